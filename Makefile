@@ -1,0 +1,97 @@
+# Every target sets up by itself what it needs, in the virtual environment that is active or else
+# in .venv. Written for GNU make 3.81 and later, which is what macOS has.
+
+SHELL := bash
+.DEFAULT_GOAL := help
+
+VENV := $(or $(VIRTUAL_ENV),$(CURDIR)/.venv)
+PY := "$(VENV)/bin/python"
+export PATH := $(VENV)/bin:$(PATH)
+
+RUNTIME_LOCK := requirements/runtime.lock
+DEV_LOCK := requirements/dev.lock
+
+# ARGS is handed on: make test ARGS="-k parity"
+ARGS :=
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: setup ## Both doors on the embedded simulated model, with one streamed completion through each
+	@"$(VENV)/bin/bridge" serve --grpc --http --demo --try $(ARGS)
+
+.PHONY: serve
+serve: setup ## Both doors on your Claude subscription
+	@"$(VENV)/bin/bridge" serve --grpc --http $(ARGS)
+
+.PHONY: proto
+proto: setup ## Install the project and generate the gRPC stubs from proto/
+	@test -n "$(VIRTUAL_ENV)" || echo 'Ready. For the command `bridge`: source .venv/bin/activate'
+
+.PHONY: test
+test: setup ## All tests, with counts scaled to minutes
+	@$(PY) -m pytest $(ARGS)
+
+.PHONY: test-long
+test-long: setup ## All tests, with the full counts
+	@BRIDGE_TEST_SCALE=10 $(PY) -m pytest $(ARGS)
+
+.PHONY: check
+check: setup ## Lint, format and types, as CI runs them
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy --strict bridge tests $(wildcard benchmarks) hatch_build.py
+
+.PHONY: bench
+bench: setup ## Measure
+	@$(PY) -m benchmarks $(ARGS)
+
+.PHONY: clean
+clean: ## Remove what the other targets made, .venv included
+	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis
+	rm -f bridge/v1/*_pb2*.py bridge/v1/*_pb2*.pyi
+	find bridge tests $(wildcard benchmarks) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ARGS=--upgrade takes the newest versions that pyproject.toml allows. The only target that needs
+# uv; it installs it where there is none.
+COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --custom-compile-command "make lock"
+
+.PHONY: lock
+lock: venv ## Pin what pyproject.toml asks for, with hashes, in requirements/
+	@command -v uv >/dev/null || $(PY) -m pip install --quiet uv
+	set -e; \
+	uv $(COMPILE) --output-file $(DEV_LOCK) --all-extras --group dev $(ARGS) pyproject.toml; \
+	uv $(COMPILE) --output-file $(RUNTIME_LOCK) --constraint $(DEV_LOCK) $(ARGS) pyproject.toml
+
+# What an installation was made of and where; it is repeated when any of that changes.
+STAMP := "$(VENV)/.claude-code-bridge"
+FINGERPRINT = { pwd; $(PY) -VV; cat $(DEV_LOCK) pyproject.toml hatch_build.py bridge/__init__.py; } | cksum
+
+.PHONY: setup
+setup: venv
+	@now="$$($(FINGERPRINT))" && if [ "$$now" != "$$(cat $(STAMP) 2>/dev/null)" ]; then \
+	    set -e; \
+	    echo "Setting up $(VENV)"; \
+	    $(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null; \
+	    $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(DEV_LOCK); \
+	    $(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .; \
+	    echo "$$now" >$(STAMP); \
+	fi
+	@$(PY) hatch_build.py
+
+.PHONY: venv
+venv:
+	@if [ ! -x $(PY) ]; then \
+	    if [ -n "$(VIRTUAL_ENV)" ]; then \
+	        echo "The active environment $(VIRTUAL_ENV) has no Python: deactivate it, or make it anew." >&2; exit 1; \
+	    fi; \
+	    for python in python3 python3.14 python3.13 python3.12 python3.11 none; do \
+	        "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+	    done; \
+	    if [ "$$python" = none ]; then echo "Python 3.11 or later is needed." >&2; exit 1; fi; \
+	    "$$python" -m venv --clear "$(VENV)"; \
+	fi
+	@$(PY) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"Python 3.11 or later is needed; {sys.prefix} has {sys.version.split()[0]}")'

@@ -1,0 +1,77 @@
+"""Generates the gRPC stubs, for every wheel, editable install and sdist and for `make proto`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.config import BuilderConfig
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+PROTOS = Path("proto")
+PACKAGE = Path("bridge", "v1")
+
+PLUGINS = {"protoc-gen-mypy": "main", "protoc-gen-mypy_grpc": "grpc"}
+"""The plugins of protoc, and their functions in mypy_protobuf.main."""
+
+
+class StubsHook(BuildHookInterface[BuilderConfig]):
+    """Runs before every build, so that no checkout needs a step of its own first."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        generate(Path(self.root))
+
+
+def generate(root: Path) -> None:
+    """Brings the stubs in bridge/v1 up to date with the files in proto/bridge/v1."""
+    folder = root / PROTOS / PACKAGE
+    sources = sorted(str(path.relative_to(root)) for path in folder.glob("*.proto"))
+    if not sources:
+        raise FileNotFoundError(f"no .proto file in {folder}")
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch, "out")
+        out.mkdir()
+        _run_protoc(root, sources, out, Path(scratch))
+        _replace(out / PACKAGE, root / PACKAGE)
+
+
+def _run_protoc(root: Path, sources: list[str], out: Path, scratch: Path) -> None:
+    command = [sys.executable, "-m", "grpc_tools.protoc", f"--proto_path={PROTOS}"]
+    for name, function in PLUGINS.items():
+        # In an isolated build the plugins' own scripts are neither beside the interpreter nor
+        # always on the PATH; the modules can be imported wherever this one runs.
+        code = f"from mypy_protobuf.main import {function}; {function}()"
+        plugin = scratch / name
+        plugin.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c "{code}"\n')
+        plugin.chmod(0o700)
+        command.append(f"--plugin={name}={plugin}")
+    command += [f"--python_out={out}", f"--grpc_python_out={out}"]
+    command += [f"--mypy_out=quiet:{out}", f"--mypy_grpc_out=quiet:{out}"]
+    subprocess.run([*command, *sources], cwd=root, check=True)
+
+
+def _replace(new: Path, target: Path) -> None:
+    """Makes the generated files in `target` those in `new`, touching only what differs.
+
+    Each file changes at once: another process may be importing it.
+    """
+    for path in target.glob("*_pb2*.py*"):
+        if not (new / path.name).exists():
+            path.unlink()
+    for path in new.iterdir():
+        content = path.read_bytes()
+        final = target / path.name
+        if final.exists() and final.read_bytes() == content:
+            continue
+        draft = final.with_name(f".{final.name}.{os.getpid()}")
+        draft.write_bytes(content)
+        draft.replace(final)
+
+
+if __name__ == "__main__":
+    generate(Path(__file__).resolve().parent)
