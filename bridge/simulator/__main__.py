@@ -1,0 +1,37 @@
+"""`python -m bridge.simulator --port 0`: run it alone; prints the base URL, ends on SIGTERM."""
+
+import argparse
+import asyncio
+import signal
+
+from bridge.simulator.server import Simulator
+
+
+async def serve(options: argparse.Namespace) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with Simulator(
+        host=options.host,
+        port=options.port,
+        keep_requests=options.keep_requests,
+        pace_ms=options.pace_ms,
+    ) as simulator:
+        print(simulator.base_url, flush=True)
+        await stop.wait()
+
+
+def main() -> None:
+    """Parse the command line and serve."""
+    parser = argparse.ArgumentParser(prog="python -m bridge.simulator", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--keep-requests", type=int, default=1000, help="exchanges remembered")
+    parser.add_argument("--pace-ms", type=float, default=15.0, help="pause of unscripted answers")
+    asyncio.run(serve(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,289 @@
+"""The directive: how a caller says, inside the prompt, what the simulated model shall do.
+
+A directive is the text `[[sim {JSON}]]` in a text block of a user message, in a tool result, or,
+where the messages have none, in the system prompt. The newest one is in force, also in the turns
+after its own: `[[sim {}]]` goes back to the unscripted answer.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+OPENING = "[[sim "
+_DECODER = json.JSONDecoder()
+_HEADER = re.compile(r"[A-Za-z0-9-]+")
+
+# https://platform.claude.com/docs/en/api/errors
+ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    500: "api_error",
+    529: "overloaded_error",
+}
+
+
+class BadDirective(ValueError):
+    """A directive that cannot be followed; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call for the answer to make; `fragment` is characters per input_json_delta."""
+
+    name: str
+    input: object = field(default_factory=dict)
+    fragment: int = 8
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error to answer with; with `times`, only the first so many requests fail."""
+
+    status: int
+    type: str
+    message: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    times: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Directive:
+    """What to answer and how to deliver it; `KEYS` says what each field means."""
+
+    text: str | None = None
+    tokens: int | None = None
+    echo: bool = False
+    endless: bool = False
+    json: object = None
+    has_json: bool = False
+    thinking: str = ""
+    tools: tuple[ToolCall, ...] = ()
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+    error: Failure | None = None
+    delay_ms: float = 0.0
+    first_delay_ms: float = 0.0
+    error_after: int | None = None
+    cut_after: int | None = None
+    hang_after: int | None = None
+    hang: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+    ping_every: int = 0
+    usage: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+    turns: tuple["Directive", ...] = ()
+
+    @property
+    def has_content(self) -> bool:
+        """Whether it says what to answer, rather than only how."""
+        return bool(
+            self.text is not None
+            or self.tokens is not None
+            or self.echo
+            or self.endless
+            or self.has_json
+            or self.tools
+        )
+
+    @property
+    def stops_after(self) -> int | None:
+        """The number of deltas after which the answer ends early, if it does."""
+        stops = (self.error_after, self.cut_after, self.hang_after)
+        return min((stop for stop in stops if stop is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A directive in a request, its raw JSON, and the number of assistant messages after it."""
+
+    directive: Directive
+    raw: str
+    turn: int
+
+    @property
+    def in_force(self) -> Directive | None:
+        """What says the answer in this turn; None is the unscripted one.
+
+        A directive that calls tools does so once: or a client that answers calls would never end.
+        """
+        if self.directive.turns:
+            turns = self.directive.turns
+            return turns[self.turn] if self.turn < len(turns) else None
+        return None if self.directive.tools and self.turn else self.directive
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What `times` counts by: the directive as written, and which of its turns."""
+        return self.raw, self.turn if self.directive.turns else 0
+
+
+def find(body: Mapping[str, Any]) -> Found | None:
+    """The newest directive of a request. BadDirective says what is wrong with it."""
+    turn = 0
+    for message in reversed(body.get("messages") or []):
+        if message.get("role") == "assistant":
+            turn += 1
+        elif message.get("role") == "user":
+            for text in reversed(list(_texts(message.get("content")))):
+                if (raw := _last_directive(text)) is not None:
+                    return Found(parse(raw), raw, turn)
+    for text in reversed(list(_texts(body.get("system")))):
+        if (raw := _last_directive(text)) is not None:
+            return Found(parse(raw), raw, turn)
+    return None
+
+
+def _texts(content: object) -> Iterator[str]:
+    """The texts of a content field, those inside tool results too."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, list):
+        for block in content:
+            if not isinstance(block, dict):
+                continue
+            if block.get("type") == "text" and isinstance(block.get("text"), str):
+                yield block["text"]
+            elif block.get("type") == "tool_result":
+                yield from _texts(block.get("content"))
+
+
+def _last_directive(text: str) -> str | None:
+    start = text.rfind(OPENING)
+    if start < 0:
+        return None
+    begin = start + len(OPENING)
+    begin += len(text[begin:]) - len(text[begin:].lstrip())
+    try:
+        _, end = _DECODER.raw_decode(text, begin)
+    except ValueError as error:
+        raise BadDirective(f"not JSON: {error}") from None
+    if not text[end:].lstrip().startswith("]]"):
+        raise BadDirective("no ]] after its JSON")
+    return text[begin:end]
+
+
+def parse(raw: str) -> Directive:
+    """The directive that this JSON text says. BadDirective names what is wrong."""
+    return _directive(json.loads(raw))
+
+
+def _number(value: object) -> bool:
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1_000_000
+    )
+
+
+def _count(value: object) -> bool:
+    return _number(value) and isinstance(value, int)
+
+
+def _positive(value: object) -> bool:
+    return _count(value) and value != 0
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _strings(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(item, str) and _HEADER.fullmatch(name) and item.isascii() and item.isprintable()
+        for name, item in value.items()
+    )
+
+
+KEYS = {
+    "text": (_text, "a string: the answer"),
+    "tokens": (_count, "a count: answer with so many text deltas, w0 w1 w2 …"),
+    "echo": (_flag, "true: answer with a summary of the request, as JSON"),
+    "endless": (_flag, "true: text deltas until the client goes away"),
+    "json": (None, "a value: answer with it, through the StructuredOutput tool if offered"),
+    "thinking": (_text, "a string: thought first, if the request has thinking on"),
+    "tools": (lambda value: isinstance(value, list), "a list of {name, input, fragment, id}"),
+    "stop_reason": (_text, "a string"),
+    "stop_sequence": (_text, "a string"),
+    "error": (_object, "{status, type, message, headers, times}: fail so"),
+    "delay_ms": (_number, "milliseconds between deltas"),
+    "first_delay_ms": (_number, "milliseconds before message_start"),
+    "error_after": (_count, "a count of deltas, then an error event inside the stream"),
+    "cut_after": (_count, "a count of deltas, then the connection is aborted"),
+    "hang_after": (_count, "a count of deltas, then silence until the client goes away"),
+    "hang": (_flag, "true: silence from the beginning"),
+    "headers": (_strings, "response headers, strings by name"),
+    "ping_every": (_count, "a count: a ping event after every so many deltas"),
+    "usage": (_object, "merged into the usage"),
+    "note": (_text, "a string without effect, to tell directives apart"),
+    "turns": (lambda value: isinstance(value, list), "a list of directives, one for each turn"),
+}
+_CONTENTS = ("text", "tokens", "echo", "endless", "json")
+
+
+def _directive(value: object, *, nested: bool = False) -> Directive:
+    fields_given = _checked(value, KEYS, "directive")
+    if len([key for key in _CONTENTS if key in fields_given]) > 1:
+        raise BadDirective(f"only one of {', '.join(_CONTENTS)} can be the answer")
+    if "turns" in fields_given:
+        if nested or fields_given.keys() - {"turns", "note"}:
+            raise BadDirective("turns stands alone, and not inside turns")
+        return Directive(
+            turns=tuple(_directive(turn, nested=True) for turn in fields_given["turns"]),
+        )
+    if "tools" in fields_given:
+        fields_given["tools"] = tuple(_tool_call(tool) for tool in fields_given["tools"])
+    if "error" in fields_given:
+        fields_given["error"] = _failure(fields_given["error"])
+    return Directive(**fields_given, has_json="json" in fields_given)
+
+
+def _tool_call(value: object) -> ToolCall:
+    kinds = {
+        "name": (_text, "a string"),
+        "input": (_object, "an object"),
+        "fragment": (_positive, "a count of at least 1"),
+        "id": (_text, "a string"),
+    }
+    given = _checked(value, kinds, "tools")
+    if "name" not in given:
+        raise BadDirective("tools: name is missing")
+    return ToolCall(**given)
+
+
+def _failure(value: object) -> Failure:
+    kinds = {
+        "status": (lambda status: status in ERROR_TYPES, f"one of {sorted(ERROR_TYPES)}"),
+        "type": (_text, "a string"),
+        "message": (_text, "a string"),
+        "headers": (_strings, "strings by name"),
+        "times": (_count, "a count"),
+    }
+    given = _checked(value, kinds, "error")
+    if "status" not in given:
+        raise BadDirective("error: status is missing")
+    return Failure(**{"type": ERROR_TYPES[given["status"]], "message": "a scripted error"} | given)
+
+
+def _checked(value: object, kinds: Mapping[str, tuple[Any, str]], where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise BadDirective(f"{where}: not an object")
+    for key, item in value.items():
+        if key not in kinds:
+            raise BadDirective(f"{where}: unknown key {key!r}; known are {', '.join(kinds)}")
+        test, meaning = kinds[key]
+        if test is not None and not test(item):
+            raise BadDirective(f"{where}: {key} must be {meaning}")
+    return dict(value)

@@ -1,0 +1,191 @@
+"""A Reply as the API puts it on the wire: server-sent events, or one JSON message. Pure.
+
+Events and their order: https://platform.claude.com/docs/en/build-with-claude/streaming
+"""
+
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# Real signatures are long and opaque; clients must only carry them.
+SIGNATURE = "c2ltdWxhdGVkIHNpZ25hdHVyZQ=="
+PING = b'event: ping\ndata: {"type": "ping"}\n\n'
+_THINKING_CHARS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """A tool_use block; `input_json` goes out in pieces of `fragment` characters."""
+
+    id: str
+    name: str
+    input_json: str
+    fragment: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What is answered. A piece of text is one delta, and counts as one token."""
+
+    pieces: tuple[str, ...] = ()
+    thinking: str = ""
+    tools: tuple[ToolUse, ...] = ()
+    stop_reason: str = "end_turn"
+    stop_sequence: str | None = None
+    endless: bool = False
+
+    @property
+    def output_tokens(self) -> int:
+        """The tokens of the whole answer."""
+        return max(1, tokens(self.thinking) + len(self.pieces) + sum(map(tool_tokens, self.tools)))
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What surrounds the answer: its id, the model that gives it, the usage, extra fields."""
+
+    id: str
+    model: str
+    usage: Mapping[str, Any]
+    usage_override: Mapping[str, Any] = field(default_factory=dict)
+    context_management: bool = False
+    omit_thinking: bool = False
+
+
+def tokens(text: str) -> int:
+    """The simulator's estimate: a token for every four characters, rounded up."""
+    return math.ceil(len(text) / 4)
+
+
+def tool_tokens(tool: ToolUse) -> int:
+    """The tokens of one call."""
+    return tokens(tool.input_json)
+
+
+def event(name: str, data: Mapping[str, Any]) -> bytes:
+    """One server-sent event."""
+    return f"event: {name}\ndata: {json.dumps({'type': name, **data})}\n\n".encode()
+
+
+def error_json(kind: str, message: str, request_id: str) -> dict[str, Any]:
+    """The API's error envelope. https://platform.claude.com/docs/en/api/errors"""
+    return {
+        "type": "error",
+        "error": {"type": kind, "message": message},
+        "request_id": request_id,
+    }
+
+
+def final_usage(reply: Reply, envelope: Envelope) -> dict[str, Any]:
+    """The usage of the finished message: cumulative, and what the last message_delta says."""
+    return {
+        **envelope.usage,
+        "output_tokens": reply.output_tokens,
+        **envelope.usage_override,
+    }
+
+
+def message(reply: Reply, envelope: Envelope) -> dict[str, Any]:
+    """The whole message, for a request without `stream`."""
+    content: list[dict[str, Any]] = []
+    if reply.thinking:
+        thinking = "" if envelope.omit_thinking else reply.thinking
+        content.append({"type": "thinking", "thinking": thinking, "signature": SIGNATURE})
+    if reply.pieces:
+        content.append({"type": "text", "text": "".join(reply.pieces)})
+    for tool in reply.tools:
+        content.append(
+            {
+                "type": "tool_use",
+                "id": tool.id,
+                "name": tool.name,
+                "input": _parsed(tool.input_json),
+            }
+        )
+    return {
+        "id": envelope.id,
+        "type": "message",
+        "role": "assistant",
+        "model": envelope.model,
+        "content": content,
+        "stop_reason": reply.stop_reason,
+        "stop_sequence": reply.stop_sequence,
+        "usage": final_usage(reply, envelope),
+        **_context_management(envelope),
+    }
+
+
+def frames(reply: Reply, envelope: Envelope) -> Iterator[tuple[bool, bytes]]:
+    """The events of a streamed answer, each with whether it is a delta of content."""
+    start: dict[str, Any] = {
+        "id": envelope.id,
+        "type": "message",
+        "role": "assistant",
+        "model": envelope.model,
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {**envelope.usage, "output_tokens": 1, **envelope.usage_override},
+    }
+    yield False, event("message_start", {"message": start})
+    for index, (block, deltas) in enumerate(_blocks(reply, envelope)):
+        yield False, event("content_block_start", {"index": index, "content_block": block})
+        if index == 0:
+            yield False, PING
+        # The constant part is encoded once: thousands of deltas a second go out.
+        head = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d' % index
+        for kind, name, value in deltas:
+            data = json.dumps(value).encode()
+            yield True, b'%b,"delta":{"type":"%b","%b":%b}}\n\n' % (head, kind, name, data)
+        yield False, event("content_block_stop", {"index": index})
+    delta = {"stop_reason": reply.stop_reason, "stop_sequence": reply.stop_sequence}
+    usage = final_usage(reply, envelope)
+    yield (
+        False,
+        event("message_delta", {"delta": delta, "usage": usage, **_context_management(envelope)}),
+    )
+    yield False, event("message_stop", {})
+
+
+_Delta = tuple[bytes, bytes, str]
+
+
+def _blocks(reply: Reply, envelope: Envelope) -> Iterator[tuple[dict[str, Any], Iterator[_Delta]]]:
+    if reply.thinking:
+        thinking = "" if envelope.omit_thinking else reply.thinking
+        thoughts = ((b"thinking_delta", b"thinking", p) for p in _cut(thinking, _THINKING_CHARS))
+        signature = (b"signature_delta", b"signature", SIGNATURE)
+        yield (
+            {"type": "thinking", "thinking": "", "signature": ""},
+            itertools.chain(thoughts, (signature,)),
+        )
+    if reply.pieces or reply.endless:
+        pieces = (f"w{n} " for n in itertools.count()) if reply.endless else iter(reply.pieces)
+        yield {"type": "text", "text": ""}, ((b"text_delta", b"text", piece) for piece in pieces)
+    for tool in reply.tools:
+        yield (
+            {"type": "tool_use", "id": tool.id, "name": tool.name, "input": {}},
+            (
+                (b"input_json_delta", b"partial_json", piece)
+                # The API begins every call with an empty delta.
+                for piece in ("", *_cut(tool.input_json, tool.fragment))
+            ),
+        )
+
+
+def _cut(text: str, size: int) -> Iterator[str]:
+    return (text[start : start + size] for start in range(0, len(text), size))
+
+
+def _parsed(input_json: str) -> object:
+    try:
+        return json.loads(input_json)
+    except ValueError:
+        return {}  # cut off by max_tokens
+
+
+def _context_management(envelope: Envelope) -> dict[str, Any]:
+    return {"context_management": {"applied_edits": []}} if envelope.context_management else {}
