@@ -1,0 +1,104 @@
+"""The models on offer, and which of them a request's `model` means. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from bridge.core.errors import ModelNotFoundError
+from bridge.core.model import Model
+
+_VENDOR_PREFIX = "anthropic/"
+_CLAUDE_NAME = re.compile(r"claude|^(opus|sonnet|haiku|fable|mythos|default)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a request's `model` comes to."""
+
+    name: str | None
+    """What the CLI is told; None is the person's default."""
+    replaced: bool = False
+    """Whether another maker's model was asked for, so that the default answers instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """What Claude Code offers, with the names the operator added."""
+
+    models: tuple[Model, ...] = ()
+    aliases: Mapping[str, str] | None = None
+    """Patterns of names (`gpt-4*`) and the model each stands for."""
+    refuse_unknown: bool = False
+    """Whether another maker's name is an error instead of the default."""
+
+    @classmethod
+    def from_cli(
+        cls,
+        offered: Sequence[Mapping[str, Any]],
+        *,
+        aliases: Mapping[str, str] | None = None,
+        refuse_unknown: bool = False,
+    ) -> Catalog:
+        """Build it from the `models` of the CLI's `initialize` answer."""
+        models: list[Model] = []
+        for entry in offered:
+            value, resolved = str(entry.get("value", "")), str(entry.get("resolvedModel", ""))
+            models.append(
+                Model(
+                    id=value,
+                    resolved=resolved or value,
+                    display_name=str(entry.get("displayName", value)),
+                    description=str(entry.get("description", "")),
+                    efforts=tuple(entry.get("supportedEffortLevels") or ()),
+                    default=value == "default",
+                )
+            )
+        known = {model.id for model in models}
+        for model in list(models):
+            if model.resolved not in known:
+                known.add(model.resolved)
+                models.append(
+                    Model(
+                        id=model.resolved,
+                        resolved=model.resolved,
+                        display_name=model.display_name,
+                        description=model.description,
+                        efforts=model.efforts,
+                    )
+                )
+        return cls(tuple(models), aliases, refuse_unknown)
+
+    def choose(self, name: str | None) -> Choice:
+        """What to tell the CLI for a request's `model`; raises ModelNotFoundError."""
+        if not name:
+            return Choice(None)
+        asked = self._without_alias(name).removeprefix(_VENDOR_PREFIX)
+        if any(model.id == asked for model in self.models):
+            return Choice(None if asked == "default" else asked)
+        if self.refuse_unknown or _CLAUDE_NAME.search(asked):
+            raise self._unknown(name)
+        return Choice(None, replaced=True)
+
+    def find(self, name: str) -> Model:
+        """One model by any of its names; raises ModelNotFoundError."""
+        asked = self._without_alias(name).removeprefix(_VENDOR_PREFIX)
+        for model in self.models:
+            if model.id == asked:
+                return model
+        raise self._unknown(name)
+
+    def _without_alias(self, name: str) -> str:
+        for pattern, target in (self.aliases or {}).items():
+            if fnmatchcase(name, pattern):
+                return target
+        return name
+
+    def _unknown(self, name: str) -> ModelNotFoundError:
+        offered = ", ".join(model.id for model in self.models)
+        return ModelNotFoundError(
+            f"The model {name[:100]!r} does not exist. On offer: {offered or 'none known yet'}."
+        )

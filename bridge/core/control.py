@@ -1,0 +1,194 @@
+"""The CLI's control protocol: the one file that knows its subtypes.
+
+`ControlTransport` is an SDK `Transport` over a process that was started and booted before
+anybody asked for it. The SDK's client initialises the process through it and answers what
+the CLI asks of it; the transport itself sends the control requests for which the SDK has no
+call, adds the system prompt to the SDK's `initialize`, and hands the lines of the
+conversation straight to whoever listens, since the SDK's own queue would stop the control
+protocol whenever an answer is not read.
+
+Measured on the CLI that the pinned SDK ships; tests/core/test_control.py shows each
+behaviour relied on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, TypeAlias
+
+from claude_agent_sdk import Transport
+
+from bridge.core.process import Command, LineProcess, ProcessGoneError
+
+logger = logging.getLogger(__name__)
+
+Wire: TypeAlias = dict[str, Any]
+
+CONTROL_TIMEOUT = 30.0
+"""Seconds a control request may take; each is a matter of milliseconds when all is well."""
+
+_OWN_PREFIX = "bridge-"
+_TO_SDK = frozenset({"control_request", "control_cancel_request"})
+
+
+class ControlError(Exception):
+    """The CLI refused a control request, or did not answer it in time."""
+
+
+class ControlTransport(Transport):
+    """An SDK transport that shares one CLI process with the bridge's own requests."""
+
+    def __init__(self, listener: Callable[[Wire | None], None]) -> None:
+        """Hand each line of the conversation to `listener`, and None when the process ends."""
+        self._listener = listener
+        self._process: LineProcess | None = None
+        self._counter = itertools.count(1)
+        self._pending: dict[str, asyncio.Future[Wire]] = {}
+        self._to_sdk: asyncio.Queue[Wire | None] = asyncio.Queue()
+        self._initialize_fields: Wire = {}
+
+    async def spawn(self, command: Command) -> None:
+        """Start the process; raises OSError where it cannot be executed."""
+        self._process = await LineProcess.start(command, self._on_line, self._on_exit)
+
+    @property
+    def process(self) -> LineProcess:
+        """The process; only after `spawn`."""
+        assert self._process is not None
+        return self._process
+
+    # What the CLI can be told. Each raises ControlError, or ProcessGoneError.
+
+    async def boot(self, timeout: float) -> None:
+        """Wait until the process has started up and answers."""
+        await self.request("get_settings", timeout=timeout)
+
+    def on_initialize(self, *, system_prompt: str | None) -> None:
+        """Say what goes into the SDK's `initialize`: None keeps the claude_code preset."""
+        self._initialize_fields = {} if system_prompt is None else {"systemPrompt": system_prompt}
+
+    async def apply_settings(self, settings: Mapping[str, Any]) -> None:
+        """Change settings for the turns to come; they merge, and null takes one back."""
+        await self.request("apply_flag_settings", settings=dict(settings))
+
+    async def rewind(self, user_line: str) -> bool:
+        """Take back the conversation from a user line on; False if that was not done.
+
+        Lines are taken back from the newest to the oldest: an older one first is refused.
+        """
+        answer = await self.request("rewind_conversation", target_message_uuid=user_line)
+        return answer.get("rewound") is True
+
+    async def interrupt(self) -> list[str]:
+        """Stop the turn that runs; its `result` line follows.
+
+        Gives the user lines that the CLI had not begun with: those are not stopped.
+        """
+        answer = await self.request("interrupt")
+        return list(answer.get("still_queued") or ())
+
+    async def request(
+        self, subtype: str, *, timeout: float = CONTROL_TIMEOUT, **fields: Any
+    ) -> Wire:
+        """Send one control request and wait for its answer."""
+        request_id = f"{_OWN_PREFIX}{next(self._counter)}"
+        future: asyncio.Future[Wire] = asyncio.get_running_loop().create_future()
+        self._pending[request_id] = future
+        line = {
+            "type": "control_request",
+            "request_id": request_id,
+            "request": {"subtype": subtype, **fields},
+        }
+        try:
+            await self.send(line)
+            async with asyncio.timeout(timeout):
+                response = await future
+        except TimeoutError as error:
+            raise ControlError(f"{subtype} was not answered in {timeout:g} s") from error
+        finally:
+            self._pending.pop(request_id, None)
+        if response.get("subtype") != "success":
+            raise ControlError(f"{subtype} was refused: {response.get('error')}")
+        answer = response.get("response")
+        return answer if isinstance(answer, dict) else {}
+
+    async def send(self, line: Mapping[str, Any]) -> None:
+        """Write one line to the process."""
+        await self.process.write(json.dumps(line, ensure_ascii=True).encode() + b"\n")
+
+    # What the process says
+
+    def _on_line(self, line: bytes) -> None:
+        if not line.startswith(b"{"):
+            logger.debug("process %s: not JSON on stdout", self.process.pid)
+            return
+        try:
+            message = json.loads(line)
+            kind = message["type"]
+        except (ValueError, KeyError):
+            logger.error("process %s wrote a broken line and is ended", self.process.pid)
+            self.process.kill()
+            return
+        if kind == "control_response":
+            self._on_response(message)
+        elif kind in _TO_SDK:
+            self._to_sdk.put_nowait(message)
+        else:
+            self._listener(message)
+
+    def _on_response(self, message: Wire) -> None:
+        response: Wire = message.get("response") or {}
+        request_id = response.get("request_id")
+        if isinstance(request_id, str) and request_id.startswith(_OWN_PREFIX):
+            # One that comes after its time limit has nobody waiting for it any more.
+            future = self._pending.get(request_id)
+            if future is not None and not future.done():
+                future.set_result(response)
+        else:
+            self._to_sdk.put_nowait(message)
+
+    def _on_exit(self) -> None:
+        for future in self._pending.values():
+            if not future.done():
+                future.set_exception(ProcessGoneError())
+        self._to_sdk.put_nowait(None)
+        self._listener(None)
+
+    # claude_agent_sdk.Transport
+
+    async def connect(self) -> None:
+        """Nothing to do: the process was started by `spawn`."""
+
+    async def write(self, data: str) -> None:
+        """Pass on a line of the SDK's, with what its `initialize` cannot say."""
+        if self._initialize_fields and '"initialize"' in data:
+            line = json.loads(data)
+            if line.get("request", {}).get("subtype") == "initialize":
+                line["request"].update(self._initialize_fields)
+                self._initialize_fields = {}
+                await self.send(line)
+                return
+        await self.process.write(data.encode())
+
+    async def read_messages(self) -> AsyncIterator[Wire]:
+        """Yield what is meant for the SDK: control traffic only."""
+        while (message := await self._to_sdk.get()) is not None:
+            yield message
+
+    async def close(self) -> None:
+        """End the process and wait for it."""
+        if self._process is not None:
+            await self._process.aclose()
+
+    def is_ready(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.alive
+
+    async def end_input(self) -> None:
+        """Close the process's stdin."""
+        if self._process is not None:
+            self._process.close_input()

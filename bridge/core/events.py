@@ -1,0 +1,66 @@
+"""What an answer is made of: the events that the engine streams to a door.
+
+Exactly one `Started` comes first and exactly one `Finished` last; a stream that
+ends in neither `Finished` nor an error was cut.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from bridge.core.model import FinishReason, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The model began to answer."""
+
+    model: str
+    """The model that answers, by its full name."""
+    ignored: tuple[str, ...] = ()
+    """Parameters of the request that had no effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More text of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingDelta:
+    """More of the model's thinking, where the request asks for it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallStart:
+    """The model calls a tool; its arguments follow in fragments."""
+
+    index: int
+    """Counts the calls of this answer from 0, without gaps."""
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """More of the JSON text of a call's arguments."""
+
+    index: int
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The answer is complete."""
+
+    reason: FinishReason
+    usage: Usage
+    stop_sequence: str | None = None
+
+
+Event: TypeAlias = Started | TextDelta | ThinkingDelta | ToolCallStart | ToolCallDelta | Finished

@@ -1,0 +1,223 @@
+"""From what the CLI says to the events of an answer, and to errors a caller may read.
+
+`AnswerReader` is a pure state machine: it is fed the lines of one turn and gives events. It
+passes on only what the model itself streamed. What the CLI says in the model's place, such
+as "API Error: ...", is never text of an answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+from bridge.core.errors import (
+    BridgeError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    NotLoggedInError,
+    PermissionDeniedError,
+    PlanLimitError,
+    ProcessFailedError,
+    TooLargeError,
+    UnavailableError,
+)
+from bridge.core.events import Event, Finished, Started, TextDelta, ThinkingDelta
+from bridge.core.model import FinishReason, Usage
+
+Wire: TypeAlias = dict[str, Any]
+
+# https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons
+FINISH_REASONS = {
+    "end_turn": FinishReason.STOP,
+    "stop_sequence": FinishReason.STOP,
+    "max_tokens": FinishReason.LENGTH,
+    "model_context_window_exceeded": FinishReason.LENGTH,
+    "tool_use": FinishReason.TOOL_CALLS,
+    "refusal": FinishReason.REFUSAL,
+}
+
+ENDED_BY_ITSELF = frozenset({"end_turn", "stop_sequence"})
+"""Stop reasons after which the CLI adds nothing of its own to the conversation."""
+
+
+class AnswerReader:
+    """Reads the lines of one turn."""
+
+    def __init__(self, *, include_thinking: bool, ignored: tuple[str, ...] = ()) -> None:
+        self._include_thinking = include_thinking
+        self._ignored = ignored
+        self._started = False
+        self._call_usage = Usage()
+        self._total_usage = Usage()
+        self._reset_at: float | None = None
+        self.stop_reason: str | None = None
+        """Why the model stopped; None until it did. After it nothing more is an event."""
+        self.model: str | None = None
+        """The model that answers, by its full name."""
+        self.produced = False
+        """Whether any part of an answer was passed on."""
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of all upstream calls so far."""
+        return _add(self._total_usage, self._call_usage)
+
+    def feed(self, line: Wire) -> Iterator[Event]:
+        """Give the events of one line; raises a BridgeError where the turn failed."""
+        kind = line["type"]
+        if kind == "stream_event":
+            if self.stop_reason is None and line.get("parent_tool_use_id") is None:
+                yield from self._stream(line["event"])
+        elif kind == "result":
+            if self.stop_reason is None:
+                raise self._failure(line)
+        elif kind == "rate_limit_event":
+            self._note_limit(line)
+
+    def _stream(self, event: Wire) -> Iterator[Event]:
+        kind = event["type"]
+        if kind == "content_block_delta":
+            yield from self._delta(event["delta"])
+        elif kind == "message_start":
+            yield from self._message_start(event["message"])
+        elif kind == "message_delta":
+            self._call_usage = _updated(self._call_usage, event.get("usage") or {})
+            reason = event["delta"].get("stop_reason")
+            if reason is not None:
+                self.stop_reason = reason
+                yield Finished(
+                    FINISH_REASONS.get(reason, FinishReason.STOP),
+                    self.usage,
+                    event["delta"].get("stop_sequence"),
+                )
+
+    def _message_start(self, message: Wire) -> Iterator[Event]:
+        if self.produced:
+            # The CLI tries again after a break. What was passed on cannot be taken back, and
+            # a second beginning must not be joined to the first.
+            raise UnavailableError("The upstream answer broke off in the middle.")
+        self._total_usage = self.usage
+        self._call_usage = _updated(Usage(), message.get("usage") or {})
+        self.model = message.get("model", "")
+        if not self._started:
+            self._started = True
+            yield Started(self.model or "", self._ignored)
+
+    def _delta(self, delta: Wire) -> Iterator[Event]:
+        kind = delta["type"]
+        if kind == "text_delta":
+            self.produced = True
+            yield TextDelta(delta["text"])
+        elif kind == "thinking_delta" and self._include_thinking:
+            self.produced = True
+            yield ThinkingDelta(delta["thinking"])
+
+    def _note_limit(self, line: Wire) -> None:
+        info = line.get("rate_limit_info") or {}
+        resets_at = info.get("resetsAt")
+        if info.get("status") == "rejected" and isinstance(resets_at, int | float):
+            self._reset_at = float(resets_at)
+
+    @property
+    def limit_resets_at(self) -> float | None:
+        """When the plan's limit is lifted, in Unix seconds, where the CLI said so."""
+        return self._reset_at
+
+    def _failure(self, result: Wire) -> BridgeError:
+        return failure_of(result)
+
+
+def failure_of(result: Wire) -> BridgeError:
+    """The error that a `result` line without an answer stands for.
+
+    Only the status decides, and where there is none a few fixed phrases of the CLI: its text
+    is not for callers.
+    """
+    status = result.get("api_error_status")
+    text = result.get("result") if isinstance(result.get("result"), str) else ""
+    if status is None:
+        return _failure_without_status(text or "")
+    if status == 400:
+        return _bad_request(text or "")
+    if status == 401:
+        return NotLoggedInError(
+            "Claude Code's login is not accepted any more. Whoever runs this server must log in "
+            "again: run `claude` and type /login."
+        )
+    if status == 403:
+        return PermissionDeniedError("The Anthropic API refuses this request to this account.")
+    if status == 404:
+        return ModelNotFoundError("The Anthropic API has no model of this name for this account.")
+    if status == 413:
+        return TooLargeError("The request is larger than the Anthropic API takes.")
+    if status == 429:
+        return PlanLimitError("The plan's usage limit is reached.")
+    return UnavailableError(f"The Anthropic API is failing (status {status}). Try again later.")
+
+
+_CONTEXT = re.compile(r"prompt is too long|context (window|limit)|input length", re.IGNORECASE)
+
+
+def _bad_request(text: str) -> BridgeError:
+    if _CONTEXT.search(text):
+        return context_too_long()
+    # The API's words about the request itself: they hold nothing of the server's.
+    detail = re.sub(r"^API Error: (400 )?", "", text).strip()
+    return InvalidRequestError(
+        f"The Anthropic API refused the request: {detail[:500]}"
+        if detail
+        else "The Anthropic API refused the request.",
+        reason="UPSTREAM_REFUSED",
+    )
+
+
+def _failure_without_status(text: str) -> BridgeError:
+    if "/login" in text:
+        return NotLoggedInError(
+            "Claude Code is not logged in. Whoever runs this server must run `claude` and type "
+            "/login, or start it with --demo."
+        )
+    if _CONTEXT.search(text):
+        return context_too_long()
+    if "API Error" in text:
+        return UnavailableError("The Anthropic API cannot be reached. Try again later.")
+    return ProcessFailedError("Claude Code ended the turn without an answer.")
+
+
+def context_too_long() -> InvalidRequestError:
+    """The conversation is longer than the model's context window."""
+    return InvalidRequestError(
+        "The conversation is longer than the model's context window. Send fewer or shorter "
+        "messages.",
+        field="messages",
+        reason="CONTEXT_LENGTH_EXCEEDED",
+    )
+
+
+def _updated(usage: Usage, wire: Wire) -> Usage:
+    """The usage of one upstream call after another report of it: reports are cumulative."""
+
+    def count(name: str, before: int) -> int:
+        value = wire.get(name)
+        return value if isinstance(value, int) else before
+
+    details = wire.get("output_tokens_details")
+    thinking = details.get("thinking_tokens") if isinstance(details, dict) else None
+    return Usage(
+        input_tokens=count("input_tokens", usage.input_tokens),
+        cache_read_tokens=count("cache_read_input_tokens", usage.cache_read_tokens),
+        cache_write_tokens=count("cache_creation_input_tokens", usage.cache_write_tokens),
+        output_tokens=count("output_tokens", usage.output_tokens),
+        thinking_tokens=thinking if isinstance(thinking, int) else usage.thinking_tokens,
+    )
+
+
+def _add(a: Usage, b: Usage) -> Usage:
+    return Usage(
+        a.input_tokens + b.input_tokens,
+        a.cache_read_tokens + b.cache_read_tokens,
+        a.cache_write_tokens + b.cache_write_tokens,
+        a.output_tokens + b.output_tokens,
+        a.thinking_tokens + b.thinking_tokens,
+    )

@@ -1,0 +1,107 @@
+"""How a CLI process is started: its arguments, its environment and its folder.
+
+Everything that the CLI would do behind a caller's back is turned off here. From the person's
+own settings only the default model and the login remain.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from bridge import __version__
+from bridge.core.process import Command
+
+CLI_RETRIES = 2
+"""How often the CLI itself tries a failed upstream call again."""
+
+# Set at the start, because SessionStart hooks have already run when settings come later.
+_SETTINGS = {
+    "disableAllHooks": True,
+    "claudeMdExcludes": ["**"],
+    "autoMemoryEnabled": False,
+    "outputStyle": "default",
+    "language": "",
+    "env": {"CLAUDE_CODE_MAX_RETRIES": str(CLI_RETRIES)},
+}
+
+_ENVIRONMENT = {
+    "CLAUDE_CODE_ENTRYPOINT": "sdk-py",
+    "CLAUDE_AGENT_SDK_VERSION": version("claude-agent-sdk"),
+    # Its name in the User-Agent of upstream requests: the SDK's `client_app`.
+    "CLAUDE_AGENT_SDK_CLIENT_APP": f"claude-code-bridge/{__version__}",
+    # A conversation that fills the window ends in an error, not in a silent summary.
+    "DISABLE_AUTO_COMPACT": "1",
+    # Exactly the caller's tools are offered, none held back behind a search.
+    "ENABLE_TOOL_SEARCH": "false",
+    "CLAUDE_CODE_DISABLE_CLAUDE_MDS": "1",
+    "CLAUDE_CODE_MAX_RETRIES": str(CLI_RETRIES),
+}
+
+API_KEY = "ANTHROPIC_API_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """What every CLI process of a server has in common."""
+
+    cli: Path
+    environment: Mapping[str, str]
+    """The server's own environment, or a hermetic one."""
+    folder: Path
+    """The processes' working directory: neutral, since the CLI names it to the model."""
+    setting_sources: Sequence[str] = ("user",)
+    use_api_key: bool = False
+    """Whether ANTHROPIC_API_KEY is passed on: the CLI bills it even where there is a login."""
+
+    @property
+    def has_api_key(self) -> bool:
+        """Whether there is an API key that could be used."""
+        return bool(self.environment.get(API_KEY))
+
+    def command(self) -> Command:
+        """The command that starts one process."""
+        env = {
+            name: value
+            for name, value in self.environment.items()
+            # CLAUDECODE would make it believe that it runs inside another Claude Code.
+            if not name.startswith("BRIDGE_") and name != "CLAUDECODE"
+        }
+        if not self.use_api_key:
+            env.pop(API_KEY, None)
+        return Command(
+            argv=(
+                str(self.cli),
+                "--input-format=stream-json",
+                "--output-format=stream-json",
+                "--verbose",
+                "--include-partial-messages",
+                "--tools=",
+                "--allowedTools=mcp__client",
+                "--strict-mcp-config",
+                "--no-session-persistence",
+                f"--setting-sources={','.join(self.setting_sources)}",
+                "--settings",
+                json.dumps(_SETTINGS),
+            ),
+            env={**env, **_ENVIRONMENT, "PWD": str(self.folder)},
+            cwd=self.folder,
+        )
+
+
+def hermetic_environment(base: Mapping[str, str], home: Path, upstream: str) -> dict[str, str]:
+    """An environment in which the CLI sees no login, no settings and only `upstream`."""
+    kept = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TZ")
+    return {
+        **{name: base[name] for name in kept if name in base},
+        "HOME": str(home),
+        "CLAUDE_CONFIG_DIR": str(home / ".claude"),
+        "ANTHROPIC_BASE_URL": upstream,
+        # Any token does; with one the CLI behaves as with a subscription.
+        "CLAUDE_CODE_OAUTH_TOKEN": "simulated",
+        "DISABLE_TELEMETRY": "1",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    }

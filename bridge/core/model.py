@@ -1,0 +1,236 @@
+"""The protocol-neutral request: what a caller asks for, whichever door it came by.
+
+Everything here is frozen data without behaviour. The doors decode into it, the
+engine reads it, and nothing in it is a wire type of HTTP, of gRPC or of the CLI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+JsonObject: TypeAlias = Mapping[str, Any]
+
+
+class Role(StrEnum):
+    """Who speaks in a message."""
+
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """Plain text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class InlineData:
+    """Bytes that came with the request."""
+
+    media_type: str
+    base64: str
+
+
+@dataclass(frozen=True, slots=True)
+class UrlSource:
+    """An https address that the Anthropic API fetches; the bridge never does."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """A picture: PNG, JPEG, GIF or WebP."""
+
+    source: InlineData | UrlSource
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentPart:
+    """A PDF or a text file. The inline media type is application/pdf or text/plain."""
+
+    source: InlineData | UrlSource
+    title: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallPart:
+    """A call that the assistant made in an earlier turn."""
+
+    id: str
+    name: str
+    arguments: str
+    """The arguments as JSON text, as the caller gave them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResultPart:
+    """What the caller's tool answered."""
+
+    call_id: str
+    content: tuple[TextPart | ImagePart, ...] = ()
+    is_error: bool = False
+
+
+Part: TypeAlias = TextPart | ImagePart | DocumentPart | ToolCallPart | ToolResultPart
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of the conversation."""
+
+    role: Role
+    parts: tuple[Part, ...]
+    origin: str = field(default="", compare=False)
+    """Where the caller wrote it, such as `messages[3]`: named in errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function of the caller's that the model may call."""
+
+    name: str
+    description: str = ""
+    parameters: JsonObject = field(default_factory=dict)
+    """JSON Schema of the arguments; empty means an object of no fields."""
+
+
+class ToolMode(StrEnum):
+    """Whether the model may, must not or must call a tool."""
+
+    AUTO = "auto"
+    NONE = "none"
+    REQUIRED = "required"
+    NAMED = "named"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """How the model uses the tools on offer."""
+
+    mode: ToolMode = ToolMode.AUTO
+    name: str | None = None
+    """The tool to call, where mode is NAMED."""
+    parallel: bool = True
+    """Whether one answer may hold several calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are chosen and where the answer stops. None and empty mean the default."""
+
+    temperature: float | None = None
+    """0 to 1."""
+    top_p: float | None = None
+    """0 to 1."""
+    stop: tuple[str, ...] = ()
+    """Up to four texts that end the answer and are not part of it."""
+
+
+class OutputKind(StrEnum):
+    """What shape the answer has."""
+
+    TEXT = "text"
+    JSON_OBJECT = "json_object"
+    JSON_SCHEMA = "json_schema"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFormat:
+    """The shape of the answer, and its schema where it has one."""
+
+    kind: OutputKind = OutputKind.TEXT
+    name: str = ""
+    schema: JsonObject | None = None
+
+
+class Effort(StrEnum):
+    """How hard the model works on the answer. NONE turns thinking off."""
+
+    NONE = "none"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    XHIGH = "xhigh"
+    MAX = "max"
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionRequest:
+    """One completion, as a caller asks for it."""
+
+    messages: tuple[Message, ...]
+    model: str | None = None
+    """None: the person's default model."""
+    system: str | None = None
+    """None: the server's default system prompt (`BRIDGE_SYSTEM_PROMPT`)."""
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
+    sampling: Sampling = Sampling()
+    max_output_tokens: int | None = None
+    output_format: OutputFormat = OutputFormat()
+    effort: Effort | None = None
+    include_thinking: bool = False
+    """Whether thinking is part of the answer that is sent."""
+    timeout: float | None = None
+    """Seconds for the whole request; the server's own limit holds besides."""
+    strict: bool = False
+    """Whether what would be ignored is an error instead."""
+    ignored: tuple[str, ...] = ()
+    """Parameters that the door accepted without effect, by the caller's own names."""
+    request_id: str = ""
+    caller: str = ""
+    """The name of the key it came with; conversations are never shared between keys."""
+    door: str = ""
+    """`http` or `grpc`, for the session log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens, summed over every upstream call made for one request."""
+
+    input_tokens: int = 0
+    """Not counting those read from or written to the prompt cache."""
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    thinking_tokens: int = 0
+    """The part of output_tokens that was thinking, where the API tells it."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """All tokens of the prompt, cached or not."""
+        return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and output together."""
+        return self.prompt_tokens + self.output_tokens
+
+
+class FinishReason(StrEnum):
+    """Why the answer ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    REFUSAL = "refusal"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model on offer."""
+
+    id: str
+    """A name a request may use: an alias or a full name."""
+    resolved: str
+    """The full name of the model that answers."""
+    display_name: str = ""
+    description: str = ""
+    efforts: tuple[str, ...] = ()
+    default: bool = False

@@ -1,0 +1,222 @@
+"""One child process that speaks lines of JSON on stdin and stdout.
+
+Plain I/O: starts it, splits its output into lines, feeds its input, ends it. It knows
+nothing of what the lines mean. Lines are handed on by a callback and not by a queue, since
+every token of every answer passes here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+MAX_LINE_BYTES = 64 * 1024 * 1024
+"""A longer line on stdout is taken as a fault of the process, which is then ended."""
+
+_STDERR_LINES = 20
+_STDERR_LINE_BYTES = 2_000
+
+
+class ProcessGoneError(Exception):
+    """The process ended, or its input is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """How to start a process: nothing of the server's own environment is added."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    cwd: Path
+
+
+class LineProcess(asyncio.SubprocessProtocol):
+    """A running child. Make one with `start`; whoever makes it must `aclose` it."""
+
+    def __init__(
+        self, on_line: Callable[[bytes], None], on_exit: Callable[[], None] | None = None
+    ) -> None:
+        self._on_line = on_line
+        self._on_exit = on_exit
+        self._tail = bytearray()
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
+        self._output_over = False
+        self._exit_code: int | None = None
+        self.exited = asyncio.Event()
+        """Set when the process has ended and all of its output was handed on."""
+
+    @classmethod
+    async def start(
+        cls,
+        command: Command,
+        on_line: Callable[[bytes], None],
+        on_exit: Callable[[], None] | None = None,
+    ) -> LineProcess:
+        """Start the command; raises OSError where it cannot be executed."""
+        loop = asyncio.get_running_loop()
+        _, process = await loop.subprocess_exec(
+            lambda: cls(on_line, on_exit),
+            *command.argv,
+            env=dict(command.env),
+            cwd=command.cwd,
+            # A Ctrl-C at the terminal is for the server, which ends its children itself.
+            start_new_session=True,
+        )
+        return process
+
+    # asyncio.SubprocessProtocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.SubprocessTransport)
+        self._transport = transport
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        if fd == 1:
+            self._stdout(data)
+        else:
+            for line in data[-_STDERR_LINES * _STDERR_LINE_BYTES :].splitlines():
+                self._stderr.append(line[:_STDERR_LINE_BYTES].decode("utf-8", "replace"))
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        if fd == 0:
+            self._writable.set()
+        elif fd == 1:
+            self._output_over = True
+
+    def process_exited(self) -> None:
+        assert self._transport is not None
+        self._exit_code = self._transport.get_returncode()
+        # What it started ends with it: it would hold the pipes open, so that the end of the
+        # process would never be told.
+        self._kill_group()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._writable.set()
+        self.exited.set()
+        if self._on_exit is not None:
+            self._on_exit()
+
+    def pause_writing(self) -> None:
+        """Called by asyncio when the process does not read its input."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """Called by asyncio when it reads again."""
+        self._writable.set()
+
+    def _stdout(self, data: bytes) -> None:
+        if self._output_over:
+            return
+        if b"\n" not in data:
+            self._tail += data
+            if len(self._tail) > MAX_LINE_BYTES:
+                logger.error("process %s wrote an over-long line and is ended", self.pid)
+                self._tail.clear()
+                # The rest of it is no line.
+                self._output_over = True
+                self.kill()
+            return
+        lines = data.split(b"\n")
+        if self._tail:
+            lines[0] = bytes(self._tail) + lines[0]
+            self._tail.clear()
+        self._tail += lines.pop()
+        for line in lines:
+            if line:
+                self._on_line(line)
+
+    # What the owner uses
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        assert self._transport is not None
+        return self._transport.get_pid()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it may still answer."""
+        return self._exit_code is None and not self._output_over and not self.exited.is_set()
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit status, negative for a signal; None while it runs."""
+        return self._exit_code
+
+    @property
+    def stderr_tail(self) -> str:
+        """Its last lines on stderr: for the server's log, never for a caller."""
+        return "\n".join(self._stderr)
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes to its input; raises ProcessGoneError when it no longer reads."""
+        stdin = self._stdin()
+        if stdin is None or stdin.is_closing() or not self.alive:
+            raise ProcessGoneError
+        stdin.write(data)
+        if not self._writable.is_set():
+            await self._writable.wait()
+            if stdin.is_closing() or not self.alive:
+                raise ProcessGoneError
+
+    def pause_reading(self) -> None:
+        """Let its output wait in the pipe."""
+        stdout = self._pipe(1)
+        if isinstance(stdout, asyncio.ReadTransport) and stdout.is_reading():
+            stdout.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take its output again."""
+        stdout = self._pipe(1)
+        if isinstance(stdout, asyncio.ReadTransport) and not stdout.is_reading():
+            stdout.resume_reading()
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL), with everything it started."""
+        if self._exit_code is not None or self._transport is None:
+            return
+        self._kill_group()
+
+    def _kill_group(self) -> None:
+        # It leads a process group of its own (start_new_session).
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def close_input(self) -> None:
+        """Close its stdin, on which a well-behaved process ends by itself."""
+        stdin = self._stdin()
+        if stdin is not None:
+            stdin.close()
+
+    async def aclose(self, grace: float = 0.0) -> None:
+        """End it, after `grace` seconds in which it may do so itself, and wait for it."""
+        if grace > 0:
+            self.close_input()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    await self.exited.wait()
+        self.kill()
+        # What it wrote last must not hold up the end: a paused pipe never reports EOF.
+        self.resume_reading()
+        await self.exited.wait()
+        if self._transport is not None:
+            self._transport.close()
+
+    def _pipe(self, fd: int) -> asyncio.BaseTransport | None:
+        return None if self._transport is None else self._transport.get_pipe_transport(fd)
+
+    def _stdin(self) -> asyncio.WriteTransport | None:
+        pipe = self._pipe(0)
+        return pipe if isinstance(pipe, asyncio.WriteTransport) else None

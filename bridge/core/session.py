@@ -1,0 +1,274 @@
+"""One warm CLI conversation: told what a request needs, asked, stopped, and wiped again.
+
+A session is used by one task at a time. Whatever fails leaves it `broken`: it is closed then
+and never used again, since nobody could say what its conversation holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient
+
+from bridge.core.control import ControlError, ControlTransport, Wire
+from bridge.core.process import Command, ProcessGoneError
+from bridge.core.to_claude import (
+    Profile,
+    Turn,
+    TurnSettings,
+    UserLine,
+    replay_lines,
+    setting_changes,
+    user_line,
+)
+
+logger = logging.getLogger(__name__)
+
+BOOT_TIMEOUT = 60.0
+"""Seconds a process may take to start; about one on an idle machine."""
+
+STOP_TIMEOUT = 20.0
+"""Seconds a turn may take to end once it was interrupted."""
+
+_HIGH_WATER = 2_000
+_LOW_WATER = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an initialised CLI tells about itself."""
+
+    version: str
+    account: dict[str, Any]
+    models: tuple[dict[str, Any], ...]
+
+
+class Session:
+    """A CLI process with at most one profile and at most one conversation."""
+
+    def __init__(self) -> None:
+        self._transport = ControlTransport(self._on_message)
+        self._client: ClaudeSDKClient | None = None
+        self._inbox: deque[Wire] = deque()
+        self._arrived = asyncio.Event()
+        self._gone = False
+        self._paused = False
+        self._listening = False
+        self._expired = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._applied: TurnSettings | None = None
+        self._lines: list[UserLine] = []
+        self._open_turns = 0
+        self._closed = False
+        self.profile: Profile | None = None
+        """What it was initialised with; None while it is blank."""
+        self.broken = False
+        """Whether it must not be used any more."""
+        self.answers = 0
+        """Turns asked of it so far."""
+        self.facts: Facts | None = None
+        """What the CLI told at `initialise`."""
+
+    @classmethod
+    async def spawn(cls, command: Command) -> Session:
+        """Start a process and wait until it is booted: a blank session.
+
+        Raises OSError where it cannot be started, and ControlError or ProcessGoneError where
+        it does not come up.
+        """
+        session = cls()
+        await session._transport.spawn(command)
+        try:
+            await session._transport.boot(BOOT_TIMEOUT)
+            await session.configure(TurnSettings())
+        except BaseException:
+            await session.close()
+            raise
+        return session
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._transport.process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be used."""
+        return not self.broken and not self._closed and self._transport.is_ready()
+
+    @property
+    def empty(self) -> bool:
+        """Whether its conversation holds nothing."""
+        return not self._lines and self._open_turns == 0
+
+    @property
+    def stderr_tail(self) -> str:
+        """The process's last words, for the log."""
+        return self._transport.process.stderr_tail
+
+    async def initialise(self, profile: Profile) -> None:
+        """Give a blank its profile."""
+        self._transport.on_initialize(system_prompt=profile.system_prompt)
+        client = ClaudeSDKClient(ClaudeAgentOptions(), transport=self._transport)
+        self._client = client
+        try:
+            await client.connect()
+        except Exception as error:
+            self.broken = True
+            if not self._transport.is_ready():
+                raise ProcessGoneError from error
+            raise ControlError(f"initialize failed: {error}") from error
+        info = await client.get_server_info() or {}
+        self.facts = Facts(
+            version=str(info.get("claude_code_version", "")),
+            account=dict(info.get("account") or {}),
+            models=tuple(info.get("models") or ()),
+        )
+        self.profile = profile
+
+    async def configure(self, settings: TurnSettings) -> None:
+        """Apply the settings of the next turn; says only what differs."""
+        changes = setting_changes(self._applied, settings)
+        if not changes:
+            return
+        # Until the answer is there nobody knows what holds.
+        self._applied = None
+        await self._transport.apply_settings(changes)
+        self._applied = settings
+
+    async def replay(self, turns: Sequence[Turn]) -> None:
+        """Put earlier turns into the empty conversation, as real turns."""
+        for line in replay_lines(turns):
+            if isinstance(line, UserLine):
+                await self._send(line)
+                # An assistant turn that overtakes the user turn before it would stand first.
+                await self._await_results()
+            else:
+                await self._transport.send(line)
+
+    async def ask(self, turn: Turn, deadline: float | None = None) -> None:
+        """Send the turn that the model is to answer; its lines come from `receive`.
+
+        `deadline` is in the time of the running loop.
+        """
+        self.answers += 1
+        self._listening = True
+        if deadline is not None:
+            self._timer = asyncio.get_running_loop().call_at(deadline, self._expire)
+        await self._send(user_line(turn, query=True))
+
+    async def receive(self) -> Wire:
+        """The next line of the conversation.
+
+        Raises TimeoutError at the deadline, and ProcessGoneError when the process ended.
+        """
+        while not self._inbox:
+            if self._expired:
+                raise TimeoutError
+            self._check_alive()
+            self._arrived.clear()
+            await self._arrived.wait()
+        message = self._inbox.popleft()
+        if self._paused and len(self._inbox) <= _LOW_WATER:
+            self._resume()
+        return message
+
+    async def stop(self) -> None:
+        """Interrupt what still runs and wait until nothing does."""
+        self._stop_listening()
+        async with asyncio.timeout(STOP_TIMEOUT):
+            while self._open_turns > 0:
+                self._arrived.clear()
+                if not await self._transport.interrupt():
+                    await self._await_results()
+                    return
+                # The CLI has not begun with the line yet: an interrupt goes past it. It says
+                # something when it does.
+                self._check_alive()
+                await self._arrived.wait()
+
+    async def finish(self) -> None:
+        """Wait for the end of a turn whose answer is complete."""
+        self._stop_listening()
+        async with asyncio.timeout(STOP_TIMEOUT):
+            await self._await_results()
+
+    async def reset(self) -> bool:
+        """Wipe the conversation; False if it could not be verified that nothing is left."""
+        try:
+            while self._lines:
+                line = self._lines[-1]
+                if line.rewindable and not await self._transport.rewind(line.id):
+                    break
+                self._lines.pop()
+        except (ControlError, ProcessGoneError):
+            logger.info("session %s could not be reset", self.pid, exc_info=True)
+        if self._lines:
+            self.broken = True
+        return not self.broken
+
+    async def close(self) -> None:
+        """End the process."""
+        if self._closed:
+            return
+        self._closed = True
+        self.broken = True
+        # First the process, then the client: so that its clean-up has nothing to wait for.
+        await self._transport.close()
+        if self._client is not None:
+            with contextlib.suppress(Exception):
+                await self._client.disconnect()
+
+    async def _send(self, line: UserLine) -> None:
+        self._lines.append(line)
+        self._open_turns += 1
+        await self._transport.send(line.wire)
+
+    async def _await_results(self) -> None:
+        while self._open_turns > 0:
+            self._check_alive()
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    def _check_alive(self) -> None:
+        if self._gone:
+            self.broken = True
+            raise ProcessGoneError
+
+    def _stop_listening(self) -> None:
+        self._listening = False
+        self._inbox.clear()
+        self._resume()
+        self._expired = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._transport.process.resume_reading()
+
+    def _expire(self) -> None:
+        self._expired = True
+        self._arrived.set()
+
+    def _on_message(self, message: Wire | None) -> None:
+        if message is None:
+            self._gone = True
+        else:
+            if message["type"] == "result":
+                self._open_turns -= 1
+            if self._listening:
+                self._inbox.append(message)
+                if len(self._inbox) > _HIGH_WATER and not self._paused:
+                    # Nobody takes them: the rest of the answer waits in the pipe, not here.
+                    self._paused = True
+                    self._transport.process.pause_reading()
+        self._arrived.set()

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from bridge.core.catalog import Catalog, Choice
+from bridge.core.errors import ModelNotFoundError
+from bridge.core.model import Model
+
+OFFERED: tuple[dict[str, Any], ...] = (
+    {
+        "value": "default",
+        "resolvedModel": "claude-opus-4-8",
+        "displayName": "Default (recommended)",
+        "description": "The best for most",
+        "supportedEffortLevels": ["low", "high"],
+    },
+    {"value": "opus", "resolvedModel": "claude-opus-4-8", "displayName": "Opus"},
+    {"value": "haiku", "resolvedModel": "claude-haiku-4-5", "displayName": "Haiku"},
+    {"value": "claude-sonnet-4-5[1m]"},
+)
+
+
+def catalog(aliases: Mapping[str, str] | None = None, *, refuse_unknown: bool = False) -> Catalog:
+    return Catalog.from_cli(OFFERED, aliases=aliases, refuse_unknown=refuse_unknown)
+
+
+def test_what_the_cli_offers_is_on_offer_by_alias_and_by_full_name_once_each() -> None:
+    assert [model.id for model in catalog().models] == [
+        "default",
+        "opus",
+        "haiku",
+        "claude-sonnet-4-5[1m]",
+        "claude-opus-4-8",
+        "claude-haiku-4-5",
+    ]
+
+
+def test_a_model_carries_what_the_cli_tells_of_it() -> None:
+    assert catalog().models[0] == Model(
+        id="default",
+        resolved="claude-opus-4-8",
+        display_name="Default (recommended)",
+        description="The best for most",
+        efforts=("low", "high"),
+        default=True,
+    )
+
+
+def test_a_model_of_which_the_cli_tells_only_the_name_resolves_to_itself() -> None:
+    model = catalog().find("claude-sonnet-4-5[1m]")
+    assert model.resolved == model.display_name == "claude-sonnet-4-5[1m]"
+    assert model.efforts == ()
+
+
+def test_only_the_default_is_marked_as_such() -> None:
+    assert [model.id for model in catalog().models if model.default] == ["default"]
+
+
+@pytest.mark.parametrize("name", [None, "", "default", "anthropic/default"])
+def test_no_name_and_default_mean_the_persons_own_default(name: str | None) -> None:
+    assert catalog().choose(name) == Choice(None)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("opus", "opus"),
+        ("claude-haiku-4-5", "claude-haiku-4-5"),
+        ("claude-sonnet-4-5[1m]", "claude-sonnet-4-5[1m]"),
+        ("anthropic/opus", "opus"),
+        ("anthropic/claude-opus-4-8", "claude-opus-4-8"),
+    ],
+)
+def test_what_is_on_offer_is_used_as_asked_with_or_without_its_makers_name(
+    name: str, told: str
+) -> None:
+    assert catalog().choose(name) == Choice(told)
+    assert catalog().find(name).id == told
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "claude-opus-3",
+        "claude-2",
+        "Claude-Opus-4-8",
+        "anthropic/claude-x",
+        "anthropic.claude-v2",
+        "sonnet",
+        "opus-5",
+        "Opus",
+        "fable",
+    ],
+)
+def test_an_unknown_claude_name_is_an_error_that_names_it_and_what_is_on_offer(name: str) -> None:
+    with pytest.raises(ModelNotFoundError) as caught:
+        catalog().choose(name)
+    assert name in caught.value.message
+    assert "haiku" in caught.value.message
+    assert caught.value.field == "model"
+
+
+@pytest.mark.parametrize("name", ["gpt-4o", "o3", "gemini-2.5-pro", "openai/gpt-4", "opusculum"])
+def test_another_makers_name_is_served_by_the_default_and_that_is_told(name: str) -> None:
+    assert catalog().choose(name) == Choice(None, replaced=True)
+
+
+@pytest.mark.parametrize("name", ["gpt-4o", "openai/gpt-4"])
+def test_another_makers_name_is_an_error_where_the_operator_wants_that(name: str) -> None:
+    with pytest.raises(ModelNotFoundError, match=name):
+        catalog(refuse_unknown=True).choose(name)
+
+
+def test_refusing_unknown_names_refuses_none_that_is_known() -> None:
+    strict = catalog({"gpt-4*": "opus"}, refuse_unknown=True)
+    assert strict.choose("haiku") == Choice("haiku")
+    assert strict.choose("gpt-4o") == Choice("opus")
+    assert strict.choose(None) == Choice(None)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("gpt-4", "opus"),
+        ("gpt-4-turbo", "opus"),
+        ("o4-mini", "haiku"),
+        ("gpt-4-mini", "opus"),
+        ("mine", None),
+    ],
+)
+def test_an_alias_is_a_pattern_the_first_that_fits_counts_and_nothing_was_replaced(
+    name: str, told: str | None
+) -> None:
+    aliases = {"gpt-4*": "opus", "*-mini": "anthropic/haiku", "mine": "default"}
+    assert catalog(aliases).choose(name) == Choice(told)
+
+
+def test_an_alias_can_be_looked_up_like_the_model_it_stands_for() -> None:
+    assert catalog({"gpt-4*": "opus"}).find("gpt-4o").id == "opus"
+
+
+def test_an_alias_can_stand_before_a_name_of_claudes_own() -> None:
+    assert catalog({"claude-3-*": "haiku"}).choose("claude-3-opus") == Choice("haiku")
+
+
+def test_an_alias_of_something_unknown_is_an_error_about_the_name_that_was_asked_for() -> None:
+    with pytest.raises(ModelNotFoundError, match="'gpt-4'"):
+        catalog({"gpt-4": "claude-gone"}).choose("gpt-4")
+
+
+@pytest.mark.parametrize("name", ["gpt-4o", "claude-2", "", "OPUS"])
+def test_looking_up_what_is_not_on_offer_is_an_error(name: str) -> None:
+    with pytest.raises(ModelNotFoundError, match="does not exist"):
+        catalog().find(name)
+
+
+def test_a_long_name_is_cut_in_the_error() -> None:
+    with pytest.raises(ModelNotFoundError) as caught:
+        catalog().find("x" * 10_000)
+    assert len(caught.value.message) < 400
+
+
+def test_before_the_cli_has_told_anything_only_the_default_is_there() -> None:
+    assert Catalog().choose(None) == Choice(None)
+    with pytest.raises(ModelNotFoundError, match="none known yet"):
+        Catalog().choose("claude-opus-4-8")

@@ -1,0 +1,433 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from bridge.core.errors import (
+    BridgeError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    NotLoggedInError,
+    PermissionDeniedError,
+    PlanLimitError,
+    ProcessFailedError,
+    TooLargeError,
+    UnavailableError,
+)
+from bridge.core.events import Event, Finished, Started, TextDelta, ThinkingDelta
+from bridge.core.from_claude import AnswerReader, failure_of
+from bridge.core.model import FinishReason, Usage
+
+Wire = dict[str, Any]
+
+MODEL = "claude-opus-4-8"
+
+
+def stream(event: Wire, **more: Any) -> Wire:
+    return {"type": "stream_event", "event": event, "parent_tool_use_id": None, **more}
+
+
+def start(model: str = MODEL, **usage: int) -> Wire:
+    return stream({"type": "message_start", "message": {"model": model, "usage": usage}})
+
+
+def text(words: str) -> Wire:
+    delta = {"type": "text_delta", "text": words}
+    return stream({"type": "content_block_delta", "index": 0, "delta": delta})
+
+
+def thinking(words: str) -> Wire:
+    delta = {"type": "thinking_delta", "thinking": words}
+    return stream({"type": "content_block_delta", "index": 0, "delta": delta})
+
+
+def stop(reason: str | None = "end_turn", sequence: str | None = None, **usage: Any) -> Wire:
+    delta = {"stop_reason": reason, "stop_sequence": sequence}
+    return stream({"type": "message_delta", "delta": delta, "usage": usage})
+
+
+def block(kind: str) -> Wire:
+    return stream({"type": kind, "index": 0})
+
+
+def synthetic(words: str) -> Wire:
+    message = {"model": "<synthetic>", "content": [{"type": "text", "text": words}]}
+    return {"type": "assistant", "message": message, "parent_tool_use_id": None}
+
+
+def result(status: int | None = None, words: object = "", **more: Any) -> Wire:
+    return {
+        "type": "result",
+        "subtype": "success",
+        "is_error": True,
+        "api_error_status": status,
+        "result": words,
+        **more,
+    }
+
+
+def ended() -> Wire:
+    return {"type": "result", "subtype": "success", "is_error": False, "result": "hi there"}
+
+
+BEFORE: tuple[Wire, ...] = (
+    {"type": "command_lifecycle", "state": "queued"},
+    {"type": "command_lifecycle", "state": "started"},
+    {"type": "system", "subtype": "init", "model": MODEL},
+    {"type": "system", "subtype": "status", "status": "requesting"},
+)
+
+
+def reader(**options: Any) -> AnswerReader:
+    return AnswerReader(**{"include_thinking": False, **options})
+
+
+def feed(it: AnswerReader, lines: Iterable[Wire]) -> list[Event]:
+    return [event for line in lines for event in it.feed(line)]
+
+
+# An answer
+
+
+def test_an_answer_is_a_start_its_texts_and_an_end_and_nothing_else_of_what_the_cli_says() -> None:
+    lines = (
+        *BEFORE,
+        start(input_tokens=12, output_tokens=1),
+        block("content_block_start"),
+        text("hi "),
+        stream({"type": "ping"}),
+        text("there"),
+        {
+            "type": "assistant",
+            "message": {"model": MODEL, "content": [{"type": "text", "text": "hi there"}]},
+            "parent_tool_use_id": None,
+        },
+        block("content_block_stop"),
+        stop(output_tokens=3),
+        stream({"type": "message_stop"}),
+        {"type": "rate_limit_event", "rate_limit_info": {"status": "allowed"}},
+        ended(),
+    )
+    it = reader()
+    assert feed(it, lines) == [
+        Started(MODEL),
+        TextDelta("hi "),
+        TextDelta("there"),
+        Finished(FinishReason.STOP, Usage(input_tokens=12, output_tokens=3)),
+    ]
+    assert it.model == MODEL
+    assert it.stop_reason == "end_turn"
+    assert it.produced
+
+
+def test_nothing_is_known_before_the_model_begins() -> None:
+    it = reader()
+    assert feed(it, BEFORE) == []
+    assert it.model is None
+    assert it.stop_reason is None
+    assert not it.produced
+
+
+def test_the_start_names_what_had_no_effect() -> None:
+    assert feed(reader(ignored=("seed", "user")), [start()]) == [Started(MODEL, ("seed", "user"))]
+
+
+def test_thinking_is_hidden_unless_it_was_asked_for() -> None:
+    lines = (start(), thinking("hm"), text("yes"), stop())
+    assert feed(reader(), lines)[1:-1] == [TextDelta("yes")]
+    shown = feed(reader(include_thinking=True), lines)
+    assert shown[1:-1] == [ThinkingDelta("hm"), TextDelta("yes")]
+
+
+def test_the_signature_of_thinking_and_deltas_yet_unknown_are_no_events() -> None:
+    for kind in ("signature_delta", "citations_delta", "something_new"):
+        delta = {"type": kind, "signature": "abc"}
+        line = stream({"type": "content_block_delta", "index": 0, "delta": delta})
+        assert feed(reader(include_thinking=True), [start(), line])[1:] == []
+
+
+def test_kinds_of_lines_yet_unknown_are_no_events() -> None:
+    assert feed(reader(), [{"type": "something_new"}, stream({"type": "something_new"})]) == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish"),
+    [
+        ("end_turn", FinishReason.STOP),
+        ("stop_sequence", FinishReason.STOP),
+        ("max_tokens", FinishReason.LENGTH),
+        ("model_context_window_exceeded", FinishReason.LENGTH),
+        ("tool_use", FinishReason.TOOL_CALLS),
+        ("refusal", FinishReason.REFUSAL),
+        ("something_new", FinishReason.STOP),
+    ],
+)
+def test_each_stop_reason_has_its_finish_reason(reason: str, finish: FinishReason) -> None:
+    it = reader()
+    events = feed(it, [start(), text("a"), stop(reason)])
+    assert isinstance(events[-1], Finished)
+    assert events[-1].reason is finish
+    assert it.stop_reason == reason
+
+
+def test_the_stop_sequence_that_ended_the_answer_is_told() -> None:
+    end = feed(reader(), [start(), stop("stop_sequence", "###")])[-1]
+    assert isinstance(end, Finished)
+    assert end.stop_sequence == "###"
+
+
+def test_a_message_delta_without_a_stop_reason_ends_nothing() -> None:
+    it = reader()
+    assert feed(it, [start(), stop(None, output_tokens=5)])[1:] == []
+    assert it.stop_reason is None
+    assert it.usage == Usage(output_tokens=5)
+
+
+# What is not the answer
+
+
+def test_lines_of_a_subagent_are_no_events_and_do_not_count() -> None:
+    it = reader()
+    sub = [
+        {**line, "parent_tool_use_id": "toolu_1"}
+        for line in (start("claude-haiku-4-5", input_tokens=9), text("inner"), stop("end_turn"))
+    ]
+    assert feed(it, [start(input_tokens=1), *sub, text("outer"), stop()]) == [
+        Started(MODEL),
+        TextDelta("outer"),
+        Finished(FinishReason.STOP, Usage(input_tokens=1)),
+    ]
+    assert it.model == MODEL
+
+
+def test_after_the_stop_nothing_is_an_event_not_even_an_error() -> None:
+    it = reader()
+    feed(it, [start(output_tokens=2), text("a"), stop("max_tokens")])
+    usage = it.usage
+    after = (
+        start(input_tokens=100),
+        text("and on it goes"),
+        stop("end_turn", output_tokens=50),
+        synthetic("API Error: 500"),
+        result(500, "API Error: 500"),
+    )
+    assert feed(it, after) == []
+    assert it.usage == usage
+    assert it.stop_reason == "max_tokens"
+
+
+def test_what_the_cli_says_in_the_models_place_is_never_an_event() -> None:
+    it = reader()
+    assert feed(it, [*BEFORE, synthetic("API Error: 529 Overloaded")]) == []
+    with pytest.raises(UnavailableError):
+        feed(it, [result(529, "API Error: 529 Overloaded")])
+    assert not it.produced
+
+
+# Several upstream calls
+
+
+def test_usage_is_the_start_and_the_last_delta_of_a_call() -> None:
+    it = reader()
+    lines = [
+        start(
+            input_tokens=10,
+            cache_read_input_tokens=20,
+            cache_creation_input_tokens=30,
+            output_tokens=1,
+        ),
+        stop(None, output_tokens=4),
+        stop("end_turn", output_tokens=7, output_tokens_details={"thinking_tokens": 2}),
+    ]
+    end = feed(it, lines)[-1]
+    assert isinstance(end, Finished)
+    assert end.usage == Usage(10, 20, 30, 7, 2)
+    assert end.usage.prompt_tokens == 60
+    assert end.usage.total_tokens == 67
+
+
+def test_usage_that_a_delta_corrects_is_not_counted_twice() -> None:
+    it = reader()
+    feed(it, [start(input_tokens=10), stop(input_tokens=11, output_tokens=7)])
+    assert it.usage == Usage(input_tokens=11, output_tokens=7)
+
+
+def test_usage_without_numbers_counts_nothing() -> None:
+    it = reader()
+    message = {"model": MODEL, "usage": {"input_tokens": None, "output_tokens_details": None}}
+    delta = {"stop_reason": "end_turn"}
+    feed(it, [stream({"type": "message_start", "message": message})])
+    feed(it, [stream({"type": "message_delta", "delta": delta, "usage": None})])
+    assert it.usage == Usage()
+
+
+def test_usage_is_summed_over_calls_and_the_answer_starts_once() -> None:
+    it = reader()
+    lines = (
+        start(input_tokens=10, output_tokens=1),
+        thinking("a call that broke off before any text"),
+        {"type": "system", "subtype": "api_retry", "attempt": 1},
+        start("claude-haiku-4-5", input_tokens=20, cache_read_input_tokens=5, output_tokens=1),
+        text("a"),
+        stop(output_tokens=6),
+    )
+    assert feed(it, lines) == [
+        Started(MODEL),
+        TextDelta("a"),
+        Finished(
+            FinishReason.STOP, Usage(input_tokens=30, cache_read_tokens=5, output_tokens=7)
+        ),
+    ]
+
+
+def test_a_second_beginning_after_text_is_an_error_and_not_more_text() -> None:
+    it = reader()
+    feed(it, [start(), text("half of a sen")])
+    with pytest.raises(UnavailableError, match="broke off"):
+        feed(it, [start()])
+
+
+def test_a_second_beginning_after_thinking_is_an_error_only_where_thinking_was_shown() -> None:
+    lines = (start(), thinking("hm"), start(), text("a"), stop())
+    assert feed(reader(), lines)[1] == TextDelta("a")
+    with pytest.raises(UnavailableError):
+        feed(reader(include_thinking=True), lines)
+
+
+def test_an_error_in_the_middle_of_the_answer_is_an_error() -> None:
+    it = reader()
+    feed(it, [start(), text("half")])
+    with pytest.raises(UnavailableError):
+        feed(it, [result(529, "API Error: Overloaded")])
+
+
+def test_a_turn_that_ends_without_a_stop_is_an_error_even_if_the_cli_calls_it_a_success() -> None:
+    with pytest.raises(ProcessFailedError):
+        feed(reader(), [*BEFORE, ended()])
+
+
+# The plan's limit
+
+
+def test_a_rejected_limit_says_when_it_is_lifted() -> None:
+    it = reader()
+    info = {"status": "rejected", "resetsAt": 1_800_000_000, "rateLimitType": "five_hour"}
+    assert feed(it, [{"type": "rate_limit_event", "rate_limit_info": info}]) == []
+    assert it.limit_resets_at == 1_800_000_000.0
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        None,
+        {},
+        {"status": "allowed", "resetsAt": 1},
+        {"status": "allowed_warning", "resetsAt": 1},
+        {"status": "rejected"},
+        {"status": "rejected", "resetsAt": None},
+        {"status": "rejected", "resetsAt": "soon"},
+    ],
+)
+def test_a_limit_that_is_not_reached_or_has_no_time_says_nothing(info: Wire | None) -> None:
+    it = reader()
+    feed(it, [{"type": "rate_limit_event", "rate_limit_info": info}])
+    assert it.limit_resets_at is None
+
+
+# Errors
+
+SECRET = "Please run /doctor at 10.1.2.3 (sk-ant-secret)"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "reason", "retryable"),
+    [
+        (401, NotLoggedInError, "CLAUDE_NOT_LOGGED_IN", False),
+        (403, PermissionDeniedError, "PERMISSION_DENIED", False),
+        (404, ModelNotFoundError, "MODEL_NOT_FOUND", False),
+        (413, TooLargeError, "REQUEST_TOO_LARGE", False),
+        (429, PlanLimitError, "PLAN_LIMIT", False),
+        (500, UnavailableError, "UPSTREAM_ERROR", True),
+        (502, UnavailableError, "UPSTREAM_ERROR", True),
+        (503, UnavailableError, "UPSTREAM_ERROR", True),
+        (529, UnavailableError, "UPSTREAM_ERROR", True),
+        (None, ProcessFailedError, "CLAUDE_PROCESS_ERROR", True),
+    ],
+)
+def test_each_status_is_an_error_of_its_own_without_a_word_of_the_clis(
+    status: int | None, kind: type[BridgeError], reason: str, retryable: bool
+) -> None:
+    error = failure_of(result(status, SECRET))
+    assert type(error) is kind
+    assert error.reason == reason
+    assert error.retryable is retryable
+    for word in ("doctor", "10.1.2.3", "sk-ant"):
+        assert word not in error.message
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 413, 429, 500, 529, None])
+@pytest.mark.parametrize("words", [None, 5, "", {"a": 1}])
+def test_a_result_without_a_text_is_the_same_error(status: int | None, words: object) -> None:
+    with_text = failure_of(result(status, "x"))
+    without = failure_of(result(status, words))
+    assert type(without) is type(with_text)
+    assert without.message == with_text.message
+
+
+def test_a_result_without_any_status_field_is_an_error_too() -> None:
+    assert type(failure_of({"type": "result"})) is ProcessFailedError
+
+
+def test_on_a_400_the_apis_own_words_about_the_request_are_told() -> None:
+    error = failure_of(result(400, "API Error: 400 temperature: must be at most 1"))
+    assert isinstance(error, InvalidRequestError)
+    assert error.reason == "UPSTREAM_REFUSED"
+    assert error.message == (
+        "The Anthropic API refused the request: temperature: must be at most 1"
+    )
+
+
+@pytest.mark.parametrize("words", ["", "API Error: 400 ", "API Error: ", None])
+def test_a_400_without_words_is_told_as_such(words: str | None) -> None:
+    assert failure_of(result(400, words)).message == "The Anthropic API refused the request."
+
+
+def test_the_words_of_a_400_are_cut() -> None:
+    assert len(failure_of(result(400, "x" * 10_000)).message) < 600
+
+
+@pytest.mark.parametrize("status", [400, None])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Prompt is too long",
+        "API Error: 400 prompt is too long: 250000 tokens > 200000 maximum",
+        "API Error: 400 input length and `max_tokens` exceed context limit: 190000 + 32000",
+    ],
+)
+def test_a_conversation_that_is_too_long_is_an_error_of_the_messages(
+    status: int | None, words: str
+) -> None:
+    error = failure_of(result(status, words))
+    assert isinstance(error, InvalidRequestError)
+    assert error.reason == "CONTEXT_LENGTH_EXCEEDED"
+    assert error.field == "messages"
+    assert "250000" not in error.message
+
+
+def test_no_login_is_told_with_what_to_do_about_it() -> None:
+    error = failure_of(result(None, "Not logged in · Please run /login"))
+    assert isinstance(error, NotLoggedInError)
+    assert "--demo" in error.message
+
+
+@pytest.mark.parametrize(
+    "words", ["API Error: Connection error.", "API Error: Unable to connect to API (ECONNREFUSED)"]
+)
+def test_an_api_that_cannot_be_reached_is_unavailable(words: str) -> None:
+    error = failure_of(result(None, words))
+    assert type(error) is UnavailableError
+    assert "ECONNREFUSED" not in error.message
+    assert error.retryable

@@ -1,0 +1,426 @@
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.core.model import (
+    CompletionRequest,
+    DocumentPart,
+    ImagePart,
+    InlineData,
+    Message,
+    Part,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    UrlSource,
+)
+from bridge.core.to_claude import (
+    OPENING_PLACEHOLDER,
+    Turn,
+    TurnSettings,
+    UserLine,
+    assistant_line,
+    replay_lines,
+    setting_changes,
+    settings_of,
+    turns_of,
+    user_line,
+)
+
+
+def user(*parts: Part | str) -> Message:
+    return Message(Role.USER, tuple(TextPart(p) if isinstance(p, str) else p for p in parts))
+
+
+def assistant(*parts: Part | str) -> Message:
+    return Message(Role.ASSISTANT, tuple(TextPart(p) if isinstance(p, str) else p for p in parts))
+
+
+def text(words: str) -> dict[str, Any]:
+    return {"type": "text", "text": words}
+
+
+# turns_of
+
+
+def test_no_messages_make_no_turns() -> None:
+    assert turns_of(()) == ()
+
+
+def test_each_message_becomes_a_turn_of_its_role_with_its_text() -> None:
+    assert turns_of((user("a"), assistant("b"), user("c"))) == (
+        Turn(Role.USER, (text("a"),)),
+        Turn(Role.ASSISTANT, (text("b"),)),
+        Turn(Role.USER, (text("c"),)),
+    )
+
+
+def test_neighbours_of_one_role_become_one_turn_with_the_blocks_in_order() -> None:
+    turns = turns_of((user("a", "b"), user("c"), assistant("d"), assistant("e"), user("f")))
+    assert turns == (
+        Turn(Role.USER, (text("a"), text("b"), text("c"))),
+        Turn(Role.ASSISTANT, (text("d"), text("e"))),
+        Turn(Role.USER, (text("f"),)),
+    )
+
+
+@pytest.mark.parametrize("empty", [assistant(), assistant(""), assistant("", "")])
+def test_a_message_without_content_is_left_out_and_its_neighbours_become_one(
+    empty: Message,
+) -> None:
+    assert turns_of((user("a"), empty, user("b"))) == (Turn(Role.USER, (text("a"), text("b"))),)
+
+
+def test_an_empty_text_is_left_out_beside_others() -> None:
+    assert turns_of((user("", "a", ""),)) == (Turn(Role.USER, (text("a"),)),)
+
+
+def test_only_empty_messages_make_no_turns() -> None:
+    assert turns_of((user(""), assistant(), user())) == ()
+
+
+def test_a_text_of_blanks_is_kept_as_it_is() -> None:
+    assert turns_of((user(" \n"),)) == (Turn(Role.USER, (text(" \n"),)),)
+
+
+def test_a_history_that_starts_with_the_assistant_gets_a_user_turn_before_it() -> None:
+    assert turns_of((assistant("a"), user("b"))) == (
+        Turn(Role.USER, (text(OPENING_PLACEHOLDER),)),
+        Turn(Role.ASSISTANT, (text("a"),)),
+        Turn(Role.USER, (text("b"),)),
+    )
+
+
+def test_an_empty_user_message_before_the_assistant_counts_as_none() -> None:
+    assert turns_of((user(""), assistant("a"), user("b")))[0].content == (
+        text(OPENING_PLACEHOLDER),
+    )
+
+
+def test_an_image_that_came_along_is_a_base64_source() -> None:
+    image = ImagePart(InlineData("image/png", "iVBORw0K"))
+    assert turns_of((user(image),))[0].content == (
+        {
+            "type": "image",
+            "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0K"},
+        },
+    )
+
+
+def test_an_image_at_an_address_is_left_to_the_api_to_fetch() -> None:
+    assert turns_of((user(ImagePart(UrlSource("https://example.com/a.png"))),))[0].content == (
+        {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}},
+    )
+
+
+def test_a_pdf_is_a_document_with_its_title() -> None:
+    document = DocumentPart(InlineData("application/pdf", "JVBERi0="), "Report")
+    assert turns_of((user(document),))[0].content == (
+        {
+            "type": "document",
+            "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="},
+            "title": "Report",
+        },
+    )
+
+
+def test_a_document_without_a_title_says_none() -> None:
+    document = DocumentPart(UrlSource("https://example.com/a.pdf"))
+    assert turns_of((user(document),))[0].content == (
+        {"type": "document", "source": {"type": "url", "url": "https://example.com/a.pdf"}},
+    )
+
+
+def test_a_text_file_is_a_document_of_plain_text() -> None:
+    # https://platform.claude.com/docs/en/api/messages: a `text` source, not a `base64` one.
+    encoded = base64.b64encode("Grüße".encode()).decode()
+    assert turns_of((user(DocumentPart(InlineData("text/plain", encoded))),))[0].content == (
+        {
+            "type": "document",
+            "source": {"type": "text", "media_type": "text/plain", "data": "Grüße"},
+        },
+    )
+
+
+def test_a_tool_call_carries_its_arguments_as_an_object() -> None:
+    call = ToolCallPart("toolu_1", "weather", '{"city": "Köln", "days": 2}')
+    (_, turn) = turns_of((user("a"), assistant("Let me see.", call)))
+    assert turn.content == (
+        text("Let me see."),
+        {
+            "type": "tool_use",
+            "id": "toolu_1",
+            "name": "weather",
+            "input": {"city": "Köln", "days": 2},
+        },
+    )
+
+
+def test_a_tool_result_carries_texts_and_images_and_drops_empty_texts() -> None:
+    result = ToolResultPart(
+        "toolu_1", (TextPart("12"), TextPart(""), ImagePart(InlineData("image/gif", "R0lG")))
+    )
+    assert turns_of((user(result),))[0].content == (
+        {
+            "type": "tool_result",
+            "tool_use_id": "toolu_1",
+            "content": [
+                text("12"),
+                {
+                    "type": "image",
+                    "source": {"type": "base64", "media_type": "image/gif", "data": "R0lG"},
+                },
+            ],
+        },
+    )
+
+
+def test_a_result_without_content_is_still_a_result() -> None:
+    assert turns_of((user(ToolResultPart("toolu_1")),))[0].content == (
+        {"type": "tool_result", "tool_use_id": "toolu_1", "content": []},
+    )
+
+
+@pytest.mark.parametrize("is_error", [True, False])
+def test_only_a_failed_tool_is_marked_as_an_error(is_error: bool) -> None:
+    result = ToolResultPart("toolu_1", (TextPart("no"),), is_error)
+    (block,) = turns_of((user(result),))[0].content
+    assert block.get("is_error") == (True if is_error else None)
+
+
+def test_the_results_of_a_turn_stand_before_all_else_in_it_in_their_own_order() -> None:
+    turns = turns_of(
+        (
+            user("a"),
+            assistant(ToolCallPart("toolu_1", "f", "{}"), ToolCallPart("toolu_2", "f", "{}")),
+            user("b", ToolResultPart("toolu_2")),
+            user(ToolResultPart("toolu_1"), "c"),
+        )
+    )
+    last = turns[-1]
+    assert [block.get("tool_use_id") or block["text"] for block in last.content] == [
+        "toolu_2",
+        "toolu_1",
+        "b",
+        "c",
+    ]
+    assert last.has_tool_results
+    assert not turns[0].has_tool_results
+    assert not turns[1].has_tool_results
+
+
+_PARTS = st.one_of(
+    st.builds(TextPart, st.text(max_size=3)),
+    st.builds(ToolResultPart, st.sampled_from(["toolu_1", "toolu_2"])),
+)
+_MESSAGES = st.lists(
+    st.builds(Message, st.sampled_from(Role), st.lists(_PARTS, max_size=3).map(tuple))
+)
+
+
+@given(_MESSAGES)
+def test_turns_always_alternate_begin_with_the_user_and_lose_no_text(
+    messages: list[Message],
+) -> None:
+    turns = turns_of(messages)
+    roles = [turn.role for turn in turns]
+    assert roles == list(itertools.islice(itertools.cycle((Role.USER, Role.ASSISTANT)), len(turns)))
+    assert all(turn.content for turn in turns)
+    given = sorted(p.text for m in messages for p in m.parts if isinstance(p, TextPart) and p.text)
+    kept = sorted(b["text"] for t in turns for b in t.content if b["type"] == "text")
+    placeholder = [OPENING_PLACEHOLDER] if len(kept) > len(given) else []
+    assert kept == sorted(given + placeholder)
+
+
+# Lines on stdin
+
+HELLO = Turn(Role.USER, (text("/clear @/etc/hostname"),))
+ANSWER = Turn(Role.ASSISTANT, (text("hi"),))
+RESULTS = Turn(Role.USER, ({"type": "tool_result", "tool_use_id": "toolu_1", "content": []},))
+
+
+@pytest.mark.parametrize("query", [True, False])
+@pytest.mark.parametrize("turn", [HELLO, RESULTS])
+def test_every_user_line_is_marked_so_that_nothing_in_it_is_run_or_read(
+    turn: Turn, query: bool
+) -> None:
+    assert user_line(turn, query=query).wire["client_composed"] is True
+
+
+def test_a_line_that_is_to_be_answered_does_not_mention_shouldquery() -> None:
+    assert "shouldQuery" not in user_line(HELLO, query=True).wire
+
+
+def test_a_line_of_the_history_is_not_answered() -> None:
+    assert user_line(HELLO, query=False).wire["shouldQuery"] is False
+
+
+def test_a_user_line_carries_its_turn_and_the_id_it_is_known_by() -> None:
+    line = user_line(HELLO, query=True, new_id=lambda: "id-1")
+    assert line.id == "id-1"
+    assert line.wire["uuid"] == "id-1"
+    assert line.wire["type"] == "user"
+    assert line.wire["message"] == {"role": "user", "content": list(HELLO.content)}
+
+
+def test_ids_of_user_lines_differ() -> None:
+    assert len({user_line(HELLO, query=True).id for _ in range(100)}) == 100
+
+
+def test_all_user_lines_can_be_rewound_to_but_those_with_tool_results() -> None:
+    assert user_line(HELLO, query=False).rewindable
+    assert not user_line(RESULTS, query=False).rewindable
+    assert not user_line(Turn(Role.USER, (*RESULTS.content, text("a"))), query=True).rewindable
+
+
+def test_an_earlier_answer_goes_in_as_the_assistants_own_words() -> None:
+    line = assistant_line(ANSWER)
+    assert line["type"] == "assistant"
+    assert line["message"] == {"role": "assistant", "content": [text("hi")]}
+    assert line["parent_tool_use_id"] is None
+
+
+def test_a_replay_has_one_line_a_turn_in_order_and_none_of_them_is_answered() -> None:
+    ids = (f"id-{n}" for n in itertools.count())
+    lines = list(replay_lines((HELLO, ANSWER, RESULTS, ANSWER), new_id=lambda: next(ids)))
+    assert [line.id if isinstance(line, UserLine) else line["type"] for line in lines] == [
+        "id-0",
+        "assistant",
+        "id-1",
+        "assistant",
+    ]
+    assert all(line.wire["shouldQuery"] is False for line in lines if isinstance(line, UserLine))
+
+
+def test_every_line_is_json() -> None:
+    for line in replay_lines((HELLO, ANSWER, RESULTS)):
+        wire = line.wire if isinstance(line, UserLine) else line
+        assert json.loads(json.dumps(wire)) == wire
+
+
+# Settings
+
+
+def test_settings_hold_what_the_request_asks_for_and_the_defaults_otherwise() -> None:
+    request = CompletionRequest(messages=(user("a"),), max_output_tokens=7)
+    assert settings_of(request, "opus") == TurnSettings(model="opus", max_output_tokens=7)
+    assert settings_of(CompletionRequest(messages=()), None) == TurnSettings()
+
+
+def test_the_first_settings_say_everything_so_that_nothing_of_the_persons_own_holds() -> None:
+    assert setting_changes(None, TurnSettings()) == {
+        "model": None,
+        "effortLevel": None,
+        "env": {
+            "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "",
+            "CLAUDE_CODE_DISABLE_THINKING": "",
+            "CLAUDE_CODE_EXTRA_BODY": "",
+        },
+    }
+
+
+def test_settings_that_are_the_same_need_no_word() -> None:
+    settings = TurnSettings("opus", "low", 5, False, '{"top_p":1}')
+    assert setting_changes(settings, settings) == {}
+    assert setting_changes(TurnSettings(), TurnSettings()) == {}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said", "taken_back"),
+    [
+        (TurnSettings(model="opus"), {"model": "opus"}, {"model": None}),
+        (TurnSettings(effort="low"), {"effortLevel": "low"}, {"effortLevel": None}),
+        (
+            TurnSettings(max_output_tokens=5),
+            {"env": {"CLAUDE_CODE_MAX_OUTPUT_TOKENS": "5"}},
+            {"env": {"CLAUDE_CODE_MAX_OUTPUT_TOKENS": ""}},
+        ),
+        (
+            TurnSettings(thinking=False),
+            {"env": {"CLAUDE_CODE_DISABLE_THINKING": "1"}},
+            {"env": {"CLAUDE_CODE_DISABLE_THINKING": ""}},
+        ),
+        (
+            TurnSettings(extra_body='{"a":1}'),
+            {"env": {"CLAUDE_CODE_EXTRA_BODY": '{"a":1}'}},
+            {"env": {"CLAUDE_CODE_EXTRA_BODY": ""}},
+        ),
+    ],
+)
+def test_only_what_differs_is_said_and_the_default_is_said_as_null_or_empty(
+    changed: TurnSettings, said: dict[str, Any], taken_back: dict[str, Any]
+) -> None:
+    assert setting_changes(TurnSettings(), changed) == said
+    assert setting_changes(changed, TurnSettings()) == taken_back
+
+
+def merged(store: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """What the CLI makes of its settings: objects merge, and null takes a key away."""
+    result = dict(store)
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            result[key] = merged(result.get(key, {}), value)
+        elif value is None:
+            result.pop(key, None)
+        else:
+            result[key] = value
+    return result
+
+
+def effective(store: dict[str, Any]) -> TurnSettings:
+    """The settings that a store comes to; an empty environment variable counts as unset."""
+    env = store.get("env", {})
+    limit = env.get("CLAUDE_CODE_MAX_OUTPUT_TOKENS")
+    return TurnSettings(
+        model=store.get("model"),
+        effort=store.get("effortLevel"),
+        max_output_tokens=int(limit) if limit else None,
+        thinking=not env.get("CLAUDE_CODE_DISABLE_THINKING"),
+        extra_body=env.get("CLAUDE_CODE_EXTRA_BODY", ""),
+    )
+
+
+_SETTINGS = st.builds(
+    TurnSettings,
+    model=st.sampled_from([None, "opus", "haiku"]),
+    effort=st.sampled_from([None, "low", "max"]),
+    max_output_tokens=st.sampled_from([None, 1, 4096]),
+    thinking=st.booleans(),
+    extra_body=st.sampled_from(["", '{"temperature":0.5}', '{"top_p":0.1}']),
+)
+_STORES = st.fixed_dictionaries(
+    {},
+    optional={
+        "model": st.just("fable"),
+        "effortLevel": st.just("high"),
+        "env": st.fixed_dictionaries(
+            {"CLAUDE_CODE_MAX_RETRIES": st.just("2")},
+            optional={
+                "CLAUDE_CODE_MAX_OUTPUT_TOKENS": st.just("99"),
+                "CLAUDE_CODE_DISABLE_THINKING": st.just("1"),
+                "CLAUDE_CODE_EXTRA_BODY": st.just('{"top_k":1}'),
+            },
+        ),
+    },
+)
+
+
+@given(_STORES, st.lists(_SETTINGS, min_size=1, max_size=6))
+def test_after_any_sequence_of_turns_exactly_the_last_ones_settings_hold(
+    store: dict[str, Any], sequence: list[TurnSettings]
+) -> None:
+    retries = store.get("env", {}).get("CLAUDE_CODE_MAX_RETRIES")
+    before: TurnSettings | None = None
+    for settings in sequence:
+        store = merged(store, setting_changes(before, settings))
+        before = settings
+        assert effective(store) == settings
+    assert store["env"].get("CLAUDE_CODE_MAX_RETRIES") == retries, "what is not ours stays"
