@@ -1,0 +1,63 @@
+"""The OpenAI door as an ASGI app."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+from bridge.core.service import Service
+from bridge.http_server.context import Door, HttpSettings
+from bridge.http_server.openapi import add_schemas
+from bridge.http_server.request_id import RequestIdMiddleware
+from bridge.http_server.routes.chat import chat_routes
+from bridge.http_server.routes.completions import completion_routes
+from bridge.http_server.routes.fallback import answer_http_exception, answer_validation_error
+from bridge.http_server.routes.health import health_routes
+from bridge.http_server.routes.models import model_routes
+
+__all__ = ["HttpSettings", "create_app"]
+
+
+def new_hex_id() -> str:
+    """Return 32 hexadecimal digits that were never used before."""
+    return uuid.uuid4().hex
+
+
+def create_app(
+    service: Service,
+    *,
+    version: str,
+    settings: HttpSettings | None = None,
+    clock: Callable[[], float] = time.time,
+    timer: Callable[[], float] = time.perf_counter,
+    new_id: Callable[[], str] = new_hex_id,
+) -> FastAPI:
+    """Build the app that serves OpenAI's API from a service.
+
+    `clock` gives the time of day, `timer` measures durations, `new_id` makes the ids.
+    """
+    door = Door(service, settings or HttpSettings(), version, clock, new_id)
+    app = FastAPI(
+        title="Claude Code bridge",
+        version=version,
+        # The pages for browsing the description load their scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        # A redirected POST arrives as a GET in some clients.
+        redirect_slashes=False,
+        middleware=[Middleware(RequestIdMiddleware, new_id=new_id, timer=timer)],
+        exception_handlers={
+            HTTPException: answer_http_exception,
+            RequestValidationError: answer_validation_error,
+        },
+    )
+    for routes in (chat_routes, completion_routes, model_routes, health_routes):
+        app.include_router(routes(door))
+    add_schemas(app)
+    return app

@@ -1,0 +1,1 @@
+"""From core events to what OpenAI's clients read."""

@@ -1,0 +1,132 @@
+"""Walking the events of an answer: one class, whose hooks each wire format fills in."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, assert_never
+
+from bridge.core.errors import BridgeError, UnavailableError
+from bridge.core.events import (
+    Event,
+    Finished,
+    Started,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    ToolCallStart,
+)
+
+_OpenPart: TypeAlias = Literal["text", "thinking"] | int
+"""The part that deltas now belong to; a number is the index of a tool call."""
+
+
+class EventEncoder:
+    """Feeds events to hooks, and opens and closes the parts around their deltas.
+
+    A hook writes to the wire with `emit`; one that only collects emits nothing. A part that
+    is still open is closed before the end of the answer and before an error.
+    """
+
+    def __init__(self) -> None:
+        self.finished = False
+        self._open: _OpenPart | None = None
+        self._frames: list[bytes] = []
+
+    def feed(self, event: Event) -> bytes:
+        """Encode one event; the bytes may be none."""
+        match event:
+            case TextDelta(text=text):
+                self._switch("text")
+                self.on_text(text)
+            case ToolCallDelta():
+                self.on_tool_call_delta(event)
+            case ThinkingDelta(text=text):
+                self._switch("thinking")
+                self.on_thinking(text)
+            case ToolCallStart():
+                self._switch(event.index)
+                self.on_tool_call_start(event)
+            case Started():
+                self.on_start(event)
+            case Finished():
+                self._switch(None)
+                self.finished = True
+                self.on_finish(event)
+            case _:
+                assert_never(event)
+        return self._take()
+
+    def fail(self, error: BridgeError, request_id: str) -> bytes:
+        """Encode an error in the middle of the answer."""
+        self._switch(None)
+        self.on_error(error, request_id)
+        return self._take()
+
+    def check_finished(self) -> None:
+        """Refuse an answer that just stopped, which a client would take for a whole one."""
+        if not self.finished:
+            raise UnavailableError("The answer broke off before its end. Send it once more.")
+
+    def emit(self, frame: bytes) -> None:
+        """Write to the wire."""
+        self._frames.append(frame)
+
+    def on_start(self, event: Started) -> None:
+        """Handle the start of the answer."""
+
+    def on_text_start(self) -> None:
+        """Handle the start of a run of text."""
+
+    def on_text(self, text: str) -> None:
+        """Handle more text."""
+
+    def on_text_end(self) -> None:
+        """Handle the end of a run of text."""
+
+    def on_thinking_start(self) -> None:
+        """Handle the start of a run of thinking."""
+
+    def on_thinking(self, text: str) -> None:
+        """Handle more thinking."""
+
+    def on_thinking_end(self) -> None:
+        """Handle the end of a run of thinking."""
+
+    def on_tool_call_start(self, event: ToolCallStart) -> None:
+        """Handle the start of a tool call."""
+
+    def on_tool_call_delta(self, event: ToolCallDelta) -> None:
+        """Handle more of a tool call's arguments."""
+
+    def on_tool_call_end(self, index: int) -> None:
+        """Handle the end of a tool call."""
+
+    def on_finish(self, event: Finished) -> None:
+        """Handle the end of the answer."""
+
+    def on_error(self, error: BridgeError, request_id: str) -> None:
+        """Handle an error in the middle of the answer."""
+
+    def _switch(self, part: _OpenPart | None) -> None:
+        if part == self._open:
+            return
+        match self._open:
+            case "text":
+                self.on_text_end()
+            case "thinking":
+                self.on_thinking_end()
+            case int() as index:
+                self.on_tool_call_end(index)
+            case None:
+                pass
+            case _:
+                assert_never(self._open)
+        self._open = part
+        if part == "text":
+            self.on_text_start()
+        elif part == "thinking":
+            self.on_thinking_start()
+
+    def _take(self) -> bytes:
+        frames = b"".join(self._frames)
+        self._frames.clear()
+        return frames

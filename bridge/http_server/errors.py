@@ -1,0 +1,105 @@
+"""Errors as OpenAI clients read them: one literal table, and the reply made from it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starlette.responses import Response
+
+from bridge.core import errors as core
+from bridge.http_server.wire.replies import JsonDict, error_object
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How one class of error looks; `code` None means the error's own reason."""
+
+    status: int
+    type: str
+    code: str | None
+
+
+ERRORS: Mapping[type[core.BridgeError], Row] = {
+    core.InvalidRequestError: Row(400, "invalid_request_error", None),
+    core.UnsupportedError: Row(400, "invalid_request_error", None),
+    core.AuthenticationError: Row(401, "invalid_request_error", "invalid_api_key"),
+    core.PermissionDeniedError: Row(403, "permission_error", "permission_denied"),
+    core.ModelNotFoundError: Row(404, "invalid_request_error", "model_not_found"),
+    core.TooLargeError: Row(413, "invalid_request_error", "request_too_large"),
+    core.PlanLimitError: Row(429, "rate_limit_error", "rate_limit_exceeded"),
+    core.QueueFullError: Row(429, "rate_limit_error", "queue_full"),
+    core.ClientClosedError: Row(499, "invalid_request_error", "client_closed"),
+    core.NotLoggedInError: Row(503, "server_error", "claude_not_logged_in"),
+    core.UnavailableError: Row(503, "server_error", "upstream_error"),
+    core.ProcessFailedError: Row(503, "server_error", "claude_process_error"),
+    core.DrainingError: Row(503, "server_error", "draining"),
+    core.DeadlineError: Row(504, "server_error", "timeout"),
+    core.InternalError: Row(500, "server_error", "internal_error"),
+    core.BridgeError: Row(500, "server_error", "internal_error"),
+}
+
+REASON_CODES: Mapping[str, str] = {
+    "INSUFFICIENT_QUOTA": "insufficient_quota",
+    "OVERLOADED": "overloaded_error",
+}
+"""Reasons that OpenAI's clients know by a code of their own, whatever the class."""
+
+PARAMS: Mapping[str, str] = {
+    "effort": "reasoning_effort",
+    "include_thinking": "include_reasoning",
+    "max_output_tokens": "max_completion_tokens",
+    "output_format": "response_format",
+}
+"""Fields that the core names otherwise than OpenAI does."""
+
+_RETRIED_STATUSES = frozenset({408, 409, 429})
+"""What OpenAI's clients retry unasked, besides every 5xx."""
+
+
+def row_of(error: core.BridgeError) -> Row:
+    """Find the row of the nearest class of an error."""
+    return next(ERRORS[cls] for cls in type(error).__mro__ if cls in ERRORS)
+
+
+def error_body(error: core.BridgeError, request_id: str) -> JsonDict:
+    """Build the envelope of an error."""
+    row = row_of(error)
+    message = error.message
+    if row.status == 500:
+        message = f"{message} (request {request_id})"
+    code = REASON_CODES.get(error.reason) or row.code or error.reason.lower()
+    field: str | None = getattr(error, "field", None)
+    param = None if field is None else PARAMS.get(field, field)
+    return error_object(message, row.type, param, code)
+
+
+def retry_headers(error: core.BridgeError) -> dict[str, str]:
+    """Tell when to try again, and keep clients from retrying what cannot help.
+
+    Their retry of a POST is another turn on the person's plan.
+    """
+    headers = {}
+    if error.retry_after is not None:
+        seconds = max(error.retry_after, 0.0)
+        headers["retry-after"] = str(math.ceil(seconds))
+        headers["retry-after-ms"] = str(math.ceil(seconds * 1000))
+    status = row_of(error).status
+    if not error.retryable and (status >= 500 or status in _RETRIED_STATUSES):
+        headers["x-should-retry"] = "false"
+    return headers
+
+
+def json_response(
+    content: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Make a reply of a JSON value."""
+    body = json.dumps(content, separators=(",", ":")).encode()
+    return Response(body, status, headers, media_type="application/json")
+
+
+def error_response(error: core.BridgeError, request_id: str) -> Response:
+    """Make the reply to an error."""
+    return json_response(error_body(error, request_id), row_of(error).status, retry_headers(error))

@@ -1,0 +1,62 @@
+"""Running a completion for a request, streamed or whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bridge.core.events import Event, Started
+from bridge.core.model import CompletionRequest
+from bridge.core.service import Service
+from bridge.http_server.body import read_json
+from bridge.http_server.context import CallOptions, Door, call_options
+from bridge.http_server.decode.call import Call
+from bridge.http_server.disconnect import disconnected, run_until
+from bridge.http_server.errors import json_response
+from bridge.http_server.sse import ignored_header
+from bridge.http_server.wire.replies import JsonDict
+
+
+class Collector(Protocol):
+    """What makes one object of an answer."""
+
+    def feed(self, event: Event) -> bytes:
+        """Take one event."""
+        ...
+
+    def reply(self) -> JsonDict:
+        """Build the object; raises if the answer broke off."""
+        ...
+
+
+async def read_call(
+    request: Request, door: Door, decode: Callable[[object, CallOptions], Call]
+) -> Call:
+    """Read and decode what is asked for."""
+    options = call_options(request.scope, door.settings)
+    return decode(await read_json(request, door.settings.max_body_bytes), options)
+
+
+async def answer_whole(
+    request: Request, service: Service, asked: CompletionRequest, collector: Collector
+) -> Response:
+    """Answer with one object; the work ends early if the client goes."""
+    collecting = _collect(service, asked, collector)
+    ignored = await run_until(collecting, disconnected(request.receive))
+    return json_response(collector.reply(), headers=ignored_header(ignored))
+
+
+async def _collect(
+    service: Service, asked: CompletionRequest, collector: Collector
+) -> tuple[str, ...]:
+    ignored = asked.ignored
+    async with aclosing(service.complete(asked)) as events:
+        async for event in events:
+            if isinstance(event, Started):
+                ignored += event.ignored
+            collector.feed(event)
+    return ignored

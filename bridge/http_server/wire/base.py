@@ -1,0 +1,41 @@
+"""What all request models share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+class WireModel(BaseModel):
+    """An object of a request.
+
+    Unknown names are kept, never refused: clients send what other servers understand.
+    Types are strict, as OpenAI's are: `"1"` is no number and `1` is no boolean.
+    """
+
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        """The names that the model does not know, with their values."""
+        return self.model_extra or {}
+
+
+def _integral(value: object) -> object:
+    # JSON has one kind of number: 5.0 is the integer 5 to JSON Schema.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+JsonInt: TypeAlias = Annotated[int, BeforeValidator(_integral)]
+TokenLimit: TypeAlias = Annotated[JsonInt, Field(ge=1)]
+Temperature: TypeAlias = Annotated[float, Field(ge=0, le=2)]
+TopP: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+StopList: TypeAlias = Annotated[list[str], Field(max_length=4)]
+
+
+class StreamOptions(WireModel):
+    """How a stream is sent."""
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None

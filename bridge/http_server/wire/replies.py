@@ -1,0 +1,46 @@
+"""Builders of the objects that replies are made of."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from bridge.core.model import FinishReason, Model, Usage
+
+JsonDict: TypeAlias = dict[str, Any]
+
+FINISH_REASONS: dict[FinishReason, str] = {
+    FinishReason.STOP: "stop",
+    FinishReason.LENGTH: "length",
+    FinishReason.TOOL_CALLS: "tool_calls",
+    FinishReason.REFUSAL: "content_filter",
+}
+
+
+def usage_object(usage: Usage) -> JsonDict:
+    """Tokens as OpenAI counts them: the prompt with all that was read from the cache."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.total_tokens,
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cache_read_tokens,
+            "cache_write_tokens": usage.cache_write_tokens,
+            "audio_tokens": 0,
+        },
+        "completion_tokens_details": {
+            "reasoning_tokens": usage.thinking_tokens,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }
+
+
+def model_object(model: Model, created: int) -> JsonDict:
+    """A model on offer."""
+    return {"id": model.id, "object": "model", "created": created, "owned_by": "anthropic"}
+
+
+def error_object(message: str, kind: str, param: str | None, code: str | None) -> JsonDict:
+    """The envelope of every error, with all four of its keys."""
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
