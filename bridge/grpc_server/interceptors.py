@@ -1,0 +1,238 @@
+"""What surrounds every call: its id, its place in the list of running calls, its errors.
+
+The text of an exception that leaves a handler would reach the client, and a CancelledError that
+leaves one without the client's doing would leave the client waiting until its deadline. So every
+exception is caught here, and only what the core wrote for the caller goes out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from functools import partial
+from inspect import isasyncgenfunction
+from typing import Any, Final, NoReturn, TypeAlias
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from bridge.core import errors
+from bridge.grpc_server.request_id import REQUEST_ID_KEY, current_request_id, new_request_id
+from bridge.grpc_server.stall import StallGuard
+from bridge.grpc_server.status import CallStatus, status_of
+
+_log = logging.getLogger(__name__)
+
+_STATUS_SECONDS: Final = 1.0
+_CANCELLED_SECONDS: Final = 1.0
+
+_Wire: TypeAlias = Any
+"""A message of any method, or its bytes."""
+_Context: TypeAlias = grpc.aio.ServicerContext[_Wire, _Wire]
+_Handler: TypeAlias = "grpc.RpcMethodHandler[_Wire, _Wire]"  # a generic only in its stubs
+_Coroutine: TypeAlias = Callable[[_Wire, _Context], Awaitable[_Wire]]
+_Decode: TypeAlias = Callable[[bytes], _Wire]
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Gives each call an id, keeps the list of running calls, and maps every exception."""
+
+    def __init__(
+        self, *, stall_seconds: float, make_id: Callable[[], str] = new_request_id
+    ) -> None:
+        self._stall_seconds = stall_seconds
+        self._make_id = make_id
+        self._closing = False
+        self.calls: set[asyncio.Task[Any]] = set()
+        """The tasks of the bridge's own calls; grpc.health.v1 and reflection are not among them."""
+
+    def cancel_calls(self) -> None:
+        """End every running call with a DrainingError."""
+        self._closing = True
+        for task in tuple(self.calls):
+            if not task.cancelling():
+                # The others are at their cleanup already.
+                task.cancel()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> _Handler | None:
+        """Wrap the handler of a call. None, for an unknown method, stays UNIMPLEMENTED."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        return self._wrapped(handler, handler_call_details.method)
+
+    def _wrapped(self, handler: _Handler, method: str) -> _Handler:
+        # A streamed answer is written by a coroutine, not yielded by an async generator: grpc.aio
+        # leaves a generator that is cancelled during a write to the garbage collector, and with
+        # it whatever its `finally` would give back.
+        if handler.request_streaming:
+            # Runs inside the handler, at each read.
+            decode, deserializer = None, partial(_decoded, decode=handler.request_deserializer)
+        else:
+            # Would run before the handler, where nothing is caught.
+            decode, deserializer = handler.request_deserializer, None
+        behaviour: Any
+        if handler.response_streaming:
+            make = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+            behaviour = handler.stream_stream or handler.unary_stream
+            answer = self._stream(behaviour) if isasyncgenfunction(behaviour) else behaviour
+        else:
+            make = (
+                grpc.stream_unary_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_unary_rpc_method_handler
+            )
+            behaviour = handler.stream_unary or handler.unary_unary
+            answer = _unary(behaviour)
+        guarded = self._guarded(answer, decode, method)
+        return make(guarded, deserializer, handler.response_serializer)
+
+    def _guarded(self, answer: _Coroutine, decode: _Decode | None, method: str) -> _Coroutine:
+        async def guarded(request: _Wire, context: _Context) -> _Wire:
+            with self._tracked(method) as request_id:
+                try:
+                    try:
+                        return await answer(_decoded(request, decode), context)
+                    except (Exception, asyncio.CancelledError) as error:
+                        status = self._status(error, request_id, method)
+                        if status is None:
+                            raise
+                    await _abort(context, status)
+                except grpc.aio.InternalError:
+                    # A write failed: the client has its status already, or has gone. grpc.aio
+                    # would log this with a traceback; a cancelled call it passes over.
+                    raise asyncio.CancelledError from None
+
+        return guarded
+
+    def _stream(
+        self, behaviour: Callable[[_Wire, _Context], AsyncGenerator[_Wire, None]]
+    ) -> _Coroutine:
+        async def stream(request: _Wire, context: _Context) -> None:
+            with StallGuard(self._stall_seconds) as guard:
+                try:
+                    async with aclosing(behaviour(request, context)) as responses:
+                        await _write_all(responses, context, guard)
+                except asyncio.CancelledError:
+                    if not guard.stalled:
+                        raise
+                    _uncancel()
+                    raise errors.ClientClosedError(
+                        f"The answer was left unread for {self._stall_seconds:g} seconds."
+                    ) from None
+
+        return stream
+
+    @contextmanager
+    def _tracked(self, method: str) -> Iterator[str]:
+        request_id = self._make_id()
+        current_request_id.set(request_id)
+        task = asyncio.current_task()
+        if task is None or not method.startswith("/bridge."):
+            yield request_id
+            return
+        self.calls.add(task)
+        try:
+            yield request_id
+        finally:
+            self.calls.discard(task)
+
+    def _status(self, error: BaseException, request_id: str, method: str) -> CallStatus | None:
+        """What the client is told; None where the exception has to go on to grpc.aio."""
+        if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+            if not self._closing:
+                return None
+            _uncancel()
+            error = errors.DrainingError("The server is shutting down.")
+        if isinstance(error, errors.BridgeError):
+            status = status_of(error, request_id)
+            _log.info("%s %s: %s: %s", request_id, method, error.reason, status.details)
+            return status
+        if isinstance(error, grpc.aio.BaseError) and not isinstance(error, grpc.aio.UsageError):
+            # Aborted by the handler, or the server has stopped.
+            return None
+        _log.error("%s %s: failed", request_id, method, exc_info=error)
+        return status_of(errors.InternalError(), request_id)
+
+
+def _is_cancelled() -> bool:
+    """Whether this task was cancelled, as opposed to something that it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _uncancel() -> None:
+    """Count the cancellation that was just caught as dealt with."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
+
+
+async def _write_all(
+    responses: AsyncGenerator[_Wire, None], context: _Context, guard: StallGuard
+) -> None:
+    now = asyncio.get_running_loop().time
+    begun = False
+    try:
+        async for response in responses:
+            if not begun:
+                # Not sooner: once a client has seen metadata it no longer retries by policy, and
+                # what fails before the first event is what it may retry.
+                await _send_request_id(context)
+                begun = True
+            guard.since = now()
+            await context.write(response)
+            guard.since = None
+    except grpc.aio.InternalError:
+        # The call is over, and grpc.aio is about to cancel this task for it. That must not hit
+        # the cleanup of the answer, so it is awaited here.
+        guard.since = None
+        await asyncio.sleep(_CANCELLED_SECONDS)
+        raise
+    finally:
+        guard.since = None
+
+
+async def _abort(context: _Context, status: CallStatus) -> NoReturn:
+    try:
+        async with asyncio.timeout(_STATUS_SECONDS):
+            await context.abort(status.code, status.details, status.trailing_metadata)
+    except TimeoutError:
+        # The client does not read. gRPC has the status and delivers it if that changes; nothing
+        # here need wait for it.
+        raise asyncio.CancelledError from None
+
+
+def _decoded(request: _Wire, decode: _Decode | None) -> _Wire:
+    if decode is None:
+        return request
+    try:
+        return decode(request)
+    except DecodeError:
+        raise errors.InvalidRequestError(
+            "The request is not a valid protocol buffer message of the method's request type.",
+            reason="MALFORMED_MESSAGE",
+        ) from None
+
+
+def _unary(behaviour: _Coroutine) -> _Coroutine:
+    async def unary(request: _Wire, context: _Context) -> _Wire:
+        response = await behaviour(request, context)
+        await _send_request_id(context)
+        return response
+
+    return unary
+
+
+async def _send_request_id(context: _Context) -> None:
+    await context.send_initial_metadata(((REQUEST_ID_KEY, current_request_id.get()),))

@@ -1,0 +1,35 @@
+"""ModelService."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from bridge.core.errors import InvalidRequestError
+from bridge.core.service import Service
+from bridge.grpc_server.codec import encode_model
+from bridge.v1 import model_pb2 as pb
+from bridge.v1 import model_pb2_grpc as pb_grpc
+
+
+class ModelServicer(pb_grpc.ModelServiceServicer):
+    """Answers from the core's list of models."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def ListModels(
+        self, request: pb.ListModelsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.ListModelsResponse:
+        """List every model on offer."""
+        models = await self._service.models()
+        return pb.ListModelsResponse(models=[encode_model(model) for model in models])
+
+    async def GetModel(
+        self, request: pb.GetModelRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.GetModelResponse:
+        """Give one model."""
+        if not request.id:
+            raise InvalidRequestError("id must name a model.", field="id")
+        return pb.GetModelResponse(model=encode_model(await self._service.model(request.id)))

@@ -1,0 +1,170 @@
+"""The gRPC server: address, limits, health, reflection, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from types import TracebackType
+from typing import Final, Self
+
+import grpc
+from grpc_health.v1 import (
+    health,
+    health_pb2,
+    health_pb2_grpc,
+)
+from grpc_reflection.v1alpha import reflection
+
+from bridge.core.service import Service
+from bridge.grpc_server.address import resolve
+from bridge.grpc_server.completion import CompletionServicer
+from bridge.grpc_server.interceptors import CallInterceptor
+from bridge.grpc_server.models import ModelServicer
+from bridge.v1 import completion_pb2, completion_pb2_grpc, model_pb2, model_pb2_grpc
+
+_log = logging.getLogger(__name__)
+
+SERVICES: Final = (
+    completion_pb2.DESCRIPTOR.services_by_name["CompletionService"].full_name,
+    model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+)
+"""The bridge's own services, by their full names."""
+
+DEFAULT_MAX_MESSAGE_BYTES: Final = 32 * 1024 * 1024
+_CLEANUP_SECONDS: Final = 10.0
+
+
+class GrpcServer:
+    """Serves a `Service` by gRPC on the running event loop.
+
+    `start()`, then `refresh_health()` whenever the service's health may have changed, then
+    `drain(grace)` or `stop()`, once. A server that has ended is not started again.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 50051,
+        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        stall_seconds: float = 60,
+        credentials: grpc.ServerCredentials | None = None,
+    ) -> None:
+        self._service = service
+        self._host = host
+        self._port = port
+        self._max_message_bytes = max_message_bytes
+        self._credentials = credentials
+        self._calls = CallInterceptor(stall_seconds=stall_seconds)
+        self._health = health.aio.HealthServicer()
+        self._server: grpc.aio.Server | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is served; after `start()` never 0."""
+        return self._port
+
+    @property
+    def running(self) -> int:
+        """How many of the bridge's own calls have not ended, their cleanup included."""
+        return len(self._calls.calls)
+
+    async def start(self) -> int:
+        """Listen and serve; returns the port. Raises OSError where the address cannot be had."""
+        server = grpc.aio.server(
+            interceptors=[self._calls], options=_options(self._max_message_bytes)
+        )
+        completion_pb2_grpc.add_CompletionServiceServicer_to_server(
+            CompletionServicer(self._service), server
+        )
+        model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._service), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection(
+            (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+        )
+        self._listen(server)
+        await self.refresh_health()
+        await server.start()
+        self._server = server
+        return self._port
+
+    def _listen(self, server: grpc.aio.Server) -> None:
+        for address in resolve(self._host, self._port):
+            target = address.target(self._port)
+            try:
+                if self._credentials is None:
+                    self._port = server.add_insecure_port(target)
+                else:
+                    self._port = server.add_secure_port(target, self._credentials)
+            except RuntimeError:
+                raise OSError(f"gRPC could not listen on {target}.") from None
+
+    async def refresh_health(self) -> None:
+        """Tell grpc.health.v1 how the service is now. Without effect once the drain began."""
+        serving = self._service.health().serving
+        statuses = health_pb2.HealthCheckResponse
+        for name in ("", *SERVICES):
+            await self._health.set(name, statuses.SERVING if serving else statuses.NOT_SERVING)
+
+    async def drain(self, grace: float) -> None:
+        """Take no new calls, give the running ones `grace` seconds, then end them and the server.
+
+        grpc.aio's own stop returns before the handlers' `finally` blocks have run, and waits its
+        whole grace for a client that watches the health. This waits for exactly the bridge's own
+        calls, cleanup included: the pool may be closed after it.
+        """
+        await self._health.enter_graceful_shutdown()
+        if self._server is None:
+            return
+        refusing = asyncio.create_task(self._server.stop(grace + _CLEANUP_SECONDS))
+        # Calls that have arrived reach the list in their first step.
+        await asyncio.sleep(0)
+        await self._finished(grace)
+        self._calls.cancel_calls()
+        if not await self._finished(_CLEANUP_SECONDS):
+            _log.error("%d calls did not end", self.running)
+        await self._server.stop(None)
+        await refusing
+
+    async def stop(self) -> None:
+        """Drain without grace."""
+        await self.drain(0)
+
+    async def _finished(self, seconds: float) -> bool:
+        """Wait for the running calls; says whether all ended."""
+        calls = set(self._calls.calls)
+        if not calls:
+            return True
+        _, pending = await asyncio.wait(calls, timeout=seconds)
+        return not pending
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+
+def _options(max_message_bytes: int) -> list[tuple[str, int]]:
+    return [
+        # On, a second server would share the port without an error.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        # A model may think for minutes without a word: a client may ping as often as every ten
+        # seconds, with or without a call, and is never told to go away for it.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_ping_strikes", 0),
+        # Finds a client whose machine has gone, which would otherwise keep its process.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.max_pings_without_data", 0),
+    ]

@@ -1,0 +1,124 @@
+"""The core's errors as gRPC status: one literal table, and the google.rpc details."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc import StatusCode
+
+from bridge.core import errors
+from bridge.grpc_server.request_id import REQUEST_ID_KEY
+
+DOMAIN: Final = "bridge.v1"
+"""google.rpc.ErrorInfo.domain of every error that the bridge itself reports."""
+
+DETAILS_KEY: Final = "grpc-status-details-bin"
+PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
+
+CODES: Final[dict[type[errors.BridgeError], StatusCode]] = {
+    errors.BridgeError: StatusCode.INTERNAL,
+    errors.InvalidRequestError: StatusCode.INVALID_ARGUMENT,
+    errors.UnsupportedError: StatusCode.INVALID_ARGUMENT,
+    errors.AuthenticationError: StatusCode.UNAUTHENTICATED,
+    errors.PermissionDeniedError: StatusCode.PERMISSION_DENIED,
+    errors.ModelNotFoundError: StatusCode.NOT_FOUND,
+    errors.TooLargeError: StatusCode.RESOURCE_EXHAUSTED,
+    errors.PlanLimitError: StatusCode.RESOURCE_EXHAUSTED,
+    errors.QueueFullError: StatusCode.RESOURCE_EXHAUSTED,
+    errors.ClientClosedError: StatusCode.CANCELLED,
+    errors.NotLoggedInError: StatusCode.FAILED_PRECONDITION,
+    errors.UnavailableError: StatusCode.UNAVAILABLE,
+    errors.ProcessFailedError: StatusCode.UNAVAILABLE,
+    errors.DrainingError: StatusCode.UNAVAILABLE,
+    errors.DeadlineError: StatusCode.DEADLINE_EXCEEDED,
+    errors.InternalError: StatusCode.INTERNAL,
+}
+
+_DEFAULT_RETRY_SECONDS: Final = 1.0
+_MAX_MESSAGE_BYTES: Final = 800
+
+
+@dataclass(frozen=True, slots=True)
+class CallStatus:
+    """What ends a call that failed: the arguments of `context.abort`."""
+
+    code: StatusCode
+    details: str
+    trailing_metadata: tuple[tuple[str, str | bytes], ...]
+
+
+def status_of(error: errors.BridgeError, request_id: str) -> CallStatus:
+    """Say an error in gRPC's terms, with the id under which the log knows it."""
+    code = _code_of(error)
+    message = _trailer_text(error.message)
+    retry_after = _retry_after(error)
+    details = [_error_info(error, request_id)]
+    if isinstance(error, errors.InvalidRequestError) and error.field:
+        details.append(_bad_request(error.field, message, error.reason))
+    if retry_after is not None:
+        details.append(_retry_info(retry_after))
+    status = status_pb2.Status(code=code.value[0], message=message, details=details)
+    metadata: list[tuple[str, str | bytes]] = [
+        (DETAILS_KEY, status.SerializeToString()),
+        (REQUEST_ID_KEY, request_id),
+    ]
+    if not error.retryable:
+        # A client with a retry policy for the code must not wear itself out on this one.
+        metadata.append((PUSHBACK_KEY, "-1"))
+    elif retry_after is not None:
+        metadata.append((PUSHBACK_KEY, str(round(retry_after * 1000))))
+    return CallStatus(code, message, tuple(metadata))
+
+
+def _code_of(error: errors.BridgeError) -> StatusCode:
+    return next(CODES[cls] for cls in type(error).__mro__ if cls in CODES)
+
+
+def _retry_after(error: errors.BridgeError) -> float | None:
+    if error.retry_after is not None:
+        return max(error.retry_after, 0.0)
+    return _DEFAULT_RETRY_SECONDS if error.retryable else None
+
+
+def _error_info(error: errors.BridgeError, request_id: str) -> any_pb2.Any:
+    metadata = {"request_id": request_id, "retryable": "true" if error.retryable else "false"}
+    field = getattr(error, "field", None)
+    if field:
+        metadata["field"] = field
+    return _packed(
+        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
+    )
+
+
+def _bad_request(field: str, description: str, reason: str) -> any_pb2.Any:
+    violation = error_details_pb2.BadRequest.FieldViolation(
+        field=field, description=description, reason=reason
+    )
+    return _packed(error_details_pb2.BadRequest(field_violations=[violation]))
+
+
+def _retry_info(seconds: float) -> any_pb2.Any:
+    delay = duration_pb2.Duration()
+    delay.FromMilliseconds(round(seconds * 1000))
+    return _packed(error_details_pb2.RetryInfo(retry_delay=delay))
+
+
+def _packed(detail: Message) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    return packed
+
+
+def _trailer_text(text: str) -> str:
+    """Keep a message sendable: clients refuse trailers of more than 8 KB, and it is in them twice.
+
+    Lone surrogates cannot be encoded at all.
+    """
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) <= _MAX_MESSAGE_BYTES:
+        return encoded.decode()
+    return encoded[:_MAX_MESSAGE_BYTES].decode("utf-8", "ignore") + "…"

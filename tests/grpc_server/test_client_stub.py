@@ -1,0 +1,65 @@
+"""How a caller's own tests can fake the bridge: the generated sync stub on a fake channel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import grpc_testing
+import pytest
+
+from bridge.v1 import completion_pb2 as pb
+from bridge.v1 import completion_pb2_grpc as pb_grpc
+from tests.grpc_server.fakes import question
+
+SERVICE = pb.DESCRIPTOR.services_by_name["CompletionService"]
+COMPLETE = SERVICE.methods_by_name["Complete"]
+
+
+def ask(channel: grpc.Channel, text: str) -> str:
+    """Ask as a caller does: a stream without `finished` was cut."""
+    request = question()
+    request.messages[0].parts[0].text = text
+    answer: list[str] = []
+    for response in pb_grpc.CompletionServiceStub(channel).Complete(request):
+        match response.WhichOneof("event"):
+            case "text_delta":
+                answer.append(response.text_delta.text)
+            case "finished":
+                return "".join(answer)
+    raise EOFError("the answer was cut")
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+@pytest.fixture
+def channel() -> grpc_testing.Channel:
+    return grpc_testing.channel([SERVICE], grpc_testing.strict_real_time())
+
+
+def test_a_caller_reads_an_answer(channel: grpc_testing.Channel, pool: ThreadPoolExecutor) -> None:
+    asking = pool.submit(ask, channel, "Hello?")
+    _, request, call = channel.take_unary_stream(COMPLETE)
+    assert request.messages[0].parts[0].text == "Hello?"
+    call.send_initial_metadata(())
+    call.send_response(pb.CompleteResponse(started=pb.Started(model="claude-opus-4")))
+    call.send_response(pb.CompleteResponse(text_delta=pb.TextDelta(text="Hel")))
+    call.send_response(pb.CompleteResponse(text_delta=pb.TextDelta(text="lo")))
+    call.send_response(pb.CompleteResponse(finished=pb.Finished()))
+    call.terminate((), grpc.StatusCode.OK, "")
+    assert asking.result(20) == "Hello"
+
+
+def test_a_caller_sees_the_status(channel: grpc_testing.Channel, pool: ThreadPoolExecutor) -> None:
+    asking = pool.submit(ask, channel, "Hello?")
+    _, _, call = channel.take_unary_stream(COMPLETE)
+    call.send_initial_metadata(())
+    call.terminate((), grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many wait.")
+    with pytest.raises(grpc.RpcError) as caught:
+        asking.result(20)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -1,0 +1,124 @@
+"""Errors as gRPC status."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc import StatusCode
+
+from bridge.core import errors
+from bridge.grpc_server.status import CODES, DETAILS_KEY, CallStatus, status_of
+
+ERROR_CLASSES = [
+    cls
+    for _, cls in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(cls, errors.BridgeError)
+]
+
+
+def details_of(status: CallStatus) -> list[Message]:
+    wire = dict(status.trailing_metadata)[DETAILS_KEY]
+    assert isinstance(wire, bytes)
+    rich = status_pb2.Status.FromString(wire)
+    assert rich.code == status.code.value[0]
+    assert rich.message == status.details
+    kinds = (
+        error_details_pb2.ErrorInfo,
+        error_details_pb2.BadRequest,
+        error_details_pb2.RetryInfo,
+    )
+    found: list[Message] = []
+    for packed in rich.details:
+        kind = next(kind for kind in kinds if packed.Is(kind.DESCRIPTOR))
+        detail = kind()
+        packed.Unpack(detail)
+        found.append(detail)
+    return found
+
+
+def test_every_error_of_the_core_has_its_row_and_nothing_else_has() -> None:
+    assert set(CODES) == set(ERROR_CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.InvalidRequestError("x"), StatusCode.INVALID_ARGUMENT),
+        (errors.UnsupportedError("x"), StatusCode.INVALID_ARGUMENT),
+        (errors.AuthenticationError("x"), StatusCode.UNAUTHENTICATED),
+        (errors.PermissionDeniedError("x"), StatusCode.PERMISSION_DENIED),
+        (errors.ModelNotFoundError("x"), StatusCode.NOT_FOUND),
+        (errors.TooLargeError("x"), StatusCode.RESOURCE_EXHAUSTED),
+        (errors.PlanLimitError("x"), StatusCode.RESOURCE_EXHAUSTED),
+        (errors.QueueFullError("x"), StatusCode.RESOURCE_EXHAUSTED),
+        (errors.ClientClosedError("x"), StatusCode.CANCELLED),
+        (errors.NotLoggedInError("x"), StatusCode.FAILED_PRECONDITION),
+        (errors.UnavailableError("x"), StatusCode.UNAVAILABLE),
+        (errors.ProcessFailedError("x"), StatusCode.UNAVAILABLE),
+        (errors.DrainingError("x"), StatusCode.UNAVAILABLE),
+        (errors.DeadlineError("x"), StatusCode.DEADLINE_EXCEEDED),
+        (errors.InternalError(), StatusCode.INTERNAL),
+        (errors.BridgeError("x"), StatusCode.INTERNAL),
+    ],
+)
+def test_code_and_error_info(error: errors.BridgeError, code: StatusCode) -> None:
+    status = status_of(error, "req_1")
+    assert status.code is code
+    assert status.details == error.message
+    info = details_of(status)[0]
+    assert isinstance(info, error_details_pb2.ErrorInfo)
+    assert info.reason == error.reason
+    assert info.domain == "bridge.v1"
+    assert info.metadata["request_id"] == "req_1"
+    assert dict(status.trailing_metadata)["x-request-id"] == "req_1"
+
+
+def test_a_subclass_without_a_row_takes_its_parents() -> None:
+    class Special(errors.ProcessFailedError):
+        pass
+
+    assert status_of(Special("x"), "req_1").code is StatusCode.UNAVAILABLE
+
+
+def test_a_bad_field_is_named() -> None:
+    status = status_of(errors.InvalidRequestError("No.", field="messages[0].role"), "req_1")
+    info, bad = details_of(status)
+    assert isinstance(info, error_details_pb2.ErrorInfo)
+    assert info.metadata["field"] == "messages[0].role"
+    assert isinstance(bad, error_details_pb2.BadRequest)
+    (violation,) = bad.field_violations
+    assert violation.field == "messages[0].role"
+    assert violation.description == "No."
+
+
+def test_a_known_delay_is_told_twice() -> None:
+    status = status_of(errors.QueueFullError("x", retry_after=1.5), "req_1")
+    retry = details_of(status)[1]
+    assert isinstance(retry, error_details_pb2.RetryInfo)
+    assert retry.retry_delay.ToMilliseconds() == 1500
+    assert dict(status.trailing_metadata)["grpc-retry-pushback-ms"] == "1500"
+
+
+def test_what_may_be_retried_always_has_a_delay() -> None:
+    assert any(
+        isinstance(detail, error_details_pb2.RetryInfo)
+        for detail in details_of(status_of(errors.UnavailableError("x"), "req_1"))
+    )
+
+
+def test_a_plan_limit_says_when_but_is_not_to_be_retried_by_policy() -> None:
+    status = status_of(errors.PlanLimitError("x", retry_after=3600), "req_1")
+    retry = details_of(status)[1]
+    assert isinstance(retry, error_details_pb2.RetryInfo)
+    assert retry.retry_delay.seconds == 3600
+    assert dict(status.trailing_metadata)["grpc-retry-pushback-ms"] == "-1"
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "中", "😀", "\ud83d"])
+def test_a_long_message_still_fits_into_the_trailers(letter: str) -> None:
+    status = status_of(errors.InvalidRequestError(letter * 5000, field="system"), "req_1")
+    wire = sum(len(value) for _, value in status.trailing_metadata)
+    assert wire + 3 * len(status.details.encode()) < 8192
