@@ -1,0 +1,231 @@
+"""Starts and ends the parts in the right order, on one event loop.
+
+Start: the simulator (in a demo), the sockets, the engine, the doors. End: refuse what is new,
+let running answers finish, close the doors, then the engine with every process, then the
+simulator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from bridge import __version__
+from bridge.core.engine import Engine, EngineOptions
+from bridge.core.launch import Launcher, hermetic_environment
+from bridge.core.pool_policy import Limits
+from bridge.core.recording import SessionLog
+from bridge.grpc_server.server import GrpcServer
+from bridge.http_server.app import HttpSettings, create_app
+from bridge.settings import Settings
+
+if TYPE_CHECKING:
+    from bridge.simulator import Simulator
+
+logger = logging.getLogger(__name__)
+
+SESSION_LOG = "sessions.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Which doors are served, and whether the simulator stands in for the model."""
+
+    http: bool = True
+    grpc: bool = True
+    demo: bool = False
+
+
+class StartError(Exception):
+    """The server cannot start. The text says why and what to do."""
+
+
+class _HttpServer(uvicorn.Server):
+    """uvicorn without signal handlers of its own: the supervisor has them."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Bridge:
+    """A bridge that serves. Made by `serving`."""
+
+    def __init__(self, engine: Engine, doors: Doors, simulator: Simulator | None) -> None:
+        self.engine = engine
+        self.doors = doors
+        self.simulator = simulator
+        self.http_port = 0
+        self.grpc_port = 0
+        self._grpc: GrpcServer | None = None
+        self._http: _HttpServer | None = None
+
+    async def drain(self, seconds: float) -> None:
+        """Refuse new requests and give the running ones time to finish."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.engine.drain()
+
+
+@asynccontextmanager
+async def serving(settings: Settings, doors: Doors) -> AsyncIterator[Bridge]:
+    """Serve until the block ends; raises StartError where that cannot begin."""
+    async with AsyncExitStack() as stack:
+        simulator = await _simulator(stack) if doors.demo else None
+        listener = _bind(settings) if doors.http else None
+        if listener is not None:
+            stack.callback(listener.close)
+        health_changed = asyncio.Event()
+        engine = Engine(
+            _launcher(settings, simulator, stack),
+            _options(settings, demo=doors.demo),
+            SessionLog(_log_path(settings)),
+            on_change=health_changed.set,
+        )
+        bridge = Bridge(engine, doors, simulator)
+        if doors.grpc:
+            bridge.grpc_port = await _serve_grpc(bridge, settings, stack, health_changed)
+        if listener is not None:
+            bridge.http_port = await _serve_http(bridge, settings, listener, stack)
+        try:
+            await stack.enter_async_context(engine)
+        except Exception as error:
+            logger.exception("the first Claude Code process did not start")
+            raise StartError(
+                f"Claude Code could not be started: {type(error).__name__}. Run `claude` by hand "
+                "to see whether it works on this machine."
+            ) from error
+        yield bridge
+
+
+async def _simulator(stack: AsyncExitStack) -> Simulator:
+    # Only a demo pays for importing it.
+    from bridge.simulator import Simulator
+
+    return await stack.enter_async_context(Simulator())
+
+
+def bundled_cli() -> Path:
+    """The CLI that the SDK brings; raises StartError where it brings none."""
+    spec = find_spec("claude_agent_sdk")
+    if spec is None or spec.origin is None:
+        raise StartError("claude-agent-sdk is not installed.")
+    cli = Path(spec.origin).parent / "_bundled" / "claude"
+    if not cli.is_file():
+        raise StartError("This build of claude-agent-sdk brings no claude CLI for your platform.")
+    return cli
+
+
+def _launcher(settings: Settings, simulator: Simulator | None, stack: AsyncExitStack) -> Launcher:
+    folder = Path(
+        stack.enter_context(
+            # A process that is just ending may still write into it.
+            tempfile.TemporaryDirectory(prefix="claude-code-bridge-", ignore_cleanup_errors=True)
+        )
+    )
+    if simulator is not None:
+        home = folder / "home"
+        home.mkdir()
+        work = folder / "work"
+        work.mkdir()
+        return Launcher(
+            bundled_cli(), hermetic_environment(os.environ, home, simulator.base_url), work
+        )
+    return Launcher(
+        bundled_cli(),
+        dict(os.environ),
+        folder,
+        setting_sources=settings.bridge_setting_sources,
+        use_api_key=settings.bridge_use_api_key,
+    )
+
+
+def _options(settings: Settings, *, demo: bool) -> EngineOptions:
+    return EngineOptions(
+        limits=Limits(settings.pool_size, settings.max_processes, settings.bridge_spares),
+        timeout=settings.claude_timeout,
+        queue_size=settings.bridge_queue_size,
+        system_prompt=settings.system_prompt(),
+        aliases=settings.bridge_model_aliases,
+        refuse_unknown_models=settings.bridge_unknown_model == "error",
+        log_bodies=settings.bridge_session_log == "full",
+        simulated=demo,
+    )
+
+
+def _log_path(settings: Settings) -> Path | None:
+    if settings.bridge_session_log == "off":
+        return None
+    return settings.bridge_state_dir / SESSION_LOG
+
+
+def _bind(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=512)
+    except OSError as error:
+        raise StartError(
+            f"The HTTP door cannot listen on {settings.host}:{settings.port}: {error.strerror}. "
+            "Set PORT or --port to a free one."
+        ) from error
+
+
+async def _serve_grpc(
+    bridge: Bridge, settings: Settings, stack: AsyncExitStack, health_changed: asyncio.Event
+) -> int:
+    server = GrpcServer(bridge.engine, host=settings.host, port=settings.grpc_port)
+    try:
+        port = await server.start()
+    except OSError as error:
+        raise StartError(f"The gRPC door cannot listen: {error}") from error
+    stack.push_async_callback(server.stop)
+
+    async def follow_health() -> None:
+        while True:
+            await health_changed.wait()
+            health_changed.clear()
+            await server.refresh_health()
+
+    follower = asyncio.create_task(follow_health())
+    stack.callback(follower.cancel)
+    return port
+
+
+async def _serve_http(
+    bridge: Bridge, settings: Settings, listener: socket.socket, stack: AsyncExitStack
+) -> int:
+    app = create_app(
+        bridge.engine, version=__version__, settings=HttpSettings(strict=settings.bridge_strict)
+    )
+    server = _HttpServer(
+        uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            # What is left after the drain is ended by closing the engine.
+            timeout_graceful_shutdown=5,
+        )
+    )
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+
+    async def end() -> None:
+        server.should_exit = True
+        await task
+
+    stack.push_async_callback(end)
+    port: int = listener.getsockname()[1]
+    return port

@@ -1,0 +1,72 @@
+"""Fixtures that several folders of tests use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import LoopThread, RunningBridge, settings_for_tests
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _clean_environment() -> Iterator[None]:
+    """Nothing that the person's own shell sets reaches a test or a process it starts."""
+    prefixes = ("BRIDGE_", "ANTHROPIC_", "CLAUDE", "OPENAI_", "AWS_", "GOOGLE_")
+    names = ("POOL_SIZE", "PORT", "GRPC_PORT", "HOST")
+    saved = {
+        name: os.environ.pop(name)
+        for name in list(os.environ)
+        if (name.startswith(prefixes) and name != "BRIDGE_TEST_SCALE") or name in names
+    }
+    yield
+    os.environ.update(saved)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+async def _one_event_loop(anyio_backend: str) -> AsyncGenerator[None, None]:
+    """Keep one loop for all async tests, for the reason that `LoopThread` has."""
+    yield  # noqa: PT022 - as a generator it holds the loop to the end
+
+
+@pytest.fixture(scope="session")
+def loop_thread() -> Iterator[LoopThread]:
+    loop = LoopThread()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture(scope="session")
+def bridge(
+    tmp_path_factory: pytest.TempPathFactory, loop_thread: LoopThread
+) -> Iterator[RunningBridge]:
+    """One bridge for all tests that need nothing special of it: both doors, the simulator."""
+    running = RunningBridge(settings_for_tests(tmp_path_factory.mktemp("state")), loop_thread)
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def start_bridge(tmp_path: Path, loop_thread: LoopThread) -> Iterator[Callable[..., RunningBridge]]:
+    """Start a bridge with settings of one's own; ended with the test."""
+    started: list[RunningBridge] = []
+
+    def start(**changes: Any) -> RunningBridge:
+        settings = settings_for_tests(tmp_path / f"state{len(started)}", **changes)
+        running = RunningBridge(settings, loop_thread)
+        running.start()
+        started.append(running)
+        return running
+
+    yield start
+    for running in started:
+        running.stop()

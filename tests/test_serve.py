@@ -1,0 +1,219 @@
+"""`bridge serve` as a program: what it says, how it ends, what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from tests.harness import PATIENCE
+from tests.parity.scenarios import sim
+
+
+class Served:
+    """A `bridge serve` that runs, with all that it has printed."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self._printed = threading.Condition()
+        self._over = False
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._printed:
+                self.lines.append(line)
+                self._printed.notify_all()
+        with self._printed:
+            self._over = True
+            self._printed.notify_all()
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Wait for a line that matches."""
+
+        def found() -> re.Match[str] | None:
+            return next((m for line in self.lines if (m := re.search(pattern, line))), None)
+
+        with self._printed:
+            assert self._printed.wait_for(lambda: found() or self._over, PATIENCE)
+            match = found()
+        assert match is not None, "".join(self.lines)
+        return match
+
+    def end(self) -> int:
+        status = self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        return status
+
+    @property
+    def output(self) -> str:
+        return "".join(self.lines)
+
+
+@contextmanager
+def served(state: Path, *arguments: str, **environment: str) -> Iterator[Served]:
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(state),
+        "BRIDGE_STATE_DIR": str(state / "log"),
+        "TMPDIR": str(state),
+        "PORT": "0",
+        "GRPC_PORT": "0",
+        "POOL_SIZE": "1",
+        "DISABLE_TELEMETRY": "1",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        **environment,
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bridge", "serve", *arguments],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    running = Served(process)
+    try:
+        yield running
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        running.end()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def children_of(pid: int) -> set[int]:
+    """The processes that a process has started."""
+    listing = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
+    ).stdout
+    pairs = [tuple(map(int, line.split())) for line in listing.splitlines()]
+    return {child for child, parent in pairs if parent == pid}
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_demo_tries_both_doors_and_goes_on_serving(tmp_path: Path) -> None:
+    with served(tmp_path, "--demo", "--http", "--grpc", "--try") as running:
+        url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
+        running.wait_for(r"gRPC +127\.0\.0\.1:\d+")
+        running.wait_for(r"CLI +Claude Code \d+\.\d+\.\d+")
+        running.wait_for(r"a simulated model answers")
+        running.wait_for(r"\d+ Claude Code processes are warm")
+        assert running.output.count("This is a simulated answer") == 2
+        assert "curl -N" in running.output
+        assert "grpcurl" in running.output
+        assert httpx.get(f"{url}/health", timeout=PATIENCE).status_code == 200
+
+
+def test_sigterm_ends_it_with_status_0_and_no_process_is_left(tmp_path: Path) -> None:
+    with served(tmp_path, "--demo") as running:
+        running.wait_for(r"\d+ Claude Code processes are warm")
+        children = children_of(running.process.pid)
+        assert children
+        running.process.send_signal(signal.SIGTERM)
+        assert running.end() == 0
+        assert not [pid for pid in children if alive(pid)]
+        assert "Traceback" not in running.output
+
+
+def test_ctrl_c_in_the_middle_of_an_answer_lets_it_finish(tmp_path: Path) -> None:
+    with served(tmp_path, "--demo", "--http") as running:
+        url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
+        children = children_of(running.process.pid)
+        body = {
+            "model": "default",
+            "stream": True,
+            "messages": [{"role": "user", "content": sim(tokens=30, delay_ms=20)}],
+        }
+        with httpx.stream(
+            "POST", f"{url}/v1/chat/completions", json=body, timeout=PATIENCE
+        ) as response:
+            lines = response.iter_lines()
+            assert next(lines).startswith("data: ")
+            running.process.send_signal(signal.SIGINT)
+            rest = list(lines)
+        assert "data: [DONE]" in rest
+        assert running.end() == 0
+        assert not [pid for pid in children if alive(pid)]
+
+
+def test_a_second_signal_ends_a_running_answer_at_once(tmp_path: Path) -> None:
+    with served(tmp_path, "--demo", "--http") as running:
+        url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
+        children = children_of(running.process.pid)
+        body = {
+            "model": "default",
+            "stream": True,
+            "messages": [{"role": "user", "content": sim(endless=True, delay_ms=20)}],
+        }
+        with httpx.stream(
+            "POST", f"{url}/v1/chat/completions", json=body, timeout=PATIENCE
+        ) as response:
+            lines = response.iter_lines()
+            assert next(lines).startswith("data: ")
+            running.process.send_signal(signal.SIGTERM)
+            running.wait_for("stopping")
+            running.process.send_signal(signal.SIGTERM)
+            assert not any(line == "data: [DONE]" for line in lines)
+        assert running.end() == 0
+        assert not [pid for pid in children if alive(pid)]
+
+
+def test_without_a_login_it_says_so_and_never_answers_from_the_simulator(tmp_path: Path) -> None:
+    with served(tmp_path, "--http") as running:
+        url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
+        running.wait_for(r"NOT LOGGED IN.*/login")
+        running.wait_for(r"bridge serve --demo")
+        health = httpx.get(f"{url}/health", timeout=PATIENCE)
+        assert (health.status_code, health.json()["status"]) == (503, "not_logged_in")
+        body = {"model": "default", "messages": [{"role": "user", "content": "hi"}]}
+        answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=PATIENCE)
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "claude_not_logged_in"
+        assert answer.headers["x-should-retry"] == "false"
+
+
+def test_an_api_key_pays_where_there_is_no_login_and_is_named(tmp_path: Path) -> None:
+    key = {"ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}
+    with served(tmp_path, "--http", **key) as running:
+        running.wait_for(r"account +ANTHROPIC_API_KEY pays")
+
+
+def test_a_login_is_used_before_an_api_key(tmp_path: Path) -> None:
+    both = {
+        "ANTHROPIC_API_KEY": "k",
+        "CLAUDE_CODE_OAUTH_TOKEN": "t",
+        "ANTHROPIC_BASE_URL": "http://127.0.0.1:9",
+    }
+    with served(tmp_path, "--http", **both) as running:
+        running.wait_for(r"account +CLAUDE_CODE_OAUTH_TOKEN pays")
+
+
+def test_an_address_in_use_is_named_with_the_remedy(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        with served(tmp_path, "--demo", "--http", PORT=port) as running:
+            running.wait_for(rf"bridge: .*127\.0\.0\.1:{port}.*PORT")
+            assert running.end() == 1
+        with served(tmp_path, "--demo", "--grpc", GRPC_PORT=port) as running:
+            running.wait_for(rf"bridge: .*{port}")
+            assert running.end() == 1
