@@ -1,0 +1,1 @@
+"""What the bridge costs over driving Claude Code directly: `python -m benchmarks`."""

@@ -1,0 +1,53 @@
+"""A client that goes away in the middle of an answer."""
+
+from __future__ import annotations
+
+from benchmarks.record import Line, Samples
+from benchmarks.scenarios.base import SYSTEM, question, rounds, warm_up
+from benchmarks.stage import Stage
+from benchmarks.subjects import Request, Subject
+from bridge.simulator import Simulator
+
+CLOSED = "the API's connection is closed after"
+FREE = "the next request's first token after"
+PIECES = 10
+DELAY_MS = 5.0
+
+
+class Cancel:
+    """How soon an answer that nobody wants stops costing."""
+
+    name = "cancel"
+    about = (
+        "The client goes away in the middle of an answer, on POOL_SIZE=1, and at once asks "
+        "something else; both times count from going away. The SDK client interrupts, and asks "
+        "again without clearing. The simulated API runs in the process of the benchmark here."
+    )
+
+    async def run(self, stage: Stage) -> list[Line]:
+        """Cancel in turns."""
+        async with Simulator(keep_requests=100) as simulator:
+            with stage.other_api(simulator.base_url):
+                bridge = await stage.bridge(pool_size=1)
+                http, grpc = await stage.doors(bridge)
+                subjects: list[Subject] = [await stage.sdk(SYSTEM), http, grpc]
+                await warm_up(subjects)
+                samples = Samples()
+                for subject in rounds(stage.fewer(2 if stage.quick else 1), subjects):
+                    await _cancel(subject, simulator, samples)
+        names = [subject.name for subject in subjects]
+        return [samples.line(what, name, "ms") for what in (CLOSED, FREE) for name in names]
+
+
+async def _cancel(subject: Subject, simulator: Simulator, samples: Samples) -> None:
+    text = question(endless=True, delay_ms=DELAY_MS)
+    cut = await subject.ask(Request(SYSTEM, (text,)), stop_after=PIECES)
+    after = await subject.ask(Request(SYSTEM, (question(tokens=20),)))
+    exchanges = await simulator.ledger.wait_for_async(
+        lambda seen: any(e.ended and text in e.last_user_text for e in seen)
+    )
+    closed = next(e.ended_at for e in exchanges if text in e.last_user_text)
+    assert closed is not None
+    samples.add(CLOSED, subject.name, (closed - cut.ended) * 1000)
+    samples.add(FREE, subject.name, (after.moments[0] - cut.ended) * 1000)
+    await subject.afresh()

@@ -1,0 +1,131 @@
+"""What answers use: CPU of the server and of its CLI processes, and memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from benchmarks.figures import Spread
+from benchmarks.processes import Use, descendants, use_of
+from benchmarks.record import SDK, Aim, Line, Samples
+from benchmarks.scenarios.base import SYSTEM, question, rounds, warm_up
+from benchmarks.stage import Stage
+from benchmarks.subjects import Request, Subject
+
+OWN = "CPU of the Python process, per answer"
+CHILDREN = "CPU of all CLI processes, per answer"
+IDLE_OWN = "CPU of the Python process at rest, per second"
+IDLE_CHILD = "CPU of a CLI process at rest, per second"
+OWN_MEMORY = "memory of the Python process"
+CHILD_MEMORY = "memory of a CLI process"
+RELAY = "bare relay"
+LIMIT_MS = 10.0
+TOKENS = 200
+DELAY_MS = 2.0
+# Clocks of processes tick every 10 ms on Linux: one answer would be too short for them.
+_BATCH = 10
+_REST_SECONDS = 0.05
+_IDLE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Meter:
+    """The processes that work for a subject."""
+
+    own: int
+    children: Callable[[], Iterable[int]]
+
+    def read(self) -> tuple[Use, list[Use]]:
+        """What its process has used, and each of the CLI processes."""
+        return use_of([self.own]), [use_of([pid]) for pid in self.children()]
+
+
+class Cpu:
+    """What an answer of 200 tokens costs the machine."""
+
+    name = "cpu"
+    about = (
+        f"Per answer of {TOKENS} tokens at {DELAY_MS:g} ms, one after the other, making a process "
+        f"fit for the next one included, in batches of {_BATCH}. The SDK client runs in the "
+        "process of the benchmark, whose CPU and memory stand in its lines; the bare relay is what "
+        "this machine takes for passing on as many lines in Python, with nothing done to them."
+    )
+
+    async def run(self, stage: Stage) -> list[Line]:
+        """Measure batches in turns."""
+        bridge = await stage.bridge()
+        before = set(descendants(os.getpid()))
+        sdk = await stage.sdk(SYSTEM)
+        clis = set(descendants(os.getpid())) - before
+        http, grpc = await stage.doors(bridge)
+        subjects: list[Subject] = [sdk, http, grpc]
+        await warm_up(subjects)
+        of_sdk, of_bridge = _Meter(os.getpid(), lambda: clis), _Meter(bridge.pid, bridge.children)
+        meters = {sdk.name: of_sdk, http.name: of_bridge, grpc.name: of_bridge}
+        since = len(bridge.logged())
+        samples = Samples()
+        answers = 4 if stage.quick else _BATCH
+        for subject in rounds(stage.fewer(_BATCH), [*subjects, None]):
+            if subject is None:
+                used = await stage.relay_cpu(answers, TOKENS, DELAY_MS)
+                samples.add(OWN, RELAY, used * 1000 / answers)
+                continue
+            meter = meters[subject.name]
+            own, children = await _used(meter, _ask(subject, answers))
+            samples.add(OWN, subject.name, own * 1000 / answers)
+            samples.add(CHILDREN, subject.name, children * 1000 / answers)
+        await _measure_rest(samples, {SDK: of_sdk, "bridge": of_bridge}, quick=stage.quick)
+        notes = {door.name: bridge.sessions(door, since) for door in (http, grpc)}
+        return _lines(samples, [subject.name for subject in subjects], notes)
+
+
+async def _used(meter: _Meter, work: Awaitable[None]) -> tuple[float, float]:
+    """CPU seconds of the process and of its CLI processes, those that end meanwhile too."""
+    own, children = meter.read()
+    await work
+    own_after, children_after = meter.read()
+    before = own.ended + sum(child.cpu for child in children)
+    after = own_after.ended + sum(child.cpu for child in children_after)
+    return own_after.cpu - own.cpu, after - before
+
+
+async def _ask(subject: Subject, answers: int) -> None:
+    for _ in range(answers):
+        await subject.ask(Request(SYSTEM, (question(tokens=TOKENS, delay_ms=DELAY_MS),)))
+        if subject.holds_conversation:
+            await subject.afresh()
+        else:
+            # Not by asking how the server is: that would be its CPU.
+            await asyncio.sleep(_REST_SECONDS)
+
+
+async def _measure_rest(samples: Samples, meters: dict[str, _Meter], *, quick: bool) -> None:
+    seconds = _IDLE_SECONDS / 5 if quick else _IDLE_SECONDS
+    for name, meter in meters.items():
+        own, children = await _used(meter, asyncio.sleep(seconds))
+        samples.add(IDLE_OWN, name, own * 1000 / seconds)
+        own_use, child_uses = meter.read()
+        samples.add(IDLE_CHILD, name, children * 1000 / seconds / max(len(child_uses), 1))
+        samples.add(OWN_MEMORY, name, own_use.memory / 2**20)
+        for child in child_uses:
+            samples.add(CHILD_MEMORY, name, child.memory / 2**20)
+
+
+def _lines(samples: Samples, names: list[str], notes: dict[str, str]) -> list[Line]:
+    lines = [samples.line(OWN, RELAY, "ms", note="pipe to socket, no parsing, no protocol")]
+    for name in names:
+        cost = samples.median(OWN, name)
+        bar = Aim(f"< {LIMIT_MS:g} ms", LIMIT_MS, Spread(cost, cost, cost))
+        lines.append(samples.line(OWN, name, "ms", aim=None if name == SDK else bar))
+    for name in names:
+        lines.append(samples.line(CHILDREN, name, "ms", note=notes.get(name, "")))
+    for what in (IDLE_OWN, IDLE_CHILD):
+        lines += [samples.line(what, name, "ms") for name in (SDK, "bridge")]
+    for what in (OWN_MEMORY, CHILD_MEMORY):
+        for name in (SDK, "bridge"):
+            count = len(samples.values(what, name))
+            note = f"{count} processes" if what == CHILD_MEMORY else ""
+            lines.append(samples.line(what, name, "MB", note=note))
+    return lines

@@ -1,0 +1,134 @@
+"""Many at once: a bridge with eight turns against eight SDK clients."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from benchmarks.figures import gaps, quantile
+from benchmarks.record import SDK, Aim, Line, Samples
+from benchmarks.scenarios.base import SYSTEM, question, rounds
+from benchmarks.stage import Stage
+from benchmarks.subjects import Answer, Request, Sdk, Subject
+
+POOL_SIZE = 8
+AT_ONCE = 16
+TOKENS = 200
+DELAY_MS = 5.0
+RATE = "requests per second"
+CHUNKS = "chunks per second"
+GAP = "gap between chunks, p95"
+FIRST = "first token, p95"
+NEVER = "SDK client, never cleared"
+LIMIT = 1.0
+
+
+class _Crowd(Protocol):
+    """Takes many requests at once."""
+
+    name: str
+
+    async def ask_all(self, requests: Sequence[Request]) -> list[Answer]: ...
+
+    async def rest(self) -> None: ...
+
+
+class _Door:
+    """All at once at a door."""
+
+    def __init__(self, door: Subject) -> None:
+        self.name = door.name
+        self._door = door
+
+    async def ask_all(self, requests: Sequence[Request]) -> list[Answer]:
+        return await asyncio.gather(*(self._door.ask(request) for request in requests))
+
+    async def rest(self) -> None:
+        await self._door.afresh()
+
+
+class _Clients:
+    """Each client takes the next of the queue; between two it clears, or does not."""
+
+    def __init__(self, name: str, clients: Sequence[Sdk], *, clears: bool) -> None:
+        self.name = name
+        self._clients = clients
+        self._clears = clears
+
+    async def ask_all(self, requests: Sequence[Request]) -> list[Answer]:
+        queue = list(requests)
+        answers: list[Answer] = []
+
+        async def work(client: Sdk) -> None:
+            fresh = True
+            while queue:
+                request = queue.pop()
+                if self._clears and not fresh:
+                    await client.afresh()
+                fresh = False
+                answers.append(await client.ask(request))
+
+        await asyncio.gather(*(work(client) for client in self._clients))
+        return answers
+
+    async def rest(self) -> None:
+        await asyncio.gather(*(client.afresh() for client in self._clients))
+
+
+class Throughput:
+    """How much comes through when all turns are taken and as many wait."""
+
+    name = "throughput"
+    about = (
+        f"{AT_ONCE} requests at once, {TOKENS} tokens at {DELAY_MS:g} ms each, on "
+        f"POOL_SIZE={POOL_SIZE}, against {POOL_SIZE} SDK clients that take them from a queue. The "
+        "time to the first token of the SDK clients does not include waiting in that queue."
+    )
+
+    async def run(self, stage: Stage) -> list[Line]:
+        """Let the crowds take turns."""
+        http, grpc = await stage.doors(await stage.bridge(POOL_SIZE))
+        clients = [await stage.sdk(SYSTEM) for _ in range(POOL_SIZE)]
+        crowds: list[_Crowd] = [
+            _Clients(SDK, clients, clears=True),
+            _Clients(NEVER, clients, clears=False),
+            _Door(http),
+            _Door(grpc),
+        ]
+        # Each process has had a first turn before anything counts.
+        for crowd in (crowds[0], crowds[-1]):
+            await crowd.ask_all([_request(tokens=20) for _ in range(POOL_SIZE)])
+            await crowd.rest()
+        samples = Samples()
+        if stage.quick:
+            del crowds[1]
+        for crowd in rounds(stage.fewer(10 if stage.quick else 3), crowds):
+            answers = await crowd.ask_all(
+                [_request(tokens=TOKENS, delay_ms=DELAY_MS) for _ in range(AT_ONCE)]
+            )
+            _note(samples, crowd.name, answers)
+            await crowd.rest()
+        lines = []
+        for what, unit in ((RATE, "/s"), (CHUNKS, "/s"), (GAP, "ms"), (FIRST, "ms")):
+            for crowd in crowds:
+                aim = None
+                if what == RATE and isinstance(crowd, _Door):
+                    figure = samples.to(what, crowd.name, SDK)
+                    aim = Aim(f"≥ {LIMIT} x {POOL_SIZE} SDK clients", LIMIT, figure, at_most=False)
+                lines.append(samples.line(what, crowd.name, unit, aim=aim))
+        return lines
+
+
+def _request(*, tokens: int, delay_ms: float = 0.0) -> Request:
+    return Request(SYSTEM, (question(tokens=tokens, delay_ms=delay_ms),))
+
+
+def _note(samples: Samples, name: str, answers: Sequence[Answer]) -> None:
+    began = min(answer.started for answer in answers)
+    seconds = max(answer.ended for answer in answers) - began
+    pauses = [gap for answer in answers for gap in gaps(answer.moments)]
+    samples.add(RATE, name, len(answers) / seconds)
+    samples.add(CHUNKS, name, sum(len(answer.moments) for answer in answers) / seconds)
+    samples.add(GAP, name, quantile(pauses, 0.95) * 1000)
+    samples.add(FIRST, name, quantile([answer.first for answer in answers], 0.95) * 1000)

@@ -1,0 +1,116 @@
+"""The interface that everything measured has in common."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+now = time.monotonic
+"""The clock of all measurements; the simulator's ledger has the same."""
+
+TOOL_NAME = "get_weather"
+TOOL_DESCRIPTION = "The weather at a place."
+TOOL_PARAMETERS = {
+    "type": "object",
+    "properties": {"place": {"type": "string"}},
+    "required": ["place"],
+}
+TEMPERATURE = 0.5
+STOP = "THE END"
+
+
+class NotSupportedError(Exception):
+    """This version of the server refuses such a request."""
+
+
+class FailedError(Exception):
+    """An answer was not complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A completion: turns of the user and the assistant alternate, the user's come first and last.
+
+    With `extras` it also brings a tool and sampling parameters.
+    """
+
+    system: str
+    turns: tuple[str, ...]
+    extras: bool = False
+
+    def then(self, answer: str, question: str) -> Request:
+        """The next request of a conversation, with the whole history as a chat client sends it."""
+        return Request(self.system, (*self.turns, answer, question), self.extras)
+
+    def messages(self) -> Iterator[tuple[str, str]]:
+        """Pairs of role and text."""
+        for n, text in enumerate(self.turns):
+            yield ("assistant" if n % 2 else "user"), text
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of the prompt: all of them, and those read from the cache."""
+
+    prompt: int
+    cached: int
+
+    @property
+    def share(self) -> float:
+        """The share that came from the cache."""
+        return self.cached / self.prompt if self.prompt else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer, with the moments at which its pieces of text arrived."""
+
+    started: float
+    ended: float
+    moments: tuple[float, ...]
+    text: str
+    usage: Usage | None = None
+
+    @property
+    def first(self) -> float:
+        """Seconds to the first token."""
+        return self.moments[0] - self.started
+
+    @property
+    def total(self) -> float:
+        """Seconds to the end of the answer."""
+        return self.ended - self.started
+
+
+class Subject(Protocol):
+    """A way to get answers."""
+
+    name: str
+    holds_conversation: bool
+    """Whether it has one conversation of its own: of a request only the last turn counts."""
+
+    async def ask(self, request: Request, *, stop_after: int | None = None) -> Answer:
+        """Get an answer, or go away after so many pieces; `ended` is that moment then.
+
+        Raises NotSupportedError, and FailedError where there is no complete answer.
+        """
+
+    async def pause(self) -> None:
+        """Off the clock, between two turns of a conversation."""
+
+    async def afresh(self) -> None:
+        """Off the clock, before something that has nothing to do with what was before."""
+
+
+def sse_events(pieces: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, Any]]:
+    """The JSON of server-sent events, each with the moment at which it was complete."""
+    rest = b""
+    for moment, piece in pieces:
+        *frames, rest = (rest + piece).split(b"\n\n")
+        for frame in frames:
+            for line in frame.split(b"\n"):
+                if line.startswith(b"data: ") and line != b"data: [DONE]":
+                    yield moment, json.loads(line[6:])
