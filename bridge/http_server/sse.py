@@ -91,6 +91,8 @@ class EventStreamResponse(Response):
             raise
         except Exception as exc:
             if not self._started:
+                # Held for good: from now on no comment may come before the error's own reply.
+                await self._writing.acquire()
                 raise
             error = as_bridge_error(exc, request_id)
             if not encoder.finished:

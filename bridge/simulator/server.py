@@ -82,6 +82,8 @@ class Simulator:
         if self._serving is not None:
             raise RuntimeError("already started")
         listener = socket.create_server((self._host, self._port), backlog=1024)
+        # Accepted connections inherit it: each event leaves at once, as from the real API.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._port = listener.getsockname()[1]
         config = uvicorn.Config(
             self._app,

@@ -50,6 +50,8 @@ class Exchange:
         """Set this, and the client reads no further until the event comes."""
         self.broken_after: int | None = None
         """Set this, and the connection breaks after so many messages of the reply."""
+        self.attempts: list[str] = []
+        """The types of all messages, also of those that did not get through."""
         self.messages: list[dict[str, Any]] = []
         self.scope: dict[str, Any] = {
             "type": "http",
@@ -80,6 +82,7 @@ class Exchange:
     async def _send(self, message: dict[str, Any]) -> None:
         if self.blocked is not None:
             await self.blocked.wait()
+        self.attempts.append(message["type"])
         if len(self.messages) == self.broken_after:
             raise OSError("broken pipe")
         async with self._changed:

@@ -250,10 +250,7 @@ async def test_a_connection_that_breaks_under_a_write_is_no_second_reply() -> No
     with pytest.raises(OSError, match="broken"):
         await exchange.finished()
 
-    assert [message["type"] for message in exchange.messages] == [
-        "http.response.start",
-        "http.response.body",
-    ]
+    assert exchange.attempts.count("http.response.start") == 1
     assert service.closed.is_set()
 
 
