@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 
+_UNEXPECTED = (ValueError, KeyError, TypeError, AttributeError)
+
 
 class ChatError(Exception):
     """What the server answered instead, or why it could not be reached, in one line."""
@@ -31,12 +33,12 @@ def stream_chat(
             if response.status_code != 200:
                 response.read()
                 raise ChatError(_problem(response))
-            for line in response.iter_lines():
+            for line in _lines(response):
                 data = line.removeprefix("data: ")
                 if data == "[DONE]":
                     complete = True
                 elif data != line:
-                    yield from _text(json.loads(data))
+                    yield from _text(url, data)
     except httpx.HTTPError as error:
         raise _unreachable(url, error) from error
     if not complete:
@@ -51,15 +53,29 @@ def list_models(url: str) -> list[str]:
         raise _unreachable(url, error) from error
     if response.status_code != 200:
         raise ChatError(_problem(response))
-    return [entry["id"] for entry in response.json()["data"]]
+    try:
+        return [entry["id"] for entry in response.json()["data"]]
+    except _UNEXPECTED as error:
+        raise _no_bridge(url) from error
 
 
-def _text(chunk: dict[str, Any]) -> Iterator[str]:
-    if "error" in chunk:
-        raise ChatError(chunk["error"]["message"])
-    for choice in chunk["choices"]:
-        if text := choice["delta"].get("content"):
-            yield text
+def _lines(response: httpx.Response) -> Iterator[str]:
+    # httpx's own lines end at U+2028 and the like too, which may stand within an answer.
+    rest = ""
+    for text in response.iter_text():
+        *lines, rest = (rest + text).split("\n")
+        yield from lines
+
+
+def _text(url: str, data: str) -> list[str]:
+    try:
+        chunk: dict[str, Any] = json.loads(data)
+        if "error" in chunk:
+            raise ChatError(chunk["error"]["message"])
+        contents = [choice["delta"].get("content") for choice in chunk["choices"]]
+    except _UNEXPECTED as error:
+        raise _no_bridge(url) from error
+    return [content for content in contents if content]
 
 
 def _problem(response: httpx.Response) -> str:
@@ -67,6 +83,10 @@ def _problem(response: httpx.Response) -> str:
         return str(response.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return f"{response.url} answered with status {response.status_code}."
+
+
+def _no_bridge(url: str) -> ChatError:
+    return ChatError(f"What {url} answered is not OpenAI's API. Is it `bridge serve`?")
 
 
 def _unreachable(url: str, error: Exception) -> ChatError:

@@ -1,8 +1,8 @@
 """Starts and ends the parts in the right order, on one event loop.
 
-Start: the simulator (in a demo), the sockets, the engine, the doors. End: refuse what is new,
-let running answers finish, close the doors, then the engine with every process, then the
-simulator.
+Start: the simulator (in a demo), the sockets, the probe (once for each CLI), the engine, the
+doors. End: refuse what is new, let running answers finish, close the doors, then the engine with
+every process, then the simulator.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from bridge import __version__
+from bridge.core.abilities import Abilities
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.launch import Launcher, hermetic_environment
 from bridge.core.pool_policy import Limits
 from bridge.core.recording import SessionLog
 from bridge.grpc_server.server import GrpcServer
 from bridge.http_server.app import HttpSettings, create_app
+from bridge.probe import ProbeError, abilities_of, fallbacks, missing, report_for
 from bridge.settings import Settings
 
 if TYPE_CHECKING:
@@ -80,18 +82,27 @@ class Bridge:
 
 
 @asynccontextmanager
-async def serving(settings: Settings, doors: Doors) -> AsyncIterator[Bridge]:
-    """Serve until the block ends; raises StartError where that cannot begin."""
+async def serving(
+    settings: Settings, doors: Doors, abilities: Abilities | None = None
+) -> AsyncIterator[Bridge]:
+    """Serve until the block ends; raises StartError where that cannot begin.
+
+    With `abilities` given, the CLI is not asked what it can do.
+    """
     async with AsyncExitStack() as stack:
         simulator = await _simulator(stack) if doors.demo else None
         listener = _bind(settings) if doors.http else None
         if listener is not None:
             stack.callback(listener.close)
+        cli = bundled_cli()
+        if abilities is None:
+            abilities = await _abilities(cli, settings)
         health_changed = asyncio.Event()
         engine = Engine(
-            _launcher(settings, simulator, stack),
+            _launcher(cli, settings, simulator, stack),
             _options(settings, demo=doors.demo),
             SessionLog(_log_path(settings)),
+            abilities=abilities,
             on_change=health_changed.set,
         )
         bridge = Bridge(engine, doors, simulator)
@@ -103,11 +114,44 @@ async def serving(settings: Settings, doors: Doors) -> AsyncIterator[Bridge]:
             await stack.enter_async_context(engine)
         except Exception as error:
             logger.exception("the first Claude Code process did not start")
-            raise StartError(
-                f"Claude Code could not be started: {type(error).__name__}. Run `claude` by hand "
-                "to see whether it works on this machine."
-            ) from error
+            raise _not_started(error) from error
         yield bridge
+
+
+async def _abilities(cli: Path, settings: Settings) -> Abilities:
+    """What this CLI can do, found out if it is not known yet.
+
+    Raises StartError where the CLI lacks what the bridge cannot do without.
+    """
+    try:
+        report = await report_for(cli, settings.bridge_state_dir)
+    except (ProbeError, OSError) as error:
+        logger.exception("what Claude Code can do could not be found out")
+        raise _not_started(error) from error
+    lacking = missing(report)
+    if lacking:
+        raise StartError(
+            f"This Claude Code ({report.cli_version or 'of unknown version'}) does not do what "
+            "the bridge relies on:\n"
+            + "".join(f"  - {sentence}\n" for sentence in lacking)
+            + "Install the version of claude-agent-sdk that this bridge was made for."
+        )
+    for fallback in fallbacks(report):
+        logger.warning("this Claude Code lacks %s", fallback)
+    logger.info(
+        "Claude Code %s does %d of the %d things looked for",
+        report.cli_version,
+        sum(report.found.values()),
+        len(report.found),
+    )
+    return abilities_of(report)
+
+
+def _not_started(error: Exception) -> StartError:
+    return StartError(
+        f"Claude Code could not be started: {type(error).__name__}. Run `claude` by hand to see "
+        "whether it works on this machine."
+    )
 
 
 async def _simulator(stack: AsyncExitStack) -> Simulator:
@@ -128,7 +172,9 @@ def bundled_cli() -> Path:
     return cli
 
 
-def _launcher(settings: Settings, simulator: Simulator | None, stack: AsyncExitStack) -> Launcher:
+def _launcher(
+    cli: Path, settings: Settings, simulator: Simulator | None, stack: AsyncExitStack
+) -> Launcher:
     folder = Path(
         stack.enter_context(
             # A process that is just ending may still write into it.
@@ -140,11 +186,9 @@ def _launcher(settings: Settings, simulator: Simulator | None, stack: AsyncExitS
         home.mkdir()
         work = folder / "work"
         work.mkdir()
-        return Launcher(
-            bundled_cli(), hermetic_environment(os.environ, home, simulator.base_url), work
-        )
+        return Launcher(cli, hermetic_environment(os.environ, home, simulator.base_url), work)
     return Launcher(
-        bundled_cli(),
+        cli,
         dict(os.environ),
         folder,
         setting_sources=settings.bridge_setting_sources,
@@ -174,7 +218,11 @@ def _log_path(settings: Settings) -> Path | None:
 def _bind(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=512)
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=512)
+        # Accepted connections inherit it. asyncio would set it only on sockets made with
+        # IPPROTO_TCP, and without it the end of every streamed answer waits for an ACK.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
     except OSError as error:
         raise StartError(
             f"The HTTP door cannot listen on {settings.host}:{settings.port}: {error.strerror}. "

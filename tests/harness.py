@@ -7,14 +7,42 @@ with a generous limit.
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import threading
-from collections.abc import Callable, Coroutine
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bridge.core.abilities import ALL
+from bridge.core.engine import Engine, EngineOptions
+from bridge.core.events import (
+    Event,
+    Finished,
+    Started,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    ToolCallStart,
+)
+from bridge.core.launch import Launcher, hermetic_environment
+from bridge.core.model import (
+    CompletionRequest,
+    Message,
+    Part,
+    Role,
+    TextPart,
+    ToolCallPart,
+    Usage,
+)
+from bridge.core.pool_policy import Limits
+from bridge.core.recording import SessionLog
 from bridge.settings import Settings
-from bridge.simulator import Simulator
-from bridge.supervisor import Bridge, Doors, serving
+from bridge.simulator import Exchange, Simulator
+from bridge.supervisor import Bridge, Doors, bundled_cli, serving
 
 T = TypeVar("T")
 
@@ -73,7 +101,7 @@ class RunningBridge:
 
     async def _serve(self, ready: asyncio.Event) -> None:
         # In one task from the start to the end, as cancel scopes want it.
-        async with serving(self.settings, Doors(demo=True)) as bridge:
+        async with serving(self.settings, Doors(demo=True), ALL) as bridge:
             self._bridge = bridge
             ready.set()
             await self._stop.wait()
@@ -123,7 +151,10 @@ class RunningBridge:
         """Wait until no process is starting, running, being reset or being closed."""
         self.wait_for_processes(
             lambda counts: (
-                not any(counts[state] for state in ("starting", "running", "resetting", "closing"))
+                not any(
+                    counts[state]
+                    for state in ("starting", "preparing", "running", "resetting", "closing")
+                )
             )
         )
 
@@ -132,3 +163,114 @@ def settings_for_tests(state: Path, **changes: Any) -> Settings:
     """Settings on free ports that keep everything in `state`."""
     base: dict[str, Any] = {"port": 0, "grpc_port": 0, "pool_size": 2, "bridge_state_dir": state}
     return Settings(**{**base, **changes})
+
+
+@dataclass(frozen=True)
+class RunningEngine:
+    """An engine on a simulator of its own, without doors."""
+
+    engine: Engine
+    simulator: Simulator
+    log_path: Path
+
+    async def ask(self, *messages: Message, **options: Any) -> Answer:
+        """Complete once and gather the answer."""
+        request_id = uuid.uuid4().hex
+        request = CompletionRequest(messages=messages, request_id=request_id, **options)
+        answer = Answer()
+        async with aclosing(self.engine.complete(request)) as events:
+            async for event in events:
+                answer.add(event)
+        (answer.record,) = [line for line in self.records() if line["request_id"] == request_id]
+        return answer
+
+    def records(self) -> list[dict[str, Any]]:
+        """The session log."""
+        return [json.loads(line) for line in self.log_path.read_text().splitlines()]
+
+    def upstream(self, containing: str) -> list[Exchange]:
+        """What reached the model with this text in it, oldest first."""
+        return list(self.simulator.ledger.exchanges(containing=containing))
+
+    async def settled(self) -> None:
+        """Wait until no process is on its way from one state to another."""
+        passing = ("starting", "preparing", "running", "resetting", "closing")
+        await asyncio.wait_for(
+            self.engine.pool.wait_for(lambda counts: not any(counts[state] for state in passing)),
+            PATIENCE,
+        )
+
+
+@dataclass
+class Answer:
+    """An answer, gathered."""
+
+    text: str = ""
+    thinking: str = ""
+    calls: list[ToolCallPart] = field(default_factory=list)
+    model: str = ""
+    ignored: tuple[str, ...] = ()
+    reason: str = ""
+    usage: Usage = field(default_factory=Usage)
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, event: Event) -> None:
+        match event:
+            case Started(model, ignored):
+                self.model, self.ignored = model, ignored
+            case TextDelta(text):
+                self.text += text
+            case ThinkingDelta(text):
+                self.thinking += text
+            case ToolCallStart(_, id, name):
+                self.calls.append(ToolCallPart(id, name, ""))
+            case ToolCallDelta(index, arguments):
+                call = self.calls[index]
+                self.calls[index] = replace(call, arguments=call.arguments + arguments)
+            case Finished(reason, usage):
+                self.reason, self.usage = reason, usage
+
+    @property
+    def session(self) -> str:
+        """How the session was got."""
+        return str(self.record["session"])
+
+    @property
+    def message(self) -> Message:
+        """The answer as a client sends it back."""
+        text = (TextPart(self.text),) if self.text else ()
+        return Message(Role.ASSISTANT, (*text, *self.calls))
+
+
+def user(*parts: str | Part) -> Message:
+    return Message(Role.USER, tuple(TextPart(p) if isinstance(p, str) else p for p in parts))
+
+
+def assistant(*parts: str | Part) -> Message:
+    return Message(Role.ASSISTANT, tuple(TextPart(p) if isinstance(p, str) else p for p in parts))
+
+
+def sim(**directive: Any) -> str:
+    """A directive for the simulator, to be put into a prompt."""
+    return f"[[sim {json.dumps(directive)}]]"
+
+
+@asynccontextmanager
+async def running_engine(
+    folder: Path, limits: Limits | None = None, **options: Any
+) -> AsyncIterator[RunningEngine]:
+    """An engine with the real CLI on a simulator; `options` are those of EngineOptions."""
+    log_path = folder / "log.jsonl"
+    async with Simulator(pace_ms=0) as simulator:
+        launcher = Launcher(
+            bundled_cli(), hermetic_environment(os.environ, folder, simulator.base_url), folder
+        )
+        engine = Engine(
+            launcher, EngineOptions(limits or Limits(2, 5, 1), **options), SessionLog(log_path)
+        )
+        async with engine:
+            yield RunningEngine(engine, simulator, log_path)
+
+
+SCALE = int(os.environ.get("BRIDGE_TEST_SCALE", "1"))
+"""How many times the usual counts a run is for: 1 in `make test`, 10 in `make test-long`."""

@@ -12,11 +12,10 @@ from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import model_pb2
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 from bridge.v1.model_pb2_grpc import ModelServiceStub
-from tests.harness import PATIENCE, RunningBridge
+from tests.harness import PATIENCE, RunningBridge, sim
 from tests.parity.scenarios import (
     SCENARIOS,
     new_marker,
-    sim,
     through_grpc,
     through_http,
     user,

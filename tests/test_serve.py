@@ -15,8 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.harness import PATIENCE
-from tests.parity.scenarios import sim
+from tests.harness import PATIENCE, sim
 
 
 class Served:

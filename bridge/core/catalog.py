@@ -12,6 +12,7 @@ from bridge.core.errors import ModelNotFoundError
 from bridge.core.model import Model
 
 _VENDOR_PREFIX = "anthropic/"
+_FULL_NAME = re.compile(r"claude-[a-z0-9]+(-[a-z0-9]+)*(\[1m\])?")
 _CLAUDE_NAME = re.compile(r"claude|^(opus|sonnet|haiku|fable|mythos|default)\b", re.IGNORECASE)
 
 
@@ -79,6 +80,9 @@ class Catalog:
         asked = self._without_alias(name).removeprefix(_VENDOR_PREFIX)
         if any(model.id == asked for model in self.models):
             return Choice(None if asked == "default" else asked)
+        if _FULL_NAME.fullmatch(asked):
+            # The API has more than the CLI lists, and answers with 404 where it has not.
+            return Choice(asked)
         if self.refuse_unknown or _CLAUDE_NAME.search(asked):
             raise self._unknown(name)
         return Choice(None, replaced=True)

@@ -17,7 +17,7 @@ import asyncio
 import itertools
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from claude_agent_sdk import Transport
@@ -50,10 +50,17 @@ class ControlTransport(Transport):
         self._pending: dict[str, asyncio.Future[Wire]] = {}
         self._to_sdk: asyncio.Queue[Wire | None] = asyncio.Queue()
         self._initialize_fields: Wire = {}
+        self._closing = False
 
     async def spawn(self, command: Command) -> None:
         """Start the process; raises OSError where it cannot be executed."""
-        self._process = await LineProcess.start(command, self._on_line, self._on_exit)
+        # Known before the start, since its first line can come before that returns.
+        self._process = LineProcess(self._on_line, self._on_exit)
+        try:
+            await self._process.launch(command)
+        except BaseException:
+            self._process = None
+            raise
 
     @property
     def process(self) -> LineProcess:
@@ -63,9 +70,16 @@ class ControlTransport(Transport):
 
     # What the CLI can be told. Each raises ControlError, or ProcessGoneError.
 
-    async def boot(self, timeout: float) -> None:
-        """Wait until the process has started up and answers."""
-        await self.request("get_settings", timeout=timeout)
+    async def boot(self, timeout: float) -> str | None:
+        """Wait until the process has started up and answers.
+
+        Gives the model that the person's own settings come to: once a model was set, null is
+        not a way back to it but to the CLI's default.
+        """
+        answer = await self.request("get_settings", timeout=timeout)
+        applied = answer.get("applied")
+        model = applied.get("model") if isinstance(applied, dict) else None
+        return model if isinstance(model, str) else None
 
     def on_initialize(self, *, system_prompt: str | None) -> None:
         """Say what goes into the SDK's `initialize`: None keeps the claude_code preset."""
@@ -74,6 +88,12 @@ class ControlTransport(Transport):
     async def apply_settings(self, settings: Mapping[str, Any]) -> None:
         """Change settings for the turns to come; they merge, and null takes one back."""
         await self.request("apply_flag_settings", settings=dict(settings))
+
+    async def set_tool_servers(self, names: Sequence[str]) -> None:
+        """Have exactly these in-process MCP servers. The CLI lists a server's tools anew when
+        it is added."""
+        servers = {name: {"type": "sdk", "name": name} for name in names}
+        await self.request("mcp_set_servers", servers=servers)
 
     async def rewind(self, user_line: str) -> bool:
         """Take back the conversation from a user line on; False if that was not done.
@@ -129,7 +149,9 @@ class ControlTransport(Transport):
         try:
             message = json.loads(line)
             kind = message["type"]
-        except (ValueError, KeyError):
+            if not isinstance(kind, str):
+                raise TypeError
+        except (ValueError, KeyError, TypeError, RecursionError):
             logger.error("process %s wrote a broken line and is ended", self.process.pid)
             self.process.kill()
             return
@@ -178,9 +200,13 @@ class ControlTransport(Transport):
         """Yield what is meant for the SDK: control traffic only."""
         while (message := await self._to_sdk.get()) is not None:
             yield message
+        if not self._closing:
+            # So that the SDK does not wait for answers that cannot come any more.
+            raise ProcessGoneError("the process ended")
 
     async def close(self) -> None:
         """End the process and wait for it."""
+        self._closing = True
         if self._process is not None:
             await self._process.aclose()
 

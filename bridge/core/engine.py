@@ -8,10 +8,12 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from bridge.core.abilities import ALL, Abilities
 from bridge.core.catalog import Catalog
 from bridge.core.checks import check_supported
+from bridge.core.client_tools import deliverable
 from bridge.core.control import ControlError
 from bridge.core.errors import (
     BridgeError,
@@ -22,16 +24,26 @@ from bridge.core.errors import (
     UnsupportedError,
 )
 from bridge.core.events import Event
-from bridge.core.from_claude import AnswerReader
+from bridge.core.fingerprint import Scope, answers_exactly, call_ids, fingerprint
+from bridge.core.from_claude import CONTINUABLE, AnswerReader
 from bridge.core.launch import Launcher
-from bridge.core.model import CompletionRequest, Model, Role
-from bridge.core.pool import Lease, Pool
+from bridge.core.model import CompletionRequest, Model, Role, ToolMode
+from bridge.core.pool import Lease, Need, Parking, Pool, Recycling
 from bridge.core.pool_policy import Limits
 from bridge.core.process import ProcessGoneError
 from bridge.core.recording import RequestRecord, SessionLog
 from bridge.core.service import Health
 from bridge.core.session import Facts, Session
-from bridge.core.to_claude import Profile, Turn, TurnSettings, settings_of, turns_of
+from bridge.core.to_claude import (
+    Profile,
+    Turn,
+    TurnSettings,
+    sampling_named_in,
+    settings_of,
+    started_with,
+    turns_of,
+    without_sampling,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +56,7 @@ class EngineOptions:
     timeout: float = 120.0
     """Seconds a whole request may take."""
     queue_size: int = 32
+    recycling: Recycling = field(default_factory=Recycling)
     system_prompt: str | None = None
     """For requests without one; None is Claude Code's preset."""
     aliases: tuple[tuple[str, str], ...] = ()
@@ -56,11 +69,32 @@ class EngineOptions:
 class _Plan:
     """A request, as it is put to a session."""
 
-    profile: Profile
+    scope: Scope
     settings: TurnSettings
     history: tuple[Turn, ...]
     last: Turn
     ignored: tuple[str, ...]
+
+    @property
+    def profile(self) -> Profile:
+        return self.scope.profile
+
+    @property
+    def need(self) -> Need:
+        """What to ask the pool for."""
+        return Need(
+            self.profile,
+            self.scope.caller,
+            fingerprint(self.scope, self.history) if self._may_continue() else None,
+        )
+
+    def _may_continue(self) -> bool:
+        if not self.history:
+            return False
+        calls = call_ids(self.history[-1])
+        if not calls:
+            return not self.last.tool_results
+        return answers_exactly(calls, self.last) and all(map(deliverable, self.last.content))
 
 
 class Engine:
@@ -72,6 +106,7 @@ class Engine:
         options: EngineOptions,
         log: SessionLog,
         *,
+        abilities: Abilities = ALL,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         on_change: Callable[[], None] = lambda: None,
@@ -85,12 +120,15 @@ class Engine:
         self._facts: Facts | None = None
         self._facts_known = asyncio.Event()
         self._catalog = Catalog()
+        self._abilities = abilities
+        self._refused: dict[str | None, frozenset[str]] = {}
         self._draining = False
         self.pool = Pool(
             self._spawn,
             options.limits,
             queue_size=options.queue_size,
             clock=clock,
+            recycling=options.recycling,
             on_change=on_change,
         )
 
@@ -157,6 +195,7 @@ class Engine:
             pool_size=self._options.limits.pool_size,
             processes=counts,
             waiting=self.pool.waiting,
+            lacking=self._abilities.lacking,
         )
 
     async def drain(self) -> None:
@@ -177,27 +216,25 @@ class Engine:
             seconds = min(seconds, request.timeout)
         deadline = loop.time() + seconds
         lease: Lease | None = None
+        parking: Parking | None = None
+        replaced = False
         try:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self._facts_known.wait()
-                    plan = self._plan(request)
-                    lease = await self._begin(plan, record, deadline)
-            except TimeoutError as error:
-                raise _too_late(seconds) from error
-            reader = AnswerReader(include_thinking=request.include_thinking, ignored=plan.ignored)
-            replaced = False
-            while reader.stop_reason is None:
+            async with asyncio.timeout_at(deadline):
+                await self._facts_known.wait()
+            plan = self._plan(request)
+            reader: AnswerReader | None = None
+            while reader is None or reader.stop_reason is None:
+                if lease is None:
+                    async with asyncio.timeout_at(deadline):
+                        lease = await self._begin(plan, record, deadline)
+                    reader = AnswerReader(
+                        include_thinking=request.include_thinking, ignored=plan.ignored
+                    )
+                assert reader is not None
                 try:
                     line = await lease.session.receive()
                     for event in reader.feed(line):
                         yield event
-                except TimeoutError as error:
-                    raise _too_late(seconds) from error
-                except PlanLimitError as error:
-                    if reader.limit_resets_at is not None:
-                        error.retry_after = max(reader.limit_resets_at - self._now(), 0.0)
-                    raise
                 except ProcessGoneError as error:
                     logger.warning(
                         "request %s: the process ended (%s)",
@@ -212,22 +249,36 @@ class Engine:
                     replaced = True
                     self.pool.release(lease)
                     lease = None
-                    try:
-                        async with asyncio.timeout_at(deadline):
-                            lease = await self._begin(plan, record, deadline)
-                    except TimeoutError as late:
-                        raise _too_late(seconds) from late
+                except InvalidRequestError as error:
+                    refused = sampling_named_in(error.message, request)
+                    if reader.model is not None or not self._learn_refusal(plan, refused):
+                        raise
+                    self.pool.release(lease)
+                    lease = None
+                    plan = self._plan(request)
+                except PlanLimitError as error:
+                    if reader.limit_resets_at is not None:
+                        error.retry_after = max(reader.limit_resets_at - self._now(), 0.0)
+                    raise
+            if reader.stop_reason in CONTINUABLE:
+                answer = reader.answer()
+                parking = Parking(
+                    fingerprint(plan.scope, (*plan.history, plan.last, answer)), call_ids(answer)
+                )
+        except TimeoutError as error:
+            raise DeadlineError(f"The request took longer than {seconds:g} seconds.") from error
         finally:
             if lease is not None:
-                self.pool.release(lease)
+                self.pool.release(lease, parking)
 
     async def _begin(self, plan: _Plan, record: RequestRecord, deadline: float) -> Lease:
         """Lease a session and put the request to it; one that fails is replaced once."""
+        need = plan.need
         for attempt in (1, 2):
-            lease = await self.pool.acquire(plan.profile)
+            lease = await self.pool.acquire(need)
             record.got, record.leased_at = lease.got, self._clock()
             try:
-                await self._put(plan, lease.session, deadline)
+                await self._put(plan, lease, deadline)
             except (ControlError, ProcessGoneError) as error:
                 lease.session.broken = True
                 self.pool.release(lease)
@@ -243,17 +294,27 @@ class Engine:
                 return lease
         raise AssertionError("unreachable")
 
-    async def _put(self, plan: _Plan, session: Session, deadline: float) -> None:
+    async def _put(self, plan: _Plan, lease: Lease, deadline: float) -> None:
+        session = lease.session
         if session.profile is None:
             await session.initialise(plan.profile)
             self._learn(session)
         await session.configure(plan.settings)
+        if lease.got == "continued":
+            if plan.last.tool_results:
+                await session.resume(plan.last.tool_results, deadline)
+            else:
+                await session.ask(plan.last, deadline)
+            return
+        await session.offer(plan.scope.tools)
         await session.replay(plan.history)
         await session.ask(plan.last, deadline)
 
     def _plan(self, request: CompletionRequest) -> _Plan:
         choice = self._catalog.choose(request.model)
-        ignored = request.ignored + (("model",) if choice.replaced else ())
+        refused = self._refused.get(choice.name, frozenset())
+        request, dropped = without_sampling(request, refused)
+        ignored = (*request.ignored, *(("model",) if choice.replaced else ()), *dropped)
         if ignored and request.strict:
             raise UnsupportedError(
                 f"{', '.join(ignored)}: no effect on this server, and the request is strict.",
@@ -265,19 +326,33 @@ class Engine:
                 "The last message must be from the user and must not be empty.",
                 field=request.messages[-1].origin if request.messages else "messages",
             )
+        settings = settings_of(request, choice.name)
+        tools = () if request.tool_choice.mode is ToolMode.NONE else request.tools
         system = request.system or self._options.system_prompt
-        return _Plan(
-            Profile(system),
-            settings_of(request, choice.name),
-            turns[:-1],
-            turns[-1],
-            ignored,
+        scope = Scope(
+            request.caller,
+            Profile(
+                system,
+                settings.model if system is None else None,
+                started_with(settings, self._abilities.late_settings),
+            ),
+            settings.model,
+            settings.effort,
+            settings.thinking,
+            tools,
         )
+        return _Plan(scope, settings, turns[:-1], turns[-1], ignored)
+
+    def _learn_refusal(self, plan: _Plan, fields: frozenset[str]) -> bool:
+        """Remember fields that the model refuses; False if that is nothing new."""
+        known = self._refused.get(plan.settings.model, frozenset())
+        self._refused[plan.settings.model] = known | fields
+        return bool(fields - known)
 
     # Start
 
-    async def _spawn(self) -> Session:
-        return await Session.spawn(self._launcher.command())
+    async def _spawn(self, settings: TurnSettings | None = None) -> Session:
+        return await Session.spawn(self._launcher, abilities=self._abilities, settings=settings)
 
     async def _scout(self) -> None:
         """Learn from a first process what the CLI offers and which account it uses.
@@ -327,7 +402,3 @@ def _account(facts: Facts | None) -> str:
             return str(source)
     provider = account.get("apiProvider")
     return str(provider) if provider and provider != "firstParty" else "none"
-
-
-def _too_late(seconds: float) -> DeadlineError:
-    return DeadlineError(f"The request took longer than {seconds:g} seconds.")

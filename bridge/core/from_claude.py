@@ -7,6 +7,7 @@ as "API Error: ...", is never text of an answer.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any, TypeAlias
@@ -22,8 +23,17 @@ from bridge.core.errors import (
     TooLargeError,
     UnavailableError,
 )
-from bridge.core.events import Event, Finished, Started, TextDelta, ThinkingDelta
-from bridge.core.model import FinishReason, Usage
+from bridge.core.events import (
+    Event,
+    Finished,
+    Started,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    ToolCallStart,
+)
+from bridge.core.model import FinishReason, Role, Usage
+from bridge.core.to_claude import TOOL_PREFIX, Turn
 
 Wire: TypeAlias = dict[str, Any]
 
@@ -37,7 +47,7 @@ FINISH_REASONS = {
     "refusal": FinishReason.REFUSAL,
 }
 
-ENDED_BY_ITSELF = frozenset({"end_turn", "stop_sequence"})
+CONTINUABLE = frozenset({"end_turn", "stop_sequence", "tool_use"})
 """Stop reasons after which the CLI adds nothing of its own to the conversation."""
 
 
@@ -57,6 +67,9 @@ class AnswerReader:
         """The model that answers, by its full name."""
         self.produced = False
         """Whether any part of an answer was passed on."""
+        self._blocks: list[Wire] = []
+        self._pieces: list[str] = []
+        self._calls = 0
 
     @property
     def usage(self) -> Usage:
@@ -79,6 +92,10 @@ class AnswerReader:
         kind = event["type"]
         if kind == "content_block_delta":
             yield from self._delta(event["delta"])
+        elif kind == "content_block_start":
+            yield from self._block_start(event["content_block"])
+        elif kind == "content_block_stop":
+            self._block_stop()
         elif kind == "message_start":
             yield from self._message_start(event["message"])
         elif kind == "message_delta":
@@ -104,14 +121,41 @@ class AnswerReader:
             self._started = True
             yield Started(self.model or "", self._ignored)
 
+    def _block_start(self, block: Wire) -> Iterator[Event]:
+        self._blocks.append(block)
+        self._pieces = []
+        if block["type"] == "tool_use":
+            self.produced = True
+            self._calls += 1
+            name = str(block["name"]).removeprefix(TOOL_PREFIX)
+            yield ToolCallStart(self._calls - 1, block["id"], name)
+        elif block["type"] == "text" and block.get("text"):
+            yield from self._delta({"type": "text_delta", "text": block["text"]})
+
     def _delta(self, delta: Wire) -> Iterator[Event]:
         kind = delta["type"]
         if kind == "text_delta":
             self.produced = True
+            self._pieces.append(delta["text"])
             yield TextDelta(delta["text"])
+        elif kind == "input_json_delta":
+            self._pieces.append(delta["partial_json"])
+            yield ToolCallDelta(self._calls - 1, delta["partial_json"])
         elif kind == "thinking_delta" and self._include_thinking:
             self.produced = True
             yield ThinkingDelta(delta["thinking"])
+
+    def _block_stop(self) -> None:
+        block = self._blocks.pop()
+        if block["type"] == "text":
+            self._blocks.append({"type": "text", "text": "".join(self._pieces)})
+        elif block["type"] == "tool_use":
+            arguments = json.loads("".join(self._pieces) or "{}")
+            self._blocks.append({**block, "input": arguments})
+
+    def answer(self) -> Turn:
+        """The answer as a turn of the conversation: its text and its calls."""
+        return Turn(Role.ASSISTANT, tuple(self._blocks))
 
     def _note_limit(self, line: Wire) -> None:
         info = line.get("rate_limit_info") or {}

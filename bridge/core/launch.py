@@ -14,9 +14,7 @@ from pathlib import Path
 
 from bridge import __version__
 from bridge.core.process import Command
-
-CLI_RETRIES = 2
-"""How often the CLI itself tries a failed upstream call again."""
+from bridge.core.to_claude import TurnSettings, start_options
 
 # Set at the start, because SessionStart hooks have already run when settings come later.
 _SETTINGS = {
@@ -25,7 +23,6 @@ _SETTINGS = {
     "autoMemoryEnabled": False,
     "outputStyle": "default",
     "language": "",
-    "env": {"CLAUDE_CODE_MAX_RETRIES": str(CLI_RETRIES)},
 }
 
 _ENVIRONMENT = {
@@ -38,10 +35,11 @@ _ENVIRONMENT = {
     # Exactly the caller's tools are offered, none held back behind a search.
     "ENABLE_TOOL_SEARCH": "false",
     "CLAUDE_CODE_DISABLE_CLAUDE_MDS": "1",
-    "CLAUDE_CODE_MAX_RETRIES": str(CLI_RETRIES),
 }
 
 API_KEY = "ANTHROPIC_API_KEY"
+AUTH_TOKEN = "ANTHROPIC_AUTH_TOKEN"
+_OTHER_PROVIDERS = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +60,27 @@ class Launcher:
         """Whether there is an API key that could be used."""
         return bool(self.environment.get(API_KEY))
 
-    def command(self) -> Command:
-        """The command that starts one process."""
+    @property
+    def cache_ttl(self) -> str | None:
+        """How long the prompt cache keeps a prefix: what the CLI itself chooses by account.
+
+        It is said explicitly, because the API wants the bridge's own breakpoint to live no
+        shorter than those the CLI puts after it
+        (https://platform.claude.com/docs/en/build-with-claude/prompt-caching). None where
+        another provider serves the models: that keeps to rules of its own.
+        """
+        if any(self.environment.get(name) for name in _OTHER_PROVIDERS):
+            return None
+        return "5m" if self.use_api_key or self.environment.get(AUTH_TOKEN) else "1h"
+
+    @property
+    def cache_control(self) -> dict[str, str] | None:
+        """The breakpoint that goes onto the first question of a conversation."""
+        return None if self.cache_ttl is None else {"type": "ephemeral", "ttl": self.cache_ttl}
+
+    def command(self, settings: TurnSettings | None = None) -> Command:
+        """The command that starts one process, with `settings` that it must be started with."""
+        arguments, variables = start_options(settings or TurnSettings())
         env = {
             name: value
             for name, value in self.environment.items()
@@ -72,6 +89,8 @@ class Launcher:
         }
         if not self.use_api_key:
             env.pop(API_KEY, None)
+        if self.cache_ttl is not None:
+            env["CLAUDE_CODE_PROMPT_CACHE_TTL"] = self.cache_ttl
         return Command(
             argv=(
                 str(self.cli),
@@ -86,8 +105,9 @@ class Launcher:
                 f"--setting-sources={','.join(self.setting_sources)}",
                 "--settings",
                 json.dumps(_SETTINGS),
+                *arguments,
             ),
-            env={**env, **_ENVIRONMENT, "PWD": str(self.folder)},
+            env={**env, **_ENVIRONMENT, **variables, "PWD": str(self.folder)},
             cwd=self.folder,
         )
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Coroutine, Hashable
+import os
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bridge.core.control import ControlError
@@ -18,6 +20,7 @@ from bridge.core.errors import DrainingError, ProcessFailedError, QueueFullError
 from bridge.core.pool_policy import Limits, ProcessView, RequestView, State, decide
 from bridge.core.process import ProcessGoneError
 from bridge.core.session import Session
+from bridge.core.to_claude import Profile, TurnSettings
 
 logger = logging.getLogger(__name__)
 
@@ -25,16 +28,75 @@ MAX_START_DELAY = 30.0
 """Seconds between attempts to start a process, at the most, after several have failed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Recycling:
+    """When a process has served enough: its memory grows with use."""
+
+    answers: int = 200
+    memory_bytes: int = 600 * 1024 * 1024
+
+    def due(self, session: Session) -> bool:
+        """Whether the session's process is to be replaced by a new one."""
+        return session.answers >= self.answers or (
+            (memory := resident_bytes(session.pid)) is not None and memory > self.memory_bytes
+        )
+
+
+def resident_bytes(pid: int) -> int | None:
+    """The memory a process holds; None where the system does not tell (only Linux does)."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    except OSError:
+        return None
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a request needs of a process."""
+
+    profile: Profile
+    caller: str = ""
+    continues: str | None = None
+    """The fingerprint of the conversation that it would continue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parking:
+    """How a conversation is to be held open after a request."""
+
+    conversation: str
+    """Its fingerprint, the answer included."""
+    calls: tuple[str, ...] = ()
+    """The ids of the calls it waits for; none where the turn is finished."""
+
+
 @dataclass(slots=True, eq=False)
 class _Process:
     id: int
     state: State
     used_at: float
+    started_with: TurnSettings | None = None
     session: Session | None = None
+    parking: Parking | None = None
+    caller: str = ""
+    preparing: Profile | None = None
 
     def view(self) -> ProcessView:
-        profile = self.session.profile if self.session is not None else None
-        return ProcessView(self.id, self.state, profile, self.used_at)
+        profile = self.preparing
+        if self.session is not None and self.session.profile is not None:
+            profile = self.session.profile
+        parking = self.parking
+        return ProcessView(
+            self.id,
+            self.state,
+            profile,
+            self.started_with,
+            self.used_at,
+            parking.conversation if parking else None,
+            bool(parking and parking.calls),
+            self.caller,
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -50,7 +112,8 @@ class Lease:
 
     session: Session
     got: str
-    """How the session was got: `warm`, `initialised`, or `spawned` if it waited for a start."""
+    """How the session was got: `continued`, `warm`, `initialised`, or `spawned` if it waited for
+    a start."""
     _process: _Process = field(repr=False)
 
 
@@ -59,16 +122,18 @@ class Pool:
 
     def __init__(
         self,
-        spawn: Callable[[], Coroutine[Any, Any, Session]],
+        spawn: Callable[[TurnSettings | None], Coroutine[Any, Any, Session]],
         limits: Limits,
         *,
         queue_size: int,
         clock: Callable[[], float],
+        recycling: Recycling = Recycling(),
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._spawn = spawn
         self._limits = limits
         self._queue_size = queue_size
+        self._recycling = recycling
         self._clock = clock
         self._on_change = on_change
         self._processes: dict[int, _Process] = {}
@@ -77,6 +142,7 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed_starts = 0
         self._start_timer: asyncio.TimerHandle | None = None
+        self._look_timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._started = False
         self._draining = False
@@ -89,13 +155,14 @@ class Pool:
 
     def adopt(self, session: Session) -> None:
         """Take in a session that was started and initialised elsewhere."""
-        process = _Process(next(self._ids), State.IDLE, self._clock(), session)
+        process = _Process(next(self._ids), State.IDLE, self._clock(), session=session)
         self._processes[process.id] = process
 
     # What requests use
 
-    async def acquire(self, profile: Hashable, caller: str = "") -> Lease:
-        """Wait for a session that has this profile, or for a blank.
+    async def acquire(self, need: Need) -> Lease:
+        """Wait for the session whose conversation this continues, for one that has the profile,
+        or for a blank.
 
         Raises QueueFullError, DrainingError, and ProcessFailedError where no process can be
         started.
@@ -108,7 +175,13 @@ class Pool:
                 retry_after=1,
             )
         waiting = _Waiting(
-            RequestView(next(self._ids), profile, caller),
+            RequestView(
+                next(self._ids),
+                need.profile,
+                need.caller,
+                need.profile.started_with,
+                need.continues,
+            ),
             asyncio.get_running_loop().create_future(),
         )
         self._queue[waiting.view.id] = waiting
@@ -118,17 +191,30 @@ class Pool:
         except asyncio.CancelledError:
             self._queue.pop(waiting.view.id, None)
             if waiting.granted.done() and not waiting.granted.cancelled():
-                self._settle(waiting.granted.result())
+                # Granted in the same moment: nothing was said in it, so it may stay parked.
+                process = waiting.granted.result()
+                self._hand_back(process, process.parking)
             self._step()
             raise
+        return self._lease(process, waiting)
+
+    def _lease(self, process: _Process, waiting: _Waiting) -> Lease:
         assert process.session is not None
-        warm = process.session.profile is not None
-        got = "warm" if warm else "spawned" if waiting.spawn_awaited else "initialised"
+        if process.parking is not None:
+            got = "continued"
+        elif process.session.profile is not None:
+            got = "warm"
+        else:
+            got = "spawned" if waiting.spawn_awaited else "initialised"
+        process.parking = None
         return Lease(process.session, got, process)
 
-    def release(self, lease: Lease) -> None:
-        """Give a lease back. Returns at once: a task of the pool's resets the session."""
-        self._settle(lease._process)
+    def release(self, lease: Lease, parking: Parking | None = None) -> None:
+        """Give a lease back; with `parking`, its conversation is held open if it ended well.
+
+        Returns at once: a task of the pool's does the rest.
+        """
+        self._hand_back(lease._process, parking)
 
     # What the operator sees
 
@@ -166,8 +252,9 @@ class Pool:
     async def aclose(self) -> None:
         """End every process, whatever it does, and wait for that."""
         self._draining = self._closed = True
-        if self._start_timer is not None:
-            self._start_timer.cancel()
+        for timer in (self._start_timer, self._look_timer):
+            if timer is not None:
+                timer.cancel()
         for waiting in self._queue.values():
             if not waiting.granted.done():
                 waiting.granted.set_exception(DrainingError("The server is shutting down."))
@@ -190,20 +277,37 @@ class Pool:
             [process.view() for process in self._processes.values()],
             [waiting.view for waiting in self._queue.values()],
             self._limits,
+            self._clock(),
         )
         for request_id, process_id in decision.assign:
             process = self._processes[process_id]
             process.state = State.RUNNING
-            self._queue.pop(request_id).granted.set_result(process)
+            waiting = self._queue.pop(request_id)
+            process.caller = waiting.view.caller
+            waiting.granted.set_result(process)
+        for process_id in decision.reset:
+            self._hand_back(self._processes[process_id], None, step=False)
         for process_id in decision.close:
             self._close(self._processes[process_id])
+        for blank_id, model_id in decision.prepare:
+            self._prepare(self._processes[blank_id], self._processes[model_id])
+        self._look_again(decision.look_again_at)
         if self._start_timer is None:
-            for _ in range(decision.start):
-                self._start()
+            for started_with in decision.start:
+                self._start(started_with)
         for waiting in itertools.islice(self._queue.values(), self._free_turns()):
             # It has a turn but no process: from now on it waits for a start.
             waiting.spawn_awaited = True
         self._announce()
+
+    def _look_again(self, at: float | None) -> None:
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+            self._look_timer = None
+        if at is not None:
+            self._look_timer = asyncio.get_running_loop().call_later(
+                max(at - self._clock(), 0.0), self._step
+            )
 
     def _free_turns(self) -> int:
         running = sum(p.state is State.RUNNING for p in self._processes.values())
@@ -215,20 +319,20 @@ class Pool:
 
     def _discard_dead(self) -> None:
         for process in list(self._processes.values()):
-            if process.state in (State.IDLE, State.BLANK):
+            if process.state in (State.IDLE, State.BLANK, State.PARKED):
                 assert process.session is not None
                 if not process.session.alive:
                     logger.warning("process %s ended while idle", process.session.pid)
                     self._close(process)
 
-    def _start(self) -> None:
-        process = _Process(next(self._ids), State.STARTING, self._clock())
+    def _start(self, started_with: Any) -> None:
+        process = _Process(next(self._ids), State.STARTING, self._clock(), started_with)
         self._processes[process.id] = process
         self._run(self._start_task, process)
 
     async def _start_task(self, process: _Process) -> None:
         try:
-            process.session = await self._spawn()
+            process.session = await self._spawn(process.started_with)
         except (OSError, ControlError, ProcessGoneError) as error:
             logger.error("a Claude Code process could not be started: %r", error)
             del self._processes[process.id]
@@ -261,29 +365,72 @@ class Pool:
         self._start_timer = None
         self._step()
 
-    def _settle(self, process: _Process) -> None:
-        """Make a process fit for the next request, or end it, in a task."""
+    def _hand_back(self, process: _Process, parking: Parking | None, *, step: bool = True) -> None:
         process.used_at = self._clock()
         process.state = State.RESETTING
-        self._run(self._settle_task, process)
+        process.parking = parking if self._limits.park_seconds > 0 else None
+        self._run(self._settle, process)
+        if step:
+            self._step()
+
+    async def _settle(self, process: _Process) -> None:
+        """Make a process fit for the next request, or end it."""
+        if process.parking is not None and await self._parked(process):
+            process.state = State.PARKED
+        else:
+            process.parking = None
+            if await self._wiped(process):
+                blank = process.view().profile is None
+                process.state = State.BLANK if blank else State.IDLE
+            else:
+                self._close(process)
         self._step()
 
-    async def _settle_task(self, process: _Process) -> None:
+    async def _parked(self, process: _Process) -> bool:
+        assert process.session is not None
+        assert process.parking is not None
+        try:
+            await process.session.park(process.parking.calls)
+        except (ControlError, ProcessGoneError, TimeoutError) as error:
+            logger.info("process %s could not be parked: %r", process.session.pid, error)
+            return False
+        return process.session.alive
+
+    async def _wiped(self, process: _Process) -> bool:
         session = process.session
         assert session is not None
+        if not session.alive or self._recycling.due(session):
+            return False
         try:
-            fit = session.alive and await _wiped(session)
+            await session.stop()
+            return await session.reset()
         except (ControlError, ProcessGoneError, TimeoutError) as error:
             logger.warning("process %s could not be reset: %r", session.pid, error)
-            fit = False
-        if fit:
-            process.state = State.BLANK if session.profile is None else State.IDLE
-        else:
+            return False
+
+    def _prepare(self, blank: _Process, like: _Process) -> None:
+        assert like.session is not None
+        blank.state = State.PREPARING
+        blank.preparing = like.session.profile
+        self._run(self._initialise, blank)
+
+    async def _initialise(self, process: _Process) -> None:
+        assert process.session is not None
+        assert process.preparing is not None
+        try:
+            await process.session.initialise(process.preparing)
+        except (ControlError, ProcessGoneError) as error:
+            logger.warning("process %s could not be initialised: %r", process.session.pid, error)
             self._close(process)
+        else:
+            process.state = State.IDLE
+            process.used_at = self._clock()
+        process.preparing = None
         self._step()
 
     def _close(self, process: _Process) -> None:
         process.state = State.CLOSING
+        process.parking = None
         self._run(self._close_task, process)
 
     async def _close_task(self, process: _Process) -> None:
@@ -306,8 +453,3 @@ class Pool:
             await work(on)
         except Exception:
             logger.exception("a task of the pool failed")
-
-
-async def _wiped(session: Session) -> bool:
-    await session.stop()
-    return await session.reset()

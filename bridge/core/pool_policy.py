@@ -1,4 +1,4 @@
-"""Who gets which process, and which are started and ended: one pure function.
+"""Who gets which process, and which are started, reset and ended: one pure function.
 
 `decide` looks at the processes and at the requests that wait, and says what to do now. The
 pool carries it out and asks again whenever something has changed; so every rule stands here
@@ -19,12 +19,16 @@ class State(StrEnum):
     STARTING = "starting"
     BLANK = "blank"
     """Booted, not yet initialised."""
+    PREPARING = "preparing"
+    """Being initialised ahead of the request that will need it."""
     IDLE = "idle"
     """Initialised, its conversation empty."""
     RUNNING = "running"
     """Leased to a request."""
+    PARKED = "parked"
+    """Holding a conversation open for its next message."""
     RESETTING = "resetting"
-    """Between a request and IDLE."""
+    """Between a request and IDLE or PARKED."""
     CLOSING = "closing"
 
 
@@ -36,8 +40,16 @@ class ProcessView:
     state: State
     profile: Hashable | None = None
     """What it was initialised with; None where it was not."""
+    started_with: Hashable | None = None
+    """What it was started with, where this CLI takes some settings only then."""
     used_at: float = 0.0
     """When it was last used, or started: the larger, the hotter."""
+    conversation: str | None = None
+    """The fingerprint of what it holds, while PARKED, or is about to hold, while RESETTING."""
+    waits_for_tools: bool = False
+    """Whether the parked turn waits for tool results."""
+    caller: str = ""
+    """Whose request it serves, while RUNNING."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,10 @@ class RequestView:
     id: int
     profile: Hashable
     caller: str = ""
+    started_with: Hashable | None = None
+    """What its process must have been started with; the profile says so too."""
+    continues: str | None = None
+    """The fingerprint of the conversation it would continue; None if it cannot continue one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +75,10 @@ class Limits:
     """Processes of any state."""
     spares: int
     """Blanks kept ready beyond what is in use."""
+    park_seconds: float = 120.0
+    """How long a conversation stays parked."""
+    idle_seconds: float = 600.0
+    """After which an unused process above the minimum is ended."""
     starts_at_once: int = 1
     """Processes that start at the same time: starting is nearly serial on few cores."""
 
@@ -68,6 +88,11 @@ class Limits:
         if self.max_processes < self.pool_size:
             raise ValueError("max_processes is at least pool_size")
 
+    @property
+    def minimum(self) -> int:
+        """Processes kept even when nobody asks."""
+        return min(self.pool_size + self.spares, self.max_processes)
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -75,46 +100,186 @@ class Decision:
 
     assign: tuple[tuple[int, int], ...] = ()
     """Pairs of a request's id and a process's id."""
+    reset: tuple[int, ...] = ()
+    """Parked processes whose conversation is to be wiped."""
     close: tuple[int, ...] = ()
     """Processes to end."""
-    start: int = 0
-    """Processes to start."""
+    prepare: tuple[tuple[int, int], ...] = ()
+    """Pairs of a blank and the process whose profile it is to be initialised with, ahead."""
+    start: tuple[Hashable | None, ...] = ()
+    """Processes to start, each by what it is started with."""
+    look_again_at: float | None = None
+    """When time alone will change the decision."""
 
 
 def decide(
-    processes: Sequence[ProcessView], waiting: Sequence[RequestView], limits: Limits
+    processes: Sequence[ProcessView],
+    waiting: Sequence[RequestView],
+    limits: Limits,
+    now: float = 0.0,
 ) -> Decision:
     """Say what to do; `waiting` is in order of arrival.
 
     A request that cannot be given a process yet keeps its place: no later one takes the turn
     that is its due.
     """
-    idle = sorted((p for p in processes if p.state is State.IDLE), key=lambda p: -p.used_at)
-    blanks = [p for p in processes if p.state is State.BLANK]
-    resetting = Counter(p.profile for p in processes if p.state is State.RESETTING)
-    free_turns = limits.pool_size - sum(p.state is State.RUNNING for p in processes)
+    idle = sorted(_in(processes, State.IDLE), key=lambda p: -p.used_at)
+    blanks = _in(processes, State.BLANK)
+    parked = _in(processes, State.PARKED)
+    reset = [p for p in parked if now - p.used_at >= limits.park_seconds]
+    parked = [p for p in parked if p not in reset]
+    # What will be ready in a few milliseconds, by profile and by conversation.
+    resetting = _in(processes, State.RESETTING)
+    soon = Counter(p.profile for p in [*resetting, *reset, *_in(processes, State.PREPARING)])
+    parking = Counter(p.conversation for p in resetting if p.conversation)
 
     assign: list[tuple[int, int]] = []
-    unmet = 0
-    for request in waiting[: max(free_turns, 0)]:
+    unmet: list[Hashable | None] = []
+    running = _in(processes, State.RUNNING)
+    due = fair_order(waiting, Counter(p.caller for p in running))
+    # Whoever continues a conversation takes its process first: for another request it would
+    # have to be evicted.
+    turns = due[: max(limits.pool_size - len(running), 0)]
+    continuing: set[int] = set()
+    for request in turns:
+        own = [p for p in parked if request.continues and p.conversation == request.continues]
+        if own:
+            hottest = max(own, key=lambda p: p.used_at)
+            parked.remove(hottest)
+            assign.append((request.id, hottest.id))
+            continuing.add(request.id)
+        elif request.continues and parking[request.continues] > 0:
+            parking[request.continues] -= 1
+            soon[request.profile] -= 1
+            continuing.add(request.id)
+    for request in turns:
+        if request.id in continuing:
+            continue
         warm = next((p for p in idle if p.profile == request.profile), None)
+        blank = next((p for p in blanks if p.started_with == request.started_with), None)
         if warm is not None:
             idle.remove(warm)
             assign.append((request.id, warm.id))
-        elif resetting[request.profile] > 0:
-            # In a few milliseconds there is one with the right profile.
-            resetting[request.profile] -= 1
-        elif blanks:
-            assign.append((request.id, blanks.pop(0).id))
+        elif blank is not None:
+            blanks.remove(blank)
+            assign.append((request.id, blank.id))
+        elif soon[request.profile] > 0:
+            soon[request.profile] -= 1
+        elif alike := [p for p in parked if p.profile == request.profile]:
+            evicted = min(alike, key=_eviction_order)
+            parked.remove(evicted)
+            reset.append(evicted)
         else:
-            unmet += 1
+            unmet.append(request.started_with)
 
-    starting = sum(p.state is State.STARTING for p in processes)
-    in_use = len(processes) - len(blanks) - starting
-    wanted = max(unmet + limits.spares, limits.pool_size + limits.spares - in_use)
-    missing = wanted - len(blanks) - starting
+    prepare: list[tuple[int, int]] = []
+    hot = None if waiting else _unserved_profile(processes, idle, parked)
+    extra: list[Hashable | None] = []
+    if hot is not None:
+        fit = [p for p in blanks if p.started_with == hot.started_with]
+        alike = [p for p in parked if p.profile == hot.profile and not p.waits_for_tools]
+        if len(fit) > (limits.spares if hot.started_with is None else 0):
+            prepare.append((fit[0].id, hot.id))
+            blanks.remove(fit[0])
+        elif len(processes) < limits.max_processes:
+            extra.append(hot.started_with)
+        elif len(alike) > 1:
+            evicted = min(alike, key=_eviction_order)
+            parked.remove(evicted)
+            reset.append(evicted)
+
+    starting = _in(processes, State.STARTING)
+    wanted = extra[: max(1 - len(starting), 0)] + _wanted(
+        unmet, [*blanks, *starting], len(processes), limits
+    )
     room = limits.max_processes - len(processes)
-    # The coldest make way, for a request that waits and for the spares.
-    close = tuple(p.id for p in reversed(idle))[: max(missing - max(room, 0), 0)]
-    start = max(min(missing, room, limits.starts_at_once - starting), 0)
-    return Decision(tuple(assign), close, start)
+    # The coldest empty ones make way first, then the conversations parked for longest.
+    closing = len(_in(processes, State.CLOSING))
+    sacrifice = [*reversed(idle), *sorted(parked, key=_eviction_order)]
+    close = sacrifice[: max(len(wanted) - max(room, 0) - closing, 0)]
+    start = wanted[: max(min(room, limits.starts_at_once - len(starting)), 0)]
+
+    stale = [p for p in idle if p not in close and now - p.used_at >= limits.idle_seconds]
+    surplus = len(processes) - closing - len(close) - limits.minimum
+    if not waiting and not start:
+        close += stale[::-1][: max(surplus, 0)]
+    return Decision(
+        tuple(assign),
+        tuple(p.id for p in reset),
+        tuple(p.id for p in close),
+        tuple(prepare),
+        tuple(start),
+        _next_look(
+            [p for p in parked if p not in close],
+            [p for p in idle if p not in close] if surplus > 0 else [],
+            limits,
+            now,
+        ),
+    )
+
+
+def _unserved_profile(
+    processes: Sequence[ProcessView],
+    idle: Sequence[ProcessView],
+    parked: Sequence[ProcessView],
+) -> ProcessView | None:
+    """The process used last that holds a conversation, if no empty session has its profile.
+
+    Whoever asked last is likely to ask again, and not always in the same conversation.
+    """
+    parking = [p for p in _in(processes, State.RESETTING) if p.conversation is not None]
+    last = max([*parked, *parking], key=lambda p: p.used_at, default=None)
+    if last is None:
+        return None
+    emptying = [p for p in _in(processes, State.RESETTING) if p.conversation is None]
+    ready = [*idle, *emptying, *_in(processes, State.PREPARING)]
+    return None if any(p.profile == last.profile for p in ready) else last
+
+
+def _wanted(
+    unmet: Sequence[Hashable | None],
+    coming: Sequence[ProcessView],
+    processes: int,
+    limits: Limits,
+) -> list[Hashable | None]:
+    """What is to be started, beside the blanks there are and those that start already."""
+    ready = Counter(p.started_with for p in coming)
+    wanted: list[Hashable | None] = []
+    for started_with in unmet:
+        if ready[started_with] > 0:
+            ready[started_with] -= 1
+        else:
+            wanted.append(started_with)
+    in_use = processes - len(coming)
+    spares = max(limits.spares, limits.minimum - in_use - len(unmet))
+    wanted += [None] * max(spares - ready[None], 0)
+    return wanted
+
+
+def fair_order(
+    waiting: Sequence[RequestView], running: Counter[str] | None = None
+) -> list[RequestView]:
+    """Whose turn it is: the caller with the fewest turns first, each caller's own in order."""
+    turns = Counter(running or {})
+    ranked: list[tuple[int, int, RequestView]] = []
+    for arrival, request in enumerate(waiting):
+        ranked.append((turns[request.caller], arrival, request))
+        turns[request.caller] += 1
+    return [request for _, _, request in sorted(ranked, key=lambda entry: entry[:2])]
+
+
+def _in(processes: Sequence[ProcessView], state: State) -> list[ProcessView]:
+    return [process for process in processes if process.state is state]
+
+
+def _eviction_order(process: ProcessView) -> tuple[bool, float]:
+    # A finished conversation before one that waits: its results can still come.
+    return process.waits_for_tools, process.used_at
+
+
+def _next_look(
+    parked: Sequence[ProcessView], idle: Sequence[ProcessView], limits: Limits, now: float
+) -> float | None:
+    times = [p.used_at + limits.park_seconds for p in parked]
+    times += [t for p in idle if (t := p.used_at + limits.idle_seconds) > now]
+    return min(times, default=None)

@@ -65,16 +65,23 @@ class LineProcess(asyncio.SubprocessProtocol):
         on_exit: Callable[[], None] | None = None,
     ) -> LineProcess:
         """Start the command; raises OSError where it cannot be executed."""
-        loop = asyncio.get_running_loop()
-        _, process = await loop.subprocess_exec(
-            lambda: cls(on_line, on_exit),
+        process = cls(on_line, on_exit)
+        await process.launch(command)
+        return process
+
+    async def launch(self, command: Command) -> None:
+        """Start the command; raises OSError where it cannot be executed.
+
+        Its first lines, and even its end, can come before this returns.
+        """
+        await asyncio.get_running_loop().subprocess_exec(
+            lambda: self,
             *command.argv,
             env=dict(command.env),
             cwd=command.cwd,
             # A Ctrl-C at the terminal is for the server, which ends its children itself.
             start_new_session=True,
         )
-        return process
 
     # asyncio.SubprocessProtocol
 
@@ -124,8 +131,6 @@ class LineProcess(asyncio.SubprocessProtocol):
             if len(self._tail) > MAX_LINE_BYTES:
                 logger.error("process %s wrote an over-long line and is ended", self.pid)
                 self._tail.clear()
-                # The rest of it is no line.
-                self._output_over = True
                 self.kill()
             return
         lines = data.split(b"\n")
@@ -134,7 +139,7 @@ class LineProcess(asyncio.SubprocessProtocol):
             self._tail.clear()
         self._tail += lines.pop()
         for line in lines:
-            if line:
+            if line and not self._output_over:
                 self._on_line(line)
 
     # What the owner uses
@@ -184,7 +189,8 @@ class LineProcess(asyncio.SubprocessProtocol):
             stdout.resume_reading()
 
     def kill(self) -> None:
-        """End it at once (SIGKILL), with everything it started."""
+        """End it at once (SIGKILL), with everything it started; no more lines are handed on."""
+        self._output_over = True
         if self._exit_code is not None or self._transport is None:
             return
         self._kill_group()

@@ -25,9 +25,12 @@ class Health:
     pool_size: int = 0
     """The most turns that run at once."""
     processes: dict[str, int] = field(default_factory=dict)
-    """CLI processes by state: starting, blank, idle, running, parked, resetting."""
+    """CLI processes by state: starting, blank, preparing, idle, running, parked,
+    resetting, closing."""
     waiting: int = 0
     """Requests in the queue."""
+    lacking: tuple[str, ...] = ()
+    """What this Claude Code cannot do and the bridge makes do without, in the probe's words."""
 
     @property
     def serving(self) -> bool:

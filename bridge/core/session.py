@@ -11,13 +11,17 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient
 
+from bridge.core.abilities import ALL, Abilities
+from bridge.core.client_tools import SERVER_NAME, ToolServer
 from bridge.core.control import ControlError, ControlTransport, Wire
-from bridge.core.process import Command, ProcessGoneError
+from bridge.core.launch import Launcher
+from bridge.core.model import Tool
+from bridge.core.process import ProcessGoneError
 from bridge.core.to_claude import (
     Profile,
     Turn,
@@ -52,7 +56,14 @@ class Facts:
 class Session:
     """A CLI process with at most one profile and at most one conversation."""
 
-    def __init__(self) -> None:
+    def __init__(self, abilities: Abilities, cache_control: Wire | None = None) -> None:
+        """Mark the first question of a conversation with `cache_control`."""
+        self._abilities = abilities
+        self._cache_control = cache_control
+        self.started_with: TurnSettings | None = None
+        """Settings that the process was started with, where this CLI takes some only then."""
+        self._tools = ToolServer()
+        self._offering = False
         self._transport = ControlTransport(self._on_message)
         self._client: ClaudeSDKClient | None = None
         self._inbox: deque[Wire] = deque()
@@ -63,8 +74,11 @@ class Session:
         self._expired = False
         self._timer: asyncio.TimerHandle | None = None
         self._applied: TurnSettings | None = None
+        self._default_model: str | None = None
         self._lines: list[UserLine] = []
         self._open_turns = 0
+        self._last_result: Wire = {}
+        self._asked = False
         self._closed = False
         self.profile: Profile | None = None
         """What it was initialised with; None while it is blank."""
@@ -76,16 +90,23 @@ class Session:
         """What the CLI told at `initialise`."""
 
     @classmethod
-    async def spawn(cls, command: Command) -> Session:
+    async def spawn(
+        cls,
+        launcher: Launcher,
+        *,
+        abilities: Abilities = ALL,
+        settings: TurnSettings | None = None,
+    ) -> Session:
         """Start a process and wait until it is booted: a blank session.
 
         Raises OSError where it cannot be started, and ControlError or ProcessGoneError where
         it does not come up.
         """
-        session = cls()
-        await session._transport.spawn(command)
+        session = cls(abilities, launcher.cache_control)
+        session.started_with = settings
+        await session._transport.spawn(launcher.command(settings))
         try:
-            await session._transport.boot(BOOT_TIMEOUT)
+            session._default_model = await session._transport.boot(BOOT_TIMEOUT)
             await session.configure(TurnSettings())
         except BaseException:
             await session.close()
@@ -103,11 +124,6 @@ class Session:
         return not self.broken and not self._closed and self._transport.is_ready()
 
     @property
-    def empty(self) -> bool:
-        """Whether its conversation holds nothing."""
-        return not self._lines and self._open_turns == 0
-
-    @property
     def stderr_tail(self) -> str:
         """The process's last words, for the log."""
         return self._transport.process.stderr_tail
@@ -115,12 +131,20 @@ class Session:
     async def initialise(self, profile: Profile) -> None:
         """Give a blank its profile."""
         self._transport.on_initialize(system_prompt=profile.system_prompt)
-        client = ClaudeSDKClient(ClaudeAgentOptions(), transport=self._transport)
+        options = ClaudeAgentOptions(
+            mcp_servers={
+                SERVER_NAME: {"type": "sdk", "name": SERVER_NAME, "instance": self._tools.server}
+            }
+        )
+        client = ClaudeSDKClient(options, transport=self._transport)
         self._client = client
         try:
             await client.connect()
-        except Exception as error:
+        except BaseException as error:
+            # Its system prompt may hold already, cancelled or not.
             self.broken = True
+            if not isinstance(error, Exception):
+                raise
             if not self._transport.is_ready():
                 raise ProcessGoneError from error
             raise ControlError(f"initialize failed: {error}") from error
@@ -134,13 +158,32 @@ class Session:
 
     async def configure(self, settings: TurnSettings) -> None:
         """Apply the settings of the next turn; says only what differs."""
-        changes = setting_changes(self._applied, settings)
+        settings = replace(settings, model=settings.model or self._default_model)
+        changes = setting_changes(self._applied, settings, self._abilities.late_settings)
         if not changes:
             return
         # Until the answer is there nobody knows what holds.
         self._applied = None
         await self._transport.apply_settings(changes)
         self._applied = settings
+
+    async def offer(self, tools: Sequence[Tool]) -> None:
+        """Offer exactly these tools in the turns to come."""
+        if tuple(tools) == self._tools.tools and self._offering == bool(tools):
+            return
+        if self._offering:
+            # The CLI lists a server's tools when it is added, and only then.
+            self._offering = False
+            await self._transport.set_tool_servers(())
+        self._tools.offer(tools)
+        if tools:
+            await self._transport.set_tool_servers((SERVER_NAME,))
+            try:
+                async with asyncio.timeout(STOP_TIMEOUT):
+                    await self._tools.listed()
+            except TimeoutError as error:
+                raise ControlError("the CLI did not list the tools") from error
+            self._offering = True
 
     async def replay(self, turns: Sequence[Turn]) -> None:
         """Put earlier turns into the empty conversation, as real turns."""
@@ -157,18 +200,40 @@ class Session:
 
         `deadline` is in the time of the running loop.
         """
-        self.answers += 1
-        self._listening = True
-        if deadline is not None:
-            self._timer = asyncio.get_running_loop().call_at(deadline, self._expire)
-        await self._send(user_line(turn, query=True))
+        # The API takes four cache breakpoints a request and the CLI sets three. One set in a
+        # user line stays there for the life of the conversation, so only one line has it.
+        mark = None if self._asked else self._cache_control
+        self._asked = True
+        self._listen(deadline)
+        await self._send(user_line(turn, query=True, cache_control=mark))
+
+    async def resume(self, results: Sequence[Wire], deadline: float | None = None) -> None:
+        """Give the turn that waits its tool results; it goes on where it stopped."""
+        self._listen(deadline)
+        self._tools.answer(results)
+
+    async def park(self, calls: Sequence[str]) -> None:
+        """Let the conversation stand for its next message.
+
+        Waits for the end of the turn, or, where it made calls, until all of them have come in.
+        Raises ControlError where the turn did not end well.
+        """
+        self._stop_listening()
+        async with asyncio.timeout(STOP_TIMEOUT):
+            if calls:
+                await self._tools.called(calls)
+                return
+            await self._await_results()
+        if self._last_result.get("is_error"):
+            raise ControlError("the turn ended in an error after its answer")
 
     async def receive(self) -> Wire:
         """The next line of the conversation.
 
         Raises TimeoutError at the deadline, and ProcessGoneError when the process ended.
         """
-        while not self._inbox:
+        # The deadline holds though there is always more, as with a slow reader.
+        while self._expired or not self._inbox:
             if self._expired:
                 raise TimeoutError
             self._check_alive()
@@ -193,22 +258,21 @@ class Session:
                 self._check_alive()
                 await self._arrived.wait()
 
-    async def finish(self) -> None:
-        """Wait for the end of a turn whose answer is complete."""
-        self._stop_listening()
-        async with asyncio.timeout(STOP_TIMEOUT):
-            await self._await_results()
-
     async def reset(self) -> bool:
         """Wipe the conversation; False if it could not be verified that nothing is left."""
         try:
-            while self._lines:
+            while self._lines and self._abilities.rewind:
                 line = self._lines[-1]
-                if line.rewindable and not await self._transport.rewind(line.id):
+                if line.rewindable:
+                    if not await self._transport.rewind(line.id):
+                        break
+                elif len(self._lines) == 1:
+                    # Tool results are taken back with the turn they answer: here is none.
                     break
                 self._lines.pop()
         except (ControlError, ProcessGoneError):
             logger.info("session %s could not be reset", self.pid, exc_info=True)
+        self._asked = False
         if self._lines:
             self.broken = True
         return not self.broken
@@ -235,6 +299,12 @@ class Session:
             self._check_alive()
             self._arrived.clear()
             await self._arrived.wait()
+
+    def _listen(self, deadline: float | None) -> None:
+        self.answers += 1
+        self._listening = True
+        if deadline is not None:
+            self._timer = asyncio.get_running_loop().call_at(deadline, self._expire)
 
     def _check_alive(self) -> None:
         if self._gone:
@@ -265,6 +335,7 @@ class Session:
         else:
             if message["type"] == "result":
                 self._open_turns -= 1
+                self._last_result = message
             if self._listening:
                 self._inbox.append(message)
                 if len(self._inbox) > _HIGH_WATER and not self._paused:

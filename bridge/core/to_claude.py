@@ -7,10 +7,12 @@ flattened into text.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
 from bridge.core.model import (
@@ -22,8 +24,11 @@ from bridge.core.model import (
     Message,
     Part,
     Role,
+    Sampling,
     TextPart,
     ToolCallPart,
+    ToolChoice,
+    ToolMode,
     ToolResultPart,
     UrlSource,
 )
@@ -35,12 +40,57 @@ OPENING_PLACEHOLDER = "(The conversation begins with the assistant.)"
 none that does (https://platform.claude.com/docs/en/api/messages)."""
 
 
+TOOL_PREFIX = "mcp__client__"
+"""What the CLI puts before the names of the caller's tools."""
+
+CLI_RETRIES = 2
+"""How often the CLI itself tries a failed upstream call again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """What is fixed for the life of a session, since the CLI takes it at `initialize` only."""
 
     system_prompt: str | None
     """None: Claude Code's own preset."""
+    preset_model: str | None = None
+    """The model that the preset is for: the CLI writes it for the model of its first turn and
+    keeps it, whatever model is set later."""
+    started_with: TurnSettings | None = None
+    """Settings that this CLI takes at its start only; None where it takes all of them later."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraBody:
+    """What is merged into the upstream request: these keys and no others.
+
+    The CLI would let this replace the system prompt or the messages too, so nothing of a
+    caller's ever becomes a key of it.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    stop_sequences: tuple[str, ...] = ()
+    tool_choice: str = ""
+    """JSON of the API's `tool_choice`; empty leaves it out."""
+    output_schema: str = ""
+    """JSON Schema as JSON text; empty leaves `output_config.format` out."""
+
+    def as_json(self) -> str:
+        """JSON for CLAUDE_CODE_EXTRA_BODY; empty when nothing is set."""
+        body: Wire = {}
+        if self.temperature is not None:
+            body["temperature"] = self.temperature
+        if self.top_p is not None:
+            body["top_p"] = self.top_p
+        if self.stop_sequences:
+            body["stop_sequences"] = list(self.stop_sequences)
+        if self.tool_choice:
+            body["tool_choice"] = json.loads(self.tool_choice)
+        if self.output_schema:
+            schema = json.loads(self.output_schema)
+            body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+        return json.dumps(body) if body else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,37 +101,9 @@ class TurnSettings:
     effort: str | None = None
     max_output_tokens: int | None = None
     thinking: bool = True
-    extra_body: str = ""
-    """A JSON object merged into the upstream request, from a closed set of keys; or empty."""
-
-
-def settings_of(request: CompletionRequest, model: str | None) -> TurnSettings:
-    """The settings of a request that is answered by `model` (None: the person's default)."""
-    return TurnSettings(model=model, max_output_tokens=request.max_output_tokens)
-
-
-def setting_changes(before: TurnSettings | None, after: TurnSettings) -> Wire:
-    """What `apply_flag_settings` must be told, or an empty dict when nothing differs.
-
-    With `before` None everything is said, defaults too: the person's own settings may hold
-    values for the same names, and these must not reach a caller.
-    """
-    changes: Wire = {}
-    env: dict[str, str] = {}
-    if before is None or before.model != after.model:
-        changes["model"] = after.model
-    if before is None or before.effort != after.effort:
-        changes["effortLevel"] = after.effort
-    if before is None or before.max_output_tokens != after.max_output_tokens:
-        limit = after.max_output_tokens
-        env["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] = "" if limit is None else str(limit)
-    if before is None or before.thinking != after.thinking:
-        env["CLAUDE_CODE_DISABLE_THINKING"] = "" if after.thinking else "1"
-    if before is None or before.extra_body != after.extra_body:
-        env["CLAUDE_CODE_EXTRA_BODY"] = after.extra_body
-    if env:
-        changes["env"] = env
-    return changes
+    retries: int = CLI_RETRIES
+    """How often the CLI itself tries a failed upstream call again."""
+    extra_body: ExtraBody = ExtraBody()
 
 
 EFFORT_LEVELS: Mapping[Effort, str] = {
@@ -94,6 +116,157 @@ EFFORT_LEVELS: Mapping[Effort, str] = {
 }
 """The CLI's own names; NONE turns thinking off besides."""
 
+SAMPLING_FIELDS = ("temperature", "top_p")
+"""What some models refuse: https://platform.claude.com/docs/en/about-claude/models/migration-guide"""
+
+
+def sampling_named_in(text: str, request: CompletionRequest) -> frozenset[str]:
+    """Which sampling fields of the request an upstream refusal is about."""
+    return frozenset(
+        name
+        for name in SAMPLING_FIELDS
+        if getattr(request.sampling, name) is not None and re.search(rf"\b{name}\b", text)
+    )
+
+
+def without_sampling(
+    request: CompletionRequest, refused: frozenset[str]
+) -> tuple[CompletionRequest, tuple[str, ...]]:
+    """The request without sampling fields that its model refuses, and which it had of them."""
+    sampling = request.sampling
+    names = tuple(
+        name for name in SAMPLING_FIELDS if name in refused and getattr(sampling, name) is not None
+    )
+    if not names:
+        return request, ()
+    sampling = Sampling(
+        None if "temperature" in names else sampling.temperature,
+        None if "top_p" in names else sampling.top_p,
+        sampling.stop,
+    )
+    return replace(request, sampling=sampling), names
+
+
+# https://platform.claude.com/docs/en/build-with-claude/extended-thinking: with thinking, top_p may
+# be between 0.95 and 1, temperature is not changed and no tool is forced.
+_LEAST_TOP_P_WITH_THINKING = 0.95
+
+
+def settings_of(request: CompletionRequest, model: str | None) -> TurnSettings:
+    """The settings of a request that is answered by `model` (None: the person's default)."""
+    sampling = request.sampling
+    choice = request.tool_choice
+    forced = bool(request.tools) and choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
+    with_thinking = (
+        request.effort is not Effort.NONE
+        and sampling.temperature in (None, 1)
+        and (sampling.top_p is None or sampling.top_p >= _LEAST_TOP_P_WITH_THINKING)
+        and not forced
+    )
+    schema = request.output_format.schema
+    return TurnSettings(
+        model=model,
+        effort=None if request.effort is None else EFFORT_LEVELS[request.effort],
+        max_output_tokens=request.max_output_tokens,
+        thinking=with_thinking,
+        extra_body=ExtraBody(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            stop_sequences=sampling.stop,
+            tool_choice=_tool_choice(choice) if request.tools else "",
+            output_schema="" if schema is None else json.dumps(schema, sort_keys=True),
+        ),
+    )
+
+
+def _tool_choice(choice: ToolChoice) -> str:
+    wire: Wire
+    match choice.mode:
+        case ToolMode.NONE:
+            # No tool is offered then.
+            return ""
+        case ToolMode.AUTO:
+            if choice.parallel:
+                return ""
+            wire = {"type": "auto"}
+        case ToolMode.REQUIRED:
+            wire = {"type": "any"}
+        case ToolMode.NAMED:
+            wire = {"type": "tool", "name": f"{TOOL_PREFIX}{choice.name}"}
+    if not choice.parallel:
+        wire["disable_parallel_tool_use"] = True
+    return json.dumps(wire)
+
+
+SETTINGS = frozenset(setting.name for setting in fields(TurnSettings))
+"""The names of what can differ from turn to turn."""
+
+
+def started_with(settings: TurnSettings, late: frozenset[str]) -> TurnSettings | None:
+    """The settings that a process must be started with, where only `late` ones can be changed.
+
+    None if that is nothing but defaults, so that any process does.
+    """
+    fixed = {name: getattr(settings, name) for name in SETTINGS - late}
+    needed = TurnSettings(**fixed)
+    return None if needed == TurnSettings() else needed
+
+
+def setting_changes(
+    before: TurnSettings | None, after: TurnSettings, late: frozenset[str] = SETTINGS
+) -> Wire:
+    """What `apply_flag_settings` must be told, or an empty dict when nothing differs.
+
+    With `before` None everything is said, defaults too: the person's own settings may hold
+    values for the same names, and these must not reach a caller. Only `late` settings are said.
+    """
+    unsaid = {name: getattr(before or TurnSettings(), name) for name in SETTINGS - late}
+    after = replace(after, **unsaid)
+    changes: Wire = {}
+    env: dict[str, str] = {}
+    for name in sorted(late):
+        if before is not None and getattr(before, name) == getattr(after, name):
+            continue
+        match name:
+            case "model":
+                changes["model"] = after.model
+            case "effort":
+                changes["effortLevel"] = after.effort
+            case _:
+                env.update(_environment(name, after))
+    if env:
+        changes["env"] = env
+    return changes
+
+
+def start_options(settings: TurnSettings) -> tuple[list[str], dict[str, str]]:
+    """The same settings as arguments and environment of a process that starts."""
+    arguments: list[str] = []
+    if settings.model is not None:
+        arguments.append(f"--model={settings.model}")
+    if settings.effort is not None:
+        arguments.append(f"--effort={settings.effort}")
+    env: dict[str, str] = {}
+    for name in sorted(SETTINGS - {"model", "effort"}):
+        env.update(_environment(name, settings))
+    return arguments, {name: value for name, value in env.items() if value}
+
+
+def _environment(name: str, settings: TurnSettings) -> dict[str, str]:
+    """A setting as the CLI's environment variable; an empty value takes it back."""
+    match name:
+        case "max_output_tokens":
+            limit = settings.max_output_tokens
+            return {"CLAUDE_CODE_MAX_OUTPUT_TOKENS": "" if limit is None else str(limit)}
+        case "thinking":
+            return {"CLAUDE_CODE_DISABLE_THINKING": "" if settings.thinking else "1"}
+        case "retries":
+            return {"CLAUDE_CODE_MAX_RETRIES": str(settings.retries)}
+        case "extra_body":
+            return {"CLAUDE_CODE_EXTRA_BODY": settings.extra_body.as_json()}
+        case _:
+            raise AssertionError(name)
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -103,9 +276,9 @@ class Turn:
     content: tuple[Wire, ...]
 
     @property
-    def has_tool_results(self) -> bool:
-        """Whether it answers calls; such a turn cannot be rewound to by itself."""
-        return any(block["type"] == "tool_result" for block in self.content)
+    def tool_results(self) -> tuple[Wire, ...]:
+        """The results in it. A turn with any cannot be rewound to by itself."""
+        return tuple(block for block in self.content if block["type"] == "tool_result")
 
 
 def turns_of(messages: Sequence[Message]) -> tuple[Turn, ...]:
@@ -146,11 +319,40 @@ def _block(part: Part) -> Wire | None:
             document: Wire = {"type": "document", "source": _source(source)}
             return document if title is None else {**document, "title": title}
         case ToolCallPart(id, name, arguments):
-            return {"type": "tool_use", "id": id, "name": name, "input": json.loads(arguments)}
+            return {
+                "type": "tool_use",
+                "id": legal_id(id),
+                "name": TOOL_PREFIX + _legal(name),
+                "input": json.loads(arguments),
+            }
         case ToolResultPart(call_id, content, is_error):
             inner = [block for item in content if (block := _block(item)) is not None]
-            result: Wire = {"type": "tool_result", "tool_use_id": call_id, "content": inner}
+            result: Wire = {
+                "type": "tool_result",
+                "tool_use_id": legal_id(call_id),
+                "content": inner,
+            }
             return {**result, "is_error": True} if is_error else result
+
+
+# https://platform.claude.com/docs/en/api/messages: ids and names of tools.
+_LEGAL = re.compile(r"[a-zA-Z0-9_-]+")
+_LONGEST_NAME = 64
+
+
+def legal_id(call_id: str) -> str:
+    """A call's id as the API takes it: one made elsewhere is mapped, always to the same."""
+    if _LEGAL.fullmatch(call_id):
+        return call_id
+    return "toolu_" + hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _legal(name: str) -> str:
+    """A tool's name as the API takes it: only a history made elsewhere can have another."""
+    if _LEGAL.fullmatch(name) and len(name) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{re.sub(r'[^a-zA-Z0-9_-]', '_', name)[:50]}_{digest}"
 
 
 def _source(source: InlineData | UrlSource) -> Wire:
@@ -178,16 +380,25 @@ def _new_id() -> str:
     return str(uuid.uuid4())
 
 
-def user_line(turn: Turn, *, query: bool, new_id: Callable[[], str] = _new_id) -> UserLine:
+def user_line(
+    turn: Turn,
+    *,
+    query: bool,
+    cache_control: Wire | None = None,
+    new_id: Callable[[], str] = _new_id,
+) -> UserLine:
     """A user turn; with `query` the model answers it, without it is history.
 
     Every line is marked `client_composed`: without the mark the CLI would run slash commands
-    in it and read local files that it mentions.
+    in it and read local files that it mentions. `cache_control` goes onto its last block.
     """
     line_id = new_id()
+    content = list(turn.content)
+    if cache_control is not None:
+        content[-1] = {**content[-1], "cache_control": cache_control}
     wire: Wire = {
         "type": "user",
-        "message": {"role": "user", "content": list(turn.content)},
+        "message": {"role": "user", "content": content},
         "parent_tool_use_id": None,
         "session_id": "default",
         "client_composed": True,
@@ -195,7 +406,7 @@ def user_line(turn: Turn, *, query: bool, new_id: Callable[[], str] = _new_id) -
     }
     if not query:
         wire["shouldQuery"] = False
-    return UserLine(line_id, wire, rewindable=not turn.has_tool_results)
+    return UserLine(line_id, wire, rewindable=not turn.tool_results)
 
 
 def assistant_line(turn: Turn) -> Wire:

@@ -6,12 +6,15 @@ Run as a program: `fake_cli.py [JSON]`, where the JSON object says how, by subty
     refuse      subtypes that are answered with an error, with the error's text
     answers     what a subtype is answered with
     late        a subtype whose answer is held back until the next request of any kind
-    raw         what is written, as it stands, on a request of this subtype, before its answer
+    raw         what is written on a request of this subtype, before its answer: texts as they
+                stand, each with how many times
+    start       a text that is written before anything else
     die         subtypes on which it ends without a word, with exit code 9
     turn        the lines written on a user line that is to be answered
     flood       a user line is answered without end
+    log         a file that everything it is sent is appended to
 
-Everything that it is sent comes back as `{"type": "seen", "line": …}`.
+Everything that it is sent also comes back as `{"type": "seen", "line": …}`.
 """
 
 from __future__ import annotations
@@ -34,10 +37,14 @@ def write_raw(text: str) -> None:
 
 def main() -> None:
     how: dict[str, Any] = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
+    write_raw(how.get("start", ""))
     held_back: list[object] = []
     for text in sys.stdin:
         line = json.loads(text)
         write({"type": "seen", "line": line})
+        if "log" in how:
+            with open(how["log"], "a") as log:
+                log.write(text)
         if line["type"] == "user":
             if line.get("shouldQuery") is False:
                 write({"type": "result", "num_turns": 0})
@@ -53,7 +60,8 @@ def main() -> None:
             sys.stderr.flush()
             os._exit(9)
         if subtype in how.get("raw", {}):
-            write_raw(how["raw"][subtype])
+            for piece, times in how["raw"][subtype]:
+                write_raw(piece * times)
         for answer in held_back:
             write(answer)
         held_back.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
@@ -64,7 +65,7 @@ async def spawn() -> AsyncGenerator[Spawn, None]:
         yield spawns
 
 
-def to_sdk(transport: ControlTransport) -> Any:  # noqa: ANN401 - an asynchronous generator
+def to_sdk(transport: ControlTransport) -> Any:
     return transport.read_messages()
 
 
@@ -136,6 +137,22 @@ async def test_booting_waits_for_an_answer_and_gives_up_on_none(spawn: Spawn) ->
     mute, _ = await spawn(silent=["get_settings"])
     with pytest.raises(ControlError):
         await soon(mute.boot(0.01))
+
+
+@pytest.mark.parametrize(
+    ("answer", "model"),
+    [
+        ({"applied": {"model": "claude-haiku-4-5"}}, "claude-haiku-4-5"),
+        ({"applied": {"model": None}}, None),
+        ({"applied": None}, None),
+        ({}, None),
+    ],
+)
+async def test_booting_tells_the_model_that_the_persons_settings_come_to(
+    spawn: Spawn, answer: Wire, model: str | None
+) -> None:
+    transport, _ = await spawn(answers={"get_settings": answer})
+    assert await soon(transport.boot(60)) == model
 
 
 async def test_settings_are_sent_as_they_are_with_null_for_what_is_taken_back(
@@ -226,7 +243,7 @@ async def test_what_the_cli_asks_goes_to_the_sdk_and_the_conversation_to_the_lis
         {"type": "result"},
     ]
     raw = "".join(json.dumps(line) + "\n" for line in (asked, *said, withdrawn))
-    transport, listener = await spawn(raw={"x": raw})
+    transport, listener = await spawn(raw={"x": [(raw, 1)]})
     await soon(transport.request("x"))
     async with aclosing(to_sdk(transport)) as messages:
         assert [await soon(anext(messages)), await soon(anext(messages))] == [asked, withdrawn]
@@ -234,8 +251,8 @@ async def test_what_the_cli_asks_goes_to_the_sdk_and_the_conversation_to_the_lis
 
 
 async def test_a_conversation_nobody_reads_does_not_hold_up_the_sdk(spawn: Spawn) -> None:
-    raw = '{"type": "stream_event", "event": {}}\n' * 20_000
-    transport, listener = await spawn(raw={"x": raw})
+    raw = '{"type": "stream_event", "event": {}}\n'
+    transport, listener = await spawn(raw={"x": [(raw, 20_000)]})
     await transport.write(line_of("req_1", "x"))
     async with aclosing(to_sdk(transport)) as messages:
         assert (await soon(anext(messages)))["response"]["request_id"] == "req_1"
@@ -247,7 +264,7 @@ async def test_an_answer_that_answers_nothing_known_is_left_to_the_sdk(
     spawn: Spawn, response: Wire
 ) -> None:
     line = {"type": "control_response", **response}
-    transport, listener = await spawn(raw={"x": json.dumps(line) + "\n"})
+    transport, listener = await spawn(raw={"x": [(json.dumps(line) + "\n", 1)]})
     await soon(transport.request("x"))
     async with aclosing(to_sdk(transport)) as messages:
         assert await soon(anext(messages)) == line
@@ -294,7 +311,7 @@ async def test_an_empty_system_prompt_is_one_and_none_keeps_the_preset(spawn: Sp
 
 @pytest.mark.parametrize("noise", ["hello\n", "[1, 2]\n", " {}\n", "\ufffd\x1b[0m\n", "null\n"])
 async def test_noise_between_the_lines_is_passed_over(spawn: Spawn, noise: str) -> None:
-    transport, listener = await spawn(raw={"x": noise + '{"type": "result"}\n' + noise})
+    transport, listener = await spawn(raw={"x": [(noise + '{"type": "result"}\n' + noise, 1)]})
     assert await soon(transport.request("x")) == {"asked": "x"}
     assert listener.others == [{"type": "result"}]
     assert transport.is_ready()
@@ -306,16 +323,17 @@ async def test_noise_between_the_lines_is_passed_over(spawn: Spawn, noise: str) 
 async def test_a_broken_line_ends_the_process_since_nobody_knows_what_it_was(
     spawn: Spawn, garbage: str
 ) -> None:
-    transport, listener = await spawn(raw={"x": garbage}, silent=["x"])
+    after = '{"type": "result"}\n'
+    transport, listener = await spawn(raw={"x": [(garbage + after, 1)]}, silent=["x"])
     with pytest.raises(ProcessGoneError):
         await soon(transport.request("x"))
     await listener.end()
     assert not transport.is_ready()
-    assert listener.others == [None]
+    assert listener.others == [None], "what comes after it is not handed on"
 
 
 async def test_a_line_nested_too_deep_to_be_read_is_a_broken_one(spawn: Spawn) -> None:
-    deep = '{"a":' * 100_000 + "1" + "}" * 100_000 + "\n"
+    deep = [('{"type": "result", "deep": ', 1), ("[", 200_000), ("]", 200_000), ("}\n", 1)]
     transport, listener = await spawn(raw={"x": deep}, silent=["x"])
     with pytest.raises(ProcessGoneError):
         await soon(transport.request("x"))
@@ -334,15 +352,28 @@ async def test_when_the_process_dies_every_request_that_waits_is_told(spawn: Spa
     assert not transport.is_ready()
 
 
-async def test_when_the_process_dies_the_sdk_reads_to_the_end(spawn: Spawn) -> None:
+async def test_when_the_process_dies_the_sdk_reads_what_there_is_and_then_an_error(
+    spawn: Spawn,
+) -> None:
     transport, _ = await spawn(die=["x"])
     await transport.write(line_of("req_1", "y"))
     await transport.write(line_of("req_2", "x"))
 
-    async def read() -> list[str]:
-        return [message["response"]["request_id"] async for message in to_sdk(transport)]
+    async with aclosing(to_sdk(transport)) as messages:
+        assert (await soon(anext(messages)))["response"]["request_id"] == "req_1"
+        with pytest.raises(ProcessGoneError):
+            await soon(anext(messages))
 
-    assert await soon(read()) == ["req_1"]
+
+async def test_when_the_process_is_ended_on_purpose_the_sdk_reads_to_the_end(spawn: Spawn) -> None:
+    transport, _ = await spawn()
+    await soon(transport.boot(60))
+    await soon(transport.close())
+
+    async def read() -> list[Wire]:
+        return [message async for message in to_sdk(transport)]
+
+    assert await soon(read()) == []
 
 
 async def test_after_the_end_every_request_and_every_line_raises(spawn: Spawn) -> None:
@@ -373,7 +404,20 @@ async def test_closing_the_input_lets_the_process_end_by_itself(spawn: Spawn) ->
     assert transport.process.exit_code == 0
 
 
-async def test_noise_at_the_very_start_is_passed_over_as_well() -> None:
-    # Output can come before `spawn` has returned.
-    transport = ControlTransport(lambda line: None)
-    transport._on_line(b"noise")
+async def test_noise_before_anything_was_asked_is_passed_over_too(spawn: Spawn) -> None:
+    transport, listener = await spawn(start='noise\n{"type": "result"}\n')
+    await soon(transport.boot(60))
+    assert listener.others == [{"type": "result"}]
+
+
+async def test_a_broken_line_that_comes_before_the_start_is_complete_ends_the_process_too() -> None:
+    listener = Listener()
+    transport = ControlTransport(listener)
+    # A child as fast as this one has written before its pipes are set up.
+    script = "echo '{broken'; exec cat"
+    try:
+        await transport.spawn(Command(("/bin/sh", "-c", script), {}, Path("/")))
+        await listener.end()
+        assert transport.process.exit_code == -signal.SIGKILL
+    finally:
+        await soon(transport.close())

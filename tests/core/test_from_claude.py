@@ -16,7 +16,15 @@ from bridge.core.errors import (
     TooLargeError,
     UnavailableError,
 )
-from bridge.core.events import Event, Finished, Started, TextDelta, ThinkingDelta
+from bridge.core.events import (
+    Event,
+    Finished,
+    Started,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    ToolCallStart,
+)
 from bridge.core.from_claude import AnswerReader, failure_of
 from bridge.core.model import FinishReason, Usage
 
@@ -48,8 +56,17 @@ def stop(reason: str | None = "end_turn", sequence: str | None = None, **usage: 
     return stream({"type": "message_delta", "delta": delta, "usage": usage})
 
 
-def block(kind: str) -> Wire:
-    return stream({"type": kind, "index": 0})
+def block_start(**block: Any) -> Wire:
+    return stream({"type": "content_block_start", "index": 0, "content_block": block})
+
+
+def block_stop() -> Wire:
+    return stream({"type": "content_block_stop", "index": 0})
+
+
+def arguments(piece: str) -> Wire:
+    delta = {"type": "input_json_delta", "partial_json": piece}
+    return stream({"type": "content_block_delta", "index": 0, "delta": delta})
 
 
 def synthetic(words: str) -> Wire:
@@ -95,7 +112,7 @@ def test_an_answer_is_a_start_its_texts_and_an_end_and_nothing_else_of_what_the_
     lines = (
         *BEFORE,
         start(input_tokens=12, output_tokens=1),
-        block("content_block_start"),
+        block_start(type="text", text=""),
         text("hi "),
         stream({"type": "ping"}),
         text("there"),
@@ -104,7 +121,7 @@ def test_an_answer_is_a_start_its_texts_and_an_end_and_nothing_else_of_what_the_
             "message": {"model": MODEL, "content": [{"type": "text", "text": "hi there"}]},
             "parent_tool_use_id": None,
         },
-        block("content_block_stop"),
+        block_stop(),
         stop(output_tokens=3),
         stream({"type": "message_stop"}),
         {"type": "rate_limit_event", "rate_limit_info": {"status": "allowed"}},
@@ -226,6 +243,41 @@ def test_what_the_cli_says_in_the_models_place_is_never_an_event() -> None:
     assert not it.produced
 
 
+# Calls of tools
+
+
+def test_calls_are_told_as_they_stream_under_the_callers_own_names_and_counted_from_0() -> None:
+    it = reader()
+    lines = (
+        start(),
+        block_start(type="text", text=""),
+        text("Let me see."),
+        block_stop(),
+        block_start(type="tool_use", id="toolu_1", name="mcp__client__weather", input={}),
+        arguments('{"city": '),
+        arguments('"Bonn"}'),
+        block_stop(),
+        block_start(type="tool_use", id="toolu_2", name="mcp__client__time", input={}),
+        block_stop(),
+        stop("tool_use"),
+    )
+    assert feed(it, lines)[1:-1] == [
+        TextDelta("Let me see."),
+        ToolCallStart(0, "toolu_1", "weather"),
+        ToolCallDelta(0, '{"city": '),
+        ToolCallDelta(0, '"Bonn"}'),
+        ToolCallStart(1, "toolu_2", "time"),
+    ]
+    assert it.stop_reason == "tool_use"
+
+
+def test_a_second_beginning_after_a_call_is_an_error() -> None:
+    it = reader()
+    feed(it, [start(), block_start(type="tool_use", id="toolu_1", name="f", input={})])
+    with pytest.raises(UnavailableError):
+        feed(it, [start()])
+
+
 # Several upstream calls
 
 
@@ -276,9 +328,7 @@ def test_usage_is_summed_over_calls_and_the_answer_starts_once() -> None:
     assert feed(it, lines) == [
         Started(MODEL),
         TextDelta("a"),
-        Finished(
-            FinishReason.STOP, Usage(input_tokens=30, cache_read_tokens=5, output_tokens=7)
-        ),
+        Finished(FinishReason.STOP, Usage(input_tokens=30, cache_read_tokens=5, output_tokens=7)),
     ]
 
 

@@ -142,12 +142,6 @@ def test_of_the_persons_settings_hooks_memory_style_and_language_are_stopped_at_
     assert settings["language"] == ""
 
 
-def test_the_clis_own_retries_are_the_same_in_the_environment_and_in_the_settings() -> None:
-    command = launcher().command()
-    name = "CLAUDE_CODE_MAX_RETRIES"
-    assert settings_of(tuple(command.argv))["env"][name] == command.env[name]
-
-
 # Hermetic
 
 

@@ -68,7 +68,7 @@ async def start() -> AsyncGenerator[Start, None]:
         ) -> tuple[LineProcess, Lines]:
             lines = Lines()
             process = await LineProcess.start(what, lines, on_exit)
-            stack.push_async_callback(process.aclose)
+            stack.push_async_callback(lambda: soon(process.aclose()))
             return process, lines
 
         yield starts
@@ -158,11 +158,7 @@ async def test_an_over_long_line_ends_the_process_and_no_part_of_it_is_a_line(
 ) -> None:
     monkeypatch.setattr(process_module, "MAX_LINE_BYTES", 1_000)
     process, lines = await start(
-        python(
-            "import os, sys\n"
-            "os.write(1, b'first\\n')\n"
-            "while True: os.write(1, b'x' * 1000)\n"
-        )
+        python("import os, sys\nos.write(1, b'first\\n')\nwhile True: os.write(1, b'x' * 1000)\n")
     )
     await soon(process.exited.wait())
     assert process.exit_code == -signal.SIGKILL
@@ -172,14 +168,12 @@ async def test_an_over_long_line_ends_the_process_and_no_part_of_it_is_a_line(
 def test_the_rest_of_an_over_long_line_is_no_line_either(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_module, "MAX_LINE_BYTES", 10)
     seen: list[bytes] = []
-    killed: list[bool] = []
     process = LineProcess(seen.append)
-    monkeypatch.setattr(process, "kill", lambda: killed.append(True))
     monkeypatch.setattr(LineProcess, "pid", 1)
     for chunk in (b"ok\n", b"x" * 20, b'{"half":1}\n', b"{}\n"):
         process.pipe_data_received(1, chunk)
     assert seen == [b"ok"]
-    assert killed
+    assert not process.alive
 
 
 async def test_a_reader_that_pauses_gets_everything_later(start: Start) -> None:
@@ -232,11 +226,13 @@ async def test_the_child_has_exactly_the_environment_and_the_folder_it_was_given
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_OF_THE_SERVER", "1")
-    script = "import os; print(sorted(os.environ)); print(os.getcwd())"
+    script = "import os; print(sorted(os.environ)); print(os.path.samefile('.', os.environ['A']))"
     argv = (sys.executable, "-I", "-S", "-c", script)
-    process, lines = await start(Command(argv, {"A": "b", "LC_CTYPE": "C.UTF-8"}, tmp_path))
+    process, lines = await start(
+        Command(argv, {"A": str(tmp_path), "LC_CTYPE": "C.UTF-8"}, tmp_path)
+    )
     await soon(process.exited.wait())
-    assert lines.all == [b"['A', 'LC_CTYPE']", bytes(tmp_path.resolve())]
+    assert lines.all == [b"['A', 'LC_CTYPE']", b"True"]
 
 
 @pytest.mark.parametrize("argv", [("/nonexistent/claude",), ("/",)])
@@ -312,23 +308,18 @@ async def test_a_write_that_waits_ends_with_the_process(start: Start) -> None:
 
 async def test_a_child_is_alive_until_it_ended_and_then_has_an_exit_code(start: Start) -> None:
     process, _ = await start(sh("read line; exit 3"))
-    assert process.alive
-    assert process.exit_code is None
+    assert (process.alive, process.exit_code) == (True, None)
     await process.write(b"\n")
     await soon(process.exited.wait())
-    assert not process.alive
-    assert process.exit_code == 3
+    assert (process.alive, process.exit_code) == (False, 3)
 
 
-async def test_all_output_was_handed_on_when_the_end_is_told_and_that_is_told_once(
-    start: Start,
-) -> None:
+async def test_all_output_was_handed_on_when_the_end_is_told_and_that_is_told_once() -> None:
     lines_at_exit: list[int] = []
-    seen: list[Lines] = []
-    process, lines = await start(
-        python("print('x\\n' * 200_000, end='')"), lambda: lines_at_exit.append(len(seen[0]))
+    lines = Lines()
+    process = await LineProcess.start(
+        python("print('x\\n' * 200_000, end='')"), lines, lambda: lines_at_exit.append(len(lines))
     )
-    seen.append(lines)
     await soon(process.exited.wait())
     await process.aclose()
     process.kill()
@@ -364,9 +355,7 @@ async def test_a_child_that_ends_takes_along_what_it_started_and_the_end_is_told
 ) -> None:
     # The grandchild holds the child's stdout open.
     told = asyncio.Event()
-    process, lines = await start(
-        sh("sleep 1000 & echo $!; read line; exit 0"), on_exit=told.set
-    )
+    process, lines = await start(sh("sleep 1000 & echo $!; read line; exit 0"), on_exit=told.set)
     (grandchild,) = await lines.first(1)
     try:
         await process.write(b"\n")
@@ -377,6 +366,20 @@ async def test_a_child_that_ends_takes_along_what_it_started_and_the_end_is_told
         if not process.exited.is_set():
             os.kill(int(grandchild), signal.SIGKILL)
     assert process.exit_code == 0
+
+
+async def test_nothing_is_handed_on_after_a_kill_not_even_what_came_in_the_same_piece() -> None:
+    seen: list[bytes] = []
+
+    def kill_at_first(line: bytes) -> None:
+        seen.append(line)
+        process.kill()
+
+    process = LineProcess(kill_at_first)
+    await process.launch(python("import os; os.write(1, b'a\\nb\\n'); os.read(0, 1)"))
+    await soon(process.exited.wait())
+    await process.aclose()
+    assert seen == [b"a"]
 
 
 async def test_a_child_has_a_group_of_its_own_so_that_ctrl_c_does_not_reach_it(

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.core.model import (
@@ -23,7 +23,9 @@ from bridge.core.model import (
     UrlSource,
 )
 from bridge.core.to_claude import (
+    CLI_RETRIES,
     OPENING_PLACEHOLDER,
+    ExtraBody,
     Turn,
     TurnSettings,
     UserLine,
@@ -158,7 +160,7 @@ def test_a_tool_call_carries_its_arguments_as_an_object() -> None:
         {
             "type": "tool_use",
             "id": "toolu_1",
-            "name": "weather",
+            "name": "mcp__client__weather",
             "input": {"city": "Köln", "days": 2},
         },
     )
@@ -212,9 +214,9 @@ def test_the_results_of_a_turn_stand_before_all_else_in_it_in_their_own_order() 
         "b",
         "c",
     ]
-    assert last.has_tool_results
-    assert not turns[0].has_tool_results
-    assert not turns[1].has_tool_results
+    assert last.tool_results
+    assert not turns[0].tool_results
+    assert not turns[1].tool_results
 
 
 _PARTS = st.one_of(
@@ -226,6 +228,11 @@ _MESSAGES = st.lists(
 )
 
 
+# A busy machine is slow, which is no fault of the code.
+untimed = settings(deadline=None)
+
+
+@untimed
 @given(_MESSAGES)
 def test_turns_always_alternate_begin_with_the_user_and_lose_no_text(
     messages: list[Message],
@@ -322,13 +329,14 @@ def test_the_first_settings_say_everything_so_that_nothing_of_the_persons_own_ho
         "env": {
             "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "",
             "CLAUDE_CODE_DISABLE_THINKING": "",
+            "CLAUDE_CODE_MAX_RETRIES": str(CLI_RETRIES),
             "CLAUDE_CODE_EXTRA_BODY": "",
         },
     }
 
 
 def test_settings_that_are_the_same_need_no_word() -> None:
-    settings = TurnSettings("opus", "low", 5, False, '{"top_p":1}')
+    settings = TurnSettings("opus", "low", 5, False, 0, ExtraBody(top_p=1.0))
     assert setting_changes(settings, settings) == {}
     assert setting_changes(TurnSettings(), TurnSettings()) == {}
 
@@ -349,9 +357,14 @@ def test_settings_that_are_the_same_need_no_word() -> None:
             {"env": {"CLAUDE_CODE_DISABLE_THINKING": ""}},
         ),
         (
-            TurnSettings(extra_body='{"a":1}'),
-            {"env": {"CLAUDE_CODE_EXTRA_BODY": '{"a":1}'}},
+            TurnSettings(extra_body=ExtraBody(top_p=1.0)),
+            {"env": {"CLAUDE_CODE_EXTRA_BODY": '{"top_p": 1.0}'}},
             {"env": {"CLAUDE_CODE_EXTRA_BODY": ""}},
+        ),
+        (
+            TurnSettings(retries=0),
+            {"env": {"CLAUDE_CODE_MAX_RETRIES": "0"}},
+            {"env": {"CLAUDE_CODE_MAX_RETRIES": str(CLI_RETRIES)}},
         ),
     ],
 )
@@ -375,26 +388,50 @@ def merged(store: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def effective(store: dict[str, Any]) -> TurnSettings:
-    """The settings that a store comes to; an empty environment variable counts as unset."""
+EVERYTHING = ExtraBody(0.5, 0.25, ("a", "b"), '{"type": "any"}', '{"type": "object"}')
+
+
+def effective(store: dict[str, Any]) -> dict[str, Any]:
+    """What the CLI does with a store; an empty environment variable counts as unset."""
     env = store.get("env", {})
-    limit = env.get("CLAUDE_CODE_MAX_OUTPUT_TOKENS")
-    return TurnSettings(
-        model=store.get("model"),
-        effort=store.get("effortLevel"),
-        max_output_tokens=int(limit) if limit else None,
-        thinking=not env.get("CLAUDE_CODE_DISABLE_THINKING"),
-        extra_body=env.get("CLAUDE_CODE_EXTRA_BODY", ""),
-    )
+    return {
+        "model": store.get("model"),
+        "effort": store.get("effortLevel"),
+        "limit": env.get("CLAUDE_CODE_MAX_OUTPUT_TOKENS") or None,
+        "thinking": not env.get("CLAUDE_CODE_DISABLE_THINKING"),
+        "retries": env.get("CLAUDE_CODE_MAX_RETRIES"),
+        "body": json.loads(env.get("CLAUDE_CODE_EXTRA_BODY") or "{}"),
+    }
 
 
+def meant(settings: TurnSettings) -> dict[str, Any]:
+    limit = settings.max_output_tokens
+    return {
+        "model": settings.model,
+        "effort": settings.effort,
+        "limit": None if limit is None else str(limit),
+        "thinking": settings.thinking,
+        "retries": str(settings.retries),
+        "body": json.loads(settings.extra_body.as_json() or "{}"),
+    }
+
+
+_EXTRA_BODIES = st.builds(
+    ExtraBody,
+    temperature=st.sampled_from([None, 0.0, 0.5]),
+    top_p=st.sampled_from([None, 0.1]),
+    stop_sequences=st.sampled_from([(), ("a",), ("a", "b")]),
+    tool_choice=st.sampled_from(["", '{"type": "any"}']),
+    output_schema=st.sampled_from(["", '{"type": "object"}']),
+)
 _SETTINGS = st.builds(
     TurnSettings,
     model=st.sampled_from([None, "opus", "haiku"]),
     effort=st.sampled_from([None, "low", "max"]),
     max_output_tokens=st.sampled_from([None, 1, 4096]),
     thinking=st.booleans(),
-    extra_body=st.sampled_from(["", '{"temperature":0.5}', '{"top_p":0.1}']),
+    retries=st.sampled_from([CLI_RETRIES, 0]),
+    extra_body=_EXTRA_BODIES,
 )
 _STORES = st.fixed_dictionaries(
     {},
@@ -402,8 +439,9 @@ _STORES = st.fixed_dictionaries(
         "model": st.just("fable"),
         "effortLevel": st.just("high"),
         "env": st.fixed_dictionaries(
-            {"CLAUDE_CODE_MAX_RETRIES": st.just("2")},
+            {"SOMETHING_ELSE": st.just("x")},
             optional={
+                "CLAUDE_CODE_MAX_RETRIES": st.just("9"),
                 "CLAUDE_CODE_MAX_OUTPUT_TOKENS": st.just("99"),
                 "CLAUDE_CODE_DISABLE_THINKING": st.just("1"),
                 "CLAUDE_CODE_EXTRA_BODY": st.just('{"top_k":1}'),
@@ -413,14 +451,27 @@ _STORES = st.fixed_dictionaries(
 )
 
 
+@untimed
 @given(_STORES, st.lists(_SETTINGS, min_size=1, max_size=6))
 def test_after_any_sequence_of_turns_exactly_the_last_ones_settings_hold(
     store: dict[str, Any], sequence: list[TurnSettings]
 ) -> None:
-    retries = store.get("env", {}).get("CLAUDE_CODE_MAX_RETRIES")
+    other = store.get("env", {}).get("SOMETHING_ELSE")
     before: TurnSettings | None = None
-    for settings in sequence:
-        store = merged(store, setting_changes(before, settings))
-        before = settings
-        assert effective(store) == settings
-    assert store["env"].get("CLAUDE_CODE_MAX_RETRIES") == retries, "what is not ours stays"
+    for after in sequence:
+        store = merged(store, setting_changes(before, after))
+        before = after
+        assert effective(store) == meant(after)
+    assert store["env"].get("SOMETHING_ELSE") == other, "what is not ours stays"
+
+
+def test_the_extra_body_has_the_apis_own_names_and_no_others() -> None:
+    assert json.loads(EVERYTHING.as_json()) == {
+        "temperature": 0.5,
+        "top_p": 0.25,
+        "stop_sequences": ["a", "b"],
+        "tool_choice": {"type": "any"},
+        "output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}},
+    }
+    assert ExtraBody().as_json() == ""
+    assert json.loads(ExtraBody(temperature=0.0).as_json()) == {"temperature": 0.0}

@@ -15,7 +15,7 @@ from grpc_status import rpc_status
 
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
-from tests.harness import PATIENCE, RunningBridge
+from tests.harness import PATIENCE, RunningBridge, sim
 
 Json = dict[str, Any]
 
@@ -26,11 +26,6 @@ def user(text: str) -> pb.Message:
 
 def assistant(text: str) -> pb.Message:
     return pb.Message(role=pb.ROLE_ASSISTANT, parts=[pb.Part(text=text)])
-
-
-def sim(**directive: Any) -> str:
-    """A directive for the simulator, to be put into a prompt."""
-    return f"[[sim {json.dumps(directive)}]]"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,119 @@
+"""The caller's tools, as the CLI sees them: an in-process MCP server.
+
+Its tools change from request to request, and a call of one simply waits: for the result that
+the caller sends with a later request, or for the end of the turn. The SDK carries the messages
+between this server and the CLI.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import mcp_types as mcp
+from mcp.server.lowlevel import Server
+
+from bridge.core.model import Tool
+from bridge.core.to_claude import Wire
+
+SERVER_NAME = "client"
+MAX_RESULT_CHARACTERS = 500_000
+"""A longer result is replaced by a preview on its way through the CLI, so it is replayed."""
+
+_META = {"anthropic/maxResultSizeChars": MAX_RESULT_CHARACTERS}
+# Without the hint the CLI makes parallel calls one after the other.
+_ANNOTATIONS = mcp.ToolAnnotations(read_only_hint=True)
+
+
+class ToolServer:
+    """The tools of one session and the calls that wait for results."""
+
+    def __init__(self) -> None:
+        self.server: Server[Any] = Server(
+            SERVER_NAME, on_list_tools=self._list, on_call_tool=self._call
+        )
+        self.tools: tuple[Tool, ...] = ()
+        """What is offered. After a change the CLI must be made to list them again."""
+        self._listed = asyncio.Event()
+        self._calls: dict[str, asyncio.Future[mcp.CallToolResult]] = {}
+        self._arrived = asyncio.Event()
+
+    def offer(self, tools: Sequence[Tool]) -> None:
+        """Offer these tools from the next listing on."""
+        self.tools = tuple(tools)
+        self._listed.clear()
+
+    async def listed(self) -> None:
+        """Wait until the CLI has asked for the tools on offer."""
+        await self._listed.wait()
+
+    async def called(self, ids: Iterable[str]) -> None:
+        """Wait until all of these calls have come in and wait for their results."""
+        wanted = set(ids)
+        while not wanted <= self._calls.keys():
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    def answer(self, results: Iterable[Wire]) -> None:
+        """Give the results of calls that wait; raises KeyError for a call that does not."""
+        for result in results:
+            self._calls.pop(result["tool_use_id"]).set_result(_result(result))
+
+    async def _list(
+        self, _context: object, _params: mcp.PaginatedRequestParams | None
+    ) -> mcp.ListToolsResult:
+        self._listed.set()
+        return mcp.ListToolsResult(tools=[_tool(tool) for tool in self.tools])
+
+    async def _call(
+        self, _context: object, params: mcp.CallToolRequestParams
+    ) -> mcp.CallToolResult:
+        call_id = str((params.meta or {}).get("claudecode/toolUseId", ""))
+        future: asyncio.Future[mcp.CallToolResult] = asyncio.get_running_loop().create_future()
+        self._calls[call_id] = future
+        self._arrived.set()
+        try:
+            return await future
+        finally:
+            # Answered, or cancelled with the turn.
+            if self._calls.get(call_id) is future:
+                del self._calls[call_id]
+
+
+def deliverable(result: Wire) -> bool:
+    """Whether a result can be given to a call that waits, or must be replayed instead."""
+    size = 0
+    for block in result["content"]:
+        if block["type"] == "text":
+            size += len(block["text"])
+        elif block["source"]["type"] != "base64":
+            # MCP has no images by address.
+            return False
+    return size <= MAX_RESULT_CHARACTERS
+
+
+def _tool(tool: Tool) -> mcp.Tool:
+    schema = dict(tool.parameters) or {"type": "object", "properties": {}}
+    schema.setdefault("type", "object")
+    return mcp.Tool(
+        name=tool.name,
+        description=tool.description,
+        input_schema=schema,
+        annotations=_ANNOTATIONS,
+        _meta=_META,
+    )
+
+
+def _result(result: Wire) -> mcp.CallToolResult:
+    return mcp.CallToolResult(
+        content=[_content(block) for block in result["content"]],
+        is_error=result.get("is_error", False),
+    )
+
+
+def _content(block: Wire) -> mcp.ContentBlock:
+    if block["type"] == "text":
+        return mcp.TextContent(type="text", text=block["text"])
+    source = block["source"]
+    return mcp.ImageContent(type="image", data=source["data"], mime_type=source["media_type"])

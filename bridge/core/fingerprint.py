@@ -1,0 +1,93 @@
+"""When a request continues a parked conversation: equality of normalised conversations. Pure.
+
+A conversation is hashed turn by turn, each hash over the one before, so that its fingerprint
+stands for everything said in it, in order. What does not change what the model saw does not
+change the fingerprint: clients send an answer back in other forms than they got it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.core.model import Role, Tool
+from bridge.core.to_claude import Profile, Turn, Wire
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What must be the same besides the conversation."""
+
+    caller: str
+    profile: Profile
+    model: str | None
+    effort: str | None
+    thinking: bool
+    tools: tuple[Tool, ...]
+
+
+def fingerprint(scope: Scope, turns: Iterable[Turn]) -> str:
+    """The fingerprint of a conversation, as far as it was said."""
+    digest = _hash(
+        "",
+        [
+            scope.caller,
+            scope.profile.system_prompt,
+            scope.model,
+            scope.effort,
+            scope.thinking,
+            [[tool.name, tool.description, tool.parameters] for tool in scope.tools],
+        ],
+    )
+    for turn in turns:
+        digest = _hash(digest, normalised(turn))
+    return digest
+
+
+def normalised(turn: Turn) -> list[Any]:
+    """What of a turn the model saw.
+
+    An answer is its text as a whole and its calls with their arguments as data: the pieces in
+    which the text came, the layout of the JSON and where the calls stood do not come back.
+    """
+    if turn.role is Role.ASSISTANT:
+        text = "".join(block["text"] for block in turn.content if block["type"] == "text")
+        calls = [
+            [block["id"], block["name"], block["input"]]
+            for block in turn.content
+            if block["type"] == "tool_use"
+        ]
+        return ["assistant", text, calls]
+    return ["user", *(_block(block) for block in turn.content)]
+
+
+def call_ids(turn: Turn) -> tuple[str, ...]:
+    """The ids of the calls that an answer makes."""
+    return tuple(block["id"] for block in turn.content if block["type"] == "tool_use")
+
+
+def answers_exactly(calls: Sequence[str], turn: Turn) -> bool:
+    """Whether a user turn is all the results of these calls and nothing else."""
+    blocks = turn.content
+    return all(block["type"] == "tool_result" for block in blocks) and sorted(
+        block["tool_use_id"] for block in blocks
+    ) == sorted(calls)
+
+
+def _block(block: Wire) -> list[Any]:
+    match block["type"]:
+        case "text":
+            return ["text", block["text"]]
+        case "tool_result":
+            inner = [_block(item) for item in block["content"]]
+            return ["tool_result", block["tool_use_id"], block.get("is_error", False), inner]
+        case kind:
+            return [kind, block["source"], block.get("title")]
+
+
+def _hash(before: str, data: Any) -> str:
+    text = json.dumps([before, data], sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

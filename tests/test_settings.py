@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from bridge.settings import Settings
+
+
+def read(**flags: Any) -> Settings:
+    return Settings(**flags)
+
+
+# The name of each variable, a value, and what it comes to.
+VALUES: list[tuple[str, str, object]] = [
+    ("HOST", "0.0.0.0", "0.0.0.0"),
+    ("PORT", "9000", 9000),
+    ("PORT", "0", 0),
+    ("GRPC_PORT", "9001", 9001),
+    ("POOL_SIZE", "7", 7),
+    ("CLAUDE_TIMEOUT", "2.5", 2.5),
+    ("BRIDGE_SPARES", "0", 0),
+    ("BRIDGE_MAX_PROCESSES", "9", 9),
+    ("BRIDGE_QUEUE_SIZE", "0", 0),
+    ("BRIDGE_DRAIN_SECONDS", "0", 0.0),
+    ("BRIDGE_SYSTEM_PROMPT", "none", "none"),
+    ("BRIDGE_SETTING_SOURCES", " user , project,local,", ("user", "project", "local")),
+    (
+        "BRIDGE_MODEL_ALIASES",
+        "gpt-4*=opus, *-mini = haiku,",
+        (("gpt-4*", "opus"), ("*-mini", "haiku")),
+    ),
+    ("BRIDGE_MODEL_ALIASES", "a=b=c", (("a", "b=c"),)),
+    ("BRIDGE_UNKNOWN_MODEL", "error", "error"),
+    ("BRIDGE_STRICT", "1", True),
+    ("BRIDGE_STRICT", "0", False),
+    ("BRIDGE_USE_API_KEY", "1", True),
+    ("BRIDGE_SESSION_LOG", "full", "full"),
+    ("BRIDGE_SESSION_LOG", "off", "off"),
+    ("BRIDGE_STATE_DIR", "/var/lib/bridge", Path("/var/lib/bridge")),
+]
+
+DEFAULTS: dict[str, object] = {
+    "host": "127.0.0.1",
+    "port": 8000,
+    "grpc_port": 50051,
+    "pool_size": 3,
+    "claude_timeout": 120.0,
+    "bridge_spares": 1,
+    "bridge_max_processes": None,
+    "bridge_queue_size": 32,
+    "bridge_drain_seconds": 30.0,
+    "bridge_system_prompt": "claude_code",
+    "bridge_setting_sources": ("user",),
+    "bridge_model_aliases": (),
+    "bridge_unknown_model": "default",
+    "bridge_strict": False,
+    "bridge_use_api_key": False,
+    "bridge_session_log": "metadata",
+}
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), VALUES)
+def test_each_setting_is_read_from_the_variable_of_its_name(
+    name: str, value: str, expected: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert getattr(read(), name.lower()) == expected
+
+
+@pytest.mark.parametrize(("name", "expected"), DEFAULTS.items())
+def test_each_setting_has_its_default(name: str, expected: object) -> None:
+    assert getattr(read(), name) == expected
+
+
+def test_the_session_log_is_kept_in_the_persons_own_state_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    expected = Path("/home/somebody/.local/state/claude-code-bridge")
+    assert read().bridge_state_dir == expected
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _, _ in VALUES}))
+def test_an_empty_variable_counts_as_unset(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    unset = getattr(read(), name.lower())
+    monkeypatch.setenv(name, "")
+    assert getattr(read(), name.lower()) == unset
+
+
+def test_a_flag_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "9000")
+    assert read(port=9001).port == 9001
+
+
+def test_variables_of_other_programs_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BRIDGE_SOMETHING_ELSE", "1")
+    read()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "http"),
+        ("PORT", "-1"),
+        ("PORT", "65536"),
+        ("GRPC_PORT", "65536"),
+        ("POOL_SIZE", "0"),
+        ("POOL_SIZE", "65"),
+        ("POOL_SIZE", "2.5"),
+        ("CLAUDE_TIMEOUT", "0"),
+        ("CLAUDE_TIMEOUT", "-1"),
+        ("CLAUDE_TIMEOUT", "nan"),
+        ("CLAUDE_TIMEOUT", "soon"),
+        ("BRIDGE_SPARES", "-1"),
+        ("BRIDGE_MAX_PROCESSES", "0"),
+        ("BRIDGE_QUEUE_SIZE", "-1"),
+        ("BRIDGE_DRAIN_SECONDS", "-1"),
+        ("BRIDGE_SYSTEM_PROMPT", "/nonexistent/prompt.txt"),
+        ("BRIDGE_SYSTEM_PROMPT", "/"),
+        ("BRIDGE_SETTING_SOURCES", "user,system"),
+        ("BRIDGE_MODEL_ALIASES", "gpt-4"),
+        ("BRIDGE_MODEL_ALIASES", "=opus"),
+        ("BRIDGE_MODEL_ALIASES", "gpt-4="),
+        ("BRIDGE_UNKNOWN_MODEL", "maybe"),
+        ("BRIDGE_STRICT", "maybe"),
+        ("BRIDGE_USE_API_KEY", "maybe"),
+        ("BRIDGE_SESSION_LOG", "everything"),
+    ],
+)
+def test_a_wrong_value_is_an_error_that_names_the_variable(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError) as caught:
+        read()
+    (problem,) = caught.value.errors()
+    assert [str(part).upper() for part in problem["loc"]] == [name]
+
+
+def test_all_wrong_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "x")
+    monkeypatch.setenv("POOL_SIZE", "x")
+    with pytest.raises(ValidationError) as caught:
+        read()
+    named = {str(problem["loc"][0]).upper() for problem in caught.value.errors()}
+    assert named == {"PORT", "POOL_SIZE"}
+
+
+def test_fewer_processes_than_turns_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BRIDGE_MAX_PROCESSES", "2")
+    with pytest.raises(ValidationError, match="BRIDGE_MAX_PROCESSES must be at least POOL_SIZE"):
+        read()
+    assert read(pool_size=2).max_processes == 2
+
+
+def test_without_a_limit_there_are_two_processes_more_than_turns_and_spares() -> None:
+    assert read().max_processes == 6
+    assert read(pool_size=1, bridge_spares=0).max_processes == 3
+
+
+def test_the_system_prompt_is_the_preset_nothing_or_what_a_file_holds(tmp_path: Path) -> None:
+    file = tmp_path / "prompt.txt"
+    file.write_text("Be brief. Grüße", encoding="utf-8")
+    assert read().system_prompt() is None
+    assert read(bridge_system_prompt="none").system_prompt() == ""
+    assert read(bridge_system_prompt=str(file)).system_prompt() == "Be brief. Grüße"
+
+
+def test_settings_do_not_change_once_they_are_read() -> None:
+    with pytest.raises(ValidationError):
+        read().port = 1
