@@ -81,9 +81,22 @@ class ControlTransport(Transport):
         model = applied.get("model") if isinstance(applied, dict) else None
         return model if isinstance(model, str) else None
 
-    def on_initialize(self, *, system_prompt: str | None) -> None:
-        """Say what goes into the SDK's `initialize`: None keeps the claude_code preset."""
-        self._initialize_fields = {} if system_prompt is None else {"systemPrompt": system_prompt}
+    def on_initialize(
+        self, *, system_prompt: str | None, instruction: str = "", json_schema: str = ""
+    ) -> None:
+        """Say what goes into the SDK's `initialize`.
+
+        No system prompt keeps the claude_code preset; the instruction is added to either. For a
+        schema the CLI offers the model a tool of its own, `StructuredOutput`.
+        """
+        fields: Wire = {}
+        if system_prompt is not None:
+            fields["systemPrompt"] = "\n\n".join(filter(None, (system_prompt, instruction)))
+        elif instruction:
+            fields["appendSystemPrompt"] = instruction
+        if json_schema:
+            fields["jsonSchema"] = json.loads(json_schema)
+        self._initialize_fields = fields
 
     async def apply_settings(self, settings: Mapping[str, Any]) -> None:
         """Change settings for the turns to come; they merge, and null takes one back."""

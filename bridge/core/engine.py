@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 
 from bridge.core.abilities import ALL, Abilities
 from bridge.core.catalog import Catalog
-from bridge.core.checks import check_supported
-from bridge.core.client_tools import deliverable
 from bridge.core.control import ControlError
 from bridge.core.errors import (
     BridgeError,
@@ -21,29 +19,20 @@ from bridge.core.errors import (
     InvalidRequestError,
     PlanLimitError,
     ProcessFailedError,
-    UnsupportedError,
+    UnavailableError,
 )
-from bridge.core.events import Event
-from bridge.core.fingerprint import Scope, answers_exactly, call_ids, fingerprint
-from bridge.core.from_claude import CONTINUABLE, AnswerReader
+from bridge.core.events import Event, Finished, Started
 from bridge.core.launch import Launcher
-from bridge.core.model import CompletionRequest, Model, Role, ToolMode
-from bridge.core.pool import Lease, Need, Parking, Pool, Recycling
+from bridge.core.model import CompletionRequest, FinishReason, Model
+from bridge.core.planning import Plan, Planner
+from bridge.core.pool import Lease, Parking, Pool, Recycling
 from bridge.core.pool_policy import Limits
 from bridge.core.process import ProcessGoneError
 from bridge.core.recording import RequestRecord, SessionLog
 from bridge.core.service import Health
 from bridge.core.session import Facts, Session
-from bridge.core.to_claude import (
-    Profile,
-    Turn,
-    TurnSettings,
-    sampling_named_in,
-    settings_of,
-    started_with,
-    turns_of,
-    without_sampling,
-)
+from bridge.core.shaping import StopTexts, UnfitAnswerError, shaped
+from bridge.core.to_claude import Profile, TurnSettings
 
 logger = logging.getLogger(__name__)
 
@@ -65,36 +54,19 @@ class EngineOptions:
     simulated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """A request, as it is put to a session."""
+@dataclass(slots=True)
+class _Progress:
+    """How far a request has come, over all attempts at it."""
 
-    scope: Scope
-    settings: TurnSettings
-    history: tuple[Turn, ...]
-    last: Turn
-    ignored: tuple[str, ...]
-
-    @property
-    def profile(self) -> Profile:
-        return self.scope.profile
-
-    @property
-    def need(self) -> Need:
-        """What to ask the pool for."""
-        return Need(
-            self.profile,
-            self.scope.caller,
-            fingerprint(self.scope, self.history) if self._may_continue() else None,
-        )
-
-    def _may_continue(self) -> bool:
-        if not self.history:
-            return False
-        calls = call_ids(self.history[-1])
-        if not calls:
-            return not self.last.tool_results
-        return answers_exactly(calls, self.last) and all(map(deliverable, self.last.content))
+    started: bool = False
+    """Whether `Started` was given."""
+    passed_on: bool = False
+    """Whether any part of an answer was given, which cannot be taken back."""
+    attempts: int = 0
+    """Attempts that failed."""
+    unfit: int = 0
+    """Those of them whose answer was not what was asked for."""
+    parking: Parking | None = None
 
 
 class Engine:
@@ -119,9 +91,8 @@ class Engine:
         self._on_change = on_change
         self._facts: Facts | None = None
         self._facts_known = asyncio.Event()
-        self._catalog = Catalog()
         self._abilities = abilities
-        self._refused: dict[str | None, frozenset[str]] = {}
+        self._planner = Planner(options.system_prompt, abilities)
         self._draining = False
         self.pool = Pool(
             self._spawn,
@@ -166,12 +137,12 @@ class Engine:
     async def models(self) -> tuple[Model, ...]:
         """List the models on offer."""
         await self._facts_known.wait()
-        return self._catalog.models
+        return self._planner.catalog.models
 
     async def model(self, name: str) -> Model:
         """One model on offer; raises ModelNotFoundError."""
         await self._facts_known.wait()
-        return self._catalog.find(name)
+        return self._planner.catalog.find(name)
 
     def health(self) -> Health:
         """How things stand now."""
@@ -209,69 +180,87 @@ class Engine:
     async def _complete(
         self, request: CompletionRequest, record: RequestRecord
     ) -> AsyncGenerator[Event, None]:
-        check_supported(request)
+        if not request.messages:
+            raise InvalidRequestError("Send at least one message.", field="messages")
         loop = asyncio.get_running_loop()
         seconds = self._options.timeout
         if request.timeout is not None:
             seconds = min(seconds, request.timeout)
         deadline = loop.time() + seconds
-        lease: Lease | None = None
-        parking: Parking | None = None
-        replaced = False
+        progress = _Progress()
         try:
             async with asyncio.timeout_at(deadline):
                 await self._facts_known.wait()
-            plan = self._plan(request)
-            reader: AnswerReader | None = None
-            while reader is None or reader.stop_reason is None:
-                if lease is None:
-                    async with asyncio.timeout_at(deadline):
-                        lease = await self._begin(plan, record, deadline)
-                    reader = AnswerReader(
-                        include_thinking=request.include_thinking, ignored=plan.ignored
-                    )
-                assert reader is not None
+            finished = False
+            while not finished:
+                plan = self._planner.plan(request)
+                async with asyncio.timeout_at(deadline):
+                    lease = await self._begin(plan, record, deadline)
+                parking: Parking | None = None
                 try:
-                    line = await lease.session.receive()
-                    for event in reader.feed(line):
-                        yield event
-                except ProcessGoneError as error:
-                    logger.warning(
-                        "request %s: the process ended (%s)",
-                        request.request_id,
-                        lease.session.stderr_tail,
-                    )
-                    if replaced or reader.model is not None:
-                        raise ProcessFailedError(
-                            "Claude Code ended in the middle of the answer."
-                        ) from error
-                    # Nothing was sent yet: a new process takes over, unseen.
-                    replaced = True
-                    self.pool.release(lease)
-                    lease = None
-                except InvalidRequestError as error:
-                    refused = sampling_named_in(error.message, request)
-                    if reader.model is not None or not self._learn_refusal(plan, refused):
-                        raise
-                    self.pool.release(lease)
-                    lease = None
-                    plan = self._plan(request)
-                except PlanLimitError as error:
-                    if reader.limit_resets_at is not None:
-                        error.retry_after = max(reader.limit_resets_at - self._now(), 0.0)
-                    raise
-            if reader.stop_reason in CONTINUABLE:
-                answer = reader.answer()
-                parking = Parking(
-                    fingerprint(plan.scope, (*plan.history, plan.last, answer)), call_ids(answer)
-                )
+                    async with aclosing(self._answer(plan, lease, progress)) as events:
+                        async for event in events:
+                            yield event
+                    finished = True
+                    parking = progress.parking
+                except (ProcessGoneError, InvalidRequestError, UnfitAnswerError) as error:
+                    self._try_again(error, plan, progress)
+                    logger.info("request %s is tried again: %r", request.request_id, error)
+                finally:
+                    self.pool.release(lease, parking)
         except TimeoutError as error:
             raise DeadlineError(f"The request took longer than {seconds:g} seconds.") from error
-        finally:
-            if lease is not None:
-                self.pool.release(lease, parking)
 
-    async def _begin(self, plan: _Plan, record: RequestRecord, deadline: float) -> Lease:
+    async def _answer(
+        self, plan: Plan, lease: Lease, progress: _Progress
+    ) -> AsyncGenerator[Event, None]:
+        """Read the answer from the session, shape it, and give what is new of it."""
+        reader, shapers = plan.reader(), plan.shapers()
+        while reader.stop_reason is None:
+            line = await lease.session.receive()
+            try:
+                raw = list(reader.feed(line))
+            except PlanLimitError as error:
+                if reader.limit_resets_at is not None:
+                    error.retry_after = max(reader.limit_resets_at - self._now(), 0.0)
+                raise
+            for event in shaped(raw, shapers):
+                if isinstance(event, Started):
+                    if progress.started:
+                        continue
+                    progress.started = True
+                elif not isinstance(event, Finished):
+                    progress.passed_on = True
+                yield event
+            stop = next((s.found for s in shapers if isinstance(s, StopTexts) and s.found), None)
+            if stop is not None and reader.stop_reason is None:
+                # What the model would say on is not asked for any more.
+                yield Finished(FinishReason.STOP, reader.usage, stop)
+                return
+            if stop is None:
+                progress.parking = plan.parking(reader)
+
+    def _try_again(self, error: Exception, plan: Plan, progress: _Progress) -> None:
+        """Decide whether an attempt that failed is made once more; raise where it is not."""
+        attempts = progress.attempts = progress.attempts + 1
+        match error:
+            case ProcessGoneError():
+                if progress.started or attempts > 1:
+                    raise ProcessFailedError(
+                        "Claude Code ended in the middle of the answer."
+                    ) from error
+            case InvalidRequestError():
+                # Each refusal takes something out of the plan, so this comes to an end.
+                if progress.started or not self._planner.learn(plan, error.message):
+                    raise error
+            case UnfitAnswerError():
+                progress.unfit += 1
+                if progress.passed_on or progress.unfit > 1:
+                    raise UnavailableError(
+                        f"The model's answer {error}.", reason="UNFIT_ANSWER", retryable=False
+                    ) from error
+
+    async def _begin(self, plan: Plan, record: RequestRecord, deadline: float) -> Lease:
         """Lease a session and put the request to it; one that fails is replaced once."""
         need = plan.need
         for attempt in (1, 2):
@@ -294,10 +283,10 @@ class Engine:
                 return lease
         raise AssertionError("unreachable")
 
-    async def _put(self, plan: _Plan, lease: Lease, deadline: float) -> None:
+    async def _put(self, plan: Plan, lease: Lease, deadline: float) -> None:
         session = lease.session
         if session.profile is None:
-            await session.initialise(plan.profile)
+            await session.initialise(plan.scope.profile)
             self._learn(session)
         await session.configure(plan.settings)
         if lease.got == "continued":
@@ -309,45 +298,6 @@ class Engine:
         await session.offer(plan.scope.tools)
         await session.replay(plan.history)
         await session.ask(plan.last, deadline)
-
-    def _plan(self, request: CompletionRequest) -> _Plan:
-        choice = self._catalog.choose(request.model)
-        refused = self._refused.get(choice.name, frozenset())
-        request, dropped = without_sampling(request, refused)
-        ignored = (*request.ignored, *(("model",) if choice.replaced else ()), *dropped)
-        if ignored and request.strict:
-            raise UnsupportedError(
-                f"{', '.join(ignored)}: no effect on this server, and the request is strict.",
-                field=ignored[0],
-            )
-        turns = turns_of(request.messages)
-        if not turns or turns[-1].role is not Role.USER:
-            raise InvalidRequestError(
-                "The last message must be from the user and must not be empty.",
-                field=request.messages[-1].origin if request.messages else "messages",
-            )
-        settings = settings_of(request, choice.name)
-        tools = () if request.tool_choice.mode is ToolMode.NONE else request.tools
-        system = request.system or self._options.system_prompt
-        scope = Scope(
-            request.caller,
-            Profile(
-                system,
-                settings.model if system is None else None,
-                started_with(settings, self._abilities.late_settings),
-            ),
-            settings.model,
-            settings.effort,
-            settings.thinking,
-            tools,
-        )
-        return _Plan(scope, settings, turns[:-1], turns[-1], ignored)
-
-    def _learn_refusal(self, plan: _Plan, fields: frozenset[str]) -> bool:
-        """Remember fields that the model refuses; False if that is nothing new."""
-        known = self._refused.get(plan.settings.model, frozenset())
-        self._refused[plan.settings.model] = known | fields
-        return bool(fields - known)
 
     # Start
 
@@ -382,7 +332,7 @@ class Engine:
         if facts is None or facts == self._facts:
             return
         self._facts = facts
-        self._catalog = Catalog.from_cli(
+        self._planner.catalog = Catalog.from_cli(
             facts.models,
             aliases=dict(self._options.aliases),
             refuse_unknown=self._options.refuse_unknown_models,

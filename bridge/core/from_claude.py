@@ -47,6 +47,13 @@ FINISH_REASONS = {
     "refusal": FinishReason.REFUSAL,
 }
 
+_GOES_ON = frozenset({"tool_use", "pause_turn"})
+"""Stop reasons after which the CLI goes on with the same answer, unless the caller's tools are
+called."""
+
+OUTPUT_TOOL = "StructuredOutput"
+"""The tool that the CLI offers where it was initialised with a JSON schema."""
+
 CONTINUABLE = frozenset({"end_turn", "stop_sequence", "tool_use"})
 """Stop reasons after which the CLI adds nothing of its own to the conversation."""
 
@@ -54,8 +61,17 @@ CONTINUABLE = frozenset({"end_turn", "stop_sequence", "tool_use"})
 class AnswerReader:
     """Reads the lines of one turn."""
 
-    def __init__(self, *, include_thinking: bool, ignored: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        include_thinking: bool,
+        ignored: tuple[str, ...] = (),
+        structured: bool = False,
+    ) -> None:
+        """With `structured` the text of the answer is what the model gives `StructuredOutput`."""
         self._include_thinking = include_thinking
+        self._structured = structured
+        self._goes_on = False
         self._ignored = ignored
         self._started = False
         self._call_usage = Usage()
@@ -102,18 +118,30 @@ class AnswerReader:
             self._call_usage = _updated(self._call_usage, event.get("usage") or {})
             reason = event["delta"].get("stop_reason")
             if reason is not None:
-                self.stop_reason = reason
-                yield Finished(
-                    FINISH_REASONS.get(reason, FinishReason.STOP),
-                    self.usage,
-                    event["delta"].get("stop_sequence"),
-                )
+                yield from self._stop(reason, event["delta"].get("stop_sequence"))
+
+    def _stop(self, reason: str, stop_sequence: str | None) -> Iterator[Event]:
+        uses = {block["name"] for block in self._blocks if block["type"] == "tool_use"}
+        calls = any(name.startswith(TOOL_PREFIX) for name in uses)
+        if reason == "tool_use" and not calls and OUTPUT_TOOL in uses:
+            # The CLI would go on with a turn in which the model only confirms it.
+            reason = "structured_output"
+        elif reason in _GOES_ON and not calls:
+            self._goes_on = True
+            return
+        elif self._structured and reason == "end_turn":
+            # The CLI asks the model again for what it did not give.
+            self._goes_on = True
+            return
+        self.stop_reason = reason
+        yield Finished(FINISH_REASONS.get(reason, FinishReason.STOP), self.usage, stop_sequence)
 
     def _message_start(self, message: Wire) -> Iterator[Event]:
-        if self.produced:
+        if self.produced and not self._goes_on:
             # The CLI tries again after a break. What was passed on cannot be taken back, and
             # a second beginning must not be joined to the first.
             raise UnavailableError("The upstream answer broke off in the middle.")
+        self._goes_on = False
         self._total_usage = self.usage
         self._call_usage = _updated(Usage(), message.get("usage") or {})
         self.model = message.get("model", "")
@@ -124,23 +152,35 @@ class AnswerReader:
     def _block_start(self, block: Wire) -> Iterator[Event]:
         self._blocks.append(block)
         self._pieces = []
-        if block["type"] == "tool_use":
+        if block["type"] == "tool_use" and block["name"].startswith(TOOL_PREFIX):
+            if self._structured and (text := self._text_so_far()):
+                yield TextDelta(text)
             self.produced = True
             self._calls += 1
-            name = str(block["name"]).removeprefix(TOOL_PREFIX)
-            yield ToolCallStart(self._calls - 1, block["id"], name)
+            yield ToolCallStart(
+                self._calls - 1, block["id"], block["name"].removeprefix(TOOL_PREFIX)
+            )
         elif block["type"] == "text" and block.get("text"):
             yield from self._delta({"type": "text_delta", "text": block["text"]})
+
+    def _text_so_far(self) -> str:
+        return "".join(block["text"] for block in self._blocks if block["type"] == "text")
 
     def _delta(self, delta: Wire) -> Iterator[Event]:
         kind = delta["type"]
         if kind == "text_delta":
-            self.produced = True
             self._pieces.append(delta["text"])
-            yield TextDelta(delta["text"])
+            if not self._structured:
+                self.produced = True
+                yield TextDelta(delta["text"])
         elif kind == "input_json_delta":
             self._pieces.append(delta["partial_json"])
-            yield ToolCallDelta(self._calls - 1, delta["partial_json"])
+            name = self._blocks[-1]["name"]
+            if name.startswith(TOOL_PREFIX):
+                yield ToolCallDelta(self._calls - 1, delta["partial_json"])
+            elif name == OUTPUT_TOOL and self._structured:
+                self.produced = True
+                yield TextDelta(delta["partial_json"])
         elif kind == "thinking_delta" and self._include_thinking:
             self.produced = True
             yield ThinkingDelta(delta["thinking"])

@@ -130,7 +130,11 @@ class Session:
 
     async def initialise(self, profile: Profile) -> None:
         """Give a blank its profile."""
-        self._transport.on_initialize(system_prompt=profile.system_prompt)
+        self._transport.on_initialize(
+            system_prompt=profile.system_prompt,
+            instruction=profile.instruction,
+            json_schema=profile.json_schema,
+        )
         options = ClaudeAgentOptions(
             mcp_servers={
                 SERVER_NAME: {"type": "sdk", "name": SERVER_NAME, "instance": self._tools.server}
@@ -171,19 +175,23 @@ class Session:
         """Offer exactly these tools in the turns to come."""
         if tuple(tools) == self._tools.tools and self._offering == bool(tools):
             return
-        if self._offering:
-            # The CLI lists a server's tools when it is added, and only then.
-            self._offering = False
-            await self._transport.set_tool_servers(())
-        self._tools.offer(tools)
-        if tools:
-            await self._transport.set_tool_servers((SERVER_NAME,))
-            try:
+        try:
+            if self._offering:
+                # The CLI lists a server's tools when it is added, and only then.
+                await self._transport.set_tool_servers(())
+                self._offering = False
+            self._tools.offer(tools)
+            if tools:
+                self._offering = True
+                await self._transport.set_tool_servers((SERVER_NAME,))
                 async with asyncio.timeout(STOP_TIMEOUT):
                     await self._tools.listed()
-            except TimeoutError as error:
+        except BaseException as error:
+            # Nobody can say now what the CLI offers.
+            self.broken = True
+            if isinstance(error, TimeoutError):
                 raise ControlError("the CLI did not list the tools") from error
-            self._offering = True
+            raise
 
     async def replay(self, turns: Sequence[Turn]) -> None:
         """Put earlier turns into the empty conversation, as real turns."""

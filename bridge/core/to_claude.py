@@ -26,6 +26,7 @@ from bridge.core.model import (
     Role,
     Sampling,
     TextPart,
+    Tool,
     ToolCallPart,
     ToolChoice,
     ToolMode,
@@ -56,6 +57,10 @@ class Profile:
     preset_model: str | None = None
     """The model that the preset is for: the CLI writes it for the model of its first turn and
     keeps it, whatever model is set later."""
+    instruction: str = ""
+    """What is added to the system prompt, whichever it is."""
+    json_schema: str = ""
+    """JSON Schema, as JSON text, that the CLI itself sees to, by a tool of its own."""
     started_with: TurnSettings | None = None
     """Settings that this CLI takes at its start only; None where it takes all of them later."""
 
@@ -152,18 +157,26 @@ def without_sampling(
 _LEAST_TOP_P_WITH_THINKING = 0.95
 
 
-def settings_of(request: CompletionRequest, model: str | None) -> TurnSettings:
-    """The settings of a request that is answered by `model` (None: the person's default)."""
+def settings_of(
+    request: CompletionRequest,
+    model: str | None,
+    tools: Sequence[Tool] = (),
+    choice: ToolChoice = ToolChoice(),  # noqa: B008 - frozen
+    output_schema: str = "",
+) -> TurnSettings:
+    """The settings of a request that is answered by `model` (None: the person's default).
+
+    `tools` and `choice` are what is offered in the end, `output_schema` is the JSON Schema that
+    the API itself is to keep to.
+    """
     sampling = request.sampling
-    choice = request.tool_choice
-    forced = bool(request.tools) and choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
+    forced = bool(tools) and choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
     with_thinking = (
         request.effort is not Effort.NONE
         and sampling.temperature in (None, 1)
         and (sampling.top_p is None or sampling.top_p >= _LEAST_TOP_P_WITH_THINKING)
         and not forced
     )
-    schema = request.output_format.schema
     return TurnSettings(
         model=model,
         effort=None if request.effort is None else EFFORT_LEVELS[request.effort],
@@ -172,9 +185,10 @@ def settings_of(request: CompletionRequest, model: str | None) -> TurnSettings:
         extra_body=ExtraBody(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
-            stop_sequences=sampling.stop,
-            tool_choice=_tool_choice(choice) if request.tools else "",
-            output_schema="" if schema is None else json.dumps(schema, sort_keys=True),
+            # The API takes no blank ones; those are found by the bridge alone.
+            stop_sequences=tuple(text for text in sampling.stop if text.strip()),
+            tool_choice=_tool_choice(choice) if tools else "",
+            output_schema=output_schema,
         ),
     )
 

@@ -183,7 +183,9 @@ def test_kinds_of_lines_yet_unknown_are_no_events() -> None:
 )
 def test_each_stop_reason_has_its_finish_reason(reason: str, finish: FinishReason) -> None:
     it = reader()
-    events = feed(it, [start(), text("a"), stop(reason)])
+    call = block_start(type="tool_use", id="toolu_1", name="mcp__client__f", input={})
+    said = [call, stream({"type": "content_block_stop"})] if reason == "tool_use" else [text("a")]
+    events = feed(it, [start(), *said, stop(reason)])
     assert isinstance(events[-1], Finished)
     assert events[-1].reason is finish
     assert it.stop_reason == reason
@@ -273,12 +275,26 @@ def test_calls_are_told_as_they_stream_under_the_callers_own_names_and_counted_f
 
 def test_a_second_beginning_after_a_call_is_an_error() -> None:
     it = reader()
-    feed(it, [start(), block_start(type="tool_use", id="toolu_1", name="f", input={})])
+    call = block_start(type="tool_use", id="toolu_1", name="mcp__client__f", input={})
+    feed(it, [start(), call])
     with pytest.raises(UnavailableError):
         feed(it, [start()])
 
 
 # Several upstream calls
+
+
+@pytest.mark.parametrize("reason", ["pause_turn", "tool_use"])
+def test_what_the_cli_goes_on_with_by_itself_is_one_answer(reason: str) -> None:
+    it = reader()
+    own = block_start(type="tool_use", id="toolu_1", name="WebSearch", input={})
+    first = [start(), text("a"), own, stream({"type": "content_block_stop"}), stop(reason)]
+    events = feed(it, [*first, start(), text("b"), stop("end_turn")])
+    assert [event for event in events if isinstance(event, TextDelta)] == [
+        TextDelta("a"),
+        TextDelta("b"),
+    ]
+    assert it.stop_reason == "end_turn"
 
 
 def test_usage_is_the_start_and_the_last_delta_of_a_call() -> None:

@@ -155,7 +155,7 @@ def test_an_empty_session_is_kept_ready_for_whoever_asked_last() -> None:
 @pytest.mark.parametrize("wrong", [{"pool_size": 0}, {"spares": -1}, {"max_processes": 1}])
 def test_impossible_limits_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="at least"):
-        replace(LIMITS, **wrong)  # type: ignore[arg-type]
+        replace(LIMITS, **wrong)
 
 
 # Properties

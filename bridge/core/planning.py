@@ -1,0 +1,233 @@
+"""From a request to the plan by which a session is told and its answer is read.
+
+A planner also remembers what the API has refused, so that it is not tried again: then the
+request goes without it and says so, or the bridge sees to it itself.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from jsonschema.protocols import Validator
+
+from bridge.core.abilities import Abilities
+from bridge.core.catalog import Catalog
+from bridge.core.client_tools import deliverable
+from bridge.core.errors import InvalidRequestError, UnsupportedError
+from bridge.core.fingerprint import Scope, answers_exactly, call_ids, fingerprint
+from bridge.core.from_claude import CONTINUABLE, AnswerReader
+from bridge.core.model import (
+    CompletionRequest,
+    Effort,
+    OutputKind,
+    Role,
+    Tool,
+    ToolChoice,
+    ToolMode,
+)
+from bridge.core.pool import Need, Parking
+from bridge.core.schemas import check_answer, for_api, validator_of
+from bridge.core.shaping import CallRequired, JsonOnly, Shaper, StopTexts
+from bridge.core.to_claude import (
+    ExtraBody,
+    Profile,
+    Turn,
+    TurnSettings,
+    sampling_named_in,
+    settings_of,
+    started_with,
+    turns_of,
+    without_sampling,
+)
+
+ONLY_JSON = "Answer with one JSON object and nothing else: no text around it, no code fence."
+CALL_ANY = "Answer this by calling one of the tools; do not answer in text alone."
+CALL_ONE = "Answer this by calling the tool {name}; do not answer in text alone."
+
+_TOOL_CHOICE = "tool_choice"
+_OUTPUT_FORMAT = re.compile(r"output_config|output_format|\bschema\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A request, as it is put to a session and as its answer is read."""
+
+    request: CompletionRequest
+    """Without what has no effect."""
+    scope: Scope
+    settings: TurnSettings
+    history: tuple[Turn, ...]
+    last: Turn
+    ignored: tuple[str, ...]
+    force_call: bool = False
+    """Whether the bridge itself has to insist on a tool call."""
+    schema: Validator | None = None
+
+    @property
+    def need(self) -> Need:
+        """What to ask the pool for."""
+        may_continue = bool(self.history) and self._goes_on()
+        return Need(
+            self.scope.profile,
+            self.scope.caller,
+            fingerprint(self.scope, self.history) if may_continue else None,
+        )
+
+    def _goes_on(self) -> bool:
+        calls = call_ids(self.history[-1])
+        if not calls:
+            return not self.last.tool_results
+        return answers_exactly(calls, self.last) and all(map(deliverable, self.last.content))
+
+    def reader(self) -> AnswerReader:
+        """Reads the CLI's lines."""
+        return AnswerReader(
+            include_thinking=self.request.include_thinking,
+            ignored=self.ignored,
+            structured=bool(self.scope.profile.json_schema),
+        )
+
+    def shapers(self) -> tuple[Shaper, ...]:
+        """What the events go through, in order; made anew for each attempt."""
+        shapers: list[Shaper] = []
+        request = self.request
+        if request.sampling.stop:
+            shapers.append(StopTexts(request.sampling.stop))
+        if self.force_call:
+            shapers.append(CallRequired(request.tool_choice.name))
+        if request.output_format.kind is not OutputKind.TEXT:
+            shapers.append(JsonOnly(lambda text: check_answer(text, self.schema)))
+        return tuple(shapers)
+
+    def parking(self, reader: AnswerReader) -> Parking | None:
+        """How the conversation is held open after its answer; None if it is not."""
+        if reader.stop_reason not in CONTINUABLE:
+            return None
+        answer = reader.answer()
+        turns = (*self.history, self.last, answer)
+        return Parking(fingerprint(self.scope, turns), call_ids(answer))
+
+
+@dataclass(slots=True)
+class Planner:
+    """Makes plans, and remembers what the API refused."""
+
+    default_system_prompt: str | None
+    abilities: Abilities
+    catalog: Catalog = field(default_factory=Catalog)
+    _refused: dict[str | None, frozenset[str]] = field(default_factory=dict)
+    """Fields by model."""
+    _refused_schemas: dict[str, None] = field(default_factory=dict)
+    """Schemas as JSON text, the oldest first."""
+
+    def plan(self, request: CompletionRequest) -> Plan:
+        """Raise a BridgeError for what cannot be served."""
+        choice = self.catalog.choose(request.model)
+        refused = self._refused.get(choice.name, frozenset())
+        request, dropped = without_sampling(request, refused)
+        ignored = (*request.ignored, *(("model",) if choice.replaced else ()), *dropped)
+        turns = turns_of(request.messages)
+        if not turns or turns[-1].role is not Role.USER:
+            raise InvalidRequestError(
+                "The last message must be from the user and must not be empty.",
+                field=request.messages[-1].origin if request.messages else "messages",
+            )
+        tools, tool_choice = _tools(request)
+        forced = tool_choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
+        force_call = forced and _TOOL_CHOICE in refused
+        if force_call:
+            tools, instruction = _insist(tools, tool_choice)
+            tool_choice = ToolChoice(parallel=tool_choice.parallel)
+        else:
+            instruction = ""
+        schema, native, late = self._output(request)
+        if request.output_format.kind is OutputKind.JSON_OBJECT:
+            instruction = f"{instruction} {ONLY_JSON}".strip()
+        settings = settings_of(request, choice.name, tools, tool_choice, native)
+        if not settings.thinking and request.effort is not Effort.NONE:
+            asked = request.include_thinking or request.effort is not None
+            _refuse_if_strict(request, (*ignored, *(("thinking",) if asked else ())))
+            ignored = (*ignored, "thinking")
+        else:
+            _refuse_if_strict(request, ignored)
+        system = request.system or self.default_system_prompt
+        profile = Profile(
+            system,
+            settings.model if system is None else None,
+            instruction,
+            late,
+            started_with(settings, self.abilities.late_settings),
+        )
+        scope = Scope(
+            request.caller, profile, settings.model, settings.effort, settings.thinking, tools
+        )
+        return Plan(request, scope, settings, turns[:-1], turns[-1], ignored, force_call, schema)
+
+    def learn(self, plan: Plan, refusal: str) -> bool:
+        """Take note of what an upstream refusal is about; False if it is about nothing known.
+
+        Where it says True, another plan for the same request avoids what was refused.
+        """
+        body = plan.settings.extra_body
+        fields = sampling_named_in(refusal, plan.request)
+        if _forces(body) and _TOOL_CHOICE in refusal:
+            fields |= {_TOOL_CHOICE}
+        if fields:
+            known = self._refused.get(plan.settings.model, frozenset())
+            self._refused[plan.settings.model] = known | fields
+            return True
+        if body.output_schema and _OUTPUT_FORMAT.search(refusal):
+            self._refused_schemas[body.output_schema] = None
+            while len(self._refused_schemas) > _KEPT_SCHEMAS:
+                del self._refused_schemas[next(iter(self._refused_schemas))]
+            return True
+        return False
+
+    def _output(self, request: CompletionRequest) -> tuple[Validator | None, str, str]:
+        """The check of the whole answer, the schema for the API, and the one for the CLI."""
+        schema = request.output_format.schema
+        if request.output_format.kind is not OutputKind.JSON_SCHEMA or schema is None:
+            return None, "", ""
+        validator = validator_of(schema)
+        native = _as_text(for_api(schema))
+        if native in self._refused_schemas:
+            return validator, "", _as_text(schema)
+        return validator, native, ""
+
+
+_KEPT_SCHEMAS = 256
+
+
+def _tools(request: CompletionRequest) -> tuple[tuple[Tool, ...], ToolChoice]:
+    if not request.tools or request.tool_choice.mode is ToolMode.NONE:
+        return (), ToolChoice()
+    return request.tools, request.tool_choice
+
+
+def _insist(tools: tuple[Tool, ...], choice: ToolChoice) -> tuple[tuple[Tool, ...], str]:
+    """The tools and the instruction that stand in for a forced choice."""
+    if choice.mode is ToolMode.REQUIRED:
+        return tools, CALL_ANY
+    return (
+        tuple(tool for tool in tools if tool.name == choice.name),
+        CALL_ONE.format(name=choice.name),
+    )
+
+
+def _forces(body: ExtraBody) -> bool:
+    return bool(body.tool_choice) and json.loads(body.tool_choice)["type"] in ("any", "tool")
+
+
+def _refuse_if_strict(request: CompletionRequest, ignored: tuple[str, ...]) -> None:
+    if ignored and request.strict:
+        raise UnsupportedError(
+            f"{', '.join(ignored)}: no effect on this server or model, and the request is strict.",
+            field=ignored[0],
+        )
+
+
+def _as_text(schema: Mapping[str, object]) -> str:
+    return json.dumps(schema, sort_keys=True)

@@ -1,0 +1,178 @@
+"""What the bridge itself sees to in an answer, where the model's API does not. Pure.
+
+Each shaper is fed the events of an answer and gives events on: `StopTexts` ends it at a stop
+text, `JsonOnly` makes it one JSON object, `CallRequired` insists on a tool call. What may still
+turn out unfit is held back, so that it can be asked for once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from bridge.core.events import Event, Finished, TextDelta, ToolCallStart
+from bridge.core.model import FinishReason
+
+
+class UnfitAnswerError(Exception):
+    """The answer is not what was asked for. The text says what is wrong with it."""
+
+
+class Shaper(Protocol):
+    """Takes the events of an answer one by one and gives those that are passed on."""
+
+    def feed(self, event: Event) -> Iterator[Event]:
+        """Give the events to pass on; raises UnfitAnswerError."""
+        ...
+
+
+class StopTexts:
+    """Ends the answer at the first stop text, which is not part of it."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+        # So much may be the beginning of a stop text.
+        self._hold = max(map(len, texts)) - 1
+        self._held = ""
+        self.found: str | None = None
+        """The stop text that the answer came to."""
+
+    def feed(self, event: Event) -> Iterator[Event]:
+        if self.found is not None:
+            return
+        if isinstance(event, TextDelta):
+            yield from self._text(event.text)
+            return
+        if self._held and isinstance(event, Finished | ToolCallStart):
+            yield TextDelta(self._held)
+            self._held = ""
+        yield event
+
+    def _text(self, text: str) -> Iterator[Event]:
+        self._held += text
+        places = [(at, text) for text in self._texts if (at := self._held.find(text)) >= 0]
+        if places:
+            at, self.found = min(places)
+            self._held, text = "", self._held[:at]
+        else:
+            cut = max(len(self._held) - self._hold, 0)
+            text, self._held = self._held[:cut], self._held[cut:]
+        if text:
+            yield TextDelta(text)
+
+
+class JsonOnly:
+    """Passes on one JSON object, compact, and nothing around it.
+
+    Text before it (a fence, a remark) is dropped, and so is what follows it. Beside a tool call
+    text is text, and is kept.
+    """
+
+    def __init__(self, check: Callable[[str], None]) -> None:
+        """`check` is given the whole object and raises UnfitAnswerError."""
+        self._check = check
+        self._scanner = JsonScanner()
+        self._before: list[str] = []
+        self._text: list[str] = []
+        self._calls = False
+
+    def feed(self, event: Event) -> Iterator[Event]:
+        if isinstance(event, TextDelta):
+            compact = self._scanner.feed(event.text)
+            if not self._scanner.begun:
+                self._before.append(event.text)
+            elif compact:
+                self._text.append(compact)
+                yield TextDelta(compact)
+            return
+        if isinstance(event, ToolCallStart):
+            if not self._calls and not self._scanner.begun and (text := "".join(self._before)):
+                yield TextDelta(text)
+            self._calls = True
+        elif isinstance(event, Finished) and event.reason is FinishReason.STOP:
+            self._finish()
+        yield event
+
+    def _finish(self) -> None:
+        if not self._scanner.complete:
+            raise UnfitAnswerError("is not a JSON object")
+        self._check("".join(self._text))
+
+
+class JsonScanner:
+    """Finds the first JSON object in a text that comes in pieces, and takes out white space."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._in_string = False
+        self._escaped = False
+        self.begun = False
+        """Whether the object has begun."""
+        self.complete = False
+        """Whether it has ended."""
+
+    def feed(self, text: str) -> str:
+        """Give what of the piece belongs to the object."""
+        if not self.begun:
+            start = text.find("{")
+            if start < 0:
+                return ""
+            self.begun = True
+            text = text[start:]
+        kept: list[str] = []
+        for character in text:
+            if self.complete:
+                break
+            if self._in_string:
+                kept.append(character)
+                if self._escaped:
+                    self._escaped = False
+                elif character == "\\":
+                    self._escaped = True
+                elif character == '"':
+                    self._in_string = False
+            elif not character.isspace():
+                kept.append(character)
+                self._structure(character)
+        return "".join(kept)
+
+    def _structure(self, character: str) -> None:
+        if character == '"':
+            self._in_string = True
+        elif character in "{[":
+            self._depth += 1
+        elif character in "}]":
+            self._depth -= 1
+            self.complete = self._depth == 0
+
+
+class CallRequired:
+    """Insists that the answer calls a tool, where the API would not see to it."""
+
+    def __init__(self, name: str | None) -> None:
+        """`name` is the tool that must be called; None is any."""
+        self._name = name
+        self._held: list[Event] = []
+        self._called = False
+
+    def feed(self, event: Event) -> Iterator[Event]:
+        if isinstance(event, TextDelta) and not self._called:
+            self._held.append(event)
+            return
+        if isinstance(event, ToolCallStart):
+            self._called = True
+            yield from self._held
+            self._held = []
+        elif isinstance(event, Finished) and not self._called:
+            if event.reason is FinishReason.STOP:
+                wanted = "a tool" if self._name is None else f"the tool {self._name}"
+                raise UnfitAnswerError(f"does not call {wanted}")
+            yield from self._held
+        yield event
+
+
+def shaped(events: Sequence[Event], shapers: Sequence[Shaper]) -> Sequence[Event]:
+    """Put events through all shapers, in order."""
+    for shaper in shapers:
+        events = [given for event in events for given in shaper.feed(event)]
+    return events
