@@ -36,6 +36,11 @@ class Settings(BaseSettings):
         ge=1,
         description="Processes at once, about 210 MB each. Default: POOL_SIZE + BRIDGE_SPARES + 2.",
     )
+    bridge_park_seconds: float = Field(
+        120.0,
+        ge=0,
+        description="Seconds a conversation is held open for its next message; 0 never does.",
+    )
     bridge_queue_size: int = Field(32, ge=0, description="Requests that may wait for a turn.")
     bridge_drain_seconds: float = Field(
         30.0, ge=0, description="Seconds that running answers have to finish at the end."

@@ -89,6 +89,13 @@ class PlanLimitError(BridgeError):
     reason = "PLAN_LIMIT"
 
 
+class RateLimitedError(BridgeError):
+    """The API takes no more requests for the moment; the plan itself is not used up."""
+
+    reason = "RATE_LIMITED"
+    retryable = True
+
+
 class QueueFullError(BridgeError):
     """More requests wait than the queue holds."""
 

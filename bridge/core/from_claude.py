@@ -20,6 +20,7 @@ from bridge.core.errors import (
     PermissionDeniedError,
     PlanLimitError,
     ProcessFailedError,
+    RateLimitedError,
     TooLargeError,
     UnavailableError,
 )
@@ -77,6 +78,7 @@ class AnswerReader:
         self._call_usage = Usage()
         self._total_usage = Usage()
         self._reset_at: float | None = None
+        self._error: str | None = None
         self.stop_reason: str | None = None
         """Why the model stopped; None until it did. After it nothing more is an event."""
         self.model: str | None = None
@@ -103,6 +105,8 @@ class AnswerReader:
                 raise self._failure(line)
         elif kind == "rate_limit_event":
             self._note_limit(line)
+        elif kind == "assistant":
+            self._error = line.get("error") or self._error
 
     def _stream(self, event: Wire) -> Iterator[Event]:
         kind = event["type"]
@@ -209,6 +213,13 @@ class AnswerReader:
         return self._reset_at
 
     def _failure(self, result: Wire) -> BridgeError:
+        if self._error == "billing_error":
+            return PlanLimitError(
+                "The account has no credit left. Whoever runs this server must add some.",
+                reason="INSUFFICIENT_QUOTA",
+            )
+        if result.get("api_error_status") == 429 and self._reset_at is None:
+            return RateLimitedError("The Anthropic API takes no more requests for the moment.")
         return failure_of(result)
 
 
@@ -237,7 +248,10 @@ def failure_of(result: Wire) -> BridgeError:
         return TooLargeError("The request is larger than the Anthropic API takes.")
     if status == 429:
         return PlanLimitError("The plan's usage limit is reached.")
-    return UnavailableError(f"The Anthropic API is failing (status {status}). Try again later.")
+    return UnavailableError(
+        f"The Anthropic API is failing (status {status}). Try again later.",
+        reason="OVERLOADED" if status == 529 else None,
+    )
 
 
 _CONTEXT = re.compile(r"prompt is too long|context (window|limit)|input length", re.IGNORECASE)

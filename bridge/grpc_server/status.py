@@ -28,6 +28,7 @@ CODES: Final[dict[type[errors.BridgeError], StatusCode]] = {
     errors.ModelNotFoundError: StatusCode.NOT_FOUND,
     errors.TooLargeError: StatusCode.RESOURCE_EXHAUSTED,
     errors.PlanLimitError: StatusCode.RESOURCE_EXHAUSTED,
+    errors.RateLimitedError: StatusCode.RESOURCE_EXHAUSTED,
     errors.QueueFullError: StatusCode.RESOURCE_EXHAUSTED,
     errors.ClientClosedError: StatusCode.CANCELLED,
     errors.NotLoggedInError: StatusCode.FAILED_PRECONDITION,

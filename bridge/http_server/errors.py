@@ -30,6 +30,7 @@ ERRORS: Mapping[type[core.BridgeError], Row] = {
     core.ModelNotFoundError: Row(404, "invalid_request_error", "model_not_found"),
     core.TooLargeError: Row(413, "invalid_request_error", "request_too_large"),
     core.PlanLimitError: Row(429, "rate_limit_error", "rate_limit_exceeded"),
+    core.RateLimitedError: Row(429, "rate_limit_error", "rate_limit_exceeded"),
     core.QueueFullError: Row(429, "rate_limit_error", "queue_full"),
     core.ClientClosedError: Row(499, "invalid_request_error", "client_closed"),
     core.NotLoggedInError: Row(503, "server_error", "claude_not_logged_in"),

@@ -418,7 +418,7 @@ SECRET = "Please run /doctor at 10.1.2.3 (sk-ant-secret)"
         (500, UnavailableError, "UPSTREAM_ERROR", True),
         (502, UnavailableError, "UPSTREAM_ERROR", True),
         (503, UnavailableError, "UPSTREAM_ERROR", True),
-        (529, UnavailableError, "UPSTREAM_ERROR", True),
+        (529, UnavailableError, "OVERLOADED", True),
         (None, ProcessFailedError, "CLAUDE_PROCESS_ERROR", True),
     ],
 )
