@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from bridge.core.pool import Lease, Parking, Pool, Recycling
 from bridge.core.pool_policy import Limits
 from bridge.core.process import ProcessGoneError
 from bridge.core.recording import RequestRecord, SessionLog
-from bridge.core.service import Health
+from bridge.core.service import Health, PlanState, PoolState, Totals
 from bridge.core.session import Facts, Session
 from bridge.core.shaping import StopTexts, UnfitAnswerError, shaped
 from bridge.core.to_claude import Profile, TurnSettings
@@ -92,6 +93,9 @@ class Engine:
         self._facts: Facts | None = None
         self._facts_known = asyncio.Event()
         self._abilities = abilities
+        self._ends: Counter[str] = Counter()
+        self._sessions_got: Counter[str] = Counter()
+        self._plan_state: PlanState | None = None
         self._planner = Planner(options.system_prompt, abilities)
         self._draining = False
         self.pool = Pool(
@@ -132,6 +136,7 @@ class Engine:
             record.error = "INTERNAL"
             raise
         finally:
+            self._count(record)
             self._log.write(record.line(self._clock(), self._now()))
 
     async def models(self) -> tuple[Model, ...]:
@@ -168,6 +173,36 @@ class Engine:
             waiting=self.pool.waiting,
             lacking=self._abilities.lacking,
         )
+
+    def pool_state(self) -> PoolState:
+        """How the pool stands now."""
+        totals = Totals(
+            answered=self._ends["answered"],
+            failed=self._ends["failed"],
+            left=self._ends["left"],
+            sessions=dict(self._sessions_got),
+            processes_started=self.pool.started,
+            processes_ended=self.pool.ended,
+        )
+        limits = self._options.limits
+        return PoolState(self.health(), limits.max_processes, totals, self._plan_state)
+
+    async def watch_pool(self) -> AsyncGenerator[PoolState, None]:
+        """Give how the pool stands now, and again whenever that has changed; without end."""
+        last: PoolState | None = None
+        while True:
+            state = self.pool_state()
+            if state != last:
+                last = state
+                yield state
+            else:
+                await self.pool.changed()
+
+    def _count(self, record: RequestRecord) -> None:
+        failed = "left" if record.error == "CLIENT_CLOSED" else "failed"
+        self._ends[failed if record.error else "answered"] += 1
+        if record.got:
+            self._sessions_got[record.got] += 1
 
     async def drain(self) -> None:
         """Refuse new requests and wait for those that run."""
@@ -220,6 +255,7 @@ class Engine:
             line = await lease.session.receive()
             try:
                 raw = list(reader.feed(line))
+                self._plan_state = reader.plan or self._plan_state
             except PlanLimitError as error:
                 if reader.limit_resets_at is not None:
                     error.retry_after = max(reader.limit_resets_at - self._now(), 0.0)

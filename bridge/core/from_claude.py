@@ -34,6 +34,7 @@ from bridge.core.events import (
     ToolCallStart,
 )
 from bridge.core.model import FinishReason, Role, Usage
+from bridge.core.service import PlanState
 from bridge.core.to_claude import TOOL_PREFIX, Turn
 
 Wire: TypeAlias = dict[str, Any]
@@ -77,12 +78,13 @@ class AnswerReader:
         self._started = False
         self._call_usage = Usage()
         self._total_usage = Usage()
-        self._reset_at: float | None = None
         self._error: str | None = None
         self.stop_reason: str | None = None
         """Why the model stopped; None until it did. After it nothing more is an event."""
         self.model: str | None = None
         """The model that answers, by its full name."""
+        self.plan: PlanState | None = None
+        """What was last said of the person's plan."""
         self.produced = False
         """Whether any part of an answer was passed on."""
         self._blocks: list[Wire] = []
@@ -203,14 +205,21 @@ class AnswerReader:
 
     def _note_limit(self, line: Wire) -> None:
         info = line.get("rate_limit_info") or {}
-        resets_at = info.get("resetsAt")
-        if info.get("status") == "rejected" and isinstance(resets_at, int | float):
-            self._reset_at = float(resets_at)
+        resets_at, utilization = info.get("resetsAt"), info.get("utilization")
+        self.plan = PlanState(
+            status=str(info.get("status", "")),
+            resets_at=float(resets_at) if isinstance(resets_at, int | float) else None,
+            limit=str(info.get("rateLimitType") or ""),
+            utilization=float(utilization) if isinstance(utilization, int | float) else None,
+            using_overage=info.get("isUsingOverage") is True,
+        )
 
     @property
     def limit_resets_at(self) -> float | None:
-        """When the plan's limit is lifted, in Unix seconds, where the CLI said so."""
-        return self._reset_at
+        """When the plan's limit is lifted, in Unix seconds, where it refused the request."""
+        if self.plan is None or self.plan.status != "rejected":
+            return None
+        return self.plan.resets_at
 
     def _failure(self, result: Wire) -> BridgeError:
         if self._error == "billing_error":
@@ -218,7 +227,7 @@ class AnswerReader:
                 "The account has no credit left. Whoever runs this server must add some.",
                 reason="INSUFFICIENT_QUOTA",
             )
-        if result.get("api_error_status") == 429 and self._reset_at is None:
+        if result.get("api_error_status") == 429 and self.limit_resets_at is None:
             return RateLimitedError("The Anthropic API takes no more requests for the moment.")
         return failure_of(result)
 

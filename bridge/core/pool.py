@@ -145,6 +145,10 @@ class Pool:
         self._look_timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._started = False
+        self.started = 0
+        """Processes that came up so far."""
+        self.ended = 0
+        """Processes that were ended so far."""
         self._draining = False
         self._closed = False
 
@@ -157,6 +161,7 @@ class Pool:
         """Take in a session that was started and initialised elsewhere."""
         process = _Process(next(self._ids), State.IDLE, self._clock(), session=session)
         self._processes[process.id] = process
+        self.started += 1
 
     # What requests use
 
@@ -238,8 +243,12 @@ class Pool:
     async def wait_for(self, condition: Callable[[dict[str, int]], bool]) -> None:
         """Wait until the counts of processes by state meet the condition."""
         while not condition(self.counts()):
-            self._changed.clear()
-            await self._changed.wait()
+            await self.changed()
+
+    async def changed(self) -> None:
+        """Wait for the next change of a process or of the queue."""
+        self._changed.clear()
+        await self._changed.wait()
 
     # The end
 
@@ -342,6 +351,7 @@ class Pool:
             self._processes.pop(process.id, None)
             raise
         self._failed_starts = 0
+        self.started += 1
         process.state = State.BLANK
         process.used_at = self._clock()
         self._step()
@@ -439,6 +449,7 @@ class Pool:
             await process.session.close()
         finally:
             self._processes.pop(process.id, None)
+            self.ended += 1
         self._step()
 
     def _run(self, work: Callable[[_Process], Coroutine[Any, Any, None]], on: _Process) -> None:

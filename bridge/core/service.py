@@ -38,6 +38,49 @@ class Health:
         return self.status == "ok"
 
 
+@dataclass(frozen=True, slots=True)
+class PlanState:
+    """What the API last said of the person's plan."""
+
+    status: str
+    """`allowed`, `allowed_warning` or `rejected`, in the API's own words."""
+    resets_at: float | None = None
+    """When the limit is lifted, in Unix seconds."""
+    limit: str = ""
+    """Which limit it is about, such as `five_hour`."""
+    utilization: float | None = None
+    """The used share of that limit, 0 to 1, where it was said."""
+    using_overage: bool = False
+    """Whether paid extra usage has begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Counts since the start."""
+
+    answered: int = 0
+    """Requests answered to the end."""
+    failed: int = 0
+    """Requests that ended in an error."""
+    left: int = 0
+    """Requests whose caller went away."""
+    sessions: dict[str, int] = field(default_factory=dict)
+    """Sessions by how they were got: continued, warm, initialised, spawned."""
+    processes_started: int = 0
+    processes_ended: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """The pool at a moment."""
+
+    health: Health
+    max_processes: int
+    totals: Totals
+    plan: PlanState | None = None
+    """None until the API has said something."""
+
+
 class Service(Protocol):
     """The core, as a door sees it."""
 
@@ -58,4 +101,12 @@ class Service(Protocol):
 
     def health(self) -> Health:
         """How things stand now."""
+        ...
+
+    def pool_state(self) -> PoolState:
+        """How the pool stands now."""
+        ...
+
+    def watch_pool(self) -> AsyncGenerator[PoolState, None]:
+        """Give how the pool stands now, and again whenever that has changed; without end."""
         ...

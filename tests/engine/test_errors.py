@@ -63,18 +63,6 @@ def failing(
         (sim(cut_after=0), UnavailableError, "UPSTREAM_ERROR"),
     ],
     ids=["400", "long", "credit", "401", "403", "404", "413", "429", "500", "529", "cut"],
-        "400",
-        "400 context",
-        "400 credit",
-        "401",
-        "403",
-        "404",
-        "413",
-        "429",
-        "500",
-        "529",
-        "cut",
-    ],
 )
 async def test_a_failure_before_the_first_token(
     engine: RunningEngine, directive: str, kind: type[BridgeError], reason: str

@@ -18,7 +18,7 @@ from bridge.core.events import (
     ToolCallStart,
 )
 from bridge.core.model import CompletionRequest, FinishReason, Model, Usage
-from bridge.core.service import Health
+from bridge.core.service import Health, PoolState, Totals
 
 USAGE = Usage(
     input_tokens=3,
@@ -101,3 +101,9 @@ class FakeService:
 
     def health(self) -> Health:
         return self._health
+
+    def pool_state(self) -> PoolState:
+        return PoolState(self._health, 6, Totals())
+
+    async def watch_pool(self) -> AsyncGenerator[PoolState, None]:
+        yield self.pool_state()
