@@ -84,7 +84,7 @@ async def _serve(settings: Settings, doors: Doors, *, try_it: bool) -> None:
     from bridge.supervisor import serving
 
     stop = _stop_signals()
-    async with serving(settings, doors) as bridge:
+    async with serving(settings, doors, say=_say) as bridge:
         _announce(bridge, settings)
         if try_it:
             from bridge.tour import take_tour

@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -71,8 +71,6 @@ class Bridge:
         self.simulator = simulator
         self.http_port = 0
         self.grpc_port = 0
-        self._grpc: GrpcServer | None = None
-        self._http: _HttpServer | None = None
 
     async def drain(self, seconds: float) -> None:
         """Refuse new requests and give the running ones time to finish."""
@@ -83,11 +81,14 @@ class Bridge:
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, doors: Doors, abilities: Abilities | None = None
+    settings: Settings,
+    doors: Doors,
+    abilities: Abilities | None = None,
+    say: Callable[[str], None] = logger.info,
 ) -> AsyncIterator[Bridge]:
     """Serve until the block ends; raises StartError where that cannot begin.
 
-    With `abilities` given, the CLI is not asked what it can do.
+    With `abilities` given, the CLI is not asked what it can do. `say` is told what takes long.
     """
     async with AsyncExitStack() as stack:
         simulator = await _simulator(stack) if doors.demo else None
@@ -96,7 +97,7 @@ async def serving(
             stack.callback(listener.close)
         cli = bundled_cli()
         if abilities is None:
-            abilities = await _abilities(cli, settings)
+            abilities = await _abilities(cli, settings, say)
         health_changed = asyncio.Event()
         engine = Engine(
             _launcher(cli, settings, simulator, stack),
@@ -118,13 +119,13 @@ async def serving(
         yield bridge
 
 
-async def _abilities(cli: Path, settings: Settings) -> Abilities:
+async def _abilities(cli: Path, settings: Settings, say: Callable[[str], None]) -> Abilities:
     """What this CLI can do, found out if it is not known yet.
 
     Raises StartError where the CLI lacks what the bridge cannot do without.
     """
     try:
-        report = await report_for(cli, settings.bridge_state_dir)
+        report = await report_for(cli, settings.bridge_state_dir, say=say)
     except (ProbeError, OSError) as error:
         logger.exception("what Claude Code can do could not be found out")
         raise _not_started(error) from error
@@ -198,7 +199,12 @@ def _launcher(
 
 def _options(settings: Settings, *, demo: bool) -> EngineOptions:
     return EngineOptions(
-        limits=Limits(settings.pool_size, settings.max_processes, settings.bridge_spares),
+        limits=Limits(
+            settings.pool_size,
+            settings.max_processes,
+            settings.bridge_spares,
+            park_seconds=settings.bridge_park_seconds,
+        ),
         timeout=settings.claude_timeout,
         queue_size=settings.bridge_queue_size,
         system_prompt=settings.system_prompt(),

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bridge.core.abilities import ALL
+from bridge.core.abilities import ALL, Abilities
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.events import (
     Event,
@@ -257,16 +257,29 @@ def sim(**directive: Any) -> str:
 
 @asynccontextmanager
 async def running_engine(
-    folder: Path, limits: Limits | None = None, **options: Any
+    folder: Path,
+    limits: Limits | None = None,
+    *,
+    cli: Path | None = None,
+    abilities: Abilities = ALL,
+    **options: Any,
 ) -> AsyncIterator[RunningEngine]:
-    """An engine with the real CLI on a simulator; `options` are those of EngineOptions."""
+    """An engine on a simulator, with the real CLI unless another is given.
+
+    `options` are those of EngineOptions.
+    """
     log_path = folder / "log.jsonl"
     async with Simulator(pace_ms=0) as simulator:
         launcher = Launcher(
-            bundled_cli(), hermetic_environment(os.environ, folder, simulator.base_url), folder
+            cli or bundled_cli(),
+            hermetic_environment(os.environ, folder, simulator.base_url),
+            folder,
         )
         engine = Engine(
-            launcher, EngineOptions(limits or Limits(2, 5, 1), **options), SessionLog(log_path)
+            launcher,
+            EngineOptions(limits or Limits(2, 5, 1), **options),
+            SessionLog(log_path),
+            abilities=abilities,
         )
         async with engine:
             yield RunningEngine(engine, simulator, log_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import os
 import re
 import signal
@@ -12,9 +14,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 
+from bridge.probe import BEHAVIOURS, Report, keeping
+from bridge.probe.hashing import sha256_of
+from bridge.supervisor import bundled_cli
 from tests.harness import PATIENCE, sim
 
 
@@ -61,8 +67,31 @@ class Served:
         return "".join(self.lines)
 
 
+@functools.cache
+def _known() -> str:
+    """What the first start leaves in its state folder: tests/probe shows that it is so."""
+
+    async def probing(cli: Path) -> Report:
+        found = {behaviour.id: True for behaviour in BEHAVIOURS}
+        return Report("0.0.0", await sha256_of(cli), found)
+
+    with TemporaryDirectory() as folder:
+        asyncio.run(keeping.report_for(bundled_cli(), Path(folder), probing=probing))
+        return (Path(folder) / keeping.FILE_NAME).read_text()
+
+
 @contextmanager
 def served(state: Path, *arguments: str, **environment: str) -> Iterator[Served]:
+    """Run `bridge serve`, as if it were not the first start."""
+    (state / "log").mkdir(exist_ok=True)
+    (state / "log" / keeping.FILE_NAME).write_text(_known())
+    with started(state, *arguments, **environment) as running:
+        yield running
+
+
+@contextmanager
+def started(state: Path, *arguments: str, **environment: str) -> Iterator[Served]:
+    """Run `bridge serve`."""
     env = {
         "PATH": os.environ["PATH"],
         "HOME": str(state),
@@ -121,6 +150,20 @@ def test_a_demo_tries_both_doors_and_goes_on_serving(tmp_path: Path) -> None:
         assert "curl -N" in running.output
         assert "grpcurl" in running.output
         assert httpx.get(f"{url}/health", timeout=PATIENCE).status_code == 200
+
+
+def test_the_first_start_finds_out_what_the_cli_can_do_and_the_next_one_knows(
+    tmp_path: Path,
+) -> None:
+    checking = "checking what this Claude Code can do"
+    with started(tmp_path, "--demo", "--http", "--verbose") as running:
+        running.wait_for(checking)
+        url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
+        health = httpx.get(f"{url}/health", timeout=PATIENCE).json()
+        assert (health["status"], health["lacking"]) == ("ok", [])
+    with started(tmp_path, "--demo", "--http", "--verbose") as running:
+        running.wait_for(r"http://127\.0\.0\.1:\d+/v1")
+        assert checking not in running.output
 
 
 def test_sigterm_ends_it_with_status_0_and_no_process_is_left(tmp_path: Path) -> None:

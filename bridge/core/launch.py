@@ -104,10 +104,11 @@ class Launcher:
                 "--no-session-persistence",
                 f"--setting-sources={','.join(self.setting_sources)}",
                 "--settings",
-                json.dumps(_SETTINGS),
+                # Here and not in the environment, so that they stand over the person's own.
+                json.dumps({**_SETTINGS, "env": variables}),
                 *arguments,
             ),
-            env={**env, **_ENVIRONMENT, **variables, "PWD": str(self.folder)},
+            env={**env, **_ENVIRONMENT, "PWD": str(self.folder)},
             cwd=self.folder,
         )
 

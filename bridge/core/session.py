@@ -291,6 +291,7 @@ class Session:
             return
         self._closed = True
         self.broken = True
+        self._stop_listening()
         # First the process, then the client: so that its clean-up has nothing to wait for.
         await self._transport.close()
         if self._client is not None:

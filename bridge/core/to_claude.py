@@ -216,6 +216,9 @@ SETTINGS = frozenset(setting.name for setting in fields(TurnSettings))
 """The names of what can differ from turn to turn."""
 
 
+_NOT_VARIABLES = frozenset({"model", "effort"})
+
+
 def started_with(settings: TurnSettings, late: frozenset[str]) -> TurnSettings | None:
     """The settings that a process must be started with, where only `late` ones can be changed.
 
@@ -237,33 +240,35 @@ def setting_changes(
     unsaid = {name: getattr(before or TurnSettings(), name) for name in SETTINGS - late}
     after = replace(after, **unsaid)
     changes: Wire = {}
-    env: dict[str, str] = {}
-    for name in sorted(late):
-        if before is not None and getattr(before, name) == getattr(after, name):
-            continue
-        match name:
-            case "model":
-                changes["model"] = after.model
-            case "effort":
-                changes["effortLevel"] = after.effort
-            case _:
-                env.update(_environment(name, after))
-    if env:
-        changes["env"] = env
+    differs = {
+        name for name in late if before is None or getattr(before, name) != getattr(after, name)
+    }
+    if "model" in differs:
+        changes["model"] = after.model
+    if "effort" in differs:
+        changes["effortLevel"] = after.effort
+    if differs - _NOT_VARIABLES:
+        # All of them: told any variable, the CLI first sets those of the person's own settings
+        # again, over what it was told before.
+        changes["env"] = _variables(late, after)
     return changes
 
 
 def start_options(settings: TurnSettings) -> tuple[list[str], dict[str, str]]:
-    """The same settings as arguments and environment of a process that starts."""
+    """The same settings for a process that starts: arguments, and `env` of its `--settings`."""
     arguments: list[str] = []
     if settings.model is not None:
         arguments.append(f"--model={settings.model}")
     if settings.effort is not None:
         arguments.append(f"--effort={settings.effort}")
-    env: dict[str, str] = {}
-    for name in sorted(SETTINGS - {"model", "effort"}):
-        env.update(_environment(name, settings))
-    return arguments, {name: value for name, value in env.items() if value}
+    return arguments, _variables(SETTINGS, settings)
+
+
+def _variables(names: frozenset[str], settings: TurnSettings) -> dict[str, str]:
+    variables: dict[str, str] = {}
+    for name in sorted(names - _NOT_VARIABLES):
+        variables.update(_environment(name, settings))
+    return variables
 
 
 def _environment(name: str, settings: TurnSettings) -> dict[str, str]:

@@ -13,6 +13,7 @@ import signal
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -317,7 +318,7 @@ async def test_settings_merge_and_null_and_empty_take_them_back(
     assert (other["max_tokens"], other["stop_sequences"]) == (77, ["###"])
     assert other["thinking"] is None
     # One of them alone changes: the others stay.
-    await session._transport.apply_settings({"env": {"CLAUDE_CODE_MAX_OUTPUT_TOKENS": "55"}})
+    await session.configure(replace(changed, max_output_tokens=55))
     assert await seen() == {**other, "max_tokens": 55}
     await session.configure(TurnSettings())
     assert await seen() == before

@@ -371,8 +371,15 @@ def test_settings_that_are_the_same_need_no_word() -> None:
 def test_only_what_differs_is_said_and_the_default_is_said_as_null_or_empty(
     changed: TurnSettings, said: dict[str, Any], taken_back: dict[str, Any]
 ) -> None:
-    assert setting_changes(TurnSettings(), changed) == said
-    assert setting_changes(changed, TurnSettings()) == taken_back
+    assert setting_changes(TurnSettings(), changed) == with_all_variables(said)
+    assert setting_changes(changed, TurnSettings()) == with_all_variables(taken_back)
+
+
+def with_all_variables(changes: dict[str, Any]) -> dict[str, Any]:
+    """The CLI sets the person's own again when it is told any, so it is told all."""
+    if "env" not in changes:
+        return changes
+    return {**changes, "env": {**setting_changes(None, TurnSettings())["env"], **changes["env"]}}
 
 
 def merged(store: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ def health_routes(door: Door) -> APIRouter:
             "logged_in": now.logged_in,
             "account": now.account,
             "simulated": now.simulated,
+            "lacking": list(now.lacking),
             "pool": {
                 "size": now.pool_size,
                 "processes": now.processes,

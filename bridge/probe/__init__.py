@@ -1,0 +1,23 @@
+"""The probe: what the Claude Code at hand can do of all that the bridge relies on.
+
+The real CLI, in a hermetic environment and in front of the embedded simulator, is put through a
+list of behaviours, each in the way in which the bridge itself uses it; what reached the model
+stands in the simulator's ledger. That takes seconds, so the result is kept by the binary's hash.
+"""
+
+from bridge.probe.behaviours import BEHAVIOURS, Behaviour
+from bridge.probe.keeping import report_for
+from bridge.probe.report import Report, abilities_of, fallbacks, missing
+from bridge.probe.run import ProbeError, probe
+
+__all__ = [
+    "BEHAVIOURS",
+    "Behaviour",
+    "ProbeError",
+    "Report",
+    "abilities_of",
+    "fallbacks",
+    "missing",
+    "probe",
+    "report_for",
+]

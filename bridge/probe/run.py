@@ -1,0 +1,99 @@
+"""Puts a CLI through the list."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bridge.core.process import ProcessGoneError
+from bridge.probe.behaviours import BEHAVIOURS, Behaviour
+from bridge.probe.hashing import sha256_of
+from bridge.probe.report import Report
+from bridge.probe.stage import Lacking, NoProcessError, Stage
+
+logger = logging.getLogger(__name__)
+
+CHECK_TIMEOUT = 30.0
+"""Seconds that one check may take; most take less than a tenth of one."""
+
+
+class ProbeError(Exception):
+    """The CLI does not run at all, so that there is nothing to find out about it."""
+
+
+async def probe(
+    cli: Path, behaviours: Sequence[Behaviour] = BEHAVIOURS, *, timeout: float = CHECK_TIMEOUT
+) -> Report:
+    """Find out which of the behaviours this CLI has. Raises ProbeError where it does not run."""
+    # Only a probe pays for importing it.
+    from bridge.simulator import Simulator
+
+    hashing = asyncio.create_task(sha256_of(cli))
+    found: dict[str, bool] = {}
+    at_start: set[str] = set()
+    details: dict[str, str] = {}
+    try:
+        with tempfile.TemporaryDirectory(
+            # A process that is just ending may still write into it.
+            prefix="claude-code-bridge-probe-",
+            ignore_cleanup_errors=True,
+        ) as folder:
+            async with Simulator(pace_ms=0) as simulator:
+                stage = Stage(cli, Path(folder), simulator)
+                try:
+                    for behaviour in behaviours:
+                        problem = await _tried(stage, behaviour.check, timeout)
+                        found[behaviour.id] = problem is None
+                        if problem is None:
+                            continue
+                        details[behaviour.id] = problem
+                        logger.warning("this Claude Code lacks %s: %s", behaviour.id, problem)
+                        if behaviour.kind == "rewind":
+                            stage.abilities = replace(stage.abilities, rewind=False)
+                        if behaviour.at_start is None:
+                            continue
+                        problem = await _tried(stage, behaviour.at_start, timeout)
+                        if problem is None:
+                            at_start.add(behaviour.id)
+                        else:
+                            details[behaviour.id] += f"; started with it: {problem}"
+                finally:
+                    await stage.aclose()
+        return Report(stage.cli_version, await hashing, found, frozenset(at_start), details)
+    finally:
+        hashing.cancel()
+
+
+async def _tried(
+    stage: Stage, check: Callable[[Stage], Awaitable[None]], timeout: float
+) -> str | None:
+    """Why the behaviour was not seen, or None if it was.
+
+    What was seen to be otherwise is believed at once. A check that broke off is tried again with
+    new processes, since the machine may have been at fault.
+    """
+    problem = ""
+    for _ in range(2):
+        try:
+            async with asyncio.timeout(timeout):
+                await check(stage)
+        except Lacking as lacking:
+            await stage.discard()
+            return str(lacking)
+        except NoProcessError:
+            return problem or "no process came up"
+        except Exception as error:
+            await stage.discard()
+            # An OSError too, but one that says nothing of the process.
+            in_time = not isinstance(error, TimeoutError)
+            if in_time and isinstance(error, OSError | ProcessGoneError) and not stage.ever_ran:
+                raise ProbeError(f"{type(error).__name__}: {error}") from error
+            problem = repr(error)
+        else:
+            await stage.settle()
+            return None
+    return problem

@@ -1,0 +1,329 @@
+"""Where behaviours are tried: processes of the CLI in front of a simulated model.
+
+One process serves most checks, emptied between them; one that a check has broken is replaced.
+A second one stands for a person with settings of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from bridge.core.abilities import ALL, Abilities
+from bridge.core.control import ControlError
+from bridge.core.launch import Launcher, hermetic_environment
+from bridge.core.model import Role
+from bridge.core.process import ProcessGoneError
+from bridge.core.session import Session
+from bridge.core.to_claude import Profile, Turn, TurnSettings
+
+if TYPE_CHECKING:
+    from bridge.simulator import Exchange, Simulator
+
+Wire: TypeAlias = dict[str, Any]
+
+SETTLE_TIMEOUT = 20.0
+"""Seconds that emptying the shared process may take; a few hundredths of one when all is well."""
+
+SYSTEM = "You help claude-code-bridge to find out what this Claude Code can do."
+
+OWN_WORDS = ("SAID-BY-A-HOOK", "SAID-BY-CLAUDE-MD", "Klingon", "xplanatory")
+"""What would reach a conversation out of the person's own settings."""
+
+OWN_LIMIT = 3_210
+"""The same of the most tokens of an answer."""
+
+_HOOK = [{"hooks": [{"type": "command", "command": "echo SAID-BY-A-HOOK"}]}]
+_OWN_SETTINGS = {
+    "model": "haiku",
+    "language": "Klingon",
+    "outputStyle": "Explanatory",
+    "env": {
+        "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(OWN_LIMIT),
+        "CLAUDE_CODE_EXTRA_BODY": json.dumps({"stop_sequences": ["Klingon"]}),
+    },
+    "hooks": {"UserPromptSubmit": _HOOK, "SessionStart": _HOOK},
+}
+
+
+class Lacking(Exception):
+    """The CLI was seen to behave otherwise; the text says how."""
+
+
+class NoProcessError(Exception):
+    """No process comes up, so that nothing more can be tried."""
+
+
+def require(holds: bool, otherwise: str) -> None:
+    """Raise Lacking with the text unless it holds."""
+    if not holds:
+        raise Lacking(otherwise)
+
+
+def text(words: str) -> Wire:
+    """A text block."""
+    return {"type": "text", "text": words}
+
+
+def user(*content: Wire | str) -> Turn:
+    """A user turn."""
+    return Turn(Role.USER, tuple(text(c) if isinstance(c, str) else c for c in content))
+
+
+def assistant(*content: Wire | str) -> Turn:
+    """An earlier answer."""
+    return Turn(Role.ASSISTANT, tuple(text(c) if isinstance(c, str) else c for c in content))
+
+
+def sim(**directive: Any) -> str:
+    """What the simulated model is to answer, to be put into a prompt."""
+    return f"[[sim {json.dumps(directive)}]]"
+
+
+PLAIN = sim()
+"""A plain answer, whatever an earlier turn says that should be gone and is not."""
+
+
+def new_mark() -> str:
+    """A text by which an exchange is found again."""
+    return f"mark-{uuid.uuid4().hex}"
+
+
+def conversation(exchange: Exchange) -> list[tuple[str, list[Wire]]]:
+    """The messages as they reached the model, without the CLI's own and the cache marks."""
+    return [
+        (str(message["role"]), _blocks(message["content"]))
+        for message in exchange.messages
+        if message["role"] != "system"
+    ]
+
+
+def _blocks(content: str | Sequence[Wire]) -> list[Wire]:
+    if isinstance(content, str):
+        return [text(content)]
+    return [{k: v for k, v in block.items() if k != "cache_control"} for block in content]
+
+
+def wire_of(turns: Sequence[Turn]) -> list[tuple[str, list[Wire]]]:
+    """Turns in the form that `conversation` has."""
+    return [(str(turn.role), list(turn.content)) for turn in turns]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One turn: what was said, what the CLI told of it, and the calls it made upstream."""
+
+    turn: Turn
+    lines: Sequence[Wire]
+    exchanges: Sequence[Exchange]
+
+    @property
+    def exchange(self) -> Exchange:
+        """The first call; raises Lacking where there is none."""
+        require(bool(self.exchanges), "nothing reached the model")
+        return self.exchanges[0]
+
+    @property
+    def result(self) -> Wire:
+        """The last line: the turn's `result`, or the one with which it made its calls."""
+        return self.lines[-1]
+
+    def events(self, kind: str) -> list[Wire]:
+        """The streamed events of one type."""
+        events = [line["event"] for line in self.lines if line["type"] == "stream_event"]
+        return [event for event in events if event["type"] == kind]
+
+    @property
+    def calls(self) -> list[str]:
+        """The ids of the tool calls in the answer."""
+        blocks = [event["content_block"] for event in self.events("content_block_start")]
+        return [str(block["id"]) for block in blocks if block["type"] == "tool_use"]
+
+
+class Stage:
+    """Processes of one CLI, and the simulator that they talk to. `aclose` ends them."""
+
+    def __init__(self, cli: Path, folder: Path, simulator: Simulator) -> None:
+        """Keep everything in `folder`."""
+        self.folder = folder
+        self.ledger = simulator.ledger
+        self._cli = cli
+        self._upstream = simulator.base_url
+        self.launcher = self._launcher("warm", {})
+        self._warm: Session | None = None
+        self._own: Session | None = None
+        self._own_asked: Asked | None = None
+        self._failed_starts = 0
+        self.abilities = ALL
+        """What the checks so far have left of them."""
+        self.ever_ran = False
+        """Whether any process has come so far as to be spoken to."""
+        self.cli_version = ""
+
+    def _launcher(self, name: str, settings: Wire) -> Launcher:
+        home, work = self.folder / name / "home", self.folder / name / "work"
+        work.mkdir(parents=True)
+        claude = home / ".claude"
+        claude.mkdir(parents=True)
+        if settings:
+            (claude / "settings.json").write_text(json.dumps(settings))
+            (claude / "CLAUDE.md").write_text("SAID-BY-CLAUDE-MD")
+        return Launcher(self._cli, hermetic_environment(os.environ, home, self._upstream), work)
+
+    # Processes
+
+    async def warm(self) -> Session:
+        """The process that most checks share: empty, with a system prompt, all defaults."""
+        if self._warm is None:
+            self._warm = await self._started(self.launcher, Profile(SYSTEM), self.abilities)
+        return self._warm
+
+    async def settle(self) -> None:
+        """Empty the shared process for the next check, or end it where that fails."""
+        session = self._warm
+        if session is None:
+            return
+        if self.abilities.rewind:
+            with contextlib.suppress(ControlError, ProcessGoneError, TimeoutError):
+                async with asyncio.timeout(SETTLE_TIMEOUT):
+                    await session.stop()
+                    await session.offer(())
+                    if session.alive and await session.reset():
+                        await session.configure(TurnSettings())
+                        return
+        self._warm = None
+        await session.close()
+
+    async def discard(self) -> None:
+        """End the processes: the next check gets new ones."""
+        for session in (self._warm, self._own):
+            if session is not None:
+                await session.close()
+        self._warm = self._own = self._own_asked = None
+
+    async def own_blank(self) -> Session:
+        """The process of the person with settings of their own: not yet initialised."""
+        if self._own is None:
+            folder = self.folder / f"own-{uuid.uuid4().hex}"
+            launcher = self._launcher(folder.name, _OWN_SETTINGS)
+            self._own = await self._spawned(launcher)
+        return self._own
+
+    async def own_asked(self) -> Asked:
+        """A turn of that process, with Claude Code's preset as the system prompt."""
+        if self._own_asked is None:
+            session = await self.own_blank()
+            await self._initialised(session, Profile(None))
+            self._own_asked = await self.ask(session)
+        return self._own_asked
+
+    @asynccontextmanager
+    async def started_with(self, settings: TurnSettings) -> AsyncGenerator[Session, None]:
+        """A process of its own that is given its settings at the start and none later."""
+        session = await self._started(
+            self.launcher,
+            Profile(SYSTEM, started_with=settings),
+            Abilities(late_settings=frozenset()),
+            settings,
+        )
+        try:
+            yield session
+        finally:
+            await session.close()
+
+    async def _started(
+        self,
+        launcher: Launcher,
+        profile: Profile,
+        abilities: Abilities,
+        settings: TurnSettings | None = None,
+    ) -> Session:
+        session = await self._spawned(launcher, abilities, settings)
+        try:
+            await self._initialised(session, profile)
+        except BaseException:
+            await session.close()
+            raise
+        return session
+
+    async def _spawned(
+        self,
+        launcher: Launcher,
+        abilities: Abilities = ALL,
+        settings: TurnSettings | None = None,
+    ) -> Session:
+        if self._failed_starts > 1:
+            raise NoProcessError
+        self._failed_starts += 1
+        try:
+            session = await Session.spawn(launcher, abilities=abilities, settings=settings)
+        except ControlError:
+            self.ever_ran = True
+            raise
+        self.ever_ran = True
+        self._failed_starts -= 1
+        return session
+
+    async def _initialised(self, session: Session, profile: Profile) -> None:
+        self._failed_starts += 1
+        await session.initialise(profile)
+        self._failed_starts = 0
+        assert session.facts is not None
+        self.cli_version = session.facts.version or self.cli_version
+
+    async def aclose(self) -> None:
+        """End every process."""
+        await self.discard()
+
+    # Turns
+
+    async def ask(self, session: Session, *content: Wire | str, say: str = PLAIN) -> Asked:
+        """Ask with `say` as the last words, and wait for the end of the turn or for its calls."""
+        mark = new_mark()
+        turn = user(*content, f"{mark} {say}")
+        await session.ask(turn)
+        lines = await self._until(session, _is_over)
+        if lines[-1]["type"] == "result":
+            await session.stop()
+        return Asked(turn, lines, self.ledger.exchanges(containing=mark))
+
+    async def until_text(self, session: Session, pieces: int = 1) -> list[Wire]:
+        """Receive until the model has said so many pieces of its answer."""
+        left = pieces
+
+        def enough(line: Wire) -> bool:
+            nonlocal left
+            require(line["type"] != "result", "the turn ended before its answer")
+            if line["type"] == "stream_event" and line["event"]["type"] == "content_block_delta":
+                left -= 1
+            return left == 0
+
+        return await self._until(session, enough)
+
+    async def resume(self, session: Session, results: Sequence[Wire]) -> list[Wire]:
+        """Give the results that a turn waits for, and wait for its end."""
+        await session.resume(results)
+        lines = await self._until(session, lambda line: line["type"] == "result")
+        await session.stop()
+        return lines
+
+    async def _until(self, session: Session, enough: Callable[[Wire], bool]) -> list[Wire]:
+        lines = [await session.receive()]
+        while not enough(lines[-1]):
+            lines.append(await session.receive())
+        return lines
+
+
+def _is_over(line: Wire) -> bool:
+    """Whether a turn has ended, or waits for the results of its calls."""
+    if line["type"] == "stream_event" and line["event"]["type"] == "message_delta":
+        return bool(line["event"]["delta"].get("stop_reason") == "tool_use")
+    return bool(line["type"] == "result")
