@@ -8,6 +8,7 @@ between this server and the CLI.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ class ToolServer:
         self.tools: tuple[Tool, ...] = ()
         """What is offered. After a change the CLI must be made to list them again."""
         self._listed = asyncio.Event()
+        self._seen: dict[tuple[str, str], list[str]] = {}
         self._calls: dict[str, asyncio.Future[mcp.CallToolResult]] = {}
         self._arrived = asyncio.Event()
 
@@ -64,7 +66,25 @@ class ToolServer:
         self, _context: object, _params: mcp.PaginatedRequestParams | None
     ) -> mcp.ListToolsResult:
         self._listed.set()
-        return mcp.ListToolsResult(tools=[_tool(tool) for tool in self.tools])
+        return mcp.ListToolsResult(tools=[self._tool(tool) for tool in self.tools])
+
+    def _tool(self, tool: Tool) -> mcp.Tool:
+        schema = dict(tool.parameters) or {"type": "object", "properties": {}}
+        schema.setdefault("type", "object")
+        # Of two tools with one name and one schema, offered one after the other, the CLI goes on
+        # describing the first. A comment, which means nothing to anybody, tells them apart.
+        known = self._seen.setdefault((tool.name, json.dumps(schema, sort_keys=True)), [])
+        if tool.description not in known:
+            known.append(tool.description)
+        if version := known.index(tool.description):
+            schema["$comment"] = f"{schema.get('$comment', '')} ({version + 1})".strip()
+        return mcp.Tool(
+            name=tool.name,
+            description=tool.description,
+            input_schema=schema,
+            annotations=_ANNOTATIONS,
+            _meta=_META,
+        )
 
     async def _call(
         self, _context: object, params: mcp.CallToolRequestParams
@@ -91,18 +111,6 @@ def deliverable(result: Wire) -> bool:
             # MCP has no images by address.
             return False
     return size <= MAX_RESULT_CHARACTERS
-
-
-def _tool(tool: Tool) -> mcp.Tool:
-    schema = dict(tool.parameters) or {"type": "object", "properties": {}}
-    schema.setdefault("type", "object")
-    return mcp.Tool(
-        name=tool.name,
-        description=tool.description,
-        input_schema=schema,
-        annotations=_ANNOTATIONS,
-        _meta=_META,
-    )
 
 
 def _result(result: Wire) -> mcp.CallToolResult:

@@ -102,11 +102,15 @@ class ControlTransport(Transport):
         """Change settings for the turns to come; they merge, and null takes one back."""
         await self.request("apply_flag_settings", settings=dict(settings))
 
-    async def set_tool_servers(self, names: Sequence[str]) -> None:
+    async def set_tool_servers(self, names: Sequence[str], *, without: Sequence[str] = ()) -> None:
         """Have exactly these in-process MCP servers. The CLI lists a server's tools anew when
-        it is added."""
+        it is added.
+
+        It goes on offering what a server once had, though: `without` are tools, by the names
+        the model sees, that are not offered.
+        """
         servers = {name: {"type": "sdk", "name": name} for name in names}
-        await self.request("mcp_set_servers", servers=servers)
+        await self.request("mcp_set_servers", servers=servers, denied_tools=list(without))
 
     async def rewind(self, user_line: str) -> bool:
         """Take back the conversation from a user line on; False if that was not done.

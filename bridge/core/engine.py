@@ -250,7 +250,7 @@ class Engine:
         self, plan: Plan, lease: Lease, progress: _Progress
     ) -> AsyncGenerator[Event, None]:
         """Read the answer from the session, shape it, and give what is new of it."""
-        reader, shapers = plan.reader(), plan.shapers()
+        reader, shapers = plan.reader(self._plan_state), plan.shapers()
         while reader.stop_reason is None:
             line = await lease.session.receive()
             try:

@@ -69,8 +69,12 @@ class AnswerReader:
         include_thinking: bool,
         ignored: tuple[str, ...] = (),
         structured: bool = False,
+        plan: PlanState | None = None,
     ) -> None:
-        """With `structured` the text of the answer is what the model gives `StructuredOutput`."""
+        """With `structured` the text of the answer is what the model gives `StructuredOutput`.
+
+        `plan` is what was said of the person's plan before: a process says it only once.
+        """
         self._include_thinking = include_thinking
         self._structured = structured
         self._goes_on = False
@@ -83,7 +87,7 @@ class AnswerReader:
         """Why the model stopped; None until it did. After it nothing more is an event."""
         self.model: str | None = None
         """The model that answers, by its full name."""
-        self.plan: PlanState | None = None
+        self.plan = plan
         """What was last said of the person's plan."""
         self.produced = False
         """Whether any part of an answer was passed on."""
@@ -227,7 +231,8 @@ class AnswerReader:
                 "The account has no credit left. Whoever runs this server must add some.",
                 reason="INSUFFICIENT_QUOTA",
             )
-        if result.get("api_error_status") == 429 and self.limit_resets_at is None:
+        busy = "not your usage limit" in str(result.get("result"))
+        if result.get("api_error_status") == 429 and (busy or self.limit_resets_at is None):
             return RateLimitedError("The Anthropic API takes no more requests for the moment.")
         return failure_of(result)
 

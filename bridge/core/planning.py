@@ -30,6 +30,7 @@ from bridge.core.model import (
 )
 from bridge.core.pool import Need, Parking
 from bridge.core.schemas import check_answer, for_api, validator_of
+from bridge.core.service import PlanState
 from bridge.core.shaping import CallRequired, JsonOnly, Shaper, StopTexts
 from bridge.core.to_claude import (
     ExtraBody,
@@ -82,9 +83,10 @@ class Plan:
             return not self.last.tool_results
         return answers_exactly(calls, self.last) and all(map(deliverable, self.last.content))
 
-    def reader(self) -> AnswerReader:
-        """Reads the CLI's lines."""
+    def reader(self, plan_state: PlanState | None = None) -> AnswerReader:
+        """Reads the CLI's lines; `plan_state` is what was last said of the person's plan."""
         return AnswerReader(
+            plan=plan_state,
             include_thinking=self.request.include_thinking,
             ignored=self.ignored,
             structured=bool(self.scope.profile.json_schema),

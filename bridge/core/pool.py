@@ -37,9 +37,10 @@ class Recycling:
 
     def due(self, session: Session) -> bool:
         """Whether the session's process is to be replaced by a new one."""
-        return session.answers >= self.answers or (
-            (memory := resident_bytes(session.pid)) is not None and memory > self.memory_bytes
-        )
+        if session.worn or session.answers >= self.answers:
+            return True
+        memory = resident_bytes(session.pid)
+        return memory is not None and memory > self.memory_bytes
 
 
 def resident_bytes(pid: int) -> int | None:

@@ -23,6 +23,7 @@ from bridge.core.launch import Launcher
 from bridge.core.model import Tool
 from bridge.core.process import ProcessGoneError
 from bridge.core.to_claude import (
+    TOOL_PREFIX,
     Profile,
     Turn,
     TurnSettings,
@@ -39,6 +40,9 @@ BOOT_TIMEOUT = 60.0
 
 STOP_TIMEOUT = 20.0
 """Seconds a turn may take to end once it was interrupted."""
+
+MAX_TOOLS_TOLD = 1_000
+"""Names of tools that a process is told of in its life; the CLI takes 2,048 to withdraw."""
 
 _HIGH_WATER = 2_000
 _LOW_WATER = 500
@@ -64,6 +68,7 @@ class Session:
         """Settings that the process was started with, where this CLI takes some only then."""
         self._tools = ToolServer()
         self._offering = False
+        self._ever_offered: set[str] = set()
         self._transport = ControlTransport(self._on_message)
         self._client: ClaudeSDKClient | None = None
         self._inbox: deque[Wire] = deque()
@@ -122,6 +127,11 @@ class Session:
     def alive(self) -> bool:
         """Whether it can be used."""
         return not self.broken and not self._closed and self._transport.is_ready()
+
+    @property
+    def worn(self) -> bool:
+        """Whether it has been told of so many tools that it is time for a new process."""
+        return len(self._ever_offered) > MAX_TOOLS_TOLD
 
     @property
     def stderr_tail(self) -> str:
@@ -183,7 +193,10 @@ class Session:
             self._tools.offer(tools)
             if tools:
                 self._offering = True
-                await self._transport.set_tool_servers((SERVER_NAME,))
+                names = {TOOL_PREFIX + tool.name for tool in tools}
+                withdrawn = sorted(self._ever_offered - names)
+                self._ever_offered |= names
+                await self._transport.set_tool_servers((SERVER_NAME,), without=withdrawn)
                 async with asyncio.timeout(STOP_TIMEOUT):
                     await self._tools.listed()
         except BaseException as error:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
@@ -125,13 +126,18 @@ SAMPLING_FIELDS = ("temperature", "top_p")
 """What some models refuse: https://platform.claude.com/docs/en/about-claude/models/migration-guide"""
 
 
+BOTH = "temperature and top_p"
+"""What other models refuse: the two at once."""
+
+
 def sampling_named_in(text: str, request: CompletionRequest) -> frozenset[str]:
     """Which sampling fields of the request an upstream refusal is about."""
-    return frozenset(
+    named = frozenset(
         name
         for name in SAMPLING_FIELDS
         if getattr(request.sampling, name) is not None and re.search(rf"\b{name}\b", text)
     )
+    return frozenset({BOTH}) if len(named) > 1 else named
 
 
 def without_sampling(
@@ -139,9 +145,10 @@ def without_sampling(
 ) -> tuple[CompletionRequest, tuple[str, ...]]:
     """The request without sampling fields that its model refuses, and which it had of them."""
     sampling = request.sampling
-    names = tuple(
-        name for name in SAMPLING_FIELDS if name in refused and getattr(sampling, name) is not None
-    )
+    given = [name for name in SAMPLING_FIELDS if getattr(sampling, name) is not None]
+    names = [name for name in given if name in refused]
+    if BOTH in refused and len(given) - len(names) > 1:
+        names.append("top_p")
     if not names:
         return request, ()
     sampling = Sampling(
@@ -149,7 +156,7 @@ def without_sampling(
         None if "top_p" in names else sampling.top_p,
         sampling.stop,
     )
-    return replace(request, sampling=sampling), names
+    return replace(request, sampling=sampling), tuple(names)
 
 
 # https://platform.claude.com/docs/en/build-with-claude/extended-thinking: with thinking, top_p may
@@ -318,7 +325,28 @@ def turns_of(messages: Sequence[Message]) -> tuple[Turn, ...]:
             merged.append((message.role, blocks))
     if merged and merged[0][0] is Role.ASSISTANT:
         merged.insert(0, (Role.USER, [{"type": "text", "text": OPENING_PLACEHOLDER}]))
+    _tell_calls_apart(merged)
     return tuple(Turn(role, _results_first(blocks)) for role, blocks in merged)
+
+
+def _tell_calls_apart(turns: Sequence[tuple[Role, list[Wire]]]) -> None:
+    """Give a call whose id was used before another one, and its result with it.
+
+    Some clients count the calls of each answer anew, and the CLI drops what it has seen.
+    """
+    uses: Counter[str] = Counter()
+    for _, blocks in turns:
+        for block in blocks:
+            if block["type"] == "tool_use":
+                uses[block["id"]] += 1
+                block["id"] = _nth_use(block["id"], uses[block["id"]])
+            elif block["type"] == "tool_result":
+                call_id = block["tool_use_id"]
+                block["tool_use_id"] = _nth_use(call_id, uses[call_id])
+
+
+def _nth_use(call_id: str, use: int) -> str:
+    return call_id if use <= 1 else legal_id(f"{call_id} #{use}")
 
 
 def _results_first(blocks: list[Wire]) -> tuple[Wire, ...]:

@@ -26,7 +26,7 @@ from bridge.core.errors import (
     InvalidRequestError,
     ModelNotFoundError,
     NotLoggedInError,
-    PlanLimitError,
+    RateLimitedError,
     TooLargeError,
     UnavailableError,
 )
@@ -662,7 +662,7 @@ async def failure(session: Session, turn: Turn) -> BridgeError:
         (400, InvalidRequestError),
         (404, ModelNotFoundError),
         (413, TooLargeError),
-        (429, PlanLimitError),
+        (429, RateLimitedError),
         (500, UnavailableError),
         (529, UnavailableError),
     ],

@@ -135,3 +135,16 @@ async def test_prompts_are_text_in_every_turn(engine: RunningEngine, tmp_path: P
         exchange = engine.upstream(mark)[-1]
         assert "the secret of the file" not in str(exchange.body)
         assert exchange.last_user_text == text
+
+
+async def test_only_the_tools_of_the_request_are_offered(tmp_path: Path) -> None:
+    async with running_engine(tmp_path, Limits(1, 2, 0)) as engine:
+        # Other names, an old name again, the same name for something else, and none.
+        for names in (["a"], ["b"], ["c", "a"], [], ["a"], ["d"]):
+            mark = uuid.uuid4().hex
+            tools = tuple(Tool(name, f"For {mark}.") for name in names)
+            await engine.ask(user(mark + sim(text="ok")), system="S", tools=tools)
+            offered = engine.upstream(mark)[-1].tools
+            assert {tool["name"] for tool in offered} == {f"mcp__client__{name}" for name in names}
+            assert all(tool["description"] == f"For {mark}." for tool in offered)
+            await engine.settled()
