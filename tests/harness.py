@@ -277,7 +277,7 @@ async def running_engine(
         )
         engine = Engine(
             launcher,
-            EngineOptions(limits or Limits(2, 5, 1), **options),
+            EngineOptions(limits or Limits(2, 8, 2), **options),
             SessionLog(log_path),
             abilities=abilities,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -13,6 +13,7 @@ from bridge.core.model import Model
 
 _VENDOR_PREFIX = "anthropic/"
 _FULL_NAME = re.compile(r"claude-[a-z0-9]+(-[a-z0-9]+)*(\[1m\])?")
+_PATTERN = re.compile(r"[*?\[]")
 _CLAUDE_NAME = re.compile(r"claude|^(opus|sonnet|haiku|fable|mythos|default)\b", re.IGNORECASE)
 
 
@@ -58,20 +59,19 @@ class Catalog:
                     default=value == "default",
                 )
             )
-        known = {model.id for model in models}
-        for model in list(models):
-            if model.resolved not in known:
-                known.add(model.resolved)
-                models.append(
-                    Model(
-                        id=model.resolved,
-                        resolved=model.resolved,
-                        display_name=model.display_name,
-                        description=model.description,
-                        efforts=model.efforts,
-                    )
-                )
-        return cls(tuple(models), aliases, refuse_unknown)
+        # The full names, then the operator's own; a pattern stands for no one name.
+        named = {model.id: model for model in models}
+        for model in tuple(models):
+            named.setdefault(model.resolved, model)
+        for name, target in (aliases or {}).items():
+            model_meant = named.get(target.removeprefix(_VENDOR_PREFIX))
+            if model_meant is not None and not _PATTERN.search(name):
+                named.setdefault(name, model_meant)
+        listed = (
+            model if model.id == name else replace(model, id=name, default=False)
+            for name, model in named.items()
+        )
+        return cls(tuple(listed), aliases, refuse_unknown)
 
     def choose(self, name: str | None) -> Choice:
         """What to tell the CLI for a request's `model`; raises ModelNotFoundError."""
@@ -89,10 +89,10 @@ class Catalog:
 
     def find(self, name: str) -> Model:
         """One model by any of its names; raises ModelNotFoundError."""
-        asked = self._without_alias(name).removeprefix(_VENDOR_PREFIX)
-        for model in self.models:
-            if model.id == asked:
-                return model
+        for asked in (name, self._without_alias(name).removeprefix(_VENDOR_PREFIX)):
+            for model in self.models:
+                if model.id == asked:
+                    return model
         raise self._unknown(name)
 
     def _without_alias(self, name: str) -> str:

@@ -58,6 +58,7 @@ PARAMS: Mapping[str, str] = {
 
 _RETRIED_STATUSES = frozenset({408, 409, 429})
 """What OpenAI's clients retry unasked, besides every 5xx."""
+_DEFAULT_RETRY_SECONDS = 1.0
 
 
 def row_of(error: core.BridgeError) -> Row:
@@ -83,8 +84,11 @@ def retry_headers(error: core.BridgeError) -> dict[str, str]:
     Their retry of a POST is another turn on the person's plan.
     """
     headers = {}
-    if error.retry_after is not None:
-        seconds = max(error.retry_after, 0.0)
+    retry_after = error.retry_after
+    if retry_after is None and error.retryable:
+        retry_after = _DEFAULT_RETRY_SECONDS
+    if retry_after is not None:
+        seconds = max(retry_after, 0.0)
         headers["retry-after"] = str(math.ceil(seconds))
         headers["retry-after-ms"] = str(math.ceil(seconds * 1000))
     status = row_of(error).status

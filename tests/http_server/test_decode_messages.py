@@ -221,7 +221,7 @@ def file(**source: object) -> Wire:
             ImagePart(InlineData("image/webp", PNG)),
         ),
         (image("https://x.test/a.png"), ImagePart(UrlSource("https://x.test/a.png"))),
-        (image("http://x.test/a.png"), ImagePart(UrlSource("http://x.test/a.png"))),
+        (image("HTTPS://x.test/a.png"), ImagePart(UrlSource("HTTPS://x.test/a.png"))),
         (image("https://x.test/a", detail="auto"), ImagePart(UrlSource("https://x.test/a"))),
         (
             {"type": "image_url", "image_url": "https://x.test/a"},
@@ -253,6 +253,7 @@ def test_a_part(part: Wire, decoded: Part) -> None:
 @pytest.mark.parametrize(
     ("part", "field", "reason"),
     [
+        (image("http://x.test/a"), ".image_url.url", "INVALID_IMAGE_URL"),
         (image("ftp://x.test/a"), ".image_url.url", "INVALID_IMAGE_URL"),
         (image("file:///etc/passwd"), ".image_url.url", "INVALID_IMAGE_URL"),
         (image("a.png"), ".image_url.url", "INVALID_IMAGE_URL"),

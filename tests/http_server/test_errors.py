@@ -114,7 +114,8 @@ def test_only_a_fault_of_ours_tells_the_request_id() -> None:
     [
         (errors.InvalidRequestError("x"), {}),
         (errors.PermissionDeniedError("x"), {}),
-        (errors.QueueFullError("x"), {}),
+        (errors.QueueFullError("x"), {"retry-after": "1", "retry-after-ms": "1000"}),
+        (errors.UnavailableError("x"), {"retry-after": "1", "retry-after-ms": "1000"}),
         (errors.QueueFullError("x", retry_after=2), {"retry-after": "2", "retry-after-ms": "2000"}),
         (
             errors.UnavailableError("x", retry_after=0.25),

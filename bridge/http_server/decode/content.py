@@ -104,10 +104,9 @@ def _image(image: ImageURL | str, where: str, ignored: Ignored) -> ImagePart:
         if image.detail not in _NO_DETAIL:
             ignored.add("messages.content.image_url.detail", f"{where}.detail")
         where = f"{where}.url"
-    scheme = url.partition(":")[0].lower()
-    if scheme in {"http", "https"}:
+    if url.lower().startswith("https://"):
         return ImagePart(UrlSource(url))
-    if scheme != "data":
+    if not url.lower().startswith("data:"):
         raise _bad_image(where, "Give an https address or a data URL.")
     media_type, data = _data_url(url, where)
     media_type = "image/jpeg" if media_type == "image/jpg" else media_type
