@@ -10,6 +10,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -70,6 +71,8 @@ def serve(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    # The SDK reports the end of each process as an error, also of those that are just closed.
+    logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
     from bridge.supervisor import Doors, StartError
 
     both = not (http or grpc)
@@ -83,13 +86,25 @@ def serve(
 async def _serve(settings: Settings, doors: Doors, *, try_it: bool) -> None:
     from bridge.supervisor import serving
 
-    stop = _stop_signals()
-    async with serving(settings, doors, say=_say) as bridge:
+    task = asyncio.current_task()
+    assert task is not None
+    # While it starts, a signal ends the start.
+    _on_signals(task.cancel)
+    async with AsyncExitStack() as stack:
+        try:
+            bridge = await stack.enter_async_context(serving(settings, doors, say=_say))
+        except asyncio.CancelledError:
+            _say("stopped before it had started")
+            return
+        # From here on it is an event, so that what runs is ended in order.
+        stop = asyncio.Event()
+        _on_signals(stop.set)
         _announce(bridge, settings)
         if try_it:
             from bridge.tour import take_tour
 
-            await _until(stop, lambda: take_tour(settings.host, bridge.http_port, bridge.grpc_port))
+            ports = bridge.http_port, bridge.grpc_port
+            await _until(stop, lambda: take_tour(settings.host, *ports))
         await _until(stop, lambda: _warm(bridge, settings))
         await stop.wait()
         stop.clear()
@@ -97,12 +112,10 @@ async def _serve(settings: Settings, doors: Doors, *, try_it: bool) -> None:
         await _until(stop, lambda: bridge.drain(settings.bridge_drain_seconds))
 
 
-def _stop_signals() -> asyncio.Event:
-    stop = asyncio.Event()
+def _on_signals(act: Callable[[], object]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    return stop
+        loop.add_signal_handler(number, act)
 
 
 async def _until(stop: asyncio.Event, work: Callable[[], Any]) -> None:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SESSION_LOG = "sessions.jsonl"
+MAX_REQUEST_BYTES = 32 * 1024 * 1024
+"""The largest request that either door takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +109,14 @@ async def serving(
             on_change=health_changed.set,
         )
         bridge = Bridge(engine, doors, simulator)
+        # Before the doors, so that it is closed after them.
+        stack.push_async_callback(engine.aclose)
         if doors.grpc:
             bridge.grpc_port = await _serve_grpc(bridge, settings, stack, health_changed)
         if listener is not None:
             bridge.http_port = await _serve_http(bridge, settings, listener, stack)
         try:
-            await stack.enter_async_context(engine)
+            await engine.start()
         except Exception as error:
             logger.exception("the first Claude Code process did not start")
             raise _not_started(error) from error
@@ -239,7 +243,12 @@ def _bind(settings: Settings) -> socket.socket:
 async def _serve_grpc(
     bridge: Bridge, settings: Settings, stack: AsyncExitStack, health_changed: asyncio.Event
 ) -> int:
-    server = GrpcServer(bridge.engine, host=settings.host, port=settings.grpc_port)
+    server = GrpcServer(
+        bridge.engine,
+        host=settings.host,
+        port=settings.grpc_port,
+        max_message_bytes=MAX_REQUEST_BYTES,
+    )
     try:
         port = await server.start()
     except OSError as error:
@@ -261,7 +270,9 @@ async def _serve_http(
     bridge: Bridge, settings: Settings, listener: socket.socket, stack: AsyncExitStack
 ) -> int:
     app = create_app(
-        bridge.engine, version=__version__, settings=HttpSettings(strict=settings.bridge_strict)
+        bridge.engine,
+        version=__version__,
+        settings=HttpSettings(strict=settings.bridge_strict, max_body_bytes=MAX_REQUEST_BYTES),
     )
     server = _HttpServer(
         uvicorn.Config(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import mcp_types as mcp
@@ -30,42 +30,38 @@ _ANNOTATIONS = mcp.ToolAnnotations(read_only_hint=True)
 class ToolServer:
     """The tools of one session and the calls that wait for results."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        """`on_change` is called when the CLI lists the tools or calls one."""
         self.server: Server[Any] = Server(
             SERVER_NAME, on_list_tools=self._list, on_call_tool=self._call
         )
         self.tools: tuple[Tool, ...] = ()
         """What is offered. After a change the CLI must be made to list them again."""
-        self._listed = asyncio.Event()
+        self.listed = False
+        """Whether the CLI has asked for the tools on offer."""
+        self._on_change = on_change
         self._seen: dict[tuple[str, str], list[str]] = {}
         self._calls: dict[str, asyncio.Future[mcp.CallToolResult]] = {}
-        self._arrived = asyncio.Event()
 
     def offer(self, tools: Sequence[Tool]) -> None:
         """Offer these tools from the next listing on."""
         self.tools = tuple(tools)
-        self._listed.clear()
+        self.listed = False
 
-    async def listed(self) -> None:
-        """Wait until the CLI has asked for the tools on offer."""
-        await self._listed.wait()
-
-    async def called(self, ids: Iterable[str]) -> None:
-        """Wait until all of these calls have come in and wait for their results."""
-        wanted = set(ids)
-        while not wanted <= self._calls.keys():
-            self._arrived.clear()
-            await self._arrived.wait()
+    def waits_for(self, ids: Iterable[str]) -> bool:
+        """Whether all of these calls have come in and wait for their results."""
+        return set(ids) <= self._calls.keys()
 
     def answer(self, results: Iterable[Wire]) -> None:
-        """Give the results of calls that wait; raises KeyError for a call that does not."""
+        """Give the results of calls, all of which must be waiting."""
         for result in results:
             self._calls.pop(result["tool_use_id"]).set_result(_result(result))
 
     async def _list(
         self, _context: object, _params: mcp.PaginatedRequestParams | None
     ) -> mcp.ListToolsResult:
-        self._listed.set()
+        self.listed = True
+        self._on_change()
         return mcp.ListToolsResult(tools=[self._tool(tool) for tool in self.tools])
 
     def _tool(self, tool: Tool) -> mcp.Tool:
@@ -92,7 +88,7 @@ class ToolServer:
         call_id = str((params.meta or {}).get("claudecode/toolUseId", ""))
         future: asyncio.Future[mcp.CallToolResult] = asyncio.get_running_loop().create_future()
         self._calls[call_id] = future
-        self._arrived.set()
+        self._on_change()
         try:
             return await future
         finally:

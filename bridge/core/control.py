@@ -211,7 +211,12 @@ class ControlTransport(Transport):
                 self._initialize_fields = {}
                 await self.send(line)
                 return
-        await self.process.write(data.encode())
+        try:
+            await self.process.write(data.encode())
+        except ProcessGoneError:
+            # An answer to a process that has ended is for nobody.
+            if '"control_response"' not in data:
+                raise
 
     async def read_messages(self) -> AsyncIterator[Wire]:
         """Yield what is meant for the SDK: control traffic only."""

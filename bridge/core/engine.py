@@ -23,8 +23,9 @@ from bridge.core.errors import (
     UnavailableError,
 )
 from bridge.core.events import Event, Finished, Started
+from bridge.core.from_claude import AnswerReader
 from bridge.core.launch import Launcher
-from bridge.core.model import CompletionRequest, FinishReason, Model
+from bridge.core.model import CompletionRequest, FinishReason, Model, Usage
 from bridge.core.planning import Plan, Planner
 from bridge.core.pool import Lease, Parking, Pool, Recycling
 from bridge.core.pool_policy import Limits
@@ -68,6 +69,10 @@ class _Progress:
     unfit: int = 0
     """Those of them whose answer was not what was asked for."""
     parking: Parking | None = None
+    reader: AnswerReader | None = None
+    """Reads the answer of the latest attempt."""
+    spent: Usage = field(default_factory=Usage)
+    """Tokens that the attempts before it have used."""
 
 
 class Engine:
@@ -107,14 +112,26 @@ class Engine:
             on_change=on_change,
         )
 
-    async def __aenter__(self) -> Engine:
+    async def start(self) -> None:
+        """Start the first process, and the others behind it. Raises what `Session.spawn` does."""
         await self._scout()
         self.pool.start()
+
+    async def aclose(self) -> None:
+        """End every process, whatever it does."""
+        await self.pool.aclose()
+        self._log.close()
+
+    async def __aenter__(self) -> Engine:
+        try:
+            await self.start()
+        except BaseException:
+            await self.aclose()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.pool.aclose()
-        self._log.close()
+        await self.aclose()
 
     # Service
 
@@ -230,7 +247,7 @@ class Engine:
             while not finished:
                 plan = self._planner.plan(request)
                 async with asyncio.timeout_at(deadline):
-                    lease = await self._begin(plan, record, deadline)
+                    lease = await self._begin(plan, record, deadline, progress)
                 parking: Parking | None = None
                 try:
                     async with aclosing(self._answer(plan, lease, progress)) as events:
@@ -250,7 +267,8 @@ class Engine:
         self, plan: Plan, lease: Lease, progress: _Progress
     ) -> AsyncGenerator[Event, None]:
         """Read the answer from the session, shape it, and give what is new of it."""
-        reader, shapers = plan.reader(self._plan_state), plan.shapers()
+        reader = progress.reader = plan.reader(self._plan_state, progress.spent)
+        shapers = plan.shapers()
         while reader.stop_reason is None:
             line = await lease.session.receive()
             try:
@@ -260,7 +278,13 @@ class Engine:
                 if reader.limit_resets_at is not None:
                     error.retry_after = max(reader.limit_resets_at - self._now(), 0.0)
                 raise
-            for event in shaped(raw, shapers):
+            events = shaped(raw, shapers)
+            stop = next((s.found for s in shapers if isinstance(s, StopTexts) and s.found), None)
+            if stop is not None:
+                # What the model would say on is not asked for any more.
+                end = Finished(FinishReason.STOP, reader.usage, stop)
+                events = [*events, *shaped([end], shapers[1:])]
+            for event in events:
                 if isinstance(event, Started):
                     if progress.started:
                         continue
@@ -268,17 +292,15 @@ class Engine:
                 elif not isinstance(event, Finished):
                     progress.passed_on = True
                 yield event
-            stop = next((s.found for s in shapers if isinstance(s, StopTexts) and s.found), None)
-            if stop is not None and reader.stop_reason is None:
-                # What the model would say on is not asked for any more.
-                yield Finished(FinishReason.STOP, reader.usage, stop)
+            if stop is not None:
                 return
-            if stop is None:
-                progress.parking = plan.parking(reader)
+        progress.parking = plan.parking(reader)
 
     def _try_again(self, error: Exception, plan: Plan, progress: _Progress) -> None:
         """Decide whether an attempt that failed is made once more; raise where it is not."""
         attempts = progress.attempts = progress.attempts + 1
+        if progress.reader is not None:
+            progress.spent = progress.reader.usage
         match error:
             case ProcessGoneError():
                 if progress.started or attempts > 1:
@@ -296,11 +318,14 @@ class Engine:
                         f"The model's answer {error}.", reason="UNFIT_ANSWER", retryable=False
                     ) from error
 
-    async def _begin(self, plan: Plan, record: RequestRecord, deadline: float) -> Lease:
+    async def _begin(
+        self, plan: Plan, record: RequestRecord, deadline: float, progress: _Progress
+    ) -> Lease:
         """Lease a session and put the request to it; one that fails is replaced once."""
         need = plan.need
         for attempt in (1, 2):
-            lease = await self.pool.acquire(need)
+            admitted = attempt > 1 or progress.attempts > 0
+            lease = await self.pool.acquire(need, admitted=admitted)
             record.got, record.leased_at = lease.got, self._clock()
             try:
                 await self._put(plan, lease, deadline)

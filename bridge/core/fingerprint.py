@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from bridge.core.model import Role, Tool
@@ -35,16 +35,27 @@ def fingerprint(scope: Scope, turns: Iterable[Turn]) -> str:
         "",
         [
             scope.caller,
-            scope.profile.system_prompt,
+            _profile(scope.profile),
             scope.model,
             scope.effort,
             scope.thinking,
-            [[tool.name, tool.description, tool.parameters] for tool in scope.tools],
+            tools_as_told(scope.tools),
         ],
     )
     for turn in turns:
         digest = _hash(digest, normalised(turn))
     return digest
+
+
+def tools_as_told(tools: Iterable[Tool]) -> str:
+    """The tools as text that differs wherever the model sees a difference, order included."""
+    return json.dumps([[tool.name, tool.description, tool.parameters] for tool in tools])
+
+
+def _profile(profile: Profile) -> list[Any]:
+    return [str(getattr(profile, each.name)) for each in fields(profile)] + [
+        profile.system_prompt is None
+    ]
 
 
 def normalised(turn: Turn) -> list[Any]:

@@ -70,10 +70,12 @@ class AnswerReader:
         ignored: tuple[str, ...] = (),
         structured: bool = False,
         plan: PlanState | None = None,
+        spent: Usage = Usage(),  # noqa: B008 - frozen
     ) -> None:
         """With `structured` the text of the answer is what the model gives `StructuredOutput`.
 
         `plan` is what was said of the person's plan before: a process says it only once.
+        `spent` is what earlier attempts at the same request have used.
         """
         self._include_thinking = include_thinking
         self._structured = structured
@@ -81,7 +83,7 @@ class AnswerReader:
         self._ignored = ignored
         self._started = False
         self._call_usage = Usage()
-        self._total_usage = Usage()
+        self._total_usage = spent
         self._error: str | None = None
         self.stop_reason: str | None = None
         """Why the model stopped; None until it did. After it nothing more is an event."""
@@ -200,12 +202,18 @@ class AnswerReader:
         if block["type"] == "text":
             self._blocks.append({"type": "text", "text": "".join(self._pieces)})
         elif block["type"] == "tool_use":
-            arguments = json.loads("".join(self._pieces) or "{}")
-            self._blocks.append({**block, "input": arguments})
+            self._blocks.append({**block, "input": "".join(self._pieces) or "{}"})
 
     def answer(self) -> Turn:
-        """The answer as a turn of the conversation: its text and its calls."""
-        return Turn(Role.ASSISTANT, tuple(self._blocks))
+        """The answer as a turn of the conversation: its text and its calls.
+
+        Raises ValueError where the arguments of a call are no JSON: those of one that was cut.
+        """
+        blocks = (
+            {**block, "input": json.loads(block["input"])} if block["type"] == "tool_use" else block
+            for block in self._blocks
+        )
+        return Turn(Role.ASSISTANT, tuple(blocks))
 
     def _note_limit(self, line: Wire) -> None:
         info = line.get("rate_limit_info") or {}

@@ -7,7 +7,6 @@ request goes without it and says so, or the bridge sees to it itself.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -27,6 +26,7 @@ from bridge.core.model import (
     Tool,
     ToolChoice,
     ToolMode,
+    Usage,
 )
 from bridge.core.pool import Need, Parking
 from bridge.core.schemas import check_answer, for_api, validator_of
@@ -37,6 +37,7 @@ from bridge.core.to_claude import (
     Profile,
     Turn,
     TurnSettings,
+    is_about,
     sampling_named_in,
     settings_of,
     started_with,
@@ -49,7 +50,6 @@ CALL_ANY = "Answer this by calling one of the tools; do not answer in text alone
 CALL_ONE = "Answer this by calling the tool {name}; do not answer in text alone."
 
 _TOOL_CHOICE = "tool_choice"
-_OUTPUT_FORMAT = re.compile(r"output_config|output_format|\bschema\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +83,11 @@ class Plan:
             return not self.last.tool_results
         return answers_exactly(calls, self.last) and all(map(deliverable, self.last.content))
 
-    def reader(self, plan_state: PlanState | None = None) -> AnswerReader:
-        """Reads the CLI's lines; `plan_state` is what was last said of the person's plan."""
+    def reader(self, plan_state: PlanState | None, spent: Usage) -> AnswerReader:
+        """Reads the CLI's lines; see AnswerReader for what it is told."""
         return AnswerReader(
             plan=plan_state,
+            spent=spent,
             include_thinking=self.request.include_thinking,
             ignored=self.ignored,
             structured=bool(self.scope.profile.json_schema),
@@ -108,7 +109,10 @@ class Plan:
         """How the conversation is held open after its answer; None if it is not."""
         if reader.stop_reason not in CONTINUABLE:
             return None
-        answer = reader.answer()
+        try:
+            answer = reader.answer()
+        except ValueError:
+            return None
         turns = (*self.history, self.last, answer)
         return Parking(fingerprint(self.scope, turns), call_ids(answer))
 
@@ -175,13 +179,13 @@ class Planner:
         """
         body = plan.settings.extra_body
         fields = sampling_named_in(refusal, plan.request)
-        if _forces(body) and _TOOL_CHOICE in refusal:
+        if _forces(body) and is_about(refusal, _TOOL_CHOICE):
             fields |= {_TOOL_CHOICE}
         if fields:
             known = self._refused.get(plan.settings.model, frozenset())
             self._refused[plan.settings.model] = known | fields
             return True
-        if body.output_schema and _OUTPUT_FORMAT.search(refusal):
+        if body.output_schema and is_about(refusal, "output_config"):
             self._refused_schemas[body.output_schema] = None
             while len(self._refused_schemas) > _KEPT_SCHEMAS:
                 del self._refused_schemas[next(iter(self._refused_schemas))]

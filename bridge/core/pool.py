@@ -161,25 +161,22 @@ class Pool:
     def adopt(self, session: Session) -> None:
         """Take in a session that was started and initialised elsewhere."""
         process = _Process(next(self._ids), State.IDLE, self._clock(), session=session)
+        session.on_gone = self._step
         self._processes[process.id] = process
         self.started += 1
 
     # What requests use
 
-    async def acquire(self, need: Need) -> Lease:
+    async def acquire(self, need: Need, *, admitted: bool = False) -> Lease:
         """Wait for the session whose conversation this continues, for one that has the profile,
         or for a blank.
 
-        Raises QueueFullError, DrainingError, and ProcessFailedError where no process can be
-        started.
+        A request that was `admitted` before is neither refused while draining nor for the
+        length of the queue. Raises QueueFullError, DrainingError, and ProcessFailedError where
+        no process can be started.
         """
-        if self._draining:
+        if self._draining and not admitted:
             raise DrainingError("The server is shutting down.", retry_after=5)
-        if len(self._queue) >= self._queue_size:
-            raise QueueFullError(
-                f"{len(self._queue)} requests are waiting already (BRIDGE_QUEUE_SIZE).",
-                retry_after=1,
-            )
         waiting = _Waiting(
             RequestView(
                 next(self._ids),
@@ -192,13 +189,21 @@ class Pool:
         )
         self._queue[waiting.view.id] = waiting
         self._step()
+        others = sum(other.view.caller == need.caller for other in self._waiting())
+        if not waiting.granted.done() and not admitted and others > self._queue_size:
+            del self._queue[waiting.view.id]
+            raise QueueFullError(
+                f"{self._queue_size} requests are waiting already (BRIDGE_QUEUE_SIZE).",
+                retry_after=1,
+            )
         try:
             process = await waiting.granted
         except asyncio.CancelledError:
             self._queue.pop(waiting.view.id, None)
-            if waiting.granted.done() and not waiting.granted.cancelled():
+            granted = waiting.granted
+            if granted.done() and not granted.cancelled() and granted.exception() is None:
                 # Granted in the same moment: nothing was said in it, so it may stay parked.
-                process = waiting.granted.result()
+                process = granted.result()
                 self._hand_back(process, process.parking)
             self._step()
             raise
@@ -256,8 +261,8 @@ class Pool:
     async def drain(self) -> None:
         """Take no more requests and wait until none is served any more."""
         self._draining = True
-        busy = (State.RUNNING,)
-        await self.wait_for(lambda counts: not any(counts[state] for state in busy))
+        self._announce()
+        await self.wait_for(lambda counts: not counts[State.RUNNING] and not self._queue)
 
     async def aclose(self) -> None:
         """End every process, whatever it does, and wait for that."""
@@ -285,7 +290,7 @@ class Pool:
         self._discard_dead()
         decision = decide(
             [process.view() for process in self._processes.values()],
-            [waiting.view for waiting in self._queue.values()],
+            [waiting.view for waiting in self._waiting()],
             self._limits,
             self._clock(),
         )
@@ -305,7 +310,7 @@ class Pool:
         if self._start_timer is None:
             for started_with in decision.start:
                 self._start(started_with)
-        for waiting in itertools.islice(self._queue.values(), self._free_turns()):
+        for waiting in itertools.islice(self._waiting(), self._free_turns()):
             # It has a turn but no process: from now on it waits for a start.
             waiting.spawn_awaited = True
         self._announce()
@@ -318,6 +323,10 @@ class Pool:
             self._look_timer = asyncio.get_running_loop().call_later(
                 max(at - self._clock(), 0.0), self._step
             )
+
+    def _waiting(self) -> list[_Waiting]:
+        """Those in the queue, without any whose caller has gone in this very moment."""
+        return [waiting for waiting in self._queue.values() if not waiting.granted.done()]
 
     def _free_turns(self) -> int:
         running = sum(p.state is State.RUNNING for p in self._processes.values())
@@ -332,7 +341,11 @@ class Pool:
             if process.state in (State.IDLE, State.BLANK, State.PARKED):
                 assert process.session is not None
                 if not process.session.alive:
-                    logger.warning("process %s ended while idle", process.session.pid)
+                    logger.warning(
+                        "process %s ended while unused: %s",
+                        process.session.pid,
+                        process.session.stderr_tail,
+                    )
                     self._close(process)
 
     def _start(self, started_with: Any) -> None:
@@ -353,6 +366,7 @@ class Pool:
             raise
         self._failed_starts = 0
         self.started += 1
+        process.session.on_gone = self._step
         process.state = State.BLANK
         process.used_at = self._clock()
         self._step()
@@ -459,9 +473,19 @@ class Pool:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    @staticmethod
-    async def _guarded(work: Callable[[_Process], Coroutine[Any, Any, None]], on: _Process) -> None:
+    def _abandon(self, process: _Process) -> None:
+        """End a process of which nobody knows how it stands."""
+        if process.session is None:
+            self._processes.pop(process.id, None)
+        elif process.state is not State.CLOSING:
+            self._close(process)
+        self._step()
+
+    async def _guarded(
+        self, work: Callable[[_Process], Coroutine[Any, Any, None]], on: _Process
+    ) -> None:
         try:
             await work(on)
         except Exception:
             logger.exception("a task of the pool failed")
+            self._abandon(on)

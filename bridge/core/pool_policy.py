@@ -89,9 +89,14 @@ class Limits:
             raise ValueError("max_processes is at least pool_size")
 
     @property
+    def kept_spares(self) -> int:
+        """The spares there is room for beside POOL_SIZE turns."""
+        return min(self.spares, self.max_processes - self.pool_size)
+
+    @property
     def minimum(self) -> int:
         """Processes kept even when nobody asks."""
-        return min(self.pool_size + self.spares, self.max_processes)
+        return self.pool_size + self.kept_spares
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +136,9 @@ def decide(
     # What will be ready in a few milliseconds, by profile and by conversation.
     resetting = _in(processes, State.RESETTING)
     soon = Counter(p.profile for p in [*resetting, *reset, *_in(processes, State.PREPARING)])
-    parking = Counter(p.conversation for p in resetting if p.conversation)
+    parking: Counter[tuple[Hashable, str | None]] = Counter(
+        (p.profile, p.conversation) for p in resetting if p.conversation
+    )
 
     assign: list[tuple[int, int]] = []
     unmet: list[Hashable | None] = []
@@ -142,14 +149,15 @@ def decide(
     turns = due[: max(limits.pool_size - len(running), 0)]
     continuing: set[int] = set()
     for request in turns:
-        own = [p for p in parked if request.continues and p.conversation == request.continues]
+        mine = (request.profile, request.continues)
+        own = [p for p in parked if request.continues and (p.profile, p.conversation) == mine]
         if own:
             hottest = max(own, key=lambda p: p.used_at)
             parked.remove(hottest)
             assign.append((request.id, hottest.id))
             continuing.add(request.id)
-        elif request.continues and parking[request.continues] > 0:
-            parking[request.continues] -= 1
+        elif request.continues and parking[mine] > 0:
+            parking[mine] -= 1
             soon[request.profile] -= 1
             continuing.add(request.id)
     for request in turns:
@@ -174,11 +182,13 @@ def decide(
 
     prepare: list[tuple[int, int]] = []
     hot = None if waiting else _unserved_profile(processes, idle, parked)
+    if hot is not None and now - hot.used_at >= limits.idle_seconds:
+        hot = None
     extra: list[Hashable | None] = []
     if hot is not None:
         fit = [p for p in blanks if p.started_with == hot.started_with]
         alike = [p for p in parked if p.profile == hot.profile and not p.waits_for_tools]
-        if len(fit) > (limits.spares if hot.started_with is None else 0):
+        if len(fit) > (limits.kept_spares if hot.started_with is None else 0):
             prepare.append((fit[0].id, hot.id))
             blanks.remove(fit[0])
         elif len(processes) < limits.max_processes:
@@ -193,9 +203,13 @@ def decide(
         unmet, [*blanks, *starting], len(processes), limits
     )
     room = limits.max_processes - len(processes)
-    # The coldest empty ones make way first, then the conversations parked for longest.
+    # Blanks that fit nobody make way first, then the coldest empty ones, then the conversations
+    # parked for longest, and for a request that needs another start the spares too.
     closing = len(_in(processes, State.CLOSING))
-    sacrifice = [*reversed(idle), *sorted(parked, key=_eviction_order)]
+    odd = [p for p in blanks if p.started_with is not None]
+    sacrifice = [*odd, *reversed(idle), *sorted(parked, key=_eviction_order)]
+    if any(started_with is not None for started_with in unmet):
+        sacrifice += [p for p in blanks if p.started_with is None]
     close = sacrifice[: max(len(wanted) - max(room, 0) - closing, 0)]
     start = wanted[: max(min(room, limits.starts_at_once - len(starting)), 0)]
 
@@ -251,7 +265,7 @@ def _wanted(
         else:
             wanted.append(started_with)
     in_use = processes - len(coming)
-    spares = max(limits.spares, limits.minimum - in_use - len(unmet))
+    spares = max(limits.kept_spares, limits.minimum - in_use - len(unmet))
     wanted += [None] * max(spares - ready[None], 0)
     return wanted
 

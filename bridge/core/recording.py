@@ -29,10 +29,11 @@ class SessionLog:
         self._path = path
         self._fd: int | None = None
         self._complained = False
+        self._closed = False
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append one record."""
-        if self._path is None:
+        if self._path is None or self._closed:
             return
         try:
             if self._fd is None:
@@ -50,7 +51,8 @@ class SessionLog:
                 logger.warning("the session log %s cannot be written: %s", self._path, error)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; what comes later is not written."""
+        self._closed = True
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jsonschema
+import referencing
 from jsonschema.protocols import Validator
 from jsonschema.validators import validator_for
 
@@ -38,18 +39,74 @@ _CONSTRAINTS = frozenset(
 _BY_NAME = frozenset({"properties", "$defs", "definitions", "patternProperties"})
 
 
+MAX_DEPTH = 64
+"""Levels of a schema."""
+
+
 def validator_of(schema: Mapping[str, Any]) -> Validator:
-    """A validator for the caller's schema; raises InvalidRequestError where it is none."""
+    """A validator for the caller's schema; raises InvalidRequestError where it is none.
+
+    It fetches nothing, and leaves patterns to the API: a pattern can take any time to try.
+    """
+    _check_form(schema)
     kind = validator_for(schema, default=jsonschema.Draft202012Validator)
     try:
         kind.check_schema(dict(schema))
     except jsonschema.SchemaError as error:
         path = "/".join(map(str, error.absolute_path))
+        raise _no_schema(f"at {path or 'its root'}: {error.message[:200]}") from error
+    except Exception as error:
+        raise _no_schema("and cannot be read") from error
+    return kind(_without_patterns(schema), registry=referencing.Registry())
+
+
+def _check_form(schema: Mapping[str, Any]) -> None:
+    """Refuse what cannot be served, before anything is made of it."""
+    if not isinstance(schema.get("$schema", ""), str):
+        raise _no_schema("at $schema: it is not a text")
+    if schema.get("type", "object") != "object" or not (
+        schema.keys() & {"type", "properties", "$ref", "anyOf", "allOf"}
+    ):
         raise InvalidRequestError(
-            f"The schema is not valid JSON Schema at {path or 'its root'}: {error.message[:200]}",
-            field="output_format",
-        ) from error
-    return kind(dict(schema))
+            'The root of the schema must be an object: "type": "object".', field="output_format"
+        )
+    level: list[Any] = [schema]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for value in level
+            for inner in (value.values() if isinstance(value, Mapping) else value)
+            if isinstance(inner, Mapping | list)
+        ]
+        for value in level:
+            reference = value.get("$ref") if isinstance(value, Mapping) else None
+            if isinstance(reference, str) and not reference.startswith("#"):
+                raise _no_schema(f"at $ref: only references within it are taken, not {reference!r}")
+        if not level:
+            return
+    raise _no_schema(f"for this server: it has more than {MAX_DEPTH} levels")
+
+
+def _no_schema(why: str) -> InvalidRequestError:
+    return InvalidRequestError(f"The schema is not valid JSON Schema {why}", field="output_format")
+
+
+def _without_patterns(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_without_patterns(item) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    left_out = {"pattern", "patternProperties"}
+    if "patternProperties" in schema:
+        # Without the patterns it is not known which names are additional.
+        left_out |= {"additionalProperties", "unevaluatedProperties"}
+    return {
+        key: {name: _without_patterns(part) for name, part in value.items()}
+        if key in _BY_NAME and isinstance(value, Mapping)
+        else _without_patterns(value)
+        for key, value in schema.items()
+        if key not in left_out
+    }
 
 
 def check_answer(text: str, validator: Validator | None) -> None:
@@ -60,7 +117,11 @@ def check_answer(text: str, validator: Validator | None) -> None:
         raise UnfitAnswerError("is not valid JSON") from error
     if validator is None:
         return
-    fault = next(iter(validator.iter_errors(value)), None)
+    try:
+        fault = next(iter(validator.iter_errors(value)), None)
+    except Exception as error:
+        # A reference that leads nowhere, or in a circle.
+        raise UnfitAnswerError("cannot be checked against the schema") from error
     if fault is not None:
         path = "/".join(map(str, fault.absolute_path))
         raise UnfitAnswerError(f"does not match the schema at {path or 'its root'}")

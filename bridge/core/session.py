@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient
 from bridge.core.abilities import ALL, Abilities
 from bridge.core.client_tools import SERVER_NAME, ToolServer
 from bridge.core.control import ControlError, ControlTransport, Wire
+from bridge.core.fingerprint import tools_as_told
 from bridge.core.launch import Launcher
 from bridge.core.model import Tool
 from bridge.core.process import ProcessGoneError
@@ -66,13 +67,14 @@ class Session:
         self._cache_control = cache_control
         self.started_with: TurnSettings | None = None
         """Settings that the process was started with, where this CLI takes some only then."""
-        self._tools = ToolServer()
+        self._arrived = asyncio.Event()
+        self._tools = ToolServer(self._arrived.set)
+        self._told = ""
         self._offering = False
         self._ever_offered: set[str] = set()
         self._transport = ControlTransport(self._on_message)
         self._client: ClaudeSDKClient | None = None
         self._inbox: deque[Wire] = deque()
-        self._arrived = asyncio.Event()
         self._gone = False
         self._paused = False
         self._listening = False
@@ -85,6 +87,9 @@ class Session:
         self._last_result: Wire = {}
         self._asked = False
         self._closed = False
+        self._closing: asyncio.Future[None] | None = None
+        self.on_gone: Callable[[], None] = lambda: None
+        """Called when the process has ended by itself."""
         self.profile: Profile | None = None
         """What it was initialised with; None while it is blank."""
         self.broken = False
@@ -183,7 +188,8 @@ class Session:
 
     async def offer(self, tools: Sequence[Tool]) -> None:
         """Offer exactly these tools in the turns to come."""
-        if tuple(tools) == self._tools.tools and self._offering == bool(tools):
+        told = tools_as_told(tools)
+        if told == self._told and self._offering == bool(tools):
             return
         try:
             if self._offering:
@@ -198,7 +204,8 @@ class Session:
                 self._ever_offered |= names
                 await self._transport.set_tool_servers((SERVER_NAME,), without=withdrawn)
                 async with asyncio.timeout(STOP_TIMEOUT):
-                    await self._tools.listed()
+                    await self._until(lambda: self._tools.listed)
+            self._told = told
         except BaseException as error:
             # Nobody can say now what the CLI offers.
             self.broken = True
@@ -230,6 +237,9 @@ class Session:
 
     async def resume(self, results: Sequence[Wire], deadline: float | None = None) -> None:
         """Give the turn that waits its tool results; it goes on where it stopped."""
+        if not self._tools.waits_for(result["tool_use_id"] for result in results):
+            self.broken = True
+            raise ControlError("the calls do not wait any more")
         self._listen(deadline)
         self._tools.answer(results)
 
@@ -242,7 +252,9 @@ class Session:
         self._stop_listening()
         async with asyncio.timeout(STOP_TIMEOUT):
             if calls:
-                await self._tools.called(calls)
+                await self._until(lambda: self._tools.waits_for(calls) or not self._open_turns)
+                if not self._open_turns:
+                    raise ControlError("the turn went on without its results")
                 return
             await self._await_results()
         if self._last_result.get("is_error"):
@@ -294,14 +306,17 @@ class Session:
         except (ControlError, ProcessGoneError):
             logger.info("session %s could not be reset", self.pid, exc_info=True)
         self._asked = False
-        if self._lines:
+        if self._lines or self._open_turns:
             self.broken = True
         return not self.broken
 
     async def close(self) -> None:
-        """End the process."""
-        if self._closed:
-            return
+        """End the process, and wait for that. Whoever is cancelled here does not stop it."""
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         self._closed = True
         self.broken = True
         self._stop_listening()
@@ -317,7 +332,10 @@ class Session:
         await self._transport.send(line.wire)
 
     async def _await_results(self) -> None:
-        while self._open_turns > 0:
+        await self._until(lambda: self._open_turns <= 0)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
             self._check_alive()
             self._arrived.clear()
             await self._arrived.wait()
@@ -354,6 +372,8 @@ class Session:
     def _on_message(self, message: Wire | None) -> None:
         if message is None:
             self._gone = True
+            if not self._closed:
+                self.on_gone()
         else:
             if message["type"] == "result":
                 self._open_turns -= 1

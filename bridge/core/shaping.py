@@ -78,10 +78,14 @@ class JsonOnly:
 
     def feed(self, event: Event) -> Iterator[Event]:
         if isinstance(event, TextDelta):
-            compact = self._scanner.feed(event.text)
             if not self._scanner.begun:
                 self._before.append(event.text)
-            elif compact:
+                if "".join(self._before).lstrip().startswith("["):
+                    raise UnfitAnswerError("is a JSON array and not an object")
+            compact = self._scanner.feed(event.text)
+            if not self._scanner.begun:
+                return
+            if compact:
                 self._text.append(compact)
                 yield TextDelta(compact)
             return

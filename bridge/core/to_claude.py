@@ -135,9 +135,19 @@ def sampling_named_in(text: str, request: CompletionRequest) -> frozenset[str]:
     named = frozenset(
         name
         for name in SAMPLING_FIELDS
-        if getattr(request.sampling, name) is not None and re.search(rf"\b{name}\b", text)
+        if getattr(request.sampling, name) is not None and is_about(text, name)
     )
     return frozenset({BOTH}) if len(named) > 1 else named
+
+
+def is_about(refusal: str, field: str) -> bool:
+    """Whether the API's words refuse this field of the request.
+
+    It names a field at the head of its message or in backticks. What stands further on may be
+    quoted from the request itself, and must teach nothing.
+    """
+    head = re.match(rf"(.*refused the request: )?{field}\b(?=[.: ])", refusal)
+    return head is not None or f"`{field}`" in refusal
 
 
 def without_sampling(
@@ -223,6 +233,9 @@ SETTINGS = frozenset(setting.name for setting in fields(TurnSettings))
 """The names of what can differ from turn to turn."""
 
 
+_NEVER = str(2**31 - 1)
+"""The longest time that the CLI takes, in milliseconds: 24 days."""
+
 _NOT_VARIABLES = frozenset({"model", "effort"})
 
 
@@ -272,7 +285,8 @@ def start_options(settings: TurnSettings) -> tuple[list[str], dict[str, str]]:
 
 
 def _variables(names: frozenset[str], settings: TurnSettings) -> dict[str, str]:
-    variables: dict[str, str] = {}
+    # A call that waits for its caller's result is not given up by the CLI.
+    variables = {"MCP_TOOL_TIMEOUT": _NEVER}
     for name in sorted(names - _NOT_VARIABLES):
         variables.update(_environment(name, settings))
     return variables

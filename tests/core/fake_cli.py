@@ -48,6 +48,7 @@ def main() -> None:
         if line["type"] == "user":
             if line.get("shouldQuery") is False:
                 write({"type": "result", "num_turns": 0})
+                continue
             while how.get("flood"):
                 write({"type": "stream_event", "event": {"type": "ping"}})
             for answer in how.get("turn", ()):

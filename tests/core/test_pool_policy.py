@@ -245,7 +245,8 @@ def test_every_decision_keeps_the_rules(
         assert by_id[blank_id].state is State.BLANK
         assert by_id[blank_id].started_with == by_id[like_id].started_with
         assert by_id[like_id].profile is not None
-    assert all(by_id[n].state in (State.IDLE, State.PARKED) for n in decision.close)
+    endable = (State.BLANK, State.IDLE, State.PARKED)
+    assert all(by_id[n].state in endable for n in decision.close)
 
     # First come first served per key: whoever got a process had none of its own key's earlier
     # requests pushed out of the turns that are free.

@@ -327,6 +327,7 @@ def test_the_first_settings_say_everything_so_that_nothing_of_the_persons_own_ho
         "model": None,
         "effortLevel": None,
         "env": {
+            "MCP_TOOL_TIMEOUT": "2147483647",
             "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "",
             "CLAUDE_CODE_DISABLE_THINKING": "",
             "CLAUDE_CODE_MAX_RETRIES": str(CLI_RETRIES),

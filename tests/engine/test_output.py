@@ -18,7 +18,7 @@ from bridge.core.model import (
     ToolChoice,
     ToolMode,
 )
-from tests.harness import RunningEngine, sim, user
+from tests.harness import RunningEngine, assistant, sim, user
 
 PERSON = {
     "type": "object",
@@ -217,3 +217,41 @@ async def test_strict_refuses_what_would_turn_off_asked_for_thinking(
             strict=True,
         )
     assert caught.value.field == "thinking"
+
+
+async def test_an_instruction_of_one_turn_does_not_stand_in_the_next(
+    engine: RunningEngine,
+) -> None:
+    mark = marker()
+    opening = user(mark + sim(text='{"a":1}'))
+    only_json = OutputFormat(OutputKind.JSON_OBJECT)
+    first = await engine.ask(opening, system="S", output_format=only_json)
+    await engine.ask(opening, first.message, user("and now " + sim(text="plain")), system="S")
+    assert "JSON" in engine.upstream(mark)[0].system_text
+    assert "JSON" not in engine.upstream(mark)[-1].system_text
+    again = await engine.ask(
+        opening,
+        first.message,
+        user("and now " + sim(text="plain")),
+        assistant("plain"),
+        user("back " + sim(text='{"b":2}')),
+        system="S",
+        output_format=only_json,
+    )
+    assert again.text == '{"b":2}'
+    assert "JSON" in engine.upstream(mark)[-1].system_text
+
+
+async def test_arguments_that_a_limit_cut_end_in_length(engine: RunningEngine) -> None:
+    calls = [{"name": "look", "input": {"at": "x" * 400}}]
+    answer = await engine.ask(user(marker() + sim(tools=calls)), tools=(LOOK,), max_output_tokens=5)
+    assert answer.reason == "length"
+
+
+async def test_a_stop_text_does_not_excuse_from_the_shape(engine: RunningEngine) -> None:
+    with pytest.raises(UnavailableError, match="is not a JSON object"):
+        await engine.ask(
+            user(marker() + sim(text='{"a": 1,\n "b": 2}')),
+            output_format=OutputFormat(OutputKind.JSON_OBJECT),
+            sampling=Sampling(stop=("\n",)),
+        )

@@ -1,0 +1,143 @@
+"""The pool's own workings, with sessions that only stand in: what no policy decides."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from bridge.core.errors import DrainingError, QueueFullError
+from bridge.core.pool import Need, Pool, Recycling
+from bridge.core.pool_policy import Limits
+from bridge.core.to_claude import Profile, TurnSettings
+
+A, B = Profile("a"), Profile("b")
+
+
+class StandIn:
+    """A session that obeys, or fails as it is told."""
+
+    def __init__(self) -> None:
+        self.profile: Profile | None = None
+        self.alive = True
+        self.worn = False
+        self.answers = 0
+        self.pid = 1
+        self.stderr_tail = ""
+        self.closed = False
+        self.fault: Exception | None = None
+        self.on_gone: Callable[[], None] = lambda: None
+
+    async def initialise(self, profile: Profile) -> None:
+        self.profile = profile
+
+    async def stop(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+
+    async def reset(self) -> bool:
+        return True
+
+    async def park(self, _calls: object) -> None: ...
+
+    async def close(self) -> None:
+        self.alive, self.closed = False, True
+
+
+async def spawn(_settings: TurnSettings | None) -> StandIn:
+    return StandIn()
+
+
+def pool_of(limits: Limits, queue_size: int = 8) -> Pool:
+    pool = Pool(
+        spawn,  # type: ignore[arg-type]  # it stands in for a Session
+        limits,
+        queue_size=queue_size,
+        clock=time.monotonic,
+        recycling=Recycling(memory_bytes=2**60),
+    )
+    pool.start()
+    return pool
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[Pool]:
+    pool = pool_of(Limits(1, 3, 1))
+    yield pool
+    await pool.aclose()
+
+
+async def test_two_who_leave_in_the_moment_a_lease_comes_back_cost_no_turn(pool: Pool) -> None:
+    lease = await pool.acquire(Need(A))
+    leaving = [asyncio.ensure_future(pool.acquire(Need(A))) for _ in range(2)]
+    await pool.wait_for(lambda _: pool.waiting == 2)
+    for task in leaving:
+        task.cancel()
+    pool.release(lease)
+    await asyncio.gather(*leaving, return_exceptions=True)
+    await pool.wait_for(lambda counts: counts["running"] == counts["resetting"] == 0)
+    pool.release(await pool.acquire(Need(A)))
+
+
+async def test_a_queue_of_none_refuses_only_those_who_would_wait() -> None:
+    pool = pool_of(Limits(1, 3, 1), queue_size=0)
+    await pool.wait_for(lambda counts: counts["blank"] > 0)
+    lease = await pool.acquire(Need(A))
+    with pytest.raises(QueueFullError):
+        await pool.acquire(Need(A))
+    pool.release(lease)
+    await pool.wait_for(lambda counts: counts["running"] == counts["resetting"] == 0)
+    pool.release(await pool.acquire(Need(B)))
+    await pool.aclose()
+
+
+async def test_one_key_does_not_fill_the_queue_of_another() -> None:
+    pool = pool_of(Limits(1, 2, 0), queue_size=1)
+    lease = await pool.acquire(Need(A, "x"))
+    waiting = [asyncio.ensure_future(pool.acquire(Need(A, caller))) for caller in ("x", "y")]
+    await pool.wait_for(lambda _: pool.waiting == 2)
+    with pytest.raises(QueueFullError):
+        await pool.acquire(Need(A, "x"))
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    pool.release(lease)
+    await pool.aclose()
+
+
+async def test_a_fault_while_resetting_costs_the_process_and_not_the_turn(pool: Pool) -> None:
+    lease = await pool.acquire(Need(A))
+    session: StandIn = lease.session  # type: ignore[assignment]
+    session.fault = AttributeError("unforeseen")
+    pool.release(lease)
+    await pool.wait_for(lambda counts: counts["resetting"] == counts["closing"] == 0)
+    assert session.closed
+    pool.release(await pool.acquire(Need(A)))
+
+
+async def test_a_process_that_ends_while_unused_is_replaced_at_once(pool: Pool) -> None:
+    await pool.wait_for(lambda counts: counts["blank"] == 2)
+    started = pool.started
+    for process in list(pool._processes.values()):
+        session: StandIn = process.session  # type: ignore[assignment]
+        session.alive = False
+        session.on_gone()
+    await pool.wait_for(lambda counts: counts["blank"] == 2 and not counts["closing"])
+    assert pool.started == started + 2
+
+
+async def test_draining_waits_for_those_who_were_let_in(pool: Pool) -> None:
+    lease = await pool.acquire(Need(A))
+    queued = asyncio.ensure_future(pool.acquire(Need(A)))
+    await pool.wait_for(lambda _: pool.waiting == 1)
+    draining = asyncio.ensure_future(pool.drain())
+    await pool.changed()
+    with pytest.raises(DrainingError):
+        await pool.acquire(Need(A))
+    pool.release(lease)
+    second = await queued
+    assert not draining.done()
+    pool.release(second)
+    await draining

@@ -1,0 +1,146 @@
+"""What the bridge itself sees to in an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.core.errors import InvalidRequestError
+from bridge.core.events import Event, Finished, TextDelta, ToolCallStart
+from bridge.core.model import FinishReason, Usage
+from bridge.core.schemas import check_answer, for_api, validator_of
+from bridge.core.shaping import (
+    CallRequired,
+    JsonOnly,
+    Shaper,
+    StopTexts,
+    UnfitAnswerError,
+    shaped,
+)
+
+STOP = Finished(FinishReason.STOP, Usage())
+LENGTH = Finished(FinishReason.LENGTH, Usage())
+CALL = ToolCallStart(0, "toolu_1", "look")
+
+
+def text_of(shaper: Shaper, *events: str | Event) -> str:
+    given = [TextDelta(event) if isinstance(event, str) else event for event in events]
+    return "".join(e.text for e in shaped(given, [shaper]) if isinstance(e, TextDelta))
+
+
+def accept(_text: str) -> None: ...
+
+
+@given(st.text("ab\n", max_size=30), st.lists(st.integers(1, 4), max_size=30))
+def test_a_stop_text_is_found_however_the_text_comes_in_pieces(text: str, cuts: list[int]) -> None:
+    pieces, rest = [], text
+    for cut in cuts:
+        pieces.append(rest[:cut])
+        rest = rest[cut:]
+    pieces.append(rest)
+    shaper = StopTexts(("\n\n", "aba"))
+    got = text_of(shaper, *pieces, STOP)
+    ends = [at for stop in ("\n\n", "aba") if (at := text.find(stop)) >= 0]
+    assert got == (text[: min(ends)] if ends else text)
+    assert (shaper.found is not None) is bool(ends)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        (('{"a": ', '"x y"}'), '{"a":"x y"}'),
+        (("Sure:\n```json\n", '{"a"', ': {"b": [1, 2]}}', "\n```\nDone."), '{"a":{"b":[1,2]}}'),
+        (('{"a": "}{\\"', '"}', '{"b": 1}'), '{"a":"}{\\""}'),
+    ],
+)
+def test_json_comes_alone_and_compact(pieces: tuple[str, ...], expected: str) -> None:
+    assert text_of(JsonOnly(accept), *pieces, STOP) == expected
+
+
+@pytest.mark.parametrize("text", ["no json", '{"a": 1', '[{"a": 1}]', "  [1]", ""])
+def test_what_is_no_object_is_unfit(text: str) -> None:
+    with pytest.raises(UnfitAnswerError):
+        text_of(JsonOnly(accept), text, STOP)
+
+
+def test_json_that_a_limit_cut_is_passed_on_as_it_is() -> None:
+    assert text_of(JsonOnly(accept), '{"a": 1', LENGTH) == '{"a":1'
+
+
+def test_text_beside_a_call_is_kept() -> None:
+    assert text_of(JsonOnly(accept), "I look.", CALL, LENGTH) == "I look."
+    assert text_of(CallRequired("look"), "I look.", CALL, STOP) == "I look."
+
+
+def test_an_answer_without_its_call_is_unfit_and_nothing_of_it_is_passed_on() -> None:
+    shaper = CallRequired("look")
+    assert shaped([TextDelta("No.")], [shaper]) == []
+    with pytest.raises(UnfitAnswerError, match="look"):
+        shaped([STOP], [shaper])
+
+
+OBJECT: dict[str, Any] = {"type": "object"}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "array"},
+        {},
+        {"type": "string"},
+        {"type": "nonsense"},
+        {"$schema": {}, **OBJECT},
+        {**OBJECT, "properties": {"a": {"$ref": "http://127.0.0.1:1/x"}}},
+        {**OBJECT, "contains": {"$ref": "file:///etc/hostname"}},
+        {**OBJECT, "properties": 7},
+    ],
+)
+def test_a_schema_that_cannot_be_served_is_refused(schema: Mapping[str, Any]) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        validator_of(schema)
+    assert caught.value.field == "output_format"
+
+
+def test_a_schema_too_deep_is_refused() -> None:
+    schema: dict[str, Any] = OBJECT
+    for _ in range(300):
+        schema = {**OBJECT, "properties": {"a": schema}}
+    with pytest.raises(InvalidRequestError, match="levels"):
+        validator_of(schema)
+
+
+def test_a_pattern_that_takes_for_ever_is_left_to_the_api() -> None:
+    schema = {**OBJECT, "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}}
+    check_answer('{"a": "' + "a" * 40 + '!"}', validator_of(schema))
+
+
+def test_a_reference_that_leads_nowhere_makes_an_answer_unfit() -> None:
+    schema = {**OBJECT, "properties": {"a": {"$ref": "#/$defs/nope"}}}
+    with pytest.raises(UnfitAnswerError):
+        check_answer('{"a": 1}', validator_of(schema))
+
+
+def test_the_api_gets_the_schema_without_what_it_refuses() -> None:
+    schema = {
+        **OBJECT,
+        "properties": {
+            "minimum": {"type": "integer", "minimum": 3},
+            "list": {
+                "type": "array",
+                "minItems": 2,
+                "items": {"oneOf": [{"const": {"minimum": 1}}]},
+            },
+        },
+    }
+    assert for_api(schema) == {
+        "type": "object",
+        "properties": {
+            "minimum": {"type": "integer"},
+            "list": {"type": "array", "items": {"anyOf": [{"const": {"minimum": 1}}]}},
+        },
+        "additionalProperties": False,
+    }
