@@ -1,8 +1,7 @@
 """Starts and ends the parts in the right order, on one event loop.
 
-Start: the simulator (in a demo), the sockets, the probe (once for each CLI), the engine, the
-doors. End: refuse what is new, let running answers finish, close the doors, then the engine with
-every process, then the simulator.
+Start: the simulator (in a demo), the sockets, the doors, the engine. End: refuse what is new, let
+running answers finish, end the others with every process, close the doors, then the simulator.
 """
 
 from __future__ import annotations
@@ -100,21 +99,23 @@ async def serving(
         cli = bundled_cli()
         if abilities is None:
             abilities = await _abilities(cli, settings, say)
+        log = SessionLog(_log_path(settings))
+        stack.callback(log.close)
         health_changed = asyncio.Event()
         engine = Engine(
             _launcher(cli, settings, simulator, stack),
             _options(settings, demo=doors.demo),
-            SessionLog(_log_path(settings)),
+            log,
             abilities=abilities,
             on_change=health_changed.set,
         )
         bridge = Bridge(engine, doors, simulator)
-        # Before the doors, so that it is closed after them.
-        stack.push_async_callback(engine.aclose)
         if doors.grpc:
             bridge.grpc_port = await _serve_grpc(bridge, settings, stack, health_changed)
         if listener is not None:
             bridge.http_port = await _serve_http(bridge, settings, listener, stack)
+        # Closed before the doors: answers that still run end in an error that they pass on.
+        stack.push_async_callback(engine.aclose)
         try:
             await engine.start()
         except Exception as error:
@@ -278,6 +279,8 @@ async def _serve_http(
         uvicorn.Config(
             app,
             lifespan="off",
+            # Answered by the app like any other request, whichever packages are installed.
+            ws="none",
             log_config=None,
             access_log=False,
             server_header=False,

@@ -270,6 +270,7 @@ async def running_engine(
     """
     log_path = folder / "log.jsonl"
     async with Simulator(pace_ms=0) as simulator:
+        log = SessionLog(log_path)
         launcher = Launcher(
             cli or bundled_cli(),
             hermetic_environment(os.environ, folder, simulator.base_url),
@@ -278,11 +279,12 @@ async def running_engine(
         engine = Engine(
             launcher,
             EngineOptions(limits or Limits(2, 8, 2), **options),
-            SessionLog(log_path),
+            log,
             abilities=abilities,
         )
         async with engine:
             yield RunningEngine(engine, simulator, log_path)
+        log.close()
 
 
 SCALE = int(os.environ.get("BRIDGE_TEST_SCALE", "1"))

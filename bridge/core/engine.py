@@ -120,7 +120,6 @@ class Engine:
     async def aclose(self) -> None:
         """End every process, whatever it does."""
         await self.pool.aclose()
-        self._log.close()
 
     async def __aenter__(self) -> Engine:
         try:

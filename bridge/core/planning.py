@@ -18,6 +18,7 @@ from bridge.core.client_tools import deliverable
 from bridge.core.errors import InvalidRequestError, UnsupportedError
 from bridge.core.fingerprint import Scope, answers_exactly, call_ids, fingerprint
 from bridge.core.from_claude import CONTINUABLE, AnswerReader
+from bridge.core.images import check_images
 from bridge.core.model import (
     CompletionRequest,
     Effort,
@@ -135,6 +136,7 @@ class Planner:
         refused = self._refused.get(choice.name, frozenset())
         request, dropped = without_sampling(request, refused)
         ignored = (*request.ignored, *(("model",) if choice.replaced else ()), *dropped)
+        check_images(request.messages)
         turns = turns_of(request.messages)
         if not turns or turns[-1].role is not Role.USER:
             raise InvalidRequestError(
