@@ -42,7 +42,7 @@ test-long: setup ## All tests, with the full counts
 check: setup ## Lint, format and types, as CI runs them
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
-	@$(PY) -m mypy --strict bridge tests $(wildcard benchmarks) hatch_build.py
+	@$(PY) -m mypy --strict bridge tests benchmarks examples hatch_build.py
 
 .PHONY: bench
 bench: setup ## Measure

@@ -12,14 +12,9 @@ from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import model_pb2
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 from bridge.v1.model_pb2_grpc import ModelServiceStub
-from tests.harness import PATIENCE, RunningBridge, sim
-from tests.parity.scenarios import (
-    SCENARIOS,
-    new_marker,
-    through_grpc,
-    through_http,
-    user,
-)
+from tests.harness import PATIENCE, RunningBridge, sim, user
+from tests.parity.doors import grpc_messages, through_grpc, through_http
+from tests.parity.scenarios import SCENARIOS, new_marker
 
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 
@@ -59,7 +54,8 @@ async def test_the_generated_async_stub_streams_from_started_to_finished(
     bridge: RunningBridge,
 ) -> None:
     async with grpc.aio.insecure_channel(bridge.target) as channel:
-        request = pb.CompleteRequest(messages=[user("Hello " + sim(text="Good day to you."))])
+        question = user("Hello " + sim(text="Good day to you."))
+        request = pb.CompleteRequest(messages=grpc_messages([question]))
         call = CompletionServiceStub(channel).Complete(request, timeout=PATIENCE)
         responses = [response async for response in call]
     assert responses[0].WhichOneof("event") == "started"

@@ -219,6 +219,7 @@ class Engine:
         self._ends[failed if record.error else "answered"] += 1
         if record.got:
             self._sessions_got[record.got] += 1
+        self.pool.announce()
 
     async def drain(self) -> None:
         """Refuse new requests and wait for those that run."""

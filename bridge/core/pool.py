@@ -261,7 +261,7 @@ class Pool:
     async def drain(self) -> None:
         """Take no more requests and wait until none is served any more."""
         self._draining = True
-        self._announce()
+        self.announce()
         await self.wait_for(lambda counts: not counts[State.RUNNING] and not self._queue)
 
     async def aclose(self) -> None:
@@ -280,7 +280,7 @@ class Pool:
         sessions = [p.session for p in self._processes.values() if p.session is not None]
         await asyncio.gather(*(session.close() for session in sessions), return_exceptions=True)
         self._processes.clear()
-        self._announce()
+        self.announce()
 
     # The machinery
 
@@ -313,7 +313,7 @@ class Pool:
         for waiting in itertools.islice(self._waiting(), self._free_turns()):
             # It has a turn but no process: from now on it waits for a start.
             waiting.spawn_awaited = True
-        self._announce()
+        self.announce()
 
     def _look_again(self, at: float | None) -> None:
         if self._look_timer is not None:
@@ -332,7 +332,8 @@ class Pool:
         running = sum(p.state is State.RUNNING for p in self._processes.values())
         return max(self._limits.pool_size - running, 0)
 
-    def _announce(self) -> None:
+    def announce(self) -> None:
+        """Tell those who watch that something has changed."""
         self._changed.set()
         self._on_change()
 
@@ -384,7 +385,7 @@ class Pool:
                         )
                     )
             self._queue.clear()
-        self._announce()
+        self.announce()
 
     def _start_again(self) -> None:
         self._start_timer = None

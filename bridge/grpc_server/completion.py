@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Any
 
 import grpc
 
+from bridge.core.errors import InvalidRequestError
 from bridge.core.service import Service
-from bridge.grpc_server.codec import decode_request, encode_event
-from bridge.grpc_server.request_id import current_request_id
+from bridge.grpc_server.caller import caller_of
+from bridge.grpc_server.calls import Calls
+from bridge.grpc_server.conversation import Conversation
+from bridge.grpc_server.converse import ConverseCall, OpenConversations
+from bridge.grpc_server.decode import decode_conversation, decode_request
+from bridge.grpc_server.encode import encode_event
+from bridge.grpc_server.request_id import current_request_id, new_request_id
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
-
-
-def caller_of(context: grpc.aio.ServicerContext[Any, Any]) -> str:
-    """Name the key that a call came with. Empty: the door asks for none yet."""
-    return ""
 
 
 class CompletionServicer(pb_grpc.CompletionServiceServicer):
     """Answers with the core's events, one response an event."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(
+        self,
+        service: Service,
+        calls: Calls,
+        *,
+        max_conversations: int,
+        max_conversation_bytes: int,
+    ) -> None:
+        """`max_conversations` is for each caller."""
         self._service = service
+        self._calls = calls
+        self._open = OpenConversations(max_conversations)
+        self._max_conversation_bytes = max_conversation_bytes
 
     async def Complete(
         self,
@@ -40,5 +51,31 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
         )
         async with aclosing(self._service.complete(completion)) as events:
             async for event in events:
-                for response in encode_event(event, completion.request_id):
+                for response in encode_event(event, completion.request_id, pb.CompleteResponse):
+                    yield response
+
+    async def Converse(
+        self,
+        requests: AsyncIterator[pb.ConverseRequest],
+        context: grpc.aio.ServicerContext[pb.ConverseRequest, pb.ConverseResponse],
+    ) -> AsyncGenerator[pb.ConverseResponse, None]:
+        """Hold a conversation, turn by turn."""
+        caller = caller_of(context)
+        with self._open.one_more(caller):
+            with self._calls.idle():
+                first = await anext(requests, None)
+            if first is None or first.WhichOneof("request") != "open":
+                raise InvalidRequestError("The first message must be open.", field="open")
+            conversation = Conversation(
+                decode_conversation(first.open, caller=caller), self._max_conversation_bytes
+            )
+            call = ConverseCall(
+                self._service,
+                self._calls,
+                conversation,
+                new_id=new_request_id,
+                time_remaining=context.time_remaining,
+            )
+            async with aclosing(call.responses(requests)) as responses:
+                async for response in responses:
                     yield response

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, nullcontext
 from functools import partial
 from inspect import isasyncgenfunction
 from typing import Any, Final, NoReturn, TypeAlias
@@ -19,6 +19,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from bridge.core import errors
+from bridge.grpc_server.calls import Calls, is_cancelled
 from bridge.grpc_server.request_id import REQUEST_ID_KEY, current_request_id, new_request_id
 from bridge.grpc_server.stall import StallGuard
 from bridge.grpc_server.status import CallStatus, status_of
@@ -37,24 +38,18 @@ _Decode: TypeAlias = Callable[[bytes], _Wire]
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Gives each call an id, keeps the list of running calls, and maps every exception."""
+    """Gives each call an id, enters it among the running calls, and maps every exception."""
 
     def __init__(
-        self, *, stall_seconds: float, make_id: Callable[[], str] = new_request_id
+        self,
+        calls: Calls,
+        *,
+        stall_seconds: float,
+        make_id: Callable[[], str] = new_request_id,
     ) -> None:
+        self._calls = calls
         self._stall_seconds = stall_seconds
         self._make_id = make_id
-        self._closing = False
-        self.calls: set[asyncio.Task[Any]] = set()
-        """The tasks of the bridge's own calls; grpc.health.v1 and reflection are not among them."""
-
-    def cancel_calls(self) -> None:
-        """End every running call with a DrainingError."""
-        self._closing = True
-        for task in tuple(self.calls):
-            if not task.cancelling():
-                # The others are at their cleanup already.
-                task.cancel()
 
     async def intercept_service(
         self,
@@ -99,12 +94,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _guarded(self, answer: _Coroutine, decode: _Decode | None, method: str) -> _Coroutine:
         async def guarded(request: _Wire, context: _Context) -> _Wire:
-            with self._tracked(method) as request_id:
+            current_request_id.set(self._make_id())
+            with self._calls.tracked() if method.startswith("/bridge.") else nullcontext():
                 try:
                     try:
                         return await answer(_decoded(request, decode), context)
                     except (Exception, asyncio.CancelledError) as error:
-                        status = self._status(error, request_id, method)
+                        status = self._status(error, method)
                         if status is None:
                             raise
                     await _abort(context, status)
@@ -133,27 +129,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return stream
 
-    @contextmanager
-    def _tracked(self, method: str) -> Iterator[str]:
-        request_id = self._make_id()
-        current_request_id.set(request_id)
-        task = asyncio.current_task()
-        if task is None or not method.startswith("/bridge."):
-            yield request_id
-            return
-        self.calls.add(task)
-        try:
-            yield request_id
-        finally:
-            self.calls.discard(task)
-
-    def _status(self, error: BaseException, request_id: str, method: str) -> CallStatus | None:
+    def _status(self, error: BaseException, method: str) -> CallStatus | None:
         """What the client is told; None where the exception has to go on to grpc.aio."""
-        if isinstance(error, asyncio.CancelledError) and _is_cancelled():
-            if not self._closing:
+        # A conversation has an id for each turn.
+        request_id = current_request_id.get()
+        if isinstance(error, asyncio.CancelledError) and is_cancelled():
+            reason = self._calls.reason_to_end()
+            if reason is None:
                 return None
             _uncancel()
-            error = errors.DrainingError("The server is shutting down.")
+            error = reason
         if isinstance(error, errors.BridgeError):
             status = status_of(error, request_id)
             _log.info("%s %s: %s: %s", request_id, method, error.reason, status.details)
@@ -163,12 +148,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return None
         _log.error("%s %s: failed", request_id, method, exc_info=error)
         return status_of(errors.InternalError(), request_id)
-
-
-def _is_cancelled() -> bool:
-    """Whether this task was cancelled, as opposed to something that it waited for."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _uncancel() -> None:

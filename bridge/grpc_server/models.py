@@ -6,9 +6,9 @@ from typing import Any
 
 import grpc
 
-from bridge.core.errors import InvalidRequestError
+from bridge.core.errors import InvalidRequestError, ModelNotFoundError
 from bridge.core.service import Service
-from bridge.grpc_server.codec import encode_model
+from bridge.grpc_server.encode import encode_model
 from bridge.v1 import model_pb2 as pb
 from bridge.v1 import model_pb2_grpc as pb_grpc
 
@@ -32,4 +32,9 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
         """Give one model."""
         if not request.id:
             raise InvalidRequestError("id must name a model.", field="id")
-        return pb.GetModelResponse(model=encode_model(await self._service.model(request.id)))
+        try:
+            model = await self._service.model(request.id)
+        except ModelNotFoundError as error:
+            # The core names the field of a completion.
+            raise ModelNotFoundError(error.message, field="id") from None
+        return pb.GetModelResponse(model=encode_model(model))

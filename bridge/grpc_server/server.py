@@ -17,16 +17,26 @@ from grpc_reflection.v1alpha import reflection
 
 from bridge.core.service import Service
 from bridge.grpc_server.address import resolve
+from bridge.grpc_server.calls import Calls
 from bridge.grpc_server.completion import CompletionServicer
 from bridge.grpc_server.interceptors import CallInterceptor
 from bridge.grpc_server.models import ModelServicer
-from bridge.v1 import completion_pb2, completion_pb2_grpc, model_pb2, model_pb2_grpc
+from bridge.grpc_server.pool import PoolServicer
+from bridge.v1 import (
+    completion_pb2,
+    completion_pb2_grpc,
+    model_pb2,
+    model_pb2_grpc,
+    pool_pb2,
+    pool_pb2_grpc,
+)
 
 _log = logging.getLogger(__name__)
 
 SERVICES: Final = (
     completion_pb2.DESCRIPTOR.services_by_name["CompletionService"].full_name,
     model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+    pool_pb2.DESCRIPTOR.services_by_name["PoolService"].full_name,
 )
 """The bridge's own services, by their full names."""
 
@@ -39,6 +49,10 @@ class GrpcServer:
 
     `start()`, then `refresh_health()` whenever the service's health may have changed, then
     `drain(grace)` or `stop()`, once. A server that has ended is not started again.
+
+    `max_message_bytes` bounds a message, unpacked, and all that a conversation holds;
+    `stall_seconds` is how long a client may leave its answer unread; `max_conversations` is how
+    many calls of Converse a caller may have open.
     """
 
     def __init__(
@@ -49,6 +63,7 @@ class GrpcServer:
         port: int = 50051,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         stall_seconds: float = 60,
+        max_conversations: int = 64,
         credentials: grpc.ServerCredentials | None = None,
     ) -> None:
         self._service = service
@@ -56,7 +71,9 @@ class GrpcServer:
         self._port = port
         self._max_message_bytes = max_message_bytes
         self._credentials = credentials
-        self._calls = CallInterceptor(stall_seconds=stall_seconds)
+        self._stall_seconds = stall_seconds
+        self._max_conversations = max_conversations
+        self._calls = Calls()
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
 
@@ -68,26 +85,39 @@ class GrpcServer:
     @property
     def running(self) -> int:
         """How many of the bridge's own calls have not ended, their cleanup included."""
-        return len(self._calls.calls)
+        return len(self._calls)
 
     async def start(self) -> int:
         """Listen and serve; returns the port. Raises OSError where the address cannot be had."""
         server = grpc.aio.server(
-            interceptors=[self._calls], options=_options(self._max_message_bytes)
+            interceptors=[CallInterceptor(self._calls, stall_seconds=self._stall_seconds)],
+            options=_options(self._max_message_bytes),
         )
-        completion_pb2_grpc.add_CompletionServiceServicer_to_server(
-            CompletionServicer(self._service), server
-        )
-        model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._service), server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection(
-            (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
-        )
+        self._add_services(server)
         self._listen(server)
         await self.refresh_health()
         await server.start()
         self._server = server
         return self._port
+
+    def _add_services(self, server: grpc.aio.Server) -> None:
+        completion_pb2_grpc.add_CompletionServiceServicer_to_server(
+            CompletionServicer(
+                self._service,
+                self._calls,
+                max_conversations=self._max_conversations,
+                max_conversation_bytes=self._max_message_bytes,
+            ),
+            server,
+        )
+        model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._service), server)
+        pool_pb2_grpc.add_PoolServiceServicer_to_server(
+            PoolServicer(self._service, self._calls), server
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection(
+            (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+        )
 
     def _listen(self, server: grpc.aio.Server) -> None:
         for address in resolve(self._host, self._port):
@@ -110,6 +140,8 @@ class GrpcServer:
     async def drain(self, grace: float) -> None:
         """Take no new calls, give the running ones `grace` seconds, then end them and the server.
 
+        A conversation between turns and a watch of the pool are ended at once.
+
         grpc.aio's own stop returns before the handlers' `finally` blocks have run, and waits its
         whole grace for a client that watches the health. This waits for exactly the bridge's own
         calls, cleanup included: the pool may be closed after it.
@@ -120,9 +152,10 @@ class GrpcServer:
         refusing = asyncio.create_task(self._server.stop(grace + _CLEANUP_SECONDS))
         # Calls that have arrived reach the list in their first step.
         await asyncio.sleep(0)
-        await self._finished(grace)
-        self._calls.cancel_calls()
-        if not await self._finished(_CLEANUP_SECONDS):
+        self._calls.drain()
+        await self._calls.finished(grace)
+        self._calls.end()
+        if not await self._calls.finished(_CLEANUP_SECONDS):
             _log.error("%d calls did not end", self.running)
         await self._server.stop(None)
         await refusing
@@ -130,14 +163,6 @@ class GrpcServer:
     async def stop(self) -> None:
         """Drain without grace."""
         await self.drain(0)
-
-    async def _finished(self, seconds: float) -> bool:
-        """Wait for the running calls; says whether all ended."""
-        calls = set(self._calls.calls)
-        if not calls:
-            return True
-        _, pending = await asyncio.wait(calls, timeout=seconds)
-        return not pending
 
     async def __aenter__(self) -> Self:
         await self.start()

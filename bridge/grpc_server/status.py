@@ -39,6 +39,12 @@ CODES: Final[dict[type[errors.BridgeError], StatusCode]] = {
     errors.InternalError: StatusCode.INTERNAL,
 }
 
+FIELDS: Final[dict[str, str]] = {
+    "temperature": "sampling.temperature",
+    "top_p": "sampling.top_p",
+}
+"""Fields that the core names otherwise than the proto does."""
+
 _DEFAULT_RETRY_SECONDS: Final = 1.0
 _MAX_MESSAGE_BYTES: Final = 800
 
@@ -58,8 +64,9 @@ def status_of(error: errors.BridgeError, request_id: str) -> CallStatus:
     message = _trailer_text(error.message)
     retry_after = _retry_after(error)
     details = [_error_info(error, request_id)]
-    if isinstance(error, errors.InvalidRequestError) and error.field:
-        details.append(_bad_request(error.field, message, error.reason))
+    field = _field_of(error)
+    if isinstance(error, errors.InvalidRequestError) and field:
+        details.append(_bad_request(field, message, error.reason))
     if retry_after is not None:
         details.append(_retry_info(retry_after))
     status = status_pb2.Status(code=code.value[0], message=message, details=details)
@@ -79,6 +86,11 @@ def _code_of(error: errors.BridgeError) -> StatusCode:
     return next(CODES[cls] for cls in type(error).__mro__ if cls in CODES)
 
 
+def _field_of(error: errors.BridgeError) -> str:
+    field: str = getattr(error, "field", None) or ""
+    return FIELDS.get(field, field)
+
+
 def _retry_after(error: errors.BridgeError) -> float | None:
     if error.retry_after is not None:
         return max(error.retry_after, 0.0)
@@ -87,8 +99,7 @@ def _retry_after(error: errors.BridgeError) -> float | None:
 
 def _error_info(error: errors.BridgeError, request_id: str) -> any_pb2.Any:
     metadata = {"request_id": request_id, "retryable": "true" if error.retryable else "false"}
-    field = getattr(error, "field", None)
-    if field:
+    if field := _field_of(error):
         metadata["field"] = field
     return _packed(
         error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)

@@ -12,7 +12,7 @@ import grpc
 from bridge.core.errors import ModelNotFoundError
 from bridge.core.events import Event, Finished, Started, TextDelta
 from bridge.core.model import CompletionRequest, FinishReason, Model, Usage
-from bridge.core.service import Health
+from bridge.core.service import Health, PlanState, PoolState, Totals
 from bridge.v1 import completion_pb2 as pb
 
 _T = TypeVar("_T")
@@ -78,6 +78,10 @@ class FakeService:
         self.requests: list[CompletionRequest] = []
         self.entered = asyncio.Event()
         self.closed = asyncio.Event()
+        self.waiting = 0
+        self.plan: PlanState | None = None
+        self.changed = asyncio.Event()
+        """Set it when what the pool tells has changed."""
 
     async def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
         self.requests.append(request)
@@ -96,10 +100,39 @@ class FakeService:
         for model in MODELS:
             if name in (model.id, model.resolved):
                 return model
-        raise ModelNotFoundError(f"There is no model {name!r}.", field="id")
+        raise ModelNotFoundError(f"There is no model {name!r}.")
 
     def health(self) -> Health:
-        return Health(self.status, logged_in=True, account="subscription", cli_version="2.0")
+        return Health(
+            self.status,
+            logged_in=True,
+            account="subscription",
+            cli_version="2.0",
+            pool_size=3,
+            processes={"running": 1, "parked": 2},
+            waiting=self.waiting,
+            lacking=("setting the effort of a process that runs",),
+        )
+
+    def pool_state(self) -> PoolState:
+        totals = Totals(
+            answered=5,
+            failed=4,
+            left=3,
+            sessions={"continued": 2, "warm": 1},
+            processes_started=9,
+            processes_ended=6,
+        )
+        return PoolState(self.health(), 6, totals, self.plan)
+
+    async def watch_pool(self) -> AsyncGenerator[PoolState, None]:
+        try:
+            while True:
+                self.changed.clear()
+                yield self.pool_state()
+                await self.changed.wait()
+        finally:
+            self.closed.set()
 
 
 def user(text: str = "Hello?") -> pb.Message:

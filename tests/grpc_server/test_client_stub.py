@@ -1,4 +1,4 @@
-"""How a caller's own tests can fake the bridge: the generated sync stub on a fake channel."""
+"""How a caller's own tests can fake the bridge: the sync example on a fake channel."""
 
 from __future__ import annotations
 
@@ -10,25 +10,14 @@ import grpc_testing
 import pytest
 
 from bridge.v1 import completion_pb2 as pb
-from bridge.v1 import completion_pb2_grpc as pb_grpc
-from tests.grpc_server.fakes import question
+from examples.python_sync import ask
 
 SERVICE = pb.DESCRIPTOR.services_by_name["CompletionService"]
 COMPLETE = SERVICE.methods_by_name["Complete"]
 
 
-def ask(channel: grpc.Channel, text: str) -> str:
-    """Ask as a caller does: a stream without `finished` was cut."""
-    request = question()
-    request.messages[0].parts[0].text = text
-    answer: list[str] = []
-    for response in pb_grpc.CompletionServiceStub(channel).Complete(request):
-        match response.WhichOneof("event"):
-            case "text_delta":
-                answer.append(response.text_delta.text)
-            case "finished":
-                return "".join(answer)
-    raise EOFError("the answer was cut")
+def answer(channel: grpc.Channel) -> str:
+    return "".join(ask(channel, "Hello?"))
 
 
 @pytest.fixture
@@ -43,7 +32,7 @@ def channel() -> grpc_testing.Channel:
 
 
 def test_a_caller_reads_an_answer(channel: grpc_testing.Channel, pool: ThreadPoolExecutor) -> None:
-    asking = pool.submit(ask, channel, "Hello?")
+    asking = pool.submit(answer, channel)
     _, request, call = channel.take_unary_stream(COMPLETE)
     assert request.messages[0].parts[0].text == "Hello?"
     call.send_initial_metadata(())
@@ -56,10 +45,22 @@ def test_a_caller_reads_an_answer(channel: grpc_testing.Channel, pool: ThreadPoo
 
 
 def test_a_caller_sees_the_status(channel: grpc_testing.Channel, pool: ThreadPoolExecutor) -> None:
-    asking = pool.submit(ask, channel, "Hello?")
+    asking = pool.submit(answer, channel)
     _, _, call = channel.take_unary_stream(COMPLETE)
     call.send_initial_metadata(())
     call.terminate((), grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many wait.")
     with pytest.raises(grpc.RpcError) as caught:
         asking.result(20)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_cut_answer_is_not_taken_for_a_whole_one(
+    channel: grpc_testing.Channel, pool: ThreadPoolExecutor
+) -> None:
+    asking = pool.submit(answer, channel)
+    _, _, call = channel.take_unary_stream(COMPLETE)
+    call.send_initial_metadata(())
+    call.send_response(pb.CompleteResponse(text_delta=pb.TextDelta(text="Hel")))
+    call.terminate((), grpc.StatusCode.OK, "")
+    with pytest.raises(EOFError):
+        asking.result(20)

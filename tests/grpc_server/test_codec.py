@@ -8,7 +8,8 @@ import pytest
 
 from bridge.core import events, model
 from bridge.core.errors import InvalidRequestError
-from bridge.grpc_server.codec import decode_request, encode_event, encode_model
+from bridge.grpc_server.decode import decode_request
+from bridge.grpc_server.encode import encode_event, encode_model
 from bridge.v1 import completion_pb2 as pb
 from tests.grpc_server.fakes import question, user
 
@@ -257,11 +258,6 @@ REFUSED: list[tuple[str, pb.CompleteRequest, str]] = [
         "messages[1].parts[1].tool_result",
     ),
     (
-        "one id twice",
-        question(messages=[called(), says(RESULT), called(), says(RESULT)]),
-        "messages[2].parts[0].tool_call",
-    ),
-    (
         "call without id",
         question(messages=[called(call_id=" "), user()]),
         "messages[0].parts[0].tool_call.id",
@@ -315,7 +311,7 @@ REFUSED: list[tuple[str, pb.CompleteRequest, str]] = [
     ("no number", sampling(temperature=float("nan")), "sampling.temperature"),
     ("top_p", sampling(top_p=2), "sampling.top_p"),
     ("five stops", sampling(stop=["a", "b", "c", "d", "e"]), "sampling.stop"),
-    ("blank stop", sampling(stop=["a", "\n "]), "sampling.stop[1]"),
+    ("empty stop", sampling(stop=["a", ""]), "sampling.stop[1]"),
     ("no tokens", question(max_output_tokens=0), "max_output_tokens"),
     ("unknown format", format_of(9), "output_format.kind"),  # type: ignore[arg-type]
     ("no schema", format_of(pb.OutputFormat.KIND_JSON_SCHEMA), "output_format.schema_json"),
@@ -332,6 +328,19 @@ def test_what_is_refused_is_named(request_: pb.CompleteRequest, field: str) -> N
     with pytest.raises(InvalidRequestError) as caught:
         decode_request(request_)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        question(messages=[called(), says(RESULT), called(), says(RESULT)]),
+        question(messages=[called(name="made.elsewhere"), says(RESULT)]),
+        sampling(stop=["\n "]),
+    ],
+    ids=["an id in two turns", "a name made elsewhere", "a blank stop text"],
+)
+def test_what_the_other_door_takes_is_taken(request_: pb.CompleteRequest) -> None:
+    assert decode_request(request_).messages
 
 
 USAGE = pb.Usage(
@@ -383,19 +392,21 @@ USAGE = pb.Usage(
     ],
 )
 def test_events(event: events.Event, expected: list[pb.CompleteResponse]) -> None:
-    assert list(encode_event(event, "req_1")) == expected
+    assert list(encode_event(event, "req_1", pb.CompleteResponse)) == expected
 
 
 @pytest.mark.parametrize("reason", model.FinishReason)
 def test_finish_reasons(reason: model.FinishReason) -> None:
-    finished = encode_event(events.Finished(reason, model.Usage()), "req_1")[-1].finished
+    finished = encode_event(events.Finished(reason, model.Usage()), "req_1", pb.CompleteResponse)[
+        -1
+    ].finished
     assert pb.FinishReason.Name(finished.reason) == f"FINISH_REASON_{reason.name}"
 
 
 def test_half_a_surrogate_pair_does_not_break_the_stream() -> None:
-    (broken,) = encode_event(events.TextDelta("a\ud83d"), "req_1")
+    (broken,) = encode_event(events.TextDelta("a\ud83d"), "req_1", pb.CompleteResponse)
     assert broken.text_delta.text == "a\ufffd"
-    (whole,) = encode_event(events.TextDelta("\ud83d\ude00"), "req_1")
+    (whole,) = encode_event(events.TextDelta("\ud83d\ude00"), "req_1", pb.CompleteResponse)
     assert whole.text_delta.text == "😀"
 
 

@@ -80,7 +80,8 @@ async def test_an_answer_comes_in_order(serve: Serve, service: FakeService) -> N
     (request,) = service.requests
     assert request.door == "grpc"
     assert request.timeout is not None
-    assert 0 < request.timeout <= 60
+    # gRPC rounds it up on the wire.
+    assert 0 < request.timeout < 61
     assert request.request_id.startswith("req_")
     assert responses[0].started.request_id == request.request_id
     assert ("x-request-id", request.request_id) in tuple(await call.initial_metadata())

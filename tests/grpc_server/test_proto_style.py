@@ -14,11 +14,9 @@ from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
     EnumDescriptorProto,
     FileDescriptorProto,
-    FileDescriptorSet,
 )
-from grpc_tools import protoc  # type: ignore[import-untyped]
 
-PROTO = Path(__file__).parents[2] / "proto"
+from tests.grpc_server.described import PROTO, described
 
 PASCAL = re.compile(r"([A-Z][a-z0-9]*)+")
 LOWER_SNAKE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -32,11 +30,8 @@ NESTED, NESTED_ENUMS, FIELDS, VALUES, METHODS = 3, 4, 2, 2, 2
 PathTo = tuple[int, ...]
 
 
-def described(root: Path, target: Path) -> list[FileDescriptorProto]:
-    names = sorted(str(path.relative_to(root)) for path in root.rglob("*.proto"))
-    options = [f"-I{root}", "--include_source_info", f"--descriptor_set_out={target}"]
-    assert protoc.main(["protoc", *options, *names]) == 0
-    return list(FileDescriptorSet.FromString(target.read_bytes()).file)
+def files_in(root: Path) -> list[FileDescriptorProto]:
+    return list(described(root, "--include_source_info").file)
 
 
 def upper_snake(name: str) -> str:
@@ -147,8 +142,8 @@ def shared_types(files: list[FileDescriptorProto]) -> Iterator[str]:
                     seen.add(name)
 
 
-def test_the_files_keep_the_rules(tmp_path: Path) -> None:
-    files = described(PROTO, tmp_path / "set")
+def test_the_files_keep_the_rules() -> None:
+    files = files_in(PROTO)
     assert files
     assert [fault for file in files for fault in faults(file)] == []
     assert list(shared_types(files)) == []
@@ -197,6 +192,6 @@ def test_a_breach_is_found(tmp_path: Path, fault: str) -> None:
     root = tmp_path / "proto"
     (root / "bridge" / "v1").mkdir(parents=True)
     (root / "bridge" / "v1" / "bad.proto").write_text(BAD)
-    files = described(root, tmp_path / "set")
+    files = files_in(root)
     found = [*(fault for file in files for fault in faults(file)), *shared_types(files)]
     assert fault in found

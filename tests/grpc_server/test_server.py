@@ -37,7 +37,12 @@ from tests.grpc_server.fakes import (
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-SERVICES = ["", "bridge.v1.CompletionService", "bridge.v1.ModelService"]
+SERVICES = [
+    "",
+    "bridge.v1.CompletionService",
+    "bridge.v1.ModelService",
+    "bridge.v1.PoolService",
+]
 
 
 def test_fork_support_is_off() -> None:
@@ -147,6 +152,7 @@ async def test_reflection_lists_every_service_and_describes_it(serve: Serve) -> 
     assert {service.name for service in listed.list_services_response.service} == {
         "bridge.v1.CompletionService",
         "bridge.v1.ModelService",
+        "bridge.v1.PoolService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }

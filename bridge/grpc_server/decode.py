@@ -1,19 +1,23 @@
-"""Between the wire messages of bridge.v1 and the neutral model. Pure."""
+"""From what callers send to the neutral model. Pure."""
 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
-from dataclasses import fields, replace
-from typing import Final, NoReturn, TypeVar, assert_never
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Final, NoReturn, TypeAlias, TypeVar, assert_never
 
 from google.protobuf.message import Message as ProtoMessage
 
-from bridge.core import events, model
+from bridge.core import model
 from bridge.core.errors import InvalidRequestError
-from bridge.grpc_server.checks import check_request, json_object
+from bridge.grpc_server.checks import (
+    check_history,
+    check_request,
+    check_settings,
+    json_object,
+)
 from bridge.v1 import completion_pb2 as pb
-from bridge.v1 import model_pb2
 
 _T = TypeVar("_T")
 
@@ -43,12 +47,11 @@ _EFFORTS: Final[Mapping[int, model.Effort | None]] = {
     pb.EFFORT_XHIGH: model.Effort.XHIGH,
     pb.EFFORT_MAX: model.Effort.MAX,
 }
-_FINISH_REASONS: Final[Mapping[model.FinishReason, pb.FinishReason.ValueType]] = {
-    model.FinishReason.STOP: pb.FINISH_REASON_STOP,
-    model.FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
-    model.FinishReason.TOOL_CALLS: pb.FINISH_REASON_TOOL_CALLS,
-    model.FinishReason.REFUSAL: pb.FINISH_REASON_REFUSAL,
-}
+
+OPEN: Final = "open."
+"""What a conversation's settings are called in errors: the field of ConverseRequest."""
+
+_Settings: TypeAlias = pb.CompleteRequest | pb.ConversationSettings
 
 
 def decode_request(
@@ -59,25 +62,62 @@ def decode_request(
     timeout: float | None = None,
 ) -> model.CompletionRequest:
     """Read a request; raises InvalidRequestError, which names the field by its proto path."""
-    decoded = model.CompletionRequest(
-        messages=tuple(_message(m, f"messages[{i}]") for i, m in enumerate(request.messages)),
-        model=request.model or None,
-        system=request.system or None,
-        tools=_tools(request),
-        tool_choice=_tool_choice(request.tool_choice),
-        sampling=_sampling(request.sampling),
-        max_output_tokens=_optional(request, "max_output_tokens", request.max_output_tokens),
-        output_format=_output_format(request.output_format),
-        effort=_looked_up(_EFFORTS, request.effort, "effort"),
-        include_thinking=request.include_thinking,
-        timeout=timeout,
-        strict=request.strict,
-        request_id=request_id,
+    decoded = replace(_settings(request, caller), request_id=request_id, timeout=timeout)
+    check_request(decoded)
+    return _with_allowed(decoded, request.tool_choice.allowed)
+
+
+def decode_conversation(
+    settings: pb.ConversationSettings, *, caller: str = ""
+) -> model.CompletionRequest:
+    """Read what opens a conversation: a request whose messages are what was said before.
+
+    Raises InvalidRequestError, which names the field as `open.model`.
+    """
+    decoded = _settings(settings, caller, OPEN)
+    check_history(decoded.messages)
+    check_settings(decoded, OPEN)
+    return _with_allowed(decoded, settings.tool_choice.allowed, OPEN)
+
+
+def decode_said(message: pb.UserMessage) -> model.Message:
+    """Read what the person says in a conversation; its content is not checked yet."""
+    parts = tuple(_part(part, f"message.parts[{i}]") for i, part in enumerate(message.parts))
+    for index, part in enumerate(parts):
+        if isinstance(part, model.ToolResultPart):
+            _refuse("Results of tools go in tool_results.", f"message.parts[{index}].tool_result")
+    return model.Message(model.Role.USER, parts, origin="message")
+
+
+def decode_results(results: pb.ToolResults) -> Iterator[tuple[str, model.ToolResultPart]]:
+    """Read the results of tools, each with its path; their content is not checked yet."""
+    if not results.results:
+        _refuse("At least one result is needed.", "tool_results.results")
+    for index, result in enumerate(results.results):
+        path = f"tool_results.results[{index}]"
+        yield path, _tool_result(result, path)
+
+
+def _settings(settings: _Settings, caller: str, prefix: str = "") -> model.CompletionRequest:
+    """Read all but what is checked against another field."""
+    return model.CompletionRequest(
+        messages=tuple(
+            _message(message, f"{prefix}messages[{index}]")
+            for index, message in enumerate(settings.messages)
+        ),
+        model=settings.model or None,
+        system=settings.system or None,
+        tools=_tools(settings.tools, prefix),
+        tool_choice=_tool_choice(settings.tool_choice, prefix),
+        sampling=_sampling(settings.sampling),
+        max_output_tokens=_optional(settings, "max_output_tokens", settings.max_output_tokens),
+        output_format=_output_format(settings.output_format, prefix),
+        effort=_looked_up(_EFFORTS, settings.effort, f"{prefix}effort"),
+        include_thinking=settings.include_thinking,
+        strict=settings.strict,
         caller=caller,
         door="grpc",
     )
-    check_request(decoded)
-    return _with_allowed(decoded, request.tool_choice.allowed)
 
 
 def _message(message: pb.Message, path: str) -> model.Message:
@@ -130,27 +170,27 @@ def _source(holder: pb.Image | pb.Document, path: str) -> model.InlineData | mod
             assert_never(never)
 
 
-def _tools(request: pb.CompleteRequest) -> tuple[model.Tool, ...]:
+def _tools(tools: Iterable[pb.Tool], prefix: str) -> tuple[model.Tool, ...]:
     return tuple(
         model.Tool(
             tool.name,
             tool.description,
-            _optional_object(tool.parameters_json, f"tools[{index}].parameters_json") or {},
+            _optional_object(tool.parameters_json, f"{prefix}tools[{index}].parameters_json") or {},
         )
-        for index, tool in enumerate(request.tools)
+        for index, tool in enumerate(tools)
     )
 
 
-def _tool_choice(choice: pb.ToolChoice) -> model.ToolChoice:
+def _tool_choice(choice: pb.ToolChoice, prefix: str) -> model.ToolChoice:
     return model.ToolChoice(
-        mode=_looked_up(_TOOL_MODES, choice.mode, "tool_choice.mode"),
+        mode=_looked_up(_TOOL_MODES, choice.mode, f"{prefix}tool_choice.mode"),
         name=choice.name or None,
         parallel=not choice.disable_parallel,
     )
 
 
 def _with_allowed(
-    request: model.CompletionRequest, allowed: Iterable[str]
+    request: model.CompletionRequest, allowed: Iterable[str], prefix: str = ""
 ) -> model.CompletionRequest:
     """Hold back the tools that are not allowed."""
     kept = list(allowed)
@@ -159,9 +199,9 @@ def _with_allowed(
     on_offer = {tool.name for tool in request.tools}
     for index, name in enumerate(kept):
         if name not in on_offer:
-            _refuse("No tool on offer has this name.", f"tool_choice.allowed[{index}]")
+            _refuse("No tool on offer has this name.", f"{prefix}tool_choice.allowed[{index}]")
     if request.tool_choice.mode is model.ToolMode.NAMED and request.tool_choice.name not in kept:
-        _refuse("The named tool is not among those allowed.", "tool_choice.name")
+        _refuse("The named tool is not among those allowed.", f"{prefix}tool_choice.name")
     return replace(request, tools=tuple(tool for tool in request.tools if tool.name in kept))
 
 
@@ -173,11 +213,11 @@ def _sampling(sampling: pb.Sampling) -> model.Sampling:
     )
 
 
-def _output_format(output: pb.OutputFormat) -> model.OutputFormat:
+def _output_format(output: pb.OutputFormat, prefix: str) -> model.OutputFormat:
     return model.OutputFormat(
-        kind=_looked_up(_OUTPUT_KINDS, output.kind, "output_format.kind"),
+        kind=_looked_up(_OUTPUT_KINDS, output.kind, f"{prefix}output_format.kind"),
         name=output.name,
-        schema=_optional_object(output.schema_json, "output_format.schema_json"),
+        schema=_optional_object(output.schema_json, f"{prefix}output_format.schema_json"),
     )
 
 
@@ -198,71 +238,3 @@ def _looked_up(table: Mapping[int, _T], number: int, path: str) -> _T:
 
 def _refuse(message: str, path: str) -> NoReturn:
     raise InvalidRequestError(message, field=path)
-
-
-def encode_event(event: events.Event, request_id: str) -> tuple[pb.CompleteResponse, ...]:
-    """Write an event. `Finished` is preceded by the usage as an event of its own."""
-    try:
-        return _encoded(event, request_id)
-    except UnicodeEncodeError:
-        # JSON can carry half of a surrogate pair, protobuf cannot.
-        return _encoded(_encodable(event), request_id)
-
-
-def _encoded(event: events.Event, request_id: str) -> tuple[pb.CompleteResponse, ...]:
-    match event:
-        case events.TextDelta(text):
-            return (pb.CompleteResponse(text_delta=pb.TextDelta(text=text)),)
-        case events.ThinkingDelta(text):
-            return (pb.CompleteResponse(thinking_delta=pb.ThinkingDelta(text=text)),)
-        case events.ToolCallDelta(index, arguments):
-            delta = pb.ToolCallDelta(index=index, arguments_json=arguments)
-            return (pb.CompleteResponse(tool_call_delta=delta),)
-        case events.ToolCallStart(index, call_id, name):
-            call = pb.ToolCallStart(index=index, id=call_id, name=name)
-            return (pb.CompleteResponse(tool_call_start=call),)
-        case events.Started(answering, ignored):
-            started = pb.Started(request_id=request_id, model=answering, ignored_params=ignored)
-            return (pb.CompleteResponse(started=started),)
-        case events.Finished(reason, usage, stop_sequence):
-            wire_usage = encode_usage(usage)
-            finished = pb.Finished(
-                reason=_FINISH_REASONS[reason],
-                usage=wire_usage,
-                stop_sequence=stop_sequence or "",
-            )
-            return (pb.CompleteResponse(usage=wire_usage), pb.CompleteResponse(finished=finished))
-        case never:
-            assert_never(never)
-
-
-def _encodable(event: events.Event) -> events.Event:
-    texts = {
-        field.name: value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        for field in fields(event)
-        if type(value := getattr(event, field.name)) is str
-    }
-    return replace(event, **texts)  # type: ignore[arg-type]
-
-
-def encode_usage(usage: model.Usage) -> pb.Usage:
-    """Write the tokens used."""
-    return pb.Usage(
-        input_tokens=usage.input_tokens,
-        cache_read_tokens=usage.cache_read_tokens,
-        cache_write_tokens=usage.cache_write_tokens,
-        output_tokens=usage.output_tokens,
-        thinking_tokens=usage.thinking_tokens,
-    )
-
-
-def encode_model(offered: model.Model) -> model_pb2.Model:
-    """Write a model on offer."""
-    return model_pb2.Model(
-        id=offered.id,
-        resolved_model=offered.resolved,
-        display_name=offered.display_name,
-        description=offered.description,
-        efforts=offered.efforts,
-        is_default=offered.default,
-    )

@@ -1,0 +1,174 @@
+"""A conversation on one call, without the call: what was said, and what may be said next. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import assert_never
+
+from bridge.core.errors import InvalidRequestError, TooLargeError
+from bridge.core.events import (
+    Event,
+    Finished,
+    Started,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    ToolCallStart,
+)
+from bridge.core.model import (
+    CompletionRequest,
+    FinishReason,
+    Message,
+    Part,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from bridge.grpc_server.checks import check_message, check_part
+from bridge.grpc_server.decode import decode_results, decode_said
+from bridge.v1 import completion_pb2 as pb
+
+TURN_RUNNING = "TURN_RUNNING"
+"""google.rpc.ErrorInfo.reason of what was said before the turn was over."""
+
+
+@dataclass(slots=True)
+class _Answer:
+    """The answer of a turn, as it comes."""
+
+    text: list[str] = field(default_factory=list)
+    calls: list[tuple[ToolCallStart, list[str]]] = field(default_factory=list)
+    size: int = 0
+
+    def see(self, event: Event) -> None:
+        match event:
+            case TextDelta(text):
+                self.text.append(text)
+                self.size += len(text)
+            case ToolCallStart():
+                self.calls.append((event, []))
+            case ToolCallDelta(index, arguments):
+                self.calls[index][1].append(arguments)
+                self.size += len(arguments)
+            case Started() | ThinkingDelta() | Finished():
+                pass
+            case never:
+                assert_never(never)
+
+    def parts(self, *, with_calls: bool) -> tuple[Part, ...]:
+        text = "".join(self.text)
+        said: tuple[Part, ...] = (TextPart(text),) if text else ()
+        if not with_calls:
+            # They are not to be made, and the arguments of the last may be cut.
+            return said
+        calls = (
+            ToolCallPart(call.id, call.name, "".join(arguments) or "{}")
+            for call, arguments in self.calls
+        )
+        return (*said, *calls)
+
+
+class Conversation:
+    """What was said so far, and which results are due.
+
+    `take` what the client says; where that begins a turn, `see` the events of its answer. The
+    turn is over at `Finished`, or with `cancel`.
+    """
+
+    def __init__(self, opened: CompletionRequest, max_bytes: int) -> None:
+        """Begin with the settings and the messages of `opened`; hold at most `max_bytes`."""
+        self._settings = opened
+        self._messages = list(opened.messages)
+        self._max_bytes = max_bytes
+        self._size = 0
+        self._due: dict[str, ToolResultPart | None] = {}
+        self._answer: _Answer | None = None
+        if self._messages:
+            self._await_results(self._messages[-1])
+
+    @property
+    def running(self) -> bool:
+        """Whether a turn is being answered."""
+        return self._answer is not None
+
+    def take(self, said: pb.UserMessage | pb.ToolResults) -> CompletionRequest | None:
+        """Take in what begins a turn; None where results are still due.
+
+        Raises InvalidRequestError for what is out of place or wrong, and TooLargeError.
+        """
+        kind = "message" if isinstance(said, pb.UserMessage) else "tool_results"
+        if self.running:
+            raise InvalidRequestError(
+                "The turn is not over: wait for finished, or send cancel first.",
+                field=kind,
+                reason=TURN_RUNNING,
+            )
+        self._grow(said.ByteSize(), kind)
+        if isinstance(said, pb.UserMessage):
+            message = self._said(said)
+        else:
+            self._take_results(said)
+            results = [result for result in self._due.values() if result is not None]
+            if len(results) < len(self._due):
+                return None
+            message = Message(Role.USER, tuple(results), origin=kind)
+        self._due = {}
+        self._messages.append(message)
+        self._answer = _Answer()
+        return replace(self._settings, messages=tuple(self._messages))
+
+    def see(self, event: Event) -> None:
+        """Take in an event of the answer."""
+        assert self._answer is not None
+        self._answer.see(event)
+        if isinstance(event, Finished):
+            self._end(with_calls=event.reason is FinishReason.TOOL_CALLS)
+
+    def cancel(self) -> None:
+        """End the turn where it stands."""
+        self._end(with_calls=False)
+
+    def _end(self, *, with_calls: bool) -> None:
+        assert self._answer is not None
+        answer, self._answer = self._answer, None
+        self._size += answer.size
+        if parts := answer.parts(with_calls=with_calls):
+            message = Message(Role.ASSISTANT, parts, origin="message")
+            self._messages.append(message)
+            self._await_results(message)
+
+    def _await_results(self, message: Message) -> None:
+        self._due = {part.id: None for part in message.parts if isinstance(part, ToolCallPart)}
+
+    def _said(self, said: pb.UserMessage) -> Message:
+        if missing := [call_id for call_id, result in self._due.items() if result is None]:
+            raise InvalidRequestError(
+                f"The results of tool calls are due first: {', '.join(missing)}.",
+                field="message",
+                reason="TOOL_RESULTS_DUE",
+            )
+        message = decode_said(said)
+        check_message(message)
+        return message
+
+    def _take_results(self, said: pb.ToolResults) -> None:
+        for path, result in decode_results(said):
+            check_part(Role.USER, result, path)
+            if result.call_id not in self._due:
+                raise InvalidRequestError(
+                    "No tool call with this id waits for its result.", field=f"{path}.call_id"
+                )
+            if self._due[result.call_id] is not None:
+                raise InvalidRequestError(
+                    "This tool call is answered twice.", field=f"{path}.call_id"
+                )
+            self._due[result.call_id] = result
+
+    def _grow(self, size: int, kind: str) -> None:
+        self._size += size
+        if self._size > self._max_bytes:
+            raise TooLargeError(
+                f"The conversation is larger than {self._max_bytes} bytes. Open another.",
+                field=kind,
+            )

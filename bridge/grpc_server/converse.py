@@ -1,0 +1,220 @@
+"""The call of a conversation: what comes in, the turn that runs, and what goes out.
+
+A task reads what the client says and a task runs the turn. Both put what they have into one
+small mailbox, so that everything is dealt with in one place, one after the other, and no faster
+than the client takes the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias, assert_never
+
+from bridge.core.errors import BridgeError, InvalidRequestError, QueueFullError
+from bridge.core.events import Event, Finished
+from bridge.core.model import CompletionRequest
+from bridge.core.service import Service
+from bridge.grpc_server.calls import Calls, is_cancelled
+from bridge.grpc_server.conversation import Conversation
+from bridge.grpc_server.decode import OPEN
+from bridge.grpc_server.encode import CANCELLED, encode_event
+from bridge.grpc_server.request_id import current_request_id
+from bridge.grpc_server.status import FIELDS
+from bridge.v1 import completion_pb2 as pb
+
+TOO_MANY: Final = "TOO_MANY_CONVERSATIONS"
+"""google.rpc.ErrorInfo.reason where a caller has too many calls open."""
+
+_SAID: Final = ("message", "tool_results", OPEN.rstrip("."))
+
+
+@dataclass(frozen=True, slots=True)
+class _OfTurn:
+    """What a turn gives: an event of its answer, or why it failed."""
+
+    turn: asyncio.Task[None]
+    given: Event | BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class _HalfClosed:
+    """The client has nothing more to say."""
+
+
+_Mail: TypeAlias = pb.ConverseRequest | _OfTurn | _HalfClosed | BaseException
+
+
+class OpenConversations:
+    """How many calls each caller has open."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._open: Counter[str] = Counter()
+
+    @contextmanager
+    def one_more(self, caller: str) -> Iterator[None]:
+        """Count a call; raises QueueFullError where there are too many."""
+        if self._open[caller] >= self._limit:
+            raise QueueFullError(
+                f"{self._limit} conversations are open already. Close one first.", reason=TOO_MANY
+            )
+        self._open[caller] += 1
+        try:
+            yield
+        finally:
+            self._open[caller] -= 1
+            if not self._open[caller]:
+                del self._open[caller]
+
+
+class ConverseCall:
+    """One call of Converse that has been opened."""
+
+    def __init__(
+        self,
+        service: Service,
+        calls: Calls,
+        conversation: Conversation,
+        *,
+        new_id: Callable[[], str],
+        time_remaining: Callable[[], float | None],
+    ) -> None:
+        """Name the first turn by the id of the call, and the others by `new_id`."""
+        self._service = service
+        self._calls = calls
+        self._conversation = conversation
+        self._new_id = new_id
+        self._time_remaining = time_remaining
+        self._mail: asyncio.Queue[_Mail] = asyncio.Queue(1)
+        self._turn: asyncio.Task[None] | None = None
+        self._turns = 0
+        self._half_closed = False
+
+    async def responses(
+        self, requests: AsyncIterator[pb.ConverseRequest]
+    ) -> AsyncGenerator[pb.ConverseResponse, None]:
+        """Give what the client is to read, until it has nothing more to say.
+
+        Raises a BridgeError for what is out of place, and where a turn fails.
+        """
+        reading = asyncio.create_task(self._read(requests))
+        try:
+            while self._turn is not None or not self._half_closed:
+                match await self._next():
+                    case pb.ConverseRequest() as request:
+                        if await self._take(request):
+                            yield CANCELLED
+                    case _OfTurn(turn, given) if turn is self._turn:
+                        for response in await self._answer(given):
+                            yield response
+                    case _OfTurn():
+                        # Of a turn that was cancelled.
+                        pass
+                    case _HalfClosed():
+                        self._half_closed = True
+                    case BaseException() as error:
+                        raise error
+                    case never:
+                        assert_never(never)
+        finally:
+            await self._stop(reading, self._turn)
+
+    async def _next(self) -> _Mail:
+        if self._turn is not None:
+            return await self._mail.get()
+        with self._calls.idle():
+            return await self._mail.get()
+
+    async def _read(self, requests: AsyncIterator[pb.ConverseRequest]) -> None:
+        try:
+            async for request in requests:
+                await self._mail.put(request)
+            await self._mail.put(_HalfClosed())
+        except (Exception, asyncio.CancelledError) as error:
+            if is_cancelled():
+                raise
+            await self._mail.put(error)
+
+    async def _take(self, request: pb.ConverseRequest) -> bool:
+        """Do what the client says; True where that ended a turn."""
+        match request.WhichOneof("request"):
+            case "open":
+                raise InvalidRequestError(
+                    "The conversation is open already. To change its settings, open another.",
+                    field="open",
+                )
+            case "message":
+                self._begin(self._conversation.take(request.message))
+            case "tool_results":
+                self._begin(self._conversation.take(request.tool_results))
+            case "cancel":
+                if self._turn is not None:
+                    await self._stop(self._turn)
+                    self._turn = None
+                    self._conversation.cancel()
+                    return True
+            case None:
+                raise InvalidRequestError(
+                    "A message needs exactly one kind that this server knows.", field="request"
+                )
+            case never:
+                assert_never(never)
+        return False
+
+    def _begin(self, request: CompletionRequest | None) -> None:
+        if request is None:
+            return
+        self._turns += 1
+        if self._turns > 1:
+            # Also that of the error, if this turn fails.
+            current_request_id.set(self._new_id())
+        request = replace(
+            request, request_id=current_request_id.get(), timeout=self._time_remaining()
+        )
+        self._turn = asyncio.create_task(self._run(request))
+
+    async def _run(self, request: CompletionRequest) -> None:
+        turn = asyncio.current_task()
+        assert turn is not None
+        finished = False
+        try:
+            async with aclosing(self._service.complete(request)) as events:
+                async for event in events:
+                    finished = isinstance(event, Finished)
+                    await self._mail.put(_OfTurn(turn, event))
+            if not finished:
+                raise RuntimeError("the answer has no end")
+        except (Exception, asyncio.CancelledError) as error:
+            # After `finished` nobody looks into the mailbox for this turn.
+            if finished or is_cancelled():
+                raise
+            await self._mail.put(_OfTurn(turn, error))
+
+    async def _answer(self, given: Event | BaseException) -> tuple[pb.ConverseResponse, ...]:
+        if isinstance(given, BaseException):
+            raise _renamed(given)
+        self._conversation.see(given)
+        if isinstance(given, Finished) and self._turn is not None:
+            # First the session goes back: the next message is to find it parked.
+            await self._turn
+            self._turn = None
+        return encode_event(given, current_request_id.get(), pb.ConverseResponse)
+
+    @staticmethod
+    async def _stop(*tasks: asyncio.Task[None] | None) -> None:
+        running = [task for task in tasks if task is not None]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+def _renamed(error: BaseException) -> BaseException:
+    """Name a field of the settings as the caller of Converse does."""
+    name = getattr(error, "field", None)
+    if isinstance(error, BridgeError) and name and not name.startswith(_SAID):
+        error.field = f"{OPEN}{FIELDS.get(name, name)}"  # type: ignore[attr-defined]
+    return error

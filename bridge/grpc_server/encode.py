@@ -1,0 +1,165 @@
+"""From the core's events and what it tells of itself to what callers read. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from typing import Final, TypeVar, assert_never
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from bridge.core import events, model, service
+from bridge.grpc_server.status import FIELDS
+from bridge.v1 import completion_pb2 as pb
+from bridge.v1 import model_pb2, pool_pb2
+
+_Response = TypeVar("_Response", pb.CompleteResponse, pb.ConverseResponse)
+
+_FINISH_REASONS: Final[Mapping[model.FinishReason, pb.FinishReason.ValueType]] = {
+    model.FinishReason.STOP: pb.FINISH_REASON_STOP,
+    model.FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+    model.FinishReason.TOOL_CALLS: pb.FINISH_REASON_TOOL_CALLS,
+    model.FinishReason.REFUSAL: pb.FINISH_REASON_REFUSAL,
+}
+
+
+CANCELLED: Final = pb.ConverseResponse(finished=pb.Finished(reason=pb.FINISH_REASON_CANCELLED))
+"""The end of a turn that the client cancelled."""
+
+_STATUSES: Final[Mapping[str, pool_pb2.Pool.Status.ValueType]] = {
+    "ok": pool_pb2.Pool.STATUS_OK,
+    "starting": pool_pb2.Pool.STATUS_STARTING,
+    "draining": pool_pb2.Pool.STATUS_DRAINING,
+    "not_logged_in": pool_pb2.Pool.STATUS_NOT_LOGGED_IN,
+    "unavailable": pool_pb2.Pool.STATUS_UNAVAILABLE,
+}
+
+
+def encode_event(
+    event: events.Event, request_id: str, response: type[_Response]
+) -> tuple[_Response, ...]:
+    """Write an event. `Finished` is preceded by the usage as an event of its own."""
+    try:
+        return _encoded(event, request_id, response)
+    except UnicodeEncodeError:
+        # JSON can carry half of a surrogate pair, protobuf cannot.
+        return _encoded(_encodable(event), request_id, response)
+
+
+def _encoded(
+    event: events.Event, request_id: str, response: type[_Response]
+) -> tuple[_Response, ...]:
+    match event:
+        case events.TextDelta(text):
+            return (response(text_delta=pb.TextDelta(text=text)),)
+        case events.ThinkingDelta(text):
+            return (response(thinking_delta=pb.ThinkingDelta(text=text)),)
+        case events.ToolCallDelta(index, arguments):
+            delta = pb.ToolCallDelta(index=index, arguments_json=arguments)
+            return (response(tool_call_delta=delta),)
+        case events.ToolCallStart(index, call_id, name):
+            call = pb.ToolCallStart(index=index, id=call_id, name=name)
+            return (response(tool_call_start=call),)
+        case events.Started(answering, ignored):
+            names = [FIELDS.get(name, name) for name in ignored]
+            started = pb.Started(request_id=request_id, model=answering, ignored_params=names)
+            return (response(started=started),)
+        case events.Finished(reason, usage, stop_sequence):
+            wire_usage = encode_usage(usage)
+            finished = pb.Finished(
+                reason=_FINISH_REASONS[reason],
+                usage=wire_usage,
+                stop_sequence=stop_sequence or "",
+            )
+            return (response(usage=wire_usage), response(finished=finished))
+        case never:
+            assert_never(never)
+
+
+def _encodable(event: events.Event) -> events.Event:
+    texts = {
+        field.name: value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        for field in fields(event)
+        if type(value := getattr(event, field.name)) is str
+    }
+    return replace(event, **texts)  # type: ignore[arg-type]
+
+
+def encode_usage(usage: model.Usage) -> pb.Usage:
+    """Write the tokens used."""
+    return pb.Usage(
+        input_tokens=usage.input_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        output_tokens=usage.output_tokens,
+        thinking_tokens=usage.thinking_tokens,
+    )
+
+
+def encode_model(offered: model.Model) -> model_pb2.Model:
+    """Write a model on offer."""
+    return model_pb2.Model(
+        id=offered.id,
+        resolved_model=offered.resolved,
+        display_name=offered.display_name,
+        description=offered.description,
+        efforts=offered.efforts,
+        is_default=offered.default,
+    )
+
+
+def encode_pool(state: service.PoolState) -> pool_pb2.Pool:
+    """Write how the pool stands. What this version of the API has no name for is left out."""
+    health = state.health
+    return pool_pb2.Pool(
+        status=_STATUSES.get(health.status, pool_pb2.Pool.STATUS_UNSPECIFIED),
+        account=health.account,
+        logged_in=health.logged_in,
+        simulated=health.simulated,
+        cli_version=health.cli_version,
+        lacking=health.lacking,
+        pool_size=health.pool_size,
+        max_processes=state.max_processes,
+        waiting=health.waiting,
+        processes=pool_pb2.Processes(**_known(pool_pb2.Processes, health.processes)),
+        totals=_totals(state.totals),
+        plan=None if state.plan is None else _plan(state.plan),
+    )
+
+
+def _totals(totals: service.Totals) -> pool_pb2.Totals:
+    return pool_pb2.Totals(
+        answered=totals.answered,
+        failed=totals.failed,
+        left=totals.left,
+        sessions=pool_pb2.Sessions(**_known(pool_pb2.Sessions, totals.sessions)),
+        processes_started=totals.processes_started,
+        processes_ended=totals.processes_ended,
+    )
+
+
+def _plan(plan: service.PlanState) -> pool_pb2.Plan:
+    return pool_pb2.Plan(
+        status=plan.status,
+        resets_at=None if plan.resets_at is None else _timestamp(plan.resets_at),
+        limit=plan.limit,
+        utilization=plan.utilization,
+        using_overage=plan.using_overage,
+    )
+
+
+def _known(
+    kind: type[pool_pb2.Processes | pool_pb2.Sessions], counts: Mapping[str, int]
+) -> dict[str, int]:
+    return {name: counts[name] for name in counts if name in kind.DESCRIPTOR.fields_by_name}
+
+
+def _timestamp(seconds: float) -> Timestamp | None:
+    """None for what is no time: it comes from outside."""
+    timestamp = Timestamp()
+    try:
+        timestamp.FromDatetime(datetime.fromtimestamp(seconds, UTC))
+    except (ValueError, OverflowError, OSError):
+        return None
+    return timestamp

@@ -1,0 +1,44 @@
+"""PoolService."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, Final
+
+import grpc
+
+from bridge.core.service import Service
+from bridge.grpc_server.calls import Calls
+from bridge.grpc_server.encode import encode_pool
+from bridge.v1 import pool_pb2 as pb
+from bridge.v1 import pool_pb2_grpc as pb_grpc
+
+PAUSE_SECONDS: Final = 0.1
+"""At least so long from one response of a watch to the next."""
+
+
+class PoolServicer(pb_grpc.PoolServiceServicer):
+    """Answers with what the core tells of its pool."""
+
+    def __init__(self, service: Service, calls: Calls) -> None:
+        self._service = service
+        self._calls = calls
+
+    async def GetPool(
+        self, request: pb.GetPoolRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.GetPoolResponse:
+        """Tell how the pool stands now."""
+        return pb.GetPoolResponse(pool=encode_pool(self._service.pool_state()))
+
+    async def WatchPool(
+        self, request: pb.WatchPoolRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncGenerator[pb.WatchPoolResponse, None]:
+        """Tell how the pool stands now, and again whenever that has changed."""
+        with self._calls.idle():
+            async with aclosing(self._service.watch_pool()) as states:
+                async for state in states:
+                    yield pb.WatchPoolResponse(pool=encode_pool(state))
+                    # The core tells what has changed meanwhile as one.
+                    await asyncio.sleep(PAUSE_SECONDS)

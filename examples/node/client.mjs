@@ -1,0 +1,97 @@
+// Ask the bridge over gRPC from Node: one completion, then a conversation with a tool.
+//
+//   npm install && node client.mjs [HOST:PORT] [PROMPT] [PROMPT FOR THE TOOL]
+//
+// The .proto files are read as they are: nothing is generated. PROTO_PATH says where they are.
+import { fileURLToPath } from "node:url";
+import grpc from "@grpc/grpc-js";
+import protoLoader from "@grpc/proto-loader";
+
+const PROTOS =
+  process.env.PROTO_PATH ?? fileURLToPath(new URL("../../proto", import.meta.url));
+const [
+  target = "127.0.0.1:50051",
+  prompt = "Why is the sky blue?",
+  sum = "What is 19 + 23? Use the tool.",
+] = process.argv.slice(2);
+
+const definition = protoLoader.loadSync("bridge/v1/completion.proto", {
+  includeDirs: [PROTOS],
+  keepCase: true,
+  defaults: true, // a field that is not sent has its default: an index of 0, an empty text
+  enums: String,
+  longs: Number,
+  oneofs: true, // `response.event` names the field that is set
+});
+const { CompletionService } = grpc.loadPackageDefinition(definition).bridge.v1;
+const client = new CompletionService(target, grpc.credentials.createInsecure());
+
+const ADD = {
+  name: "add",
+  description: "Adds two numbers.",
+  parameters_json: JSON.stringify({
+    type: "object",
+    properties: { a: { type: "number" }, b: { type: "number" } },
+    required: ["a", "b"],
+  }),
+};
+
+async function complete(text) {
+  const request = { messages: [{ role: "ROLE_USER", parts: [{ text }] }] };
+  // The deadline covers the whole answer, waiting for a free process included.
+  const call = client.Complete(request, { deadline: Date.now() + 300_000 });
+  for await (const response of call) {
+    if (response.event === "text_delta") process.stdout.write(response.text_delta.text);
+    if (response.event === "finished") return response.finished.reason;
+  }
+  throw new Error("the answer was cut");
+}
+
+async function converse(text) {
+  const call = client.Converse();
+  try {
+    call.write({ open: { tools: [ADD] } });
+    call.write({ message: { parts: [{ text }] } });
+    let calls = [];
+    for await (const response of call) {
+      switch (response.event) {
+        case "text_delta":
+          process.stdout.write(response.text_delta.text);
+          break;
+        case "tool_call_start":
+          calls.push({ ...response.tool_call_start, json: "" });
+          break;
+        case "tool_call_delta":
+          calls[response.tool_call_delta.index].json += response.tool_call_delta.arguments_json;
+          break;
+        case "finished":
+          if (response.finished.reason === "FINISH_REASON_TOOL_CALLS") {
+            call.write({ tool_results: { results: calls.map(answered) } });
+            calls = [];
+          } else {
+            call.end(); // nothing more to say
+          }
+      }
+    }
+  } finally {
+    call.cancel(); // without effect where it has ended
+  }
+}
+
+function answered({ id, name, json }) {
+  const { a, b } = JSON.parse(json || "{}");
+  console.log(`${name}(${a}, ${b})`);
+  return { call_id: id, content: [{ text: String(a + b) }] };
+}
+
+try {
+  console.log(`\n${await complete(prompt)}`);
+  await converse(sum);
+  console.log();
+} catch (error) {
+  // A status: error.code, and error.metadata with its details.
+  console.error(`${grpc.status[error.code] ?? "failed"}: ${error.details ?? error.message}`);
+  process.exitCode = 1;
+} finally {
+  client.close();
+}

@@ -1,0 +1,108 @@
+"""Hold a conversation with the bridge on one gRPC call, with a tool of one's own.
+
+    python examples/python_async.py "What is 19 + 23?" "And twice that?"
+
+The address is that of BRIDGE_TARGET, or 127.0.0.1:50051. It needs grpcio and the stubs, which
+the package `claude-code-bridge` brings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from bridge.v1 import completion_pb2 as pb
+from bridge.v1.completion_pb2_grpc import CompletionServiceStub
+
+ADD = pb.Tool(
+    name="add",
+    description="Adds two numbers.",
+    parameters_json=json.dumps(
+        {
+            "type": "object",
+            "properties": {"a": {"type": "number"}, "b": {"type": "number"}},
+            "required": ["a", "b"],
+        }
+    ),
+)
+
+
+def run(name: str, arguments_json: str) -> pb.ToolResult:
+    """Do what the model asks for."""
+    try:
+        arguments = json.loads(arguments_json or "{}")
+        if name != "add":
+            raise LookupError(f"there is no tool {name}")
+        text, failed = str(arguments["a"] + arguments["b"]), False
+    except (LookupError, TypeError, ValueError) as error:
+        text, failed = repr(error), True
+    return pb.ToolResult(content=[pb.Part(text=text)], is_error=failed)
+
+
+class Conversation:
+    """One call of Converse. Raises grpc.aio.AioRpcError where it fails."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._call: grpc.aio.StreamStreamCall[Any, Any] = CompletionServiceStub(channel).Converse()
+
+    async def open(self, **settings: Any) -> None:
+        """Say what holds for the whole conversation."""
+        await self._call.write(pb.ConverseRequest(open=pb.ConversationSettings(**settings)))
+
+    async def say(self, text: str) -> AsyncIterator[str]:
+        """Give the text of the answer, piece by piece; calls of tools are seen to."""
+        message = pb.UserMessage(parts=[pb.Part(text=text)])
+        await self._call.write(pb.ConverseRequest(message=message))
+        calls: dict[int, pb.ToolCall] = {}
+        async for response in self._call:
+            match response.WhichOneof("event"):
+                case "text_delta":
+                    yield response.text_delta.text
+                case "tool_call_start":
+                    start = response.tool_call_start
+                    calls[start.index] = pb.ToolCall(id=start.id, name=start.name)
+                case "tool_call_delta":
+                    delta = response.tool_call_delta
+                    calls[delta.index].arguments_json += delta.arguments_json
+                case "finished":
+                    if response.finished.reason != pb.FINISH_REASON_TOOL_CALLS:
+                        return
+                    await self._answer(list(calls.values()))
+                    calls.clear()
+        raise EOFError("the answer was cut")
+
+    async def _answer(self, calls: list[pb.ToolCall]) -> None:
+        results = [run(call.name, call.arguments_json) for call in calls]
+        for call, result in zip(calls, results, strict=True):
+            result.call_id = call.id
+        request = pb.ConverseRequest(tool_results=pb.ToolResults(results=results))
+        await self._call.write(request)
+
+    async def end(self) -> None:
+        """Have nothing more to say, and see the call end well."""
+        await self._call.done_writing()
+        async for _ in self._call:
+            pass
+
+
+async def main(*prompts: str) -> None:
+    """Say one thing after the other, and print the answers."""
+    target = os.environ.get("BRIDGE_TARGET", "127.0.0.1:50051")
+    async with grpc.aio.insecure_channel(target) as channel:
+        conversation = Conversation(channel)
+        await conversation.open(system="Answer in one sentence.", tools=[ADD])
+        for prompt in prompts:
+            async for text in conversation.say(prompt):
+                print(text, end="", flush=True)
+            print()
+        await conversation.end()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

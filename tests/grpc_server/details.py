@@ -1,0 +1,66 @@
+"""The details of an error, as a client reads them: with the official helper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+
+@dataclass
+class Details:
+    """The google.rpc details of a status; None for those it has not."""
+
+    code: grpc.StatusCode
+    message: str
+    info: Any
+    bad_request: Any
+    retry: Any
+
+    @property
+    def fields(self) -> list[str]:
+        """The fields that BadRequest names."""
+        if self.bad_request is None:
+            return []
+        return [violation.field for violation in self.bad_request.field_violations]
+
+
+async def details_of(call: Any) -> Details:
+    """Read the details of an AioRpcError, or of a call that has ended."""
+    if isinstance(call, grpc.aio.AioRpcError):
+        code, message, trailing = call.code(), call.details(), call.trailing_metadata()
+    else:
+        code, message = await call.code(), await call.details()
+        trailing = await call.trailing_metadata()
+
+    class Ended:
+        def code(self) -> grpc.StatusCode:
+            return code
+
+        def details(self) -> str | None:
+            return message
+
+        def trailing_metadata(self) -> list[Any]:
+            return list(trailing or ())
+
+    status = rpc_status.from_call(Ended())  # type: ignore[arg-type]
+    assert status is not None, f"no details: {code} {message}"
+
+    def unpacked(kind: Any) -> Any:
+        for detail in status.details:
+            if detail.Is(kind.DESCRIPTOR):
+                found = kind()
+                detail.Unpack(found)
+                return found
+        return None
+
+    return Details(
+        code,
+        status.message,
+        unpacked(error_details_pb2.ErrorInfo),
+        unpacked(error_details_pb2.BadRequest),
+        unpacked(error_details_pb2.RetryInfo),
+    )

@@ -1,0 +1,234 @@
+"""What may be said next in a conversation, and what it holds. Pure."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge.core.errors import InvalidRequestError, TooLargeError
+from bridge.core.events import Event, Finished, Started, TextDelta, ToolCallDelta, ToolCallStart
+from bridge.core.model import (
+    CompletionRequest,
+    FinishReason,
+    Message,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    Usage,
+)
+from bridge.grpc_server.conversation import Conversation
+from bridge.v1 import completion_pb2 as pb
+
+CALLS: tuple[Event, ...] = (
+    Started("m"),
+    TextDelta("Let me"),
+    TextDelta(" see."),
+    ToolCallStart(0, "a", "add"),
+    ToolCallDelta(0, '{"x"'),
+    ToolCallDelta(0, ": 1}"),
+    ToolCallStart(1, "b", "now"),
+)
+
+
+def conversation(*messages: Message, max_bytes: int = 10_000) -> Conversation:
+    return Conversation(CompletionRequest(messages, model="opus"), max_bytes)
+
+
+def said(*texts: str) -> pb.UserMessage:
+    return pb.UserMessage(parts=[pb.Part(text=text) for text in texts])
+
+
+def results(*ids: str) -> pb.ToolResults:
+    return pb.ToolResults(
+        results=[pb.ToolResult(call_id=i, content=[pb.Part(text=f"of {i}")]) for i in ids]
+    )
+
+
+def finished(reason: FinishReason) -> Finished:
+    return Finished(reason, Usage())
+
+
+def run(talk: Conversation, *events: Event, reason: FinishReason = FinishReason.STOP) -> None:
+    for event in events:
+        talk.see(event)
+    talk.see(finished(reason))
+
+
+def waiting() -> Conversation:
+    """A conversation in which the calls a and b wait."""
+    talk = conversation()
+    talk.take(said("Go."))
+    run(talk, *CALLS, reason=FinishReason.TOOL_CALLS)
+    return talk
+
+
+def messages(request: CompletionRequest | None) -> list[tuple[Role, tuple[object, ...]]]:
+    assert request is not None
+    return [(message.role, message.parts) for message in request.messages]
+
+
+def refusal(talk: Conversation, what: pb.UserMessage | pb.ToolResults) -> InvalidRequestError:
+    with pytest.raises(InvalidRequestError) as caught:
+        talk.take(what)
+    return caught.value
+
+
+def test_each_turn_is_a_request_with_all_that_was_said() -> None:
+    talk = conversation()
+    first = talk.take(said("one", "1"))
+    assert messages(first) == [(Role.USER, (TextPart("one"), TextPart("1")))]
+    assert first is not None
+    assert first.model == "opus"
+    run(talk, Started("m"), TextDelta("t"), TextDelta("wo"))
+    assert messages(talk.take(said("three"))) == [
+        *messages(first),
+        (Role.ASSISTANT, (TextPart("two"),)),
+        (Role.USER, (TextPart("three"),)),
+    ]
+
+
+def test_results_are_waited_for_and_told_in_the_order_of_the_calls() -> None:
+    talk = waiting()
+    assert talk.take(results("b")) is None
+    request = talk.take(results("a"))
+    assert messages(request)[1:] == [
+        (
+            Role.ASSISTANT,
+            (
+                TextPart("Let me see."),
+                ToolCallPart("a", "add", '{"x": 1}'),
+                # No fragment at all is an object without fields.
+                ToolCallPart("b", "now", "{}"),
+            ),
+        ),
+        (
+            Role.USER,
+            (
+                ToolResultPart("a", (TextPart("of a"),)),
+                ToolResultPart("b", (TextPart("of b"),)),
+            ),
+        ),
+    ]
+
+
+def test_results_may_come_together() -> None:
+    assert waiting().take(results("b", "a")) is not None
+
+
+@pytest.mark.parametrize(
+    ("what", "field"),
+    [
+        (results("c"), "tool_results.results[0].call_id"),
+        (results("a", "a"), "tool_results.results[1].call_id"),
+        (pb.ToolResults(), "tool_results.results"),
+        (
+            pb.ToolResults(
+                results=[
+                    pb.ToolResult(call_id="a", content=[pb.Part(image=pb.Image(url="ftp://x"))])
+                ]
+            ),
+            "tool_results.results[0].content[0].image",
+        ),
+        (said("Wait."), "message"),
+    ],
+)
+def test_what_is_refused_where_results_are_due(
+    what: pb.UserMessage | pb.ToolResults, field: str
+) -> None:
+    assert refusal(waiting(), what).field == field
+
+
+def test_a_result_that_came_in_an_earlier_message_is_not_taken_twice() -> None:
+    talk = waiting()
+    talk.take(results("a"))
+    assert refusal(talk, results("a")).field == "tool_results.results[0].call_id"
+
+
+def test_a_message_names_the_results_that_are_due() -> None:
+    talk = waiting()
+    talk.take(results("a"))
+    error = refusal(talk, said("Well?"))
+    assert error.reason == "TOOL_RESULTS_DUE"
+    assert error.message.endswith("first: b.")
+
+
+@pytest.mark.parametrize(
+    ("what", "field"),
+    [
+        (results("a"), "tool_results.results[0].call_id"),
+        (pb.UserMessage(), "message"),
+        (pb.UserMessage(parts=[pb.Part()]), "message.parts[0]"),
+        (
+            pb.UserMessage(parts=[pb.Part(tool_result=pb.ToolResult(call_id="a"))]),
+            "message.parts[0].tool_result",
+        ),
+        (
+            pb.UserMessage(parts=[pb.Part(tool_call=pb.ToolCall(id="a", name="b"))]),
+            "message.parts[0].tool_call",
+        ),
+        (
+            pb.UserMessage(parts=[pb.Part(image=pb.Image(url="http://x"))]),
+            "message.parts[0].image",
+        ),
+    ],
+)
+def test_what_is_refused_where_a_message_is_due(
+    what: pb.UserMessage | pb.ToolResults, field: str
+) -> None:
+    assert refusal(conversation(), what).field == field
+
+
+@pytest.mark.parametrize("what", [said("More."), results("a")])
+def test_nothing_begins_a_turn_while_one_runs(what: pb.UserMessage | pb.ToolResults) -> None:
+    talk = conversation()
+    talk.take(said("Go."))
+    error = refusal(talk, what)
+    assert error.reason == "TURN_RUNNING"
+    assert error.field == ("message" if isinstance(what, pb.UserMessage) else "tool_results")
+
+
+@pytest.mark.parametrize("reason", [FinishReason.LENGTH, FinishReason.REFUSAL, None])
+def test_calls_of_a_turn_that_did_not_end_with_them_are_not_kept(
+    reason: FinishReason | None,
+) -> None:
+    talk = conversation()
+    talk.take(said("Go."))
+    for event in CALLS:
+        talk.see(event)
+    if reason is None:
+        talk.cancel()
+    else:
+        talk.see(finished(reason))
+    assert messages(talk.take(said("On."))) == [
+        (Role.USER, (TextPart("Go."),)),
+        (Role.ASSISTANT, (TextPart("Let me see."),)),
+        (Role.USER, (TextPart("On."),)),
+    ]
+
+
+def test_a_turn_cancelled_before_its_answer_leaves_only_the_question() -> None:
+    talk = conversation()
+    talk.take(said("Go."))
+    talk.cancel()
+    assert messages(talk.take(said("On."))) == [
+        (Role.USER, (TextPart("Go."),)),
+        (Role.USER, (TextPart("On."),)),
+    ]
+
+
+def test_a_conversation_may_begin_with_calls_that_wait() -> None:
+    talk = conversation(
+        Message(Role.USER, (TextPart("Go."),)),
+        Message(Role.ASSISTANT, (ToolCallPart("a", "add", "{}"),)),
+    )
+    assert refusal(talk, said("Well?")).reason == "TOOL_RESULTS_DUE"
+    assert len(messages(talk.take(results("a")))) == 3
+
+
+def test_a_conversation_has_a_size() -> None:
+    talk = conversation(max_bytes=100)
+    talk.take(said("x" * 30))
+    run(talk, Started("m"), TextDelta("y" * 40))
+    with pytest.raises(TooLargeError) as caught:
+        talk.take(said("z" * 30))
+    assert caught.value.field == "message"

@@ -1,0 +1,351 @@
+"""Calls that are cut short, in every phase, through the real CLI: nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+import grpc
+import pytest
+from claude_agent_sdk import ClaudeSDKClient
+
+from bridge.core.session import Session
+from bridge.simulator import Exchange
+from bridge.v1 import completion_pb2 as pb
+from bridge.v1 import completion_pb2_grpc as pb_grpc
+from bridge.v1 import pool_pb2, pool_pb2_grpc
+from tests.grpc_server.details import details_of
+from tests.grpc_server.talking import Talk
+from tests.harness import PATIENCE, RunningBridge, sim
+
+Start = Callable[..., RunningBridge]
+Call = grpc.aio.UnaryStreamCall[Any, pb.CompleteResponse]
+ADD = pb.Tool(name="add")
+
+
+class Phase:
+    """A place in the core where the request that comes by first stops until it is cut."""
+
+    def __init__(self) -> None:
+        self._inside: ContextVar[bool] = ContextVar("inside", default=False)
+        self._reached = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self.taken = False
+
+    def enter(self) -> None:
+        self._inside.set(True)
+
+    async def stop_here(self) -> None:
+        if self._inside.get() and not self.taken:
+            self.taken = True
+            self._loop.call_soon_threadsafe(self._reached.set)
+            await asyncio.Event().wait()
+
+    async def reached(self) -> None:
+        await asyncio.wait_for(self._reached.wait(), PATIENCE)
+
+
+@pytest.fixture
+async def single(start_bridge: Start) -> AsyncGenerator[RunningBridge, None]:
+    """A bridge that answers one request at a time; at the end it must be as good as new."""
+    running = start_bridge(pool_size=1, bridge_spares=0, bridge_max_processes=2)
+    yield running
+    await asyncio.to_thread(running.wait_until_settled)
+    async with grpc.aio.insecure_channel(running.target) as channel:
+        assert await answer(complete(channel, sim(text="next"))) == "next"
+    await asyncio.to_thread(running.wait_until_settled)
+    assert sum(running.bridge.engine.pool.counts().values()) <= 2
+
+
+@pytest.fixture
+async def channel(single: RunningBridge) -> AsyncGenerator[grpc.aio.Channel, None]:
+    async with grpc.aio.insecure_channel(single.target) as channel:
+        yield channel
+
+
+def complete(
+    channel: grpc.aio.Channel, *texts: str, system: str = "", timeout: float = PATIENCE
+) -> Call:
+    """Ask; what is said by turns is the user's and the model's."""
+    roles = (pb.ROLE_USER, pb.ROLE_ASSISTANT)
+    messages = [
+        pb.Message(role=roles[index % 2], parts=[pb.Part(text=text)])
+        for index, text in enumerate(texts)
+    ]
+    request = pb.CompleteRequest(messages=messages, system=system)
+    return pb_grpc.CompletionServiceStub(channel).Complete(request, timeout=timeout)
+
+
+async def answer(call: Call) -> str:
+    text = []
+    async for response in call:
+        text.append(response.text_delta.text)
+        if response.WhichOneof("event") == "finished":
+            return "".join(text)
+    raise EOFError
+
+
+async def until(call: Call, kind: str) -> None:
+    while True:
+        response = await asyncio.wait_for(call.read(), PATIENCE)
+        assert isinstance(response, pb.CompleteResponse)
+        if response.WhichOneof("event") == kind:
+            return
+
+
+async def code(call: Any) -> grpc.StatusCode:
+    status = await asyncio.wait_for(call.code(), PATIENCE)
+    assert isinstance(status, grpc.StatusCode)
+    return status
+
+
+def mark() -> str:
+    return uuid.uuid4().hex
+
+
+async def upstream(
+    bridge: RunningBridge, marker: str, met: Callable[[Exchange], bool] = lambda _: True
+) -> Exchange:
+    """Wait until the last request with this marker that came to the model meets the condition."""
+
+    def last_meets(exchanges: Sequence[Exchange]) -> bool:
+        found = [exchange for exchange in exchanges if exchange.contains(marker)]
+        return bool(found) and met(found[-1])
+
+    found = await bridge.simulator.ledger.wait_for_async(last_meets, PATIENCE)
+    return [exchange for exchange in found if exchange.contains(marker)][-1]
+
+
+async def closed_by_client(bridge: RunningBridge, marker: str) -> None:
+    assert (await upstream(bridge, marker, lambda e: e.ended is not None)).ended == "client_closed"
+
+
+async def waiting(bridge: RunningBridge, count: int) -> None:
+    """Wait until so many requests are in the queue."""
+    pool = bridge.bridge.engine.pool
+
+    async def wait() -> None:
+        # Not wait_for: it would begin to wait in a task, after what is waited for.
+        async with asyncio.timeout(PATIENCE):
+            while pool.waiting != count:
+                await pool.changed()
+
+    await asyncio.to_thread(bridge.call, wait)
+
+
+@pytest.mark.parametrize("by_deadline", [False, True], ids=["cancelled", "deadline"])
+async def test_queued(single: RunningBridge, channel: grpc.aio.Channel, by_deadline: bool) -> None:
+    first, second = mark(), mark()
+    running = complete(channel, f"{first} " + sim(hang=True))
+    await upstream(single, first)
+    queued = complete(channel, second, timeout=1 if by_deadline else PATIENCE)
+    await waiting(single, 1)
+    if by_deadline:
+        assert await code(queued) is grpc.StatusCode.DEADLINE_EXCEEDED
+    else:
+        queued.cancel()
+    await waiting(single, 0)
+    running.cancel()
+    await closed_by_client(single, first)
+    assert single.simulator.ledger.exchanges(containing=second) == ()
+
+
+async def test_initialising(
+    single: RunningBridge, channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phase = Phase()
+    initialise, connect = Session.initialise, ClaudeSDKClient.connect
+
+    async def initialise_stopping(session: Session, profile: Any) -> None:
+        if profile.system_prompt == system:
+            phase.enter()
+        await initialise(session, profile)
+
+    async def connect_stopping(client: ClaudeSDKClient, *arguments: Any) -> None:
+        await connect(client, *arguments)
+        await phase.stop_here()
+
+    monkeypatch.setattr(Session, "initialise", initialise_stopping)
+    monkeypatch.setattr(ClaudeSDKClient, "connect", connect_stopping)
+    system = f"You are {mark()}."
+    call = complete(channel, "Hello?", system=system)
+    await phase.reached()
+    call.cancel()
+    await asyncio.to_thread(single.wait_until_settled)
+    assert single.simulator.ledger.exchanges(containing=system) == ()
+    assert await answer(complete(channel, sim(text="now"), system=system)) == "now"
+
+
+async def test_replaying(
+    single: RunningBridge, channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phase = Phase()
+    replay, await_results = Session.replay, Session._await_results
+
+    async def replay_stopping(session: Session, turns: Any) -> None:
+        phase.enter()
+        await replay(session, turns)
+
+    async def await_results_stopping(session: Session) -> None:
+        await phase.stop_here()
+        await await_results(session)
+
+    monkeypatch.setattr(Session, "replay", replay_stopping)
+    monkeypatch.setattr(Session, "_await_results", await_results_stopping)
+    marker = mark()
+    call = complete(channel, f"{marker} one", "two", "three")
+    await phase.reached()
+    call.cancel()
+    await asyncio.to_thread(single.wait_until_settled)
+    assert single.simulator.ledger.exchanges(containing=marker) == ()
+
+
+@pytest.mark.parametrize("by_deadline", [False, True], ids=["cancelled", "deadline"])
+async def test_before_the_first_token(
+    single: RunningBridge, channel: grpc.aio.Channel, by_deadline: bool
+) -> None:
+    marker = mark()
+    timeout = 3 if by_deadline else PATIENCE
+    call = complete(channel, f"{marker} " + sim(hang=True), timeout=timeout)
+    await upstream(single, marker)
+    if not by_deadline:
+        call.cancel()
+    await closed_by_client(single, marker)
+    expected = grpc.StatusCode.DEADLINE_EXCEEDED if by_deadline else grpc.StatusCode.CANCELLED
+    assert await code(call) is expected
+
+
+@pytest.mark.parametrize("by_deadline", [False, True], ids=["cancelled", "deadline"])
+async def test_mid_stream(
+    single: RunningBridge, channel: grpc.aio.Channel, by_deadline: bool
+) -> None:
+    marker = mark()
+    prompt = f"{marker} " + sim(endless=True, delay_ms=5)
+    call = complete(channel, prompt, timeout=3 if by_deadline else PATIENCE)
+    await until(call, "text_delta")
+    if not by_deadline:
+        call.cancel()
+    await closed_by_client(single, marker)
+
+
+async def test_a_vanished_client(single: RunningBridge) -> None:
+    marker = mark()
+    async with grpc.aio.insecure_channel(single.target) as channel:
+        await until(complete(channel, f"{marker} " + sim(endless=True, delay_ms=5)), "text_delta")
+    await closed_by_client(single, marker)
+
+
+async def test_converse_mid_stream(single: RunningBridge, channel: grpc.aio.Channel) -> None:
+    marker = mark()
+    talk = await Talk(channel).open()
+    await talk.say(f"{marker} " + sim(endless=True, delay_ms=5))
+    await talk.until("text_delta")
+    talk.call.cancel()
+    await closed_by_client(single, marker)
+
+
+async def test_converse_while_results_are_due(
+    single: RunningBridge, channel: grpc.aio.Channel
+) -> None:
+    talk = await Talk(channel).open(tools=[ADD])
+    turn = await talk.ask(f"{mark()} " + sim(tools=[{"name": "add", "input": {}}]))
+    assert turn.reason == pb.FINISH_REASON_TOOL_CALLS
+    # The session is parked: it makes way for others as it is, and the results can still come.
+    assert await answer(complete(channel, sim(text="other"))) == "other"
+    talk.call.cancel()
+    assert await code(talk.call) is grpc.StatusCode.CANCELLED
+
+
+async def test_a_turn_of_converse_is_cancelled_and_the_next_one_answered(
+    single: RunningBridge, channel: grpc.aio.Channel
+) -> None:
+    marker = mark()
+    talk = await Talk(channel).open()
+    await talk.say(f"{marker} " + sim(endless=True, delay_ms=5))
+    await talk.until("text_delta")
+    await talk.cancel_turn()
+    end = await talk.until("finished")
+    assert end.finished.reason == pb.FINISH_REASON_CANCELLED
+    await closed_by_client(single, marker)
+    assert (await talk.ask(sim(text="Better."))).text == "Better."
+    # The half answer is part of what the model sees.
+    assert [role for role in (await upstream(single, marker)).roles if role != "system"] == [
+        "user",
+        "assistant",
+        "user",
+    ]
+    assert await talk.end() is grpc.StatusCode.OK
+
+
+async def test_converse_goes_on_in_its_session_and_is_replayed_when_that_is_gone(
+    single: RunningBridge, channel: grpc.aio.Channel
+) -> None:
+    marker = mark()
+
+    def sessions() -> dict[str, int]:
+        return dict(single.bridge.engine.pool_state().totals.sessions)
+
+    talk = await Talk(channel).open(tools=[ADD])
+    turn = await talk.ask(f"{marker} " + sim(tools=[{"name": "add", "input": {"a": 1}}]))
+    (call,) = turn.calls
+    await talk.give(**{call.id: "two"})
+    await talk.turn()
+    await talk.ask("Go on. " + sim(text="On."))
+    assert sessions()["continued"] == 2
+    # Two conversations of others, on the two processes there are.
+    for other in ("a", "b"):
+        await answer(complete(channel, f"{mark()} " + sim(text=other), system=other))
+    assert (await talk.ask("Still there? " + sim(text="Yes."))).text == "Yes."
+    assert sessions()["continued"] == 2
+    last = await upstream(single, marker)
+    assert [role for role in last.roles if role != "system"] == [
+        "user",
+        "assistant",
+        "user",
+        "assistant",
+        "user",
+        "assistant",
+        "user",
+    ]
+    assert last.contains("two")
+    assert await talk.end() is grpc.StatusCode.OK
+
+
+async def test_a_turn_of_converse_that_fails_upstream_ends_the_call(
+    single: RunningBridge, channel: grpc.aio.Channel
+) -> None:
+    talk = await Talk(channel).open()
+    await talk.ask(f"{mark()} " + sim(text="Fine."))
+    await talk.say(sim(error={"status": 400, "message": "bad thing"}))
+    assert await talk.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert (await details_of(talk.call)).info.domain == "bridge.v1"
+
+
+async def test_the_pool_is_watched(single: RunningBridge, channel: grpc.aio.Channel) -> None:
+    stub = pool_pb2_grpc.PoolServiceStub(channel)
+    watch = stub.WatchPool(pool_pb2.WatchPoolRequest())
+
+    async def until_running(count: int) -> pool_pb2.Pool:
+        while True:
+            response = await asyncio.wait_for(watch.read(), PATIENCE)
+            assert isinstance(response, pool_pb2.WatchPoolResponse)
+            if response.pool.processes.running == count:
+                return response.pool
+
+    await until_running(0)
+    marker = mark()
+    call = complete(channel, f"{marker} " + sim(hang=True))
+    pool = await until_running(1)
+    assert (pool.status, pool.pool_size, pool.max_processes) == (pool_pb2.Pool.STATUS_OK, 1, 2)
+    assert pool.simulated
+    assert pool.cli_version
+    await upstream(single, marker)
+    call.cancel()
+    await until_running(0)
+    await asyncio.to_thread(single.wait_until_settled)
+    totals = (await stub.GetPool(pool_pb2.GetPoolRequest())).pool.totals
+    assert (totals.answered, totals.left) == (0, 1)
+    watch.cancel()
