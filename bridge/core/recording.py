@@ -40,10 +40,9 @@ class SessionLog:
                 self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
                 self._fd = os.open(self._path, flags, 0o600)
-            # Half of a surrogate pair stays an escape: UTF-8 has no bytes for it.
-            line = json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace")
-            # One write a record, so that several servers can share the file.
-            os.write(self._fd, line + b"\n")
+            # ASCII alone: Unicode has other ends of lines, which a caller may have put into a name.
+            # And one write a record, so that several servers can share the file.
+            os.write(self._fd, json.dumps(record).encode() + b"\n")
             self._complained = False
         except OSError as error:
             if not self._complained:

@@ -110,3 +110,13 @@ def test_closing_twice_is_fine(tmp_path: Path) -> None:
     log.write({})
     log.close()
     log.close()
+
+
+def test_no_end_of_line_within_a_record_ends_it(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    log = SessionLog(path)
+    record = {"model_asked": "a\u2028b\x85c\nd\ud800"}
+    log.write(record)
+    log.close()
+    (line,) = path.read_text().splitlines()
+    assert json.loads(line) == record
