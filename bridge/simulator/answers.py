@@ -140,7 +140,7 @@ def _by_form(body: Mapping[str, Any], new_id: Callable[[str], str]) -> Reply | N
     elif choice.get("type") == "any" and tools:
         called = tools[0]
     elif not answered:
-        called = _offered(body, STRUCTURED)
+        called = _offered(body, STRUCTURED) or _called_for(body, tools)
     if called is not None:
         call = ToolCall(str(called["name"]), minimal(called.get("input_schema", {})))
         return _with_tools(Reply(), body, (call,), new_id)
@@ -148,7 +148,24 @@ def _by_form(body: Mapping[str, Any], new_id: Callable[[str], str]) -> Reply | N
     form = output_config.get("format") if isinstance(output_config, Mapping) else None
     if isinstance(form, Mapping):
         return Reply(_every(json.dumps(minimal(form.get("schema"))), 4))
+    if _ASKS_FOR_JSON.search(text_of(body.get("system"))):
+        return Reply(_every(json.dumps({"answer": _demo_text(body)}, ensure_ascii=False), 4))
     return None
+
+
+# A model does what its system prompt says; these are ways to say it.
+_ASKS_FOR_CALL = re.compile(r"by calling (?:one of the tools|the tool (?P<name>[\w-]+))")
+_ASKS_FOR_JSON = re.compile(r"\bone JSON object\b")
+
+
+def _called_for(
+    body: Mapping[str, Any], tools: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Any] | None:
+    """The tool that the system prompt wants called."""
+    asked = _ASKS_FOR_CALL.search(text_of(body.get("system")))
+    if asked is None or not tools:
+        return None
+    return _offered(body, f"mcp__client__{asked['name']}") if asked["name"] else tools[0]
 
 
 def _demo_text(body: Mapping[str, Any]) -> str:

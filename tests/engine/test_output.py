@@ -255,3 +255,15 @@ async def test_a_stop_text_does_not_excuse_from_the_shape(engine: RunningEngine)
             output_format=OutputFormat(OutputKind.JSON_OBJECT),
             sampling=Sampling(stop=("\n",)),
         )
+
+
+async def test_a_model_that_does_as_it_is_told_needs_no_second_try(engine: RunningEngine) -> None:
+    mark = marker()
+    answer = await engine.ask(user(mark), output_format=OutputFormat(OutputKind.JSON_OBJECT))
+    assert mark in json.loads(answer.text)["answer"]
+    assert len(engine.upstream(mark)) == 1
+    for choice in FORCED:
+        called = await engine.ask(
+            user(marker()), model="opus", tools=(LOOK, LISTEN), tool_choice=choice
+        )
+        assert called.reason == "tool_calls"

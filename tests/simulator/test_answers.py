@@ -196,3 +196,14 @@ def test_the_minimal_instance_is_valid(schema: dict[str, Any]) -> None:
 def test_an_endless_schema_ends() -> None:
     node = {"type": "object", "properties": {"next": {"$ref": "#"}}, "required": ["next"]}
     assert "next" in minimal(node)
+
+
+def test_it_does_what_its_system_prompt_says() -> None:
+    plain = reply(system="Answer with one JSON object and nothing else.")
+    assert "simulated" in json.loads(text(plain))["answer"]
+    tools = [{**ADD, "name": f"mcp__client__{name}"} for name in ("add", "sub")]
+    named = reply(system="Answer this by calling the tool sub; not in text.", tools=tools)
+    assert [tool.name for tool in named.tools] == ["mcp__client__sub"]
+    any_one = reply(system="Answer this by calling one of the tools.", tools=tools)
+    assert len(any_one.tools) == 1
+    assert not reply(system="Answer this by calling one of the tools.").tools
