@@ -208,7 +208,7 @@ class Stage:
         try:
             http = (await process.printed(r"http://(\S+:\d+)/v1"))[1]
             grpc = (await process.printed(r"gRPC +(\S+:\d+)"))[1]
-            await process.printed(r"\d+ Claude Code processes are warm")
+            await process.printed(r"\d+ Claude Code process(es are| is) warm")
         except BaseException:
             await process.stop()
             raise

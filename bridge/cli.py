@@ -105,7 +105,7 @@ async def _serve(settings: Settings, doors: Doors, *, try_it: bool) -> None:
 
             ports = bridge.http_port, bridge.grpc_port
             await _until(stop, lambda: take_tour(settings.host, *ports))
-        await _until(stop, lambda: _warm(bridge, settings))
+        await _until(stop, lambda: _warm(bridge))
         await stop.wait()
         stop.clear()
         _say("stopping: running answers may finish; press Ctrl-C again to end at once")
@@ -131,10 +131,14 @@ async def _until(stop: asyncio.Event, work: Callable[[], Any]) -> None:
         await doing
 
 
-async def _warm(bridge: Bridge, settings: Settings) -> None:
-    await bridge.engine.pool.wait_for(lambda counts: counts["starting"] == 0)
-    counts = bridge.engine.pool.counts()
-    _say(f"{counts['idle'] + counts['blank']} Claude Code processes are warm")
+async def _warm(bridge: Bridge) -> None:
+    unready = ("starting", "preparing", "resetting", "closing")
+    pool = bridge.engine.pool
+    await pool.wait_for(lambda counts: not any(counts[state] for state in unready))
+    count = sum(pool.counts().values())
+    _say(
+        f"{count} Claude Code {'process' if count == 1 else 'processes'} {'is' if count == 1 else 'are'} warm"
+    )
 
 
 def _announce(bridge: Bridge, settings: Settings) -> None:

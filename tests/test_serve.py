@@ -145,7 +145,7 @@ def test_a_demo_tries_both_doors_and_goes_on_serving(tmp_path: Path) -> None:
         running.wait_for(r"gRPC +127\.0\.0\.1:\d+")
         running.wait_for(r"CLI +Claude Code \d+\.\d+\.\d+")
         running.wait_for(r"a simulated model answers")
-        running.wait_for(r"\d+ Claude Code processes are warm")
+        running.wait_for(r"\d+ Claude Code process(es are| is) warm")
         assert running.output.count("This is a simulated answer") == 2
         assert "curl -N" in running.output
         assert "grpcurl" in running.output
@@ -168,7 +168,7 @@ def test_the_first_start_finds_out_what_the_cli_can_do_and_the_next_one_knows(
 
 def test_sigterm_ends_it_with_status_0_and_no_process_is_left(tmp_path: Path) -> None:
     with served(tmp_path, "--demo") as running:
-        running.wait_for(r"\d+ Claude Code processes are warm")
+        running.wait_for(r"\d+ Claude Code process(es are| is) warm")
         children = children_of(running.process.pid)
         assert children
         running.process.send_signal(signal.SIGTERM)
