@@ -136,9 +136,7 @@ async def _warm(bridge: Bridge) -> None:
     pool = bridge.engine.pool
     await pool.wait_for(lambda counts: not any(counts[state] for state in unready))
     count = sum(pool.counts().values())
-    _say(
-        f"{count} Claude Code {'process' if count == 1 else 'processes'} {'is' if count == 1 else 'are'} warm"
-    )
+    _say(f"{count} Claude Code {'process is' if count == 1 else 'processes are'} warm")
 
 
 def _announce(bridge: Bridge, settings: Settings) -> None:
