@@ -193,10 +193,10 @@ def decide(
             blanks.remove(fit[0])
         elif len(processes) < limits.max_processes:
             extra.append(hot.started_with)
-        elif len(alike) > 1:
-            evicted = min(alike, key=_eviction_order)
-            parked.remove(evicted)
-            reset.append(evicted)
+        elif len(alike) > 1 and (oldest := min(parked, key=_eviction_order)) in alike:
+            # Only the one parked for longest of all: none that was just left is given up for it.
+            parked.remove(oldest)
+            reset.append(oldest)
 
     starting = _in(processes, State.STARTING)
     wanted = extra[: max(1 - len(starting), 0)] + _wanted(

@@ -136,22 +136,24 @@ async def test_an_edited_message_is_never_continued(engine: RunningEngine) -> No
 
 
 async def test_a_branch_from_an_earlier_point_leaves_the_conversation_alone(
-    engine: RunningEngine,
+    tmp_path: Path,
 ) -> None:
-    mark = marker()
-    opening = user(f"{mark} one " + sim(text="two"))
-    first = await engine.ask(opening)
-    second = await engine.ask(opening, first.message, user("three " + sim(text="four")))
-    branch = await engine.ask(opening, first.message, user("another three"))
-    assert branch.session != "continued"
-    assert [block for _, blocks in said(engine, mark) for block in blocks][-1] == {
-        "type": "text",
-        "text": "another three",
-    }
-    third = await engine.ask(
-        opening, first.message, user("three " + sim(text="four")), second.message, user("five")
-    )
-    assert third.session == "continued"
+    # An engine of its own, whose room for parked conversations nobody else uses.
+    async with running_engine(tmp_path) as engine:
+        mark = marker()
+        opening = user(f"{mark} one " + sim(text="two"))
+        first = await engine.ask(opening)
+        second = await engine.ask(opening, first.message, user("three " + sim(text="four")))
+        branch = await engine.ask(opening, first.message, user("another three"))
+        assert branch.session != "continued"
+        assert [block for _, blocks in said(engine, mark) for block in blocks][-1] == {
+            "type": "text",
+            "text": "another three",
+        }
+        third = await engine.ask(
+            opening, first.message, user("three " + sim(text="four")), second.message, user("five")
+        )
+        assert third.session == "continued"
 
 
 async def test_a_conversation_is_claimed_once(engine: RunningEngine) -> None:
