@@ -144,6 +144,8 @@ async def test_a_branch_from_an_earlier_point_leaves_the_conversation_alone(
         opening = user(f"{mark} one " + sim(text="two"))
         first = await engine.ask(opening)
         second = await engine.ask(opening, first.message, user("three " + sim(text="four")))
+        # With no process to spare the conversation would have to make way.
+        await engine.settled()
         branch = await engine.ask(opening, first.message, user("another three"))
         assert branch.session != "continued"
         assert [block for _, blocks in said(engine, mark) for block in blocks][-1] == {
