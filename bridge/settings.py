@@ -41,7 +41,9 @@ class Settings(BaseSettings):
         ge=0,
         description="Seconds a conversation is held open for its next message; 0 never does.",
     )
-    bridge_queue_size: int = Field(32, ge=0, description="Requests of one key that may wait for a turn.")
+    bridge_queue_size: int = Field(
+        32, ge=0, description="Requests of one key that may wait for a turn."
+    )
     bridge_drain_seconds: float = Field(
         30.0, ge=0, description="Seconds that running answers have to finish at the end."
     )
