@@ -1,0 +1,37 @@
+"""The commands: `bridge serve | chat | models | version`, and `claude-code-bridge`.
+
+Thin: options and printing. What takes long to import is imported by the command that needs it.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from bridge import __version__
+from bridge.cli.ask import chat, models
+from bridge.cli.serve import serve
+
+app = typer.Typer(
+    help="OpenAI's API and gRPC on your own Claude subscription.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (serve, chat, models):
+    app.command()(command)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """The command `bridge`."""
+    app()
+
+
+def serve_main() -> None:
+    """The command `claude-code-bridge`: the same as `bridge serve`."""
+    typer.run(serve)

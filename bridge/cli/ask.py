@@ -1,0 +1,45 @@
+"""`bridge chat` and `bridge models`: clients of a running server."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from bridge.cli.common import fail, local_url
+
+
+def chat(
+    prompt: Annotated[str, typer.Argument(help="What to say.")],
+    model: Annotated[str, typer.Option(help="The model to ask.")] = "default",
+    system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="The server. Default: this machine, PORT.")
+    ] = None,
+) -> None:
+    """Ask the running server and print the answer as it comes."""
+    from bridge.client import ChatError, stream_chat
+
+    try:
+        for text in stream_chat(url or local_url(), prompt, model=model, system=system):
+            sys.stdout.write(text)
+            sys.stdout.flush()
+    except ChatError as error:
+        fail(str(error))
+    sys.stdout.write("\n")
+
+
+def models(
+    url: Annotated[
+        str | None, typer.Option(help="The server. Default: this machine, PORT.")
+    ] = None,
+) -> None:
+    """List the models that the running server offers."""
+    from bridge.client import ChatError, list_models
+
+    try:
+        for name in list_models(url or local_url()):
+            typer.echo(name)
+    except ChatError as error:
+        fail(str(error))

@@ -1,0 +1,46 @@
+"""What several commands share: the settings, and how things are said."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from bridge.settings import Settings
+
+
+def local_url() -> str:
+    """Where a server of this machine and this environment listens for HTTP."""
+    settings = settings_from({})
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{settings.port}"
+
+
+def settings_from(given: dict[str, Any]) -> Settings:
+    """Read the settings; what is wrong with them is printed, and ends the command."""
+    from pydantic import ValidationError
+
+    from bridge.settings import Settings
+
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        for problem in error.errors():
+            name = "_".join(str(part) for part in problem["loc"]).upper()
+            message = problem["msg"].removeprefix("Value error, ")
+            typer.echo(f"{name}: {message}" if name else message, err=True)
+        raise typer.Exit(2) from None
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    typer.echo(text)
+    sys.stdout.flush()
+
+
+def fail(message: str) -> NoReturn:
+    """End the command with one line that says why."""
+    typer.echo(f"bridge: {message}", err=True)
+    raise typer.Exit(1)
