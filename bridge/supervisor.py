@@ -281,6 +281,7 @@ async def _serve_http(
             lifespan="off",
             # Answered by the app like any other request, whichever packages are installed.
             ws="none",
+            http="httptools",
             log_config=None,
             access_log=False,
             server_header=False,

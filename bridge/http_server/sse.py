@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Self
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -23,6 +23,8 @@ DONE: Final = b"data: [DONE]\n\n"
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 IGNORED_HEADER: Final = "x-bridge-ignored-params"
 
+_HIGH_WATER: Final = 64 * 1024
+"""Bytes of frames that may wait before the answer waits as well."""
 _MAX_NAMES: Final = 20
 _MAX_NAME_LENGTH: Final = 64
 
@@ -60,67 +62,47 @@ class EventStreamResponse(Response):
         self._encoder = encoder
         self._settings = settings
         self._ignored = ignored
-        self._started = False
-        self._active_at = 0.0
-        self._writing = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the answer ends or the client goes."""
-        self._active_at = asyncio.get_running_loop().time()
+        writer = FrameWriter(send, self._settings, self._head)
         try:
             await run_until(
-                self._stream(request_id_of(scope), send),
+                self._stream(request_id_of(scope), writer),
                 disconnected(receive),
-                self._keep_alive(send),
+                writer.watch(),
             )
         except ClientClosedError:
-            if not self._started:
+            if not writer.started:
                 raise
 
-    async def _stream(self, request_id: str, send: Send) -> None:
-        encoder = self._encoder
-        try:
-            async with aclosing(self._events) as events:
-                async for event in events:
-                    if isinstance(event, Started):
-                        self._ignored += event.ignored
-                    if frame := encoder.feed(event):
-                        await self._write(send, frame)
-            encoder.check_finished()
-        except ClientClosedError:
-            raise
-        except Exception as exc:
-            if not self._started:
-                # Held for good: from now on no comment may come before the error's own reply.
-                await self._writing.acquire()
+    async def _stream(self, request_id: str, writer: FrameWriter) -> None:
+        async with writer:
+            try:
+                await self._answer(writer)
+            except ClientClosedError:
                 raise
-            error = as_bridge_error(exc, request_id)
-            if not encoder.finished:
-                await self._write(send, encoder.fail(error, request_id))
-        # Sent apart from the last frame: once it is out, servers report a disconnect, and the
-        # generator must have ended by itself before that.
-        await self._write(send, b"", last=True)
+            except Exception as exc:
+                if not writer.started:
+                    # From now on no comment may come before the error's own reply.
+                    writer.refuse()
+                    raise
+                error = as_bridge_error(exc, request_id)
+                if not self._encoder.finished:
+                    writer.write(self._encoder.fail(error, request_id))
+            await writer.finish()
 
-    async def _keep_alive(self, send: Send) -> NoReturn:
-        loop = asyncio.get_running_loop()
-        seconds = self._settings.keep_alive_seconds
-        while True:
-            wait = self._active_at + seconds - loop.time()
-            if wait > 0:
-                await asyncio.sleep(wait)
-            else:
-                await self._write(send, KEEP_ALIVE)
-
-    async def _write(self, send: Send, frame: bytes, *, last: bool = False) -> None:
-        try:
-            async with self._writing, asyncio.timeout(self._settings.stalled_client_seconds):
-                if not self._started:
-                    self._started = True
-                    await send(self._head())
-                await send({"type": "http.response.body", "body": frame, "more_body": not last})
-        except TimeoutError as exc:
-            raise ClientClosedError("The client stopped reading the answer.") from exc
-        self._active_at = asyncio.get_running_loop().time()
+    async def _answer(self, writer: FrameWriter) -> None:
+        feed = self._encoder.feed
+        async with aclosing(self._events) as events:
+            async for event in events:
+                if isinstance(event, Started):
+                    self._ignored += event.ignored
+                if frame := feed(event):
+                    writer.write(frame)
+                    if writer.full:
+                        await writer.emptied()
+        self._encoder.check_finished()
 
     def _head(self) -> dict[str, object]:
         headers = {
@@ -131,3 +113,122 @@ class EventStreamResponse(Response):
         }
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
         return {"type": "http.response.start", "status": 200, "headers": raw}
+
+
+class FrameWriter:
+    """Writes frames to the client from a task of its own.
+
+    What is written while the loop is busy goes out as one, so a burst of tokens costs one call
+    of the system and not one each; each token stays a frame. A write that waits for the client
+    longer than `stalled_client_seconds`, and a silence longer than `keep_alive_seconds`, are
+    found by one coroutine, `watch`: no token starts a timer.
+    """
+
+    def __init__(
+        self, send: Send, settings: HttpSettings, head: Callable[[], dict[str, object]]
+    ) -> None:
+        self._send = send
+        self._settings = settings
+        self._head = head
+        self._frames: list[bytes] = []
+        self._size = 0
+        self._wake = asyncio.Event()
+        self._emptied = asyncio.Event()
+        self._time = asyncio.get_running_loop().time
+        self._active_at = self._time()
+        self._waiting_since: float | None = None
+        self._refused = False
+        self._finishing = False
+        self._task: asyncio.Task[None] | None = None
+        self.started = False
+        """Whether the reply has begun, so that its status is 200."""
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+
+    def write(self, frame: bytes) -> None:
+        """Have a frame written as soon as the loop comes to it."""
+        self.started = True
+        self._frames.append(frame)
+        self._size += len(frame)
+        self._wake.set()
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits for the client that the answer should wait, too."""
+        return self._size > _HIGH_WATER
+
+    async def emptied(self) -> None:
+        """Wait until the client has taken what was written."""
+        assert self._task is not None
+        self._emptied.clear()
+        if self._task.done():
+            await self._task
+        await self._emptied.wait()
+
+    def refuse(self) -> None:
+        """Begin no reply any more: the error has one of its own."""
+        self._refused = True
+
+    async def finish(self) -> None:
+        """Write the rest, and end the reply."""
+        assert self._task is not None
+        self._finishing = True
+        self._wake.set()
+        await self._task
+
+    async def watch(self) -> NoReturn:
+        """Keep a silent stream alive, and raise ClientClosedError where the client has stalled."""
+        silence, stalled = self._settings.keep_alive_seconds, self._settings.stalled_client_seconds
+        while True:
+            now, since = self._time(), self._waiting_since
+            if since is not None and now - since >= stalled:
+                raise ClientClosedError("The client stopped reading the answer.")
+            if since is None and not self._refused and now - self._active_at >= silence:
+                self._active_at = now
+                self.write(KEEP_ALIVE)
+            due = self._active_at + silence if since is None else since + stalled
+            # A write that begins meanwhile has a time of its own.
+            await asyncio.sleep(min(max(due - now, 0.0), silence, stalled))
+
+    async def _run(self) -> None:
+        try:
+            await self._write_all()
+        finally:
+            self._emptied.set()
+
+    async def _write_all(self) -> None:
+        begun = False
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if not begun and self._frames:
+                begun = True
+                await self._pass_on(self._head())
+            if self._frames:
+                body = b"".join(self._frames)
+                self._frames.clear()
+                self._size = 0
+                await self._pass_on(_body(body, more=True))
+            self._active_at = self._time()
+            self._emptied.set()
+            if self._finishing and not self._frames:
+                # Apart from the last frame: once it is out, servers report a disconnect, and the
+                # generator must have ended by itself before that.
+                await self._pass_on(_body(b"", more=False))
+                return
+
+    async def _pass_on(self, message: dict[str, object]) -> None:
+        self._waiting_since = self._time()
+        await self._send(message)
+        self._waiting_since = None
+
+
+def _body(body: bytes, *, more: bool) -> dict[str, object]:
+    return {"type": "http.response.body", "body": body, "more_body": more}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from typing import Any
@@ -16,7 +17,7 @@ from bridge.core.service import Health
 from bridge.http_server.app import HttpSettings
 from bridge.http_server.body import parse_json
 from tests.http_server.asgi import Exchange, ask, build, chat, frames
-from tests.http_server.fakes import HELLO, STARTED, STOP, FakeService
+from tests.http_server.fakes import HELLO, STARTED, STOP, FakeService, Gate
 
 CHAT = "/v1/chat/completions"
 BODY = {"messages": [{"role": "user", "content": "hi"}], "model": "opus"}
@@ -60,11 +61,26 @@ async def test_a_chat_is_answered_as_a_stream(app: FastAPI, service: FakeService
     assert service.closed.is_set()
 
 
-async def test_each_event_is_one_write(app: FastAPI) -> None:
+async def test_events_that_come_one_by_one_are_written_one_by_one() -> None:
+    gates = [Gate() for _ in HELLO]
+    app = build(FakeService(*(step for pair in zip(gates, HELLO, strict=True) for step in pair)))
+    asking = asyncio.create_task(chat(app, stream=True))
+    for gate in gates:
+        await gate.reached.wait()
+        # What came before is written by now, or in the next steps of the loop.
+        for _ in range(10):
+            await asyncio.sleep(0)
+        gate.opened.set()
+
+    written = [len(frames(message["body"])) for message in (await asking).messages[1:-1]]
+    assert written == [1, 1, 1, 2]
+
+
+async def test_a_burst_of_events_is_one_write_of_as_many_frames(app: FastAPI) -> None:
     reply = await chat(app, stream=True)
 
     written = [len(frames(message["body"])) for message in reply.messages[1:-1]]
-    assert written == [1, 1, 1, 2]
+    assert written == [5]
 
 
 async def test_a_text_completion_is_answered(app: FastAPI) -> None:
