@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -15,7 +16,7 @@ from typing import Any
 from benchmarks.processes import Started, descendants
 from benchmarks.record import SDK
 from benchmarks.subjects import Direct, Grpc, Http, Sdk
-from benchmarks.wire import Connection
+from benchmarks.wire import Connection, HttpError
 from bridge.core.launch import hermetic_environment
 
 _SETTLE_SECONDS = 60.0
@@ -57,6 +58,16 @@ class Served:
                     return
                 await asyncio.sleep(_POLL_SECONDS)
 
+    async def healthy(self) -> None:
+        """Wait until completions can be expected to work."""
+        async with asyncio.timeout(_SETTLE_SECONDS):
+            while True:
+                try:
+                    await self._watch.get_json("/health")
+                    return
+                except (HttpError, OSError):
+                    await asyncio.sleep(_POLL_SECONDS)
+
     def sessions(self, door: Http | Grpc, since: int) -> str:
         """How requests at a door got their sessions, from this line of the log on."""
         lines = [line for line in self.logged()[since:] if line["door"] == door.door]
@@ -93,6 +104,7 @@ class Stage:
         self._bridge: Served | None = None
         self._bridge_is: tuple[int, str] = (0, "")
         self._count = 0
+        self._probed: Path | None = None
 
     async def __aenter__(self) -> Stage:
         try:
@@ -118,12 +130,15 @@ class Stage:
         """Rounds for a scenario whose rounds take long, or have several samples each."""
         return max(1, self.rounds // divisor)
 
-    async def bridge(self, pool_size: int = 3) -> Served:
-        """A bridge with this POOL_SIZE: the one that runs, if it has it."""
+    async def bridge(self, pool_size: int = 3, *, until_warm: bool = True) -> Served:
+        """A bridge with this POOL_SIZE: the one that runs, if it has it.
+
+        Waits for a new one until all its processes are warm, or only until it listens.
+        """
         wanted = (pool_size, self.api)
         if self._bridge is None or self._bridge_is != wanted:
             await self.forget_bridge()
-            self._bridge = await self._start_bridge(pool_size)
+            self._bridge = await self._start_bridge(pool_size, until_warm=until_warm)
             self._bridge_is = wanted
         return self._bridge
 
@@ -190,10 +205,15 @@ class Stage:
         self._stack.callback(_set_environment, before)
         _set_environment(hermetic_environment(os.environ, self.folder, self.api))
 
-    async def _start_bridge(self, pool_size: int) -> Served:
+    async def _start_bridge(self, pool_size: int, *, until_warm: bool) -> Served:
         self._count += 1
         state = self.folder / f"bridge-{self._count}"
         state.mkdir()
+        if self._probed is None:
+            self._probed = state / "probe.json"
+        else:
+            # What the first one found out about the CLI: only a new CLI is tried.
+            shutil.copy(self._probed, state)
         env = {
             **hermetic_environment(os.environ, state, self.api),
             "BRIDGE_STATE_DIR": str(state),
@@ -208,7 +228,8 @@ class Stage:
         try:
             http = (await process.printed(r"http://(\S+:\d+)/v1"))[1]
             grpc = (await process.printed(r"gRPC +(\S+:\d+)"))[1]
-            await process.printed(r"\d+ Claude Code process(es are| is) warm")
+            if until_warm:
+                await process.printed(r"\d+ Claude Code process(es are| is) warm")
         except BaseException:
             await process.stop()
             raise

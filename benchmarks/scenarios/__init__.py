@@ -2,11 +2,16 @@
 
 from benchmarks.scenarios.all_new import AllNew
 from benchmarks.scenarios.base import Scenario
+from benchmarks.scenarios.burst import Burst
 from benchmarks.scenarios.cache import Cache
 from benchmarks.scenarios.cancel import Cancel
+from benchmarks.scenarios.ceiling import Ceiling
 from benchmarks.scenarios.continued import Continued
 from benchmarks.scenarios.cpu import Cpu
+from benchmarks.scenarios.endurance import Endurance
+from benchmarks.scenarios.start import Start
 from benchmarks.scenarios.throughput import Throughput
+from benchmarks.scenarios.tools import Tools
 from benchmarks.scenarios.unseen import Unseen
 from benchmarks.scenarios.warm import Warm
 
@@ -16,11 +21,16 @@ __all__ = ["SCENARIOS", "Scenario"]
 _ALL: tuple[Scenario, ...] = (
     Warm(),
     Continued(),
+    Tools(),
     Cpu(),
     AllNew(),
     Cache(),
     Unseen(),
+    Burst(),
+    Endurance(),
     Cancel(),
     Throughput(),
+    Ceiling(),
+    Start(),
 )
 SCENARIOS = {scenario.name: scenario for scenario in _ALL}

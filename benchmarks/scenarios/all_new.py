@@ -13,7 +13,7 @@ from benchmarks.subjects.base import now
 COLD = "SDK client, started for it"
 PLAIN = "first token, new system prompt and 8 turns of history"
 FULL = "first token, tools and sampling as well"
-LIMIT = 5.0
+LIMIT = 4.0
 HISTORY = 8
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.record import Line, Samples
+from benchmarks.figures import spread
+from benchmarks.record import Aim, Line, Samples
 from benchmarks.scenarios.base import SYSTEM, question, rounds, warm_up
 from benchmarks.stage import Stage
 from benchmarks.subjects import Request, Subject
@@ -10,6 +11,8 @@ from bridge.simulator import Simulator
 
 CLOSED = "the API's connection is closed after"
 FREE = "the next request's first token after"
+CLOSED_LIMIT_MS = 250.0
+FREE_LIMIT_MS = 500.0
 PIECES = 10
 DELAY_MS = 5.0
 
@@ -35,8 +38,13 @@ class Cancel:
                 samples = Samples()
                 for subject in rounds(stage.fewer(2 if stage.quick else 1), subjects):
                     await _cancel(subject, simulator, samples)
-        names = [subject.name for subject in subjects]
-        return [samples.line(what, name, "ms") for what in (CLOSED, FREE) for name in names]
+        lines = []
+        for what, limit in ((CLOSED, CLOSED_LIMIT_MS), (FREE, FREE_LIMIT_MS)):
+            for subject in subjects:
+                figure = spread(samples.values(what, subject.name))
+                aim = Aim(f"≤ {limit:g} ms", limit, figure) if subject in (http, grpc) else None
+                lines.append(samples.line(what, subject.name, "ms", aim=aim))
+        return lines
 
 
 async def _cancel(subject: Subject, simulator: Simulator, samples: Samples) -> None:

@@ -10,7 +10,7 @@ from benchmarks.subjects import Request, Subject
 
 FIRST = "first turn"
 DEPTHS = (2, 10, 40)
-LIMIT = 1.3
+LIMIT = 1.2
 _NEAR = 3
 """Turns measured at each depth: it and those before it, or after the first."""
 _FIRST_TURNS = 3

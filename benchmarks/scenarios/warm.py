@@ -10,7 +10,7 @@ from benchmarks.subjects import Grpc, Http, Request, Subject
 NEVER = "SDK client, never cleared"
 FIRST = "first token"
 TOTAL = "whole answer"
-LIMIT = 1.15
+LIMIT = 1.1
 
 
 class Warm:

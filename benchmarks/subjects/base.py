@@ -18,6 +18,7 @@ TOOL_PARAMETERS = {
     "properties": {"place": {"type": "string"}},
     "required": ["place"],
 }
+TOOL_ARGUMENTS = {"place": "Oslo"}
 TEMPERATURE = 0.5
 STOP = "THE END"
 
@@ -34,12 +35,16 @@ class FailedError(Exception):
 class Request:
     """A completion: turns of the user and the assistant alternate, the user's come first and last.
 
-    With `extras` it also brings a tool and sampling parameters.
+    With `tool` it also brings a tool, with `extras` sampling parameters besides. With `result`,
+    the last turn was answered with a call of that tool, whose result it brings: the pair is the
+    call's id and the result.
     """
 
     system: str
     turns: tuple[str, ...]
     extras: bool = False
+    tool: bool = False
+    result: tuple[str, str] | None = None
 
     def then(self, answer: str, question: str) -> Request:
         """The next request of a conversation, with the whole history as a chat client sends it."""
@@ -73,6 +78,8 @@ class Answer:
     moments: tuple[float, ...]
     text: str
     usage: Usage | None = None
+    call_id: str = ""
+    """The id of the tool call that it ends in."""
 
     @property
     def first(self) -> float:

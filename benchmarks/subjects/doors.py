@@ -12,6 +12,7 @@ import grpc
 from benchmarks.subjects.base import (
     STOP,
     TEMPERATURE,
+    TOOL_ARGUMENTS,
     TOOL_DESCRIPTION,
     TOOL_NAME,
     TOOL_PARAMETERS,
@@ -95,6 +96,7 @@ class Http(_Door):
         moments: list[float] = []
         text: list[str] = []
         usage: Usage | None = None
+        call_id = ""
         for moment, chunk in sse_events(pieces):
             if "error" in chunk:
                 raise FailedError(f"{self.name}: {chunk['error']}")
@@ -105,10 +107,13 @@ class Http(_Door):
                 if content := choice["delta"].get("content"):
                     moments.append(moment)
                     text.append(content)
+                for call in choice["delta"].get("tool_calls") or ():
+                    moments.append(moment)
+                    call_id = call.get("id") or call_id
                 stopped = stopped or choice["finish_reason"] is not None
         if not stopped or not moments:
             raise FailedError(f"{self.name}: the answer was cut")
-        return Answer(started, ended, tuple(moments), "".join(text), usage)
+        return Answer(started, ended, tuple(moments), "".join(text), usage, call_id)
 
 
 class Grpc(_Door):
@@ -137,14 +142,17 @@ class Grpc(_Door):
                 raise NotSupportedError(_first_words(error.details() or "")) from error
             raise
         ended = now()
-        moments = tuple(moment for moment, r in responses if r.HasField("text_delta"))
+        pieces = ("text_delta", "tool_call_start", "tool_call_delta")
+        moments = tuple(moment for moment, r in responses if r.WhichOneof("event") in pieces)
+        calls = [r.tool_call_start.id for _, r in responses if r.HasField("tool_call_start")]
         text = "".join(r.text_delta.text for _, r in responses)
         last = responses[-1][1]
         if not moments or (stop_after is None and not last.HasField("finished")):
             raise FailedError(f"{self.name}: the answer was cut")
         used = last.finished.usage
         prompt = used.input_tokens + used.cache_read_tokens + used.cache_write_tokens
-        return Answer(started, ended, moments, text, Usage(prompt, used.cache_read_tokens))
+        usage = Usage(prompt, used.cache_read_tokens)
+        return Answer(started, ended, moments, text, usage, calls[-1] if calls else "")
 
     async def aclose(self) -> None:
         """Close the channel."""
@@ -159,17 +167,23 @@ def _http_body(request: Request) -> dict[str, Any]:
         "stream_options": {"include_usage": True},
         "messages": [{"role": "system", "content": request.system}, *messages],
     }
-    if request.extras:
-        function = {
+    if request.result is not None:
+        call_id, result = request.result
+        function = {"name": TOOL_NAME, "arguments": json.dumps(TOOL_ARGUMENTS)}
+        call = {"id": call_id, "type": "function", "function": function}
+        body["messages"] += [
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": call_id, "content": result},
+        ]
+    if request.extras or request.tool:
+        description = {
             "name": TOOL_NAME,
             "description": TOOL_DESCRIPTION,
             "parameters": TOOL_PARAMETERS,
         }
-        body |= {
-            "tools": [{"type": "function", "function": function}],
-            "temperature": TEMPERATURE,
-            "stop": [STOP],
-        }
+        body["tools"] = [{"type": "function", "function": description}]
+    if request.extras:
+        body |= {"temperature": TEMPERATURE, "stop": [STOP]}
     return body
 
 
@@ -181,12 +195,20 @@ def _grpc_request(request: Request) -> pb.CompleteRequest:
             for role, text in request.messages()
         ],
     )
-    if request.extras:
+    if request.result is not None:
+        call_id, result = request.result
+        arguments = json.dumps(TOOL_ARGUMENTS)
+        call = pb.ToolCall(id=call_id, name=TOOL_NAME, arguments_json=arguments)
+        answer = pb.ToolResult(call_id=call_id, content=[pb.Part(text=result)])
+        message.messages.add(role=pb.ROLE_ASSISTANT, parts=[pb.Part(tool_call=call)])
+        message.messages.add(role=pb.ROLE_USER, parts=[pb.Part(tool_result=answer)])
+    if request.extras or request.tool:
         message.tools.add(
             name=TOOL_NAME,
             description=TOOL_DESCRIPTION,
             parameters_json=json.dumps(TOOL_PARAMETERS),
         )
+    if request.extras:
         message.sampling.temperature = TEMPERATURE
         message.sampling.stop.append(STOP)
     return message
