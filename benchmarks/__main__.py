@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.machine import Machine, this_machine
+from benchmarks.plot import PlotError, draw
 from benchmarks.report import Outcome, Report
 from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.stage import Stage
@@ -53,6 +54,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the report there, too")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw throughput's figures (needs matplotlib)"
+    )
     options = parser.parse_args()
     if options.rounds is None:
         options.rounds = QUICK_ROUNDS if options.quick else ROUNDS
@@ -109,6 +113,12 @@ def _publish(options: argparse.Namespace, machine: Machine, outcomes: Sequence[O
         options.markdown.write_text(markdown)
     if options.json:
         options.json.write_text(json.dumps(report.to_json(), indent=2) + "\n")
+    if options.plot:
+        try:
+            draw([line for outcome in outcomes for line in outcome.lines], options.plot)
+        except PlotError as error:
+            print(error, file=sys.stderr)
+            return 1
     failed = [o for o in outcomes if o.error and not o.error.startswith("not supported yet")]
     return 1 if failed else 0
 
