@@ -23,9 +23,11 @@ import uvicorn
 
 from bridge import __version__
 from bridge.core.abilities import Abilities
+from bridge.core.access import Access, KeyFileError
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.launch import Launcher, hermetic_environment
 from bridge.core.pool_policy import Limits
+from bridge.core.quota import USAGE_FILE, Quotas
 from bridge.core.recording import SessionLog
 from bridge.grpc_server.server import GrpcServer
 from bridge.http_server.app import HttpSettings, create_app
@@ -66,8 +68,11 @@ class _HttpServer(uvicorn.Server):
 class Bridge:
     """A bridge that serves. Made by `serving`."""
 
-    def __init__(self, engine: Engine, doors: Doors, simulator: Simulator | None) -> None:
+    def __init__(
+        self, engine: Engine, doors: Doors, simulator: Simulator | None, access: Access
+    ) -> None:
         self.engine = engine
+        self.access = access
         self.doors = doors
         self.simulator = simulator
         self.http_port = 0
@@ -92,6 +97,7 @@ async def serving(
     With `abilities` given, the CLI is not asked what it can do. `say` is told what takes long.
     """
     async with AsyncExitStack() as stack:
+        access = _access(settings)
         simulator = await _simulator(stack) if doors.demo else None
         listener = _bind(settings) if doors.http else None
         if listener is not None:
@@ -107,9 +113,12 @@ async def serving(
             _options(settings, demo=doors.demo),
             log,
             abilities=abilities,
+            quotas=Quotas(access.limits_of, settings.bridge_state_dir / USAGE_FILE),
             on_change=health_changed.set,
         )
-        bridge = Bridge(engine, doors, simulator)
+        access.on_revoked = engine.pool.forget
+        await stack.enter_async_context(access.following())
+        bridge = Bridge(engine, doors, simulator, access)
         if doors.grpc:
             bridge.grpc_port = await _serve_grpc(bridge, settings, stack, health_changed)
         if listener is not None:
@@ -122,6 +131,20 @@ async def serving(
             logger.exception("the first Claude Code process did not start")
             raise _not_started(error) from error
         yield bridge
+
+
+def _access(settings: Settings) -> Access:
+    """The keys; raises StartError where they cannot be read."""
+    if settings.bridge_keys_file is not None and not settings.bridge_keys_file.exists():
+        # One that was named and is not there must not mean that everyone may come in.
+        raise StartError(
+            f"BRIDGE_KEYS_FILE names {settings.bridge_keys_file}, which is not there. "
+            "Make a key with `bridge keys add NAME`."
+        )
+    try:
+        return Access(settings.bridge_api_keys, settings.keys_file)
+    except KeyFileError as error:
+        raise StartError(str(error)) from error
 
 
 async def _abilities(cli: Path, settings: Settings, say: Callable[[str], None]) -> Abilities:
