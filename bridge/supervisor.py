@@ -25,6 +25,7 @@ from bridge import __version__
 from bridge.core.abilities import Abilities
 from bridge.core.access import Access, KeyFileError
 from bridge.core.engine import Engine, EngineOptions
+from bridge.core.hosts import is_loopback
 from bridge.core.launch import Launcher, hermetic_environment
 from bridge.core.pool_policy import Limits
 from bridge.core.quota import USAGE_FILE, Quotas
@@ -296,7 +297,15 @@ async def _serve_http(
     app = create_app(
         bridge.engine,
         version=__version__,
-        settings=HttpSettings(strict=settings.bridge_strict, max_body_bytes=MAX_REQUEST_BYTES),
+        settings=HttpSettings(
+            strict=settings.bridge_strict,
+            max_body_bytes=MAX_REQUEST_BYTES,
+            # Whoever gives it another name has others come by it, through a proxy for one.
+            public=not is_loopback(settings.host) or bool(settings.bridge_allowed_hosts),
+            allowed_hosts=(settings.host.lower(), *settings.bridge_allowed_hosts),
+            allowed_origins=settings.bridge_allowed_origins,
+        ),
+        access=bridge.access,
     )
     server = _HttpServer(
         uvicorn.Config(

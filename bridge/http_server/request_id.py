@@ -45,6 +45,8 @@ class RequestIdMiddleware:
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = request_id
                 headers["openai-version"] = OPENAI_VERSION
+                for name, value in scope["state"].get("reply_headers", {}).items():
+                    headers.setdefault(name, value)
                 headers["openai-processing-ms"] = str(int((self._timer() - began) * 1000))
             await send(message)
 
