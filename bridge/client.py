@@ -16,7 +16,12 @@ class ChatError(Exception):
 
 
 def stream_chat(
-    url: str, prompt: str, *, model: str = "default", system: str | None = None
+    url: str,
+    prompt: str,
+    *,
+    model: str = "default",
+    system: str | None = None,
+    api_key: str | None = None,
 ) -> Iterator[str]:
     """Yield the text of an answer as it comes; raises ChatError."""
     messages = [{"role": "user", "content": prompt}]
@@ -27,7 +32,9 @@ def stream_chat(
     try:
         with (
             # The server has its own limit for an answer, and a model may think for long.
-            httpx.Client(timeout=httpx.Timeout(10.0, read=None)) as client,
+            httpx.Client(
+                timeout=httpx.Timeout(10.0, read=None), headers=_headers(api_key)
+            ) as client,
             client.stream("POST", f"{url}/v1/chat/completions", json=body) as response,
         ):
             if response.status_code != 200:
@@ -45,10 +52,10 @@ def stream_chat(
         raise ChatError("The answer was cut off.")
 
 
-def list_models(url: str) -> list[str]:
+def list_models(url: str, *, api_key: str | None = None) -> list[str]:
     """The names of the models on offer; raises ChatError."""
     try:
-        response = httpx.get(f"{url}/v1/models", timeout=30.0)
+        response = httpx.get(f"{url}/v1/models", timeout=30.0, headers=_headers(api_key))
     except httpx.HTTPError as error:
         raise _unreachable(url, error) from error
     if response.status_code != 200:
@@ -57,6 +64,14 @@ def list_models(url: str) -> list[str]:
         return [entry["id"] for entry in response.json()["data"]]
     except _UNEXPECTED as error:
         raise _no_bridge(url) from error
+
+
+def _headers(api_key: str | None) -> dict[str, str]:
+    if not api_key:
+        return {}
+    if not (api_key.isascii() and api_key.isprintable()):
+        raise ChatError("The key holds characters that no key has. Is it copied whole?")
+    return {"authorization": f"Bearer {api_key}"}
 
 
 def _lines(response: httpx.Response) -> Iterator[str]:
@@ -80,7 +95,10 @@ def _text(url: str, data: str) -> list[str]:
 
 def _problem(response: httpx.Response) -> str:
     try:
-        return str(response.json()["error"]["message"])
+        message = str(response.json()["error"]["message"])
+        if response.status_code == 401:
+            message += " Give it with --api-key or BRIDGE_API_KEY."
+        return message
     except (ValueError, KeyError, TypeError):
         return f"{response.url} answered with status {response.status_code}."
 

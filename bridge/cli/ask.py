@@ -9,6 +9,11 @@ import typer
 
 from bridge.cli.common import fail, local_url
 
+_Key = Annotated[
+    str | None,
+    typer.Option(envvar="BRIDGE_API_KEY", help="The server's key, where it asks for one."),
+]
+
 
 def chat(
     prompt: Annotated[str, typer.Argument(help="What to say.")],
@@ -17,12 +22,15 @@ def chat(
     url: Annotated[
         str | None, typer.Option(help="The server. Default: this machine, PORT.")
     ] = None,
+    api_key: _Key = None,
 ) -> None:
     """Ask the running server and print the answer as it comes."""
     from bridge.client import ChatError, stream_chat
 
     try:
-        for text in stream_chat(url or local_url(), prompt, model=model, system=system):
+        for text in stream_chat(
+            url or local_url(), prompt, model=model, system=system, api_key=api_key
+        ):
             sys.stdout.write(text)
             sys.stdout.flush()
     except ChatError as error:
@@ -34,12 +42,13 @@ def models(
     url: Annotated[
         str | None, typer.Option(help="The server. Default: this machine, PORT.")
     ] = None,
+    api_key: _Key = None,
 ) -> None:
     """List the models that the running server offers."""
     from bridge.client import ChatError, list_models
 
     try:
-        for name in list_models(url or local_url()):
+        for name in list_models(url or local_url(), api_key=api_key):
             typer.echo(name)
     except ChatError as error:
         fail(str(error))

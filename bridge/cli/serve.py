@@ -83,7 +83,8 @@ async def _serve(settings: Settings, doors: Doors, *, try_it: bool) -> None:
             from bridge.tour import take_tour
 
             ports = bridge.http_port, bridge.grpc_port
-            await _until(stop, lambda: take_tour(settings.host, *ports))
+            with bridge.access.temporary_key("tour") as key:
+                await _until(stop, lambda: take_tour(settings.host, *ports, key))
         await _until(stop, lambda: _warm(bridge))
         await stop.wait()
         stop.clear()
