@@ -85,7 +85,7 @@ class KeyFileError(Exception):
 
 def digest_of(secret: str) -> str:
     """What is kept of a secret."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def check_name(name: str) -> str:

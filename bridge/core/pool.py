@@ -107,6 +107,7 @@ class _Waiting:
     view: RequestView
     granted: asyncio.Future[_Process]
     spawn_awaited: bool = False
+    forgotten: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -230,10 +231,12 @@ class Pool:
         self._hand_back(lease._process, parking)
 
     def forget(self, caller: str) -> None:
-        """Hold no conversation of a caller open any longer, nor any that runs now.
+        """Hold no conversation of a caller open any longer, nor any that runs or waits now.
 
-        Running answers go on to their end.
+        Their answers go on to their end.
         """
+        for waiting in self._queue.values():
+            waiting.forgotten = waiting.forgotten or waiting.view.caller == caller
         for process in self._processes.values():
             if process.caller != caller:
                 continue
@@ -316,7 +319,7 @@ class Pool:
             process.state = State.RUNNING
             waiting = self._queue.pop(request_id)
             process.caller = waiting.view.caller
-            process.forgotten = False
+            process.forgotten = waiting.forgotten
             waiting.granted.set_result(process)
         for process_id in decision.reset:
             self._hand_back(self._processes[process_id], None, step=False)
