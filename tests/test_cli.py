@@ -87,7 +87,7 @@ def test_the_server_is_looked_for_where_the_settings_say(
 ) -> None:
     asked: list[str] = []
 
-    def listed(url: str) -> list[str]:
+    def listed(url: str, *, api_key: str | None) -> list[str]:
         asked.append(url)
         return ["opus", "haiku"]
 
@@ -109,7 +109,7 @@ def test_an_answer_is_printed_with_a_line_end_after_it(monkeypatch: pytest.Monke
     result = run("chat", "hi", "--model", "opus", "--system", "Be brief.")
     assert result.exit_code == 0
     assert result.stdout == "Hello\n"
-    assert asked == [("hi", {"model": "opus", "system": "Be brief."})]
+    assert asked == [("hi", {"model": "opus", "system": "Be brief.", "api_key": None})]
 
 
 def test_an_answer_that_breaks_off_is_an_error_after_what_there_was(
