@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,6 +70,15 @@ async def test_without_its_key_nobody_gets_in(headers: dict[str, str]) -> None:
     assert USER not in reply.body.decode()
     assert "wrong" not in reply.error["message"]
     assert not service.requests
+
+
+async def test_the_log_says_why_someone_was_refused_but_not_with_what(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    reply = await chat(app_with(), with_key("wrong-secret-long-enough"))
+    assert f"{reply.headers['x-request-id']}: INVALID_API_KEY" in caplog.text
+    assert "wrong-secret" not in caplog.text
 
 
 async def test_two_keys_at_once_are_none() -> None:
