@@ -100,6 +100,22 @@ class Settings(BaseSettings):
         (), description='Web pages that may use it: "https://chat.example.com".'
     )
 
+    bridge_uds: Path | None = Field(
+        None, description="Unix socket that the HTTP door listens on instead of a port."
+    )
+    bridge_grpc_uds: Path | None = Field(
+        None, description="Unix socket that the gRPC door listens on instead of a port."
+    )
+    bridge_tls_cert: Path | None = Field(
+        None, description="Certificate with its chain, in PEM: both doors speak TLS."
+    )
+    bridge_tls_key: Path | None = Field(None, description="Key of the certificate, in PEM.")
+    bridge_tls_client_ca: Path | None = Field(
+        None,
+        description="Certificates of those who sign clients' certificates, in PEM: "
+        "the gRPC door asks for one.",
+    )
+
     @field_validator("bridge_api_keys", mode="before")
     @classmethod
     def _hash_keys(cls, value: object) -> object:
