@@ -22,8 +22,6 @@ def replace_file(path: Path, text: str) -> None:
     fd = os.open(made, flags, 0o600)
     try:
         with os.fdopen(fd, "w", encoding="utf-8") as file:
-            # The umask can only have taken away from it.
-            os.fchmod(file.fileno(), 0o600)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -193,6 +193,19 @@ def test_a_file_that_others_may_write_is_refused(file: KeyFile, mode: int) -> No
         file.read()
 
 
+def test_a_file_of_somebody_else_is_refused(
+    file: KeyFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.add("laptop")
+    if os.geteuid() == 0:
+        os.chown(file.path, 12345, -1)
+    else:
+        owner = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    with pytest.raises(KeyFileError, match="chown"):
+        file.read()
+
+
 def test_a_folder_that_others_may_write_is_refused(file: KeyFile) -> None:
     file.add("laptop")
     file.path.parent.chmod(0o777)
