@@ -193,9 +193,7 @@ def test_a_file_that_others_may_write_is_refused(file: KeyFile, mode: int) -> No
         file.read()
 
 
-def test_a_file_of_somebody_else_is_refused(
-    file: KeyFile, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_of_somebody_else_is_refused(file: KeyFile, monkeypatch: pytest.MonkeyPatch) -> None:
     file.add("laptop")
     if os.geteuid() == 0:
         os.chown(file.path, 12345, -1)
