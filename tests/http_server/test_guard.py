@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ USER, ADMIN = "user-secret-long-enough", "admin-secret-long-enough"
 PAGE = "https://chat.example.com"
 
 
+@cache
 def app_with(service: FakeService | None = None, *, keys: bool = True, **settings: Any) -> FastAPI:
     access = Access(parse_given(f"laptop={USER},op:admin={ADMIN}") if keys else ())
     return create_app(
