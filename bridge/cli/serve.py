@@ -139,6 +139,10 @@ def _announce(bridge: Bridge) -> None:
     if bridge.grpc_address is not None:
         demands = ", client certificates" if tls is not None and tls.client_ca else ""
         say(f"  gRPC     {bridge.grpc_address}{f' (TLS{demands})' if tls else ''}")
+    if bridge.access.required:
+        say(f"  keys     asked for; there are {len(bridge.access.keys)} (bridge keys list)")
+    else:
+        say("  keys     none: whoever reaches a door may use it (bridge keys add NAME)")
     say(f"  CLI      Claude Code {health.cli_version}")
     if health.simulated:
         say("  account  none: a simulated model answers (--demo)")

@@ -7,9 +7,9 @@ from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bridge.core.access import Access, KeyScope, bearer
+from bridge.core.access import Access, Grant, KeyScope, bearer
 from bridge.core.errors import AuthenticationError, PermissionDeniedError
 from bridge.http_server.browsers import BrowserRules, is_preflight, preflight_headers
 
@@ -71,10 +71,23 @@ class GuardMiddleware:
             secret = bearer(given[0]) if len(given) == 1 else None
             needed = needed_for(scope["path"], self._needs)
             if needed is not None:
-                state["caller"] = self._access.authenticate(secret, needed).name
+                grant = self._access.authenticate(secret, needed)
+                state["caller"] = grant.name
+                receive = self._checked(receive, grant, needed)
             else:
                 state["admin"] = self._is_admin(secret)
         await self._app(scope, receive, send)
+
+    def _checked(self, receive: Receive, grant: Grant, needed: KeyScope) -> Receive:
+        """Ask again when the body has come: its sender may take longer than its key lasts."""
+
+        async def checked() -> Message:
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body"):
+                self._access.check(grant, needed)
+            return message
+
+        return checked
 
     def _is_admin(self, secret: str | None) -> bool:
         try:

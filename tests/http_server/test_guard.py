@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from starlette.datastructures import Headers
 
 from bridge.core.access import Access
 from bridge.core.errors import PermissionDeniedError
-from bridge.core.keys import KeyScope, parse_given
+from bridge.core.keys import KeyFile, KeyScope, parse_given
 from bridge.http_server.app import create_app
 from bridge.http_server.browsers import BrowserRules
 from bridge.http_server.context import HttpSettings
@@ -117,6 +118,30 @@ async def test_the_head_alone_is_enough_to_refuse() -> None:
     exchange = Exchange(app_with(), "POST", "/v1/chat/completions", chunks=chunks)
     assert (await exchange.finished()).status == 401
     assert exchange.unread == 5
+
+
+async def test_a_key_that_is_revoked_while_the_body_comes_is_refused(tmp_path: Path) -> None:
+    file = KeyFile(tmp_path / "keys.json")
+    secret = file.add("laptop")
+    service = FakeService()
+    app = create_app(service, version="1", access=Access(file=file.path))
+    body = b'{"model": "opus", "messages": [{"role": "user", "content": "hi"}]}'
+    exchange = Exchange(
+        app, "POST", "/v1/chat/completions", headers=with_key(secret), chunks=[body[:9], body[9:]]
+    )
+    arriving = exchange._chunks
+
+    class Slow(list[bytes]):
+        def pop(self, index: Any = -1) -> bytes:
+            if len(self) == 1:
+                # The same name with another secret is another key.
+                file.revoke("laptop")
+                file.add("laptop")
+            return super().pop(index)
+
+    exchange._chunks = Slow(arriving)
+    assert (await exchange.finished()).status == 401
+    assert not service.requests
 
 
 async def test_without_keys_any_key_will_do() -> None:
