@@ -42,8 +42,10 @@ def add(
         fail(f"BRIDGE_API_KEYS has a key named {name} already: take another name.")
     try:
         secret = file.add(name, scope, limits)
-    except (KeyFileError, ValueError) as error:
+    except KeyFileError as error:
         fail(str(error))
+    except ValueError as error:
+        fail(f"No key was made: {error}.")
     # Alone on stdout, for scripts.
     typer.echo(secret)
     typer.echo(

@@ -15,16 +15,20 @@ def make_private_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Put a new text in the place of a file in one step, with mode 0600. Raises OSError."""
+def replace_file(path: Path, text: str, *, durable: bool = True) -> None:
+    """Put a new text in the place of a file in one step, with mode 0600. Raises OSError.
+
+    Unless it is `durable`, the disk is not waited for, and a power cut can lose it.
+    """
     made = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(made, flags, 0o600)
     try:
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         made.replace(path)
     except BaseException:
         made.unlink(missing_ok=True)

@@ -168,7 +168,9 @@ class Quotas:
                 # Another server with the same folder may have added to it.
                 kept = self._kept()
                 kept[caller] = kept.get(caller, 0) + tokens
-                replace_file(self._file, json.dumps({"day": self._day, "tokens": kept}) + "\n")
+                text = json.dumps({"day": self._day, "tokens": kept}) + "\n"
+                # On the event loop, after each request: no time to wait for a disk.
+                replace_file(self._file, text, durable=False)
                 self._tokens = kept
         except OSError as error:
             self._tokens[caller] = before + tokens
