@@ -8,9 +8,16 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from bridge.core.hosts import check_host, check_origin
+from bridge.core.keys import KEYS_FILE, Key, parse_given
+
 
 def _state_folder() -> Path:
     return Path.home() / ".local" / "state" / "claude-code-bridge"
+
+
+def _parts(value: str) -> list[str]:
+    return [part.strip() for part in value.split(",") if part.strip()]
 
 
 class Settings(BaseSettings):
@@ -19,7 +26,13 @@ class Settings(BaseSettings):
     A wrong value raises pydantic.ValidationError, which names the variable.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        # It may hold a secret.
+        hide_input_in_errors=True,
+    )
 
     host: str = Field("127.0.0.1", description="Address that both doors listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port of the HTTP door; 0 takes any.")
@@ -70,8 +83,57 @@ class Settings(BaseSettings):
         "metadata", description="What the session log keeps; full includes prompts and answers."
     )
     bridge_state_dir: Path = Field(
-        default_factory=_state_folder, description="Folder of the session log."
+        default_factory=_state_folder, description="Folder of the session log and the keys."
     )
+    bridge_api_keys: Annotated[tuple[Key, ...], NoDecode] = Field(
+        (), description="Keys: secret, name=secret or name:admin=secret, separated by commas."
+    )
+    bridge_keys_file: Path | None = Field(
+        None,
+        description="File of the keys made by `bridge keys`. "
+        "Default: keys.json in BRIDGE_STATE_DIR.",
+    )
+    bridge_allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description='Other names of this server: "bridge.example.com,*.lan".'
+    )
+    bridge_allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description='Web pages that may use it: "https://chat.example.com".'
+    )
+
+    bridge_uds: Path | None = Field(
+        None, description="Unix socket that the HTTP door listens on instead of a port."
+    )
+    bridge_grpc_uds: Path | None = Field(
+        None, description="Unix socket that the gRPC door listens on instead of a port."
+    )
+    bridge_tls_cert: Path | None = Field(
+        None, description="Certificate with its chain, in PEM: both doors speak TLS."
+    )
+    bridge_tls_key: Path | None = Field(None, description="Key of the certificate, in PEM.")
+    bridge_tls_client_ca: Path | None = Field(
+        None,
+        description="Certificates of those who sign clients' certificates, in PEM: "
+        "the gRPC door asks for one.",
+    )
+
+    @field_validator("bridge_api_keys", mode="before")
+    @classmethod
+    def _hash_keys(cls, value: object) -> object:
+        return parse_given(value) if isinstance(value, str) else value
+
+    @field_validator("bridge_allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(check_host(part) for part in _parts(value))
+
+    @field_validator("bridge_allowed_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(check_origin(part) for part in _parts(value))
 
     @field_validator("bridge_setting_sources", mode="before")
     @classmethod
@@ -116,6 +178,11 @@ class Settings(BaseSettings):
         if self.bridge_max_processes is not None:
             return self.bridge_max_processes
         return self.pool_size + self.bridge_spares + 2
+
+    @property
+    def keys_file(self) -> Path:
+        """The file of keys."""
+        return self.bridge_keys_file or self.bridge_state_dir / KEYS_FILE
 
     def system_prompt(self) -> str | None:
         """The default system prompt; None is Claude Code's preset. Reads the file, if any."""

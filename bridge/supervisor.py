@@ -10,11 +10,10 @@ import asyncio
 import contextlib
 import logging
 import os
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,14 +22,29 @@ import uvicorn
 
 from bridge import __version__
 from bridge.core.abilities import Abilities
+from bridge.core.access import Access, KeyFileError
 from bridge.core.engine import Engine, EngineOptions
+from bridge.core.hosts import is_loopback
 from bridge.core.launch import Launcher, hermetic_environment
 from bridge.core.pool_policy import Limits
+from bridge.core.quota import USAGE_FILE, Quotas
 from bridge.core.recording import SessionLog
-from bridge.grpc_server.server import GrpcServer
+from bridge.core.unix_sockets import UnixSocketError
+from bridge.grpc_server.server import GrpcServer, tls_credentials
 from bridge.http_server.app import HttpSettings, create_app
+from bridge.listening import (
+    Address,
+    Listener,
+    ListenError,
+    Plan,
+    Tcp,
+    Unix,
+    listen_http,
+    plan_listening,
+)
 from bridge.probe import ProbeError, abilities_of, fallbacks, missing, report_for
 from bridge.settings import Settings
+from bridge.tls import Tls, read_tls
 
 if TYPE_CHECKING:
     from bridge.simulator import Simulator
@@ -66,12 +80,26 @@ class _HttpServer(uvicorn.Server):
 class Bridge:
     """A bridge that serves. Made by `serving`."""
 
-    def __init__(self, engine: Engine, doors: Doors, simulator: Simulator | None) -> None:
+    def __init__(
+        self, engine: Engine, doors: Doors, simulator: Simulator | None, access: Access
+    ) -> None:
         self.engine = engine
+        self.access = access
         self.doors = doors
         self.simulator = simulator
-        self.http_port = 0
-        self.grpc_port = 0
+        self.http_address: Address | None = None
+        self.grpc_address: Address | None = None
+        self.tls: Tls | None = None
+
+    @property
+    def http_port(self) -> int:
+        """The port of the HTTP door; 0 where it is not served on one."""
+        return self.http_address.port if isinstance(self.http_address, Tcp) else 0
+
+    @property
+    def grpc_port(self) -> int:
+        """The port of the gRPC door; 0 where it is not served on one."""
+        return self.grpc_address.port if isinstance(self.grpc_address, Tcp) else 0
 
     async def drain(self, seconds: float) -> None:
         """Refuse new requests and give the running ones time to finish."""
@@ -92,10 +120,11 @@ async def serving(
     With `abilities` given, the CLI is not asked what it can do. `say` is told what takes long.
     """
     async with AsyncExitStack() as stack:
-        simulator = await _simulator(stack) if doors.demo else None
-        listener = _bind(settings) if doors.http else None
+        access = _access(settings)
+        plan, tls, listener = _listen(settings, doors, access)
         if listener is not None:
             stack.callback(listener.close)
+        simulator = await _simulator(stack) if doors.demo else None
         cli = bundled_cli()
         if abilities is None:
             abilities = await _abilities(cli, settings, say)
@@ -107,13 +136,20 @@ async def serving(
             _options(settings, demo=doors.demo),
             log,
             abilities=abilities,
+            quotas=Quotas(access.limits_of, settings.bridge_state_dir / USAGE_FILE),
             on_change=health_changed.set,
         )
-        bridge = Bridge(engine, doors, simulator)
-        if doors.grpc:
-            bridge.grpc_port = await _serve_grpc(bridge, settings, stack, health_changed)
+        access.on_revoked = engine.pool.forget
+        await stack.enter_async_context(access.following())
+        bridge = Bridge(engine, doors, simulator, access)
+        bridge.tls = tls
+        if plan.grpc is not None:
+            bridge.grpc_address = await _serve_grpc(
+                bridge, settings, plan.grpc, stack, health_changed
+            )
         if listener is not None:
-            bridge.http_port = await _serve_http(bridge, settings, listener, stack)
+            bridge.http_address = listener.address
+            await _serve_http(bridge, settings, listener, stack)
         # Closed before the doors: answers that still run end in an error that they pass on.
         stack.push_async_callback(engine.aclose)
         try:
@@ -122,6 +158,20 @@ async def serving(
             logger.exception("the first Claude Code process did not start")
             raise _not_started(error) from error
         yield bridge
+
+
+def _access(settings: Settings) -> Access:
+    """The keys; raises StartError where they cannot be read."""
+    if settings.bridge_keys_file is not None and not settings.bridge_keys_file.exists():
+        # One that was named and is not there must not mean that everyone may come in.
+        raise StartError(
+            f"BRIDGE_KEYS_FILE names {settings.bridge_keys_file}, which is not there. "
+            "Make a key with `bridge keys add NAME`."
+        )
+    try:
+        return Access(settings.bridge_api_keys, settings.keys_file)
+    except KeyFileError as error:
+        raise StartError(str(error)) from error
 
 
 async def _abilities(cli: Path, settings: Settings, say: Callable[[str], None]) -> Abilities:
@@ -226,34 +276,41 @@ def _log_path(settings: Settings) -> Path | None:
     return settings.bridge_state_dir / SESSION_LOG
 
 
-def _bind(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def _listen(
+    settings: Settings, doors: Doors, access: Access
+) -> tuple[Plan, Tls | None, Listener | None]:
+    """Decide where to listen, and open the HTTP door's socket; raises StartError."""
     try:
-        listener = socket.create_server((settings.host, settings.port), family=family, backlog=512)
-        # Accepted connections inherit it. asyncio would set it only on sockets made with
-        # IPPROTO_TCP, and without it the end of every streamed answer waits for an ACK.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return listener
-    except OSError as error:
-        raise StartError(
-            f"The HTTP door cannot listen on {settings.host}:{settings.port}: {error.strerror}. "
-            "Set PORT or --port to a free one."
-        ) from error
+        plan = plan_listening(settings, http=doors.http, grpc=doors.grpc, has_keys=access.required)
+        tls = read_tls(plan.tls) if plan.tls is not None else None
+        return plan, tls, listen_http(plan.http) if plan.http is not None else None
+    except ListenError as error:
+        raise StartError(str(error)) from error
 
 
 async def _serve_grpc(
-    bridge: Bridge, settings: Settings, stack: AsyncExitStack, health_changed: asyncio.Event
-) -> int:
+    bridge: Bridge,
+    settings: Settings,
+    address: Address,
+    stack: AsyncExitStack,
+    health_changed: asyncio.Event,
+) -> Address:
+    """Serve gRPC; returns the address with the port that was got. Raises StartError."""
+    tls = bridge.tls
     server = GrpcServer(
         bridge.engine,
         host=settings.host,
         port=settings.grpc_port,
+        uds=address.path if isinstance(address, Unix) else None,
         max_message_bytes=MAX_REQUEST_BYTES,
+        credentials=None if tls is None else tls_credentials(tls.cert, tls.key, tls.client_ca),
     )
     try:
         port = await server.start()
     except OSError as error:
-        raise StartError(f"The gRPC door cannot listen: {error}") from error
+        raise StartError(f"The gRPC door cannot listen: {error.strerror or error}") from error
+    except UnixSocketError as error:
+        raise StartError(f"BRIDGE_GRPC_UDS: {error}") from error
     stack.push_async_callback(server.stop)
 
     async def follow_health() -> None:
@@ -264,16 +321,25 @@ async def _serve_grpc(
 
     follower = asyncio.create_task(follow_health())
     stack.callback(follower.cancel)
-    return port
+    return replace(address, port=port) if isinstance(address, Tcp) else address
 
 
 async def _serve_http(
-    bridge: Bridge, settings: Settings, listener: socket.socket, stack: AsyncExitStack
-) -> int:
+    bridge: Bridge, settings: Settings, listener: Listener, stack: AsyncExitStack
+) -> None:
+    tls = bridge.tls
     app = create_app(
         bridge.engine,
         version=__version__,
-        settings=HttpSettings(strict=settings.bridge_strict, max_body_bytes=MAX_REQUEST_BYTES),
+        settings=HttpSettings(
+            strict=settings.bridge_strict,
+            max_body_bytes=MAX_REQUEST_BYTES,
+            # Whoever gives it another name has others come by it, through a proxy for one.
+            public=not is_loopback(settings.host) or bool(settings.bridge_allowed_hosts),
+            allowed_hosts=(settings.host.lower(), *settings.bridge_allowed_hosts),
+            allowed_origins=settings.bridge_allowed_origins,
+        ),
+        access=bridge.access,
     )
     server = _HttpServer(
         uvicorn.Config(
@@ -287,14 +353,16 @@ async def _serve_http(
             server_header=False,
             # What is left after the drain is ended by closing the engine.
             timeout_graceful_shutdown=5,
+            ssl_context_factory=None if tls is None else lambda config, default: tls.context,
         )
     )
-    task = asyncio.create_task(server.serve(sockets=[listener]))
+    task = asyncio.create_task(server.serve(sockets=[listener.socket]))
 
     async def end() -> None:
+        if listener.file is not None:
+            # While it is open, no other can look like it.
+            listener.file.remove()
         server.should_exit = True
         await task
 
     stack.push_async_callback(end)
-    port: int = listener.getsockname()[1]
-    return port

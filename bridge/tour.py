@@ -2,33 +2,52 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sys
+from pathlib import Path
+from shlex import quote as shell_quote
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import grpc
 
+from bridge.listening import Address, Tcp, Unix, local_address, local_url
+from bridge.tls import Tls, first_certificate, own_client_context
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 _QUESTION = "What are you?"
 
 
-async def take_tour(host: str, http_port: int, grpc_port: int) -> None:
-    """Ask through every door that is open (its port is not 0) and print the answers."""
-    if http_port:
-        await _through_http(f"http://{host}:{http_port}/v1")
-    if grpc_port:
-        await _through_grpc(f"{host}:{grpc_port}")
-    _print(_next_lines(host, http_port, grpc_port))
+async def take_tour(
+    http: Address | None, grpc: Address | None, tls: Tls | None, key: str | None = None
+) -> None:
+    """Ask through every door that is open and print the answers.
+
+    `key` is the secret that the doors ask for, if they do; it is not printed.
+    """
+    if http is not None:
+        await _through_http(http, tls, key)
+    if grpc is not None:
+        if tls is not None and tls.client_ca is not None:
+            _print("\ngRPC asks for a client's certificate, and none is at hand to try it.\n")
+        else:
+            await _through_grpc(grpc, tls, key)
+    _print(next_lines(http, grpc, tls, asks_for_key=key is not None))
 
 
-async def _through_http(base_url: str) -> None:
+async def _through_http(address: Address, tls: Tls | None, key: str | None) -> None:
     try:
-        from openai import AsyncOpenAI
+        client = _http_client(address, tls, key)
     except ImportError:
         _print("\nThe `openai` package is not installed: pip install 'claude-code-bridge[demo]'\n")
         return
-    _print(f"\nHTTP, by the openai client at {base_url}:\n  {_QUESTION}\n  > ")
-    async with AsyncOpenAI(base_url=base_url, api_key="unused") as client:
+    _print(f"\nHTTP, by the openai client at {client.base_url}:\n  {_QUESTION}\n  > ")
+    async with client:
         stream = await client.chat.completions.create(
             model="default", messages=[{"role": "user", "content": _QUESTION}], stream=True
         )
@@ -38,33 +57,94 @@ async def _through_http(base_url: str) -> None:
     _print("\n")
 
 
-async def _through_grpc(target: str) -> None:
-    _print(f"\ngRPC, by the generated stub at {target}:\n  {_QUESTION}\n  > ")
+def _http_client(address: Address, tls: Tls | None, key: str | None) -> AsyncOpenAI:
+    """Make an openai client; raises ImportError where there is none."""
+    import httpx2
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+
+    transport = httpx2.AsyncHTTPTransport(
+        verify=True if tls is None else own_client_context(tls.files.cert),
+        uds=str(address.path) if isinstance(address, Unix) else None,
+    )
+    return AsyncOpenAI(
+        base_url=f"{local_url(address, tls=tls is not None)}/v1",
+        api_key=key or "unused",
+        http_client=DefaultAsyncHttpxClient(transport=transport),
+    )
+
+
+async def _through_grpc(address: Address, tls: Tls | None, key: str | None) -> None:
+    _print(f"\ngRPC, by the generated stub at {local_address(address)}:\n  {_QUESTION}\n  > ")
     request = pb.CompleteRequest(
         messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=_QUESTION)])]
     )
-    async with grpc.aio.insecure_channel(target) as channel:
-        async for response in CompletionServiceStub(channel).Complete(request):
+    metadata = (("authorization", f"Bearer {key}"),) if key else None
+    async with await _channel(address, tls) as channel:
+        stub = CompletionServiceStub(channel)
+        async for response in stub.Complete(request, metadata=metadata):
             _print(response.text_delta.text)
     _print("\n")
 
 
-def _next_lines(host: str, http_port: int, grpc_port: int) -> str:
-    lines = "\nIt goes on serving. Try next:\n"
-    if http_port:
-        base = f"http://{host}:{http_port}"
-        lines += f"""
-  curl -N {base}/v1/chat/completions -H 'content-type: application/json' \\
-    -d '{{"model":"default","stream":true,"messages":[{{"role":"user","content":"Hello"}}]}}'
+async def _channel(address: Address, tls: Tls | None) -> grpc.aio.Channel:
+    local = local_address(address)
+    target = f"unix:{quote(os.fsencode(local.path))}" if isinstance(local, Unix) else str(local)
+    if tls is None:
+        return grpc.aio.insecure_channel(target)
+    credentials = grpc.ssl_channel_credentials(first_certificate(tls.cert))
+    name = await _certified_name(local, tls.files.cert)
+    options = [("grpc.ssl_target_name_override", name)]
+    return grpc.aio.secure_channel(target, credentials, options=options)
 
-  python -c "from openai import OpenAI; c = OpenAI(base_url='{base}/v1', api_key='unused');
+
+async def _certified_name(address: Address, cert: Path) -> str:
+    """A name in the server's certificate: gRPC wants one, and this may be none of the address's."""
+    context = own_client_context(cert)
+    options: dict[str, Any] = {"ssl": context, "server_hostname": ""}
+    if isinstance(address, Unix):
+        _, writer = await asyncio.open_unix_connection(address.path, **options)
+    else:
+        _, writer = await asyncio.open_connection(address.host, address.port, **options)
+    shown: dict[str, Any] = writer.get_extra_info("peercert")
+    writer.close()
+    names = [value for _, value in shown.get("subjectAltName", ())]
+    subject = [value for part in shown.get("subject", ()) for _, value in part]
+    return str((names + subject)[0])
+
+
+def next_lines(
+    http: Address | None, grpc: Address | None, tls: Tls | None, *, asks_for_key: bool
+) -> str:
+    """What the person may try by hand at the same doors."""
+    lines = "\nIt goes on serving. Try next:\n"
+    header, key = "", "'unused'"
+    if asks_for_key:
+        lines += "\n  export BRIDGE_API_KEY=...  # one of your keys\n"
+        header, key = ' -H "authorization: Bearer $BRIDGE_API_KEY"', "'$BRIDGE_API_KEY'"
+    if http is not None:
+        base = local_url(http, tls=tls is not None)
+        options = f" --unix-socket {shell_quote(str(http.path))}" if isinstance(http, Unix) else ""
+        options += " --insecure" if tls else ""
+        lines += f"""
+  curl -N{options} {base}/v1/chat/completions -H 'content-type: application/json'{header} \\
+    -d '{{"model":"default","stream":true,"messages":[{{"role":"user","content":"Hello"}}]}}'
+"""
+        if isinstance(http, Tcp) and tls is None:
+            lines += f"""
+  python -c "from openai import OpenAI; c = OpenAI(base_url='{base}/v1', api_key={key});
 print(c.chat.completions.create(model='default', messages=[
     dict(role='user', content='Hello')]).choices[0].message.content)"
 """
-    if grpc_port:
+    if grpc is not None:
+        local = local_address(grpc)
+        options = "-insecure" if tls else "-plaintext"
+        options += " -cert CERT -key KEY" if tls and tls.client_ca else ""
+        options += " -unix" if isinstance(local, Unix) else ""
+        where = shell_quote(str(local.path)) if isinstance(local, Unix) else str(local)
         lines += f"""
-  grpcurl -plaintext -d '{{"messages":[{{"role":"ROLE_USER","parts":[{{"text":"Hello"}}]}}]}}' \\
-    {host}:{grpc_port} bridge.v1.CompletionService/Complete
+  grpcurl {options}{header} \\
+    -d '{{"messages":[{{"role":"ROLE_USER","parts":[{{"text":"Hello"}}]}}]}}' \\
+    {where} bridge.v1.CompletionService/Complete
 """
     return lines + "\n"
 

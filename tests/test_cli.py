@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 import bridge
 from bridge import client
 from bridge.cli import app
-from bridge.client import ChatError
+from bridge.client import ChatError, ServerAddress
 
 
 def run(*arguments: str, **env: str) -> Result:
@@ -80,28 +80,33 @@ def test_an_address_that_is_given_goes_before_the_settings(nobody: str) -> None:
 
 @pytest.mark.parametrize(
     ("host", "url"),
-    [("127.0.0.1", "http://127.0.0.1:7"), ("::1", "http://[::1]:7")],
+    [
+        ("127.0.0.1", "http://127.0.0.1:7"),
+        ("::1", "http://[::1]:7"),
+        ("0.0.0.0", "http://127.0.0.1:7"),
+        ("::", "http://[::1]:7"),
+    ],
 )
 def test_the_server_is_looked_for_where_the_settings_say(
     host: str, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    asked: list[ServerAddress] = []
 
-    def listed(url: str) -> list[str]:
-        asked.append(url)
+    def listed(server: ServerAddress, *, api_key: str | None) -> list[str]:
+        asked.append(server)
         return ["opus", "haiku"]
 
     monkeypatch.setattr(client, "list_models", listed)
     result = run("models", HOST=host, PORT="7")
     assert result.exit_code == 0
     assert result.stdout == "opus\nhaiku\n"
-    assert asked == [url]
+    assert asked == [ServerAddress(url)]
 
 
 def test_an_answer_is_printed_with_a_line_end_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[object, ...]] = []
 
-    def answered(url: str, prompt: str, **options: Any) -> Iterator[str]:
+    def answered(server: ServerAddress, prompt: str, **options: Any) -> Iterator[str]:
         asked.append((prompt, options))
         yield from ("Hel", "lo")
 
@@ -109,13 +114,13 @@ def test_an_answer_is_printed_with_a_line_end_after_it(monkeypatch: pytest.Monke
     result = run("chat", "hi", "--model", "opus", "--system", "Be brief.")
     assert result.exit_code == 0
     assert result.stdout == "Hello\n"
-    assert asked == [("hi", {"model": "opus", "system": "Be brief."})]
+    assert asked == [("hi", {"model": "opus", "system": "Be brief.", "api_key": None})]
 
 
 def test_an_answer_that_breaks_off_is_an_error_after_what_there_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def broken(url: str, prompt: str, **options: Any) -> Iterator[str]:
+    def broken(server: ServerAddress, prompt: str, **options: Any) -> Iterator[str]:
         yield "half"
         raise ChatError("The answer was cut off.")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bridge.client import ChatError, list_models, stream_chat
+from bridge.client import ChatError, ServerAddress, list_models, stream_chat
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Server:
     content_type: str = "text/event-stream"
     pieces: list[bytes] = field(default_factory=list)
     cut: bool = False
-    url: str = ""
+    url: ServerAddress = field(default_factory=lambda: ServerAddress(""))
     asked: list[tuple[str, Any]] = field(default_factory=list)
     go_on: threading.Event = field(default_factory=threading.Event)
 
@@ -78,7 +78,7 @@ def server() -> Iterator[Server]:
             pass
 
     listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    answering.url = f"http://127.0.0.1:{listening.server_address[1]}"
+    answering.url = ServerAddress(f"http://127.0.0.1:{listening.server_address[1]}")
     answering.go_on.set()
     thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
     thread.start()
@@ -90,11 +90,11 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def nobody() -> str:
+def nobody() -> ServerAddress:
     """An address where nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    return f"http://127.0.0.1:{port}"
+    return ServerAddress(f"http://127.0.0.1:{port}")
 
 
 def test_the_text_of_an_answer_comes_piece_by_piece_as_it_is_sent(server: Server) -> None:
@@ -204,7 +204,7 @@ def test_a_server_that_is_no_bridge_is_told_as_such(server: Server) -> None:
         list_models(server.url)
 
 
-def test_a_server_that_is_not_there_is_told_with_what_to_do(nobody: str) -> None:
+def test_a_server_that_is_not_there_is_told_with_what_to_do(nobody: ServerAddress) -> None:
     with pytest.raises(ChatError, match="bridge serve"):
         list(stream_chat(nobody, "hi"))
     with pytest.raises(ChatError, match="bridge serve"):
@@ -214,9 +214,9 @@ def test_a_server_that_is_not_there_is_told_with_what_to_do(nobody: str) -> None
 @pytest.mark.parametrize("url", ["nonsense", "http://[", "http://a b/", "ftp://127.0.0.1"])
 def test_an_address_that_is_none_is_told(url: str) -> None:
     with pytest.raises(ChatError):
-        list(stream_chat(url, "hi"))
+        list(stream_chat(ServerAddress(url), "hi"))
     with pytest.raises(ChatError):
-        list_models(url)
+        list_models(ServerAddress(url))
 
 
 def test_the_names_of_the_models_are_listed_in_order(server: Server) -> None:

@@ -6,12 +6,16 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from bridge.core.keys import parse_given
 from bridge.settings import Settings
 
 
 def read(**flags: Any) -> Settings:
     return Settings(**flags)
 
+
+SECRETS = ("op:admin=a-secret-long-enough", "op=shortish, op2=tooshort")
+"""Keys as they are given: good ones, and too short ones."""
 
 # The name of each variable, a value, and what it comes to.
 VALUES: list[tuple[str, str, object]] = [
@@ -40,6 +44,10 @@ VALUES: list[tuple[str, str, object]] = [
     ("BRIDGE_SESSION_LOG", "full", "full"),
     ("BRIDGE_SESSION_LOG", "off", "off"),
     ("BRIDGE_STATE_DIR", "/var/lib/bridge", Path("/var/lib/bridge")),
+    ("BRIDGE_API_KEYS", "op:admin=a-secret-long-enough", parse_given(SECRETS[0])),
+    ("BRIDGE_KEYS_FILE", "/etc/bridge/keys.json", Path("/etc/bridge/keys.json")),
+    ("BRIDGE_ALLOWED_HOSTS", "*.LAN, bridge.example.com,", ("*.lan", "bridge.example.com")),
+    ("BRIDGE_ALLOWED_ORIGINS", "https://Chat.example.com", ("https://chat.example.com",)),
 ]
 
 DEFAULTS: dict[str, object] = {
@@ -59,6 +67,10 @@ DEFAULTS: dict[str, object] = {
     "bridge_strict": False,
     "bridge_use_api_key": False,
     "bridge_session_log": "metadata",
+    "bridge_api_keys": (),
+    "bridge_keys_file": None,
+    "bridge_allowed_hosts": (),
+    "bridge_allowed_origins": (),
 }
 
 
@@ -128,6 +140,10 @@ def test_variables_of_other_programs_are_passed_over(monkeypatch: pytest.MonkeyP
         ("BRIDGE_STRICT", "maybe"),
         ("BRIDGE_USE_API_KEY", "maybe"),
         ("BRIDGE_SESSION_LOG", "everything"),
+        ("BRIDGE_API_KEYS", SECRETS[1]),
+        ("BRIDGE_API_KEYS", ","),
+        ("BRIDGE_ALLOWED_HOSTS", "http://bridge.example.com"),
+        ("BRIDGE_ALLOWED_ORIGINS", "*"),
     ],
 )
 def test_a_wrong_value_is_an_error_that_names_the_variable(
@@ -172,3 +188,19 @@ def test_the_system_prompt_is_the_preset_nothing_or_what_a_file_holds(tmp_path: 
 def test_settings_do_not_change_once_they_are_read() -> None:
     with pytest.raises(ValidationError):
         read().port = 1
+
+
+def test_no_secret_is_told_by_the_settings_or_their_errors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BRIDGE_API_KEYS", SECRETS[0])
+    assert "a-secret-long-enough" not in repr(read())
+    monkeypatch.setenv("BRIDGE_API_KEYS", SECRETS[1])
+    with pytest.raises(ValidationError) as caught:
+        read()
+    assert "short" not in str(caught.value)
+
+
+def test_keys_are_kept_in_the_state_folder_unless_a_file_is_named() -> None:
+    assert read(bridge_state_dir="/state").keys_file == Path("/state/keys.json")
+    assert read(bridge_state_dir="/state", bridge_keys_file="/keys").keys_file == Path("/keys")

@@ -1,4 +1,4 @@
-"""The commands: `bridge serve | chat | models | version`, and `claude-code-bridge`.
+"""The commands: `bridge serve | chat | models | keys | version`, and `claude-code-bridge`.
 
 Thin: options and printing. What takes long to import is imported by the command that needs it.
 """
@@ -9,6 +9,7 @@ import typer
 
 from bridge import __version__
 from bridge.cli.ask import chat, models
+from bridge.cli.keys import keys
 from bridge.cli.serve import serve
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 for command in (serve, chat, models):
     app.command()(command)
+app.add_typer(keys, name="keys")
 
 
 @app.command()

@@ -7,7 +7,12 @@ from typing import Annotated
 
 import typer
 
-from bridge.cli.common import fail, local_url
+from bridge.cli.common import fail, local_server
+
+_Key = Annotated[
+    str | None,
+    typer.Option(envvar="BRIDGE_API_KEY", help="The server's key, where it asks for one."),
+]
 
 
 def chat(
@@ -17,12 +22,14 @@ def chat(
     url: Annotated[
         str | None, typer.Option(help="The server. Default: this machine, PORT.")
     ] = None,
+    api_key: _Key = None,
 ) -> None:
     """Ask the running server and print the answer as it comes."""
-    from bridge.client import ChatError, stream_chat
+    from bridge.client import ChatError, ServerAddress, stream_chat
 
     try:
-        for text in stream_chat(url or local_url(), prompt, model=model, system=system):
+        server = ServerAddress(url) if url else local_server()
+        for text in stream_chat(server, prompt, model=model, system=system, api_key=api_key):
             sys.stdout.write(text)
             sys.stdout.flush()
     except ChatError as error:
@@ -34,12 +41,14 @@ def models(
     url: Annotated[
         str | None, typer.Option(help="The server. Default: this machine, PORT.")
     ] = None,
+    api_key: _Key = None,
 ) -> None:
     """List the models that the running server offers."""
-    from bridge.client import ChatError, list_models
+    from bridge.client import ChatError, ServerAddress, list_models
 
     try:
-        for name in list_models(url or local_url()):
+        server = ServerAddress(url) if url else local_server()
+        for name in list_models(server, api_key=api_key):
             typer.echo(name)
     except ChatError as error:
         fail(str(error))

@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from bridge.client import ServerAddress
     from bridge.settings import Settings
 
 
-def local_url() -> str:
+def local_server() -> ServerAddress:
     """Where a server of this machine and this environment listens for HTTP."""
+    from bridge.client import ServerAddress
+    from bridge.listening import Unix, http_address, local_url
+
     settings = settings_from({})
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{settings.port}"
+    address, cert = http_address(settings), settings.bridge_tls_cert
+    return ServerAddress(
+        local_url(address, tls=cert is not None),
+        uds=address.path if isinstance(address, Unix) else None,
+        cert=cert,
+    )
 
 
 def settings_from(given: dict[str, Any]) -> Settings:

@@ -7,6 +7,7 @@ import logging
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,6 +32,12 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on. HOST")] = None,
     port: Annotated[int | None, typer.Option(help="Port for HTTP. PORT")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Port for gRPC. GRPC_PORT")] = None,
+    uds: Annotated[
+        Path | None, typer.Option(help="Unix socket for HTTP, instead of a port. BRIDGE_UDS")
+    ] = None,
+    grpc_uds: Annotated[
+        Path | None, typer.Option(help="Unix socket for gRPC. BRIDGE_GRPC_UDS")
+    ] = None,
     pool_size: Annotated[int | None, typer.Option(help="Turns at once. POOL_SIZE")] = None,
     timeout: Annotated[
         float | None, typer.Option(help="Seconds for a whole request. CLAUDE_TIMEOUT")
@@ -42,6 +49,8 @@ def serve(
         "host": host,
         "port": port,
         "grpc_port": grpc_port,
+        "bridge_uds": uds,
+        "bridge_grpc_uds": grpc_uds,
         "pool_size": pool_size,
         "claude_timeout": timeout,
     }
@@ -62,7 +71,7 @@ def serve(
         fail(str(error))
 
 
-async def _serve(settings: Settings, doors: Doors, *, try_it: bool) -> None:
+async def _serve(settings: Settings, served: Doors, *, try_it: bool) -> None:
     from bridge.supervisor import serving
 
     task = asyncio.current_task()
@@ -71,19 +80,20 @@ async def _serve(settings: Settings, doors: Doors, *, try_it: bool) -> None:
     _on_signals(task.cancel)
     async with AsyncExitStack() as stack:
         try:
-            bridge = await stack.enter_async_context(serving(settings, doors, say=say))
+            bridge = await stack.enter_async_context(serving(settings, served, say=say))
         except asyncio.CancelledError:
             say("stopped before it had started")
             return
         # From here on it is an event, so that what runs is ended in order.
         stop = asyncio.Event()
         _on_signals(stop.set)
-        _announce(bridge, settings)
+        _announce(bridge)
         if try_it:
             from bridge.tour import take_tour
 
-            ports = bridge.http_port, bridge.grpc_port
-            await _until(stop, lambda: take_tour(settings.host, *ports))
+            with bridge.access.temporary_key("tour") as key:
+                doors = bridge.http_address, bridge.grpc_address
+                await _until(stop, lambda: take_tour(*doors, bridge.tls, key))
         await _until(stop, lambda: _warm(bridge))
         await stop.wait()
         stop.clear()
@@ -118,13 +128,21 @@ async def _warm(bridge: Bridge) -> None:
     say(f"{count} Claude Code {'process is' if count == 1 else 'processes are'} warm")
 
 
-def _announce(bridge: Bridge, settings: Settings) -> None:
+def _announce(bridge: Bridge) -> None:
+    from bridge.listening import door_url
+
     health = bridge.engine.health()
     say(f"claude-code-bridge {__version__}")
-    if bridge.doors.http:
-        say(f"  HTTP     http://{settings.host}:{bridge.http_port}/v1")
-    if bridge.doors.grpc:
-        say(f"  gRPC     {settings.host}:{bridge.grpc_port}")
+    tls = bridge.tls
+    if bridge.http_address is not None:
+        say(f"  HTTP     {door_url(bridge.http_address, tls=tls is not None)}")
+    if bridge.grpc_address is not None:
+        demands = ", client certificates" if tls is not None and tls.client_ca else ""
+        say(f"  gRPC     {bridge.grpc_address}{f' (TLS{demands})' if tls else ''}")
+    if bridge.access.required:
+        say(f"  keys     asked for; there are {len(bridge.access.keys)} (bridge keys list)")
+    else:
+        say("  keys     none: whoever reaches a door may use it (bridge keys add NAME)")
     say(f"  CLI      Claude Code {health.cli_version}")
     if health.simulated:
         say("  account  none: a simulated model answers (--demo)")

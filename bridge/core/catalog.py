@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -94,6 +95,33 @@ class Catalog:
                 if model.id == asked:
                     return model
         raise self._unknown(name)
+
+    def permits(self, name: str | None, allowed: tuple[str, ...]) -> bool:
+        """Whether the model that answers for a request's `model` is one of those allowed.
+
+        None allowed means all. Raises ModelNotFoundError as `choose` does.
+        """
+        if not allowed:
+            return True
+        answering = self._full_name(self.choose(name))
+        return any(answering == self._full_name(choice) for choice in self._named(allowed))
+
+    def limited_to(self, allowed: tuple[str, ...]) -> Catalog:
+        """The same without the models that are not allowed."""
+        models = (model for model in self.models if self.permits(model.id, allowed))
+        return replace(self, models=tuple(models))
+
+    def _named(self, allowed: tuple[str, ...]) -> Iterator[Choice]:
+        for name in allowed:
+            with suppress(ModelNotFoundError):
+                choice = self.choose(name)
+                # A name that means no model must not come to mean the default one.
+                if not choice.replaced:
+                    yield choice
+
+    def _full_name(self, choice: Choice) -> str:
+        asked = choice.name or "default"
+        return next((model.resolved for model in self.models if model.id == asked), asked)
 
     def _without_alias(self, name: str) -> str:
         for pattern, target in (self.aliases or {}).items():

@@ -18,6 +18,7 @@ from bridge.core.errors import (
     BridgeError,
     DeadlineError,
     InvalidRequestError,
+    PermissionDeniedError,
     PlanLimitError,
     ProcessFailedError,
     UnavailableError,
@@ -30,6 +31,7 @@ from bridge.core.planning import Plan, Planner
 from bridge.core.pool import Lease, Parking, Pool, Recycling
 from bridge.core.pool_policy import Limits
 from bridge.core.process import ProcessGoneError
+from bridge.core.quota import Quotas
 from bridge.core.recording import RequestRecord, SessionLog
 from bridge.core.service import Health, PlanState, PoolState, Totals
 from bridge.core.session import Facts, Session
@@ -85,6 +87,7 @@ class Engine:
         log: SessionLog,
         *,
         abilities: Abilities = ALL,
+        quotas: Quotas | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         on_change: Callable[[], None] = lambda: None,
@@ -98,6 +101,7 @@ class Engine:
         self._facts: Facts | None = None
         self._facts_known = asyncio.Event()
         self._abilities = abilities
+        self._quotas = quotas or Quotas()
         self._ends: Counter[str] = Counter()
         self._sessions_got: Counter[str] = Counter()
         self._plan_state: PlanState | None = None
@@ -138,10 +142,16 @@ class Engine:
         """Stream the answer; close the generator to cancel it."""
         record = RequestRecord(request, self._clock(), bodies=self._options.log_bodies)
         try:
-            async with aclosing(self._complete(request, record)) as events:
-                async for event in events:
-                    record.see(event, self._clock())
-                    yield event
+            with self._quotas.admitted(request.caller) as meter:
+                progress = _Progress()
+                try:
+                    async with aclosing(self._complete(request, record, progress)) as events:
+                        async for event in events:
+                            record.see(event, self._clock())
+                            yield event
+                finally:
+                    if progress.reader is not None:
+                        meter.tokens = progress.reader.usage.total_tokens
         except BridgeError as error:
             record.error = error.reason
             raise
@@ -155,15 +165,18 @@ class Engine:
             self._count(record)
             self._log.write(record.line(self._clock(), self._now()))
 
-    async def models(self) -> tuple[Model, ...]:
-        """List the models on offer."""
+    async def models(self, caller: str = "") -> tuple[Model, ...]:
+        """List the models on offer that a caller may use."""
         await self._facts_known.wait()
-        return self._planner.catalog.models
+        return self._catalog(caller).models
 
-    async def model(self, name: str) -> Model:
-        """One model on offer; raises ModelNotFoundError."""
+    async def model(self, name: str, caller: str = "") -> Model:
+        """One model on offer that a caller may use; raises ModelNotFoundError."""
         await self._facts_known.wait()
-        return self._planner.catalog.find(name)
+        return self._catalog(caller).find(name)
+
+    def _catalog(self, caller: str) -> Catalog:
+        return self._planner.catalog.limited_to(self._quotas.limits_of(caller).models)
 
     def health(self) -> Health:
         """How things stand now."""
@@ -230,7 +243,7 @@ class Engine:
     # The life of a request
 
     async def _complete(
-        self, request: CompletionRequest, record: RequestRecord
+        self, request: CompletionRequest, record: RequestRecord, progress: _Progress
     ) -> AsyncGenerator[Event, None]:
         if not request.messages:
             raise InvalidRequestError("Send at least one message.", field="messages")
@@ -239,10 +252,10 @@ class Engine:
         if request.timeout is not None:
             seconds = min(seconds, request.timeout)
         deadline = loop.time() + seconds
-        progress = _Progress()
         try:
             async with asyncio.timeout_at(deadline):
                 await self._facts_known.wait()
+            self._check_model(request)
             finished = False
             while not finished:
                 plan = self._planner.plan(request)
@@ -262,6 +275,15 @@ class Engine:
                     self.pool.release(lease, parking)
         except TimeoutError as error:
             raise DeadlineError(f"The request took longer than {seconds:g} seconds.") from error
+
+    def _check_model(self, request: CompletionRequest) -> None:
+        allowed = self._quotas.limits_of(request.caller).models
+        if not self._planner.catalog.permits(request.model, allowed):
+            raise PermissionDeniedError(
+                f"This key may not use the model {(request.model or 'default')[:100]!r}. "
+                f"It may use: {', '.join(allowed)}.",
+                field="model",
+            )
 
     async def _answer(
         self, plan: Plan, lease: Lease, progress: _Progress

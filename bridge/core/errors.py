@@ -58,9 +58,13 @@ class AuthenticationError(BridgeError):
 
 
 class PermissionDeniedError(BridgeError):
-    """The caller may not do this: its key, its Host or its Origin."""
+    """The caller may not do this: its key, its Host or its Origin; `field` names what to change."""
 
     reason = "PERMISSION_DENIED"
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class ModelNotFoundError(BridgeError):
@@ -90,7 +94,10 @@ class PlanLimitError(BridgeError):
 
 
 class RateLimitedError(BridgeError):
-    """The API takes no more requests for the moment; the plan itself is not used up."""
+    """No more requests for the moment, by the API or by the key's own limits.
+
+    The plan itself is not used up.
+    """
 
     reason = "RATE_LIMITED"
     retryable = True

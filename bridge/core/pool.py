@@ -81,6 +81,8 @@ class _Process:
     session: Session | None = None
     parking: Parking | None = None
     caller: str = ""
+    forgotten: bool = False
+    """Whether what is said in it now is not to be held open for its caller."""
     preparing: Profile | None = None
 
     def view(self) -> ProcessView:
@@ -105,6 +107,7 @@ class _Waiting:
     view: RequestView
     granted: asyncio.Future[_Process]
     spawn_awaited: bool = False
+    forgotten: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -227,6 +230,23 @@ class Pool:
         """
         self._hand_back(lease._process, parking)
 
+    def forget(self, caller: str) -> None:
+        """Hold no conversation of a caller open any longer, nor any that runs or waits now.
+
+        Their answers go on to their end.
+        """
+        for waiting in self._queue.values():
+            waiting.forgotten = waiting.forgotten or waiting.view.caller == caller
+        for process in self._processes.values():
+            if process.caller != caller:
+                continue
+            process.forgotten = True
+            if process.state is State.PARKED:
+                self._hand_back(process, None, step=False)
+            elif process.state is State.RESETTING:
+                process.parking = None
+        self._step()
+
     # What the operator sees
 
     def counts(self) -> dict[str, int]:
@@ -299,6 +319,7 @@ class Pool:
             process.state = State.RUNNING
             waiting = self._queue.pop(request_id)
             process.caller = waiting.view.caller
+            process.forgotten = waiting.forgotten
             waiting.granted.set_result(process)
         for process_id in decision.reset:
             self._hand_back(self._processes[process_id], None, step=False)
@@ -394,14 +415,17 @@ class Pool:
     def _hand_back(self, process: _Process, parking: Parking | None, *, step: bool = True) -> None:
         process.used_at = self._clock()
         process.state = State.RESETTING
-        process.parking = parking if self._limits.park_seconds > 0 else None
+        may_park = self._limits.park_seconds > 0 and not process.forgotten
+        process.parking = parking if may_park else None
         self._run(self._settle, process)
         if step:
             self._step()
 
     async def _settle(self, process: _Process) -> None:
         """Make a process fit for the next request, or end it."""
-        if process.parking is not None and await self._parked(process):
+        parked = process.parking is not None and await self._parked(process)
+        # It may have been forgotten meanwhile.
+        if parked and process.parking is not None:
             process.state = State.PARKED
         else:
             process.parking = None

@@ -91,12 +91,15 @@ class Service(Protocol):
         """
         ...
 
-    async def models(self) -> tuple[Model, ...]:
-        """List the models on offer; raises NotLoggedInError or UnavailableError if unknown."""
+    async def models(self, caller: str = "") -> tuple[Model, ...]:
+        """List the models on offer that a caller may use.
+
+        Raises NotLoggedInError or UnavailableError if they are unknown.
+        """
         ...
 
-    async def model(self, name: str) -> Model:
-        """One model on offer; raises ModelNotFoundError."""
+    async def model(self, name: str, caller: str = "") -> Model:
+        """One model on offer that a caller may use; raises ModelNotFoundError."""
         ...
 
     def health(self) -> Health:

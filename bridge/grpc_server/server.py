@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+from urllib.parse import quote
 
 import grpc
 from grpc_health.v1 import (
@@ -16,6 +19,7 @@ from grpc_health.v1 import (
 from grpc_reflection.v1alpha import reflection
 
 from bridge.core.service import Service
+from bridge.core.unix_sockets import UnixSocket, make_unix_socket
 from bridge.grpc_server.address import resolve
 from bridge.grpc_server.calls import Calls
 from bridge.grpc_server.completion import CompletionServicer
@@ -52,7 +56,8 @@ class GrpcServer:
 
     `max_message_bytes` bounds a message, unpacked, and all that a conversation holds;
     `stall_seconds` is how long a client may leave its answer unread; `max_conversations` is how
-    many calls of Converse a caller may have open.
+    many calls of Converse a caller may have open. With `uds` it listens on that Unix socket
+    instead of a port.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class GrpcServer:
         *,
         host: str = "127.0.0.1",
         port: int = 50051,
+        uds: Path | None = None,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         stall_seconds: float = 60,
         max_conversations: int = 64,
@@ -68,7 +74,9 @@ class GrpcServer:
     ) -> None:
         self._service = service
         self._host = host
-        self._port = port
+        self._port = port if uds is None else 0
+        self._uds = uds
+        self._socket: UnixSocket | None = None
         self._max_message_bytes = max_message_bytes
         self._credentials = credentials
         self._stall_seconds = stall_seconds
@@ -79,7 +87,7 @@ class GrpcServer:
 
     @property
     def port(self) -> int:
-        """The port that is served; after `start()` never 0."""
+        """The port that is served, after `start()`; 0 for a Unix socket."""
         return self._port
 
     @property
@@ -88,7 +96,10 @@ class GrpcServer:
         return len(self._calls)
 
     async def start(self) -> int:
-        """Listen and serve; returns the port. Raises OSError where the address cannot be had."""
+        """Listen and serve; returns the port.
+
+        Raises OSError where the address cannot be had, and UnixSocketError for a socket.
+        """
         server = grpc.aio.server(
             interceptors=[CallInterceptor(self._calls, stall_seconds=self._stall_seconds)],
             options=_options(self._max_message_bytes),
@@ -120,15 +131,23 @@ class GrpcServer:
         )
 
     def _listen(self, server: grpc.aio.Server) -> None:
+        if self._uds is not None:
+            # gRPC would take away the socket of a server that lives, and at its own end whatever
+            # stands there; so it only ever knows a name that nobody else does.
+            self._socket = make_unix_socket(
+                self._uds, lambda path: self._add_port(server, f"unix:{quote(os.fsencode(path))}")
+            )
+            return
         for address in resolve(self._host, self._port):
-            target = address.target(self._port)
-            try:
-                if self._credentials is None:
-                    self._port = server.add_insecure_port(target)
-                else:
-                    self._port = server.add_secure_port(target, self._credentials)
-            except RuntimeError:
-                raise OSError(f"gRPC could not listen on {target}.") from None
+            self._port = self._add_port(server, address.target(self._port))
+
+    def _add_port(self, server: grpc.aio.Server, target: str) -> int:
+        try:
+            if self._credentials is None:
+                return server.add_insecure_port(target)
+            return server.add_secure_port(target, self._credentials)
+        except RuntimeError:
+            raise OSError(f"gRPC could not listen on {target}.") from None
 
     async def refresh_health(self) -> None:
         """Tell grpc.health.v1 how the service is now. Without effect once the drain began."""
@@ -147,6 +166,10 @@ class GrpcServer:
         calls, cleanup included: the pool may be closed after it.
         """
         await self._health.enter_graceful_shutdown()
+        if self._socket is not None:
+            # Nobody can come in from here on; and while it is open, no other can look like it.
+            self._socket.remove()
+            self._socket = None
         if self._server is None:
             return
         refusing = asyncio.create_task(self._server.stop(grace + _CLEANUP_SECONDS))
@@ -175,6 +198,13 @@ class GrpcServer:
         traceback: TracebackType | None,
     ) -> None:
         await self.stop()
+
+
+def tls_credentials(cert: bytes, key: bytes, client_ca: bytes | None) -> grpc.ServerCredentials:
+    """What a server speaks TLS with, in PEM; with `client_ca` it demands a certificate."""
+    return grpc.ssl_server_credentials(
+        [(key, cert)], client_ca, require_client_auth=client_ca is not None
+    )
 
 
 def _options(max_message_bytes: int) -> list[tuple[str, int]]:

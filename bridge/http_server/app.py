@@ -11,8 +11,11 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
+from bridge.core.access import Access
 from bridge.core.service import Service
+from bridge.http_server.browsers import BrowserRules
 from bridge.http_server.context import Door, HttpSettings
+from bridge.http_server.guard import GuardMiddleware
 from bridge.http_server.openapi import add_schemas
 from bridge.http_server.request_id import RequestIdMiddleware
 from bridge.http_server.routes.chat import chat_routes
@@ -34,15 +37,19 @@ def create_app(
     *,
     version: str,
     settings: HttpSettings | None = None,
+    access: Access | None = None,
     clock: Callable[[], float] = time.time,
     timer: Callable[[], float] = time.perf_counter,
     new_id: Callable[[], str] = new_hex_id,
 ) -> FastAPI:
     """Build the app that serves OpenAI's API from a service.
 
+    `access` says who may come in; without it, everyone may.
     `clock` gives the time of day, `timer` measures durations, `new_id` makes the ids.
     """
-    door = Door(service, settings or HttpSettings(), version, clock, new_id)
+    settings = settings or HttpSettings()
+    door = Door(service, settings, version, clock, new_id)
+    rules = BrowserRules(settings.allowed_hosts, settings.allowed_origins)
     app = FastAPI(
         title="Claude Code bridge",
         version=version,
@@ -51,7 +58,10 @@ def create_app(
         redoc_url=None,
         # A redirected POST arrives as a GET in some clients.
         redirect_slashes=False,
-        middleware=[Middleware(RequestIdMiddleware, new_id=new_id, timer=timer)],
+        middleware=[
+            Middleware(RequestIdMiddleware, new_id=new_id, timer=timer),
+            Middleware(GuardMiddleware, access=access or Access(), rules=rules),
+        ],
         exception_handlers={
             HTTPException: answer_http_exception,
             RequestValidationError: answer_validation_error,

@@ -28,6 +28,13 @@ class HttpSettings:
     stalled_client_seconds: float = 60.0
     """How long a client may leave a stream unread before it counts as gone."""
     max_body_bytes: int = 32 * 1024 * 1024
+    public: bool = False
+    """Whether others than this machine's users can reach it: then `/health` tells only its
+    status to whoever has no admin key."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names of this server besides localhost and its addresses; may begin with `*.`."""
+    allowed_origins: tuple[str, ...] = ()
+    """Origins of other pages that may use it from a browser."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,14 @@ def request_id_of(scope: Scope) -> str:
 
 def caller_of(scope: Scope) -> str:
     """Return the name of the key the request came with; empty while there are no keys."""
-    return ""
+    caller: str = scope["state"]["caller"]
+    return caller
+
+
+def is_admin(scope: Scope) -> bool:
+    """Say whether a request for a URL that needs no key may be told what an admin may."""
+    admin: bool = scope["state"]["admin"]
+    return admin
 
 
 def call_options(scope: Scope, settings: HttpSettings) -> CallOptions:

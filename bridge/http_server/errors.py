@@ -107,4 +107,8 @@ def json_response(
 
 def error_response(error: core.BridgeError, request_id: str) -> Response:
     """Make the reply to an error."""
-    return json_response(error_body(error, request_id), row_of(error).status, retry_headers(error))
+    status = row_of(error).status
+    headers = retry_headers(error)
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return json_response(error_body(error, request_id), status, headers)

@@ -45,6 +45,8 @@ class RequestIdMiddleware:
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = request_id
                 headers["openai-version"] = OPENAI_VERSION
+                for name, value in scope["state"].get("reply_headers", {}).items():
+                    headers.setdefault(name, value)
                 headers["openai-processing-ms"] = str(int((self._timer() - began) * 1000))
             await send(message)
 
@@ -61,6 +63,8 @@ class RequestIdMiddleware:
 def as_bridge_error(exc: Exception, request_id: str) -> BridgeError:
     """Turn what a caller must not read into what it may; the log gets the rest."""
     if isinstance(exc, BridgeError):
+        # Not its text, which may repeat what the caller sent.
+        logger.info("request %s: %s", request_id, exc.reason)
         return exc
     logger.error("request %s failed", request_id, exc_info=exc)
     return InternalError()

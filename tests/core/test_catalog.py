@@ -181,3 +181,45 @@ def test_before_the_cli_has_told_anything_only_the_default_is_there() -> None:
     assert Catalog().choose(None) == Choice(None)
     with pytest.raises(ModelNotFoundError, match="none known yet"):
         Catalog().choose("opus")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "asked", "permitted"),
+    [
+        ((), "haiku", True),
+        ((), None, True),
+        (("haiku",), "haiku", True),
+        (("haiku",), "claude-haiku-4-5", True),
+        (("claude-haiku-4-5",), "anthropic/haiku", True),
+        (("small",), "haiku", True),
+        (("haiku",), "small", True),
+        (("haiku",), "opus", False),
+        (("haiku",), None, False),
+        (("haiku",), "default", False),
+        # Another maker's model is answered by the default one.
+        (("haiku",), "gpt-4", False),
+        (("opus",), "gpt-4", True),
+        (("opus",), None, True),
+        (("default",), "opus", True),
+        # Of a family the CLI does not list; the name alone is compared.
+        (("haiku",), "claude-haiku-4-5-20251001", False),
+        (("claude-nova-9",), "claude-nova-9", True),
+        # What means no model allows none.
+        (("gpt-4", "opuss"), "default", False),
+        (("gpt-4", "haiku"), "haiku", True),
+    ],
+)
+def test_a_key_may_use_the_models_that_answer_to_its_names(
+    allowed: tuple[str, ...], asked: str | None, *, permitted: bool
+) -> None:
+    assert catalog({"small": "haiku"}).permits(asked, allowed) is permitted
+
+
+def test_only_what_is_allowed_is_on_offer() -> None:
+    limited = catalog({"small": "haiku"}).limited_to(("haiku",))
+    assert [model.id for model in limited.models] == ["haiku", "claude-haiku-4-5", "small"]
+    assert limited.find("small").resolved == "claude-haiku-4-5"
+    with pytest.raises(ModelNotFoundError, match="claude-haiku-4-5") as raised:
+        limited.find("opus")
+    assert "sonnet" not in raised.value.message
+    assert catalog().limited_to(()) == catalog()

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from bridge.core.errors import DrainingError, QueueFullError
-from bridge.core.pool import Need, Pool, Recycling
+from bridge.core.pool import Lease, Need, Parking, Pool, Recycling
 from bridge.core.pool_policy import Limits
 from bridge.core.to_claude import Profile, TurnSettings
 
@@ -28,6 +28,8 @@ class StandIn:
         self.stderr_tail = ""
         self.closed = False
         self.fault: Exception | None = None
+        self.may_park = asyncio.Event()
+        self.may_park.set()
         self.on_gone: Callable[[], None] = lambda: None
 
     async def initialise(self, profile: Profile) -> None:
@@ -40,7 +42,8 @@ class StandIn:
     async def reset(self) -> bool:
         return True
 
-    async def park(self, _calls: object) -> None: ...
+    async def park(self, _calls: object) -> None:
+        await self.may_park.wait()
 
     async def close(self) -> None:
         self.alive, self.closed = False, True
@@ -141,3 +144,65 @@ async def test_draining_waits_for_those_who_were_let_in(pool: Pool) -> None:
     assert not draining.done()
     pool.release(second)
     await draining
+
+
+def stand_in(lease: Lease) -> StandIn:
+    session: StandIn = lease.session  # type: ignore[assignment]
+    return session
+
+
+async def lease_of(pool: Pool, caller: str, continues: str | None = None) -> Lease:
+    """A lease whose session has been initialised, as the engine does it."""
+    lease = await pool.acquire(Need(A, caller, continues))
+    await lease.session.initialise(A)
+    return lease
+
+
+def parked(pool: Pool) -> dict[str, int]:
+    """How many conversations are held open, by caller."""
+    counts: dict[str, int] = {}
+    for process in pool._processes.values():
+        if process.state == "parked":
+            counts[process.caller] = counts.get(process.caller, 0) + 1
+    return counts
+
+
+def settled(counts: dict[str, int]) -> bool:
+    return counts["running"] == counts["resetting"] == 0
+
+
+async def test_a_forgotten_caller_has_no_conversation_held_open_and_the_others_keep_theirs() -> (
+    None
+):
+    pool = pool_of(Limits(3, 5, 0))
+    leases = [(caller, await lease_of(pool, caller)) for caller in ("x", "y")]
+    for caller, lease in leases:
+        pool.release(lease, Parking(f"of {caller}"))
+    await pool.wait_for(settled)
+    assert parked(pool) == {"x": 1, "y": 1}
+    pool.forget("x")
+    await pool.wait_for(settled)
+    assert parked(pool) == {"y": 1}
+    again = await lease_of(pool, "x", "of x")
+    assert again.got == "warm"
+    # What is said from now on is another matter: a new key may have the name.
+    pool.release(again, Parking("of x"))
+    await pool.wait_for(settled)
+    assert parked(pool) == {"x": 1, "y": 1}
+    await pool.aclose()
+
+
+async def test_what_is_just_being_parked_or_runs_or_waits_is_forgotten_too() -> None:
+    pool = pool_of(Limits(2, 2, 0))
+    parking, running = [await lease_of(pool, "x") for _ in range(2)]
+    stand_in(parking).may_park.clear()
+    queued = asyncio.ensure_future(lease_of(pool, "x"))
+    await pool.wait_for(lambda _: pool.waiting == 1)
+    pool.release(parking, Parking("conversation"))
+    pool.forget("x")
+    stand_in(parking).may_park.set()
+    pool.release(running, Parking("conversation"))
+    pool.release(await queued, Parking("conversation"))
+    await pool.wait_for(settled)
+    assert parked(pool) == {}
+    await pool.aclose()

@@ -93,10 +93,10 @@ class FakeService:
         finally:
             self.closed.set()
 
-    async def models(self) -> tuple[Model, ...]:
+    async def models(self, caller: str = "") -> tuple[Model, ...]:
         return MODELS
 
-    async def model(self, name: str) -> Model:
+    async def model(self, name: str, caller: str = "") -> Model:
         for model in MODELS:
             if name in (model.id, model.resolved):
                 return model

@@ -63,7 +63,10 @@ class Exchange:
             "raw_path": path.encode(),
             "query_string": b"",
             "root_path": "",
-            "headers": [(k.encode(), v.encode()) for k, v in (headers or {}).items()],
+            "headers": [
+                (k.encode(), v.encode())
+                for k, v in {"host": "127.0.0.1:8000", **(headers or {})}.items()
+            ],
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 8000),
         }

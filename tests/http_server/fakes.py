@@ -87,13 +87,13 @@ class FakeService:
             await asyncio.sleep(0)
             self.closed.set()
 
-    async def models(self) -> tuple[Model, ...]:
+    async def models(self, caller: str = "") -> tuple[Model, ...]:
         if self.models_gate is not None:
             self.models_gate.reached.set()
             await self.models_gate.opened.wait()
         return self._models
 
-    async def model(self, name: str) -> Model:
+    async def model(self, name: str, caller: str = "") -> Model:
         for model in self._models:
             if model.id == name:
                 return model

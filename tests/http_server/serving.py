@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from bridge.core.access import Access
 from bridge.http_server.app import HttpSettings, create_app
 from tests.http_server.fakes import FakeService
 
@@ -28,13 +29,13 @@ class _Server(uvicorn.Server):
 
 @contextmanager
 def serving(
-    service: FakeService, settings: HttpSettings | None = None
+    service: FakeService, settings: HttpSettings | None = None, access: Access | None = None
 ) -> Generator[str, None, None]:
     """Serve, and give the base URL of the API."""
     # With the protocol named, asyncio turns Nagle's algorithm off: else each write waits 40 ms.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
-        app = create_app(service, version="1.2.3", settings=settings)
+        app = create_app(service, version="1.2.3", settings=settings, access=access)
         server = _Server(uvicorn.Config(app, log_config=None, lifespan="off"))
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
         thread.start()

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.http_server.context import Door
+from bridge.http_server.context import Door, is_admin
 from bridge.http_server.errors import json_response
 from bridge.http_server.openapi import describe
 
@@ -19,6 +19,9 @@ def health_routes(door: Door) -> APIRouter:
     async def health(request: Request) -> Response:
         """Say whether completions work: 200 if so, else 503."""
         now = door.service.health()
+        status = 200 if now.serving else 503
+        if door.settings.public and not is_admin(request.scope):
+            return json_response({"status": now.status}, status)
         content = {
             "status": now.status,
             "version": door.version,
@@ -33,6 +36,6 @@ def health_routes(door: Door) -> APIRouter:
                 "waiting": now.waiting,
             },
         }
-        return json_response(content, 200 if now.serving else 503)
+        return json_response(content, status)
 
     return router

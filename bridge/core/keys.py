@@ -1,0 +1,266 @@
+"""The keys that open the doors: what they are, how they are given, and the file that keeps them.
+
+No secret is kept, only its SHA-256. A slow hash would add nothing: a generated secret has 256
+random bits, which nobody finds by trying, whatever one trial costs. Secrets that a person chose
+(`BRIDGE_API_KEYS`) stand in the environment in clear anyway; short ones are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import stat
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from bridge.core.private_files import locked, make_private_folder, replace_file
+
+KEYS_FILE: Final = "keys.json"
+"""Its name in the state folder, unless another is set."""
+SECRET_PREFIX: Final = "sk-bridge-"
+MIN_SECRET_LENGTH: Final = 16
+"""Of a secret that a person chose."""
+MAX_FILE_BYTES: Final = 1024 * 1024
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_GIVEN: Final = re.compile(rf"(?P<name>{_NAME.pattern})(?P<admin>:admin)?=(?P<secret>.*)")
+_VISIBLE: Final = re.compile(r"[!-~]+")
+_OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+
+
+class KeyScope(StrEnum):
+    """What a key is good for; ADMIN includes COMPLETE."""
+
+    COMPLETE = "complete"
+    ADMIN = "admin"
+
+    def includes(self, needed: KeyScope) -> bool:
+        """Whether this is enough where `needed` is asked for."""
+        return self is KeyScope.ADMIN or needed is KeyScope.COMPLETE
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """What a key may use. None is without limit, no models are all models."""
+
+    concurrent: int | None = None
+    """Requests at once."""
+    per_minute: int | None = None
+    """Requests begun within any 60 seconds."""
+    tokens_per_day: int | None = None
+    """Tokens of prompts and answers, cached ones included, in a day of UTC."""
+    models: tuple[str, ...] = ()
+    """Models that may answer, by any of their names."""
+
+    def __post_init__(self) -> None:
+        for name in ("concurrent", "per_minute", "tokens_per_day"):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < 1):
+                raise ValueError(f"{name} must be a whole number of at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key, without its secret."""
+
+    name: str
+    digest: str
+    """The SHA-256 of its secret, in hexadecimal digits."""
+    scope: KeyScope = KeyScope.COMPLETE
+    limits: KeyLimits = KeyLimits()
+    created_at: int = 0
+    """In Unix seconds; 0 where it is not known."""
+
+
+class KeyFileError(Exception):
+    """The file of keys cannot be used. The text is one line: why, and what to do."""
+
+
+def digest_of(secret: str) -> str:
+    """What is kept of a secret."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def check_name(name: str) -> str:
+    """Return the name of a key; raises ValueError where it is no good one."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            "a key's name has 1 to 64 letters, digits, dots, dashes and underscores, "
+            "and begins with a letter or a digit"
+        )
+    return name
+
+
+def parse_given(text: str) -> tuple[Key, ...]:
+    """Read keys as `BRIDGE_API_KEYS` gives them: `secret`, `name=secret` or `name:admin=secret`.
+
+    They are separated by commas. Raises ValueError, which repeats nothing of any secret.
+    """
+    keys: list[Key] = []
+    for number, entry in enumerate(filter(None, map(str.strip, text.split(","))), start=1):
+        match = _GIVEN.fullmatch(entry)
+        name, secret = (match["name"], match["secret"]) if match else (f"key-{number}", entry)
+        if len(secret) < MIN_SECRET_LENGTH or not _VISIBLE.fullmatch(secret):
+            raise ValueError(
+                f"key number {number} needs a secret of at least {MIN_SECRET_LENGTH} visible "
+                "ASCII characters (a secret that contains = needs a name before it: name=secret)"
+            )
+        scope = KeyScope.ADMIN if match and match["admin"] else KeyScope.COMPLETE
+        keys.append(Key(name, digest_of(secret), scope))
+    if not keys:
+        raise ValueError("it holds no key; unset it to serve without keys")
+    if len({key.name for key in keys}) < len(keys):
+        raise ValueError("two keys have the same name")
+    if len({key.digest for key in keys}) < len(keys):
+        raise ValueError("two keys have the same secret")
+    return tuple(keys)
+
+
+class KeyFile:
+    """The file of hashed keys. Changes are made in one step, one process at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def signature(self) -> tuple[int, ...] | None:
+        """Something that differs once the file was changed; None where there is no file."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return (error.errno or 0,)
+        return (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_mode)
+
+    def read(self) -> tuple[Key, ...]:
+        """Read the keys; none where there is no file. Raises KeyFileError."""
+        try:
+            with self.path.open("rb") as file:
+                self._check_safe(os.fstat(file.fileno()))
+                text = file.read(MAX_FILE_BYTES + 1)
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise KeyFileError(
+                f"The key file {self.path} cannot be read: {error.strerror}."
+            ) from None
+        try:
+            if len(text) > MAX_FILE_BYTES:
+                raise ValueError("it is too large")
+            return _keys_of(json.loads(text))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            # The error's own text could repeat what stands in the file.
+            raise KeyFileError(
+                f"The key file {self.path} is broken. Restore it, or move it away and make new "
+                "keys with `bridge keys add NAME`."
+            ) from None
+
+    def add(
+        self,
+        name: str,
+        scope: KeyScope = KeyScope.COMPLETE,
+        limits: KeyLimits = KeyLimits(),
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> str:
+        """Add a key and return its secret, which is kept nowhere.
+
+        Raises KeyFileError, and ValueError where the name is taken or no good one.
+        """
+        secret = SECRET_PREFIX + secrets.token_urlsafe(32)
+        key = Key(check_name(name), digest_of(secret), scope, limits, int(now()))
+
+        def added(keys: tuple[Key, ...]) -> tuple[Key, ...]:
+            if any(other.name == name for other in keys):
+                raise ValueError(f"there is a key named {name} already: revoke it first")
+            return (*keys, key)
+
+        self._change(added)
+        return secret
+
+    def revoke(self, name: str) -> int:
+        """Remove a key and return how many are left.
+
+        Raises KeyFileError, and KeyError where there is none of this name.
+        """
+
+        def removed(keys: tuple[Key, ...]) -> tuple[Key, ...]:
+            left = tuple(key for key in keys if key.name != name)
+            if len(left) == len(keys):
+                raise KeyError(name)
+            return left
+
+        return len(self._change(removed))
+
+    def _change(self, change: Callable[[tuple[Key, ...]], tuple[Key, ...]]) -> tuple[Key, ...]:
+        try:
+            make_private_folder(self.path.parent)
+            with locked(self.path):
+                keys = change(self.read())
+                replace_file(self.path, _text_of(keys))
+        except OSError as error:
+            raise KeyFileError(
+                f"The key file {self.path} cannot be written: {error.strerror}."
+            ) from None
+        return keys
+
+    def _check_safe(self, found: os.stat_result) -> None:
+        """Whoever may write the file or replace it could make a key for everything."""
+        folder = self.path.parent.stat()
+        if found.st_mode & _OTHERS_MAY_WRITE or found.st_uid not in (os.geteuid(), 0):
+            raise KeyFileError(
+                f"The key file {self.path} may be written by others. Check that its keys are "
+                f"yours, then: chown {os.geteuid()} and chmod 600 it."
+            )
+        if folder.st_mode & _OTHERS_MAY_WRITE and not folder.st_mode & stat.S_ISVTX:
+            raise KeyFileError(
+                f"The folder of the key file, {self.path.parent}, may be written by others. "
+                "chmod 700 it."
+            )
+
+
+def _keys_of(content: Any) -> tuple[Key, ...]:
+    if content["version"] != 1:
+        raise ValueError
+    keys = tuple(_key_of(entry) for entry in content["keys"])
+    if len({key.name for key in keys}) < len(keys):
+        raise ValueError
+    return keys
+
+
+def _key_of(entry: Mapping[str, Any]) -> Key:
+    limits = dict(entry["limits"])
+    models: Sequence[str] = limits.pop("models")
+    digest: str = entry["sha256"]
+    if not (isinstance(models, list) and all(isinstance(model, str) for model in models)):
+        raise ValueError
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        raise ValueError
+    return Key(
+        check_name(entry["name"]),
+        digest,
+        KeyScope(entry["scope"]),
+        KeyLimits(models=tuple(models), **limits),
+        int(entry["created_at"]),
+    )
+
+
+def _text_of(keys: tuple[Key, ...]) -> str:
+    entries = [
+        {
+            "name": key.name,
+            "sha256": key.digest,
+            "scope": key.scope,
+            "limits": asdict(key.limits),
+            "created_at": key.created_at,
+        }
+        for key in keys
+    ]
+    return json.dumps({"version": 1, "keys": entries}, indent=2) + "\n"

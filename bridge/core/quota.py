@@ -1,0 +1,194 @@
+"""What each key may use, and what it has used: requests at once, per minute, tokens per day.
+
+Whether a request is over a limit is one pure function; the rest keeps count.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from bridge.core.errors import RateLimitedError
+from bridge.core.keys import KeyLimits
+from bridge.core.private_files import locked, make_private_folder, replace_file
+
+logger = logging.getLogger(__name__)
+
+USAGE_FILE: Final = "usage.json"
+"""Its name in the state folder."""
+MINUTE: Final = 60.0
+DAY: Final = 86_400.0
+AT_ONCE_RETRY_SECONDS: Final = 1.0
+"""When one of several requests ends, nobody knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a key uses at a moment."""
+
+    running: int = 0
+    """Requests admitted and not ended."""
+    begun: tuple[float, ...] = ()
+    """When its latest requests were admitted, in seconds of a steady clock, in order."""
+    tokens_today: int = 0
+
+
+def refusal(
+    limits: KeyLimits, use: Use, now: float, until_midnight: float
+) -> RateLimitedError | None:
+    """Why one more request is refused; None where it may come in.
+
+    `now` is of the same clock as `use.begun`. Of several limits the one that holds longest is
+    named, so that whoever comes again after `retry_after` is not refused by another.
+    """
+    found: list[RateLimitedError] = []
+    if limits.concurrent is not None and use.running >= limits.concurrent:
+        found.append(
+            RateLimitedError(
+                f"This key may have {limits.concurrent} requests at once, and has them.",
+                reason="KEY_REQUESTS_AT_ONCE",
+                retry_after=AT_ONCE_RETRY_SECONDS,
+            )
+        )
+    if limits.per_minute is not None:
+        recent = use.begun[bisect_right(use.begun, now - MINUTE) :]
+        if len(recent) >= limits.per_minute:
+            found.append(
+                RateLimitedError(
+                    f"This key may begin {limits.per_minute} requests a minute, and has.",
+                    reason="KEY_REQUESTS_PER_MINUTE",
+                    retry_after=max(recent[-limits.per_minute] + MINUTE - now, 0.0),
+                )
+            )
+    if limits.tokens_per_day is not None and use.tokens_today >= limits.tokens_per_day:
+        found.append(
+            RateLimitedError(
+                f"This key may use {limits.tokens_per_day} tokens a day, and has used "
+                f"{use.tokens_today}. The day ends at midnight UTC.",
+                reason="KEY_TOKENS_PER_DAY",
+                retry_after=until_midnight,
+                retryable=False,
+            )
+        )
+    return max(found, key=lambda error: error.retry_after or 0.0, default=None)
+
+
+@dataclass(slots=True)
+class Meter:
+    """What an admitted request has used so far."""
+
+    tokens: int = 0
+
+
+@dataclass(slots=True)
+class _Count:
+    running: int = 0
+    begun: list[float] = field(default_factory=list)
+
+
+class Quotas:
+    """Keeps count of what each key uses, the tokens of the day over a restart as well.
+
+    A day is one of UTC. A request that was admitted is answered to its end, so the last ones of
+    a day can go over the limit by what they use.
+    """
+
+    def __init__(
+        self,
+        limits_of: Callable[[str], KeyLimits] = lambda caller: KeyLimits(),
+        file: Path | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """Keep the day's tokens in `file`; None keeps them in memory alone."""
+        self.limits_of = limits_of
+        self._file = file
+        self._clock = clock
+        self._now = now
+        self._counts: dict[str, _Count] = {}
+        self._day = ""
+        self._tokens: dict[str, int] = {}
+        self._complained = False
+
+    @contextmanager
+    def admitted(self, caller: str) -> Iterator[Meter]:
+        """Count a request from its admission to its end; raises RateLimitedError.
+
+        What the meter shows at its end is what it has used.
+        """
+        limits = self.limits_of(caller)
+        meter = Meter()
+        if limits == KeyLimits():
+            yield meter
+            return
+        count = self._counts.setdefault(caller, _Count())
+        now = self._clock()
+        use = Use(count.running, tuple(count.begun), self.tokens_today(caller))
+        error = refusal(limits, use, now, DAY - self._now() % DAY)
+        if error is not None:
+            raise error
+        del count.begun[: bisect_right(count.begun, now - MINUTE)]
+        if limits.per_minute is not None:
+            count.begun.append(now)
+        count.running += 1
+        try:
+            yield meter
+        finally:
+            count.running -= 1
+            if limits.tokens_per_day is not None:
+                self._spend(caller, meter.tokens)
+
+    def tokens_today(self, caller: str) -> int:
+        """Tokens that a key has used since midnight UTC."""
+        if self._day != self._today():
+            self._day, self._tokens = self._today(), self._kept()
+        return self._tokens.get(caller, 0)
+
+    def _today(self) -> str:
+        return time.strftime("%Y-%m-%d", time.gmtime(self._now()))
+
+    def _spend(self, caller: str, tokens: int) -> None:
+        if tokens == 0:
+            return
+        before = self.tokens_today(caller)
+        if self._file is None:
+            self._tokens[caller] = before + tokens
+            return
+        try:
+            make_private_folder(self._file.parent)
+            with locked(self._file):
+                # Another server with the same folder may have added to it.
+                kept = self._kept()
+                kept[caller] = kept.get(caller, 0) + tokens
+                text = json.dumps({"day": self._day, "tokens": kept}) + "\n"
+                # On the event loop, after each request: no time to wait for a disk.
+                replace_file(self._file, text, durable=False)
+                self._tokens = kept
+        except OSError as error:
+            self._tokens[caller] = before + tokens
+            if not self._complained:
+                self._complained = True
+                logger.warning("what keys use cannot be kept in %s: %s", self._file, error)
+
+    def _kept(self) -> dict[str, int]:
+        """The tokens of today, as the file has them."""
+        if self._file is None:
+            return {}
+        try:
+            content: Any = json.loads(self._file.read_text(encoding="utf-8"))
+            if content["day"] != self._today():
+                return {}
+            return {str(name): int(tokens) for name, tokens in content["tokens"].items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            logger.warning("what keys have used cannot be read from %s: %s", self._file, error)
+            return {}

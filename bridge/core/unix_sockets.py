@@ -1,0 +1,144 @@
+"""Unix sockets that only this process's own user can connect to.
+
+Whoever binds one does so at a name that nobody knows, in a folder that nobody else enters; only
+then the socket gets its own name. So it never stands there with other rights, what another
+server listens on is never replaced, and what a library removes by itself at its end (as gRPC
+does, whatever stands there by then) is a name that is gone already.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import secrets
+import socket
+import stat
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bridge.core.private_files import locked, make_private_folder
+
+logger = logging.getLogger(__name__)
+
+MAX_PATH_BYTES: Final = 107 if sys.platform == "linux" else 103
+"""What the system's address structure holds."""
+
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+
+
+class UnixSocketError(Exception):
+    """The socket cannot be made. The text is one line: why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnixSocket:
+    """A socket that stands in the file system until `remove`."""
+
+    path: Path
+    device: int
+    inode: int
+
+    def remove(self) -> None:
+        """Take it away, unless something else has come into its place."""
+        try:
+            with locked(self.path):
+                found = self.path.lstat()
+                if (found.st_dev, found.st_ino) == (self.device, self.inode):
+                    self.path.unlink()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            logger.warning("the socket %s could not be removed: %s", self.path, error.strerror)
+
+
+def make_unix_socket(path: Path, bind: Callable[[Path], object]) -> UnixSocket:
+    """Make a socket with mode 0600 in a folder with mode 0700.
+
+    `bind` binds a socket to the path it is given, and listens. The folder is made where it is
+    missing. A socket that nobody answers on any more is replaced. Raises UnixSocketError, and
+    what `bind` raises.
+    """
+    path = path.expanduser().absolute()
+    hidden = path.with_name(f".{secrets.token_hex(4)}")
+    if max(len(os.fsencode(path)), len(os.fsencode(hidden))) > MAX_PATH_BYTES:
+        raise UnixSocketError(
+            f"the path {path} is too long for a socket: the system takes {MAX_PATH_BYTES} bytes. "
+            "Choose a shorter one."
+        )
+    try:
+        make_private_folder(path.parent)
+        _check_folder(path)
+        with locked(path):
+            _clear(path)
+            try:
+                _with_umask(lambda: bind(hidden))
+                # A default ACL of the folder goes before the umask.
+                hidden.chmod(0o600)
+                hidden.rename(path)
+            except BaseException:
+                hidden.unlink(missing_ok=True)
+                raise
+            found = path.lstat()
+    except OSError as error:
+        raise UnixSocketError(
+            f"the socket {path} cannot be made: {error.strerror or error}."
+        ) from None
+    return UnixSocket(path, found.st_dev, found.st_ino)
+
+
+def _with_umask(bind: Callable[[], object]) -> None:
+    # The umask is the whole process's. That does no harm: it is this one for an instant at the
+    # start, and a file that another thread makes meanwhile can only come out more private.
+    before = os.umask(_OTHERS | stat.S_IXUSR)
+    try:
+        bind()
+    finally:
+        os.umask(before)
+
+
+def _check_folder(path: Path) -> None:
+    """Whoever may enter the folder could connect, and whoever may write could stand in for us."""
+    folder = path.parent
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise UnixSocketError(
+            f"{folder} is not a folder, but a link or a file. Name the socket's real folder."
+        )
+    if found.st_uid != os.geteuid():
+        raise UnixSocketError(
+            f"the folder {folder} belongs to someone else. Choose a folder of your own for the "
+            f"socket, such as {folder / 'bridge' / path.name}."
+        )
+    if found.st_mode & _OTHERS:
+        raise UnixSocketError(
+            f"others may enter the folder {folder}. Choose another for the socket, such as "
+            f"{folder / 'bridge' / path.name}, or chmod 700 it."
+        )
+
+
+def _clear(path: Path) -> None:
+    """Remove a socket that a server left behind; refuse anything else that stands there."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise UnixSocketError(f"{path} is there already and is no socket. Choose another path.")
+    if _answers(path):
+        raise UnixSocketError(f"another server listens on {path}. Stop it, or choose another path.")
+    path.unlink(missing_ok=True)
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        # With a full queue of connections it says so, instead of waiting.
+        probe.setblocking(False)
+        with suppress(FileNotFoundError):
+            number = probe.connect_ex(os.fspath(path))
+            return number not in (errno.ECONNREFUSED, errno.ENOENT)
+    return False

@@ -1,0 +1,129 @@
+"""Which requests a browser sends on behalf of a page that has no business here. Pure.
+
+A page of any site can make a browser send requests to this machine: to a name that its owner
+points here (DNS rebinding), or across origins. Browsers tell by `Host`, `Origin` and
+`Sec-Fetch-Site`; other clients send at most the first of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.datastructures import Headers
+
+from bridge.core.errors import PermissionDeniedError
+from bridge.core.hosts import is_loopback, matches, same_origin, split_host
+
+_OWN_SITES: Final = frozenset({"same-origin", "none"})
+_METHODS: Final = "GET, POST, DELETE, OPTIONS"
+_SENT_HEADERS: Final = frozenset(
+    {
+        "accept",
+        "authorization",
+        "content-type",
+        "idempotency-key",
+        "openai-beta",
+        "openai-organization",
+        "openai-project",
+    }
+)
+_SENT_PREFIXES: Final = ("x-bridge-", "x-stainless-")
+_EXPOSED: Final = (
+    "openai-processing-ms, openai-version, retry-after, retry-after-ms, "
+    "x-bridge-ignored-params, x-request-id, x-should-retry"
+)
+_PREFLIGHT_SECONDS: Final = "600"
+_SHOWN: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserRules:
+    """What is let in beyond this machine's own names and the server's own pages."""
+
+    hosts: tuple[str, ...] = ()
+    """Names of this server; `*.example.com` stands for all below it."""
+    origins: tuple[str, ...] = ()
+    """Origins of other pages that may use it."""
+
+    def check(self, headers: Headers, http_version: str, local_host: str | None) -> None:
+        """Raise PermissionDeniedError where a page sent this that may not.
+
+        `local_host` is the address the connection came in on; None is a Unix socket's.
+        """
+        host = self._checked_host(headers.getlist("host"), http_version, local_host)
+        origins = headers.getlist("origin")
+        if len(origins) > 1:
+            raise PermissionDeniedError("A request has one Origin.", field="Origin")
+        if origins and origins[0].lower() in self.origins:
+            return
+        if origins and not same_origin(origins[0], host):
+            raise PermissionDeniedError(
+                f"The Origin {origins[0][:_SHOWN]!r} may not use this server. "
+                "If it should, list it in BRIDGE_ALLOWED_ORIGINS.",
+                field="Origin",
+            )
+        if any(site.lower() not in _OWN_SITES for site in headers.getlist("sec-fetch-site")):
+            raise PermissionDeniedError(
+                "A page of another site may not use this server. "
+                "If it should, list its origin in BRIDGE_ALLOWED_ORIGINS.",
+                field="Sec-Fetch-Site",
+            )
+
+    def _checked_host(self, hosts: list[str], http_version: str, local_host: str | None) -> str:
+        if not hosts and http_version == "1.0":
+            # No browser; simple health checks are like that.
+            return ""
+        found = split_host(hosts[0]) if len(hosts) == 1 else None
+        if found is None:
+            raise PermissionDeniedError("A request has one well-formed Host.", field="Host")
+        name = found[0]
+        known = (
+            local_host is None
+            or is_loopback(name)
+            or matches(name, self.hosts)
+            or name == _address(local_host)
+        )
+        if not known:
+            raise PermissionDeniedError(
+                f"The Host {name[:_SHOWN]!r} is none of this server's. "
+                "If it should be, list it in BRIDGE_ALLOWED_HOSTS.",
+                field="Host",
+            )
+        return hosts[0]
+
+    def reply_headers(self, headers: Headers) -> Mapping[str, str]:
+        """What lets a listed page read the reply; also on errors."""
+        if not self.origins:
+            return {}
+        # A cache must not give one origin's reply to another.
+        added = {"vary": "Origin"}
+        origin = headers.get("origin", "")
+        if origin.lower() in self.origins:
+            added["access-control-allow-origin"] = origin
+            added["access-control-expose-headers"] = _EXPOSED
+        return added
+
+
+def _address(local_host: str) -> str | None:
+    found = split_host(f"[{local_host}]" if ":" in local_host else local_host)
+    return None if found is None else found[0]
+
+
+def is_preflight(method: str, headers: Headers) -> bool:
+    """Whether a browser asks what a page may send."""
+    return method == "OPTIONS" and "access-control-request-method" in headers
+
+
+def preflight_headers(headers: Headers) -> Mapping[str, str]:
+    """What a listed page may send, of what it asks to."""
+    asked = headers.get("access-control-request-headers", "").lower().split(",")
+    names = (name.strip() for name in asked)
+    allowed = [n for n in names if n in _SENT_HEADERS or n.startswith(_SENT_PREFIXES)]
+    return {
+        "access-control-allow-methods": _METHODS,
+        "access-control-allow-headers": ", ".join(allowed or ("authorization", "content-type")),
+        "access-control-max-age": _PREFLIGHT_SECONDS,
+        "vary": "Origin, Access-Control-Request-Headers",
+    }

@@ -1,0 +1,103 @@
+"""What every request passes before any route: whose page it comes from, and with which key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bridge.core.access import Access, Grant, KeyScope, bearer
+from bridge.core.errors import AuthenticationError, PermissionDeniedError
+from bridge.http_server.browsers import BrowserRules, is_preflight, preflight_headers
+
+NEEDS: Final[Mapping[str, KeyScope | None]] = {
+    "/health": None,
+    "/metrics": KeyScope.ADMIN,
+}
+"""The scope that a URL needs where it is not `complete`; None needs no key.
+
+A path that ends in a slash stands for everything below it.
+"""
+
+
+def needed_for(path: str, needs: Mapping[str, KeyScope | None] = NEEDS) -> KeyScope | None:
+    """The scope that a path needs; None for no key. What is not named needs `complete`."""
+    if path in needs:
+        return needs[path]
+    for prefix, scope in needs.items():
+        if prefix.endswith("/") and path.startswith(prefix):
+            return scope
+    return KeyScope.COMPLETE
+
+
+class GuardMiddleware:
+    """Refuses what has no business here, and notes by which key the rest came in.
+
+    Plain ASGI; inside `RequestIdMiddleware`, which answers for what is raised here. For a URL
+    that needs no key it is noted whether the request came with one of scope `admin`.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        access: Access,
+        rules: BrowserRules,
+        needs: Mapping[str, KeyScope | None] = NEEDS,
+    ) -> None:
+        self._app = app
+        self._access = access
+        self._rules = rules
+        self._needs = needs
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; raises PermissionDeniedError and AuthenticationError."""
+        if scope["type"] == "websocket":
+            # No route takes one, and none could be guarded by headers of the kind below.
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            state = scope["state"]
+            state["reply_headers"] = self._rules.reply_headers(headers)
+            self._rules.check(headers, scope["http_version"], _local_host(scope))
+            if is_preflight(scope["method"], headers):
+                # A page that is not listed has nothing to ask: its own origin needs none.
+                await Response(None, 204, preflight_headers(headers))(scope, receive, send)
+                return
+            given = headers.getlist("authorization")
+            secret = bearer(given[0]) if len(given) == 1 else None
+            needed = needed_for(scope["path"], self._needs)
+            if needed is not None:
+                grant = self._access.authenticate(secret, needed)
+                state["caller"] = grant.name
+                receive = self._checked(receive, grant, needed)
+            else:
+                state["admin"] = self._is_admin(secret)
+        await self._app(scope, receive, send)
+
+    def _checked(self, receive: Receive, grant: Grant, needed: KeyScope) -> Receive:
+        """Ask again when the body has come: its sender may take longer than its key lasts."""
+
+        async def checked() -> Message:
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body"):
+                self._access.check(grant, needed)
+            return message
+
+        return checked
+
+    def _is_admin(self, secret: str | None) -> bool:
+        try:
+            self._access.authenticate(secret, KeyScope.ADMIN)
+        except (AuthenticationError, PermissionDeniedError):
+            return False
+        return True
+
+
+def _local_host(scope: Scope) -> str | None:
+    server = scope.get("server")
+    # The server of a Unix socket is its path, without a port.
+    return None if server is None or server[1] is None else str(server[0])

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.core.access import ANYONE, Access, Grant, bearer
+from bridge.core.errors import AuthenticationError, PermissionDeniedError
+from bridge.core.keys import KeyFile, KeyFileError, KeyLimits, KeyScope, parse_given
+
+GIVEN = parse_given("laptop=laptop-secret-long,op:admin=admin-secret-long")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> KeyFile:
+    return KeyFile(tmp_path / "state" / "keys.json")
+
+
+@pytest.mark.parametrize(
+    ("header", "secret"),
+    [
+        ("Bearer abc", "abc"),
+        ("bearer abc", "abc"),
+        ("BEARER   abc ", "abc"),
+        (None, None),
+        ("", None),
+        ("Bearer", None),
+        ("Bearer ", None),
+        ("abc", None),
+        ("Basic abc", None),
+        ("Bearerabc", None),
+    ],
+)
+def test_the_secret_stands_behind_the_scheme(header: str | None, secret: str | None) -> None:
+    assert bearer(header) == secret
+
+
+def test_without_keys_everyone_may_everything(file: KeyFile) -> None:
+    access = Access(file=file.path)
+    assert not access.required
+    for secret in (None, "anything"):
+        assert access.authenticate(secret, KeyScope.ADMIN) == ANYONE
+    access.check(ANYONE, KeyScope.ADMIN)
+    assert access.limits_of("") == KeyLimits()
+
+
+def test_a_key_is_found_by_its_secret() -> None:
+    access = Access(GIVEN)
+    assert access.required
+    assert access.authenticate("laptop-secret-long").name == "laptop"
+    assert access.authenticate("admin-secret-long", KeyScope.ADMIN).name == "op"
+    assert access.authenticate("admin-secret-long").name == "op"
+
+
+@pytest.mark.parametrize("secret", [None, "", "x", "laptop", "laptop-secret-lon", "\udcff\ud800é"])
+def test_a_missing_or_wrong_key_is_refused(secret: str | None) -> None:
+    with pytest.raises(AuthenticationError) as raised:
+        Access(GIVEN).authenticate(secret)
+    assert not secret or len(secret) < 5 or secret not in raised.value.message
+
+
+def test_a_scope_that_is_not_enough_is_refused() -> None:
+    access = Access(GIVEN)
+    with pytest.raises(PermissionDeniedError, match="admin"):
+        access.authenticate("laptop-secret-long", KeyScope.ADMIN)
+    grant = access.authenticate("laptop-secret-long")
+    access.check(grant)
+    with pytest.raises(PermissionDeniedError):
+        access.check(grant, KeyScope.ADMIN)
+
+
+def test_every_key_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+    compare_digest = hmac.compare_digest
+
+    def compare(one: Any, other: Any) -> bool:
+        compared.append(one)
+        return compare_digest(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    Access(GIVEN).authenticate("laptop-secret-long")
+    assert compared == [key.digest for key in GIVEN]
+
+
+def test_the_file_is_followed(file: KeyFile) -> None:
+    revoked: list[str] = []
+    access = Access(GIVEN, file.path, on_revoked=revoked.append)
+    secret = file.add("phone", limits=KeyLimits(concurrent=3))
+    grant = access.authenticate(secret)
+    assert grant.name == "phone"
+    assert access.limits_of("phone") == KeyLimits(concurrent=3)
+    file.revoke("phone")
+    for refused in (
+        lambda: access.authenticate(secret),
+        lambda: access.check(grant),
+        lambda: access.limits_of("phone"),
+    ):
+        with pytest.raises(AuthenticationError):
+            refused()
+    assert revoked == ["phone"]
+    assert access.authenticate("laptop-secret-long").name == "laptop"
+
+
+def test_a_new_key_of_an_old_name_is_another(file: KeyFile) -> None:
+    revoked: list[str] = []
+    file.add("phone")
+    access = Access(file=file.path, on_revoked=revoked.append)
+    revoked.clear()
+    old = Grant("phone", access.keys["phone"].digest)
+    file.revoke("phone")
+    secret = file.add("phone")
+    with pytest.raises(AuthenticationError):
+        access.check(old)
+    assert revoked == ["phone"]
+    access.check(access.authenticate(secret))
+
+
+def test_the_first_key_closes_the_door_to_those_without(file: KeyFile) -> None:
+    revoked: list[str] = []
+    access = Access(file=file.path, on_revoked=revoked.append)
+    access.check(ANYONE)
+    file.add("phone")
+    with pytest.raises(AuthenticationError):
+        access.check(ANYONE)
+    with pytest.raises(AuthenticationError):
+        access.limits_of("")
+    # What was held open for everyone is not any more.
+    assert revoked == [""]
+
+
+def test_a_file_that_breaks_leaves_the_keys_as_they_were(
+    file: KeyFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = file.add("phone")
+    access = Access(file=file.path)
+    good = file.path.read_text()
+    file.path.write_text('{"version": 1, "keys": [')
+    for _ in range(3):
+        assert access.authenticate(secret).name == "phone"
+    (record,) = [r for r in caplog.records if r.levelno >= logging.ERROR]
+    assert "stay in force" in record.getMessage()
+    file.path.write_text(good.replace("phone", "phone2"))
+    assert access.authenticate(secret).name == "phone2"
+
+
+def test_a_file_that_goes_takes_its_keys_along_and_opens_nothing(file: KeyFile) -> None:
+    secret = file.add("phone")
+    access = Access(file=file.path)
+    file.path.unlink()
+    for given in (None, secret):
+        with pytest.raises(AuthenticationError):
+            access.authenticate(given)
+    assert access.required
+    assert access.authenticate(file.add("again")).name == "again"
+
+
+def test_a_file_without_a_key_lets_nobody_in(file: KeyFile) -> None:
+    file.add("phone")
+    file.revoke("phone")
+    access = Access(file=file.path)
+    assert access.required
+    with pytest.raises(AuthenticationError):
+        access.authenticate(None)
+
+
+def test_a_broken_file_at_the_start_is_an_error(file: KeyFile) -> None:
+    file.add("phone")
+    file.path.write_text("")
+    with pytest.raises(KeyFileError):
+        Access(file=file.path)
+
+
+def test_a_given_key_goes_before_one_of_the_file(file: KeyFile) -> None:
+    secret = file.add("laptop")
+    access = Access(GIVEN, file.path)
+    assert access.authenticate("laptop-secret-long").name == "laptop"
+    with pytest.raises(AuthenticationError):
+        access.authenticate(secret)
+
+
+def test_a_temporary_key_is_good_within_its_block(file: KeyFile) -> None:
+    revoked: list[str] = []
+    access = Access(GIVEN, file.path, on_revoked=revoked.append)
+    with access.temporary_key("tour") as secret:
+        assert secret is not None
+        file.add("phone")
+        assert access.authenticate(secret).name == "(tour)"
+        with pytest.raises(PermissionDeniedError):
+            access.authenticate(secret, KeyScope.ADMIN)
+    with pytest.raises(AuthenticationError):
+        access.authenticate(secret)
+    assert revoked == ["(tour)"]
+    with Access().temporary_key("tour") as none:
+        assert none is None
+
+
+async def test_a_revoked_key_is_noticed_when_nobody_calls(file: KeyFile) -> None:
+    file.add("phone")
+    noticed = asyncio.Event()
+    access = Access(file=file.path)
+    access.on_revoked = lambda name: noticed.set() if name == "phone" else None
+    async with access.following(seconds=0.01):
+        file.revoke("phone")
+        await asyncio.wait_for(noticed.wait(), 60)
+
+
+async def test_following_goes_on_after_a_fault(file: KeyFile) -> None:
+    file.add("phone")
+    file.add("watch")
+    tried, noticed = asyncio.Event(), asyncio.Event()
+
+    def fail(name: str) -> None:
+        (noticed if name == "watch" else tried).set()
+        raise RuntimeError(name)
+
+    access = Access(file=file.path)
+    access.on_revoked = fail
+    async with access.following(seconds=0.01):
+        file.revoke("phone")
+        await asyncio.wait_for(tried.wait(), 60)
+        file.revoke("watch")
+        await asyncio.wait_for(noticed.wait(), 60)
