@@ -217,6 +217,7 @@ def _options(settings: Settings, *, demo: bool) -> EngineOptions:
         refuse_unknown_models=settings.bridge_unknown_model == "error",
         log_bodies=settings.bridge_session_log == "full",
         simulated=demo,
+        stop_before_overage=settings.bridge_stop_before_overage,
     )
 
 
