@@ -23,12 +23,14 @@ import uvicorn
 
 from bridge import __version__
 from bridge.core.abilities import Abilities
+from bridge.core.bounds import BOUNDS
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.launch import Launcher, hermetic_environment
 from bridge.core.pool_policy import Limits
 from bridge.core.recording import SessionLog
 from bridge.grpc_server.server import GrpcServer
 from bridge.http_server.app import HttpSettings, create_app
+from bridge.http_server.connection import connections
 from bridge.probe import ProbeError, abilities_of, fallbacks, missing, report_for
 from bridge.settings import Settings
 
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SESSION_LOG = "sessions.jsonl"
-MAX_REQUEST_BYTES = 32 * 1024 * 1024
+MAX_REQUEST_BYTES = BOUNDS.request_bytes
 """The largest request that either door takes."""
 
 
@@ -271,14 +273,12 @@ async def _serve_grpc(
 async def _serve_http(
     bridge: Bridge, settings: Settings, listener: socket.socket, stack: AsyncExitStack
 ) -> int:
-    app = create_app(
-        bridge.engine,
-        version=__version__,
-        settings=HttpSettings(strict=settings.bridge_strict, max_body_bytes=MAX_REQUEST_BYTES),
-    )
+    door = HttpSettings(strict=settings.bridge_strict, max_body_bytes=MAX_REQUEST_BYTES)
+    app = create_app(bridge.engine, version=__version__, settings=door)
     server = _HttpServer(
         uvicorn.Config(
             app,
+            http=connections(door),
             lifespan="off",
             # Answered by the app like any other request, whichever packages are installed.
             ws="none",

@@ -12,6 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from bridge.core.abilities import ALL, Abilities
+from bridge.core.bounds import check_bounds
 from bridge.core.catalog import Catalog
 from bridge.core.control import ControlError
 from bridge.core.errors import (
@@ -245,6 +246,7 @@ class Engine:
     ) -> AsyncGenerator[Event, None]:
         if not request.messages:
             raise InvalidRequestError("Send at least one message.", field="messages")
+        check_bounds(request)
         loop = asyncio.get_running_loop()
         seconds = self._options.timeout
         if request.timeout is not None:
