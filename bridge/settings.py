@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     bridge_use_api_key: bool = Field(
         False, description="Let ANTHROPIC_API_KEY pay even where there is a login."
     )
+    bridge_stop_before_overage: bool = Field(
+        False, description="Stop serving when paid extra usage would begin."
+    )
     bridge_session_log: Literal["off", "metadata", "full"] = Field(
         "metadata", description="What the session log keeps; full includes prompts and answers."
     )

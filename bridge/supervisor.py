@@ -23,6 +23,7 @@ import uvicorn
 from bridge import __version__
 from bridge.core.abilities import Abilities
 from bridge.core.access import Access, KeyFileError
+from bridge.core.bounds import BOUNDS
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.hosts import is_loopback
 from bridge.core.launch import Launcher, hermetic_environment
@@ -32,6 +33,7 @@ from bridge.core.recording import SessionLog
 from bridge.core.unix_sockets import UnixSocketError
 from bridge.grpc_server.server import GrpcServer, tls_credentials
 from bridge.http_server.app import HttpSettings, create_app
+from bridge.http_server.connection import connections
 from bridge.listening import (
     Address,
     Listener,
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SESSION_LOG = "sessions.jsonl"
-MAX_REQUEST_BYTES = 32 * 1024 * 1024
+MAX_REQUEST_BYTES = BOUNDS.request_bytes
 """The largest request that either door takes."""
 
 
@@ -267,6 +269,7 @@ def _options(settings: Settings, *, demo: bool) -> EngineOptions:
         refuse_unknown_models=settings.bridge_unknown_model == "error",
         log_bodies=settings.bridge_session_log == "full",
         simulated=demo,
+        stop_before_overage=settings.bridge_stop_before_overage,
     )
 
 
@@ -328,26 +331,22 @@ async def _serve_http(
     bridge: Bridge, settings: Settings, listener: Listener, stack: AsyncExitStack
 ) -> None:
     tls = bridge.tls
-    app = create_app(
-        bridge.engine,
-        version=__version__,
-        settings=HttpSettings(
-            strict=settings.bridge_strict,
-            max_body_bytes=MAX_REQUEST_BYTES,
-            # Whoever gives it another name has others come by it, through a proxy for one.
-            public=not is_loopback(settings.host) or bool(settings.bridge_allowed_hosts),
-            allowed_hosts=(settings.host.lower(), *settings.bridge_allowed_hosts),
-            allowed_origins=settings.bridge_allowed_origins,
-        ),
-        access=bridge.access,
+    door = HttpSettings(
+        strict=settings.bridge_strict,
+        max_body_bytes=MAX_REQUEST_BYTES,
+        # Whoever gives it another name has others come by it, through a proxy for one.
+        public=not is_loopback(settings.host) or bool(settings.bridge_allowed_hosts),
+        allowed_hosts=(settings.host.lower(), *settings.bridge_allowed_hosts),
+        allowed_origins=settings.bridge_allowed_origins,
     )
+    app = create_app(bridge.engine, version=__version__, settings=door, access=bridge.access)
     server = _HttpServer(
         uvicorn.Config(
             app,
+            http=connections(door),
             lifespan="off",
             # Answered by the app like any other request, whichever packages are installed.
             ws="none",
-            http="httptools",
             log_config=None,
             access_log=False,
             server_header=False,

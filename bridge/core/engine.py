@@ -12,6 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from bridge.core.abilities import ALL, Abilities
+from bridge.core.bounds import check_bounds
 from bridge.core.catalog import Catalog
 from bridge.core.control import ControlError
 from bridge.core.errors import (
@@ -24,9 +25,10 @@ from bridge.core.errors import (
     UnavailableError,
 )
 from bridge.core.events import Event, Finished, Started
-from bridge.core.from_claude import AnswerReader
+from bridge.core.from_claude import AnswerReader, plan_of
 from bridge.core.launch import Launcher
 from bridge.core.model import CompletionRequest, FinishReason, Model, Usage
+from bridge.core.overage import Admission, OverageGuard
 from bridge.core.planning import Plan, Planner
 from bridge.core.pool import Lease, Parking, Pool, Recycling
 from bridge.core.pool_policy import Limits
@@ -36,7 +38,7 @@ from bridge.core.recording import RequestRecord, SessionLog
 from bridge.core.service import Health, PlanState, PoolState, Totals
 from bridge.core.session import Facts, Session
 from bridge.core.shaping import StopTexts, UnfitAnswerError, shaped
-from bridge.core.to_claude import Profile, TurnSettings
+from bridge.core.to_claude import Profile, TurnSettings, Wire
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ class EngineOptions:
     refuse_unknown_models: bool = False
     log_bodies: bool = False
     simulated: bool = False
+    stop_before_overage: bool = False
 
 
 @dataclass(slots=True)
@@ -75,6 +78,8 @@ class _Progress:
     """Reads the answer of the latest attempt."""
     spent: Usage = field(default_factory=Usage)
     """Tokens that the attempts before it have used."""
+    probing: bool = False
+    """Whether it finds out how the plan stands after a limit was lifted."""
 
 
 class Engine:
@@ -105,6 +110,9 @@ class Engine:
         self._ends: Counter[str] = Counter()
         self._sessions_got: Counter[str] = Counter()
         self._plan_state: PlanState | None = None
+        self._plan_asked_at = 0.0
+        self._overage = OverageGuard(options.stop_before_overage)
+        self._overage_timer: asyncio.TimerHandle | None = None
         self._planner = Planner(options.system_prompt, abilities)
         self._draining = False
         self.pool = Pool(
@@ -123,6 +131,8 @@ class Engine:
 
     async def aclose(self) -> None:
         """End every process, whatever it does."""
+        if self._overage_timer is not None:
+            self._overage_timer.cancel()
         await self.pool.aclose()
 
     async def __aenter__(self) -> Engine:
@@ -189,6 +199,8 @@ class Engine:
             status = "unavailable" if self.pool.failing else "starting"
         elif account == "none":
             status = "not_logged_in"
+        elif self._overage.until(self._plan_state, self._now()) is not None:
+            status = "overage_ahead"
         else:
             status = "ok"
         return Health(
@@ -247,6 +259,7 @@ class Engine:
     ) -> AsyncGenerator[Event, None]:
         if not request.messages:
             raise InvalidRequestError("Send at least one message.", field="messages")
+        check_bounds(request)
         loop = asyncio.get_running_loop()
         seconds = self._options.timeout
         if request.timeout is not None:
@@ -258,6 +271,7 @@ class Engine:
             self._check_model(request)
             finished = False
             while not finished:
+                self._admit(progress)
                 plan = self._planner.plan(request)
                 async with asyncio.timeout_at(deadline):
                     lease = await self._begin(plan, record, deadline, progress)
@@ -266,6 +280,9 @@ class Engine:
                     async with aclosing(self._answer(plan, lease, progress)) as events:
                         async for event in events:
                             yield event
+                    if progress.probing and progress.parking and not progress.parking.calls:
+                        # Others go by what the API says with this answer.
+                        await lease.session.turn_over()
                     finished = True
                     parking = progress.parking
                 except (ProcessGoneError, InvalidRequestError, UnfitAnswerError) as error:
@@ -275,6 +292,9 @@ class Engine:
                     self.pool.release(lease, parking)
         except TimeoutError as error:
             raise DeadlineError(f"The request took longer than {seconds:g} seconds.") from error
+        finally:
+            if progress.probing:
+                self._overage.probed(answered=progress.passed_on)
 
     def _check_model(self, request: CompletionRequest) -> None:
         allowed = self._quotas.limits_of(request.caller).models
@@ -295,7 +315,6 @@ class Engine:
             line = await lease.session.receive()
             try:
                 raw = list(reader.feed(line))
-                self._plan_state = reader.plan or self._plan_state
             except PlanLimitError as error:
                 if reader.limit_resets_at is not None:
                     error.retry_after = max(reader.limit_resets_at - self._now(), 0.0)
@@ -350,6 +369,8 @@ class Engine:
             lease = await self.pool.acquire(need, admitted=admitted)
             record.got, record.leased_at = lease.got, self._clock()
             try:
+                # It may have waited, and the plan has changed meanwhile.
+                self._admit(progress)
                 await self._put(plan, lease, deadline)
             except (ControlError, ProcessGoneError) as error:
                 lease.session.broken = True
@@ -365,6 +386,31 @@ class Engine:
             else:
                 return lease
         raise AssertionError("unreachable")
+
+    def _admit(self, progress: _Progress) -> None:
+        """Raise PlanLimitError where paid extra usage would answer."""
+        if not progress.probing:
+            admission = self._overage.admit(self._plan_state, self._now())
+            progress.probing = admission is Admission.PROBE
+
+    def _on_plan(self, line: Wire, asked_at: float) -> None:
+        """Take in what the API says of the plan. Of several processes the newest turn counts."""
+        if asked_at < self._plan_asked_at:
+            return
+        now = self._now()
+        self._plan_asked_at = asked_at
+        self._plan_state = plan_of(line, now)
+        self._overage.note(self._plan_state, now)
+        if self._overage_timer is not None:
+            self._overage_timer.cancel()
+            self._overage_timer = None
+        until = self._overage.until(self._plan_state, now)
+        if until is not None:
+            # So that whoever watches is told that it goes on.
+            self._overage_timer = asyncio.get_running_loop().call_later(
+                until - now, self.pool.announce
+            )
+        self.pool.announce()
 
     async def _put(self, plan: Plan, lease: Lease, deadline: float) -> None:
         session = lease.session
@@ -385,7 +431,9 @@ class Engine:
     # Start
 
     async def _spawn(self, settings: TurnSettings | None = None) -> Session:
-        return await Session.spawn(self._launcher, abilities=self._abilities, settings=settings)
+        session = await Session.spawn(self._launcher, abilities=self._abilities, settings=settings)
+        session.on_plan = self._on_plan
+        return session
 
     async def _scout(self) -> None:
         """Learn from a first process what the CLI offers and which account it uses.

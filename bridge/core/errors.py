@@ -147,6 +147,12 @@ class DeadlineError(BridgeError):
     reason = "DEADLINE_EXCEEDED"
 
 
+class RequestTimeoutError(BridgeError):
+    """The request itself did not come in time."""
+
+    reason = "REQUEST_TIMEOUT"
+
+
 class InternalError(BridgeError):
     """A fault of the bridge. Its text is always the same; the log has the rest."""
 

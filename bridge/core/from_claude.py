@@ -34,7 +34,7 @@ from bridge.core.events import (
     ToolCallStart,
 )
 from bridge.core.model import FinishReason, Role, Usage
-from bridge.core.service import PlanState
+from bridge.core.service import PlanState, PlanWindow
 from bridge.core.to_claude import TOOL_PREFIX, Turn
 
 Wire: TypeAlias = dict[str, Any]
@@ -216,15 +216,7 @@ class AnswerReader:
         return Turn(Role.ASSISTANT, tuple(blocks))
 
     def _note_limit(self, line: Wire) -> None:
-        info = line.get("rate_limit_info") or {}
-        resets_at, utilization = info.get("resetsAt"), info.get("utilization")
-        self.plan = PlanState(
-            status=str(info.get("status", "")),
-            resets_at=float(resets_at) if isinstance(resets_at, int | float) else None,
-            limit=str(info.get("rateLimitType") or ""),
-            utilization=float(utilization) if isinstance(utilization, int | float) else None,
-            using_overage=info.get("isUsingOverage") is True,
-        )
+        self.plan = plan_of(line)
 
     @property
     def limit_resets_at(self) -> float | None:
@@ -243,6 +235,35 @@ class AnswerReader:
         if result.get("api_error_status") == 429 and (busy or self.limit_resets_at is None):
             return RateLimitedError("The Anthropic API takes no more requests for the moment.")
         return failure_of(result)
+
+
+def plan_of(line: Wire, said_at: float = 0.0) -> PlanState:
+    """What a `rate_limit_event` says of the person's plan."""
+    info = line.get("rate_limit_info")
+    info = info if isinstance(info, dict) else {}
+    told = info.get("unifiedWindows")
+    windows = tuple(
+        PlanWindow(str(limit), used, _number(window.get("resetsAt")))
+        for limit, window in (told.items() if isinstance(told, dict) else ())
+        # The window of extra usage itself is none of the plan's.
+        if limit != "overage"
+        and isinstance(window, dict)
+        and (used := _number(window.get("utilization"))) is not None
+    )
+    return PlanState(
+        status=str(info.get("status", "")),
+        resets_at=_number(info.get("resetsAt")),
+        limit=str(info.get("rateLimitType") or ""),
+        utilization=_number(info.get("utilization")),
+        using_overage=info.get("isUsingOverage") is True or info.get("overageInUse") is True,
+        overage_status=str(info.get("overageStatus") or ""),
+        windows=windows,
+        said_at=said_at,
+    )
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
 
 
 def failure_of(result: Wire) -> BridgeError:

@@ -15,7 +15,8 @@ class Health:
     """What `/health` and grpc.health.v1 tell."""
 
     status: str
-    """`ok`, `starting`, `draining`, `not_logged_in` or `unavailable`."""
+    """`ok`, `starting`, `draining`, `not_logged_in`, `unavailable`, or `overage_ahead` where
+    serving has stopped before paid extra usage."""
     logged_in: bool
     account: str
     """Where the login comes from, in Claude Code's own word; `none` without one."""
@@ -39,6 +40,18 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanWindow:
+    """One of the plan's limits, and how much of it is used."""
+
+    limit: str
+    """Which limit it is, such as `five_hour`."""
+    utilization: float
+    """The used share, 0 to 1."""
+    resets_at: float | None = None
+    """When it is lifted, in Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class PlanState:
     """What the API last said of the person's plan."""
 
@@ -52,6 +65,13 @@ class PlanState:
     """The used share of that limit, 0 to 1, where it was said."""
     using_overage: bool = False
     """Whether paid extra usage has begun."""
+    overage_status: str = ""
+    """Whether the account may go on to paid extra usage, in the API's own words; `rejected` where
+    that is off. Empty where it was not said."""
+    windows: tuple[PlanWindow, ...] = ()
+    """The limits that the API has told the use of."""
+    said_at: float = 0.0
+    """When it was said, in Unix seconds."""
 
 
 @dataclass(frozen=True, slots=True)

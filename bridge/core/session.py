@@ -88,6 +88,10 @@ class Session:
         self._asked = False
         self._closed = False
         self._closing: asyncio.Future[None] | None = None
+        self._asked_at = 0.0
+        self.on_plan: Callable[[Wire, float], None] = lambda line, asked_at: None
+        """Called with what the CLI tells of the plan, a `rate_limit_event`, and when the turn that
+        it came with was asked, in the time of the running loop. It comes after the answer."""
         self.on_gone: Callable[[], None] = lambda: None
         """Called when the process has ended by itself."""
         self.profile: Profile | None = None
@@ -260,6 +264,12 @@ class Session:
         if self._last_result.get("is_error"):
             raise ControlError("the turn ended in an error after its answer")
 
+    async def turn_over(self) -> None:
+        """Wait for the end of the turn, after which the CLI has said all that came with it."""
+        self._stop_listening()
+        async with asyncio.timeout(STOP_TIMEOUT):
+            await self._await_results()
+
     async def receive(self) -> Wire:
         """The next line of the conversation.
 
@@ -342,6 +352,7 @@ class Session:
 
     def _listen(self, deadline: float | None) -> None:
         self.answers += 1
+        self._asked_at = asyncio.get_running_loop().time()
         self._listening = True
         if deadline is not None:
             self._timer = asyncio.get_running_loop().call_at(deadline, self._expire)
@@ -378,6 +389,8 @@ class Session:
             if message["type"] == "result":
                 self._open_turns -= 1
                 self._last_result = message
+            elif message["type"] == "rate_limit_event":
+                self.on_plan(message, self._asked_at)
             if self._listening:
                 self._inbox.append(message)
                 if len(self._inbox) > _HIGH_WATER and not self._paused:

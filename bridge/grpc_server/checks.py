@@ -6,18 +6,17 @@ own words.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Final, NoReturn
 
+from bridge.core.bounds import json_object
 from bridge.core.errors import InvalidRequestError
 from bridge.core.model import (
     CompletionRequest,
     DocumentPart,
     ImagePart,
     InlineData,
-    JsonObject,
     Message,
     OutputKind,
     Part,
@@ -98,21 +97,6 @@ def check_settings(request: CompletionRequest, within: str = "") -> None:
             _refuse("The output format needs a JSON Schema.", schema)
     elif request.output_format.schema is not None:
         _refuse("A schema goes only with the JSON Schema output format.", schema)
-
-
-def json_object(text: str, field: str) -> JsonObject:
-    """Parse JSON text that must be an object."""
-    try:
-        value = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        _refuse(f"{field} is not valid JSON.", field)
-    if not isinstance(value, dict):
-        _refuse(f"{field} must be the JSON text of an object.", field)
-    return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)
 
 
 def _refuse(message: str, field: str) -> NoReturn:

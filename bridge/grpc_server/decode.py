@@ -10,12 +10,12 @@ from typing import Final, NoReturn, TypeAlias, TypeVar, assert_never
 from google.protobuf.message import Message as ProtoMessage
 
 from bridge.core import model
+from bridge.core.bounds import json_object
 from bridge.core.errors import InvalidRequestError
 from bridge.grpc_server.checks import (
     check_history,
     check_request,
     check_settings,
-    json_object,
 )
 from bridge.v1 import completion_pb2 as pb
 

@@ -33,6 +33,7 @@ _STATUSES: Final[Mapping[str, pool_pb2.Pool.Status.ValueType]] = {
     "draining": pool_pb2.Pool.STATUS_DRAINING,
     "not_logged_in": pool_pb2.Pool.STATUS_NOT_LOGGED_IN,
     "unavailable": pool_pb2.Pool.STATUS_UNAVAILABLE,
+    "overage_ahead": pool_pb2.Pool.STATUS_OVERAGE_AHEAD,
 }
 
 
@@ -146,6 +147,7 @@ def _plan(plan: service.PlanState) -> pool_pb2.Plan:
         limit=plan.limit,
         utilization=plan.utilization,
         using_overage=plan.using_overage,
+        overage_status=plan.overage_status,
     )
 
 

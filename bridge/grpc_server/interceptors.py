@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, nullcontext
 from functools import partial
 from inspect import isasyncgenfunction
@@ -45,10 +45,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         calls: Calls,
         *,
         stall_seconds: float,
+        request_seconds: float,
         make_id: Callable[[], str] = new_request_id,
     ) -> None:
         self._calls = calls
         self._stall_seconds = stall_seconds
+        self._request_seconds = request_seconds
         self._make_id = make_id
 
     async def intercept_service(
@@ -66,39 +68,34 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         # A streamed answer is written by a coroutine, not yielded by an async generator: grpc.aio
         # leaves a generator that is cancelled during a write to the garbage collector, and with
         # it whatever its `finally` would give back.
-        if handler.request_streaming:
-            # Runs inside the handler, at each read.
-            decode, deserializer = None, partial(_decoded, decode=handler.request_deserializer)
-        else:
-            # Would run before the handler, where nothing is caught.
-            decode, deserializer = handler.request_deserializer, None
+        # Runs inside the handler, at each read. A single request, too, is taken as a stream of
+        # one: otherwise it would be read and decoded before the handler, where nothing is caught
+        # and nothing limits the time that it takes to come.
+        deserializer = partial(_decoded, decode=handler.request_deserializer)
         behaviour: Any
         if handler.response_streaming:
-            make = (
-                grpc.stream_stream_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_stream_rpc_method_handler
-            )
+            make = grpc.stream_stream_rpc_method_handler
             behaviour = handler.stream_stream or handler.unary_stream
             answer = self._stream(behaviour) if isasyncgenfunction(behaviour) else behaviour
         else:
-            make = (
-                grpc.stream_unary_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_unary_rpc_method_handler
-            )
+            make = grpc.stream_unary_rpc_method_handler
             behaviour = handler.stream_unary or handler.unary_unary
             answer = _unary(behaviour)
-        guarded = self._guarded(answer, decode, method)
+        seconds = None if handler.request_streaming else self._request_seconds
+        guarded = self._guarded(answer, seconds, method)
         return make(guarded, deserializer, handler.response_serializer)
 
-    def _guarded(self, answer: _Coroutine, decode: _Decode | None, method: str) -> _Coroutine:
+    def _guarded(self, answer: _Coroutine, seconds: float | None, method: str) -> _Coroutine:
+        """Wrap what answers; with `seconds`, to a single request that comes within them."""
+
         async def guarded(request: _Wire, context: _Context) -> _Wire:
             current_request_id.set(self._make_id())
             with self._calls.tracked() if method.startswith("/bridge.") else nullcontext():
                 try:
                     try:
-                        return await answer(_decoded(request, decode), context)
+                        if seconds is not None:
+                            request = await _single(request, seconds)
+                        return await answer(request, context)
                     except (Exception, asyncio.CancelledError) as error:
                         status = self._status(error, method)
                         if status is None:
@@ -202,6 +199,18 @@ def _decoded(request: _Wire, decode: _Decode | None) -> _Wire:
             "The request is not a valid protocol buffer message of the method's request type.",
             reason="MALFORMED_MESSAGE",
         ) from None
+
+
+async def _single(requests: AsyncIterator[_Wire], seconds: float) -> _Wire:
+    try:
+        async with asyncio.timeout(seconds):
+            async for request in requests:
+                return request
+    except TimeoutError:
+        raise errors.RequestTimeoutError(
+            f"The request did not come within {seconds:g} seconds."
+        ) from None
+    raise errors.InvalidRequestError("There is no request.", reason="MALFORMED_MESSAGE")
 
 
 def _unary(behaviour: _Coroutine) -> _Coroutine:

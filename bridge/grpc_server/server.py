@@ -18,6 +18,7 @@ from grpc_health.v1 import (
 )
 from grpc_reflection.v1alpha import reflection
 
+from bridge.core.bounds import BOUNDS
 from bridge.core.service import Service
 from bridge.core.unix_sockets import UnixSocket, make_unix_socket
 from bridge.grpc_server.address import resolve
@@ -44,7 +45,11 @@ SERVICES: Final = (
 )
 """The bridge's own services, by their full names."""
 
-DEFAULT_MAX_MESSAGE_BYTES: Final = 32 * 1024 * 1024
+MAX_CALLS: Final = 256
+"""Calls that one connection may have open; further ones wait at the client."""
+MAX_METADATA_BYTES: Final = 16 * 1024
+"""All headers of a call together."""
+
 _CLEANUP_SECONDS: Final = 10.0
 
 
@@ -55,7 +60,8 @@ class GrpcServer:
     `drain(grace)` or `stop()`, once. A server that has ended is not started again.
 
     `max_message_bytes` bounds a message, unpacked, and all that a conversation holds;
-    `stall_seconds` is how long a client may leave its answer unread; `max_conversations` is how
+    `stall_seconds` is how long a client may leave its answer unread, and `request_seconds` how long
+    a request may take to come where it is a single one; `max_conversations` is how
     many calls of Converse a caller may have open. With `uds` it listens on that Unix socket
     instead of a port.
     """
@@ -67,8 +73,9 @@ class GrpcServer:
         host: str = "127.0.0.1",
         port: int = 50051,
         uds: Path | None = None,
-        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        max_message_bytes: int = BOUNDS.request_bytes,
         stall_seconds: float = 60,
+        request_seconds: float = 60,
         max_conversations: int = 64,
         credentials: grpc.ServerCredentials | None = None,
     ) -> None:
@@ -80,6 +87,7 @@ class GrpcServer:
         self._max_message_bytes = max_message_bytes
         self._credentials = credentials
         self._stall_seconds = stall_seconds
+        self._request_seconds = request_seconds
         self._max_conversations = max_conversations
         self._calls = Calls()
         self._health = health.aio.HealthServicer()
@@ -101,7 +109,13 @@ class GrpcServer:
         Raises OSError where the address cannot be had, and UnixSocketError for a socket.
         """
         server = grpc.aio.server(
-            interceptors=[CallInterceptor(self._calls, stall_seconds=self._stall_seconds)],
+            interceptors=[
+                CallInterceptor(
+                    self._calls,
+                    stall_seconds=self._stall_seconds,
+                    request_seconds=self._request_seconds,
+                )
+            ],
             options=_options(self._max_message_bytes),
         )
         self._add_services(server)
@@ -213,6 +227,10 @@ def _options(max_message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
+        # Calls of one connection, and the headers of a call.
+        ("grpc.max_concurrent_streams", MAX_CALLS),
+        ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
         # A model may think for minutes without a word: a client may ping as often as every ten
         # seconds, with or without a call, and is never told to go away for it.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),

@@ -35,6 +35,7 @@ CODES: Final[dict[type[errors.BridgeError], StatusCode]] = {
     errors.UnavailableError: StatusCode.UNAVAILABLE,
     errors.ProcessFailedError: StatusCode.UNAVAILABLE,
     errors.DrainingError: StatusCode.UNAVAILABLE,
+    errors.RequestTimeoutError: StatusCode.DEADLINE_EXCEEDED,
     errors.DeadlineError: StatusCode.DEADLINE_EXCEEDED,
     errors.InternalError: StatusCode.INTERNAL,
 }
@@ -42,6 +43,7 @@ CODES: Final[dict[type[errors.BridgeError], StatusCode]] = {
 FIELDS: Final[dict[str, str]] = {
     "temperature": "sampling.temperature",
     "top_p": "sampling.top_p",
+    "stop": "sampling.stop",
 }
 """Fields that the core names otherwise than the proto does."""
 

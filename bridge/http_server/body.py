@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-import json
-import math
-from typing import NoReturn
+import asyncio
 
 from starlette.requests import Request
 
-from bridge.core.errors import ClientClosedError, InvalidRequestError, TooLargeError
+from bridge.core.bounds import BOUNDS
+from bridge.core.errors import (
+    ClientClosedError,
+    InvalidRequestError,
+    RequestTimeoutError,
+    TooLargeError,
+)
+from bridge.core.strict_json import NotJsonError, TooNestedError, parse_strict
 
 
-async def read_json(request: Request, limit: int) -> object:
-    """Read the body, of at most `limit` bytes, as JSON.
+async def read_json(request: Request, limit: int, seconds: float) -> object:
+    """Read the body, of at most `limit` bytes and within so many seconds, as JSON."""
+    try:
+        async with asyncio.timeout(seconds):
+            body = await _read(request, limit)
+    except TimeoutError:
+        raise RequestTimeoutError(
+            f"The body of the request did not come within {seconds:g} seconds."
+        ) from None
+    return parse_json(body)
 
-    The bytes are counted as they come: a length that the client announces proves nothing.
-    """
+
+async def _read(request: Request, limit: int) -> bytes:
+    """The bytes are counted as they come: a length that the client announces proves nothing."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
         raise _too_large(limit)
@@ -29,45 +43,29 @@ async def read_json(request: Request, limit: int) -> object:
         if len(body) > limit:
             raise _too_large(limit)
         more = message.get("more_body", False)
-    return parse_json(bytes(body))
+    return bytes(body)
 
 
 def parse_json(body: bytes) -> object:
     """Parse JSON as the standard has it, without NaN and Infinity."""
     try:
-        value = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
-        # Half of an escaped surrogate pair, as left by cutting a text in JavaScript, is no
-        # Unicode text and could not be written out again.
-        return _mended(value) if b"\\ud" in body.lower() else value
-    except (ValueError, RecursionError) as exc:
+        # Some clients put a byte order mark before it.
+        text = body.decode("utf-8-sig")
+        return parse_strict(text, levels=BOUNDS.json_levels, values=BOUNDS.json_values)
+    except TooNestedError:
+        raise InvalidRequestError(
+            f"The body of the request has more than {BOUNDS.json_levels} levels of arrays and "
+            f"objects, or more than {BOUNDS.json_values} values.",
+            reason="NESTED_TOO_DEEPLY",
+        ) from None
+    except (NotJsonError, UnicodeDecodeError):
         raise InvalidRequestError(
             "The body of the request is not valid JSON. Send a JSON object, encoded as UTF-8.",
             reason="INVALID_JSON",
-        ) from exc
+        ) from None
 
 
 def _too_large(limit: int) -> TooLargeError:
     return TooLargeError(
         f"The body of the request is larger than {limit} bytes. Send less, or raise the limit."
     )
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(text)
-    return number
-
-
-def _mended(value: object) -> object:
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [_mended(item) for item in value]
-    if isinstance(value, dict):
-        return {_mended(name): _mended(item) for name, item in value.items()}
-    return value

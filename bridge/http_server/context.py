@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from bridge.core.bounds import BOUNDS
 from bridge.core.errors import InvalidRequestError
 from bridge.core.service import Service
 
@@ -27,7 +28,13 @@ class HttpSettings:
     """How long a stream may be silent before a comment is sent."""
     stalled_client_seconds: float = 60.0
     """How long a client may leave a stream unread before it counts as gone."""
-    max_body_bytes: int = 32 * 1024 * 1024
+    max_body_bytes: int = BOUNDS.request_bytes
+    head_seconds: float = 15.0
+    """How long the head of a request may take to come, from its first byte on."""
+    body_seconds: float = 60.0
+    """How long the body of a request may take to come."""
+    max_connections: int = 512
+    """Connections at once. Each takes a file descriptor, of which 1,024 are usual."""
     public: bool = False
     """Whether others than this machine's users can reach it: then `/health` tells only its
     status to whoever has no admin key."""

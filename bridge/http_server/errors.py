@@ -37,6 +37,7 @@ ERRORS: Mapping[type[core.BridgeError], Row] = {
     core.UnavailableError: Row(503, "server_error", "upstream_error"),
     core.ProcessFailedError: Row(503, "server_error", "claude_process_error"),
     core.DrainingError: Row(503, "server_error", "draining"),
+    core.RequestTimeoutError: Row(408, "invalid_request_error", "request_timeout"),
     core.DeadlineError: Row(504, "server_error", "timeout"),
     core.InternalError: Row(500, "server_error", "internal_error"),
     core.BridgeError: Row(500, "server_error", "internal_error"),
@@ -53,6 +54,7 @@ PARAMS: Mapping[str, str] = {
     "include_thinking": "include_reasoning",
     "max_output_tokens": "max_completion_tokens",
     "output_format": "response_format",
+    "system": "messages",
 }
 """Fields that the core names otherwise than OpenAI does."""
 
@@ -92,6 +94,9 @@ def retry_headers(error: core.BridgeError) -> dict[str, str]:
         headers["retry-after"] = str(math.ceil(seconds))
         headers["retry-after-ms"] = str(math.ceil(seconds * 1000))
     status = row_of(error).status
+    if status == 408:
+        # What still comes of the request is not waited for.
+        headers["connection"] = "close"
     if not error.retryable and (status >= 500 or status in _RETRIED_STATUSES):
         headers["x-should-retry"] = "false"
     return headers

@@ -131,6 +131,13 @@ EXPECTED: Mapping[str, Row] = {
     "DrainingError": Row(
         503, "server_error", "draining", StatusCode.UNAVAILABLE, "DRAINING", retryable=True
     ),
+    "RequestTimeoutError": Row(
+        408,
+        "invalid_request_error",
+        "request_timeout",
+        StatusCode.DEADLINE_EXCEEDED,
+        "REQUEST_TIMEOUT",
+    ),
     "DeadlineError": Row(
         504, "server_error", "timeout", StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"
     ),

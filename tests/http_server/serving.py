@@ -12,6 +12,7 @@ import uvicorn
 
 from bridge.core.access import Access
 from bridge.http_server.app import HttpSettings, create_app
+from bridge.http_server.connection import connections
 from tests.http_server.fakes import FakeService
 
 
@@ -36,7 +37,14 @@ def serving(
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         app = create_app(service, version="1.2.3", settings=settings, access=access)
-        server = _Server(uvicorn.Config(app, log_config=None, lifespan="off"))
+        server = _Server(
+            uvicorn.Config(
+                app,
+                http=connections(settings or HttpSettings()),
+                log_config=None,
+                lifespan="off",
+            )
+        )
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
         thread.start()
         try:

@@ -207,7 +207,7 @@ async def test_request_ids_differ(app: FastAPI) -> None:
 
 @pytest.mark.parametrize(
     "chunks",
-    [[b""], [b"{"], [b"hi"], [b'{"a": NaN}'], [b'{"a": 1e999}'], [b"\xff{}"], [b"[" * 99999]],
+    [[b""], [b"{"], [b"hi"], [b'{"a": NaN}'], [b'{"a": 1e999}'], [b"\xff{}"]],
 )
 async def test_a_body_that_is_no_json(app: FastAPI, chunks: list[bytes]) -> None:
     reply = await ask(app, "POST", CHAT, chunks=chunks)
@@ -306,6 +306,7 @@ async def test_health(app: FastAPI) -> None:
         "simulated": False,
         "lacking": [],
         "pool": {"size": 3, "processes": {"idle": 2}, "waiting": 1},
+        "plan": None,
     }
 
 

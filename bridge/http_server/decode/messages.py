@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Final, assert_never
 
+from bridge.core.bounds import json_object
 from bridge.core.errors import InvalidRequestError, UnsupportedError
 from bridge.core.model import (
     DocumentPart,
@@ -161,15 +161,7 @@ def _assistant_parts(message: ChatMessage, where: str, ignored: Ignored) -> list
 def _call(call_id: str, function: FunctionCall, where: str) -> ToolCallPart:
     # Some clients write no arguments at all for a function without parameters.
     arguments = function.arguments.strip() or "{}"
-    try:
-        valid = isinstance(json.loads(arguments), dict)
-    except (ValueError, RecursionError):
-        valid = False
-    if not valid:
-        raise InvalidRequestError(
-            f"'{where}.arguments' must be the JSON text of an object.",
-            field=f"{where}.arguments",
-        )
+    json_object(arguments, f"{where}.arguments")
     return ToolCallPart(call_id, function.name, arguments)
 
 

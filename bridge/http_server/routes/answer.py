@@ -38,7 +38,9 @@ async def read_call(
 ) -> Call:
     """Read and decode what is asked for."""
     options = call_options(request.scope, door.settings)
-    return decode(await read_json(request, door.settings.max_body_bytes), options)
+    settings = door.settings
+    body = await read_json(request, settings.max_body_bytes, settings.body_seconds)
+    return decode(body, options)
 
 
 async def answer_whole(

@@ -6,9 +6,23 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from bridge.core.service import PlanState
 from bridge.http_server.context import Door, is_admin
 from bridge.http_server.errors import json_response
 from bridge.http_server.openapi import describe
+from bridge.http_server.wire.replies import JsonDict
+
+
+def plan_object(plan: PlanState) -> JsonDict:
+    """Write what the API last said of the person's plan; times in Unix seconds."""
+    return {
+        "status": plan.status,
+        "limit": plan.limit or None,
+        "resets_at": plan.resets_at,
+        "utilization": plan.utilization,
+        "using_overage": plan.using_overage,
+        "overage_status": plan.overage_status or None,
+    }
 
 
 def health_routes(door: Door) -> APIRouter:
@@ -22,6 +36,7 @@ def health_routes(door: Door) -> APIRouter:
         status = 200 if now.serving else 503
         if door.settings.public and not is_admin(request.scope):
             return json_response({"status": now.status}, status)
+        plan = door.service.pool_state().plan
         content = {
             "status": now.status,
             "version": door.version,
@@ -35,6 +50,7 @@ def health_routes(door: Door) -> APIRouter:
                 "processes": now.processes,
                 "waiting": now.waiting,
             },
+            "plan": None if plan is None else plan_object(plan),
         }
         return json_response(content, status)
 

@@ -1,0 +1,228 @@
+"""How much one request may ask for: one table, and one pure check that both doors pass.
+
+Where the API says what it takes, that is the bound. The others are the bridge's own: far above
+what anybody needs, far below what would hurt. What the parts of a request are called at each
+door, the doors know.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+from bridge.core.errors import InvalidRequestError, TooLargeError
+from bridge.core.model import (
+    CompletionRequest,
+    DocumentPart,
+    ImagePart,
+    InlineData,
+    JsonObject,
+    Message,
+    Part,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from bridge.core.strict_json import NotJsonError, TooNestedError, depth_of, parse_strict
+
+_MIB: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The most that one request may have of everything."""
+
+    request_bytes: int = 32 * _MIB
+    """Of the request as it comes, and of all that a conversation on one call holds. The API's own:
+    https://platform.claude.com/docs/en/api/errors"""
+    json_levels: int = 128
+    """Arrays and objects within each other, in a body and in the arguments of a call."""
+    json_values: int = 1_000_000
+    """Values in a body: a small one of many empty arrays would take a hundred times its size."""
+    messages: int = 100_000
+    """The API's own: https://platform.claude.com/docs/en/api/messages"""
+    parts: int = 10_000
+    """Of one message."""
+    system_characters: int = 4_000_000
+    """More than any model's context window holds."""
+    tools: int = 1_000
+    """As many as a process is told of in its life."""
+    tools_characters: int = 4_000_000
+    """Names, descriptions and schemas of all tools, as JSON text."""
+    schema_levels: int = 64
+    schema_characters: int = 500_000
+    """One schema, of a tool or of the answer, as JSON text."""
+    images: int = 600
+    """The API's own: https://platform.claude.com/docs/en/build-with-claude/vision"""
+    image_characters: int = 10 * _MIB
+    """One picture in base64. The API takes 5 MB; Claude Code makes larger ones smaller."""
+    documents: int = 100
+    document_characters: int = 32 * _MIB
+    """One document in base64. More would not fit into a request of the API."""
+    name_characters: int = 256
+    """The name of a tool that was called, of a model, of an output format."""
+    id_characters: int = 512
+    """The id of a tool call."""
+    title_characters: int = 1_000
+    """The name of a document's file."""
+    stop_characters: int = 1_000
+    """One stop text."""
+    output_tokens: int = 2**31 - 1
+
+
+BOUNDS: Final = Bounds()
+"""Those of a server."""
+
+
+def check_bounds(request: CompletionRequest, bounds: Bounds = BOUNDS) -> None:
+    """Raise for the first thing of which a request has too much.
+
+    TooLargeError where it is a size, InvalidRequestError where it is a number, a length or a
+    depth. Both name the field and the bound.
+    """
+    if len(request.model or "") > bounds.name_characters:
+        _too_long("The name of the model", bounds.name_characters, "model")
+    if len(request.system or "") > bounds.system_characters:
+        _too_large("The system prompt", bounds.system_characters, "system")
+    if (request.max_output_tokens or 0) > bounds.output_tokens:
+        raise InvalidRequestError(
+            f"The answer may be limited to at most {bounds.output_tokens} tokens.",
+            field="max_output_tokens",
+        )
+    for text in request.sampling.stop:
+        if len(text) > bounds.stop_characters:
+            _too_long("A stop text", bounds.stop_characters, "stop")
+    _check_tools(request, bounds)
+    _check_output(request, bounds)
+    _check_messages(request.messages, bounds)
+
+
+def json_object(text: str, field: str, bounds: Bounds = BOUNDS) -> JsonObject:
+    """Parse the JSON text of an object, which a request holds in a field of this name.
+
+    Raises InvalidRequestError.
+    """
+    try:
+        value = parse_strict(text, levels=bounds.json_levels)
+    except TooNestedError:
+        _too_deep(f"'{field}'", bounds.json_levels, field)
+    except NotJsonError:
+        value = None
+    if not isinstance(value, dict):
+        raise InvalidRequestError(f"'{field}' must be the JSON text of an object.", field=field)
+    return value
+
+
+def _check_tools(request: CompletionRequest, bounds: Bounds) -> None:
+    if len(request.tools) > bounds.tools:
+        _too_many("tools", bounds.tools, "tools")
+    size = 0
+    for tool in request.tools:
+        size += len(tool.name) + len(tool.description)
+        size += _check_schema(
+            tool.parameters, f"The parameters of the tool '{tool.name[:64]}'", "tools", bounds
+        )
+        if size > bounds.tools_characters:
+            _too_large("All tools together", bounds.tools_characters, "tools")
+
+
+def _check_output(request: CompletionRequest, bounds: Bounds) -> None:
+    output = request.output_format
+    if len(output.name) > bounds.name_characters:
+        _too_long("The name of the output format", bounds.name_characters, "output_format")
+    if output.schema is not None:
+        _check_schema(output.schema, "The schema of the answer", "output_format", bounds)
+
+
+def _check_schema(schema: Any, what: str, field: str, bounds: Bounds) -> int:
+    """Give its size."""
+    if depth_of(schema, bounds.schema_levels) > bounds.schema_levels:
+        _too_deep(what, bounds.schema_levels, field)
+    size = len(json.dumps(schema))
+    if size > bounds.schema_characters:
+        _too_large(what, bounds.schema_characters, field)
+    return size
+
+
+def _check_messages(messages: tuple[Message, ...], bounds: Bounds) -> None:
+    if len(messages) > bounds.messages:
+        _too_many("messages", bounds.messages, "messages")
+    images = documents = 0
+    for message in messages:
+        field = message.origin or "messages"
+        parts = 0
+        for part in _all_parts(message):
+            parts += 1
+            _check_part(part, field, bounds)
+            images += isinstance(part, ImagePart)
+            documents += isinstance(part, DocumentPart)
+        if parts > bounds.parts:
+            _too_many("parts in one message", bounds.parts, field)
+        if images > bounds.images:
+            _too_many("pictures", bounds.images, field)
+        if documents > bounds.documents:
+            _too_many("documents", bounds.documents, field)
+
+
+def _all_parts(message: Message) -> Iterator[Part]:
+    for part in message.parts:
+        yield part
+        if isinstance(part, ToolResultPart):
+            yield from part.content
+
+
+def _check_part(part: Part, field: str, bounds: Bounds) -> None:
+    match part:
+        case TextPart():
+            pass
+        case ImagePart(source=InlineData(base64=data)):
+            if len(data) > bounds.image_characters:
+                _too_large("A picture in base64", bounds.image_characters, field)
+        case DocumentPart(source=source, title=title):
+            if isinstance(source, InlineData) and len(source.base64) > bounds.document_characters:
+                _too_large("A document in base64", bounds.document_characters, field)
+            if len(title or "") > bounds.title_characters:
+                _too_long("The name of a document", bounds.title_characters, field)
+        case ToolCallPart(id=call_id, name=name):
+            if len(name) > bounds.name_characters:
+                _too_long("The name of a tool", bounds.name_characters, field)
+            _check_id(call_id, field, bounds)
+        case ToolResultPart(call_id=call_id):
+            _check_id(call_id, field, bounds)
+        case ImagePart():
+            pass
+
+
+def _check_id(call_id: str, field: str, bounds: Bounds) -> None:
+    if len(call_id) > bounds.id_characters:
+        _too_long("The id of a tool call", bounds.id_characters, field)
+
+
+def _too_many(things: str, bound: int, field: str) -> NoReturn:
+    raise InvalidRequestError(
+        f"A request may have at most {bound} {things}.",
+        field=field,
+        reason="ARRAY_ABOVE_MAX_LENGTH",
+    )
+
+
+def _too_long(what: str, bound: int, field: str) -> NoReturn:
+    raise InvalidRequestError(
+        f"{what} may have at most {bound} characters.",
+        field=field,
+        reason="STRING_ABOVE_MAX_LENGTH",
+    )
+
+
+def _too_deep(what: str, bound: int, field: str) -> NoReturn:
+    raise InvalidRequestError(
+        f"{what} may have at most {bound} levels of arrays and objects.",
+        field=field,
+        reason="NESTED_TOO_DEEPLY",
+    )
+
+
+def _too_large(what: str, bound: int, field: str) -> NoReturn:
+    raise TooLargeError(f"{what} may have at most {bound} characters.", field=field)

@@ -1,0 +1,97 @@
+"""JSON that comes from callers. Pure.
+
+Stricter than the standard library: no NaN and no Infinity, however written, since nothing further
+on could write them out as JSON; and no more levels than are asked for, since what goes through
+JSON next recurses.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, Final, NoReturn
+
+
+class NotJsonError(ValueError):
+    """The text is not JSON."""
+
+
+class TooNestedError(ValueError):
+    """The text has more levels, or more values, than are taken."""
+
+
+# A text that never ends reaches to the end, so that this stays linear.
+_TEXTS: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+_HALVES: Final = re.compile(r"\\u[dD]")
+_BRACKETS: Final = re.compile(r"[\[\]{}]")
+
+
+def parse_strict(text: str, *, levels: int, values: int | None = None) -> Any:
+    """Parse JSON of at most so many levels and, where given, about so many values.
+
+    Half of an escaped surrogate pair, as left by cutting a text in JavaScript, is no Unicode text
+    and could not be written out again: it becomes U+FFFD. Raises NotJsonError, TooNestedError.
+    """
+    _check_shape(text, levels, values)
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+    except (ValueError, RecursionError):
+        # Not chained: the error holds the whole text.
+        raise NotJsonError from None
+    return _mended(value) if _HALVES.search(text) else value
+
+
+def depth_of(value: Any, limit: int) -> int:
+    """How many levels of arrays and objects a value has; `limit` + 1 where it has more."""
+    level = [value] if isinstance(value, dict | list) else []
+    depth = 0
+    while level and depth <= limit:
+        depth += 1
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+    return depth
+
+
+def _check_shape(text: str, levels: int, values: int | None) -> None:
+    """Raise TooNestedError before anything is made of the text."""
+    opened = text.count("[") + text.count("{")
+    if opened <= levels and (values is None or opened + text.count(",") <= values):
+        return
+    # What stands in texts does not count.
+    bare = _TEXTS.sub("", text)
+    if values is not None and bare.count("[") + bare.count("{") + bare.count(",") > values:
+        raise TooNestedError
+    depth = 0
+    for bracket in _BRACKETS.findall(bare):
+        if bracket in "[{":
+            depth += 1
+            if depth > levels:
+                raise TooNestedError
+        else:
+            depth -= 1
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_mended(item) for item in value]
+    if isinstance(value, dict):
+        return {_mended(name): _mended(item) for name, item in value.items()}
+    return value

@@ -1,0 +1,95 @@
+"""The server's side of an HTTP connection: limits that come before there is a request.
+
+uvicorn waits without end for the head of a first request, and takes any number of connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from bridge.core.errors import BridgeError, InvalidRequestError, QueueFullError, RequestTimeoutError
+from bridge.http_server.context import HttpSettings
+from bridge.http_server.errors import error_response
+
+LINGER_SECONDS = 10.0
+"""How long the rest of a body that was refused is read, so that the refusal can be read."""
+
+
+class GuardedConnection(H11Protocol):
+    """A connection on which a client can not take all the time in the world.
+
+    Made by `connections`, which gives it its settings.
+    """
+
+    guard_settings: HttpSettings
+    _guard: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request, unless there are too many connections already."""
+        super().connection_made(transport)
+        limit = self.guard_settings.max_connections
+        if len(self.connections) > limit:
+            self._refuse(QueueFullError(f"There are {limit} connections already.", retry_after=1))
+        else:
+            self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the client sent."""
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let everything go."""
+        self._unwatch()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, or for the rest of a body that is not wanted any more."""
+        super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
+            self._unwatch()
+            self._guard = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+    def send_400_response(self, msg: str) -> None:
+        """Say in OpenAI's form that this is no HTTP."""
+        self._refuse(InvalidRequestError(msg, reason="INVALID_HTTP"))
+
+    def _watch(self) -> None:
+        """Limit the time for the head of a request, from its first byte to its last."""
+        state = self.conn.their_state
+        if state is not h11.IDLE:
+            if state in (h11.SEND_BODY, h11.DONE) and not self.cycle.response_complete:
+                self._unwatch()
+        elif self._guard is None and not self.transport.is_closing():
+            self._guard = self.loop.call_later(self.guard_settings.head_seconds, self._late)
+
+    def _unwatch(self) -> None:
+        if self._guard is not None:
+            self._guard.cancel()
+            self._guard = None
+
+    def _late(self) -> None:
+        seconds = self.guard_settings.head_seconds
+        self._refuse(RequestTimeoutError(f"The request did not come within {seconds:g} seconds."))
+
+    def _refuse(self, error: BridgeError) -> None:
+        """Answer without a request, and close."""
+        self._unwatch()
+        if self.transport.is_closing():
+            return
+        response = error_response(error, "")
+        phrase = HTTPStatus(response.status_code).phrase
+        head = [f"HTTP/1.1 {response.status_code} {phrase}".encode()]
+        head += [name + b": " + value for name, value in response.raw_headers]
+        head += [b"connection: close", b"", b""]
+        self.transport.write(b"\r\n".join(head) + bytes(response.body))
+        self.transport.close()
+
+
+def connections(settings: HttpSettings) -> type[GuardedConnection]:
+    """The class of a server's connections, for `uvicorn.Config(http=…)`."""
+    return type("Connection", (GuardedConnection,), {"guard_settings": settings})

@@ -1,0 +1,149 @@
+"""When serving stops before paid extra usage, and who finds out when that is over."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge.core.errors import PlanLimitError
+from bridge.core.from_claude import plan_of
+from bridge.core.overage import (
+    NEARLY_FULL,
+    UNKNOWN_RESET_SECONDS,
+    Admission,
+    OverageGuard,
+    overage_ahead,
+)
+from bridge.core.service import PlanState, PlanWindow
+
+NOW = 1_000_000.0
+RESET = NOW + 3600
+
+
+def said(status: str = "allowed", resets_at: float | None = RESET, **fields: object) -> PlanState:
+    return PlanState(status, resets_at, "five_hour", said_at=NOW, **fields)  # type: ignore[arg-type]
+
+
+def window(used: float, resets_at: float | None = RESET, limit: str = "five_hour") -> PlanWindow:
+    return PlanWindow(limit, used, resets_at)
+
+
+WEEK = NOW + 500_000
+
+
+@pytest.mark.parametrize(
+    ("plan", "until"),
+    [
+        (said(), None),
+        (said("allowed_warning", utilization=0.9, windows=(window(0.9),)), None),
+        # Refused by the API itself, which then costs nothing.
+        (said("rejected"), None),
+        (said("rejected", overage_status="rejected", windows=(window(1.0),)), None),
+        (said("rejected", using_overage=True), RESET),
+        (said("rejected", None, using_overage=True), NOW + UNKNOWN_RESET_SECONDS),
+        (said("rejected", NOW - 5, using_overage=True), NOW + UNKNOWN_RESET_SECONDS),
+        (said(windows=(window(NEARLY_FULL),)), RESET),
+        (said(windows=(window(NEARLY_FULL - 0.01),)), None),
+        (said(windows=(window(1.0, None),)), NOW + UNKNOWN_RESET_SECONDS),
+        (said(overage_status="allowed", windows=(window(1.0),)), RESET),
+        # Extra usage is off: the API stops by itself.
+        (said(overage_status="rejected", windows=(window(1.0),)), None),
+        # All limits that are used up must be lifted.
+        (said(windows=(window(1.0), window(0.99, WEEK, "seven_day"))), WEEK),
+        (said(windows=(window(0.1), window(0.99, WEEK, "seven_day"))), WEEK),
+    ],
+)
+def test_what_is_ahead(plan: PlanState, until: float | None) -> None:
+    assert overage_ahead(plan, NOW) == until
+    # Once the limit is lifted, what was said holds no more.
+    assert overage_ahead(plan, (until or NOW) + 1) is None
+
+
+def event(**info: object) -> dict[str, object]:
+    return {"type": "rate_limit_event", "rate_limit_info": info}
+
+
+def test_an_event_is_read_as_the_cli_writes_it() -> None:
+    plan = plan_of(
+        event(
+            status="rejected",
+            resetsAt=RESET,
+            rateLimitType="five_hour",
+            overageStatus="allowed",
+            isUsingOverage=True,
+            overageInUse=True,
+            unifiedWindows={
+                "five_hour": {"utilization": 1, "resetsAt": RESET},
+                "overage": {"utilization": 0.2, "resetsAt": WEEK},
+            },
+        ),
+        NOW,
+    )
+    assert plan.using_overage
+    assert plan.overage_status == "allowed"
+    assert plan.windows == (window(1.0),)
+    assert overage_ahead(plan, NOW) == RESET
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {},
+        {"unifiedWindows": [1]},
+        {"unifiedWindows": {"five_hour": 3, "seven_day": {"utilization": "x"}}},
+        {"resetsAt": "soon", "utilization": None, "overageStatus": None},
+    ],
+)
+def test_what_is_no_event_as_known_stops_nothing(info: dict[str, object]) -> None:
+    assert overage_ahead(plan_of(event(**info), NOW), NOW) is None
+
+
+def test_without_the_setting_nothing_is_refused() -> None:
+    guard, plan = OverageGuard(enabled=False), said("rejected", using_overage=True)
+    guard.note(plan, NOW)
+    assert guard.admit(plan, NOW) is Admission.FREE
+    assert guard.until(plan, NOW) is None
+
+
+def stopped() -> tuple[OverageGuard, PlanState]:
+    guard, plan = OverageGuard(enabled=True), said("rejected", using_overage=True)
+    guard.note(plan, NOW)
+    return guard, plan
+
+
+def test_a_stop_says_when_it_ends() -> None:
+    guard, plan = stopped()
+    with pytest.raises(PlanLimitError) as refused:
+        guard.admit(plan, NOW + 600)
+    assert refused.value.reason == "OVERAGE_AHEAD"
+    assert refused.value.retry_after == 3000
+    assert not refused.value.retryable
+
+
+def test_after_the_reset_one_request_finds_out() -> None:
+    guard, plan = stopped()
+    assert guard.admit(plan, RESET) is Admission.PROBE
+    with pytest.raises(PlanLimitError) as refused:
+        guard.admit(plan, RESET)
+    # For a moment only: trying again is right.
+    assert refused.value.retryable
+    guard.probed(answered=True)
+    assert guard.admit(plan, RESET) is Admission.FREE
+
+
+def test_a_probe_that_fails_is_followed_by_another() -> None:
+    guard, plan = stopped()
+    guard.admit(plan, RESET)
+    guard.probed(answered=False)
+    assert guard.admit(plan, RESET) is Admission.PROBE
+
+
+def test_a_probe_that_was_paid_for_is_the_last() -> None:
+    guard, plan = stopped()
+    guard.admit(plan, RESET)
+    again = PlanState("rejected", WEEK, "seven_day", using_overage=True, said_at=RESET)
+    guard.note(again, RESET)
+    guard.probed(answered=True)
+    with pytest.raises(PlanLimitError):
+        guard.admit(again, RESET + 1)
+    # The second stop ends as the first.
+    assert guard.admit(again, WEEK) is Admission.PROBE
