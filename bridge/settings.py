@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from bridge.core.builtin_tools import BuiltinTools, check_folder, parsed_rules
 
 
 def _state_folder() -> Path:
@@ -54,6 +57,14 @@ class Settings(BaseSettings):
     bridge_setting_sources: Annotated[tuple[str, ...], NoDecode] = Field(
         ("user",), description="Claude Code settings that are read, separated by commas."
     )
+    bridge_claude_tools: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Claude Code's own tools that it may use for callers, with rules: "
+        '"Read,Grep,Bash(git log:*)".',
+    )
+    bridge_claude_folder: Path | None = Field(
+        None, description="Folder in which those tools run; required with them."
+    )
     bridge_model_aliases: Annotated[tuple[tuple[str, str], ...], NoDecode] = Field(
         (), description='Other names for models: "gpt-4*=opus,*-mini=haiku".'
     )
@@ -84,6 +95,11 @@ class Settings(BaseSettings):
                 raise ValueError(f"{source!r} is none of user, project, local")
         return sources
 
+    @field_validator("bridge_claude_tools", mode="before")
+    @classmethod
+    def _parse_rules(cls, value: object) -> object:
+        return parsed_rules(value) if isinstance(value, str) else value
+
     @field_validator("bridge_model_aliases", mode="before")
     @classmethod
     def _split_aliases(cls, value: object) -> object:
@@ -108,6 +124,12 @@ class Settings(BaseSettings):
     def _fits(self) -> Settings:
         if self.bridge_max_processes is not None and self.bridge_max_processes < self.pool_size:
             raise ValueError("BRIDGE_MAX_PROCESSES must be at least POOL_SIZE")
+        if self.bridge_claude_tools and self.bridge_claude_folder is None:
+            raise ValueError("BRIDGE_CLAUDE_TOOLS needs BRIDGE_CLAUDE_FOLDER, where they run")
+        try:
+            self.builtin_tools()
+        except ValueError as error:
+            raise ValueError(f"BRIDGE_CLAUDE_FOLDER: {error}") from None
         return self
 
     @property
@@ -116,6 +138,17 @@ class Settings(BaseSettings):
         if self.bridge_max_processes is not None:
             return self.bridge_max_processes
         return self.pool_size + self.bridge_spares + 2
+
+    def builtin_tools(self) -> BuiltinTools | None:
+        """Claude Code's own tools that are on. Raises ValueError for a folder that cannot be."""
+        if not self.bridge_claude_tools or self.bridge_claude_folder is None:
+            return None
+        home = Path.home()
+        config = os.environ.get("CLAUDE_CONFIG_DIR") or home / ".claude"
+        folder = check_folder(
+            self.bridge_claude_folder, home=home, private=(Path(config), self.bridge_state_dir)
+        )
+        return BuiltinTools(folder, self.bridge_claude_tools)
 
     def system_prompt(self) -> str | None:
         """The default system prompt; None is Claude Code's preset. Reads the file, if any."""

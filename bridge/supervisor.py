@@ -25,6 +25,7 @@ from bridge import __version__
 from bridge.core.abilities import Abilities
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.launch import Launcher, hermetic_environment
+from bridge.core.person import NOTHING, personal_settings
 from bridge.core.pool_policy import Limits
 from bridge.core.recording import SessionLog
 from bridge.grpc_server.server import GrpcServer
@@ -192,13 +193,22 @@ def _launcher(
         home.mkdir()
         work = folder / "work"
         work.mkdir()
-        return Launcher(cli, hermetic_environment(os.environ, home, simulator.base_url), work)
+        return Launcher(
+            cli,
+            hermetic_environment(os.environ, home, simulator.base_url),
+            work,
+            builtin_tools=settings.builtin_tools(),
+        )
+    sources = settings.bridge_setting_sources
+    person = personal_settings(os.environ) if "user" in sources else NOTHING
     return Launcher(
         cli,
-        dict(os.environ),
+        {**os.environ, **person.environment},
         folder,
-        setting_sources=settings.bridge_setting_sources,
+        setting_sources=tuple(source for source in sources if source != "user"),
+        person=person,
         use_api_key=settings.bridge_use_api_key,
+        builtin_tools=settings.builtin_tools(),
     )
 
 

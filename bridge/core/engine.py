@@ -101,7 +101,9 @@ class Engine:
         self._ends: Counter[str] = Counter()
         self._sessions_got: Counter[str] = Counter()
         self._plan_state: PlanState | None = None
-        self._planner = Planner(options.system_prompt, abilities)
+        self._planner = Planner(
+            options.system_prompt, abilities, builtin_tools=launcher.builtin_tools is not None
+        )
         self._draining = False
         self.pool = Pool(
             self._spawn,
@@ -111,6 +113,11 @@ class Engine:
             recycling=options.recycling,
             on_change=on_change,
         )
+
+    @property
+    def launcher(self) -> Launcher:
+        """How its processes are started."""
+        return self._launcher
 
     async def start(self) -> None:
         """Start the first process, and the others behind it. Raises what `Session.spawn` does."""

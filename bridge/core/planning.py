@@ -124,6 +124,8 @@ class Planner:
 
     default_system_prompt: str | None
     abilities: Abilities
+    builtin_tools: bool = False
+    """Whether Claude Code's own tools are on."""
     catalog: Catalog = field(default_factory=Catalog)
     _refused: dict[str | None, frozenset[str]] = field(default_factory=dict)
     """Fields by model."""
@@ -145,7 +147,9 @@ class Planner:
             )
         tools, tool_choice = _tools(request)
         forced = tool_choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
-        force_call = forced and _TOOL_CHOICE in refused
+        # "Any" tool would be met by one of Claude Code's own, over and over.
+        any_does = self.builtin_tools and tool_choice.mode is ToolMode.REQUIRED
+        force_call = forced and (_TOOL_CHOICE in refused or any_does)
         if force_call:
             tools, instruction = _insist(tools, tool_choice)
             tool_choice = ToolChoice(parallel=tool_choice.parallel)
