@@ -55,7 +55,9 @@ class Settings(BaseSettings):
         description="What a request without a system message gets: claude_code, none, or a file.",
     )
     bridge_setting_sources: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("user",), description="Claude Code settings that are read, separated by commas."
+        ("user",),
+        description="Claude Code settings that are read, separated by commas; of the user's only "
+        "the default model and the login.",
     )
     bridge_claude_tools: Annotated[tuple[str, ...], NoDecode] = Field(
         (),

@@ -40,6 +40,8 @@ _ENVIRONMENT = {
     # Exactly the caller's tools are offered, none held back behind a search.
     "ENABLE_TOOL_SEARCH": "false",
     "CLAUDE_CODE_DISABLE_CLAUDE_MDS": "1",
+    # Descriptions of the caller's tools are not cut.
+    "CLAUDE_CODE_MAX_MCP_DESCRIPTION_LENGTH": "10000000",
 }
 
 _WITH_TOOLS = (

@@ -45,6 +45,7 @@ from bridge.core.to_claude import (
     turns_of,
     without_sampling,
 )
+from bridge.core.tool_schemas import check_tools
 
 ONLY_JSON = "Answer with one JSON object and nothing else: no text around it, no code fence."
 CALL_ANY = "Answer this by calling one of the tools; do not answer in text alone."
@@ -146,6 +147,7 @@ class Planner:
                 field=request.messages[-1].origin if request.messages else "messages",
             )
         tools, tool_choice = _tools(request)
+        check_tools(tools)
         forced = tool_choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
         # "Any" tool would be met by one of Claude Code's own, over and over.
         any_does = self.builtin_tools and tool_choice.mode is ToolMode.REQUIRED

@@ -90,7 +90,7 @@ def texts(bridge: RunningBridge) -> Iterator[Texts]:
     names = {"file": str(places[0] / "secret.txt"), "folder": str(places[0])}
     yield Texts(
         tuple(text.format(**names) for text in (*COMMANDS, *FILES, *LOOK_ALIKES, *SHAPES)),
-        "\n".join(text.format(**names) for text in TOOLS_DESCRIBED),
+        "\n".join(text.format(**names) for text in TOOLS_DESCRIBED) + "long " * 4_000,
         places[0],
     )
     for place in places:
