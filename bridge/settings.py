@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from bridge.core.builtin_tools import BuiltinTools, check_folder, parsed_rules
 from bridge.core.hosts import check_host, check_origin
 from bridge.core.keys import KEYS_FILE, Key, parse_given
 
@@ -65,7 +67,17 @@ class Settings(BaseSettings):
         description="What a request without a system message gets: claude_code, none, or a file.",
     )
     bridge_setting_sources: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("user",), description="Claude Code settings that are read, separated by commas."
+        ("user",),
+        description="Claude Code settings that are read, separated by commas; of the user's only "
+        "the default model and the login.",
+    )
+    bridge_claude_tools: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Claude Code's own tools that it may use for callers, with rules: "
+        '"Read,Grep,Bash(git log:*)".',
+    )
+    bridge_claude_folder: Path | None = Field(
+        None, description="Folder in which those tools run; required with them."
     )
     bridge_model_aliases: Annotated[tuple[tuple[str, str], ...], NoDecode] = Field(
         (), description='Other names for models: "gpt-4*=opus,*-mini=haiku".'
@@ -149,6 +161,11 @@ class Settings(BaseSettings):
                 raise ValueError(f"{source!r} is none of user, project, local")
         return sources
 
+    @field_validator("bridge_claude_tools", mode="before")
+    @classmethod
+    def _parse_rules(cls, value: object) -> object:
+        return parsed_rules(value) if isinstance(value, str) else value
+
     @field_validator("bridge_model_aliases", mode="before")
     @classmethod
     def _split_aliases(cls, value: object) -> object:
@@ -173,6 +190,12 @@ class Settings(BaseSettings):
     def _fits(self) -> Settings:
         if self.bridge_max_processes is not None and self.bridge_max_processes < self.pool_size:
             raise ValueError("BRIDGE_MAX_PROCESSES must be at least POOL_SIZE")
+        if self.bridge_claude_tools and self.bridge_claude_folder is None:
+            raise ValueError("BRIDGE_CLAUDE_TOOLS needs BRIDGE_CLAUDE_FOLDER, where they run")
+        try:
+            self.builtin_tools()
+        except ValueError as error:
+            raise ValueError(f"BRIDGE_CLAUDE_FOLDER: {error}") from None
         return self
 
     @property
@@ -186,6 +209,17 @@ class Settings(BaseSettings):
     def keys_file(self) -> Path:
         """The file of keys."""
         return self.bridge_keys_file or self.bridge_state_dir / KEYS_FILE
+
+    def builtin_tools(self) -> BuiltinTools | None:
+        """Claude Code's own tools that are on. Raises ValueError for a folder that cannot be."""
+        if not self.bridge_claude_tools or self.bridge_claude_folder is None:
+            return None
+        home = Path.home()
+        config = os.environ.get("CLAUDE_CONFIG_DIR") or home / ".claude"
+        folder = check_folder(
+            self.bridge_claude_folder, home=home, private=(Path(config), self.bridge_state_dir)
+        )
+        return BuiltinTools(folder, self.bridge_claude_tools)
 
     def system_prompt(self) -> str | None:
         """The default system prompt; None is Claude Code's preset. Reads the file, if any."""

@@ -27,6 +27,7 @@ from bridge.core.bounds import BOUNDS
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.hosts import is_loopback
 from bridge.core.launch import Launcher, hermetic_environment
+from bridge.core.person import NOTHING, personal_settings
 from bridge.core.pool_policy import Limits
 from bridge.core.quota import USAGE_FILE, Quotas
 from bridge.core.recording import SessionLog
@@ -244,13 +245,22 @@ def _launcher(
         home.mkdir()
         work = folder / "work"
         work.mkdir()
-        return Launcher(cli, hermetic_environment(os.environ, home, simulator.base_url), work)
+        return Launcher(
+            cli,
+            hermetic_environment(os.environ, home, simulator.base_url),
+            work,
+            builtin_tools=settings.builtin_tools(),
+        )
+    sources = settings.bridge_setting_sources
+    person = personal_settings(os.environ) if "user" in sources else NOTHING
     return Launcher(
         cli,
-        dict(os.environ),
+        {**os.environ, **person.environment},
         folder,
-        setting_sources=settings.bridge_setting_sources,
+        setting_sources=tuple(source for source in sources if source != "user"),
+        person=person,
         use_api_key=settings.bridge_use_api_key,
+        builtin_tools=settings.builtin_tools(),
     )
 
 

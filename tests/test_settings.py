@@ -31,6 +31,7 @@ VALUES: list[tuple[str, str, object]] = [
     ("BRIDGE_DRAIN_SECONDS", "0", 0.0),
     ("BRIDGE_SYSTEM_PROMPT", "none", "none"),
     ("BRIDGE_SETTING_SOURCES", " user , project,local,", ("user", "project", "local")),
+    ("BRIDGE_CLAUDE_TOOLS", "", ()),
     (
         "BRIDGE_MODEL_ALIASES",
         "gpt-4*=opus, *-mini = haiku,",
@@ -62,6 +63,8 @@ DEFAULTS: dict[str, object] = {
     "bridge_drain_seconds": 30.0,
     "bridge_system_prompt": "claude_code",
     "bridge_setting_sources": ("user",),
+    "bridge_claude_tools": (),
+    "bridge_claude_folder": None,
     "bridge_model_aliases": (),
     "bridge_unknown_model": "default",
     "bridge_strict": False,
@@ -204,3 +207,56 @@ def test_no_secret_is_told_by_the_settings_or_their_errors(
 def test_keys_are_kept_in_the_state_folder_unless_a_file_is_named() -> None:
     assert read(bridge_state_dir="/state").keys_file == Path("/state/keys.json")
     assert read(bridge_state_dir="/state", bridge_keys_file="/keys").keys_file == Path("/keys")
+
+
+# Claude Code's own tools
+
+
+def test_tools_are_on_with_their_folder(tmp_path: Path) -> None:
+    rules = "Read, Bash(git log:*)"
+    settings = read(bridge_claude_tools=rules, bridge_claude_folder=tmp_path)
+    tools = settings.builtin_tools()
+    assert tools is not None
+    assert (tools.rules, tools.folder) == (("Read", "Bash(git log:*)"), tmp_path.resolve())
+
+
+def test_without_tools_none_are_on_and_the_folder_does_not_matter(tmp_path: Path) -> None:
+    assert read().builtin_tools() is None
+    assert read(bridge_claude_folder=tmp_path / "missing").builtin_tools() is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"bridge_claude_tools": "Read"}, "BRIDGE_CLAUDE_TOOLS needs BRIDGE_CLAUDE_FOLDER"),
+        ({"bridge_claude_tools": "Agent"}, "'Agent' is none of"),
+        (
+            {"bridge_claude_tools": "Read", "bridge_claude_folder": Path("/")},
+            "BRIDGE_CLAUDE_FOLDER: '/' is or holds your home folder",
+        ),
+        (
+            {"bridge_claude_tools": "Read", "bridge_claude_folder": Path("/missing")},
+            "BRIDGE_CLAUDE_FOLDER: '/missing' does not exist",
+        ),
+    ],
+)
+def test_tools_that_would_give_too_much_away_are_refused(
+    changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValidationError) as error:
+        read(**changes)
+    assert said in str(error.value)
+
+
+def test_the_folder_is_kept_apart_from_where_secrets_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "config"))
+    for name in ("config", "state"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(ValidationError, match="holds secrets"):
+            read(
+                bridge_claude_tools="Read",
+                bridge_claude_folder=tmp_path / name,
+                bridge_state_dir=tmp_path / "state",
+            )

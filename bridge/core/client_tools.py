@@ -100,13 +100,18 @@ class ToolServer:
 def deliverable(result: Wire) -> bool:
     """Whether a result can be given to a call that waits, or must be replayed instead."""
     size = 0
+    said = False
     for block in result["content"]:
         if block["type"] == "text":
             size += len(block["text"])
-        elif block["source"]["type"] != "base64":
+            said = said or bool(block["text"].strip())
+            continue
+        said = True
+        if block["source"]["type"] != "base64":
             # MCP has no images by address.
             return False
-    return size <= MAX_RESULT_CHARACTERS
+    # In the place of a blank one the CLI would say something of its own.
+    return said and size <= MAX_RESULT_CHARACTERS
 
 
 def _result(result: Wire) -> mcp.CallToolResult:

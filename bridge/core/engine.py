@@ -113,7 +113,9 @@ class Engine:
         self._plan_asked_at = 0.0
         self._overage = OverageGuard(options.stop_before_overage)
         self._overage_timer: asyncio.TimerHandle | None = None
-        self._planner = Planner(options.system_prompt, abilities)
+        self._planner = Planner(
+            options.system_prompt, abilities, builtin_tools=launcher.builtin_tools is not None
+        )
         self._draining = False
         self.pool = Pool(
             self._spawn,
@@ -123,6 +125,11 @@ class Engine:
             recycling=options.recycling,
             on_change=on_change,
         )
+
+    @property
+    def launcher(self) -> Launcher:
+        """How its processes are started."""
+        return self._launcher
 
     async def start(self) -> None:
         """Start the first process, and the others behind it. Raises what `Session.spawn` does."""

@@ -56,6 +56,9 @@ called."""
 OUTPUT_TOOL = "StructuredOutput"
 """The tool that the CLI offers where it was initialised with a JSON schema."""
 
+PARAGRAPH = "\n\n"
+"""What stands between the texts before and after a call of the CLI's own tools."""
+
 CONTINUABLE = frozenset({"end_turn", "stop_sequence", "tool_use"})
 """Stop reasons after which the CLI adds nothing of its own to the conversation."""
 
@@ -96,6 +99,7 @@ class AnswerReader:
         self._blocks: list[Wire] = []
         self._pieces: list[str] = []
         self._calls = 0
+        self._gap = False
 
     @property
     def usage(self) -> Usage:
@@ -140,6 +144,8 @@ class AnswerReader:
             reason = "structured_output"
         elif reason in _GOES_ON and not calls:
             self._goes_on = True
+            # What is said after a call of the CLI's own is another paragraph.
+            self._gap = reason == "tool_use" and not self._structured and bool(self._text_so_far())
             return
         elif self._structured and reason == "end_turn":
             # The CLI asks the model again for what it did not give.
@@ -181,10 +187,12 @@ class AnswerReader:
     def _delta(self, delta: Wire) -> Iterator[Event]:
         kind = delta["type"]
         if kind == "text_delta":
-            self._pieces.append(delta["text"])
+            text = PARAGRAPH + delta["text"] if self._gap else delta["text"]
+            self._gap = False
+            self._pieces.append(text)
             if not self._structured:
                 self.produced = True
-                yield TextDelta(delta["text"])
+                yield TextDelta(text)
         elif kind == "input_json_delta":
             self._pieces.append(delta["partial_json"])
             name = self._blocks[-1]["name"]
@@ -207,11 +215,14 @@ class AnswerReader:
     def answer(self) -> Turn:
         """The answer as a turn of the conversation: its text and its calls.
 
+        Calls of the CLI's own tools are not the caller's, and none of it.
+
         Raises ValueError where the arguments of a call are no JSON: those of one that was cut.
         """
         blocks = (
             {**block, "input": json.loads(block["input"])} if block["type"] == "tool_use" else block
             for block in self._blocks
+            if block["type"] != "tool_use" or block["name"].startswith(TOOL_PREFIX)
         )
         return Turn(Role.ASSISTANT, tuple(blocks))
 
@@ -264,6 +275,19 @@ def plan_of(line: Wire, said_at: float = 0.0) -> PlanState:
 
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) else None
+
+
+def calls_builtin_tool(line: Wire) -> bool:
+    """Whether a line of the CLI is an answer that calls a tool of the CLI's own."""
+    if line["type"] != "assistant":
+        return False
+    content = (line.get("message") or {}).get("content")
+    return isinstance(content, list) and any(
+        block.get("type") == "tool_use"
+        and block["name"] != OUTPUT_TOOL
+        and not block["name"].startswith(TOOL_PREFIX)
+        for block in content
+    )
 
 
 def failure_of(result: Wire) -> BridgeError:

@@ -13,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bridge import __version__
+from bridge.core.builtin_tools import BuiltinTools
+from bridge.core.person import NOTHING, PersonalSettings
 from bridge.core.process import Command
 from bridge.core.to_claude import TurnSettings, start_options
 
@@ -23,6 +25,9 @@ _SETTINGS = {
     "autoMemoryEnabled": False,
     "outputStyle": "default",
     "language": "",
+    # Of no use to a caller, and said to the model where it has a shell.
+    "attribution": {"commit": "", "pr": ""},
+    "includeGitInstructions": False,
 }
 
 _ENVIRONMENT = {
@@ -35,7 +40,21 @@ _ENVIRONMENT = {
     # Exactly the caller's tools are offered, none held back behind a search.
     "ENABLE_TOOL_SEARCH": "false",
     "CLAUDE_CODE_DISABLE_CLAUDE_MDS": "1",
+    # Descriptions of the caller's tools are not cut.
+    "CLAUDE_CODE_MAX_MCP_DESCRIPTION_LENGTH": "10000000",
 }
+
+_WITH_TOOLS = (
+    # Denied and not asked for, whatever the settings say: nobody is there to be asked.
+    "--permission-mode=dontAsk",
+    "--permission-prompts=none",
+    # The file tools keep to the working directory, through links too, and project settings,
+    # which a caller could write, are not read.
+    "--restricted",
+)
+
+# What runs on after the answer would report to whoever has the process next.
+_ENVIRONMENT_WITH_TOOLS = {"CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1"}
 
 API_KEY = "ANTHROPIC_API_KEY"
 AUTH_TOKEN = "ANTHROPIC_AUTH_TOKEN"
@@ -50,8 +69,15 @@ class Launcher:
     environment: Mapping[str, str]
     """The server's own environment, or a hermetic one."""
     folder: Path
-    """The processes' working directory: neutral, since the CLI names it to the model."""
-    setting_sources: Sequence[str] = ("user",)
+    """The processes' working directory: neutral, since the CLI names it to the model, and not used
+    where `builtin_tools` names one."""
+    setting_sources: Sequence[str] = ()
+    """Settings files that the CLI reads and applies whole: `project` and `local`, those of
+    `folder`. The person's own are never among them."""
+    person: PersonalSettings = NOTHING
+    """What of the person's own settings holds."""
+    builtin_tools: BuiltinTools | None = None
+    """Claude Code's own tools that are on; None is none of them."""
     use_api_key: bool = False
     """Whether ANTHROPIC_API_KEY is passed on: the CLI bills it even where there is a login."""
 
@@ -91,6 +117,10 @@ class Launcher:
             env.pop(API_KEY, None)
         if self.cache_ttl is not None:
             env["CLAUDE_CODE_PROMPT_CACHE_TTL"] = self.cache_ttl
+        builtin = self.builtin_tools
+        if builtin is not None:
+            env.update(_ENVIRONMENT_WITH_TOOLS)
+        folder = self.folder if builtin is None else builtin.folder
         return Command(
             argv=(
                 str(self.cli),
@@ -98,18 +128,19 @@ class Launcher:
                 "--output-format=stream-json",
                 "--verbose",
                 "--include-partial-messages",
-                "--tools=",
-                "--allowedTools=mcp__client",
+                f"--tools={','.join(builtin.names) if builtin else ''}",
+                f"--allowedTools={','.join(('mcp__client', *(builtin.rules if builtin else ())))}",
+                *(_WITH_TOOLS if builtin else ()),
                 "--strict-mcp-config",
                 "--no-session-persistence",
                 f"--setting-sources={','.join(self.setting_sources)}",
                 "--settings",
                 # Here and not in the environment, so that they stand over the person's own.
-                json.dumps({**_SETTINGS, "env": variables}),
+                json.dumps({**self.person.settings, **_SETTINGS, "env": variables}),
                 *arguments,
             ),
-            env={**env, **_ENVIRONMENT, "PWD": str(self.folder)},
-            cwd=self.folder,
+            env={**env, **_ENVIRONMENT, "PWD": str(folder)},
+            cwd=folder,
         )
 
 

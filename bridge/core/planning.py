@@ -45,6 +45,7 @@ from bridge.core.to_claude import (
     turns_of,
     without_sampling,
 )
+from bridge.core.tool_schemas import check_tools
 
 ONLY_JSON = "Answer with one JSON object and nothing else: no text around it, no code fence."
 CALL_ANY = "Answer this by calling one of the tools; do not answer in text alone."
@@ -124,6 +125,8 @@ class Planner:
 
     default_system_prompt: str | None
     abilities: Abilities
+    builtin_tools: bool = False
+    """Whether Claude Code's own tools are on."""
     catalog: Catalog = field(default_factory=Catalog)
     _refused: dict[str | None, frozenset[str]] = field(default_factory=dict)
     """Fields by model."""
@@ -144,8 +147,11 @@ class Planner:
                 field=request.messages[-1].origin if request.messages else "messages",
             )
         tools, tool_choice = _tools(request)
+        check_tools(tools)
         forced = tool_choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
-        force_call = forced and _TOOL_CHOICE in refused
+        # "Any" tool would be met by one of Claude Code's own, over and over.
+        any_does = self.builtin_tools and tool_choice.mode is ToolMode.REQUIRED
+        force_call = forced and (_TOOL_CHOICE in refused or any_does)
         if force_call:
             tools, instruction = _insist(tools, tool_choice)
             tool_choice = ToolChoice(parallel=tool_choice.parallel)

@@ -20,6 +20,7 @@ from bridge.core.abilities import ALL, Abilities
 from bridge.core.client_tools import SERVER_NAME, ToolServer
 from bridge.core.control import ControlError, ControlTransport, Wire
 from bridge.core.fingerprint import tools_as_told
+from bridge.core.from_claude import calls_builtin_tool
 from bridge.core.launch import Launcher
 from bridge.core.model import Tool
 from bridge.core.process import ProcessGoneError
@@ -86,6 +87,7 @@ class Session:
         self._open_turns = 0
         self._last_result: Wire = {}
         self._asked = False
+        self._used_builtin_tool = False
         self._closed = False
         self._closing: asyncio.Future[None] | None = None
         self._asked_at = 0.0
@@ -303,6 +305,10 @@ class Session:
 
     async def reset(self) -> bool:
         """Wipe the conversation; False if it could not be verified that nothing is left."""
+        if self._used_builtin_tool:
+            # Claude Code remembers where its shell stands and what it read, however it is wiped.
+            self.broken = True
+            return False
         try:
             while self._lines and self._abilities.rewind:
                 line = self._lines[-1]
@@ -391,6 +397,8 @@ class Session:
                 self._last_result = message
             elif message["type"] == "rate_limit_event":
                 self.on_plan(message, self._asked_at)
+            elif calls_builtin_tool(message):
+                self._used_builtin_tool = True
             if self._listening:
                 self._inbox.append(message)
                 if len(self._inbox) > _HIGH_WATER and not self._paused:

@@ -21,6 +21,7 @@ from bridge.core.abilities import ALL, Abilities
 from bridge.core.control import ControlError
 from bridge.core.launch import Launcher, hermetic_environment
 from bridge.core.model import Role
+from bridge.core.person import personal_settings
 from bridge.core.process import ProcessGoneError
 from bridge.core.session import Session
 from bridge.core.to_claude import Profile, Turn, TurnSettings
@@ -176,7 +177,8 @@ class Stage:
         if settings:
             (claude / "settings.json").write_text(json.dumps(settings))
             (claude / "CLAUDE.md").write_text("SAID-BY-CLAUDE-MD")
-        return Launcher(self._cli, hermetic_environment(os.environ, home, self._upstream), work)
+        environment = hermetic_environment(os.environ, home, self._upstream)
+        return Launcher(self._cli, environment, work, person=personal_settings(environment))
 
     # Processes
 

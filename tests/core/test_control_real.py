@@ -33,6 +33,7 @@ from bridge.core.errors import (
 from bridge.core.from_claude import AnswerReader
 from bridge.core.launch import Launcher, hermetic_environment
 from bridge.core.model import Role
+from bridge.core.person import personal_settings
 from bridge.core.process import ProcessGoneError
 from bridge.core.session import Session
 from bridge.core.to_claude import ExtraBody, Profile, Turn, TurnSettings
@@ -360,6 +361,7 @@ async def test_of_the_persons_own_settings_only_the_default_model_reaches_a_conv
             }
         )
     )
+    launcher = replace(launcher, person=personal_settings(launcher.environment))
     async with running(launcher, Profile(SYSTEM)) as session:
         await session.configure(TurnSettings(model="opus"))
         await session.configure(TurnSettings())

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from bridge.core.builtin_tools import BuiltinTools, parsed_rules
 from bridge.core.launch import API_KEY, Launcher, hermetic_environment
+from bridge.core.person import PersonalSettings, kept_of
 
 CLI = Path("/opt/claude")
 FOLDER = Path("/var/empty")
@@ -120,17 +122,55 @@ def test_the_flags_that_would_drop_the_login_are_not_used() -> None:
 @pytest.mark.parametrize(
     ("sources", "flag"),
     [
-        (("user",), "--setting-sources=user"),
-        (("user", "project"), "--setting-sources=user,project"),
         ((), "--setting-sources="),
+        (("project", "local"), "--setting-sources=project,local"),
     ],
 )
 def test_only_the_settings_that_were_named_are_read(sources: tuple[str, ...], flag: str) -> None:
     assert flag in launcher(setting_sources=sources).command().argv
 
 
-def test_by_default_only_the_users_own_settings_are_read() -> None:
-    assert "--setting-sources=user" in launcher().command().argv
+def test_by_default_the_cli_reads_no_settings_at_all() -> None:
+    assert "--setting-sources=" in launcher().command().argv
+
+
+def test_the_default_model_and_the_login_of_the_person_are_said() -> None:
+    person = kept_of({"model": "haiku", "apiKeyHelper": "echo key"})
+    settings = settings_of(tuple(launcher(person=person).command().argv))
+    assert (settings["model"], settings["apiKeyHelper"]) == ("haiku", "echo key")
+
+
+def test_nothing_of_the_person_stands_over_what_the_bridge_says() -> None:
+    person = PersonalSettings(login={"outputStyle": "evil", "env": "evil"})
+    argv = launcher(person=person).command().argv
+    assert settings_of(tuple(argv)) == settings_of(tuple(launcher().command().argv))
+
+
+# Claude Code's own tools
+
+TOOLS = BuiltinTools(Path("/srv/shared"), parsed_rules("Read,Bash(git log:*),Bash(git show:*)"))
+
+
+def test_tools_that_are_listed_are_on_with_their_rules_in_their_folder() -> None:
+    command = launcher({"PWD": "/x"}, builtin_tools=TOOLS).command()
+    assert "--tools=Read,Bash" in command.argv
+    assert "--allowedTools=mcp__client,Read,Bash(git log:*),Bash(git show:*)" in command.argv
+    assert (command.cwd, command.env["PWD"]) == (TOOLS.folder, str(TOOLS.folder))
+
+
+def test_what_no_rule_allows_is_denied_and_nobody_is_asked() -> None:
+    command = launcher(builtin_tools=TOOLS).command()
+    assert {
+        "--permission-mode=dontAsk",
+        "--permission-prompts=none",
+        "--restricted",
+    } <= set(command.argv)
+    assert not any("dangerously" in part or "bypass" in part for part in command.argv)
+
+
+def test_no_command_outlives_the_answer() -> None:
+    env = launcher(builtin_tools=TOOLS).command().env
+    assert env["CLAUDE_CODE_DISABLE_BACKGROUND_TASKS"] == "1"
 
 
 def test_of_the_persons_settings_hooks_memory_style_and_language_are_stopped_at_the_start() -> None:

@@ -148,3 +148,31 @@ async def test_only_the_tools_of_the_request_are_offered(tmp_path: Path) -> None
             assert {tool["name"] for tool in offered} == {f"mcp__client__{name}" for name in names}
             assert all(tool["description"] == f"For {mark}." for tool in offered)
             await engine.settled()
+
+
+UNUSUAL: list[dict[str, Any]] = [
+    {},
+    {"type": "object", "properties": {"a": True}},
+    {"type": "object", "properties": {"a": {"type": "object", "properties": {"x y": {}}}}},
+    {"type": "object", "properties": {"a": {"$ref": "#/$defs/b"}}, "$defs": {"b c": {}}},
+    {"type": "object", "properties": {"a": {"type": "string", "pattern": r"\p{L}("}}},
+    {"type": "object", "$ref": "#/nowhere"},
+    {"type": "object", "oneOf": [{"required": ["a"]}], "properties": {"a": {}}},
+    {"$schema": "http://json-schema.org/draft-07/schema#", "definitions": {"a": {}}},
+]
+
+
+async def test_a_tool_that_is_taken_never_shows_as_what_another_caller_called_so(
+    tmp_path: Path,
+) -> None:
+    """Claude Code goes on with what it last knew by a name where a definition is not to its
+    liking. What it might not like is refused before."""
+    async with running_engine(tmp_path, Limits(1, 1, 0)) as engine:
+        for number, parameters in enumerate(UNUSUAL):
+            for mark in (f"other-{number}", f"mine-{number}"):
+                mine = mark.startswith("mine")
+                tool = Tool("look", mark, parameters if mine else {"title": mark})
+                await engine.ask(user(mark + sim(text="ok")), system="S", tools=(tool,))
+                body = json.dumps(engine.upstream(mark)[-1].body["tools"])
+                assert mark in body
+                assert "other" not in body.replace(mark, "")

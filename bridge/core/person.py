@@ -1,0 +1,109 @@
+"""What of the person's own Claude Code settings reaches a caller: the default model and the login.
+
+The CLI is told to read no user settings at all, since it would apply all of them: hooks, agents,
+permission rules, environment variables. The few that are meant are taken out here, by name.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+_MODEL = "model"
+
+LOGIN_HELPERS = (
+    "apiKeyHelper",
+    "awsAuthRefresh",
+    "awsCredentialExport",
+    "forceLoginMethod",
+    "forceLoginOrgUUID",
+    "gcpAuthRefresh",
+    "proxyAuthHelper",
+)
+"""Settings by which a person logs in. Several are commands of the person's, which the CLI runs."""
+
+# https://code.claude.com/docs/en/env-vars: who pays, and how the API is reached.
+_LOGIN_VARIABLES = re.compile(
+    r"""
+    ANTHROPIC_(
+        API_KEY | AUTH_TOKEN | BASE_URL | UNIX_SOCKET | MODEL | PROFILE
+        | (BEDROCK | BEDROCK_MANTLE | VERTEX | FOUNDRY | AWS) _ (BASE_URL | API_KEY | AUTH_TOKEN
+            | PROJECT_ID | RESOURCE | REGION | WORKSPACE_ID)
+    )
+    | CLAUDE_CODE_(
+        OAUTH_TOKEN | OAUTH_REFRESH_TOKEN | OAUTH_SCOPES | API_KEY_HELPER_TTL_MS
+        | USE_(BEDROCK | VERTEX | FOUNDRY | MANTLE | ANTHROPIC_AWS)
+        | SKIP_(BEDROCK | VERTEX | FOUNDRY | MANTLE | ANTHROPIC_AWS)_AUTH
+        | CLIENT_(CERT | KEY | KEY_PASSPHRASE) | CERT_STORE
+    )
+    | AWS_[A-Z0-9_]+ | GOOGLE_(APPLICATION_CREDENTIALS | CLOUD_PROJECT) | GCLOUD_PROJECT
+    | CLOUD_ML_REGION | VERTEX_REGION_[A-Z0-9_]+ | AZURE_[A-Z0-9_]+
+    | (HTTPS?|NO)_PROXY | (https?|no)_proxy | NODE_EXTRA_CA_CERTS
+    """,
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalSettings:
+    """The default model and the login, as the person's settings have them."""
+
+    model: str | None = None
+    login: Mapping[str, str] = field(default_factory=dict)
+    """Settings by which the person logs in, among `LOGIN_HELPERS`."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables of the settings' `env` that are part of the login; they stand over the server's
+    own, as they do for the CLI."""
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What the CLI is told in its `--settings`."""
+        model = {} if self.model is None else {_MODEL: self.model}
+        return {**model, **self.login}
+
+
+NOTHING = PersonalSettings()
+
+
+def kept_of(settings: object) -> PersonalSettings:
+    """Take the default model and the login out of the JSON of a `settings.json`."""
+    if not isinstance(settings, dict):
+        return NOTHING
+    model, variables = settings.get(_MODEL), settings.get("env")
+    return PersonalSettings(
+        model if isinstance(model, str) and model else None,
+        _texts(settings, LOGIN_HELPERS),
+        {
+            name: str(value)
+            for name, value in (variables if isinstance(variables, dict) else {}).items()
+            if _LOGIN_VARIABLES.fullmatch(name) and isinstance(value, str | int)
+        },
+    )
+
+
+def personal_settings(environment: Mapping[str, str]) -> PersonalSettings:
+    """Read those of the person whose environment this is; nothing where there is no such file."""
+    home = Path(environment.get("HOME") or "~")
+    folder = Path(environment.get("CLAUDE_CONFIG_DIR") or home / ".claude")
+    path = folder.expanduser() / "settings.json"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        return NOTHING
+    except (OSError, ValueError, RecursionError) as error:
+        reason = type(error).__name__
+        logger.warning("%s cannot be read (%s): its model and login do not hold", path, reason)
+        return NOTHING
+    return kept_of(settings)
+
+
+def _texts(settings: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, str]:
+    given = {name: settings.get(name) for name in names}
+    return {name: value for name, value in given.items() if isinstance(value, str) and value}

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bridge.core.errors import InvalidRequestError
+from bridge.core.model import Tool
+from bridge.core.tool_schemas import check_tools
+
+
+def with_properties(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties}
+
+
+def deep(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {}
+    for _ in range(levels):
+        schema = {"not": schema}
+    return schema
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"type": "object"},
+        with_properties(a={"type": ["string", "null"]}, b=True),
+        with_properties(**{"a.b-c_d": {}, "x" * 64: {}}),
+        with_properties(a={"type": "string", "pattern": r"\p{L}(?<x>"}),
+        with_properties(a=with_properties(**{"any name": {}})),
+        {"type": "object", "anyOf": [with_properties(a={})], "$defs": {"b c": {}}},
+        {"$schema": "http://json-schema.org/draft-07/schema#", "items": [{}]},
+        deep(30),
+    ],
+)
+def test_a_schema_that_the_api_takes_is_taken(parameters: dict[str, Any]) -> None:
+    check_tools([Tool("look", "", parameters)])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"type": "string"}, "must be of an object"),
+        ({"type": ["object"]}, "must be of an object"),
+        ({"type": None}, "must be of an object"),
+        ({"$schema": []}, "$schema is not a text"),
+        ({"properties": []}, "not valid JSON Schema at properties"),
+        ({"required": "x"}, "not valid JSON Schema at required"),
+        ({"additionalProperties": "x"}, "not valid JSON Schema at additionalProperties"),
+        ({"oneOf": {}}, "not valid JSON Schema at oneOf"),
+        (with_properties(a={"minimum": float("inf")}), "not finite"),
+        (with_properties(a={"enum": [float("nan")]}), "not finite"),
+        (with_properties(**{"a b": {}}), "the name 'a b'"),
+        (with_properties(**{"": {}}), "the name ''"),
+        (with_properties(**{"$a": {}}), "the name '$a'"),
+        (with_properties(**{"x" * 65: {}}), "1 to 64 letters"),
+        ({"anyOf": [with_properties(**{"a b": {}})]}, "the name 'a b'"),
+        (deep(100), "more than 64 levels"),
+    ],
+)
+def test_what_claude_code_would_leave_out_is_refused(parameters: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidRequestError) as error:
+        check_tools([Tool("fine"), Tool("look", "", parameters)])
+    assert said in error.value.message
+    assert "'look'" in error.value.message
+    assert error.value.field == "tools"
