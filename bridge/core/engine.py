@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
@@ -16,7 +17,6 @@ from bridge.core.catalog import Catalog
 from bridge.core.control import ControlError
 from bridge.core.errors import (
     BridgeError,
-    DeadlineError,
     InvalidRequestError,
     PlanLimitError,
     ProcessFailedError,
@@ -25,9 +25,11 @@ from bridge.core.errors import (
 from bridge.core.events import Event, Finished, Started
 from bridge.core.from_claude import AnswerReader
 from bridge.core.launch import Launcher
+from bridge.core.leases import Lease, Need, Parking
 from bridge.core.model import CompletionRequest, FinishReason, Model, Usage
+from bridge.core.patience import Patience, TimeLimits
 from bridge.core.planning import Plan, Planner
-from bridge.core.pool import Lease, Parking, Pool, Recycling
+from bridge.core.pool import Pool, Recycling
 from bridge.core.pool_policy import Limits
 from bridge.core.process import ProcessGoneError
 from bridge.core.recording import RequestRecord, SessionLog
@@ -45,7 +47,10 @@ class EngineOptions:
 
     limits: Limits
     timeout: float = 120.0
-    """Seconds a whole request may take."""
+    """Seconds a whole request may take; the next three are for parts of it."""
+    queue_timeout: float = math.inf
+    first_token_timeout: float = math.inf
+    idle_timeout: float = math.inf
     queue_size: int = 32
     recycling: Recycling = field(default_factory=Recycling)
     system_prompt: str | None = None
@@ -234,20 +239,21 @@ class Engine:
     ) -> AsyncGenerator[Event, None]:
         if not request.messages:
             raise InvalidRequestError("Send at least one message.", field="messages")
-        loop = asyncio.get_running_loop()
-        seconds = self._options.timeout
-        if request.timeout is not None:
-            seconds = min(seconds, request.timeout)
-        deadline = loop.time() + seconds
         progress = _Progress()
+        patience = Patience(
+            self._time_limits(request),
+            begun=lambda: progress.reader is not None and progress.reader.begun,
+            excused=lambda: progress.reader is not None and progress.reader.thinking,
+        )
+        at, limit = patience.next()
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(at):
                 await self._facts_known.wait()
             finished = False
             while not finished:
                 plan = self._planner.plan(request)
-                async with asyncio.timeout_at(deadline):
-                    lease = await self._begin(plan, record, deadline, progress)
+                progress.reader = plan.reader(self._plan_state, progress.spent)
+                lease = await self._begin(plan, record, patience, progress)
                 parking: Parking | None = None
                 try:
                     async with aclosing(self._answer(plan, lease, progress)) as events:
@@ -261,13 +267,32 @@ class Engine:
                 finally:
                     self.pool.release(lease, parking)
         except TimeoutError as error:
-            raise DeadlineError(f"The request took longer than {seconds:g} seconds.") from error
+            raise patience.error(patience.over or limit) from error
+        finally:
+            patience.unwatch()
+
+    def _time_limits(self, request: CompletionRequest) -> TimeLimits:
+        options = self._options
+        served = TimeLimits(
+            options.timeout,
+            options.queue_timeout,
+            options.first_token_timeout,
+            options.idle_timeout,
+        )
+        asked = (
+            request.timeout,
+            request.queue_timeout,
+            request.first_token_timeout,
+            request.idle_timeout,
+        )
+        return served.within(TimeLimits(*(math.inf if s is None else s for s in asked)))
 
     async def _answer(
         self, plan: Plan, lease: Lease, progress: _Progress
     ) -> AsyncGenerator[Event, None]:
         """Read the answer from the session, shape it, and give what is new of it."""
-        reader = progress.reader = plan.reader(self._plan_state, progress.spent)
+        reader = progress.reader
+        assert reader is not None
         shapers = plan.shapers()
         while reader.stop_reason is None:
             line = await lease.session.receive()
@@ -319,16 +344,24 @@ class Engine:
                     ) from error
 
     async def _begin(
-        self, plan: Plan, record: RequestRecord, deadline: float, progress: _Progress
+        self, plan: Plan, record: RequestRecord, patience: Patience, progress: _Progress
     ) -> Lease:
-        """Lease a session and put the request to it; one that fails is replaced once."""
-        need = plan.need
+        """Lease a session and put the request to it; one that fails is replaced once.
+
+        Raises DeadlineError where a limit is reached meanwhile.
+        """
         for attempt in (1, 2):
             admitted = attempt > 1 or progress.attempts > 0
-            lease = await self.pool.acquire(need, admitted=admitted)
+            lease = await self._acquire(plan.need, patience, admitted=admitted)
             record.got, record.leased_at = lease.got, self._clock()
+            patience.put()
+            at, limit = patience.next()
             try:
-                await self._put(plan, lease, deadline)
+                async with asyncio.timeout_at(at):
+                    await self._put(plan, lease, patience)
+            except TimeoutError as error:
+                self.pool.release(lease)
+                raise patience.error(limit) from error
             except (ControlError, ProcessGoneError) as error:
                 lease.session.broken = True
                 self.pool.release(lease)
@@ -344,7 +377,16 @@ class Engine:
                 return lease
         raise AssertionError("unreachable")
 
-    async def _put(self, plan: Plan, lease: Lease, deadline: float) -> None:
+    async def _acquire(self, need: Need, patience: Patience, *, admitted: bool) -> Lease:
+        patience.queue()
+        at, limit = patience.next()
+        try:
+            async with asyncio.timeout_at(at):
+                return await self.pool.acquire(need, admitted=admitted)
+        except TimeoutError as error:
+            raise patience.error(limit) from error
+
+    async def _put(self, plan: Plan, lease: Lease, patience: Patience) -> None:
         session = lease.session
         if session.profile is None:
             await session.initialise(plan.scope.profile)
@@ -352,13 +394,13 @@ class Engine:
         await session.configure(plan.settings)
         if lease.got == "continued":
             if plan.last.tool_results:
-                await session.resume(plan.last.tool_results, deadline)
+                await session.resume(plan.last.tool_results, patience)
             else:
-                await session.ask(plan.last, deadline)
+                await session.ask(plan.last, patience)
             return
         await session.offer(plan.scope.tools)
         await session.replay(plan.history)
-        await session.ask(plan.last, deadline)
+        await session.ask(plan.last, patience)
 
     # Start
 

@@ -22,6 +22,7 @@ from bridge.core.control import ControlError, ControlTransport, Wire
 from bridge.core.fingerprint import tools_as_told
 from bridge.core.launch import Launcher
 from bridge.core.model import Tool
+from bridge.core.patience import Patience
 from bridge.core.process import ProcessGoneError
 from bridge.core.to_claude import (
     TOOL_PREFIX,
@@ -78,8 +79,10 @@ class Session:
         self._gone = False
         self._paused = False
         self._listening = False
-        self._expired = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._patience: Patience | None = None
+        self._time = asyncio.get_running_loop().time
+        self.heard_at = self._time()
+        """When a line of the conversation last came."""
         self._applied: TurnSettings | None = None
         self._default_model: str | None = None
         self._lines: list[UserLine] = []
@@ -223,24 +226,21 @@ class Session:
             else:
                 await self._transport.send(line)
 
-    async def ask(self, turn: Turn, deadline: float | None = None) -> None:
-        """Send the turn that the model is to answer; its lines come from `receive`.
-
-        `deadline` is in the time of the running loop.
-        """
+    async def ask(self, turn: Turn, patience: Patience | None = None) -> None:
+        """Send the turn that the model is to answer; its lines come from `receive`."""
         # The API takes four cache breakpoints a request and the CLI sets three. One set in a
         # user line stays there for the life of the conversation, so only one line has it.
         mark = None if self._asked else self._cache_control
         self._asked = True
-        self._listen(deadline)
+        self._listen(patience)
         await self._send(user_line(turn, query=True, cache_control=mark))
 
-    async def resume(self, results: Sequence[Wire], deadline: float | None = None) -> None:
+    async def resume(self, results: Sequence[Wire], patience: Patience | None = None) -> None:
         """Give the turn that waits its tool results; it goes on where it stopped."""
         if not self._tools.waits_for(result["tool_use_id"] for result in results):
             self.broken = True
             raise ControlError("the calls do not wait any more")
-        self._listen(deadline)
+        self._listen(patience)
         self._tools.answer(results)
 
     async def park(self, calls: Sequence[str]) -> None:
@@ -263,11 +263,12 @@ class Session:
     async def receive(self) -> Wire:
         """The next line of the conversation.
 
-        Raises TimeoutError at the deadline, and ProcessGoneError when the process ended.
+        Raises TimeoutError when the patience is over, and ProcessGoneError when the process ended.
         """
-        # The deadline holds though there is always more, as with a slow reader.
-        while self._expired or not self._inbox:
-            if self._expired:
+        # The limits hold though there is always more, as with a slow reader.
+        patience = self._patience
+        while (over := patience is not None and patience.over is not None) or not self._inbox:
+            if over:
                 raise TimeoutError
             self._check_alive()
             self._arrived.clear()
@@ -340,11 +341,13 @@ class Session:
             self._arrived.clear()
             await self._arrived.wait()
 
-    def _listen(self, deadline: float | None) -> None:
+    def _listen(self, patience: Patience | None) -> None:
         self.answers += 1
         self._listening = True
-        if deadline is not None:
-            self._timer = asyncio.get_running_loop().call_at(deadline, self._expire)
+        self.heard_at = self._time()
+        self._patience = patience
+        if patience is not None:
+            patience.watch(lambda: self.heard_at, lambda: bool(self._inbox), self._arrived.set)
 
     def _check_alive(self) -> None:
         if self._gone:
@@ -355,19 +358,14 @@ class Session:
         self._listening = False
         self._inbox.clear()
         self._resume()
-        self._expired = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._patience = None
 
     def _resume(self) -> None:
         if self._paused:
             self._paused = False
+            # What was said in the meantime is heard only now.
+            self.heard_at = self._time()
             self._transport.process.resume_reading()
-
-    def _expire(self) -> None:
-        self._expired = True
-        self._arrived.set()
 
     def _on_message(self, message: Wire | None) -> None:
         if message is None:
@@ -375,6 +373,7 @@ class Session:
             if not self._closed:
                 self.on_gone()
         else:
+            self.heard_at = self._time()
             if message["type"] == "result":
                 self._open_turns -= 1
                 self._last_result = message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Protocol
 
 from starlette.requests import Request
@@ -38,7 +39,14 @@ async def read_call(
 ) -> Call:
     """Read and decode what is asked for."""
     options = call_options(request.scope, door.settings)
-    return decode(await read_json(request, door.settings.max_body_bytes), options)
+    call = decode(await read_json(request, door.settings.max_body_bytes), options)
+    limited = replace(
+        call.request,
+        queue_timeout=options.queue_timeout,
+        first_token_timeout=options.first_token_timeout,
+        idle_timeout=options.idle_timeout,
+    )
+    return replace(call, request=limited)
 
 
 async def answer_whole(
