@@ -14,10 +14,13 @@ from dataclasses import dataclass, field
 
 from bridge.core.abilities import ALL, Abilities
 from bridge.core.catalog import Catalog
+from bridge.core.condition import account_of, condition_of
 from bridge.core.control import ControlError
 from bridge.core.errors import (
     BridgeError,
+    DrainingError,
     InvalidRequestError,
+    NotLoggedInError,
     PlanLimitError,
     ProcessFailedError,
     UnavailableError,
@@ -27,16 +30,18 @@ from bridge.core.from_claude import AnswerReader
 from bridge.core.launch import Launcher
 from bridge.core.leases import Lease, Need, Parking
 from bridge.core.model import CompletionRequest, FinishReason, Model, Usage
-from bridge.core.patience import Patience, TimeLimits
+from bridge.core.patience import Limit, Patience, TimeLimits
 from bridge.core.planning import Plan, Planner
-from bridge.core.pool import Pool, Recycling
+from bridge.core.pool import Pool
 from bridge.core.pool_policy import Limits
 from bridge.core.process import ProcessGoneError
 from bridge.core.recording import RequestRecord, SessionLog
+from bridge.core.recycling import Recycling
 from bridge.core.service import Health, PlanState, PoolState, Totals
 from bridge.core.session import Facts, Session
 from bridge.core.shaping import StopTexts, UnfitAnswerError, shaped
 from bridge.core.to_claude import Profile, TurnSettings
+from bridge.core.watchdog import Watchdog, Watching
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +58,7 @@ class EngineOptions:
     idle_timeout: float = math.inf
     queue_size: int = 32
     recycling: Recycling = field(default_factory=Recycling)
+    watching: Watching = field(default_factory=Watching)
     system_prompt: str | None = None
     """For requests without one; None is Claude Code's preset."""
     aliases: tuple[tuple[str, str], ...] = ()
@@ -108,6 +114,7 @@ class Engine:
         self._plan_state: PlanState | None = None
         self._planner = Planner(options.system_prompt, abilities)
         self._draining = False
+        self._login_accepted: bool | None = None
         self.pool = Pool(
             self._spawn,
             options.limits,
@@ -116,14 +123,18 @@ class Engine:
             recycling=options.recycling,
             on_change=on_change,
         )
+        self._watchdog = Watchdog(self.pool.sessions, options.watching, options.recycling)
 
     async def start(self) -> None:
         """Start the first process, and the others behind it. Raises what `Session.spawn` does."""
         await self._scout()
         self.pool.start()
+        self._watchdog.start()
 
     async def aclose(self) -> None:
         """End every process, whatever it does."""
+        self._draining = True
+        await self._watchdog.aclose()
         await self.pool.aclose()
 
     async def __aenter__(self) -> Engine:
@@ -172,26 +183,25 @@ class Engine:
 
     def health(self) -> Health:
         """How things stand now."""
-        counts = self.pool.counts()
         facts = self._facts
-        account = _account(facts)
-        if self._draining:
-            status = "draining"
-        elif facts is None or (self.pool.failing and not sum(counts.values())):
-            status = "unavailable" if self.pool.failing else "starting"
-        elif account == "none":
-            status = "not_logged_in"
-        else:
-            status = "ok"
+        status, detail = condition_of(
+            facts,
+            draining=self._draining,
+            usable=self.pool.usable,
+            trouble=self.pool.trouble,
+            login_accepted=self._login_accepted,
+        )
+        account = account_of(facts)
         return Health(
             status=status,
-            logged_in=account != "none",
+            logged_in=account != "none" if self._login_accepted is None else self._login_accepted,
             account="simulated" if self._options.simulated else account,
             cli_version=facts.version if facts else "",
             simulated=self._options.simulated,
             pool_size=self._options.limits.pool_size,
-            processes=counts,
+            processes=self.pool.counts(),
             waiting=self.pool.waiting,
+            detail=detail,
             lacking=self._abilities.lacking,
         )
 
@@ -299,6 +309,9 @@ class Engine:
             try:
                 raw = list(reader.feed(line))
                 self._plan_state = reader.plan or self._plan_state
+            except NotLoggedInError:
+                self._note_login(accepted=False)
+                raise
             except PlanLimitError as error:
                 if reader.limit_resets_at is not None:
                     error.retry_after = max(reader.limit_resets_at - self._now(), 0.0)
@@ -314,12 +327,19 @@ class Engine:
                     if progress.started:
                         continue
                     progress.started = True
+                    self._note_login(accepted=True)
                 elif not isinstance(event, Finished):
                     progress.passed_on = True
                 yield event
             if stop is not None:
                 return
         progress.parking = plan.parking(reader)
+
+    def _note_login(self, *, accepted: bool) -> None:
+        """Take note of whether the API accepts the login, as its last answer has shown."""
+        if accepted is not self._login_accepted:
+            self._login_accepted = accepted
+            self._on_change()
 
     def _try_again(self, error: Exception, plan: Plan, progress: _Progress) -> None:
         """Decide whether an attempt that failed is made once more; raise where it is not."""
@@ -328,6 +348,8 @@ class Engine:
             progress.spent = progress.reader.usage
         match error:
             case ProcessGoneError():
+                if self._draining and self.pool.closed:
+                    raise DrainingError("The server has shut down.") from error
                 if progress.started or attempts > 1:
                     raise ProcessFailedError(
                         "Claude Code ended in the middle of the answer."
@@ -364,6 +386,7 @@ class Engine:
                 raise patience.error(limit) from error
             except (ControlError, ProcessGoneError) as error:
                 lease.session.broken = True
+                lease.session.kill()
                 self.pool.release(lease)
                 logger.warning("process %s failed: %r", lease.session.pid, error)
                 if attempt == 2:
@@ -384,7 +407,8 @@ class Engine:
             async with asyncio.timeout_at(at):
                 return await self.pool.acquire(need, admitted=admitted)
         except TimeoutError as error:
-            raise patience.error(limit) from error
+            wait = self.pool.wait_estimate(need) if limit is Limit.QUEUE else None
+            raise patience.error(limit, retry_after=wait) from error
 
     async def _put(self, plan: Plan, lease: Lease, patience: Patience) -> None:
         session = lease.session
@@ -413,7 +437,7 @@ class Engine:
         Raises what `Session.spawn` raises.
         """
         session = await self._first_session()
-        if _account(session.facts) == "none" and self._launcher.has_api_key:
+        if account_of(session.facts) == "none" and self._launcher.has_api_key:
             # No login, but a key of the person's: that is what pays then.
             await session.close()
             self._launcher = dataclasses.replace(self._launcher, use_api_key=True)
@@ -442,16 +466,3 @@ class Engine:
         )
         self._facts_known.set()
         self._on_change()
-
-
-def _account(facts: Facts | None) -> str:
-    """Where the login comes from, in the CLI's word; `none` without one."""
-    if facts is None:
-        return "none"
-    account = facts.account
-    for key in ("tokenSource", "apiKeySource"):
-        source = account.get(key)
-        if source and source != "none":
-            return str(source)
-    provider = account.get("apiProvider")
-    return str(provider) if provider and provider != "firstParty" else "none"

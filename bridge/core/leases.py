@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from bridge.core.pool_policy import ProcessView, State
 from bridge.core.session import Session
+from bridge.core.starting import PROOF_SECONDS
 from bridge.core.to_claude import Profile, TurnSettings
 
 
@@ -41,8 +43,25 @@ class PooledProcess:
     """None while it is starting."""
     parking: Parking | None = None
     caller: str = ""
+    started_at: float = 0.0
+    """When it began to start."""
+    up_at: float = math.inf
+    """When it was up."""
+    proven: bool = False
+    """Whether it has been of use."""
+    leased_at: float = 0.0
+    """When the turn that it serves began."""
     preparing: Profile | None = None
     """What it is being initialised with, ahead of the request that will need it."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be used, now or soon."""
+        return self.session is not None and self.session.alive and self.state is not State.CLOSING
+
+    def sound(self, now: float) -> bool:
+        """Whether it is no part of a crash loop."""
+        return self.proven or now - self.up_at >= PROOF_SECONDS
 
     def view(self) -> ProcessView:
         """What decisions need of it."""

@@ -9,25 +9,25 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from bridge.core.control import ControlError
 from bridge.core.errors import DrainingError, ProcessFailedError, QueueFullError
 from bridge.core.leases import Lease, Need, Parking, PooledProcess
-from bridge.core.pool_policy import Limits, RequestView, State, decide
+from bridge.core.pace import TurnPace, wait_estimate
+from bridge.core.pool_policy import Limits, RequestView, State, decide, fair_order
 from bridge.core.process import ProcessGoneError
 from bridge.core.recycling import Recycling
 from bridge.core.session import Session
+from bridge.core.starting import PROOF_SECONDS, StartBackoff
 from bridge.core.to_claude import TurnSettings
 from bridge.core.waiting import RequestQueue
 
 __all__ = ["Lease", "Need", "Parking", "Pool", "Recycling"]
 
 logger = logging.getLogger(__name__)
-
-MAX_START_DELAY = 30.0
-"""Seconds between attempts to start a process, at the most, after several have failed."""
 
 
 class Pool:
@@ -53,7 +53,8 @@ class Pool:
         self._queue = RequestQueue()
         self._ids = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._failed_starts = 0
+        self._backoff = StartBackoff()
+        self._pace = TurnPace()
         self._start_timer: asyncio.TimerHandle | None = None
         self._look_timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
@@ -72,7 +73,9 @@ class Pool:
 
     def adopt(self, session: Session) -> None:
         """Take in a session that was started and initialised elsewhere."""
-        process = PooledProcess(next(self._ids), State.IDLE, self._clock(), session=session)
+        now = self._clock()
+        process = PooledProcess(next(self._ids), State.IDLE, now, session=session)
+        process.started_at = process.up_at = now
         session.on_gone = self._step
         self._processes[process.id] = process
         self.started += 1
@@ -99,7 +102,7 @@ class Pool:
             self._queue.leave(waiting)
             raise QueueFullError(
                 f"{self._queue_size} requests are waiting already (BRIDGE_QUEUE_SIZE).",
-                retry_after=1,
+                retry_after=self.wait_estimate(need),
             )
         try:
             process = await waiting.granted
@@ -112,11 +115,24 @@ class Pool:
             raise
         return Lease.of(process, spawn_awaited=waiting.spawn_awaited)
 
+    def wait_estimate(self, need: Need) -> float:
+        """Seconds that a request which came now would wait for its turn, by what turns take."""
+        now = self._clock()
+        running = [p for p in self._processes.values() if p.state is State.RUNNING]
+        newcomer = RequestView(0, need.profile, need.caller)
+        order = fair_order(
+            [*(waiting.view for waiting in self._queue.present()), newcomer],
+            Counter(process.caller for process in running),
+        )
+        turn = self._pace.seconds_a_turn(now - process.leased_at for process in running)
+        return wait_estimate(order.index(newcomer), self._limits.pool_size, turn)
+
     def release(self, lease: Lease, parking: Parking | None = None) -> None:
         """Give a lease back; with `parking`, its conversation is held open if it ended well.
 
         Returns at once: a task of the pool's does the rest.
         """
+        self._pace.note(self._clock() - lease.process.leased_at)
         self._hand_back(lease.process, parking)
 
     # What the operator sees
@@ -134,9 +150,38 @@ class Pool:
         return len(self._queue)
 
     @property
-    def failing(self) -> bool:
-        """Whether processes cannot be started now."""
-        return self._failed_starts > 0
+    def trouble(self) -> str:
+        """What is wrong with the processes, in a sentence; empty where nothing is."""
+        failures = self._backoff.failures
+        if not self._backoff.looping and (failures <= 1 or self.usable):
+            return ""
+        return (
+            f"Claude Code has failed {failures} times in a row before it was of any use; "
+            f"it is started again within {max(self._backoff.delay, 1):g} seconds."
+        )
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is a process that can be expected to work."""
+        now = self._clock()
+        alive = [process for process in self._processes.values() if process.alive]
+        if self._backoff.looping:
+            return any(process.sound(now) for process in alive)
+        return bool(alive)
+
+    @property
+    def closed(self) -> bool:
+        """Whether every process was ended, or is being ended."""
+        return self._closed
+
+    def sessions(self) -> list[Session]:
+        """Those that are used, or ready to be: none that is being changed from one to the other."""
+        settled = (State.BLANK, State.IDLE, State.RUNNING, State.PARKED)
+        return [
+            process.session
+            for process in self._processes.values()
+            if process.session is not None and process.state in settled
+        ]
 
     async def wait_for(self, condition: Callable[[dict[str, int]], bool]) -> None:
         """Wait until the counts of processes by state meet the condition."""
@@ -177,6 +222,7 @@ class Pool:
         if self._closed or not self._started:
             return
         self._discard_dead()
+        proof_at = self._prove_by_age()
         decision = decide(
             [process.view() for process in self._processes.values()],
             [waiting.view for waiting in self._queue.present()],
@@ -186,6 +232,7 @@ class Pool:
         for request_id, process_id in decision.assign:
             process = self._processes[process_id]
             process.state = State.RUNNING
+            process.leased_at = self._clock()
             process.caller = self._queue.grant(request_id, process).view.caller
         for process_id in decision.reset:
             self._hand_back(self._processes[process_id], None, step=False)
@@ -193,7 +240,8 @@ class Pool:
             self._close(self._processes[process_id])
         for blank_id, model_id in decision.prepare:
             self._prepare(self._processes[blank_id], self._processes[model_id])
-        self._look_again(decision.look_again_at)
+        looks = [at for at in (decision.look_again_at, proof_at) if at is not None]
+        self._look_again(min(looks, default=None))
         if self._start_timer is None:
             for started_with in decision.start:
                 self._start(started_with)
@@ -210,6 +258,19 @@ class Pool:
             self._look_timer = asyncio.get_running_loop().call_later(
                 max(at - self._clock(), 0.0), self._step
             )
+
+    def _prove_by_age(self) -> float | None:
+        """After failures, take note of a process that has lived; gives when to look again."""
+        if not self._backoff.failures:
+            return None
+        now = self._clock()
+        young: list[float] = []
+        for process in self._processes.values():
+            if process.alive and process.sound(now):
+                self._backoff.proven(process.started_at)
+            elif process.alive:
+                young.append(process.up_at + PROOF_SECONDS)
+        return min(young, default=None)
 
     def _free_turns(self) -> int:
         running = sum(p.state is State.RUNNING for p in self._processes.values())
@@ -233,7 +294,8 @@ class Pool:
                     self._close(process)
 
     def _start(self, started_with: Any) -> None:
-        process = PooledProcess(next(self._ids), State.STARTING, self._clock(), started_with)
+        now = self._clock()
+        process = PooledProcess(next(self._ids), State.STARTING, now, started_with, started_at=now)
         self._processes[process.id] = process
         self._run(self._start_task, process)
 
@@ -243,29 +305,32 @@ class Pool:
         except (OSError, ControlError, ProcessGoneError) as error:
             logger.error("a Claude Code process could not be started: %r", error)
             del self._processes[process.id]
-            self._start_failed()
+            self._failed(process)
+            self._step()
             return
         except BaseException:
             self._processes.pop(process.id, None)
             raise
-        self._failed_starts = 0
         self.started += 1
         process.session.on_gone = self._step
         process.state = State.BLANK
-        process.used_at = self._clock()
+        process.used_at = process.up_at = self._clock()
         self._step()
 
-    def _start_failed(self) -> None:
-        self._failed_starts += 1
-        delay = min(2.0 ** (self._failed_starts - 1), MAX_START_DELAY)
+    def _failed(self, process: PooledProcess) -> None:
+        """Put off the next start where one process after the other fails."""
+        delay = self._backoff.failed(process.started_at, self._clock())
+        if not delay or self._closed:
+            return
+        if self._start_timer is not None:
+            self._start_timer.cancel()
         self._start_timer = asyncio.get_running_loop().call_later(delay, self._start_again)
-        if not self._processes:
+        if self._backoff.looping and not any(p.alive for p in self._processes.values()):
             self._queue.refuse_all(
                 lambda: ProcessFailedError(
                     "Claude Code could not be started.", retry_after=max(delay, 1.0)
                 )
             )
-        self.announce()
 
     def _start_again(self) -> None:
         self._start_timer = None
@@ -292,11 +357,17 @@ class Pool:
                 process.state = State.BLANK if blank else State.IDLE
             else:
                 self._close(process)
+        if process.state is not State.CLOSING and process.session and process.session.answers:
+            process.proven = True
+            self._backoff.proven(process.started_at)
         self._step()
 
     async def _parked(self, process: PooledProcess) -> bool:
         assert process.session is not None
         assert process.parking is not None
+        if not process.parking.calls and self._recycling.due(process.session):
+            # However long it goes on: its next message is answered by another process.
+            return False
         try:
             await process.session.park(process.parking.calls)
         except (ControlError, ProcessGoneError, TimeoutError) as error:
@@ -339,6 +410,9 @@ class Pool:
     def _close(self, process: PooledProcess) -> None:
         process.state = State.CLOSING
         process.parking = None
+        ended_badly = process.session is not None and process.session.failed
+        if ended_badly and not process.sound(self._clock()):
+            self._failed(process)
         self._run(self._close_task, process)
 
     async def _close_task(self, process: PooledProcess) -> None:

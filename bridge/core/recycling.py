@@ -15,13 +15,23 @@ class Recycling:
 
     answers: int = 200
     memory_bytes: int = 600 * 1024 * 1024
+    runaway_bytes: int = 2 * 1024 * 1024 * 1024
+    """So much is not waited for: the process is ended in the middle of its turn."""
 
     def due(self, session: Session) -> bool:
         """Whether the session's process is to be replaced by a new one."""
         if session.worn or session.answers >= self.answers:
             return True
-        memory = resident_bytes(session.pid)
-        return memory is not None and memory > self.memory_bytes
+        return _larger(session, self.memory_bytes)
+
+    def runaway(self, session: Session) -> bool:
+        """Whether the session's process has grown so large that it has to be ended now."""
+        return _larger(session, self.runaway_bytes)
+
+
+def _larger(session: Session, limit: int) -> bool:
+    memory = resident_bytes(session.pid)
+    return memory is not None and memory > limit
 
 
 def resident_bytes(pid: int) -> int | None:

@@ -18,7 +18,13 @@ from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient
 
 from bridge.core.abilities import ALL, Abilities
 from bridge.core.client_tools import SERVER_NAME, ToolServer
-from bridge.core.control import ControlError, ControlTransport, Wire
+from bridge.core.control import (
+    CONTROL_TIMEOUT,
+    ControlError,
+    ControlTimeoutError,
+    ControlTransport,
+    Wire,
+)
 from bridge.core.fingerprint import tools_as_told
 from bridge.core.launch import Launcher
 from bridge.core.model import Tool
@@ -77,6 +83,7 @@ class Session:
         self._client: ClaudeSDKClient | None = None
         self._inbox: deque[Wire] = deque()
         self._gone = False
+        self._failed = False
         self._paused = False
         self._listening = False
         self._patience: Patience | None = None
@@ -146,6 +153,31 @@ class Session:
         """The process's last words, for the log."""
         return self._transport.process.stderr_tail
 
+    @property
+    def failed(self) -> bool:
+        """Whether its process ended by itself, or is of no use any more through its own fault."""
+        return self._failed or (self._gone and not self._closed)
+
+    async def answers_within(self, seconds: float) -> bool:
+        """Whether the process still answers; a question that leaves nothing in the conversation."""
+        if self._paused or not self.alive:
+            # What it says is not read now, or it is known to be of no use.
+            return True
+        asked_at = self._time()
+        try:
+            await self._transport.answers(seconds)
+        except ControlTimeoutError:
+            # Its answer may stand behind much that was said before it.
+            return bool(self._inbox) or self.heard_at > asked_at
+        except (ControlError, ProcessGoneError):
+            pass
+        return True
+
+    def kill(self) -> None:
+        """End the process now: for whoever uses it, it has ended by itself."""
+        self._failed = True
+        self._transport.process.kill()
+
     async def initialise(self, profile: Profile) -> None:
         """Give a blank its profile."""
         self._transport.on_initialize(
@@ -161,12 +193,14 @@ class Session:
         client = ClaudeSDKClient(options, transport=self._transport)
         self._client = client
         try:
-            await client.connect()
+            async with asyncio.timeout(CONTROL_TIMEOUT):
+                await client.connect()
         except BaseException as error:
             # Its system prompt may hold already, cancelled or not.
             self.broken = True
             if not isinstance(error, Exception):
                 raise
+            self._failed = True
             if not self._transport.is_ready():
                 raise ProcessGoneError from error
             raise ControlError(f"initialize failed: {error}") from error
@@ -222,7 +256,11 @@ class Session:
             if isinstance(line, UserLine):
                 await self._send(line)
                 # An assistant turn that overtakes the user turn before it would stand first.
-                await self._await_results()
+                try:
+                    async with asyncio.timeout(CONTROL_TIMEOUT):
+                        await self._await_results()
+                except TimeoutError as error:
+                    raise ControlTimeoutError("a replayed turn was not confirmed") from error
             else:
                 await self._transport.send(line)
 

@@ -21,6 +21,7 @@ def health_routes(door: Door) -> APIRouter:
         now = door.service.health()
         content = {
             "status": now.status,
+            "detail": now.detail,
             "version": door.version,
             "cli_version": now.cli_version,
             "logged_in": now.logged_in,
