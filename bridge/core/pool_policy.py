@@ -199,9 +199,8 @@ def decide(
             reset.append(oldest)
 
     starting = _in(processes, State.STARTING)
-    wanted = extra[: max(1 - len(starting), 0)] + _wanted(
-        unmet, [*blanks, *starting], len(processes), limits
-    )
+    needed = _wanted(unmet, [*blanks, *starting], len(processes), limits)
+    wanted = extra[: max(1 - len(starting), 0)] + needed
     room = limits.max_processes - len(processes)
     # Blanks that fit nobody make way first, then the coldest empty ones, then the conversations
     # parked for longest, and for a request that needs another start the spares too.
@@ -210,7 +209,8 @@ def decide(
     sacrifice = [*odd, *reversed(idle), *sorted(parked, key=_eviction_order)]
     if any(started_with is not None for started_with in unmet):
         sacrifice += [p for p in blanks if p.started_with is None]
-    close = sacrifice[: max(len(wanted) - max(room, 0) - closing, 0)]
+    # Nothing makes way for what is started on the mere chance that it will be asked for.
+    close = sacrifice[: max(len(needed) - max(room, 0) - closing, 0)]
     start = wanted[: max(min(room, limits.starts_at_once - len(starting)), 0)]
 
     stale = [p for p in idle if p not in close and now - p.used_at >= limits.idle_seconds]

@@ -126,8 +126,8 @@ async def test_a_sound_process_goes_on_serving_while_others_fail(
         pool = engine.engine.pool
         assert (await engine.ask()).text == "Half and half."
         async with asyncio.timeout(PATIENCE):
-            # There is always one of them that has just come up: it counts for nothing.
-            while not pool.trouble:
+            # It is sound once its answer is over and its conversation wiped.
+            while not (pool.trouble and pool.usable):
                 await pool.changed()
         health = engine.engine.health()
         assert (health.status, health.serving) == ("ok", True)
