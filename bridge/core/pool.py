@@ -55,6 +55,8 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._backoff = StartBackoff()
         self._pace = TurnPace()
+        self._served: dict[str, int] = {}
+        """The last turn of each caller, by its number: callers are the names of keys, so few."""
         self._start_timer: asyncio.TimerHandle | None = None
         self._look_timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
@@ -123,6 +125,7 @@ class Pool:
         order = fair_order(
             [*(waiting.view for waiting in self._queue.present()), newcomer],
             Counter(process.caller for process in running),
+            self._served,
         )
         turn = self._pace.seconds_a_turn(now - process.leased_at for process in running)
         return wait_estimate(order.index(newcomer), self._limits.pool_size, turn)
@@ -228,12 +231,14 @@ class Pool:
             [waiting.view for waiting in self._queue.present()],
             self._limits,
             self._clock(),
+            self._served,
         )
         for request_id, process_id in decision.assign:
             process = self._processes[process_id]
             process.state = State.RUNNING
             process.leased_at = self._clock()
             process.caller = self._queue.grant(request_id, process).view.caller
+            self._served[process.caller] = next(self._ids)
         for process_id in decision.reset:
             self._hand_back(self._processes[process_id], None, step=False)
         for process_id in decision.close:

@@ -262,6 +262,8 @@ async def both_doors(
     settings = HttpSettings(keep_alive_seconds=keep_alive, stalled_client_seconds=stall)
     app = create_app(service, version="1.2.3", settings=settings)
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        # Inherited by what is accepted: so that little is on its way to one who does not read.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
         server = _HttpServer(
             uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=5)
         )

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -67,7 +68,7 @@ SILENCE = {"hang": True}
 BREAK = {"tokens": 9, "hang_after": 2}
 ENDLESS = {"endless": True, "delay_ms": 5}
 
-REACHED = {
+REACHED: dict[str, tuple[dict[str, Any], str, bool]] = {
     "first_token": (SILENCE, "FIRST_TOKEN_TIMEOUT", False),
     "idle": (BREAK, "IDLE_TIMEOUT", True),
     "total": (ENDLESS, "DEADLINE_EXCEEDED", True),
