@@ -43,6 +43,17 @@ class Settings(BaseSettings):
     claude_timeout: float = Field(
         120.0, gt=0, description="Seconds a whole request may take, waiting included."
     )
+    bridge_queue_timeout: float = Field(
+        0.0, ge=0, description="Seconds a request may wait for a process; 0 is no limit."
+    )
+    bridge_first_token_timeout: float = Field(
+        90.0, ge=0, description="Seconds from there to the first token, or thought; 0 is no limit."
+    )
+    bridge_idle_timeout: float = Field(
+        120.0,
+        ge=0,
+        description="Seconds of silence in an answer, thinking not counted; 0 is no limit.",
+    )
     bridge_spares: int = Field(
         1, ge=0, le=64, description="Blank processes kept ready beyond those in use."
     )

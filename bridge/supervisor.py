@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -273,6 +274,9 @@ def _options(settings: Settings, *, demo: bool) -> EngineOptions:
             park_seconds=settings.bridge_park_seconds,
         ),
         timeout=settings.claude_timeout,
+        queue_timeout=settings.bridge_queue_timeout or math.inf,
+        first_token_timeout=settings.bridge_first_token_timeout or math.inf,
+        idle_timeout=settings.bridge_idle_timeout or math.inf,
         queue_size=settings.bridge_queue_size,
         system_prompt=settings.system_prompt(),
         aliases=settings.bridge_model_aliases,

@@ -152,7 +152,7 @@ def _announce(bridge: Bridge) -> None:
         say("  account  NOT LOGGED IN: run `claude` and type /login, or set")
         say("           CLAUDE_CODE_OAUTH_TOKEN (from `claude setup-token`). To look around")
         say("           without an account: bridge serve --demo")
-    if (tools := settings.builtin_tools()) is not None:
+    if (tools := bridge.engine.launcher.builtin_tools) is not None:
         say(f"  tools    Claude Code's own, for every caller, in {tools.folder}")
         for line in tools.described():
             say(f"           {line}")

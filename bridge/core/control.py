@@ -39,6 +39,10 @@ class ControlError(Exception):
     """The CLI refused a control request, or did not answer it in time."""
 
 
+class ControlTimeoutError(ControlError):
+    """The CLI did not answer in time, or does not read what it is sent."""
+
+
 class ControlTransport(Transport):
     """An SDK transport that shares one CLI process with the bridge's own requests."""
 
@@ -128,10 +132,10 @@ class ControlTransport(Transport):
         answer = await self.request("interrupt")
         return list(answer.get("still_queued") or ())
 
-    async def request(
-        self, subtype: str, *, timeout: float = CONTROL_TIMEOUT, **fields: Any
-    ) -> Wire:
-        """Send one control request and wait for its answer."""
+    async def request(self, subtype: str, *, timeout: float | None = None, **fields: Any) -> Wire:
+        """Send one control request and wait for its answer; None waits CONTROL_TIMEOUT."""
+        if timeout is None:
+            timeout = CONTROL_TIMEOUT
         request_id = f"{_OWN_PREFIX}{next(self._counter)}"
         future: asyncio.Future[Wire] = asyncio.get_running_loop().create_future()
         self._pending[request_id] = future
@@ -141,11 +145,11 @@ class ControlTransport(Transport):
             "request": {"subtype": subtype, **fields},
         }
         try:
-            await self.send(line)
             async with asyncio.timeout(timeout):
+                await self.send(line)
                 response = await future
         except TimeoutError as error:
-            raise ControlError(f"{subtype} was not answered in {timeout:g} s") from error
+            raise ControlTimeoutError(f"{subtype} was not answered in {timeout:g} s") from error
         finally:
             self._pending.pop(request_id, None)
         if response.get("subtype") != "success":
@@ -154,8 +158,16 @@ class ControlTransport(Transport):
         return answer if isinstance(answer, dict) else {}
 
     async def send(self, line: Mapping[str, Any]) -> None:
-        """Write one line to the process."""
-        await self.process.write(json.dumps(line, ensure_ascii=True).encode() + b"\n")
+        """Write one line to the process; raises ControlTimeoutError where it does not read."""
+        try:
+            async with asyncio.timeout(CONTROL_TIMEOUT):
+                await self.process.write(json.dumps(line, ensure_ascii=True).encode() + b"\n")
+        except TimeoutError as error:
+            raise ControlTimeoutError("the CLI does not read its input") from error
+
+    async def answers(self, timeout: float) -> None:
+        """Ask for something that leaves no trace, whatever the process is at."""
+        await self.request("get_settings", timeout=timeout)
 
     # What the process says
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
@@ -14,11 +15,13 @@ from dataclasses import dataclass, field
 from bridge.core.abilities import ALL, Abilities
 from bridge.core.bounds import check_bounds
 from bridge.core.catalog import Catalog
+from bridge.core.condition import account_of, condition_of
 from bridge.core.control import ControlError
 from bridge.core.errors import (
     BridgeError,
-    DeadlineError,
+    DrainingError,
     InvalidRequestError,
+    NotLoggedInError,
     PermissionDeniedError,
     PlanLimitError,
     ProcessFailedError,
@@ -27,18 +30,22 @@ from bridge.core.errors import (
 from bridge.core.events import Event, Finished, Started
 from bridge.core.from_claude import AnswerReader, plan_of
 from bridge.core.launch import Launcher
+from bridge.core.leases import Lease, Need, Parking
 from bridge.core.model import CompletionRequest, FinishReason, Model, Usage
 from bridge.core.overage import Admission, OverageGuard
+from bridge.core.patience import Limit, Patience, TimeLimits
 from bridge.core.planning import Plan, Planner
-from bridge.core.pool import Lease, Parking, Pool, Recycling
+from bridge.core.pool import Pool
 from bridge.core.pool_policy import Limits
 from bridge.core.process import ProcessGoneError
 from bridge.core.quota import Quotas
 from bridge.core.recording import RequestRecord, SessionLog
+from bridge.core.recycling import Recycling
 from bridge.core.service import Health, PlanState, PoolState, Totals
 from bridge.core.session import Facts, Session
 from bridge.core.shaping import StopTexts, UnfitAnswerError, shaped
 from bridge.core.to_claude import Profile, TurnSettings, Wire
+from bridge.core.watchdog import Watchdog, Watching
 
 logger = logging.getLogger(__name__)
 
@@ -49,9 +56,13 @@ class EngineOptions:
 
     limits: Limits
     timeout: float = 120.0
-    """Seconds a whole request may take."""
+    """Seconds a whole request may take; the next three are for parts of it."""
+    queue_timeout: float = math.inf
+    first_token_timeout: float = math.inf
+    idle_timeout: float = math.inf
     queue_size: int = 32
     recycling: Recycling = field(default_factory=Recycling)
+    watching: Watching = field(default_factory=Watching)
     system_prompt: str | None = None
     """For requests without one; None is Claude Code's preset."""
     aliases: tuple[tuple[str, str], ...] = ()
@@ -117,6 +128,7 @@ class Engine:
             options.system_prompt, abilities, builtin_tools=launcher.builtin_tools is not None
         )
         self._draining = False
+        self._login_accepted: bool | None = None
         self.pool = Pool(
             self._spawn,
             options.limits,
@@ -125,6 +137,7 @@ class Engine:
             recycling=options.recycling,
             on_change=on_change,
         )
+        self._watchdog = Watchdog(self.pool.sessions, options.watching, options.recycling)
 
     @property
     def launcher(self) -> Launcher:
@@ -135,11 +148,14 @@ class Engine:
         """Start the first process, and the others behind it. Raises what `Session.spawn` does."""
         await self._scout()
         self.pool.start()
+        self._watchdog.start()
 
     async def aclose(self) -> None:
         """End every process, whatever it does."""
         if self._overage_timer is not None:
             self._overage_timer.cancel()
+        self._draining = True
+        await self._watchdog.aclose()
         await self.pool.aclose()
 
     async def __aenter__(self) -> Engine:
@@ -197,28 +213,26 @@ class Engine:
 
     def health(self) -> Health:
         """How things stand now."""
-        counts = self.pool.counts()
         facts = self._facts
-        account = _account(facts)
-        if self._draining:
-            status = "draining"
-        elif facts is None or (self.pool.failing and not sum(counts.values())):
-            status = "unavailable" if self.pool.failing else "starting"
-        elif account == "none":
-            status = "not_logged_in"
-        elif self._overage.until(self._plan_state, self._now()) is not None:
-            status = "overage_ahead"
-        else:
-            status = "ok"
+        status, detail = condition_of(
+            facts,
+            draining=self._draining,
+            usable=self.pool.usable,
+            trouble=self.pool.trouble,
+            login_accepted=self._login_accepted,
+            overage_ahead=self._overage.until(self._plan_state, self._now()) is not None,
+        )
+        account = account_of(facts)
         return Health(
             status=status,
-            logged_in=account != "none",
+            logged_in=account != "none" if self._login_accepted is None else self._login_accepted,
             account="simulated" if self._options.simulated else account,
             cli_version=facts.version if facts else "",
             simulated=self._options.simulated,
             pool_size=self._options.limits.pool_size,
-            processes=counts,
+            processes=self.pool.counts(),
             waiting=self.pool.waiting,
+            detail=detail,
             lacking=self._abilities.lacking,
         )
 
@@ -267,21 +281,22 @@ class Engine:
         if not request.messages:
             raise InvalidRequestError("Send at least one message.", field="messages")
         check_bounds(request)
-        loop = asyncio.get_running_loop()
-        seconds = self._options.timeout
-        if request.timeout is not None:
-            seconds = min(seconds, request.timeout)
-        deadline = loop.time() + seconds
+        patience = Patience(
+            self._time_limits(request),
+            begun=lambda: progress.reader is not None and progress.reader.begun,
+            excused=lambda: progress.reader is not None and progress.reader.thinking,
+        )
+        at, limit = patience.next()
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(at):
                 await self._facts_known.wait()
             self._check_model(request)
             finished = False
             while not finished:
                 self._admit(progress)
                 plan = self._planner.plan(request)
-                async with asyncio.timeout_at(deadline):
-                    lease = await self._begin(plan, record, deadline, progress)
+                progress.reader = plan.reader(self._plan_state, progress.spent)
+                lease = await self._begin(plan, record, patience, progress)
                 parking: Parking | None = None
                 try:
                     async with aclosing(self._answer(plan, lease, progress)) as events:
@@ -298,8 +313,9 @@ class Engine:
                 finally:
                     self.pool.release(lease, parking)
         except TimeoutError as error:
-            raise DeadlineError(f"The request took longer than {seconds:g} seconds.") from error
+            raise patience.error(patience.over or limit) from error
         finally:
+            patience.unwatch()
             if progress.probing:
                 self._overage.probed(answered=progress.passed_on)
 
@@ -312,16 +328,36 @@ class Engine:
                 field="model",
             )
 
+    def _time_limits(self, request: CompletionRequest) -> TimeLimits:
+        options = self._options
+        served = TimeLimits(
+            options.timeout,
+            options.queue_timeout,
+            options.first_token_timeout,
+            options.idle_timeout,
+        )
+        asked = (
+            request.timeout,
+            request.queue_timeout,
+            request.first_token_timeout,
+            request.idle_timeout,
+        )
+        return served.within(TimeLimits(*(math.inf if s is None else s for s in asked)))
+
     async def _answer(
         self, plan: Plan, lease: Lease, progress: _Progress
     ) -> AsyncGenerator[Event, None]:
         """Read the answer from the session, shape it, and give what is new of it."""
-        reader = progress.reader = plan.reader(self._plan_state, progress.spent)
+        reader = progress.reader
+        assert reader is not None
         shapers = plan.shapers()
         while reader.stop_reason is None:
             line = await lease.session.receive()
             try:
                 raw = list(reader.feed(line))
+            except NotLoggedInError:
+                self._note_login(accepted=False)
+                raise
             except PlanLimitError as error:
                 if reader.limit_resets_at is not None:
                     error.retry_after = max(reader.limit_resets_at - self._now(), 0.0)
@@ -337,12 +373,19 @@ class Engine:
                     if progress.started:
                         continue
                     progress.started = True
+                    self._note_login(accepted=True)
                 elif not isinstance(event, Finished):
                     progress.passed_on = True
                 yield event
             if stop is not None:
                 return
         progress.parking = plan.parking(reader)
+
+    def _note_login(self, *, accepted: bool) -> None:
+        """Take note of whether the API accepts the login, as its last answer has shown."""
+        if accepted is not self._login_accepted:
+            self._login_accepted = accepted
+            self._on_change()
 
     def _try_again(self, error: Exception, plan: Plan, progress: _Progress) -> None:
         """Decide whether an attempt that failed is made once more; raise where it is not."""
@@ -351,6 +394,8 @@ class Engine:
             progress.spent = progress.reader.usage
         match error:
             case ProcessGoneError():
+                if self._draining and self.pool.closed:
+                    raise DrainingError("The server has shut down.") from error
                 if progress.started or attempts > 1:
                     raise ProcessFailedError(
                         "Claude Code ended in the middle of the answer."
@@ -367,20 +412,29 @@ class Engine:
                     ) from error
 
     async def _begin(
-        self, plan: Plan, record: RequestRecord, deadline: float, progress: _Progress
+        self, plan: Plan, record: RequestRecord, patience: Patience, progress: _Progress
     ) -> Lease:
-        """Lease a session and put the request to it; one that fails is replaced once."""
-        need = plan.need
+        """Lease a session and put the request to it; one that fails is replaced once.
+
+        Raises DeadlineError where a limit is reached meanwhile.
+        """
         for attempt in (1, 2):
             admitted = attempt > 1 or progress.attempts > 0
-            lease = await self.pool.acquire(need, admitted=admitted)
+            lease = await self._acquire(plan.need, patience, admitted=admitted)
             record.got, record.leased_at = lease.got, self._clock()
+            patience.put()
+            at, limit = patience.next()
             try:
                 # It may have waited, and the plan has changed meanwhile.
                 self._admit(progress)
-                await self._put(plan, lease, deadline)
+                async with asyncio.timeout_at(at):
+                    await self._put(plan, lease, patience)
+            except TimeoutError as error:
+                self.pool.release(lease)
+                raise patience.error(limit) from error
             except (ControlError, ProcessGoneError) as error:
                 lease.session.broken = True
+                lease.session.kill()
                 self.pool.release(lease)
                 logger.warning("process %s failed: %r", lease.session.pid, error)
                 if attempt == 2:
@@ -419,7 +473,17 @@ class Engine:
             )
         self.pool.announce()
 
-    async def _put(self, plan: Plan, lease: Lease, deadline: float) -> None:
+    async def _acquire(self, need: Need, patience: Patience, *, admitted: bool) -> Lease:
+        patience.queue()
+        at, limit = patience.next()
+        try:
+            async with asyncio.timeout_at(at):
+                return await self.pool.acquire(need, admitted=admitted)
+        except TimeoutError as error:
+            wait = self.pool.wait_estimate(need) if limit is Limit.QUEUE else None
+            raise patience.error(limit, retry_after=wait) from error
+
+    async def _put(self, plan: Plan, lease: Lease, patience: Patience) -> None:
         session = lease.session
         if session.profile is None:
             await session.initialise(plan.scope.profile)
@@ -427,13 +491,13 @@ class Engine:
         await session.configure(plan.settings)
         if lease.got == "continued":
             if plan.last.tool_results:
-                await session.resume(plan.last.tool_results, deadline)
+                await session.resume(plan.last.tool_results, patience)
             else:
-                await session.ask(plan.last, deadline)
+                await session.ask(plan.last, patience)
             return
         await session.offer(plan.scope.tools)
         await session.replay(plan.history)
-        await session.ask(plan.last, deadline)
+        await session.ask(plan.last, patience)
 
     # Start
 
@@ -448,7 +512,7 @@ class Engine:
         Raises what `Session.spawn` raises.
         """
         session = await self._first_session()
-        if _account(session.facts) == "none" and self._launcher.has_api_key:
+        if account_of(session.facts) == "none" and self._launcher.has_api_key:
             # No login, but a key of the person's: that is what pays then.
             await session.close()
             self._launcher = dataclasses.replace(self._launcher, use_api_key=True)
@@ -477,16 +541,3 @@ class Engine:
         )
         self._facts_known.set()
         self._on_change()
-
-
-def _account(facts: Facts | None) -> str:
-    """Where the login comes from, in the CLI's word; `none` without one."""
-    if facts is None:
-        return "none"
-    account = facts.account
-    for key in ("tokenSource", "apiKeySource"):
-        source = account.get(key)
-        if source and source != "none":
-            return str(source)
-    provider = account.get("apiProvider")
-    return str(provider) if provider and provider != "firstParty" else "none"

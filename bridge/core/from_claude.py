@@ -53,6 +53,8 @@ _GOES_ON = frozenset({"tool_use", "pause_turn"})
 """Stop reasons after which the CLI goes on with the same answer, unless the caller's tools are
 called."""
 
+_THINKING = frozenset({"thinking", "redacted_thinking"})
+
 OUTPUT_TOOL = "StructuredOutput"
 """The tool that the CLI offers where it was initialised with a JSON schema."""
 
@@ -94,6 +96,8 @@ class AnswerReader:
         """The model that answers, by its full name."""
         self.plan = plan
         """What was last said of the person's plan."""
+        self.begun = False
+        """Whether the model has begun with an answer, or to think about it."""
         self.produced = False
         """Whether any part of an answer was passed on."""
         self._blocks: list[Wire] = []
@@ -167,7 +171,14 @@ class AnswerReader:
             self._started = True
             yield Started(self.model or "", self._ignored)
 
+    @property
+    def thinking(self) -> bool:
+        """Whether the model thinks now, of which it may not say a word."""
+        # Thinking is taken off again at its end.
+        return bool(self._blocks) and self._blocks[-1]["type"] in _THINKING
+
     def _block_start(self, block: Wire) -> Iterator[Event]:
+        self.begun = True
         self._blocks.append(block)
         self._pieces = []
         if block["type"] == "tool_use" and block["name"].startswith(TOOL_PREFIX):

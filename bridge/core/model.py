@@ -178,7 +178,13 @@ class CompletionRequest:
     include_thinking: bool = False
     """Whether thinking is part of the answer that is sent."""
     timeout: float | None = None
-    """Seconds for the whole request; the server's own limit holds besides."""
+    """Seconds for the whole request; the server's own limit holds besides, as in the next three."""
+    queue_timeout: float | None = None
+    """Seconds of waiting for a process."""
+    first_token_timeout: float | None = None
+    """Seconds from there to the first piece of the answer."""
+    idle_timeout: float | None = None
+    """Seconds between one piece of the answer and the next."""
     strict: bool = False
     """Whether what would be ignored is an error instead."""
     ignored: tuple[str, ...] = ()

@@ -19,6 +19,7 @@ from bridge.core.errors import InvalidRequestError, UnsupportedError
 from bridge.core.fingerprint import Scope, answers_exactly, call_ids, fingerprint
 from bridge.core.from_claude import CONTINUABLE, AnswerReader
 from bridge.core.images import check_images
+from bridge.core.leases import Need, Parking
 from bridge.core.model import (
     CompletionRequest,
     Effort,
@@ -29,7 +30,6 @@ from bridge.core.model import (
     ToolMode,
     Usage,
 )
-from bridge.core.pool import Need, Parking
 from bridge.core.schemas import check_answer, for_api, validator_of
 from bridge.core.service import PlanState
 from bridge.core.shaping import CallRequired, JsonOnly, Shaper, StopTexts

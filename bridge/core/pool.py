@@ -9,116 +9,25 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import os
+from collections import Counter
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from bridge.core.control import ControlError
 from bridge.core.errors import DrainingError, ProcessFailedError, QueueFullError
-from bridge.core.pool_policy import Limits, ProcessView, RequestView, State, decide
+from bridge.core.leases import Lease, Need, Parking, PooledProcess
+from bridge.core.pace import TurnPace, wait_estimate
+from bridge.core.pool_policy import Limits, RequestView, State, decide, fair_order
 from bridge.core.process import ProcessGoneError
+from bridge.core.recycling import Recycling
 from bridge.core.session import Session
-from bridge.core.to_claude import Profile, TurnSettings
+from bridge.core.starting import PROOF_SECONDS, StartBackoff
+from bridge.core.to_claude import TurnSettings
+from bridge.core.waiting import RequestQueue
+
+__all__ = ["Lease", "Need", "Parking", "Pool", "Recycling"]
 
 logger = logging.getLogger(__name__)
-
-MAX_START_DELAY = 30.0
-"""Seconds between attempts to start a process, at the most, after several have failed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recycling:
-    """When a process has served enough: its memory grows with use."""
-
-    answers: int = 200
-    memory_bytes: int = 600 * 1024 * 1024
-
-    def due(self, session: Session) -> bool:
-        """Whether the session's process is to be replaced by a new one."""
-        if session.worn or session.answers >= self.answers:
-            return True
-        memory = resident_bytes(session.pid)
-        return memory is not None and memory > self.memory_bytes
-
-
-def resident_bytes(pid: int) -> int | None:
-    """The memory a process holds; None where the system does not tell (only Linux does)."""
-    try:
-        pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
-    except OSError:
-        return None
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """What a request needs of a process."""
-
-    profile: Profile
-    caller: str = ""
-    continues: str | None = None
-    """The fingerprint of the conversation that it would continue."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parking:
-    """How a conversation is to be held open after a request."""
-
-    conversation: str
-    """Its fingerprint, the answer included."""
-    calls: tuple[str, ...] = ()
-    """The ids of the calls it waits for; none where the turn is finished."""
-
-
-@dataclass(slots=True, eq=False)
-class _Process:
-    id: int
-    state: State
-    used_at: float
-    started_with: TurnSettings | None = None
-    session: Session | None = None
-    parking: Parking | None = None
-    caller: str = ""
-    forgotten: bool = False
-    """Whether what is said in it now is not to be held open for its caller."""
-    preparing: Profile | None = None
-
-    def view(self) -> ProcessView:
-        profile = self.preparing
-        if self.session is not None and self.session.profile is not None:
-            profile = self.session.profile
-        parking = self.parking
-        return ProcessView(
-            self.id,
-            self.state,
-            profile,
-            self.started_with,
-            self.used_at,
-            parking.conversation if parking else None,
-            bool(parking and parking.calls),
-            self.caller,
-        )
-
-
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    view: RequestView
-    granted: asyncio.Future[_Process]
-    spawn_awaited: bool = False
-    forgotten: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Lease:
-    """The exclusive use of a session for one completion. Give it back with `Pool.release`."""
-
-    session: Session
-    got: str
-    """How the session was got: `continued`, `warm`, `initialised`, or `spawned` if it waited for
-    a start."""
-    _process: _Process = field(repr=False)
 
 
 class Pool:
@@ -131,7 +40,7 @@ class Pool:
         *,
         queue_size: int,
         clock: Callable[[], float],
-        recycling: Recycling = Recycling(),
+        recycling: Recycling = Recycling(),  # noqa: B008 - frozen
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._spawn = spawn
@@ -140,11 +49,14 @@ class Pool:
         self._recycling = recycling
         self._clock = clock
         self._on_change = on_change
-        self._processes: dict[int, _Process] = {}
-        self._queue: dict[int, _Waiting] = {}
+        self._processes: dict[int, PooledProcess] = {}
+        self._queue = RequestQueue()
         self._ids = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._failed_starts = 0
+        self._backoff = StartBackoff()
+        self._pace = TurnPace()
+        self._served: dict[str, int] = {}
+        """The last turn of each caller, by its number: callers are the names of keys, so few."""
         self._start_timer: asyncio.TimerHandle | None = None
         self._look_timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
@@ -163,7 +75,9 @@ class Pool:
 
     def adopt(self, session: Session) -> None:
         """Take in a session that was started and initialised elsewhere."""
-        process = _Process(next(self._ids), State.IDLE, self._clock(), session=session)
+        now = self._clock()
+        process = PooledProcess(next(self._ids), State.IDLE, now, session=session)
+        process.started_at = process.up_at = now
         session.on_gone = self._step
         self._processes[process.id] = process
         self.started += 1
@@ -180,63 +94,56 @@ class Pool:
         """
         if self._draining and not admitted:
             raise DrainingError("The server is shutting down.", retry_after=5)
-        waiting = _Waiting(
-            RequestView(
-                next(self._ids),
-                need.profile,
-                need.caller,
-                need.profile.started_with,
-                need.continues,
-            ),
-            asyncio.get_running_loop().create_future(),
+        view = RequestView(
+            next(self._ids), need.profile, need.caller, need.profile.started_with, need.continues
         )
-        self._queue[waiting.view.id] = waiting
+        waiting = self._queue.join(view)
         self._step()
-        others = sum(other.view.caller == need.caller for other in self._waiting())
-        if not waiting.granted.done() and not admitted and others > self._queue_size:
-            del self._queue[waiting.view.id]
+        must_wait = not waiting.granted.done()
+        if must_wait and not admitted and self._queue.count(need.caller) > self._queue_size:
+            self._queue.leave(waiting)
             raise QueueFullError(
                 f"{self._queue_size} requests are waiting already (BRIDGE_QUEUE_SIZE).",
-                retry_after=1,
+                retry_after=self.wait_estimate(need),
             )
         try:
             process = await waiting.granted
         except asyncio.CancelledError:
-            self._queue.pop(waiting.view.id, None)
-            granted = waiting.granted
-            if granted.done() and not granted.cancelled() and granted.exception() is None:
-                # Granted in the same moment: nothing was said in it, so it may stay parked.
-                process = granted.result()
-                self._hand_back(process, process.parking)
+            self._queue.leave(waiting)
+            if (left := waiting.taken_back()) is not None:
+                # Nothing was said in it, so it may stay parked.
+                self._hand_back(left, left.parking)
             self._step()
             raise
-        return self._lease(process, waiting)
+        return Lease.of(process, spawn_awaited=waiting.spawn_awaited)
 
-    def _lease(self, process: _Process, waiting: _Waiting) -> Lease:
-        assert process.session is not None
-        if process.parking is not None:
-            got = "continued"
-        elif process.session.profile is not None:
-            got = "warm"
-        else:
-            got = "spawned" if waiting.spawn_awaited else "initialised"
-        process.parking = None
-        return Lease(process.session, got, process)
+    def wait_estimate(self, need: Need) -> float:
+        """Seconds that a request which came now would wait for its turn, by what turns take."""
+        now = self._clock()
+        running = [p for p in self._processes.values() if p.state is State.RUNNING]
+        newcomer = RequestView(0, need.profile, need.caller)
+        order = fair_order(
+            [*(waiting.view for waiting in self._queue.present()), newcomer],
+            Counter(process.caller for process in running),
+            self._served,
+        )
+        turn = self._pace.seconds_a_turn(now - process.leased_at for process in running)
+        return wait_estimate(order.index(newcomer), self._limits.pool_size, turn)
 
     def release(self, lease: Lease, parking: Parking | None = None) -> None:
         """Give a lease back; with `parking`, its conversation is held open if it ended well.
 
         Returns at once: a task of the pool's does the rest.
         """
-        self._hand_back(lease._process, parking)
+        self._pace.note(self._clock() - lease.process.leased_at)
+        self._hand_back(lease.process, parking)
 
     def forget(self, caller: str) -> None:
         """Hold no conversation of a caller open any longer, nor any that runs or waits now.
 
         Their answers go on to their end.
         """
-        for waiting in self._queue.values():
-            waiting.forgotten = waiting.forgotten or waiting.view.caller == caller
+        self._queue.forget(caller)
         for process in self._processes.values():
             if process.caller != caller:
                 continue
@@ -262,9 +169,38 @@ class Pool:
         return len(self._queue)
 
     @property
-    def failing(self) -> bool:
-        """Whether processes cannot be started now."""
-        return self._failed_starts > 0
+    def trouble(self) -> str:
+        """What is wrong with the processes, in a sentence; empty where nothing is."""
+        failures = self._backoff.failures
+        if not self._backoff.looping and (failures <= 1 or self.usable):
+            return ""
+        return (
+            f"Claude Code has failed {failures} times in a row before it was of any use; "
+            f"it is started again within {max(self._backoff.delay, 1):g} seconds."
+        )
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is a process that can be expected to work."""
+        now = self._clock()
+        alive = [process for process in self._processes.values() if process.alive]
+        if self._backoff.looping:
+            return any(process.sound(now) for process in alive)
+        return bool(alive)
+
+    @property
+    def closed(self) -> bool:
+        """Whether every process was ended, or is being ended."""
+        return self._closed
+
+    def sessions(self) -> list[Session]:
+        """Those that are used, or ready to be: none that is being changed from one to the other."""
+        settled = (State.BLANK, State.IDLE, State.RUNNING, State.PARKED)
+        return [
+            process.session
+            for process in self._processes.values()
+            if process.session is not None and process.state in settled
+        ]
 
     async def wait_for(self, condition: Callable[[dict[str, int]], bool]) -> None:
         """Wait until the counts of processes by state meet the condition."""
@@ -290,10 +226,7 @@ class Pool:
         for timer in (self._start_timer, self._look_timer):
             if timer is not None:
                 timer.cancel()
-        for waiting in self._queue.values():
-            if not waiting.granted.done():
-                waiting.granted.set_exception(DrainingError("The server is shutting down."))
-        self._queue.clear()
+        self._queue.refuse_all(lambda: DrainingError("The server is shutting down."))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -308,30 +241,34 @@ class Pool:
         if self._closed or not self._started:
             return
         self._discard_dead()
+        proof_at = self._prove_by_age()
         decision = decide(
             [process.view() for process in self._processes.values()],
-            [waiting.view for waiting in self._waiting()],
+            [waiting.view for waiting in self._queue.present()],
             self._limits,
             self._clock(),
+            self._served,
         )
         for request_id, process_id in decision.assign:
             process = self._processes[process_id]
             process.state = State.RUNNING
-            waiting = self._queue.pop(request_id)
+            waiting = self._queue.grant(request_id, process)
+            process.leased_at = self._clock()
             process.caller = waiting.view.caller
             process.forgotten = waiting.forgotten
-            waiting.granted.set_result(process)
+            self._served[process.caller] = next(self._ids)
         for process_id in decision.reset:
             self._hand_back(self._processes[process_id], None, step=False)
         for process_id in decision.close:
             self._close(self._processes[process_id])
         for blank_id, model_id in decision.prepare:
             self._prepare(self._processes[blank_id], self._processes[model_id])
-        self._look_again(decision.look_again_at)
+        looks = [at for at in (decision.look_again_at, proof_at) if at is not None]
+        self._look_again(min(looks, default=None))
         if self._start_timer is None:
             for started_with in decision.start:
                 self._start(started_with)
-        for waiting in itertools.islice(self._waiting(), self._free_turns()):
+        for waiting in itertools.islice(self._queue.present(), self._free_turns()):
             # It has a turn but no process: from now on it waits for a start.
             waiting.spawn_awaited = True
         self.announce()
@@ -345,9 +282,18 @@ class Pool:
                 max(at - self._clock(), 0.0), self._step
             )
 
-    def _waiting(self) -> list[_Waiting]:
-        """Those in the queue, without any whose caller has gone in this very moment."""
-        return [waiting for waiting in self._queue.values() if not waiting.granted.done()]
+    def _prove_by_age(self) -> float | None:
+        """After failures, take note of a process that has lived; gives when to look again."""
+        if not self._backoff.failures:
+            return None
+        now = self._clock()
+        young: list[float] = []
+        for process in self._processes.values():
+            if process.alive and process.sound(now):
+                self._backoff.proven(process.started_at)
+            elif process.alive:
+                young.append(process.up_at + PROOF_SECONDS)
+        return min(young, default=None)
 
     def _free_turns(self) -> int:
         running = sum(p.state is State.RUNNING for p in self._processes.values())
@@ -371,48 +317,51 @@ class Pool:
                     self._close(process)
 
     def _start(self, started_with: Any) -> None:
-        process = _Process(next(self._ids), State.STARTING, self._clock(), started_with)
+        now = self._clock()
+        process = PooledProcess(next(self._ids), State.STARTING, now, started_with, started_at=now)
         self._processes[process.id] = process
         self._run(self._start_task, process)
 
-    async def _start_task(self, process: _Process) -> None:
+    async def _start_task(self, process: PooledProcess) -> None:
         try:
             process.session = await self._spawn(process.started_with)
         except (OSError, ControlError, ProcessGoneError) as error:
             logger.error("a Claude Code process could not be started: %r", error)
             del self._processes[process.id]
-            self._start_failed()
+            self._failed(process)
+            self._step()
             return
         except BaseException:
             self._processes.pop(process.id, None)
             raise
-        self._failed_starts = 0
         self.started += 1
         process.session.on_gone = self._step
         process.state = State.BLANK
-        process.used_at = self._clock()
+        process.used_at = process.up_at = self._clock()
         self._step()
 
-    def _start_failed(self) -> None:
-        self._failed_starts += 1
-        delay = min(2.0 ** (self._failed_starts - 1), MAX_START_DELAY)
+    def _failed(self, process: PooledProcess) -> None:
+        """Put off the next start where one process after the other fails."""
+        delay = self._backoff.failed(process.started_at, self._clock())
+        if not delay or self._closed:
+            return
+        if self._start_timer is not None:
+            self._start_timer.cancel()
         self._start_timer = asyncio.get_running_loop().call_later(delay, self._start_again)
-        if not self._processes:
-            for waiting in self._queue.values():
-                if not waiting.granted.done():
-                    waiting.granted.set_exception(
-                        ProcessFailedError(
-                            "Claude Code could not be started.", retry_after=max(delay, 1.0)
-                        )
-                    )
-            self._queue.clear()
-        self.announce()
+        if self._backoff.looping and not any(p.alive for p in self._processes.values()):
+            self._queue.refuse_all(
+                lambda: ProcessFailedError(
+                    "Claude Code could not be started.", retry_after=max(delay, 1.0)
+                )
+            )
 
     def _start_again(self) -> None:
         self._start_timer = None
         self._step()
 
-    def _hand_back(self, process: _Process, parking: Parking | None, *, step: bool = True) -> None:
+    def _hand_back(
+        self, process: PooledProcess, parking: Parking | None, *, step: bool = True
+    ) -> None:
         process.used_at = self._clock()
         process.state = State.RESETTING
         may_park = self._limits.park_seconds > 0 and not process.forgotten
@@ -421,7 +370,7 @@ class Pool:
         if step:
             self._step()
 
-    async def _settle(self, process: _Process) -> None:
+    async def _settle(self, process: PooledProcess) -> None:
         """Make a process fit for the next request, or end it."""
         parked = process.parking is not None and await self._parked(process)
         # It may have been forgotten meanwhile.
@@ -434,11 +383,17 @@ class Pool:
                 process.state = State.BLANK if blank else State.IDLE
             else:
                 self._close(process)
+        if process.state is not State.CLOSING and process.session and process.session.answers:
+            process.proven = True
+            self._backoff.proven(process.started_at)
         self._step()
 
-    async def _parked(self, process: _Process) -> bool:
+    async def _parked(self, process: PooledProcess) -> bool:
         assert process.session is not None
         assert process.parking is not None
+        if not process.parking.calls and self._recycling.due(process.session):
+            # However long it goes on: its next message is answered by another process.
+            return False
         try:
             await process.session.park(process.parking.calls)
         except (ControlError, ProcessGoneError, TimeoutError) as error:
@@ -446,7 +401,7 @@ class Pool:
             return False
         return process.session.alive
 
-    async def _wiped(self, process: _Process) -> bool:
+    async def _wiped(self, process: PooledProcess) -> bool:
         session = process.session
         assert session is not None
         if not session.alive or self._recycling.due(session):
@@ -458,13 +413,13 @@ class Pool:
             logger.warning("process %s could not be reset: %r", session.pid, error)
             return False
 
-    def _prepare(self, blank: _Process, like: _Process) -> None:
+    def _prepare(self, blank: PooledProcess, like: PooledProcess) -> None:
         assert like.session is not None
         blank.state = State.PREPARING
         blank.preparing = like.session.profile
         self._run(self._initialise, blank)
 
-    async def _initialise(self, process: _Process) -> None:
+    async def _initialise(self, process: PooledProcess) -> None:
         assert process.session is not None
         assert process.preparing is not None
         try:
@@ -478,12 +433,15 @@ class Pool:
         process.preparing = None
         self._step()
 
-    def _close(self, process: _Process) -> None:
+    def _close(self, process: PooledProcess) -> None:
         process.state = State.CLOSING
         process.parking = None
+        ended_badly = process.session is not None and process.session.failed
+        if ended_badly and not process.sound(self._clock()):
+            self._failed(process)
         self._run(self._close_task, process)
 
-    async def _close_task(self, process: _Process) -> None:
+    async def _close_task(self, process: PooledProcess) -> None:
         assert process.session is not None
         try:
             await process.session.close()
@@ -492,13 +450,15 @@ class Pool:
             self.ended += 1
         self._step()
 
-    def _run(self, work: Callable[[_Process], Coroutine[Any, Any, None]], on: _Process) -> None:
+    def _run(
+        self, work: Callable[[PooledProcess], Coroutine[Any, Any, None]], on: PooledProcess
+    ) -> None:
         if not self._closed:
             task = asyncio.create_task(self._guarded(work, on))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _abandon(self, process: _Process) -> None:
+    def _abandon(self, process: PooledProcess) -> None:
         """End a process of which nobody knows how it stands."""
         if process.session is None:
             self._processes.pop(process.id, None)
@@ -507,7 +467,7 @@ class Pool:
         self._step()
 
     async def _guarded(
-        self, work: Callable[[_Process], Coroutine[Any, Any, None]], on: _Process
+        self, work: Callable[[PooledProcess], Coroutine[Any, Any, None]], on: PooledProcess
     ) -> None:
         try:
             await work(on)

@@ -8,7 +8,7 @@ and nowhere else.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -122,8 +122,9 @@ def decide(
     waiting: Sequence[RequestView],
     limits: Limits,
     now: float = 0.0,
+    served: Mapping[str, int] | None = None,
 ) -> Decision:
-    """Say what to do; `waiting` is in order of arrival.
+    """Say what to do; `waiting` is in order of arrival, for `served` see `fair_order`.
 
     A request that cannot be given a process yet keeps its place: no later one takes the turn
     that is its due.
@@ -143,7 +144,7 @@ def decide(
     assign: list[tuple[int, int]] = []
     unmet: list[Hashable | None] = []
     running = _in(processes, State.RUNNING)
-    due = fair_order(waiting, Counter(p.caller for p in running))
+    due = fair_order(waiting, Counter(p.caller for p in running), served)
     # Whoever continues a conversation takes its process first: for another request it would
     # have to be evicted.
     turns = due[: max(limits.pool_size - len(running), 0)]
@@ -199,9 +200,8 @@ def decide(
             reset.append(oldest)
 
     starting = _in(processes, State.STARTING)
-    wanted = extra[: max(1 - len(starting), 0)] + _wanted(
-        unmet, [*blanks, *starting], len(processes), limits
-    )
+    needed = _wanted(unmet, [*blanks, *starting], len(processes), limits)
+    wanted = extra[: max(1 - len(starting), 0)] + needed
     room = limits.max_processes - len(processes)
     # Blanks that fit nobody make way first, then the coldest empty ones, then the conversations
     # parked for longest, and for a request that needs another start the spares too.
@@ -210,7 +210,8 @@ def decide(
     sacrifice = [*odd, *reversed(idle), *sorted(parked, key=_eviction_order)]
     if any(started_with is not None for started_with in unmet):
         sacrifice += [p for p in blanks if p.started_with is None]
-    close = sacrifice[: max(len(wanted) - max(room, 0) - closing, 0)]
+    # Nothing makes way for what is started on the mere chance that it will be asked for.
+    close = sacrifice[: max(len(needed) - max(room, 0) - closing, 0)]
     start = wanted[: max(min(room, limits.starts_at_once - len(starting)), 0)]
 
     stale = [p for p in idle if p not in close and now - p.used_at >= limits.idle_seconds]
@@ -271,15 +272,23 @@ def _wanted(
 
 
 def fair_order(
-    waiting: Sequence[RequestView], running: Counter[str] | None = None
+    waiting: Sequence[RequestView],
+    running: Counter[str] | None = None,
+    served: Mapping[str, int] | None = None,
 ) -> list[RequestView]:
-    """Whose turn it is: the caller with the fewest turns first, each caller's own in order."""
+    """Whose turn it is: the caller with the fewest turns first, each caller's own in order.
+
+    Of those with as many, the one whose last turn is longest ago: `served` numbers the last
+    turn of each caller who had one.
+    """
     turns = Counter(running or {})
-    ranked: list[tuple[int, int, RequestView]] = []
+    served = served or {}
+    ranked: list[tuple[int, int, int, RequestView]] = []
     for arrival, request in enumerate(waiting):
-        ranked.append((turns[request.caller], arrival, request))
-        turns[request.caller] += 1
-    return [request for _, _, request in sorted(ranked, key=lambda entry: entry[:2])]
+        caller = request.caller
+        ranked.append((turns[caller], served.get(caller, 0), arrival, request))
+        turns[caller] += 1
+    return [request for *_, request in sorted(ranked, key=lambda entry: entry[:3])]
 
 
 def _in(processes: Sequence[ProcessView], state: State) -> list[ProcessView]:

@@ -30,6 +30,8 @@ class Health:
     resetting, closing."""
     waiting: int = 0
     """Requests in the queue."""
+    detail: str = ""
+    """What is wrong and what to do, in a sentence; empty where nothing is."""
     lacking: tuple[str, ...] = ()
     """What this Claude Code cannot do and the bridge makes do without, in the probe's words."""
 

@@ -18,11 +18,18 @@ from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient
 
 from bridge.core.abilities import ALL, Abilities
 from bridge.core.client_tools import SERVER_NAME, ToolServer
-from bridge.core.control import ControlError, ControlTransport, Wire
+from bridge.core.control import (
+    CONTROL_TIMEOUT,
+    ControlError,
+    ControlTimeoutError,
+    ControlTransport,
+    Wire,
+)
 from bridge.core.fingerprint import tools_as_told
 from bridge.core.from_claude import calls_builtin_tool
 from bridge.core.launch import Launcher
 from bridge.core.model import Tool
+from bridge.core.patience import Patience
 from bridge.core.process import ProcessGoneError
 from bridge.core.to_claude import (
     TOOL_PREFIX,
@@ -77,10 +84,13 @@ class Session:
         self._client: ClaudeSDKClient | None = None
         self._inbox: deque[Wire] = deque()
         self._gone = False
+        self._failed = False
         self._paused = False
         self._listening = False
-        self._expired = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._patience: Patience | None = None
+        self._time = asyncio.get_running_loop().time
+        self.heard_at = self._time()
+        """When a line of the conversation last came."""
         self._applied: TurnSettings | None = None
         self._default_model: str | None = None
         self._lines: list[UserLine] = []
@@ -149,6 +159,31 @@ class Session:
         """The process's last words, for the log."""
         return self._transport.process.stderr_tail
 
+    @property
+    def failed(self) -> bool:
+        """Whether its process ended by itself, or is of no use any more through its own fault."""
+        return self._failed or (self._gone and not self._closed)
+
+    async def answers_within(self, seconds: float) -> bool:
+        """Whether the process still answers; a question that leaves nothing in the conversation."""
+        if self._paused or not self.alive:
+            # What it says is not read now, or it is known to be of no use.
+            return True
+        asked_at = self._time()
+        try:
+            await self._transport.answers(seconds)
+        except ControlTimeoutError:
+            # Its answer may stand behind much that was said before it.
+            return bool(self._inbox) or self.heard_at > asked_at
+        except (ControlError, ProcessGoneError):
+            pass
+        return True
+
+    def kill(self) -> None:
+        """End the process now: for whoever uses it, it has ended by itself."""
+        self._failed = True
+        self._transport.process.kill()
+
     async def initialise(self, profile: Profile) -> None:
         """Give a blank its profile."""
         self._transport.on_initialize(
@@ -164,12 +199,14 @@ class Session:
         client = ClaudeSDKClient(options, transport=self._transport)
         self._client = client
         try:
-            await client.connect()
+            async with asyncio.timeout(CONTROL_TIMEOUT):
+                await client.connect()
         except BaseException as error:
             # Its system prompt may hold already, cancelled or not.
             self.broken = True
             if not isinstance(error, Exception):
                 raise
+            self._failed = True
             if not self._transport.is_ready():
                 raise ProcessGoneError from error
             raise ControlError(f"initialize failed: {error}") from error
@@ -225,28 +262,29 @@ class Session:
             if isinstance(line, UserLine):
                 await self._send(line)
                 # An assistant turn that overtakes the user turn before it would stand first.
-                await self._await_results()
+                try:
+                    async with asyncio.timeout(CONTROL_TIMEOUT):
+                        await self._await_results()
+                except TimeoutError as error:
+                    raise ControlTimeoutError("a replayed turn was not confirmed") from error
             else:
                 await self._transport.send(line)
 
-    async def ask(self, turn: Turn, deadline: float | None = None) -> None:
-        """Send the turn that the model is to answer; its lines come from `receive`.
-
-        `deadline` is in the time of the running loop.
-        """
+    async def ask(self, turn: Turn, patience: Patience | None = None) -> None:
+        """Send the turn that the model is to answer; its lines come from `receive`."""
         # The API takes four cache breakpoints a request and the CLI sets three. One set in a
         # user line stays there for the life of the conversation, so only one line has it.
         mark = None if self._asked else self._cache_control
         self._asked = True
-        self._listen(deadline)
+        self._listen(patience)
         await self._send(user_line(turn, query=True, cache_control=mark))
 
-    async def resume(self, results: Sequence[Wire], deadline: float | None = None) -> None:
+    async def resume(self, results: Sequence[Wire], patience: Patience | None = None) -> None:
         """Give the turn that waits its tool results; it goes on where it stopped."""
         if not self._tools.waits_for(result["tool_use_id"] for result in results):
             self.broken = True
             raise ControlError("the calls do not wait any more")
-        self._listen(deadline)
+        self._listen(patience)
         self._tools.answer(results)
 
     async def park(self, calls: Sequence[str]) -> None:
@@ -275,11 +313,12 @@ class Session:
     async def receive(self) -> Wire:
         """The next line of the conversation.
 
-        Raises TimeoutError at the deadline, and ProcessGoneError when the process ended.
+        Raises TimeoutError when the patience is over, and ProcessGoneError when the process ended.
         """
-        # The deadline holds though there is always more, as with a slow reader.
-        while self._expired or not self._inbox:
-            if self._expired:
+        # The limits hold though there is always more, as with a slow reader.
+        patience = self._patience
+        while (over := patience is not None and patience.over is not None) or not self._inbox:
+            if over:
                 raise TimeoutError
             self._check_alive()
             self._arrived.clear()
@@ -356,12 +395,14 @@ class Session:
             self._arrived.clear()
             await self._arrived.wait()
 
-    def _listen(self, deadline: float | None) -> None:
+    def _listen(self, patience: Patience | None) -> None:
         self.answers += 1
         self._asked_at = asyncio.get_running_loop().time()
         self._listening = True
-        if deadline is not None:
-            self._timer = asyncio.get_running_loop().call_at(deadline, self._expire)
+        self.heard_at = self._time()
+        self._patience = patience
+        if patience is not None:
+            patience.watch(lambda: self.heard_at, lambda: bool(self._inbox), self._arrived.set)
 
     def _check_alive(self) -> None:
         if self._gone:
@@ -372,19 +413,14 @@ class Session:
         self._listening = False
         self._inbox.clear()
         self._resume()
-        self._expired = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._patience = None
 
     def _resume(self) -> None:
         if self._paused:
             self._paused = False
+            # What was said in the meantime is heard only now.
+            self.heard_at = self._time()
             self._transport.process.resume_reading()
-
-    def _expire(self) -> None:
-        self._expired = True
-        self._arrived.set()
 
     def _on_message(self, message: Wire | None) -> None:
         if message is None:
@@ -392,6 +428,7 @@ class Session:
             if not self._closed:
                 self.on_gone()
         else:
+            self.heard_at = self._time()
             if message["type"] == "result":
                 self._open_turns -= 1
                 self._last_result = message

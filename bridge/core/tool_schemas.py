@@ -16,9 +16,9 @@ from typing import Any
 import jsonschema
 from jsonschema.validators import validator_for
 
+from bridge.core.bounds import BOUNDS
 from bridge.core.errors import InvalidRequestError
 from bridge.core.model import Tool
-from bridge.core.schemas import MAX_DEPTH
 
 # https://platform.claude.com/docs/en/agents-and-tools/tool-use/overview: names of properties.
 _PROPERTY = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
@@ -31,7 +31,7 @@ def check_tools(tools: Sequence[Tool]) -> None:
         try:
             fault = _fault(json.dumps(tool.parameters))
         except (ValueError, RecursionError):
-            fault = f"they have more than {MAX_DEPTH} levels"
+            fault = f"they have more than {BOUNDS.schema_levels} levels"
         if fault:
             raise InvalidRequestError(
                 f"The parameters of the tool {tool.name[:64]!r}: {fault}.", field="tools"
@@ -76,7 +76,7 @@ def _numbers(schema: Any) -> list[float]:
     """All numbers in it; raises RecursionError where it is too deep."""
     numbers: list[float] = []
     level: list[Any] = [schema]
-    for _ in range(MAX_DEPTH):
+    for _ in range(BOUNDS.schema_levels):
         numbers += [value for value in level if isinstance(value, float)]
         level = [
             inner

@@ -16,6 +16,7 @@ from bridge.grpc_server.converse import ConverseCall, OpenConversations
 from bridge.grpc_server.decode import decode_conversation, decode_request
 from bridge.grpc_server.encode import encode_event
 from bridge.grpc_server.request_id import current_request_id, new_request_id
+from bridge.grpc_server.time_limits import with_time_limits
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 
@@ -49,6 +50,7 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
             caller=caller_of(context),
             timeout=context.time_remaining(),
         )
+        completion = with_time_limits(completion, context)
         async with aclosing(self._service.complete(completion)) as events:
             async for event in events:
                 for response in encode_event(event, completion.request_id, pb.CompleteResponse):
@@ -66,9 +68,8 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
                 first = await anext(requests, None)
             if first is None or first.WhichOneof("request") != "open":
                 raise InvalidRequestError("The first message must be open.", field="open")
-            conversation = Conversation(
-                decode_conversation(first.open, caller=caller), self._max_conversation_bytes
-            )
+            opened = with_time_limits(decode_conversation(first.open, caller=caller), context)
+            conversation = Conversation(opened, self._max_conversation_bytes)
             call = ConverseCall(
                 self._service,
                 self._calls,

@@ -126,6 +126,7 @@ def encode_pool(state: service.PoolState) -> pool_pb2.Pool:
         processes=pool_pb2.Processes(**_known(pool_pb2.Processes, health.processes)),
         totals=_totals(state.totals),
         plan=None if state.plan is None else _plan(state.plan),
+        detail=health.detail,
     )
 
 

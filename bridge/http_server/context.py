@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,9 +10,13 @@ from starlette.types import Scope
 
 from bridge.core.bounds import BOUNDS
 from bridge.core.errors import InvalidRequestError
+from bridge.core.patience import seconds_from
 from bridge.core.service import Service
 
 TIMEOUT_HEADER = "x-bridge-timeout"
+QUEUE_TIMEOUT_HEADER = "x-bridge-queue-timeout"
+FIRST_TOKEN_TIMEOUT_HEADER = "x-bridge-first-token-timeout"
+IDLE_TIMEOUT_HEADER = "x-bridge-idle-timeout"
 STRICT_HEADER = "x-bridge-strict"
 REASONING_HEADER = "x-bridge-include-reasoning"
 
@@ -66,6 +69,9 @@ class CallOptions:
     strict: bool = False
     include_reasoning: bool = False
     timeout: float | None = None
+    queue_timeout: float | None = None
+    first_token_timeout: float | None = None
+    idle_timeout: float | None = None
 
 
 def request_id_of(scope: Scope) -> str:
@@ -94,7 +100,10 @@ def call_options(scope: Scope, settings: HttpSettings) -> CallOptions:
         caller=caller_of(scope),
         strict=_flag(headers, STRICT_HEADER) or settings.strict,
         include_reasoning=_flag(headers, REASONING_HEADER),
-        timeout=_timeout(headers),
+        timeout=_timeout(headers, TIMEOUT_HEADER),
+        queue_timeout=_timeout(headers, QUEUE_TIMEOUT_HEADER),
+        first_token_timeout=_timeout(headers, FIRST_TOKEN_TIMEOUT_HEADER),
+        idle_timeout=_timeout(headers, IDLE_TIMEOUT_HEADER),
     )
 
 
@@ -107,17 +116,6 @@ def _flag(headers: Headers, name: str) -> bool:
     raise InvalidRequestError(f"The header {name} takes true or false.", field=name)
 
 
-def _timeout(headers: Headers) -> float | None:
-    value = headers.get(TIMEOUT_HEADER)
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise InvalidRequestError(
-            f"The header {TIMEOUT_HEADER} takes a number of seconds above 0, such as 30.",
-            field=TIMEOUT_HEADER,
-        )
-    return seconds
+def _timeout(headers: Headers, name: str) -> float | None:
+    value = headers.get(name)
+    return None if value is None else seconds_from(f"The header {name}", value, field=name)

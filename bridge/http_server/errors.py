@@ -46,8 +46,11 @@ ERRORS: Mapping[type[core.BridgeError], Row] = {
 REASON_CODES: Mapping[str, str] = {
     "INSUFFICIENT_QUOTA": "insufficient_quota",
     "OVERLOADED": "overloaded_error",
+    "QUEUE_TIMEOUT": "queue_timeout",
+    "FIRST_TOKEN_TIMEOUT": "first_token_timeout",
+    "IDLE_TIMEOUT": "idle_timeout",
 }
-"""Reasons that OpenAI's clients know by a code of their own, whatever the class."""
+"""Reasons with a code of their own, whatever the class: OpenAI's clients know the first two."""
 
 PARAMS: Mapping[str, str] = {
     "effort": "reasoning_effort",

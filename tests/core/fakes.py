@@ -13,7 +13,7 @@ from bridge.core.launch import Launcher
 from bridge.core.process import Command
 from bridge.core.to_claude import TurnSettings
 
-FAKE_CLI = Path(__file__).with_name("fake_cli.py")
+FAKE_CLI = Path(__file__).parent.parent / "faults" / "fake_cli.py"
 
 
 def fake_command(**how: Any) -> Command:

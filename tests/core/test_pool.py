@@ -26,6 +26,7 @@ class StandIn:
         self.answers = 0
         self.pid = 1
         self.stderr_tail = ""
+        self.failed = False
         self.closed = False
         self.fault: Exception | None = None
         self.may_park = asyncio.Event()

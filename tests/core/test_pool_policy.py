@@ -111,6 +111,12 @@ def test_the_one_who_has_fewest_turns_is_next() -> None:
     assert [r.id for r in fair_order(waiting, Counter({"greedy": 1}))] == [3, 1, 2]
 
 
+def test_of_two_who_have_no_turn_the_one_whose_last_is_longest_ago_is_next() -> None:
+    waiting = [RequestView(1, "p", "a"), RequestView(2, "p", "a"), RequestView(3, "p", "b")]
+    assert [r.id for r in fair_order(waiting, served={"a": 7, "b": 3})] == [3, 1, 2]
+    assert [r.id for r in fair_order(waiting, served={"a": 7})] == [3, 1, 2]
+
+
 def test_a_conversation_parked_for_too_long_is_wiped() -> None:
     parked = process(1, State.PARKED, "p", conversation="c", used_at=50)
     assert decide([parked], [], BARE, now=149).reset == ()
@@ -150,6 +156,13 @@ def test_an_empty_session_is_kept_ready_for_whoever_asked_last() -> None:
     assert decide([parked, older, blanks[0]], [], full, now=6).reset == (2,)
     other = process(2, State.PARKED, "q", conversation="d", used_at=3)
     assert not decide([parked, other, blanks[0]], [], full, now=6).reset
+
+
+def test_a_conversation_does_not_make_way_for_a_session_that_nobody_has_asked_for() -> None:
+    # The spare has just ended: there is room for another, and for nothing else.
+    parked = process(1, State.PARKED, "p", conversation="c")
+    decision = decide([parked], [], Limits(1, 2, 1), now=1)
+    assert (decision.close, len(decision.start)) == ((), 1)
 
 
 @pytest.mark.parametrize("wrong", [{"pool_size": 0}, {"spares": -1}, {"max_processes": 1}])

@@ -15,6 +15,7 @@ from bridge.core import session as session_module
 from bridge.core.control import ControlError
 from bridge.core.launch import Launcher
 from bridge.core.model import Role
+from bridge.core.patience import Patience, TimeLimits
 from bridge.core.process import ProcessGoneError
 from bridge.core.session import Session
 from bridge.core.to_claude import Profile, Turn, TurnSettings
@@ -233,7 +234,7 @@ async def test_nothing_of_an_earlier_turn_is_received_in_the_next(spawn: Spawn) 
 
 async def test_receiving_ends_at_the_deadline(spawn: Spawn) -> None:
     session = await spawn()
-    await session.ask(HELLO, asyncio.get_running_loop().time() + 0.01)
+    await session.ask(HELLO, Patience(TimeLimits(0.01)))
     task = asyncio.create_task(_receive_all(session))
     await asyncio.wait({task}, timeout=60)
     assert task.done()
@@ -247,7 +248,7 @@ async def _receive_all(session: Session) -> None:
 
 async def test_receiving_ends_at_the_deadline_though_there_is_always_more(spawn: Spawn) -> None:
     session = await spawn(flood=True)
-    await session.ask(HELLO, asyncio.get_running_loop().time() + 0.05)
+    await session.ask(HELLO, Patience(TimeLimits(0.05)))
 
     async def arrived_next() -> None:
         session._arrived.clear()
@@ -269,8 +270,7 @@ async def test_receiving_ends_at_the_deadline_though_there_is_always_more(spawn:
 
 async def test_a_deadline_that_has_passed_does_not_reach_the_next_turn(spawn: Spawn) -> None:
     session = await spawn(turn=[{"type": "result"}])
-    loop = asyncio.get_running_loop()
-    await session.ask(HELLO, loop.time())
+    await session.ask(HELLO, Patience(TimeLimits(0)))
     with pytest.raises(TimeoutError):
         await _receive_all(session)
     await soon(session.park(()))

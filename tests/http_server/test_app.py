@@ -304,6 +304,7 @@ async def test_health(app: FastAPI) -> None:
         "logged_in": True,
         "account": "subscription",
         "simulated": False,
+        "detail": "",
         "lacking": [],
         "pool": {"size": 3, "processes": {"idle": 2}, "waiting": 1},
         "plan": None,

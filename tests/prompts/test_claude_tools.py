@@ -240,7 +240,7 @@ def test_a_call_that_the_caller_requires_is_one_of_its_own_tools(
 def test_the_rules_are_shown_at_the_start(
     bridge: RunningBridge, shared: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _announce(bridge.bridge, bridge.settings)
+    _announce(bridge.bridge)
     said = capsys.readouterr().out
     assert str(shared) in said
     for rule in ("Read", "Grep", "Write", "Bash(git log:*)"):

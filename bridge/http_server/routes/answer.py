@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Protocol
 
 from starlette.requests import Request
@@ -40,7 +41,14 @@ async def read_call(
     options = call_options(request.scope, door.settings)
     settings = door.settings
     body = await read_json(request, settings.max_body_bytes, settings.body_seconds)
-    return decode(body, options)
+    call = decode(body, options)
+    limited = replace(
+        call.request,
+        queue_timeout=options.queue_timeout,
+        first_token_timeout=options.first_token_timeout,
+        idle_timeout=options.idle_timeout,
+    )
+    return replace(call, request=limited)
 
 
 async def answer_whole(

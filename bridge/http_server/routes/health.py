@@ -39,6 +39,7 @@ def health_routes(door: Door) -> APIRouter:
         plan = door.service.pool_state().plan
         content = {
             "status": now.status,
+            "detail": now.detail,
             "version": door.version,
             "cli_version": now.cli_version,
             "logged_in": now.logged_in,

@@ -10,9 +10,17 @@ Run as a program: `fake_cli.py [JSON]`, where the JSON object says how, by subty
                 stand, each with how many times
     start       a text that is written before anything else
     die         subtypes on which it ends without a word, with exit code 9
-    turn        the lines written on a user line that is to be answered
+    last        a subtype that it still answers, and then ends
+    deaf        subtypes after which it reads no more of its input
+    turn        the lines written on a user line that is to be answered; one without a `type` is
+                something to do instead, see `do`
+    obedient    an interrupt ends the turn that is open
     flood       a user line is answered without end
     log         a file that everything it is sent is appended to
+    numbers     a folder in which the processes are numbered as they start, from 0
+    sound       a list of the numbers, or a file: these, or all once the file is there, do nothing
+                of `silent`, `die`, `last`, `deaf` and `raw`, and answer with `well` for `turn`
+    well        see `sound`
 
 Everything that it is sent also comes back as `{"type": "seen", "line": …}`.
 """
@@ -21,24 +29,73 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import time
+from pathlib import Path
 from typing import Any
+
+FAULTS = ("silent", "die", "last", "deaf", "raw")
 
 
 def write(line: object) -> None:
     write_raw(json.dumps(line) + "\n")
 
 
-def write_raw(text: str) -> None:
+def write_raw(text: str, to: int = 1) -> None:
     data = text.encode()
     while data:
-        data = data[os.write(1, data) :]
+        data = data[os.write(to, data) :]
+
+
+def do(what: dict[str, Any], kept: list[bytearray]) -> None:
+    """Do something else than to write a line."""
+    if "raw" in what:
+        write_raw(what["raw"] * what.get("times", 1))
+    if "stderr" in what:
+        write_raw(what["stderr"] * what.get("times", 1), to=2)
+    if "grow" in what:
+        # Written to, so that the memory is really taken.
+        kept.append(bytearray(b"x" * what["grow"]))
+    if what.get("stop"):
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if what.get("die"):
+        os._exit(9)
+
+
+def number_of(folder: Path) -> int:
+    """Which of the processes that share a folder this is."""
+    number = 0
+    while True:
+        try:
+            (folder / str(number)).open("x").close()
+        except FileExistsError:
+            number += 1
+        else:
+            return number
+
+
+def made_sound(how: dict[str, Any]) -> dict[str, Any]:
+    """What this process does, if some are to be sound."""
+    sound = how.get("sound")
+    if sound is None:
+        return how
+    if isinstance(sound, str):
+        is_sound = Path(sound).exists()
+    else:
+        is_sound = number_of(Path(how["numbers"])) in sound
+    if not is_sound:
+        return how
+    kept = {name: value for name, value in how.items() if name not in FAULTS}
+    return {**kept, "turn": how.get("well", ())}
 
 
 def main() -> None:
-    how: dict[str, Any] = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
+    how = made_sound(json.loads(sys.argv[1]) if len(sys.argv) > 1 else {})
     write_raw(how.get("start", ""))
     held_back: list[object] = []
+    kept: list[bytearray] = []
+    open_turn = False
     for text in sys.stdin:
         line = json.loads(text)
         write({"type": "seen", "line": line})
@@ -51,8 +108,13 @@ def main() -> None:
                 continue
             while how.get("flood"):
                 write({"type": "stream_event", "event": {"type": "ping"}})
+            open_turn = True
             for answer in how.get("turn", ()):
-                write(answer)
+                if "type" in answer:
+                    open_turn = open_turn and answer["type"] != "result"
+                    write(answer)
+                else:
+                    do(answer, kept)
         if line["type"] != "control_request":
             continue
         subtype = line["request"]["subtype"]
@@ -77,6 +139,13 @@ def main() -> None:
             held_back.append(message)
         elif subtype not in how.get("silent", ()):
             write(message)
+        if subtype == "interrupt" and open_turn and how.get("obedient"):
+            open_turn = False
+            write({"type": "result", "subtype": "error_during_execution"})
+        if subtype == how.get("last"):
+            os._exit(9)
+        while subtype in how.get("deaf", ()):
+            time.sleep(60)
 
 
 if __name__ == "__main__":

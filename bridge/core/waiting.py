@@ -1,0 +1,75 @@
+"""The requests that wait for a process, in order of arrival."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bridge.core.errors import BridgeError
+from bridge.core.leases import PooledProcess
+from bridge.core.pool_policy import RequestView
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """A request that waits."""
+
+    view: RequestView
+    granted: asyncio.Future[PooledProcess]
+    spawn_awaited: bool = False
+    """Whether it waits for a process to start."""
+    forgotten: bool = False
+    """Whether its conversation is not to be held open."""
+
+    def taken_back(self) -> PooledProcess | None:
+        """The process that was granted to one who is leaving, if that was just done."""
+        granted = self.granted
+        if granted.done() and not granted.cancelled() and granted.exception() is None:
+            return granted.result()
+        return None
+
+
+class RequestQueue:
+    """Holds those who wait, until they are granted a process, refused or gone."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, Waiting] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def present(self) -> list[Waiting]:
+        """Those in the queue, without any whose caller has gone in this very moment."""
+        return [waiting for waiting in self._waiting.values() if not waiting.granted.done()]
+
+    def count(self, caller: str) -> int:
+        """How many of one caller's wait."""
+        return sum(waiting.view.caller == caller for waiting in self.present())
+
+    def join(self, view: RequestView) -> Waiting:
+        """Put a request at the end."""
+        waiting = Waiting(view, asyncio.get_running_loop().create_future())
+        self._waiting[view.id] = waiting
+        return waiting
+
+    def forget(self, caller: str) -> None:
+        """Hold no conversation of one caller's open later."""
+        for waiting in self._waiting.values():
+            waiting.forgotten = waiting.forgotten or waiting.view.caller == caller
+
+    def leave(self, waiting: Waiting) -> None:
+        """Take a request out, if it is still there."""
+        self._waiting.pop(waiting.view.id, None)
+
+    def grant(self, request_id: int, process: PooledProcess) -> Waiting:
+        """Give a request its process."""
+        waiting = self._waiting.pop(request_id)
+        waiting.granted.set_result(process)
+        return waiting
+
+    def refuse_all(self, error: Callable[[], BridgeError]) -> None:
+        """Answer everybody with an error, each with its own."""
+        for waiting in self.present():
+            waiting.granted.set_exception(error())
+        self._waiting.clear()

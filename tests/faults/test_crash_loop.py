@@ -1,0 +1,137 @@
+"""Processes that end as soon as they are up: started ever more seldom, and told of."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from bridge import supervisor
+from bridge.core import starting
+from bridge.core.pool_policy import Limits
+from bridge.v1 import completion_pb2 as pb
+from bridge.v1 import completion_pb2_grpc as pb_grpc
+from bridge.v1 import pool_pb2, pool_pb2_grpc
+from tests.core.fakes import fake_launcher
+from tests.faults.faking import ONE, faked_engine, faking
+from tests.harness import PATIENCE, RunningBridge
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@dataclass(frozen=True)
+class Looping:
+    """A bridge whose processes end as soon as they are up, until `mend`."""
+
+    running: RunningBridge
+    sound: Path
+
+    def mend(self) -> None:
+        self.sound.touch()
+
+    def kill(self) -> None:
+        """End every process there is."""
+        for session in self.running.bridge.engine.pool.sessions():
+            os.kill(session.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+async def looping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start_bridge: Callable[..., RunningBridge]
+) -> Looping:
+    sound = tmp_path / "sound"
+    sound.touch()
+    how = faking(tmp_path / "numbers", sound=str(sound), last="apply_flag_settings")
+    monkeypatch.setattr(supervisor, "_launcher", lambda *_: fake_launcher(**how))
+    monkeypatch.setattr(starting, "MAX_DELAY", 0.1)
+    running = await asyncio.to_thread(start_bridge, pool_size=1, bridge_spares=0)
+    sound.unlink()
+    return Looping(running, sound)
+
+
+async def test_both_doors_tell_of_it_and_of_its_end(looping: Looping) -> None:
+    async with grpc.aio.insecure_channel(looping.running.target) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest())
+
+        async def told(status: Any) -> None:
+            while (await asyncio.wait_for(watch.read(), PATIENCE)).status != status:
+                pass
+
+        await told(SERVING)
+        looping.kill()
+        await told(NOT_SERVING)
+        async with httpx.AsyncClient(base_url=looping.running.url, timeout=PATIENCE) as client:
+            health = await client.get("/health")
+            assert (health.status_code, health.json()["status"]) == (503, "unavailable")
+            assert "in a row" in health.json()["detail"]
+            pool = (
+                await pool_pb2_grpc.PoolServiceStub(channel).GetPool(pool_pb2.GetPoolRequest())
+            ).pool
+            assert pool.status == pool_pb2.Pool.STATUS_UNAVAILABLE
+            assert "in a row" in pool.detail
+
+            body = {"messages": [{"role": "user", "content": "Hello?"}]}
+            refused = await client.post("/v1/chat/completions", json=body)
+            assert refused.status_code == 503
+            assert refused.json()["error"]["code"] == "claude_process_error"
+            assert int(refused.headers["retry-after"]) >= 1
+            message = pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text="Hello?")])
+            call = pb_grpc.CompletionServiceStub(channel).Complete(
+                pb.CompleteRequest(messages=[message]), timeout=PATIENCE
+            )
+            assert await call.code() is grpc.StatusCode.UNAVAILABLE
+
+            looping.mend()
+            while (await client.post("/v1/chat/completions", json=body)).status_code != 200:
+                pass
+            while (health := await client.get("/health")).status_code != 200:
+                await told(SERVING)
+            assert (health.json()["status"], health.json()["detail"]) == ("ok", "")
+        watch.cancel()
+
+
+async def test_processes_are_started_ever_more_seldom(tmp_path: Path) -> None:
+    sound = tmp_path / "sound"
+    sound.touch()
+    how = {"sound": str(sound), "last": "apply_flag_settings"}
+    async with faked_engine(tmp_path, ONE, how=how) as engine:
+        pool = engine.engine.pool
+        sound.unlink()
+        os.kill(engine.pids[0], signal.SIGKILL)
+        async with asyncio.timeout(PATIENCE):
+            while not pool.trouble:
+                await pool.changed()
+        # One at once, one a second later, and the next only after two more.
+        assert engine.starts <= 4
+        assert not pool.usable
+
+
+async def test_a_sound_process_goes_on_serving_while_others_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "MAX_DELAY", 0.1)
+    how = {"sound": [0], "last": "apply_flag_settings"}
+    async with faked_engine(tmp_path, Limits(1, 2, 1), how=how) as engine:
+        pool = engine.engine.pool
+        assert (await engine.ask()).text == "Half and half."
+        async with asyncio.timeout(PATIENCE):
+            # It is sound once its answer is over and its conversation wiped.
+            while not (pool.trouble and pool.usable):
+                await pool.changed()
+        health = engine.engine.health()
+        assert (health.status, health.serving) == ("ok", True)
+        assert "in a row" in health.detail
+        assert (await engine.ask()).text == "Half and half."
+        # An answer of the old one is no proof that the new ones are sound.
+        assert pool.trouble

@@ -1,0 +1,158 @@
+"""The limits of a request: at each the right error at either door, and a free slot."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from bridge.core.pool_policy import Limits
+from bridge.simulator import Exchange
+from tests.faults.doors import KINDS, Asked, Doors, Failure, both_doors
+from tests.harness import PATIENCE, RunningEngine, running_engine, sim
+
+SHORT = 0.3
+"""Seconds of the limit that is to be reached; the others are far longer."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An engine that answers one request at a time, with both doors."""
+
+    engine: RunningEngine
+    doors: Doors
+
+    async def reached(self, mark: str) -> None:
+        """Wait until a request is with the model."""
+        await self._until(lambda found: bool(found), mark)
+
+    async def closed(self, mark: str) -> None:
+        """Wait until the connection of a request upstream was closed from here."""
+        await self._until(lambda found: [e.ended for e in found] == ["client_closed"], mark)
+
+    async def _until(self, met: Callable[[list[Exchange]], bool], mark: str) -> None:
+        def seen(exchanges: Sequence[Exchange]) -> bool:
+            found = [exchange for exchange in exchanges if exchange.contains(mark)]
+            return met(found)
+
+        await self.engine.simulator.ledger.wait_for_async(seen, PATIENCE)
+
+    async def serves(self) -> None:
+        """Check that the slot serves the next request."""
+        assert await self.doors.ask("whole", sim(text="next")) == "next"
+
+
+@pytest.fixture(scope="module")
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    async with AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(
+            running_engine(tmp_path_factory.mktemp("deadlines"), Limits(1, 2, 1))
+        )
+        yield Stage(engine, await stack.enter_async_context(both_doors(engine.engine)))
+
+
+def expected(kind: str, reason: str, *, begun: bool = False) -> tuple[int | str, str]:
+    """What a caller is told of a limit."""
+    if kind == "grpc":
+        return "DEADLINE_EXCEEDED", reason
+    code = "timeout" if reason == "DEADLINE_EXCEEDED" else reason.lower()
+    return (200 if begun and kind == "stream" else 504), code
+
+
+SILENCE = {"hang": True}
+BREAK = {"tokens": 9, "hang_after": 2}
+ENDLESS = {"endless": True, "delay_ms": 5}
+
+REACHED: dict[str, tuple[dict[str, Any], str, bool]] = {
+    "first_token": (SILENCE, "FIRST_TOKEN_TIMEOUT", False),
+    "idle": (BREAK, "IDLE_TIMEOUT", True),
+    "total": (ENDLESS, "DEADLINE_EXCEEDED", True),
+}
+"""For each limit: how the model comes to it, the reason told, and whether text came before."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "limit"),
+    # Over gRPC the whole is the client's own deadline: see tests/grpc_server/test_faults.py.
+    [(k, limit) for k in KINDS for limit in REACHED if (k, limit) != ("grpc", "total")],
+)
+async def test_at_a_limit(stage: Stage, kind: str, limit: str) -> None:
+    how, reason, begun = REACHED[limit]
+    mark = uuid.uuid4().hex
+    # For the whole there must be time to begin in.
+    seconds = 3 * SHORT if limit == "total" else SHORT
+    failure = await stage.doors.ask(kind, f"{mark} {sim(**how)}", limits={limit: seconds})
+    assert isinstance(failure, Failure)
+    assert (failure.status, failure.reason) == expected(kind, reason, begun=begun)
+    assert f"{seconds:g} seconds" in failure.message
+    assert failure.retry_after is None
+    await stage.closed(mark)
+    await stage.serves()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_wait_for_a_process_has_a_limit_and_may_be_tried_again(
+    stage: Stage, kind: str
+) -> None:
+    first, second = uuid.uuid4().hex, uuid.uuid4().hex
+    holding = stage.doors.caller("stream")
+    await holding.begin(Asked((f"{first} {sim(hang=True)}",)))
+    await stage.reached(first)
+    failure = await stage.doors.ask(kind, second, limits={"queue": SHORT})
+    assert isinstance(failure, Failure)
+    assert (failure.status, failure.reason) == expected(kind, "QUEUE_TIMEOUT")
+    assert failure.retry_after is not None
+    assert failure.retry_after >= 1
+    assert stage.engine.engine.pool.waiting == 0
+    await holding.leave()
+    await stage.closed(first)
+    assert stage.engine.upstream(second) == []
+    await stage.serves()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_limit_that_is_no_number_is_named(stage: Stage, kind: str) -> None:
+    failure = await stage.doors.ask(kind, "Hello?", limits={"idle": float("nan")})
+    assert isinstance(failure, Failure)
+    assert failure.status == ("INVALID_ARGUMENT" if kind == "grpc" else 400)
+    assert "x-bridge-idle-timeout" in failure.message
+
+
+async def test_thinking_is_a_beginning_and_may_be_silent(stage: Stage) -> None:
+    # One thought at once, and the text only after three times the limit of either.
+    words = sim(thinking="Hm.", text="Yes.", delay_ms=3000 * SHORT)
+    limits = {"idle": SHORT, "first_token": SHORT}
+    assert await stage.doors.ask("whole", words, limits=limits) == "Yes."
+
+
+async def test_a_reader_that_is_slow_is_not_the_silence_of_the_model(stage: Stage) -> None:
+    caller = stage.doors.caller("stream")
+    await caller.begin(Asked((sim(tokens=2_000),), limits={"idle": SHORT}))
+    await caller.first_text()
+    await asyncio.sleep(2 * SHORT)
+    text = await caller.rest()
+    assert isinstance(text, str)
+    assert text.endswith("w1999 ")
+
+
+async def test_the_servers_own_limits_hold_where_the_caller_asks_for_more(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    async with (
+        running_engine(
+            tmp_path_factory.mktemp("own"),
+            Limits(1, 1, 0),
+            first_token_timeout=SHORT,
+        ) as engine,
+        both_doors(engine.engine) as doors,
+    ):
+        asked = sim(hang=True)
+        for limits in ({}, {"first_token": 60.0}):
+            failure = await doors.ask("whole", asked, limits=limits)
+            assert isinstance(failure, Failure)
+            assert failure.reason == "first_token_timeout"
