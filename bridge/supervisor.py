@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,11 +26,12 @@ from bridge import __version__
 from bridge.core.abilities import Abilities
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.launch import Launcher, hermetic_environment
+from bridge.core.orphans import Guard
 from bridge.core.pool_policy import Limits
 from bridge.core.recording import SessionLog
 from bridge.grpc_server.server import GrpcServer
 from bridge.http_server.app import HttpSettings, create_app
-from bridge.probe import ProbeError, abilities_of, fallbacks, missing, report_for
+from bridge.probe import ProbeError, abilities_of, fallbacks, missing, probe, report_for
 from bridge.settings import Settings
 
 if TYPE_CHECKING:
@@ -92,18 +94,19 @@ async def serving(
     With `abilities` given, the CLI is not asked what it can do. `say` is told what takes long.
     """
     async with AsyncExitStack() as stack:
+        guard = await stack.enter_async_context(Guard())
         simulator = await _simulator(stack) if doors.demo else None
         listener = _bind(settings) if doors.http else None
         if listener is not None:
             stack.callback(listener.close)
         cli = bundled_cli()
         if abilities is None:
-            abilities = await _abilities(cli, settings, say)
+            abilities = await _abilities(cli, settings, guard, say)
         log = SessionLog(_log_path(settings))
         stack.callback(log.close)
         health_changed = asyncio.Event()
         engine = Engine(
-            _launcher(cli, settings, simulator, stack),
+            _launcher(cli, settings, simulator, guard, stack),
             _options(settings, demo=doors.demo),
             log,
             abilities=abilities,
@@ -124,13 +127,17 @@ async def serving(
         yield bridge
 
 
-async def _abilities(cli: Path, settings: Settings, say: Callable[[str], None]) -> Abilities:
+async def _abilities(
+    cli: Path, settings: Settings, guard: Guard, say: Callable[[str], None]
+) -> Abilities:
     """What this CLI can do, found out if it is not known yet.
 
     Raises StartError where the CLI lacks what the bridge cannot do without.
     """
     try:
-        report = await report_for(cli, settings.bridge_state_dir, say=say)
+        report = await report_for(
+            cli, settings.bridge_state_dir, probing=partial(probe, guard=guard), say=say
+        )
     except (ProbeError, OSError) as error:
         logger.exception("what Claude Code can do could not be found out")
         raise _not_started(error) from error
@@ -179,7 +186,11 @@ def bundled_cli() -> Path:
 
 
 def _launcher(
-    cli: Path, settings: Settings, simulator: Simulator | None, stack: AsyncExitStack
+    cli: Path,
+    settings: Settings,
+    simulator: Simulator | None,
+    guard: Guard,
+    stack: AsyncExitStack,
 ) -> Launcher:
     folder = Path(
         stack.enter_context(
@@ -192,13 +203,15 @@ def _launcher(
         home.mkdir()
         work = folder / "work"
         work.mkdir()
-        return Launcher(cli, hermetic_environment(os.environ, home, simulator.base_url), work)
+        environment = hermetic_environment(os.environ, home, simulator.base_url)
+        return Launcher(cli, environment, work, guard=guard)
     return Launcher(
         cli,
         dict(os.environ),
         folder,
         setting_sources=settings.bridge_setting_sources,
         use_api_key=settings.bridge_use_api_key,
+        guard=guard,
     )
 
 

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bridge import __version__
+from bridge.core.orphans import Guard
 from bridge.core.process import Command
 from bridge.core.to_claude import TurnSettings, start_options
 
@@ -54,6 +55,8 @@ class Launcher:
     setting_sources: Sequence[str] = ("user",)
     use_api_key: bool = False
     """Whether ANTHROPIC_API_KEY is passed on: the CLI bills it even where there is a login."""
+    guard: Guard | None = None
+    """Ends the processes if the server is killed."""
 
     @property
     def has_api_key(self) -> bool:
@@ -110,6 +113,7 @@ class Launcher:
             ),
             env={**env, **_ENVIRONMENT, "PWD": str(self.folder)},
             cwd=self.folder,
+            guard=self.guard,
         )
 
 

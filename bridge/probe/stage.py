@@ -21,6 +21,7 @@ from bridge.core.abilities import ALL, Abilities
 from bridge.core.control import ControlError
 from bridge.core.launch import Launcher, hermetic_environment
 from bridge.core.model import Role
+from bridge.core.orphans import Guard
 from bridge.core.process import ProcessGoneError
 from bridge.core.session import Session
 from bridge.core.to_claude import Profile, Turn, TurnSettings
@@ -151,9 +152,12 @@ class Asked:
 class Stage:
     """Processes of one CLI, and the simulator that they talk to. `aclose` ends them."""
 
-    def __init__(self, cli: Path, folder: Path, simulator: Simulator) -> None:
+    def __init__(
+        self, cli: Path, folder: Path, simulator: Simulator, guard: Guard | None = None
+    ) -> None:
         """Keep everything in `folder`."""
         self.folder = folder
+        self._guard = guard
         self.ledger = simulator.ledger
         self._cli = cli
         self._upstream = simulator.base_url
@@ -176,7 +180,8 @@ class Stage:
         if settings:
             (claude / "settings.json").write_text(json.dumps(settings))
             (claude / "CLAUDE.md").write_text("SAID-BY-CLAUDE-MD")
-        return Launcher(self._cli, hermetic_environment(os.environ, home, self._upstream), work)
+        environment = hermetic_environment(os.environ, home, self._upstream)
+        return Launcher(self._cli, environment, work, guard=self._guard)
 
     # Processes
 
