@@ -48,6 +48,10 @@ check: setup ## Lint, format and types, as CI runs them
 bench: setup ## Measure
 	@$(PY) -m benchmarks $(ARGS)
 
+.PHONY: soak
+soak: setup ## Mixed traffic with random faults: make soak ARGS="--seconds 600 --seed 1"
+	@$(PY) -m tests.soak $(ARGS)
+
 .PHONY: clean
 clean: ## Remove what the other targets made, .venv included
 	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ from bridge.core.bounds import BOUNDS
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.hosts import is_loopback
 from bridge.core.launch import Launcher, hermetic_environment
+from bridge.core.orphans import Guard
 from bridge.core.person import NOTHING, personal_settings
 from bridge.core.pool_policy import Limits
 from bridge.core.quota import USAGE_FILE, Quotas
@@ -46,7 +48,7 @@ from bridge.listening import (
     listen_http,
     plan_listening,
 )
-from bridge.probe import ProbeError, abilities_of, fallbacks, missing, report_for
+from bridge.probe import ProbeError, abilities_of, fallbacks, missing, probe, report_for
 from bridge.settings import Settings
 from bridge.tls import Tls, read_tls
 
@@ -124,6 +126,7 @@ async def serving(
     With `abilities` given, the CLI is not asked what it can do. `say` is told what takes long.
     """
     async with AsyncExitStack() as stack:
+        guard = await stack.enter_async_context(Guard())
         access = _access(settings)
         plan, tls, listener = _listen(settings, doors, access)
         if listener is not None:
@@ -131,12 +134,12 @@ async def serving(
         simulator = await _simulator(stack) if doors.demo else None
         cli = bundled_cli()
         if abilities is None:
-            abilities = await _abilities(cli, settings, say)
+            abilities = await _abilities(cli, settings, guard, say)
         log = SessionLog(_log_path(settings))
         stack.callback(log.close)
         health_changed = asyncio.Event()
         engine = Engine(
-            _launcher(cli, settings, simulator, stack),
+            _launcher(cli, settings, simulator, guard, stack),
             _options(settings, demo=doors.demo),
             log,
             abilities=abilities,
@@ -178,13 +181,17 @@ def _access(settings: Settings) -> Access:
         raise StartError(str(error)) from error
 
 
-async def _abilities(cli: Path, settings: Settings, say: Callable[[str], None]) -> Abilities:
+async def _abilities(
+    cli: Path, settings: Settings, guard: Guard, say: Callable[[str], None]
+) -> Abilities:
     """What this CLI can do, found out if it is not known yet.
 
     Raises StartError where the CLI lacks what the bridge cannot do without.
     """
     try:
-        report = await report_for(cli, settings.bridge_state_dir, say=say)
+        report = await report_for(
+            cli, settings.bridge_state_dir, probing=partial(probe, guard=guard), say=say
+        )
     except (ProbeError, OSError) as error:
         logger.exception("what Claude Code can do could not be found out")
         raise _not_started(error) from error
@@ -233,7 +240,11 @@ def bundled_cli() -> Path:
 
 
 def _launcher(
-    cli: Path, settings: Settings, simulator: Simulator | None, stack: AsyncExitStack
+    cli: Path,
+    settings: Settings,
+    simulator: Simulator | None,
+    guard: Guard,
+    stack: AsyncExitStack,
 ) -> Launcher:
     folder = Path(
         stack.enter_context(
@@ -251,6 +262,7 @@ def _launcher(
             hermetic_environment(os.environ, home, simulator.base_url),
             work,
             builtin_tools=settings.builtin_tools(),
+            guard=guard,
         )
     sources = settings.bridge_setting_sources
     person = personal_settings(os.environ) if "user" in sources else NOTHING
@@ -262,6 +274,7 @@ def _launcher(
         person=person,
         use_api_key=settings.bridge_use_api_key,
         builtin_tools=settings.builtin_tools(),
+        guard=guard,
     )
 
 

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -81,17 +81,21 @@ def _known() -> str:
 
 
 @contextmanager
-def served(state: Path, *arguments: str, **environment: str) -> Iterator[Served]:
+def served(
+    state: Path, *arguments: str, program: Sequence[str] = (), **environment: str
+) -> Iterator[Served]:
     """Run `bridge serve`, as if it were not the first start."""
     (state / "log").mkdir(exist_ok=True)
     (state / "log" / keeping.FILE_NAME).write_text(_known())
-    with started(state, *arguments, **environment) as running:
+    with started(state, *arguments, program=program, **environment) as running:
         yield running
 
 
 @contextmanager
-def started(state: Path, *arguments: str, **environment: str) -> Iterator[Served]:
-    """Run `bridge serve`."""
+def started(
+    state: Path, *arguments: str, program: Sequence[str] = (), **environment: str
+) -> Iterator[Served]:
+    """Run `bridge serve`, or another `program` that takes the same arguments."""
     env = {
         "PATH": os.environ["PATH"],
         "HOME": str(state),
@@ -105,7 +109,7 @@ def started(state: Path, *arguments: str, **environment: str) -> Iterator[Served
         **environment,
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "bridge", "serve", *arguments],
+        [*(program or (sys.executable, "-m", "bridge")), "serve", *arguments],
         env=env,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -43,9 +44,10 @@ def settings_from(given: dict[str, Any]) -> Settings:
 
 
 def say(text: str) -> None:
-    """Print a line at once."""
-    typer.echo(text)
-    sys.stdout.flush()
+    """Print a line at once. Where nobody takes it, on a full disk for one, it is lost."""
+    with contextlib.suppress(OSError):
+        typer.echo(text)
+        sys.stdout.flush()
 
 
 def fail(message: str) -> NoReturn:

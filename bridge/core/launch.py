@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bridge import __version__
 from bridge.core.builtin_tools import BuiltinTools
+from bridge.core.orphans import Guard
 from bridge.core.person import NOTHING, PersonalSettings
 from bridge.core.process import Command
 from bridge.core.to_claude import TurnSettings, start_options
@@ -80,6 +81,8 @@ class Launcher:
     """Claude Code's own tools that are on; None is none of them."""
     use_api_key: bool = False
     """Whether ANTHROPIC_API_KEY is passed on: the CLI bills it even where there is a login."""
+    guard: Guard | None = None
+    """Ends the processes if the server is killed."""
 
     @property
     def has_api_key(self) -> bool:
@@ -141,6 +144,7 @@ class Launcher:
             ),
             env={**env, **_ENVIRONMENT, "PWD": str(folder)},
             cwd=folder,
+            guard=self.guard,
         )
 
 

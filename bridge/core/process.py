@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
+import stat
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from bridge.core.orphan_watchdog import MARK
+from bridge.core.orphans import Guard
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +42,8 @@ class Command:
     argv: Sequence[str]
     env: Mapping[str, str]
     cwd: Path
+    guard: Guard | None = None
+    """Ends it if the server is killed. `argv[0]` is a path then; its mark is added to `env`."""
 
 
 class LineProcess(asyncio.SubprocessProtocol):
@@ -54,6 +61,8 @@ class LineProcess(asyncio.SubprocessProtocol):
         self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
         self._output_over = False
         self._exit_code: int | None = None
+        self._guard: Guard | None = None
+        self._mark = ""
         self.exited = asyncio.Event()
         """Set when the process has ended and all of its output was handed on."""
 
@@ -74,10 +83,18 @@ class LineProcess(asyncio.SubprocessProtocol):
 
         Its first lines, and even its end, can come before this returns.
         """
+        argv, env = command.argv, dict(command.env)
+        if command.guard is not None:
+            self._guard = command.guard
+            env[MARK] = self._mark = command.guard.new_mark()
+            if command.guard.prefix:
+                # What is started is the prefix, so that the system does not say this.
+                _check_executable(argv[0])
+                argv = (*command.guard.prefix, *argv)
         await asyncio.get_running_loop().subprocess_exec(
             lambda: self,
-            *command.argv,
-            env=dict(command.env),
+            *argv,
+            env=env,
             cwd=command.cwd,
             # A Ctrl-C at the terminal is for the server, which ends its children itself.
             start_new_session=True,
@@ -88,6 +105,8 @@ class LineProcess(asyncio.SubprocessProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.SubprocessTransport)
         self._transport = transport
+        if self._guard is not None:
+            self._guard.began(self.pid, self._mark)
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         if fd == 1:
@@ -108,6 +127,8 @@ class LineProcess(asyncio.SubprocessProtocol):
         # What it started ends with it: it would hold the pipes open, so that the end of the
         # process would never be told.
         self._kill_group()
+        if self._guard is not None:
+            self._guard.ended(self.pid)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._writable.set()
@@ -226,3 +247,9 @@ class LineProcess(asyncio.SubprocessProtocol):
     def _stdin(self) -> asyncio.WriteTransport | None:
         pipe = self._pipe(0)
         return pipe if isinstance(pipe, asyncio.WriteTransport) else None
+
+
+def _check_executable(path: str) -> None:
+    """Raise the OSError that executing the file would, in the common cases."""
+    if stat.S_ISDIR(os.stat(path).st_mode) or not os.access(path, os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)

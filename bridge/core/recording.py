@@ -6,6 +6,7 @@ never an answer.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -36,10 +37,8 @@ class SessionLog:
         if self._path is None or self._closed:
             return
         try:
-            if self._fd is None:
-                self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-                self._fd = os.open(self._path, flags, 0o600)
+            self._open(self._path)
+            assert self._fd is not None
             # ASCII alone: Unicode has other ends of lines, which a caller may have put into a name.
             # And one write a record, so that several servers can share the file.
             os.write(self._fd, json.dumps(record).encode() + b"\n")
@@ -48,6 +47,18 @@ class SessionLog:
             if not self._complained:
                 self._complained = True
                 logger.warning("the session log %s cannot be written: %s", self._path, error)
+
+    def _open(self, path: Path) -> None:
+        """Open the file, anew where it was moved or taken away."""
+        if self._fd is not None:
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(self._fd), os.stat(path)):
+                    return
+            os.close(self._fd)
+            self._fd = None
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._fd = os.open(path, flags, 0o600)
 
     def close(self) -> None:
         """Close the file; what comes later is not written."""

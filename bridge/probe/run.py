@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bridge.core.orphans import Guard
 from bridge.core.process import ProcessGoneError
 from bridge.probe.behaviours import BEHAVIOURS, Behaviour
 from bridge.probe.hashing import sha256_of
@@ -26,9 +27,16 @@ class ProbeError(Exception):
 
 
 async def probe(
-    cli: Path, behaviours: Sequence[Behaviour] = BEHAVIOURS, *, timeout: float = CHECK_TIMEOUT
+    cli: Path,
+    behaviours: Sequence[Behaviour] = BEHAVIOURS,
+    *,
+    timeout: float = CHECK_TIMEOUT,
+    guard: Guard | None = None,
 ) -> Report:
-    """Find out which of the behaviours this CLI has. Raises ProbeError where it does not run."""
+    """Find out which of the behaviours this CLI has. Raises ProbeError where it does not run.
+
+    `guard` ends its processes if the server is killed.
+    """
     # Only a probe pays for importing it.
     from bridge.simulator import Simulator
 
@@ -43,7 +51,7 @@ async def probe(
             ignore_cleanup_errors=True,
         ) as folder:
             async with Simulator(pace_ms=0) as simulator:
-                stage = Stage(cli, Path(folder), simulator)
+                stage = Stage(cli, Path(folder), simulator, guard)
                 try:
                     for behaviour in behaviours:
                         problem = await _tried(stage, behaviour.check, timeout)

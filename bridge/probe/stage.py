@@ -21,6 +21,7 @@ from bridge.core.abilities import ALL, Abilities
 from bridge.core.control import ControlError
 from bridge.core.launch import Launcher, hermetic_environment
 from bridge.core.model import Role
+from bridge.core.orphans import Guard
 from bridge.core.person import personal_settings
 from bridge.core.process import ProcessGoneError
 from bridge.core.session import Session
@@ -152,9 +153,12 @@ class Asked:
 class Stage:
     """Processes of one CLI, and the simulator that they talk to. `aclose` ends them."""
 
-    def __init__(self, cli: Path, folder: Path, simulator: Simulator) -> None:
+    def __init__(
+        self, cli: Path, folder: Path, simulator: Simulator, guard: Guard | None = None
+    ) -> None:
         """Keep everything in `folder`."""
         self.folder = folder
+        self._guard = guard
         self.ledger = simulator.ledger
         self._cli = cli
         self._upstream = simulator.base_url
@@ -178,7 +182,13 @@ class Stage:
             (claude / "settings.json").write_text(json.dumps(settings))
             (claude / "CLAUDE.md").write_text("SAID-BY-CLAUDE-MD")
         environment = hermetic_environment(os.environ, home, self._upstream)
-        return Launcher(self._cli, environment, work, person=personal_settings(environment))
+        return Launcher(
+            self._cli,
+            environment,
+            work,
+            person=personal_settings(environment),
+            guard=self._guard,
+        )
 
     # Processes
 

@@ -18,6 +18,7 @@ TARGETS = {
     "test-long",
     "check",
     "bench",
+    "soak",
     "clean",
     "lock",
 }

@@ -10,7 +10,7 @@ import pytest
 from bridge.core.abilities import ALL, Abilities
 from bridge.core.to_claude import SETTINGS
 from bridge.probe import BEHAVIOURS, Behaviour, Report, abilities_of, fallbacks, missing, probe
-from bridge.probe.run import ProbeError
+from bridge.probe.run import CHECK_TIMEOUT, ProbeError
 from bridge.probe.stage import Lacking, Stage
 from tests.probe.lacking import cli_without
 from tests.probe.lacking_cli import LACKS
@@ -35,8 +35,8 @@ def test_the_list_is_complete_and_each_of_it_can_be_lacking() -> None:
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS, ids=lambda behaviour: behaviour.id)
 async def test_what_is_lacking_is_found_out(tmp_path: Path, behaviour: Behaviour) -> None:
-    limits = {"timeout": SHORT} if behaviour.id in WAITS else {}
-    report = await probe(cli_without(tmp_path, behaviour.id), (behaviour,), **limits)
+    limit = SHORT if behaviour.id in WAITS else CHECK_TIMEOUT
+    report = await probe(cli_without(tmp_path, behaviour.id), (behaviour,), timeout=limit)
     assert report.found == {behaviour.id: False}
     assert report.details[behaviour.id]
     if behaviour in REQUIRED:

@@ -1,0 +1,64 @@
+"""The bridge that is soaked, in a process of its own: serves both doors, and says how it stands.
+
+It prints its ports as one line of JSON, and then one for each line that it reads: what a leak
+would show in. It ends with its input, or by a signal like `bridge serve`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+
+from bridge.cli.common import settings_from
+from bridge.core.abilities import ALL
+from bridge.supervisor import Bridge, Doors, serving
+
+# In kilobytes, but for macOS.
+_RSS_PER_MB = 1024 if sys.platform == "linux" else 1024 * 1024
+
+
+async def serve() -> None:
+    """Serve until SIGTERM or the end of the input."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    async with serving(settings_from({}), Doors(), ALL) as bridge:
+        _print({"http": bridge.http_port, "grpc": bridge.grpc_port})
+
+        def asked() -> None:
+            if sys.stdin.readline():
+                _print(_standing(bridge))
+            else:
+                stop.set()
+
+        loop.add_reader(sys.stdin, asked)
+        await stop.wait()
+        loop.remove_reader(sys.stdin)
+        await bridge.drain(0)
+
+
+def _standing(bridge: Bridge) -> dict[str, object]:
+    gc.collect()
+    return {
+        "tasks": len(asyncio.all_tasks()),
+        "fds": len(os.listdir("/dev/fd")),
+        "processes": bridge.engine.pool.counts(),
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _RSS_PER_MB,
+        "waiting": bridge.engine.pool.waiting,
+    }
+
+
+def _print(value: object) -> None:
+    print(json.dumps(value), flush=True)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
+    asyncio.run(serve())
