@@ -69,6 +69,12 @@ class Settings(BaseSettings):
     bridge_session_log: Literal["off", "metadata", "full"] = Field(
         "metadata", description="What the session log keeps; full includes prompts and answers."
     )
+    bridge_session_log_megabytes: float = Field(
+        16.0, ge=0, description="Size at which the session log is rotated; 0 never does."
+    )
+    bridge_session_log_files: int = Field(
+        5, ge=0, le=1000, description="Rotated session logs that are kept."
+    )
     bridge_state_dir: Path = Field(
         default_factory=_state_folder, description="Folder of the session log."
     )

@@ -25,10 +25,12 @@ from bridge import __version__
 from bridge.core.abilities import Abilities
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.launch import Launcher, hermetic_environment
+from bridge.core.observing import Observers
 from bridge.core.pool_policy import Limits
-from bridge.core.recording import SessionLog
+from bridge.core.recording import Rotation, SessionLog
 from bridge.grpc_server.server import GrpcServer
 from bridge.http_server.app import HttpSettings, create_app
+from bridge.metrics import Metrics
 from bridge.probe import ProbeError, abilities_of, fallbacks, missing, report_for
 from bridge.settings import Settings
 
@@ -66,8 +68,17 @@ class _HttpServer(uvicorn.Server):
 class Bridge:
     """A bridge that serves. Made by `serving`."""
 
-    def __init__(self, engine: Engine, doors: Doors, simulator: Simulator | None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        doors: Doors,
+        simulator: Simulator | None,
+        log: SessionLog,
+        metrics: Metrics,
+    ) -> None:
         self.engine = engine
+        self.log = log
+        self.metrics = metrics
         self.doors = doors
         self.simulator = simulator
         self.http_port = 0
@@ -99,17 +110,19 @@ async def serving(
         cli = bundled_cli()
         if abilities is None:
             abilities = await _abilities(cli, settings, say)
-        log = SessionLog(_log_path(settings))
+        log = SessionLog(log_path(settings), _rotation(settings))
         stack.callback(log.close)
+        metrics = Metrics()
         health_changed = asyncio.Event()
         engine = Engine(
             _launcher(cli, settings, simulator, stack),
             _options(settings, demo=doors.demo),
-            log,
+            Observers((metrics, log)),
             abilities=abilities,
             on_change=health_changed.set,
         )
-        bridge = Bridge(engine, doors, simulator)
+        metrics.watch(engine)
+        bridge = Bridge(engine, doors, simulator, log, metrics)
         if doors.grpc:
             bridge.grpc_port = await _serve_grpc(bridge, settings, stack, health_changed)
         if listener is not None:
@@ -220,10 +233,16 @@ def _options(settings: Settings, *, demo: bool) -> EngineOptions:
     )
 
 
-def _log_path(settings: Settings) -> Path | None:
+def log_path(settings: Settings) -> Path | None:
+    """Where the session log is; None where none is kept."""
     if settings.bridge_session_log == "off":
         return None
     return settings.bridge_state_dir / SESSION_LOG
+
+
+def _rotation(settings: Settings) -> Rotation:
+    max_bytes = round(settings.bridge_session_log_megabytes * 1024 * 1024)
+    return Rotation(max_bytes, settings.bridge_session_log_files)
 
 
 def _bind(settings: Settings) -> socket.socket:
@@ -274,6 +293,7 @@ async def _serve_http(
         bridge.engine,
         version=__version__,
         settings=HttpSettings(strict=settings.bridge_strict, max_body_bytes=MAX_REQUEST_BYTES),
+        metrics=bridge.metrics.render,
     )
     server = _HttpServer(
         uvicorn.Config(

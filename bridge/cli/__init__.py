@@ -1,4 +1,4 @@
-"""The commands: `bridge serve | chat | models | version`, and `claude-code-bridge`.
+"""The commands: `bridge serve | chat | models | logs | version`, and `claude-code-bridge`.
 
 Thin: options and printing. What takes long to import is imported by the command that needs it.
 """
@@ -9,6 +9,7 @@ import typer
 
 from bridge import __version__
 from bridge.cli.ask import chat, models
+from bridge.cli.logs import logs
 from bridge.cli.serve import serve
 
 app = typer.Typer(
@@ -17,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, chat, models):
+for command in (serve, chat, models, logs):
     app.command()(command)
 
 

@@ -34,6 +34,22 @@ def settings_from(given: dict[str, Any]) -> Settings:
         raise typer.Exit(2) from None
 
 
+def printable(text: str) -> str:
+    """Text from elsewhere, without what would steer the terminal."""
+    return text.translate(_CONTROLS)
+
+
+# All of C0 and C1 but the tab and the ends of lines.
+_CONTROLS = {
+    code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in ("\t", "\n")
+}
+
+
+def table_width() -> int | None:
+    """How wide a table may be: as the terminal is, or wide enough where it goes elsewhere."""
+    return None if sys.stdout.isatty() else 200
+
+
 def say(text: str) -> None:
     """Print a line at once."""
     typer.echo(text)

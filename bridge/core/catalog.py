@@ -95,6 +95,15 @@ class Catalog:
                     return model
         raise self._unknown(name)
 
+    def offered(self, name: str | None) -> str:
+        """The full name of the model on offer that a name means, None the default; else empty."""
+        if not name:
+            return next((model.resolved for model in self.models if model.default), "")
+        try:
+            return self.find(name).resolved
+        except ModelNotFoundError:
+            return ""
+
     def _without_alias(self, name: str) -> str:
         for pattern, target in (self.aliases or {}).items():
             if fnmatchcase(name, pattern):

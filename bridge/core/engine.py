@@ -26,11 +26,11 @@ from bridge.core.events import Event, Finished, Started
 from bridge.core.from_claude import AnswerReader
 from bridge.core.launch import Launcher
 from bridge.core.model import CompletionRequest, FinishReason, Model, Usage
+from bridge.core.observing import Observer, RequestRecord
 from bridge.core.planning import Plan, Planner
 from bridge.core.pool import Lease, Parking, Pool, Recycling
 from bridge.core.pool_policy import Limits
 from bridge.core.process import ProcessGoneError
-from bridge.core.recording import RequestRecord, SessionLog
 from bridge.core.service import Health, PlanState, PoolState, Totals
 from bridge.core.session import Facts, Session
 from bridge.core.shaping import StopTexts, UnfitAnswerError, shaped
@@ -82,7 +82,7 @@ class Engine:
         self,
         launcher: Launcher,
         options: EngineOptions,
-        log: SessionLog,
+        observer: Observer,
         *,
         abilities: Abilities = ALL,
         clock: Callable[[], float] = time.monotonic,
@@ -91,7 +91,7 @@ class Engine:
     ) -> None:
         self._launcher = launcher
         self._options = options
-        self._log = log
+        self._observer = observer
         self._clock = clock
         self._now = now
         self._on_change = on_change
@@ -136,7 +136,10 @@ class Engine:
 
     async def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
         """Stream the answer; close the generator to cancel it."""
-        record = RequestRecord(request, self._clock(), bodies=self._options.log_bodies)
+        record = RequestRecord(
+            request, self._clock(), bodies=self._options.log_bodies, began_at=self._now()
+        )
+        self._observer.began(record)
         try:
             async with aclosing(self._complete(request, record)) as events:
                 async for event in events:
@@ -146,14 +149,16 @@ class Engine:
             record.error = error.reason
             raise
         except (asyncio.CancelledError, GeneratorExit):
-            record.error = record.error or ("" if record.finish else "CLIENT_CLOSED")
+            record.error = record.error or ("" if record.finished else "CLIENT_CLOSED")
             raise
         except Exception:
             record.error = "INTERNAL"
             raise
         finally:
+            record.ended_at, record.ended_on = self._clock(), self._now()
+            record.offered = self._planner.catalog.offered(record.model or request.model)
             self._count(record)
-            self._log.write(record.line(self._clock(), self._now()))
+            self._observer.ended(record)
 
     async def models(self) -> tuple[Model, ...]:
         """List the models on offer."""
@@ -199,6 +204,7 @@ class Engine:
             sessions=dict(self._sessions_got),
             processes_started=self.pool.started,
             processes_ended=self.pool.ended,
+            processes_replaced=dict(self.pool.replaced),
         )
         limits = self._options.limits
         return PoolState(self.health(), limits.max_processes, totals, self._plan_state)
@@ -248,6 +254,7 @@ class Engine:
                 plan = self._planner.plan(request)
                 async with asyncio.timeout_at(deadline):
                     lease = await self._begin(plan, record, deadline, progress)
+                record.asked_at = self._clock()
                 parking: Parking | None = None
                 try:
                     async with aclosing(self._answer(plan, lease, progress)) as events:
@@ -328,7 +335,7 @@ class Engine:
             lease = await self.pool.acquire(need, admitted=admitted)
             record.got, record.leased_at = lease.got, self._clock()
             try:
-                await self._put(plan, lease, deadline)
+                await self._put(plan, lease, deadline, record.trace_parent)
             except (ControlError, ProcessGoneError) as error:
                 lease.session.broken = True
                 self.pool.release(lease)
@@ -344,12 +351,12 @@ class Engine:
                 return lease
         raise AssertionError("unreachable")
 
-    async def _put(self, plan: Plan, lease: Lease, deadline: float) -> None:
+    async def _put(self, plan: Plan, lease: Lease, deadline: float, trace_parent: str = "") -> None:
         session = lease.session
         if session.profile is None:
             await session.initialise(plan.scope.profile)
             self._learn(session)
-        await session.configure(plan.settings)
+        await session.configure(plan.settings, trace_parent)
         if lease.got == "continued":
             if plan.last.tool_results:
                 await session.resume(plan.last.tool_results, deadline)

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,6 +151,8 @@ class Pool:
         """Processes that came up so far."""
         self.ended = 0
         """Processes that were ended so far."""
+        self.replaced: Counter[str] = Counter()
+        """Those of them that a new one has to take the place of, by why: died, failed, worn."""
         self._draining = False
         self._closed = False
 
@@ -347,7 +350,7 @@ class Pool:
                         process.session.pid,
                         process.session.stderr_tail,
                     )
-                    self._close(process)
+                    self._close(process, "died")
 
     def _start(self, started_with: Any) -> None:
         process = _Process(next(self._ids), State.STARTING, self._clock(), started_with)
@@ -409,7 +412,7 @@ class Pool:
                 blank = process.view().profile is None
                 process.state = State.BLANK if blank else State.IDLE
             else:
-                self._close(process)
+                self._close(process, self._why_unfit(process))
         self._step()
 
     async def _parked(self, process: _Process) -> bool:
@@ -447,14 +450,22 @@ class Pool:
             await process.session.initialise(process.preparing)
         except (ControlError, ProcessGoneError) as error:
             logger.warning("process %s could not be initialised: %r", process.session.pid, error)
-            self._close(process)
+            self._close(process, "failed")
         else:
             process.state = State.IDLE
             process.used_at = self._clock()
         process.preparing = None
         self._step()
 
-    def _close(self, process: _Process) -> None:
+    def _why_unfit(self, process: _Process) -> str:
+        session = process.session
+        if session is not None and session.gone:
+            return "died"
+        return "worn" if session is not None and not session.broken else "failed"
+
+    def _close(self, process: _Process, replaced: str = "") -> None:
+        if replaced:
+            self.replaced[replaced] += 1
         process.state = State.CLOSING
         process.parking = None
         self._run(self._close_task, process)
@@ -479,7 +490,7 @@ class Pool:
         if process.session is None:
             self._processes.pop(process.id, None)
         elif process.state is not State.CLOSING:
-            self._close(process)
+            self._close(process, "failed")
         self._step()
 
     async def _guarded(

@@ -68,6 +68,8 @@ class Totals:
     """Sessions by how they were got: continued, warm, initialised, spawned."""
     processes_started: int = 0
     processes_ended: int = 0
+    processes_replaced: dict[str, int] = field(default_factory=dict)
+    """Those of them that a new one took the place of, by why: died, failed, worn."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from bridge.http_server.routes.chat import chat_routes
 from bridge.http_server.routes.completions import completion_routes
 from bridge.http_server.routes.fallback import answer_http_exception, answer_validation_error
 from bridge.http_server.routes.health import health_routes
+from bridge.http_server.routes.metrics import metrics_routes
 from bridge.http_server.routes.models import model_routes
 
 __all__ = ["HttpSettings", "create_app"]
@@ -37,12 +38,14 @@ def create_app(
     clock: Callable[[], float] = time.time,
     timer: Callable[[], float] = time.perf_counter,
     new_id: Callable[[], str] = new_hex_id,
+    metrics: Callable[[str], tuple[bytes, str]] | None = None,
 ) -> FastAPI:
     """Build the app that serves OpenAI's API from a service.
 
-    `clock` gives the time of day, `timer` measures durations, `new_id` makes the ids.
+    `clock` gives the time of day, `timer` measures durations, `new_id` makes the ids,
+    `metrics` renders the metrics for an `Accept` header.
     """
-    door = Door(service, settings or HttpSettings(), version, clock, new_id)
+    door = Door(service, settings or HttpSettings(), version, clock, new_id, metrics)
     app = FastAPI(
         title="Claude Code bridge",
         version=version,
@@ -57,7 +60,7 @@ def create_app(
             RequestValidationError: answer_validation_error,
         },
     )
-    for routes in (chat_routes, completion_routes, model_routes, health_routes):
+    for routes in (chat_routes, completion_routes, model_routes, health_routes, metrics_routes):
         app.include_router(routes(door))
     add_schemas(app)
     return app
