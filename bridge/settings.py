@@ -123,6 +123,13 @@ class Settings(BaseSettings):
             return self.bridge_max_processes
         return self.pool_size + self.bridge_spares + 2
 
+    @property
+    def session_log_path(self) -> Path | None:
+        """The session log; None where none is kept."""
+        if self.bridge_session_log == "off":
+            return None
+        return self.bridge_state_dir / "sessions.jsonl"
+
     def system_prompt(self) -> str | None:
         """The default system prompt; None is Claude Code's preset. Reads the file, if any."""
         match self.bridge_system_prompt:

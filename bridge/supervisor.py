@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SESSION_LOG = "sessions.jsonl"
 MAX_REQUEST_BYTES = 32 * 1024 * 1024
 """The largest request that either door takes."""
 
@@ -110,12 +109,12 @@ async def serving(
         cli = bundled_cli()
         if abilities is None:
             abilities = await _abilities(cli, settings, say)
-        log = SessionLog(log_path(settings), _rotation(settings))
+        log = SessionLog(settings.session_log_path, _rotation(settings))
         stack.callback(log.close)
         metrics = Metrics()
         health_changed = asyncio.Event()
         engine = Engine(
-            _launcher(cli, settings, simulator, stack),
+            make_launcher(cli, settings, simulator, stack),
             _options(settings, demo=doors.demo),
             Observers((metrics, log)),
             abilities=abilities,
@@ -191,9 +190,10 @@ def bundled_cli() -> Path:
     return cli
 
 
-def _launcher(
+def make_launcher(
     cli: Path, settings: Settings, simulator: Simulator | None, stack: AsyncExitStack
 ) -> Launcher:
+    """What starts the processes, in a folder that is removed with the stack."""
     folder = Path(
         stack.enter_context(
             # A process that is just ending may still write into it.
@@ -231,13 +231,6 @@ def _options(settings: Settings, *, demo: bool) -> EngineOptions:
         log_bodies=settings.bridge_session_log == "full",
         simulated=demo,
     )
-
-
-def log_path(settings: Settings) -> Path | None:
-    """Where the session log is; None where none is kept."""
-    if settings.bridge_session_log == "off":
-        return None
-    return settings.bridge_state_dir / SESSION_LOG
 
 
 def _rotation(settings: Settings) -> Rotation:

@@ -9,6 +9,7 @@ import typer
 
 from bridge import __version__
 from bridge.cli.ask import chat, models
+from bridge.cli.doctor import doctor
 from bridge.cli.logs import logs
 from bridge.cli.serve import serve
 
@@ -18,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, chat, models, logs):
+for command in (serve, doctor, chat, models, logs):
     app.command()(command)
 
 

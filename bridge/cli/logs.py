@@ -34,9 +34,8 @@ def logs(
 ) -> None:
     """Show the last requests from the session log."""
     from bridge.logs import LogReader, wanted
-    from bridge.supervisor import log_path
 
-    path = log_path(settings_from({}))
+    path = settings_from({}).session_log_path
     if path is None:
         fail("No session log is kept (BRIDGE_SESSION_LOG=off).")
     chosen = wanted(request_id, errors=errors)

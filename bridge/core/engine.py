@@ -188,6 +188,7 @@ class Engine:
             logged_in=account != "none",
             account="simulated" if self._options.simulated else account,
             cli_version=facts.version if facts else "",
+            subscription=str(facts.account.get("subscriptionType") or "") if facts else "",
             simulated=self._options.simulated,
             pool_size=self._options.limits.pool_size,
             processes=counts,

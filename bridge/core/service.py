@@ -20,6 +20,8 @@ class Health:
     account: str
     """Where the login comes from, in Claude Code's own word; `none` without one."""
     cli_version: str
+    subscription: str = ""
+    """The name of the person's plan, where Claude Code tells it."""
     simulated: bool = False
     """Whether the embedded simulator answers instead of a model."""
     pool_size: int = 0
