@@ -63,9 +63,8 @@ def test_claude_code(version: str, mark: Mark) -> None:
 
 
 def health(**changes: Any) -> Health:
-    return Health(
-        **{"status": "ok", "logged_in": True, "account": "x", "cli_version": ""} | changes
-    )
+    base: dict[str, Any] = {"status": "ok", "logged_in": True, "account": "x", "cli_version": ""}
+    return Health(**{**base, **changes})
 
 
 def test_the_login() -> None:

@@ -14,8 +14,19 @@ if TYPE_CHECKING:
 def local_url() -> str:
     """Where a server of this machine and this environment listens for HTTP."""
     settings = settings_from({})
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{settings.port}"
+    return f"http://{_reachable(settings.host)}:{settings.port}"
+
+
+def local_target() -> str:
+    """Where it listens for gRPC."""
+    settings = settings_from({})
+    return f"{_reachable(settings.host)}:{settings.grpc_port}"
+
+
+def _reachable(host: str) -> str:
+    # A server that listens on every address is found on this machine's own.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{host}]" if ":" in host else host
 
 
 def settings_from(given: dict[str, Any]) -> Settings:
