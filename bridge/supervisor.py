@@ -14,7 +14,7 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ from bridge import __version__
 from bridge.core.abilities import Abilities
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.launch import Launcher, hermetic_environment
-from bridge.core.observing import Observers
+from bridge.core.observing import Observer, Observers
 from bridge.core.pool_policy import Limits
 from bridge.core.recording import Rotation, SessionLog
 from bridge.grpc_server.server import GrpcServer
@@ -33,6 +33,7 @@ from bridge.http_server.app import HttpSettings, create_app
 from bridge.metrics import Metrics
 from bridge.probe import ProbeError, abilities_of, fallbacks, missing, report_for
 from bridge.settings import Settings
+from bridge.tracing import cli_environment, start_tracing
 
 if TYPE_CHECKING:
     from bridge.simulator import Simulator
@@ -112,11 +113,18 @@ async def serving(
         log = SessionLog(settings.session_log_path, _rotation(settings))
         stack.callback(log.close)
         metrics = Metrics()
+        tracing = start_tracing(os.environ, say)
+        observers: list[Observer] = [metrics, log]
+        launcher = make_launcher(cli, settings, simulator, stack)
+        if tracing is not None:
+            observers.append(tracing)
+            stack.callback(tracing.close)
+            launcher = replace(launcher, telemetry=cli_environment(os.environ))
         health_changed = asyncio.Event()
         engine = Engine(
-            make_launcher(cli, settings, simulator, stack),
+            launcher,
             _options(settings, demo=doors.demo),
-            Observers((metrics, log)),
+            Observers(observers),
             abilities=abilities,
             on_change=health_changed.set,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -52,6 +52,8 @@ class Launcher:
     folder: Path
     """The processes' working directory: neutral, since the CLI names it to the model."""
     setting_sources: Sequence[str] = ("user",)
+    telemetry: Mapping[str, str] = field(default_factory=dict)
+    """Variables that have the CLI trace what it does."""
     use_api_key: bool = False
     """Whether ANTHROPIC_API_KEY is passed on: the CLI bills it even where there is a login."""
 
@@ -108,7 +110,7 @@ class Launcher:
                 json.dumps({**_SETTINGS, "env": variables}),
                 *arguments,
             ),
-            env={**env, **_ENVIRONMENT, "PWD": str(self.folder)},
+            env={**env, **_ENVIRONMENT, **self.telemetry, "PWD": str(self.folder)},
             cwd=self.folder,
         )
 
