@@ -108,6 +108,12 @@ class Settings(BaseSettings):
     bridge_session_log: Literal["off", "metadata", "full"] = Field(
         "metadata", description="What the session log keeps; full includes prompts and answers."
     )
+    bridge_session_log_megabytes: float = Field(
+        16.0, ge=0, description="Size at which the session log is rotated; 0 never does."
+    )
+    bridge_session_log_files: int = Field(
+        5, ge=0, le=1000, description="Rotated session logs that are kept."
+    )
     bridge_state_dir: Path = Field(
         default_factory=_state_folder, description="Folder of the session log and the keys."
     )
@@ -231,6 +237,13 @@ class Settings(BaseSettings):
             self.bridge_claude_folder, home=home, private=(Path(config), self.bridge_state_dir)
         )
         return BuiltinTools(folder, self.bridge_claude_tools)
+
+    @property
+    def session_log_path(self) -> Path | None:
+        """The session log; None where none is kept."""
+        if self.bridge_session_log == "off":
+            return None
+        return self.bridge_state_dir / "sessions.jsonl"
 
     def system_prompt(self) -> str | None:
         """The default system prompt; None is Claude Code's preset. Reads the file, if any."""

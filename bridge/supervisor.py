@@ -29,11 +29,12 @@ from bridge.core.bounds import BOUNDS
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.hosts import is_loopback
 from bridge.core.launch import Launcher, hermetic_environment
+from bridge.core.observing import Observer, Observers
 from bridge.core.orphans import Guard
 from bridge.core.person import NOTHING, personal_settings
 from bridge.core.pool_policy import Limits
 from bridge.core.quota import USAGE_FILE, Quotas
-from bridge.core.recording import SessionLog
+from bridge.core.recording import Rotation, SessionLog
 from bridge.core.unix_sockets import UnixSocketError
 from bridge.grpc_server.server import GrpcServer, tls_credentials
 from bridge.http_server.app import HttpSettings, create_app
@@ -48,16 +49,17 @@ from bridge.listening import (
     listen_http,
     plan_listening,
 )
+from bridge.metrics import Metrics
 from bridge.probe import ProbeError, abilities_of, fallbacks, missing, probe, report_for
 from bridge.settings import Settings
 from bridge.tls import Tls, read_tls
+from bridge.tracing import cli_environment, start_tracing
 
 if TYPE_CHECKING:
     from bridge.simulator import Simulator
 
 logger = logging.getLogger(__name__)
 
-SESSION_LOG = "sessions.jsonl"
 MAX_REQUEST_BYTES = BOUNDS.request_bytes
 """The largest request that either door takes."""
 
@@ -87,10 +89,18 @@ class Bridge:
     """A bridge that serves. Made by `serving`."""
 
     def __init__(
-        self, engine: Engine, doors: Doors, simulator: Simulator | None, access: Access
+        self,
+        engine: Engine,
+        doors: Doors,
+        simulator: Simulator | None,
+        access: Access,
+        log: SessionLog,
+        metrics: Metrics,
     ) -> None:
         self.engine = engine
         self.access = access
+        self.log = log
+        self.metrics = metrics
         self.doors = doors
         self.simulator = simulator
         self.http_address: Address | None = None
@@ -135,20 +145,29 @@ async def serving(
         cli = bundled_cli()
         if abilities is None:
             abilities = await _abilities(cli, settings, guard, say)
-        log = SessionLog(_log_path(settings))
+        log = SessionLog(settings.session_log_path, _rotation(settings))
         stack.callback(log.close)
+        metrics = Metrics()
+        tracing = start_tracing(os.environ, say)
+        observers: list[Observer] = [metrics, log]
+        launcher = make_launcher(cli, settings, simulator, guard, stack)
+        if tracing is not None:
+            observers.append(tracing)
+            stack.callback(tracing.close)
+            launcher = replace(launcher, telemetry=cli_environment(os.environ))
         health_changed = asyncio.Event()
         engine = Engine(
-            _launcher(cli, settings, simulator, guard, stack),
+            launcher,
             _options(settings, demo=doors.demo),
-            log,
+            Observers(observers),
             abilities=abilities,
             quotas=Quotas(access.limits_of, settings.bridge_state_dir / USAGE_FILE),
             on_change=health_changed.set,
         )
+        metrics.watch(engine)
         access.on_revoked = engine.pool.forget
         await stack.enter_async_context(access.following())
-        bridge = Bridge(engine, doors, simulator, access)
+        bridge = Bridge(engine, doors, simulator, access, log, metrics)
         bridge.tls = tls
         if plan.grpc is not None:
             bridge.grpc_address = await _serve_grpc(
@@ -239,13 +258,14 @@ def bundled_cli() -> Path:
     return cli
 
 
-def _launcher(
+def make_launcher(
     cli: Path,
     settings: Settings,
     simulator: Simulator | None,
     guard: Guard,
     stack: AsyncExitStack,
 ) -> Launcher:
+    """What starts the processes, in a folder that is removed with the stack."""
     folder = Path(
         stack.enter_context(
             # A process that is just ending may still write into it.
@@ -300,10 +320,9 @@ def _options(settings: Settings, *, demo: bool) -> EngineOptions:
     )
 
 
-def _log_path(settings: Settings) -> Path | None:
-    if settings.bridge_session_log == "off":
-        return None
-    return settings.bridge_state_dir / SESSION_LOG
+def _rotation(settings: Settings) -> Rotation:
+    max_bytes = round(settings.bridge_session_log_megabytes * 1024 * 1024)
+    return Rotation(max_bytes, settings.bridge_session_log_files)
 
 
 def _listen(

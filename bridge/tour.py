@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-from pathlib import Path
 from shlex import quote as shell_quote
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
 import grpc
 
+from bridge.client.connection import certified_name, target_of
 from bridge.listening import Address, Tcp, Unix, local_address, local_url
 from bridge.tls import Tls, first_certificate, own_client_context
 from bridge.v1 import completion_pb2 as pb
@@ -88,28 +86,13 @@ async def _through_grpc(address: Address, tls: Tls | None, key: str | None) -> N
 
 async def _channel(address: Address, tls: Tls | None) -> grpc.aio.Channel:
     local = local_address(address)
-    target = f"unix:{quote(os.fsencode(local.path))}" if isinstance(local, Unix) else str(local)
     if tls is None:
-        return grpc.aio.insecure_channel(target)
+        return grpc.aio.insecure_channel(target_of(local))
     credentials = grpc.ssl_channel_credentials(first_certificate(tls.cert))
-    name = await _certified_name(local, tls.files.cert)
+    # In a thread: the server that is asked runs on this loop.
+    name = await asyncio.to_thread(certified_name, local, tls.files.cert)
     options = [("grpc.ssl_target_name_override", name)]
-    return grpc.aio.secure_channel(target, credentials, options=options)
-
-
-async def _certified_name(address: Address, cert: Path) -> str:
-    """A name in the server's certificate: gRPC wants one, and this may be none of the address's."""
-    context = own_client_context(cert)
-    options: dict[str, Any] = {"ssl": context, "server_hostname": ""}
-    if isinstance(address, Unix):
-        _, writer = await asyncio.open_unix_connection(address.path, **options)
-    else:
-        _, writer = await asyncio.open_connection(address.host, address.port, **options)
-    shown: dict[str, Any] = writer.get_extra_info("peercert")
-    writer.close()
-    names = [value for _, value in shown.get("subjectAltName", ())]
-    subject = [value for part in shown.get("subject", ()) for _, value in part]
-    return str((names + subject)[0])
+    return grpc.aio.secure_channel(target_of(local), credentials, options=options)
 
 
 def next_lines(

@@ -137,6 +137,8 @@ class RunningBridge:
 
     @property
     def log_path(self) -> Path:
+        """The session log, with all that has ended so far."""
+        self.bridge.log.flush()
         return self.settings.bridge_state_dir / "sessions.jsonl"
 
     def wait_for_processes(self, condition: Callable[[dict[str, int]], bool]) -> None:
@@ -171,6 +173,7 @@ class RunningEngine:
 
     engine: Engine
     simulator: Simulator
+    log: SessionLog
     log_path: Path
 
     async def ask(self, *messages: Message, **options: Any) -> Answer:
@@ -186,6 +189,7 @@ class RunningEngine:
 
     def records(self) -> list[dict[str, Any]]:
         """The session log."""
+        self.log.flush()
         return [json.loads(line) for line in self.log_path.read_text().splitlines()]
 
     def upstream(self, containing: str) -> list[Exchange]:
@@ -283,7 +287,7 @@ async def running_engine(
             abilities=abilities,
         )
         async with engine:
-            yield RunningEngine(engine, simulator, log_path)
+            yield RunningEngine(engine, simulator, log, log_path)
         log.close()
 
 

@@ -43,6 +43,8 @@ CORE = Rule(
         "google.protobuf",
         "google.rpc",
         "grpc",
+        "opentelemetry",
+        "prometheus_client",
         "pydantic",
         "pydantic_settings",
         "starlette",
@@ -69,13 +71,19 @@ SDK = Rule(
     ),
     never=("claude_agent_sdk",),
 )
+TRACING = Rule(
+    "OpenTelemetry is an extra",
+    where="bridge",
+    besides=("bridge.tracing",),
+    never=("opentelemetry",),
+)
 SIMULATOR = Rule(
     "the simulator stands alone",
     where="bridge.simulator",
     never=("bridge",),
     but=("bridge.simulator",),
 )
-RULES = (CORE, HTTP_DOOR, GRPC_DOOR, SDK, SIMULATOR)
+RULES = (CORE, HTTP_DOOR, GRPC_DOOR, SDK, TRACING, SIMULATOR)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)

@@ -1,16 +1,16 @@
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import Iterator
-from typing import Any
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner, Result
 
 import bridge
-from bridge import client
 from bridge.cli import app
-from bridge.client import ChatError, ServerAddress
+from bridge.cli.common import local_grpc_server, local_server
 
 
 def run(*arguments: str, **env: str) -> Result:
@@ -34,11 +34,13 @@ def test_the_version_is_printed() -> None:
 
 def test_without_a_command_the_commands_are_listed() -> None:
     result = run()
-    for command in ("serve", "chat", "models", "version"):
+    for command in ("serve", "doctor", "chat", "models", "pool", "logs", "version"):
         assert command in result.output
 
 
-@pytest.mark.parametrize("command", [("serve",), ("chat", "hi"), ("models",)])
+@pytest.mark.parametrize(
+    "command", [("serve",), ("chat", "hi"), ("models",), ("pool",), ("logs",), ("doctor",)]
+)
 def test_a_bad_variable_is_named_and_ends_the_command_with_2(command: tuple[str, ...]) -> None:
     result = run(*command, PORT="http", POOL_SIZE="0")
     assert result.exit_code == 2
@@ -60,11 +62,14 @@ def test_settings_that_do_not_fit_together_are_named() -> None:
     assert result.stderr == "BRIDGE_MAX_PROCESSES must be at least POOL_SIZE\n"
 
 
-@pytest.mark.parametrize("command", [("chat", "hi"), ("models",)])
+@pytest.mark.parametrize(
+    "command",
+    [("chat", "hi"), ("chat", "hi", "--grpc"), ("models",), ("models", "--grpc"), ("pool",)],
+)
 def test_with_no_server_there_is_one_line_that_says_what_to_do(
     command: tuple[str, ...], nobody: str
 ) -> None:
-    result = run(*command, PORT=nobody)
+    result = run(*command, PORT=nobody, GRPC_PORT=nobody)
     assert result.exit_code == 1
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
@@ -79,53 +84,34 @@ def test_an_address_that_is_given_goes_before_the_settings(nobody: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "url"),
-    [
-        ("127.0.0.1", "http://127.0.0.1:7"),
-        ("::1", "http://[::1]:7"),
-        ("0.0.0.0", "http://127.0.0.1:7"),
-        ("::", "http://[::1]:7"),
-    ],
+    ("host", "reached"),
+    [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("0.0.0.0", "127.0.0.1"), ("::", "[::1]")],
 )
 def test_the_server_is_looked_for_where_the_settings_say(
-    host: str, url: str, monkeypatch: pytest.MonkeyPatch
+    host: str, reached: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[ServerAddress] = []
-
-    def listed(server: ServerAddress, *, api_key: str | None) -> list[str]:
-        asked.append(server)
-        return ["opus", "haiku"]
-
-    monkeypatch.setattr(client, "list_models", listed)
-    result = run("models", HOST=host, PORT="7")
-    assert result.exit_code == 0
-    assert result.stdout == "opus\nhaiku\n"
-    assert asked == [ServerAddress(url)]
+    for name, value in {"HOST": host, "PORT": "7", "GRPC_PORT": "8"}.items():
+        monkeypatch.setenv(name, value)
+    assert str(local_server()) == f"http://{reached}:7"
+    assert str(local_grpc_server()) == f"{reached}:8"
 
 
-def test_an_answer_is_printed_with_a_line_end_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[object, ...]] = []
-
-    def answered(server: ServerAddress, prompt: str, **options: Any) -> Iterator[str]:
-        asked.append((prompt, options))
-        yield from ("Hel", "lo")
-
-    monkeypatch.setattr(client, "stream_chat", answered)
-    result = run("chat", "hi", "--model", "opus", "--system", "Be brief.")
-    assert result.exit_code == 0
-    assert result.stdout == "Hello\n"
-    assert asked == [("hi", {"model": "opus", "system": "Be brief.", "api_key": None})]
-
-
-def test_an_answer_that_breaks_off_is_an_error_after_what_there_was(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def broken(server: ServerAddress, prompt: str, **options: Any) -> Iterator[str]:
-        yield "half"
-        raise ChatError("The answer was cut off.")
-
-    monkeypatch.setattr(client, "stream_chat", broken)
-    result = run("chat", "hi")
-    assert result.exit_code == 1
-    assert result.stdout.startswith("half")
-    assert result.stderr == "bridge: The answer was cut off.\n"
+def test_the_shell_is_offered_the_commands() -> None:
+    env = {
+        **os.environ,
+        "_BRIDGE_COMPLETE": "complete_bash",
+        "COMP_WORDS": "bridge do",
+        "COMP_CWORD": "1",
+    }
+    result = CliRunner().invoke(app, ["--show-completion", "bash"], prog_name="bridge")
+    assert result.exit_code == 0, result.output
+    assert "_BRIDGE_COMPLETE=complete_bash" in result.stdout
+    completed = subprocess.run(
+        [sys.executable, "-c", "from bridge.cli import app; app(prog_name='bridge')"],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert completed.stdout.split() == ["doctor"]

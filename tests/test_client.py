@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 
-from bridge.client import ChatError, ServerAddress, list_models, stream_chat
+from bridge.client import ChatError, Done, Picture, Question, Text, Turn
+from bridge.client.connection import ServerAddress
+from bridge.client.grpc import request_of
+from bridge.client.http import HttpClient, body_of
 
 
 @dataclass
@@ -23,8 +26,9 @@ class Server:
     content_type: str = "text/event-stream"
     pieces: list[bytes] = field(default_factory=list)
     cut: bool = False
-    url: ServerAddress = field(default_factory=lambda: ServerAddress(""))
+    url: str = ""
     asked: list[tuple[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
     go_on: threading.Event = field(default_factory=threading.Event)
 
     def says(self, *values: object, done: bool = True) -> None:
@@ -32,6 +36,20 @@ class Server:
         self.pieces = [f"data: {json.dumps(value)}\n\n".encode() for value in values]
         if done:
             self.pieces.append(b"data: [DONE]\n\n")
+
+
+def stream_chat(
+    url: str, prompt: str, *, api_key: str | None = None, **options: Any
+) -> Iterator[str]:
+    """The text of an answer, piece by piece."""
+    question = Question((Turn("user", prompt),), **options)
+    for part in HttpClient(ServerAddress(url), api_key).ask(question):
+        if isinstance(part, Text):
+            yield part.text
+
+
+def list_models(url: str) -> list[str]:
+    return [model["id"] for model in HttpClient(ServerAddress(url)).models()]
 
 
 def delta(**content: Any) -> dict[str, Any]:
@@ -61,6 +79,7 @@ def server() -> Iterator[Server]:
 
         def _answer(self, body: object) -> None:
             answering.asked.append((self.path, body))
+            answering.headers.append({k.lower(): v for k, v in self.headers.items()})
             self.send_response(answering.status)
             self.send_header("content-type", answering.content_type)
             self.send_header("transfer-encoding", "chunked")
@@ -78,7 +97,7 @@ def server() -> Iterator[Server]:
             pass
 
     listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    answering.url = ServerAddress(f"http://127.0.0.1:{listening.server_address[1]}")
+    answering.url = f"http://127.0.0.1:{listening.server_address[1]}"
     answering.go_on.set()
     thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
     thread.start()
@@ -90,11 +109,11 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def nobody() -> ServerAddress:
+def nobody() -> str:
     """An address where nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    return ServerAddress(f"http://127.0.0.1:{port}")
+    return f"http://127.0.0.1:{port}"
 
 
 def test_the_text_of_an_answer_comes_piece_by_piece_as_it_is_sent(server: Server) -> None:
@@ -144,6 +163,7 @@ def test_the_prompt_the_model_and_the_system_prompt_are_sent(server: Server) -> 
             {"role": "user", "content": "hi"},
         ],
         "stream": True,
+        "stream_options": {"include_usage": True},
     }
 
 
@@ -204,7 +224,7 @@ def test_a_server_that_is_no_bridge_is_told_as_such(server: Server) -> None:
         list_models(server.url)
 
 
-def test_a_server_that_is_not_there_is_told_with_what_to_do(nobody: ServerAddress) -> None:
+def test_a_server_that_is_not_there_is_told_with_what_to_do(nobody: str) -> None:
     with pytest.raises(ChatError, match="bridge serve"):
         list(stream_chat(nobody, "hi"))
     with pytest.raises(ChatError, match="bridge serve"):
@@ -214,12 +234,69 @@ def test_a_server_that_is_not_there_is_told_with_what_to_do(nobody: ServerAddres
 @pytest.mark.parametrize("url", ["nonsense", "http://[", "http://a b/", "ftp://127.0.0.1"])
 def test_an_address_that_is_none_is_told(url: str) -> None:
     with pytest.raises(ChatError):
-        list(stream_chat(ServerAddress(url), "hi"))
+        list(stream_chat(url, "hi"))
     with pytest.raises(ChatError):
-        list_models(ServerAddress(url))
+        list_models(url)
 
 
 def test_the_names_of_the_models_are_listed_in_order(server: Server) -> None:
     server.pieces = [json.dumps({"data": [{"id": "opus"}, {"id": "haiku"}]}).encode()]
     assert list_models(server.url) == ["opus", "haiku"]
     assert server.asked == [("/v1/models", None)]
+
+
+def test_the_end_tells_the_model_the_reason_and_the_tokens(server: Server) -> None:
+    finish = {"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]}
+    usage = {"prompt_tokens": 3, "completion_tokens": 4}
+    server.says(
+        {"model": "claude-x", **delta(content="a")}, finish, {"choices": [], "usage": usage}
+    )
+    question = Question((Turn("user", "hi"),))
+    *_, end = HttpClient(ServerAddress(server.url)).ask(question)
+    assert end == Done("claude-x", "length", 3, 4)
+
+
+def test_a_key_goes_with_the_request_and_one_that_is_none_is_not_sent(server: Server) -> None:
+    server.says()
+    list(stream_chat(server.url, "hi", api_key="sk-1"))
+    assert server.headers[-1]["authorization"] == "Bearer sk-1"
+    for key in ("sk\n-1", "schlüssel"):
+        with pytest.raises(ChatError, match="key"):
+            list(stream_chat(server.url, "hi", api_key=key))
+    assert len(server.asked) == 1
+
+
+QUESTION = Question(
+    (
+        Turn("user", "one", (Picture("image/png", b"\x89PNG"), Picture(url="https://a/b.png"))),
+        Turn("assistant", "two"),
+        Turn("user", "three"),
+    ),
+    "opus",
+    "Be brief.",
+    {"type": "object"},
+)
+
+
+def test_all_of_a_question_goes_into_the_body() -> None:
+    body = body_of(QUESTION)
+    system, first, second, third = body["messages"]
+    assert system == {"role": "system", "content": "Be brief."}
+    assert [part["type"] for part in first["content"]] == ["image_url", "image_url", "text"]
+    assert first["content"][0]["image_url"]["url"] == "data:image/png;base64,iVBORw=="
+    assert first["content"][1]["image_url"]["url"] == "https://a/b.png"
+    assert second == {"role": "assistant", "content": "two"}
+    assert third == {"role": "user", "content": "three"}
+    assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
+
+
+def test_all_of_a_question_goes_into_the_message() -> None:
+    request = request_of(QUESTION)
+    assert (request.model, request.system) == ("opus", "Be brief.")
+    first, second, third = request.messages
+    assert [part.WhichOneof("part") for part in first.parts] == ["image", "image", "text"]
+    assert first.parts[0].image.data.content == b"\x89PNG"
+    assert first.parts[1].image.url == "https://a/b.png"
+    assert (second.parts[0].text, third.parts[0].text) == ("two", "three")
+    assert json.loads(request.output_format.schema_json) == {"type": "object"}
+    assert request_of(Question((Turn("user", "x"),))).model == ""

@@ -16,7 +16,10 @@ import pytest
 from typer.testing import CliRunner
 
 from bridge.cli import app
-from bridge.client import ChatError, ServerAddress, list_models, stream_chat
+from bridge.client import ChatError, Client, Question, Text, Turn
+from bridge.client.connection import GrpcAddress, ServerAddress
+from bridge.client.grpc import GrpcClient
+from bridge.client.http import HttpClient
 from bridge.listening import Unix
 from bridge.supervisor import StartError
 from bridge.tour import next_lines, take_tour
@@ -69,12 +72,19 @@ def models_through(channel: grpc.Channel) -> list[str]:
     return [model.id for model in reply.models]
 
 
+def answer_of(client: Client, text: str) -> str:
+    parts = client.ask(Question((Turn("user", sim(text=text)),)))
+    return "".join(part.text for part in parts if isinstance(part, Text))
+
+
 def test_both_doors_serve_on_sockets(on_sockets: RunningBridge, folder: Path) -> None:
     run = folder / "run"
-    server = ServerAddress("http://localhost", uds=run / "http.sock")
-    assert "".join(stream_chat(server, sim(text="Through a socket."))) == "Through a socket."
+    http = HttpClient(ServerAddress("http://localhost", uds=run / "http.sock"))
+    ours = GrpcClient(GrpcAddress(Unix(run / "grpc.sock")))
+    for client in (http, ours):
+        assert answer_of(client, "Through a socket.") == "Through a socket."
     with grpc.insecure_channel(f"unix:{run / 'grpc.sock'}") as channel:
-        assert models_through(channel) == list_models(server)
+        assert models_through(channel) == [model["id"] for model in http.models()]
     # And on no port.
     assert (on_sockets.bridge.http_port, on_sockets.bridge.grpc_port) == (0, 0)
 
@@ -126,12 +136,14 @@ def test_a_path_too_long_is_said_at_either_door(
 def test_with_tls_the_doors_speak_nothing_else(with_tls: RunningBridge) -> None:
     bridge, cert = with_tls.bridge, with_tls.settings.bridge_tls_cert
     assert cert is not None
-    server = ServerAddress(f"https://127.0.0.1:{bridge.http_port}", cert=cert)
-    assert "".join(stream_chat(server, sim(text="In private."))) == "In private."
+    http = HttpClient(ServerAddress(f"https://127.0.0.1:{bridge.http_port}", cert=cert))
+    ours = GrpcClient(GrpcAddress(with_tls.target, cert=cert))
+    for client in (http, ours):
+        assert answer_of(client, "In private.") == "In private."
     credentials = grpc.ssl_channel_credentials(cert.read_bytes())
     options = [("grpc.ssl_target_name_override", "bridge.example.com")]
     with grpc.secure_channel(with_tls.target, credentials, options) as channel:
-        assert models_through(channel) == list_models(server)
+        assert models_through(channel) == [model["id"] for model in http.models()]
     with pytest.raises(httpx.RemoteProtocolError):
         httpx.get(f"{with_tls.url}/health", timeout=PATIENCE, trust_env=False)
     with (
@@ -147,10 +159,17 @@ def test_another_servers_certificate_is_not_taken_for_ours(
 ) -> None:
     other, _ = certificate("bridge.example.com").write(tmp_path, "other")
     url = f"https://127.0.0.1:{with_tls.bridge.http_port}"
-    with pytest.raises(ChatError, match="CERTIFICATE_VERIFY_FAILED"):
-        list_models(ServerAddress(url, cert=other))
-    with pytest.raises(ChatError, match=r"BRIDGE_TLS_CERT: .*cannot be read"):
-        list_models(ServerAddress(url, cert=tmp_path / "none"))
+
+    def clients(cert: Path) -> tuple[Client, Client]:
+        http = HttpClient(ServerAddress(url, cert=cert))
+        return http, GrpcClient(GrpcAddress(with_tls.target, cert=cert))
+
+    for client in clients(other):
+        with pytest.raises(ChatError, match="CERTIFICATE_VERIFY_FAILED"):
+            client.models()
+    for client in clients(tmp_path / "none"):
+        with pytest.raises(ChatError, match=r"BRIDGE_TLS_CERT: .*cannot be read"):
+            client.models()
 
 
 @pytest.mark.parametrize("door", ["http", "grpc"])

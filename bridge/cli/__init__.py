@@ -1,4 +1,4 @@
-"""The commands: `bridge serve | chat | models | keys | version`, and `claude-code-bridge`.
+"""The commands: `bridge serve | doctor | chat | models | pool | logs | keys | version`.
 
 Thin: options and printing. What takes long to import is imported by the command that needs it.
 """
@@ -8,17 +8,20 @@ from __future__ import annotations
 import typer
 
 from bridge import __version__
-from bridge.cli.ask import chat, models
+from bridge.cli.chat import chat
+from bridge.cli.doctor import doctor
 from bridge.cli.keys import keys
+from bridge.cli.logs import logs
+from bridge.cli.models import models
+from bridge.cli.pool import pool
 from bridge.cli.serve import serve
 
 app = typer.Typer(
     help="OpenAI's API and gRPC on your own Claude subscription.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, chat, models):
+for command in (serve, doctor, chat, models, pool, logs):
     app.command()(command)
 app.add_typer(keys, name="keys")
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from bridge.client import ServerAddress
+    from bridge.client.connection import GrpcAddress, ServerAddress
     from bridge.settings import Settings
 
 
 def local_server() -> ServerAddress:
     """Where a server of this machine and this environment listens for HTTP."""
-    from bridge.client import ServerAddress
+    from bridge.client.connection import ServerAddress
     from bridge.listening import Unix, http_address, local_url
 
     settings = settings_from({})
@@ -25,6 +25,15 @@ def local_server() -> ServerAddress:
         uds=address.path if isinstance(address, Unix) else None,
         cert=cert,
     )
+
+
+def local_grpc_server() -> GrpcAddress:
+    """Where it listens for gRPC."""
+    from bridge.client.connection import GrpcAddress
+    from bridge.listening import grpc_address, local_address
+
+    settings = settings_from({})
+    return GrpcAddress(local_address(grpc_address(settings)), cert=settings.bridge_tls_cert)
 
 
 def settings_from(given: dict[str, Any]) -> Settings:
@@ -41,6 +50,22 @@ def settings_from(given: dict[str, Any]) -> Settings:
             message = problem["msg"].removeprefix("Value error, ")
             typer.echo(f"{name}: {message}" if name else message, err=True)
         raise typer.Exit(2) from None
+
+
+def printable(text: str) -> str:
+    """Text from elsewhere, without what would steer the terminal."""
+    return text.translate(_CONTROLS)
+
+
+# All of C0 and C1 but the tab and the ends of lines.
+_CONTROLS = {
+    code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in ("\t", "\n")
+}
+
+
+def table_width() -> int | None:
+    """How wide a table may be: as the terminal is, or wide enough where it goes elsewhere."""
+    return None if sys.stdout.isatty() else 200
 
 
 def say(text: str) -> None:

@@ -123,6 +123,15 @@ class Catalog:
         asked = choice.name or "default"
         return next((model.resolved for model in self.models if model.id == asked), asked)
 
+    def offered(self, name: str | None) -> str:
+        """The full name of the model on offer that a name means, None the default; else empty."""
+        if not name:
+            return next((model.resolved for model in self.models if model.default), "")
+        try:
+            return self.find(name).resolved
+        except ModelNotFoundError:
+            return ""
+
     def _without_alias(self, name: str) -> str:
         for pattern, target in (self.aliases or {}).items():
             if fnmatchcase(name, pattern):

@@ -32,6 +32,7 @@ from bridge.core.from_claude import AnswerReader, plan_of
 from bridge.core.launch import Launcher
 from bridge.core.leases import Lease, Need, Parking
 from bridge.core.model import CompletionRequest, FinishReason, Model, Usage
+from bridge.core.observing import Observer, RequestRecord
 from bridge.core.overage import Admission, OverageGuard
 from bridge.core.patience import Limit, Patience, TimeLimits
 from bridge.core.planning import Plan, Planner
@@ -39,7 +40,6 @@ from bridge.core.pool import Pool
 from bridge.core.pool_policy import Limits
 from bridge.core.process import ProcessGoneError
 from bridge.core.quota import Quotas
-from bridge.core.recording import RequestRecord, SessionLog
 from bridge.core.recycling import Recycling
 from bridge.core.service import Health, PlanState, PoolState, Totals
 from bridge.core.session import Facts, Session
@@ -100,7 +100,7 @@ class Engine:
         self,
         launcher: Launcher,
         options: EngineOptions,
-        log: SessionLog,
+        observer: Observer,
         *,
         abilities: Abilities = ALL,
         quotas: Quotas | None = None,
@@ -110,7 +110,7 @@ class Engine:
     ) -> None:
         self._launcher = launcher
         self._options = options
-        self._log = log
+        self._observer = observer
         self._clock = clock
         self._now = now
         self._on_change = on_change
@@ -173,7 +173,10 @@ class Engine:
 
     async def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
         """Stream the answer; close the generator to cancel it."""
-        record = RequestRecord(request, self._clock(), bodies=self._options.log_bodies)
+        record = RequestRecord(
+            request, self._clock(), bodies=self._options.log_bodies, began_at=self._now()
+        )
+        self._observer.began(record)
         try:
             with self._quotas.admitted(request.caller) as meter:
                 progress = _Progress()
@@ -189,14 +192,16 @@ class Engine:
             record.error = error.reason
             raise
         except (asyncio.CancelledError, GeneratorExit):
-            record.error = record.error or ("" if record.finish else "CLIENT_CLOSED")
+            record.error = record.error or ("" if record.finished else "CLIENT_CLOSED")
             raise
         except Exception:
             record.error = "INTERNAL"
             raise
         finally:
+            record.ended_at, record.ended_on = self._clock(), self._now()
+            record.offered = self._planner.catalog.offered(record.model or request.model)
             self._count(record)
-            self._log.write(record.line(self._clock(), self._now()))
+            self._observer.ended(record)
 
     async def models(self, caller: str = "") -> tuple[Model, ...]:
         """List the models on offer that a caller may use."""
@@ -228,6 +233,7 @@ class Engine:
             logged_in=account != "none" if self._login_accepted is None else self._login_accepted,
             account="simulated" if self._options.simulated else account,
             cli_version=facts.version if facts else "",
+            subscription=str(facts.account.get("subscriptionType") or "") if facts else "",
             simulated=self._options.simulated,
             pool_size=self._options.limits.pool_size,
             processes=self.pool.counts(),
@@ -245,6 +251,7 @@ class Engine:
             sessions=dict(self._sessions_got),
             processes_started=self.pool.started,
             processes_ended=self.pool.ended,
+            processes_replaced=dict(self.pool.replaced),
         )
         limits = self._options.limits
         return PoolState(self.health(), limits.max_processes, totals, self._plan_state)
@@ -297,6 +304,7 @@ class Engine:
                 plan = self._planner.plan(request)
                 progress.reader = plan.reader(self._plan_state, progress.spent)
                 lease = await self._begin(plan, record, patience, progress)
+                record.asked_at = self._clock()
                 parking: Parking | None = None
                 try:
                     async with aclosing(self._answer(plan, lease, progress)) as events:
@@ -428,7 +436,7 @@ class Engine:
                 # It may have waited, and the plan has changed meanwhile.
                 self._admit(progress)
                 async with asyncio.timeout_at(at):
-                    await self._put(plan, lease, patience)
+                    await self._put(plan, lease, patience, record.trace_parent)
             except TimeoutError as error:
                 self.pool.release(lease)
                 raise patience.error(limit) from error
@@ -483,12 +491,14 @@ class Engine:
             wait = self.pool.wait_estimate(need) if limit is Limit.QUEUE else None
             raise patience.error(limit, retry_after=wait) from error
 
-    async def _put(self, plan: Plan, lease: Lease, patience: Patience) -> None:
+    async def _put(
+        self, plan: Plan, lease: Lease, patience: Patience, trace_parent: str = ""
+    ) -> None:
         session = lease.session
         if session.profile is None:
             await session.initialise(plan.scope.profile)
             self._learn(session)
-        await session.configure(plan.settings)
+        await session.configure(plan.settings, trace_parent)
         if lease.got == "continued":
             if plan.last.tool_results:
                 await session.resume(plan.last.tool_results, patience)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -79,6 +79,8 @@ class Launcher:
     """What of the person's own settings holds."""
     builtin_tools: BuiltinTools | None = None
     """Claude Code's own tools that are on; None is none of them."""
+    telemetry: Mapping[str, str] = field(default_factory=dict)
+    """Variables that have the CLI trace what it does."""
     use_api_key: bool = False
     """Whether ANTHROPIC_API_KEY is passed on: the CLI bills it even where there is a login."""
     guard: Guard | None = None
@@ -142,7 +144,7 @@ class Launcher:
                 json.dumps({**self.person.settings, **_SETTINGS, "env": variables}),
                 *arguments,
             ),
-            env={**env, **_ENVIRONMENT, "PWD": str(folder)},
+            env={**env, **_ENVIRONMENT, **self.telemetry, "PWD": str(folder)},
             cwd=folder,
             guard=self.guard,
         )

@@ -65,6 +65,8 @@ class Pool:
         """Processes that came up so far."""
         self.ended = 0
         """Processes that were ended so far."""
+        self.replaced: Counter[str] = Counter()
+        """Those of them that a new one has to take the place of, by why: died, failed, worn."""
         self._draining = False
         self._closed = False
 
@@ -314,7 +316,7 @@ class Pool:
                         process.session.pid,
                         process.session.stderr_tail,
                     )
-                    self._close(process)
+                    self._close(process, "died")
 
     def _start(self, started_with: Any) -> None:
         now = self._clock()
@@ -382,7 +384,7 @@ class Pool:
                 blank = process.view().profile is None
                 process.state = State.BLANK if blank else State.IDLE
             else:
-                self._close(process)
+                self._close(process, self._why_unfit(process))
         if process.state is not State.CLOSING and process.session and process.session.answers:
             process.proven = True
             self._backoff.proven(process.started_at)
@@ -426,14 +428,22 @@ class Pool:
             await process.session.initialise(process.preparing)
         except (ControlError, ProcessGoneError) as error:
             logger.warning("process %s could not be initialised: %r", process.session.pid, error)
-            self._close(process)
+            self._close(process, "failed")
         else:
             process.state = State.IDLE
             process.used_at = self._clock()
         process.preparing = None
         self._step()
 
-    def _close(self, process: PooledProcess) -> None:
+    def _why_unfit(self, process: PooledProcess) -> str:
+        session = process.session
+        if session is not None and session.gone:
+            return "died"
+        return "worn" if session is not None and not session.broken else "failed"
+
+    def _close(self, process: PooledProcess, replaced: str = "") -> None:
+        if replaced:
+            self.replaced[replaced] += 1
         process.state = State.CLOSING
         process.parking = None
         ended_badly = process.session is not None and process.session.failed
@@ -463,7 +473,7 @@ class Pool:
         if process.session is None:
             self._processes.pop(process.id, None)
         elif process.state is not State.CLOSING:
-            self._close(process)
+            self._close(process, "failed")
         self._step()
 
     async def _guarded(

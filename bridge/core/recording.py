@@ -1,135 +1,194 @@
 """The session log: one JSON line a request, for the person who runs the server.
 
-By default it holds no word of any prompt or answer. A log that cannot be written costs lines,
-never an answer.
+By default it holds no word of any prompt or answer. A thread writes it, so that neither a slow
+disk nor a rotation ever holds up an answer. Several servers may share the file: each writes and
+rotates only under a lock, and goes on in the new file when another has rotated.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import fcntl
 import json
 import logging
 import os
-import time
-from collections.abc import Mapping
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from bridge.core.events import Event, Finished, Started, TextDelta
-from bridge.core.model import CompletionRequest
+from bridge.core.observing import RequestRecord
 
 logger = logging.getLogger(__name__)
 
+MAX_WAITING: Final = 10_000
+"""Lines that wait for a disk that does not answer; further ones are lost, and counted."""
+CLOSE_SECONDS: Final = 5.0
+"""How long the end of a server waits for a disk that does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """When the file is set aside for a new one, and how many old ones are kept."""
+
+    max_bytes: int = 16 * 1024 * 1024
+    """The size that a file does not pass, unless a single line is longer; 0 never rotates."""
+    keep: int = 5
+    """Old files, from `NAME.1`, the newest, on."""
+
+
+def rotated(path: Path, number: int) -> Path:
+    """Where an old file is; 0 is the current one."""
+    return path.with_name(f"{path.name}.{number}") if number else path
+
+
+@contextmanager
+def locked(path: Path, *, exclusive: bool) -> Iterator[None]:
+    """Keep the log's files in their places; without effect where no lock can be had."""
+    flags = (os.O_RDWR | os.O_CREAT if exclusive else os.O_RDONLY) | os.O_CLOEXEC
+    fd = -1
+    with contextlib.suppress(OSError):
+        # A reader before the first writer has nothing to wait for.
+        fd = os.open(path.with_name(f"{path.name}.lock"), flags, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+    try:
+        yield
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
 
 class SessionLog:
-    """Appends records to a file that only its owner can read."""
+    """Appends records to a file that only its owner can read. An Observer."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, rotation: Rotation = Rotation()) -> None:
         """Write to `path`; None keeps no log."""
         self._path = path
+        self._rotation = rotation
         self._fd: int | None = None
         self._complained = False
         self._closed = False
+        self._lost = 0
+        self._lines: queue.Queue[Callable[[], Mapping[str, Any]] | None] = queue.Queue(MAX_WAITING)
+        self._thread: threading.Thread | None = None
+
+    def began(self, record: RequestRecord) -> None:
+        """Nothing yet."""
+
+    def ended(self, record: RequestRecord) -> None:
+        """Append the record of a request."""
+        self._put(record.line)
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append one record."""
-        if self._path is None or self._closed:
-            return
-        try:
-            self._open(self._path)
-            assert self._fd is not None
-            # ASCII alone: Unicode has other ends of lines, which a caller may have put into a name.
-            # And one write a record, so that several servers can share the file.
-            os.write(self._fd, json.dumps(record).encode() + b"\n")
-            self._complained = False
-        except OSError as error:
-            if not self._complained:
-                self._complained = True
-                logger.warning("the session log %s cannot be written: %s", self._path, error)
+        """Append one record. Returns at once."""
+        self._put(lambda: record)
 
-    def _open(self, path: Path) -> None:
-        """Open the file, anew where it was moved or taken away."""
-        if self._fd is not None:
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(self._fd), os.stat(path)):
-                    return
-            os.close(self._fd)
-            self._fd = None
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._fd = os.open(path, flags, 0o600)
+    def flush(self) -> None:
+        """Wait until everything so far is in the file."""
+        if self._thread is not None:
+            self._lines.join()
 
     def close(self) -> None:
-        """Close the file; what comes later is not written."""
+        """Write what waits and close the file; what comes later is not written."""
         self._closed = True
+        if self._thread is not None:
+            with contextlib.suppress(queue.Full):
+                self._lines.put(None, timeout=CLOSE_SECONDS)
+            self._thread.join(CLOSE_SECONDS)
+            if self._thread.is_alive():
+                logger.warning("the session log %s does not take its last lines", self._path)
+                return
+            self._thread = None
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
 
-
-class RequestRecord:
-    """What the session log says of one request."""
-
-    def __init__(self, request: CompletionRequest, started_at: float, *, bodies: bool) -> None:
-        self._request = request
-        self._bodies = bodies
-        self._started_at = started_at
-        self._first_at: float | None = None
-        self._model = ""
-        self._finished: Finished | None = None
-        self._text: list[str] = []
-        self.leased_at: float | None = None
-        self.got = ""
-        self.error = ""
-
-    @property
-    def finish(self) -> bool:
-        """Whether the answer was complete."""
-        return self._finished is not None
-
-    def see(self, event: Event, at: float) -> None:
-        """Note an event of the answer."""
-        if isinstance(event, TextDelta):
-            if self._bodies:
-                self._text.append(event.text)
-        elif isinstance(event, Started):
-            self._model = event.model
+    def _put(self, line: Callable[[], Mapping[str, Any]]) -> None:
+        if self._path is None or self._closed:
             return
-        elif isinstance(event, Finished):
-            self._finished = event
+        if self._thread is None:
+            # A daemon: a disk that never answers must not keep the server from ending.
+            self._thread = threading.Thread(
+                target=self._work, args=(self._path,), name="session-log", daemon=True
+            )
+            self._thread.start()
+        try:
+            self._lines.put_nowait(line)
+        except queue.Full:
+            self._lost += 1
+
+    # In the thread
+
+    def _work(self, path: Path) -> None:
+        while True:
+            line = self._lines.get()
+            try:
+                if line is None:
+                    return
+                # ASCII alone: Unicode has other ends of lines, which a caller may have put into a
+                # name.
+                self._append(path, json.dumps(line()).encode() + b"\n")
+                self._tell_lost(path)
+                self._complained = False
+            except OSError as error:
+                self._complain(path, error)
+            except Exception:
+                logger.exception("a line of the session log could not be made")
+            finally:
+                self._lines.task_done()
+
+    def _complain(self, path: Path, error: OSError) -> None:
+        if not self._complained:
+            self._complained = True
+            logger.warning("the session log %s cannot be written: %s", path, error)
+
+    def _tell_lost(self, path: Path) -> None:
+        lost, self._lost = self._lost, 0
+        if lost:
+            logger.warning("%d lines of the session log %s were lost: disk too slow", lost, path)
+
+    def _append(self, path: Path, line: bytes) -> None:
+        # Each time: a person may have cleared it away.
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with locked(path, exclusive=True):
+            fd = self._current(path)
+            size = os.fstat(fd).st_size
+            limit = self._rotation.max_bytes
+            if limit and size and size + len(line) > limit:
+                self._rotate(path)
+                fd, size = self._current(path), 0
+            if size and os.pread(fd, 1, size - 1) != b"\n":
+                # A server ended, or the disk was full, in the middle of a line: this one is whole.
+                line = b"\n" + line
+            while line:
+                line = line[os.write(fd, line) :]
+
+    def _current(self, path: Path) -> int:
+        """The open file, anew where another server, or a person, has moved it away."""
+        if self._fd is not None:
+            try:
+                same = os.path.samestat(os.fstat(self._fd), os.stat(path))
+            except FileNotFoundError:
+                same = False
+            if not same:
+                os.close(self._fd)
+                self._fd = None
+        if self._fd is None:
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            self._fd = os.open(path, flags, 0o600)
+        return self._fd
+
+    def _rotate(self, path: Path) -> None:
+        keep = self._rotation.keep
+        if not keep:
+            path.unlink()
             return
-        if self._first_at is None:
-            self._first_at = at
-
-    def line(self, at: float, now: float) -> dict[str, Any]:
-        """The record; times in milliseconds."""
-
-        def since(moment: float | None) -> int | None:
-            return None if moment is None else round((moment - self._started_at) * 1000)
-
-        request = self._request
-        usage = self._finished.usage if self._finished else None
-        record: dict[str, Any] = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
-            "request_id": request.request_id,
-            "door": request.door,
-            "key": request.caller,
-            "model_asked": request.model,
-            "model": self._model or None,
-            "session": self.got or None,
-            "queue_ms": since(self.leased_at),
-            "first_token_ms": since(self._first_at),
-            "total_ms": since(at),
-            "finish": self._finished.reason if self._finished else None,
-            "error": self.error or None,
-            "input_tokens": usage.input_tokens if usage else None,
-            "cache_read_tokens": usage.cache_read_tokens if usage else None,
-            "cache_write_tokens": usage.cache_write_tokens if usage else None,
-            "output_tokens": usage.output_tokens if usage else None,
-        }
-        if self._bodies:
-            record["system"] = request.system
-            record["messages"] = [dataclasses.asdict(message) for message in request.messages]
-            record["answer"] = "".join(self._text)
-        return record
+        # Up to the first gap; without one the oldest is replaced.
+        free = next((n for n in range(1, keep) if not rotated(path, n).exists()), keep)
+        for number in range(free, 0, -1):
+            # Where no lock can be had, another server may have been faster.
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(rotated(path, number - 1), rotated(path, number))

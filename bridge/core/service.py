@@ -21,6 +21,8 @@ class Health:
     account: str
     """Where the login comes from, in Claude Code's own word; `none` without one."""
     cli_version: str
+    subscription: str = ""
+    """The name of the person's plan, where Claude Code tells it."""
     simulated: bool = False
     """Whether the embedded simulator answers instead of a model."""
     pool_size: int = 0
@@ -90,6 +92,8 @@ class Totals:
     """Sessions by how they were got: continued, warm, initialised, spawned."""
     processes_started: int = 0
     processes_ended: int = 0
+    processes_replaced: dict[str, int] = field(default_factory=dict)
+    """Those of them that a new one took the place of, by why: died, failed, worn."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ from bridge.core.to_claude import (
     UserLine,
     replay_lines,
     setting_changes,
+    traced,
     user_line,
 )
 
@@ -150,6 +151,11 @@ class Session:
         return not self.broken and not self._closed and self._transport.is_ready()
 
     @property
+    def gone(self) -> bool:
+        """Whether the process has ended by itself."""
+        return self._gone
+
+    @property
     def worn(self) -> bool:
         """Whether it has been told of so many tools that it is time for a new process."""
         return len(self._ever_offered) > MAX_TOOLS_TOLD
@@ -218,10 +224,16 @@ class Session:
         )
         self.profile = profile
 
-    async def configure(self, settings: TurnSettings) -> None:
-        """Apply the settings of the next turn; says only what differs."""
+    async def configure(self, settings: TurnSettings, trace_parent: str = "") -> None:
+        """Apply the settings of the next turn; says only what differs.
+
+        With a `trace_parent` the CLI's own spans of the turn belong to that trace.
+        """
         settings = replace(settings, model=settings.model or self._default_model)
-        changes = setting_changes(self._applied, settings, self._abilities.late_settings)
+        late = self._abilities.late_settings
+        changes = setting_changes(self._applied, settings, late)
+        if trace_parent:
+            changes = traced(changes, settings, late, trace_parent)
         if not changes:
             return
         # Until the answer is there nobody knows what holds.

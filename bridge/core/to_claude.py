@@ -274,6 +274,13 @@ def setting_changes(
     return changes
 
 
+def traced(changes: Wire, settings: TurnSettings, late: frozenset[str], trace_parent: str) -> Wire:
+    """The changes, with the trace that the next turn belongs to (W3C `traceparent`)."""
+    # All variables with it, for the reason given in `setting_changes`.
+    variables = changes.get("env") or _variables(late, settings)
+    return {**changes, "env": {**variables, "TRACEPARENT": trace_parent}}
+
+
 def start_options(settings: TurnSettings) -> tuple[list[str], dict[str, str]]:
     """The same settings for a process that starts: arguments, and `env` of its `--settings`."""
     arguments: list[str] = []

@@ -19,6 +19,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from bridge.core import errors
+from bridge.core.observing import TraceContext, incoming_trace
 from bridge.grpc_server.calls import Calls, is_cancelled
 from bridge.grpc_server.request_id import REQUEST_ID_KEY, current_request_id, new_request_id
 from bridge.grpc_server.stall import StallGuard
@@ -90,6 +91,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def guarded(request: _Wire, context: _Context) -> _Wire:
             current_request_id.set(self._make_id())
+            _join_trace(context)
             with self._calls.tracked() if method.startswith("/bridge.") else nullcontext():
                 try:
                     try:
@@ -145,6 +147,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return None
         _log.error("%s %s: failed", request_id, method, exc_info=error)
         return status_of(errors.InternalError(), request_id)
+
+
+def _join_trace(context: _Context) -> None:
+    """Note the trace that the caller's request belongs to, if it says so."""
+    metadata = dict(context.invocation_metadata() or ())
+    parent, state = metadata.get("traceparent"), metadata.get("tracestate", "")
+    if isinstance(parent, str) and isinstance(state, str):
+        incoming_trace.set(TraceContext(parent, state))
 
 
 def _uncancel() -> None:

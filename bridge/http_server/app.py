@@ -22,6 +22,7 @@ from bridge.http_server.routes.chat import chat_routes
 from bridge.http_server.routes.completions import completion_routes
 from bridge.http_server.routes.fallback import answer_http_exception, answer_validation_error
 from bridge.http_server.routes.health import health_routes
+from bridge.http_server.routes.metrics import metrics_routes
 from bridge.http_server.routes.models import model_routes
 
 __all__ = ["HttpSettings", "create_app"]
@@ -41,14 +42,16 @@ def create_app(
     clock: Callable[[], float] = time.time,
     timer: Callable[[], float] = time.perf_counter,
     new_id: Callable[[], str] = new_hex_id,
+    metrics: Callable[[str], tuple[bytes, str]] | None = None,
 ) -> FastAPI:
     """Build the app that serves OpenAI's API from a service.
 
     `access` says who may come in; without it, everyone may.
-    `clock` gives the time of day, `timer` measures durations, `new_id` makes the ids.
+    `clock` gives the time of day, `timer` measures durations, `new_id` makes the ids,
+    `metrics` renders the metrics for an `Accept` header.
     """
     settings = settings or HttpSettings()
-    door = Door(service, settings, version, clock, new_id)
+    door = Door(service, settings, version, clock, new_id, metrics)
     rules = BrowserRules(settings.allowed_hosts, settings.allowed_origins)
     app = FastAPI(
         title="Claude Code bridge",
@@ -67,7 +70,7 @@ def create_app(
             RequestValidationError: answer_validation_error,
         },
     )
-    for routes in (chat_routes, completion_routes, model_routes, health_routes):
+    for routes in (chat_routes, completion_routes, model_routes, health_routes, metrics_routes):
         app.include_router(routes(door))
     add_schemas(app)
     return app

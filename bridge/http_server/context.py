@@ -58,6 +58,8 @@ class Door:
     """Seconds since 1970."""
     new_id: Callable[[], str]
     """Hexadecimal digits, never the same twice."""
+    metrics: Callable[[str], tuple[bytes, str]] | None = None
+    """Gives the metrics and their media type for an `Accept` header."""
 
 
 @dataclass(frozen=True, slots=True)

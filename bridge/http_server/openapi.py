@@ -32,9 +32,13 @@ _ERROR_SCHEMA: Final[dict[str, Any]] = {
 }
 
 
-def describe(body: type[BaseModel] | None = None, *, stream: bool = False) -> dict[str, Any]:
+def describe(
+    body: type[BaseModel] | None = None, *, stream: bool = False, text: bool = False
+) -> dict[str, Any]:
     """Return the arguments of a route that describe its body and its replies."""
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    if text:
+        content = {"text/plain": {"schema": {"type": "string"}}}
     if stream:
         # Without a schema: what reads one takes it for that of each event.
         content["text/event-stream"] = {}

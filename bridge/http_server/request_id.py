@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bridge.core.errors import BridgeError, InternalError
+from bridge.core.observing import TraceContext, incoming_trace
 from bridge.http_server.errors import error_response
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,9 @@ class RequestIdMiddleware:
             return
         request_id = f"req_{self._new_id()}"
         scope.setdefault("state", {})["request_id"] = request_id
+        headers = Headers(scope=scope)
+        if parent := headers.get("traceparent"):
+            incoming_trace.set(TraceContext(parent, headers.get("tracestate", "")))
         began = self._timer()
         started = False
 
@@ -42,12 +46,12 @@ class RequestIdMiddleware:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = request_id
-                headers["openai-version"] = OPENAI_VERSION
+                reply = MutableHeaders(scope=message)
+                reply["x-request-id"] = request_id
+                reply["openai-version"] = OPENAI_VERSION
                 for name, value in scope["state"].get("reply_headers", {}).items():
-                    headers.setdefault(name, value)
-                headers["openai-processing-ms"] = str(int((self._timer() - began) * 1000))
+                    reply.setdefault(name, value)
+                reply["openai-processing-ms"] = str(int((self._timer() - began) * 1000))
             await send(message)
 
         try:

@@ -12,6 +12,7 @@ from bridge.core.errors import DrainingError, QueueFullError
 from bridge.core.pool import Lease, Need, Parking, Pool, Recycling
 from bridge.core.pool_policy import Limits
 from bridge.core.to_claude import Profile, TurnSettings
+from tests.core.waiting import soon
 
 A, B = Profile("a"), Profile("b")
 
@@ -22,7 +23,7 @@ class StandIn:
     def __init__(self) -> None:
         self.profile: Profile | None = None
         self.alive = True
-        self.worn = False
+        self.worn = self.gone = self.broken = False
         self.answers = 0
         self.pid = 1
         self.stderr_tail = ""
@@ -206,4 +207,29 @@ async def test_what_is_just_being_parked_or_runs_or_waits_is_forgotten_too() -> 
     pool.release(await queued, Parking("conversation"))
     await pool.wait_for(settled)
     assert parked(pool) == {}
+    await pool.aclose()
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"), [({"worn": True}, "worn"), ({"gone": True, "alive": False}, "died")]
+)
+async def test_why_a_process_was_replaced_is_counted(state: dict[str, bool], reason: str) -> None:
+    pool = pool_of(Limits(1, 1, 0))
+    lease = await pool.acquire(Need(A))
+    for name, value in state.items():
+        setattr(lease.session, name, value)
+    pool.release(lease)
+    await soon(pool.wait_for(lambda _: bool(pool.replaced)))
+    assert pool.replaced == {reason: 1}
+    await pool.aclose()
+
+
+async def test_a_process_that_does_not_do_what_it_is_told_counts_as_failed() -> None:
+    pool = pool_of(Limits(1, 1, 0))
+    lease = await pool.acquire(Need(A))
+    lease.session.broken = True
+    lease.session.alive = False  # type: ignore[misc]  # it stands in for a Session
+    pool.release(lease)
+    await soon(pool.wait_for(lambda _: bool(pool.replaced)))
+    assert pool.replaced == {"failed": 1}
     await pool.aclose()

@@ -1,0 +1,72 @@
+"""`bridge doctor`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bridge.cli.common import settings_from
+
+if TYPE_CHECKING:
+    from bridge.doctor import Finding
+    from bridge.settings import Settings
+
+_MARKS = {"good": ("✓", "+", "green"), "warning": ("!", "!", "yellow"), "bad": ("✗", "x", "red")}
+
+
+def doctor(
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask the model once, too; your plan pays for it.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="With the built-in simulated model for an account.")
+    ] = False,
+) -> None:
+    """Check what `bridge serve` needs, and say what to do. Fails if it would not work."""
+    settings = settings_from({})
+    # What it would report is among the findings.
+    logging.basicConfig(handlers=[logging.NullHandler()])
+    try:
+        findings = asyncio.run(_examine(settings, live=live, demo=demo, quiet=as_json))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    well = all(finding.mark != "bad" for finding in findings)
+    if as_json:
+        report = {"ok": well, "checks": [finding.as_json() for finding in findings]}
+        typer.echo(json.dumps(report, indent=2))
+    if not well:
+        raise typer.Exit(1)
+
+
+async def _examine(settings: Settings, *, live: bool, demo: bool, quiet: bool) -> list[Finding]:
+    from bridge.doctor import examine
+
+    findings = []
+    async for finding in examine(settings, demo=demo, live=live):
+        findings.append(finding)
+        if not quiet:
+            _print(finding)
+    return findings
+
+
+def _print(finding: Finding) -> None:
+    fine, plain, colour = _MARKS[finding.mark]
+    mark = typer.style(fine if _can_print(fine) else plain, fg=colour)
+    typer.echo(f"{mark} {finding.check:<10} {finding.found}")
+    if finding.remedy:
+        typer.echo(f"  {'':<10} {finding.remedy}")
+    sys.stdout.flush()
+
+
+def _can_print(mark: str) -> bool:
+    try:
+        mark.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True

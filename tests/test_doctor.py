@@ -1,0 +1,204 @@
+"""`bridge doctor`: each judgement by what was seen, and the command as a program."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from claude_agent_sdk._cli_version import __cli_version__ as bundled_version
+
+from bridge.core.service import Health
+from bridge.doctor import (
+    PROCESS_BYTES,
+    TESTED_CLI,
+    Mark,
+    available_memory,
+    cli_finding,
+    disk_finding,
+    login_finding,
+    memory_finding,
+    port_finding,
+    probe_finding,
+    python_finding,
+)
+from bridge.probe import BEHAVIOURS, Report, keeping
+from tests.harness import PATIENCE, RunningBridge, settings_for_tests
+from tests.test_serve import _known
+
+
+def test_the_version_that_counts_as_tested_is_the_one_that_the_tests_run() -> None:
+    assert bundled_version == TESTED_CLI
+
+
+@pytest.mark.parametrize(
+    ("version", "platform", "mark"),
+    [
+        ((3, 11, 0), "linux", Mark.GOOD),
+        ((3, 15, 1), "darwin", Mark.GOOD),
+        ((3, 10, 9), "linux", Mark.BAD),
+        ((3, 12, 0), "win32", Mark.BAD),
+    ],
+)
+def test_python(version: tuple[int, ...], platform: str, mark: Mark) -> None:
+    finding = python_finding(version, platform)
+    assert finding.mark is mark
+    assert bool(finding.remedy) is (mark is not Mark.GOOD)
+
+
+@pytest.mark.parametrize(
+    ("version", "mark"), [(TESTED_CLI, Mark.GOOD), ("9.9.9", Mark.WARNING), ("", Mark.BAD)]
+)
+def test_claude_code(version: str, mark: Mark) -> None:
+    finding = cli_finding(Path("/claude"), version)
+    assert finding.mark is mark
+    assert bool(finding.remedy) is (mark is not Mark.GOOD)
+
+
+def health(**changes: Any) -> Health:
+    base: dict[str, Any] = {"status": "ok", "logged_in": True, "account": "x", "cli_version": ""}
+    return Health(**{**base, **changes})
+
+
+def test_the_login() -> None:
+    plan = login_finding(health(subscription="Claude Max"))
+    assert plan.mark is Mark.GOOD
+    assert "Claude Max" in plan.found
+    none = login_finding(health(logged_in=False, account="none"))
+    assert none.mark is Mark.BAD
+    for way in ("/login", "CLAUDE_CODE_OAUTH_TOKEN", "--demo"):
+        assert way in none.remedy
+    key = login_finding(health(account="ANTHROPIC_API_KEY"), uses_key=True)
+    assert key.mark is Mark.WARNING
+    assert "ANTHROPIC_API_KEY" in key.remedy
+
+
+def test_the_probe() -> None:
+    held = {behaviour.id: True for behaviour in BEHAVIOURS}
+    assert probe_finding(Report("1", "", held)).mark is Mark.GOOD
+    replaceable = next(b for b in BEHAVIOURS if b.kind == "rewind")
+    lacking = probe_finding(Report("1", "", {**held, replaceable.id: False}))
+    assert lacking.mark is Mark.WARNING
+    assert replaceable.id in lacking.found
+    needed = next(b for b in BEHAVIOURS if b.kind != "rewind" and b.at_start is None)
+    missing = probe_finding(Report("1", "", {**held, needed.id: False}))
+    assert missing.mark is Mark.BAD
+    assert needed.sentence in missing.found
+
+
+@pytest.mark.parametrize(
+    ("port", "problem", "bridge", "mark", "said"),
+    [
+        (8000, None, None, Mark.GOOD, "free"),
+        (0, None, None, Mark.GOOD, "any"),
+        (8000, errno.EADDRINUSE, " (1.0, ok)", Mark.GOOD, "a running bridge (1.0, ok)"),
+        (8000, errno.EADDRINUSE, None, Mark.BAD, "another program"),
+        (80, errno.EACCES, None, Mark.BAD, "special rights"),
+        (8000, errno.EADDRNOTAVAIL, None, Mark.BAD, "cannot be had"),
+    ],
+)
+def test_a_port(port: int, problem: int | None, bridge: str | None, mark: Mark, said: str) -> None:
+    finding = port_finding("http port", "PORT", "127.0.0.1", port, problem, bridge)
+    assert finding.mark is mark
+    assert said in finding.found
+    assert bool(finding.remedy) is (mark is Mark.BAD)
+
+
+def test_the_disk(tmp_path: Path) -> None:
+    settings = settings_for_tests(tmp_path)
+    assert disk_finding(settings, True, 10**10).mark is Mark.GOOD
+    assert disk_finding(settings, True, 10**6).mark is Mark.WARNING
+    assert disk_finding(settings, False, 10**10).mark is Mark.BAD
+
+
+def test_the_memory() -> None:
+    assert memory_finding(3, 6, None).mark is Mark.GOOD
+    assert memory_finding(3, 6, 6 * PROCESS_BYTES).mark is Mark.GOOD
+    short = memory_finding(3, 6, 6 * PROCESS_BYTES - 1)
+    assert short.mark is Mark.WARNING
+    assert "POOL_SIZE" in short.remedy
+    assert memory_finding(3, 6, PROCESS_BYTES - 1).mark is Mark.BAD
+
+
+def test_memory_is_what_the_machine_and_the_container_leave(tmp_path: Path) -> None:
+    assert available_memory(tmp_path) is None
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:  5000 kB\n")
+    assert available_memory(tmp_path) == 5000 * 1024
+    group = tmp_path / "sys" / "fs" / "cgroup"
+    group.mkdir(parents=True)
+    (group / "memory.current").write_text("1000\n")
+    (group / "memory.max").write_text("max\n")
+    assert available_memory(tmp_path) == 5000 * 1024
+    (group / "memory.max").write_text("3000\n")
+    assert available_memory(tmp_path) == 2000
+
+
+def doctor(home: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run it, with what the first probe keeps in place."""
+    state = home / "state"
+    state.mkdir(exist_ok=True)
+    (state / keeping.FILE_NAME).write_text(_known())
+    return subprocess.run(
+        [sys.executable, "-m", "bridge", "doctor", *arguments],
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            "BRIDGE_STATE_DIR": str(state),
+            "DISABLE_TELEMETRY": "1",
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            "PORT": "0",
+            "GRPC_PORT": "0",
+            **env,
+        },
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+CHECKS = ["python", "claude", "login", "probe", "http port", "grpc port", "disk", "memory"]
+
+
+def test_all_is_well_in_a_demo_beside_a_bridge_that_runs(
+    tmp_path: Path, bridge: RunningBridge
+) -> None:
+    ports = {"PORT": bridge.url.rpartition(":")[2], "GRPC_PORT": bridge.target.partition(":")[2]}
+    result = doctor(tmp_path, "--demo", "--live", "--json", **ports)
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = json.loads(result.stdout)
+    assert report["ok"] is True
+    found = {check["check"]: check for check in report["checks"]}
+    assert list(found) == [*CHECKS, "completion"]
+    for port in ("http port", "grpc port"):
+        assert found[port]["facts"]["bridge"] is True
+    assert found["http port"]["found"].endswith("ok)")
+    times = found["completion"]["facts"]
+    assert times["model"].startswith("claude-")
+    assert times["ready_seconds"] > 0
+    assert 0 < times["first_token_seconds"] <= times["total_seconds"]
+
+
+def test_what_is_not_well_is_marked_with_what_to_do_and_fails(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        # Whoever listens there hangs up.
+        hanging_up = threading.Thread(target=lambda: other.accept()[0].close())
+        hanging_up.start()
+        result = doctor(tmp_path, PORT=str(other.getsockname()[1]))
+        hanging_up.join(PATIENCE)
+    assert result.returncode == 1
+    lines = result.stdout.splitlines()
+    marks = {line[2:13].strip(): line[0] for line in lines if line[:1] in "✓!✗+x"}
+    assert list(marks) == CHECKS
+    assert marks["python"] == "✓"
+    assert marks["login"] == marks["http port"] == "✗"
+    assert "/login" in lines[lines.index(next(li for li in lines if "login" in li)) + 1]
+    assert result.stderr == ""
