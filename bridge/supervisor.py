@@ -353,6 +353,9 @@ async def _serve_grpc(
         uds=address.path if isinstance(address, Unix) else None,
         max_message_bytes=MAX_REQUEST_BYTES,
         credentials=None if tls is None else tls_credentials(tls.cert, tls.key, tls.client_ca),
+        client_certificates=tls is not None and tls.client_ca is not None,
+        access=bridge.access,
+        allowed_origins=settings.bridge_allowed_origins,
     )
     try:
         port = await server.start()
@@ -361,6 +364,13 @@ async def _serve_grpc(
     except UnixSocketError as error:
         raise StartError(f"BRIDGE_GRPC_UDS: {error}") from error
     stack.push_async_callback(server.stop)
+    forget = bridge.access.on_revoked
+
+    def revoked(name: str) -> None:
+        forget(name)
+        server.keys_changed()
+
+    bridge.access.on_revoked = revoked
 
     async def follow_health() -> None:
         while True:

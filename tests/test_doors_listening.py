@@ -20,8 +20,9 @@ from bridge.client import ChatError, Client, Question, Text, Turn
 from bridge.client.connection import GrpcAddress, ServerAddress
 from bridge.client.grpc import GrpcClient
 from bridge.client.http import HttpClient
-from bridge.listening import Unix
+from bridge.listening import Tcp, TlsFiles, Unix
 from bridge.supervisor import StartError
+from bridge.tls import read_tls
 from bridge.tour import next_lines, take_tour
 from bridge.v1 import model_pb2, model_pb2_grpc
 from tests.certificates import certificate
@@ -207,6 +208,16 @@ def test_the_tour_trusts_the_servers_own_certificate(
     assert told.count(SIMULATED) == 2
     assert f"--insecure https://127.0.0.1:{bridge.http_port}/v1/" in told
     assert "-plaintext" not in told
+
+
+def test_the_tour_leaves_out_a_door_that_asks_for_certificates(
+    folder: Path, loop_thread: LoopThread, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cert, key = certificate("bridge.example.com").write(folder, "mutual")
+    loop_thread.call(take_tour(None, Tcp("127.0.0.1", 1), read_tls(TlsFiles(cert, key, cert))))
+    told = capsys.readouterr().out
+    assert "asks for a client's certificate" in told
+    assert "grpcurl -insecure -cert CERT -key KEY" in told
 
 
 def test_what_to_try_next_goes_by_the_sockets() -> None:

@@ -1,12 +1,15 @@
-"""Who calls."""
+"""Who makes the call that is being served."""
 
 from __future__ import annotations
 
-from typing import Any
+from contextvars import ContextVar
 
-import grpc
+from bridge.core.access import ANYONE, Grant
+
+current_grant: ContextVar[Grant] = ContextVar("current_grant", default=ANYONE)
+"""By which key the call came in. Set by the interceptor for the task of each call."""
 
 
-def caller_of(context: grpc.aio.ServicerContext[Any, Any]) -> str:
-    """Name the key that a call came with. Empty: the door asks for none yet."""
-    return ""
+def current_caller() -> str:
+    """The name of the call's key; empty where none is asked for."""
+    return current_grant.get().name

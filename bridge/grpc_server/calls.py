@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from bridge.core.errors import DrainingError
+from bridge.core.access import Grant
+from bridge.core.errors import BridgeError, DrainingError
+from bridge.grpc_server.caller import current_grant
 
 _DRAINING = "The server is shutting down."
 
@@ -22,13 +24,15 @@ class Calls:
     """The tasks of the bridge's own calls; grpc.health.v1 and reflection are not among them.
 
     A call is idle while nothing is being answered in it: a drain ends it at once, and waits only
-    for the others.
+    for the others; so does the end of its key, which lets an answer come to its end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, check: Callable[[Grant], None] = lambda grant: None) -> None:
+        """`check` raises a BridgeError where what a call was granted holds no longer."""
+        self._check = check
         self._running: set[asyncio.Task[Any]] = set()
-        self._idle: set[asyncio.Task[Any]] = set()
-        self._ended: set[asyncio.Task[Any]] = set()
+        self._idle: dict[asyncio.Task[Any], Grant] = {}
+        self._ended: dict[asyncio.Task[Any], BridgeError] = {}
         self._draining = False
 
     def __len__(self) -> int:
@@ -45,33 +49,50 @@ class Calls:
             yield
         finally:
             self._running.discard(task)
-            self._ended.discard(task)
+            self._ended.pop(task, None)
 
     @contextmanager
     def idle(self) -> Iterator[None]:
-        """Count the current call as idle; raises DrainingError where a drain has begun."""
+        """Count the current call as idle.
+
+        Raises DrainingError where a drain has begun, and what `check` raises.
+        """
         if self._draining:
             raise DrainingError(_DRAINING)
+        self.check()
         task = asyncio.current_task()
         assert task is not None
-        self._idle.add(task)
+        self._idle[task] = current_grant.get()
         try:
             yield
         finally:
-            self._idle.discard(task)
+            self._idle.pop(task, None)
+
+    def check(self) -> None:
+        """Raise a BridgeError where what the current call was granted holds no longer."""
+        self._check(current_grant.get())
+
+    def recheck(self) -> None:
+        """End the idle calls whose grant holds no longer."""
+        for task, grant in list(self._idle.items()):
+            try:
+                self._check(grant)
+            except BridgeError as error:
+                self._end({task}, error)
 
     def drain(self) -> None:
         """End the idle calls, now and from now on."""
         self._draining = True
-        self._end(self._idle)
+        self._end(set(self._idle), DrainingError(_DRAINING))
 
     def end(self) -> None:
         """End every call."""
-        self._end(self._running)
+        self._end(self._running, DrainingError(_DRAINING))
 
-    def reason_to_end(self) -> DrainingError | None:
+    def reason_to_end(self) -> BridgeError | None:
         """Why the current task was cancelled, if that was done here."""
-        return DrainingError(_DRAINING) if asyncio.current_task() in self._ended else None
+        task = asyncio.current_task()
+        return None if task is None else self._ended.get(task)
 
     async def finished(self, seconds: float) -> bool:
         """Wait for the calls that run; says whether all ended."""
@@ -80,9 +101,9 @@ class Calls:
         _, pending = await asyncio.wait(set(self._running), timeout=seconds)
         return not pending
 
-    def _end(self, tasks: set[asyncio.Task[Any]]) -> None:
+    def _end(self, tasks: set[asyncio.Task[Any]], reason: BridgeError) -> None:
         for task in tasks & self._running:
             if not task.cancelling():
                 # The others are at their cleanup already.
-                self._ended.add(task)
+                self._ended[task] = reason
                 task.cancel()

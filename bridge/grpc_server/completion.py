@@ -9,7 +9,7 @@ import grpc
 
 from bridge.core.errors import InvalidRequestError
 from bridge.core.service import Service
-from bridge.grpc_server.caller import caller_of
+from bridge.grpc_server.caller import current_caller
 from bridge.grpc_server.calls import Calls
 from bridge.grpc_server.conversation import Conversation
 from bridge.grpc_server.converse import ConverseCall, OpenConversations
@@ -47,7 +47,7 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
         completion = decode_request(
             request,
             request_id=current_request_id.get(),
-            caller=caller_of(context),
+            caller=current_caller(),
             timeout=context.time_remaining(),
         )
         completion = with_time_limits(completion, context)
@@ -62,7 +62,7 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
         context: grpc.aio.ServicerContext[pb.ConverseRequest, pb.ConverseResponse],
     ) -> AsyncGenerator[pb.ConverseResponse, None]:
         """Hold a conversation, turn by turn."""
-        caller = caller_of(context)
+        caller = current_caller()
         with self._open.one_more(caller):
             with self._calls.idle():
                 first = await anext(requests, None)

@@ -168,6 +168,7 @@ class ConverseCall:
     def _begin(self, request: CompletionRequest | None) -> None:
         if request is None:
             return
+        self._calls.check()
         self._turns += 1
         if self._turns > 1:
             # Also that of the error, if this turn fails.

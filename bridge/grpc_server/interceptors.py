@@ -1,4 +1,4 @@
-"""What surrounds every call: its id, its place in the list of running calls, its errors.
+"""What surrounds every call: its id, its guard, its place among those that run, its errors.
 
 The text of an exception that leaves a handler would reach the client, and a CancelledError that
 leaves one without the client's doing would leave the client waiting until its deadline. So every
@@ -19,8 +19,11 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from bridge.core import errors
+from bridge.core.access import Grant
 from bridge.core.observing import TraceContext, incoming_trace
+from bridge.grpc_server.caller import current_grant
 from bridge.grpc_server.calls import Calls, is_cancelled
+from bridge.grpc_server.guard import Guard
 from bridge.grpc_server.request_id import REQUEST_ID_KEY, current_request_id, new_request_id
 from bridge.grpc_server.stall import StallGuard
 from bridge.grpc_server.status import CallStatus, status_of
@@ -39,17 +42,19 @@ _Decode: TypeAlias = Callable[[bytes], _Wire]
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Gives each call an id, enters it among the running calls, and maps every exception."""
+    """Gives each call an id, asks the guard, enters it among the running calls, maps exceptions."""
 
     def __init__(
         self,
         calls: Calls,
+        guard: Guard,
         *,
         stall_seconds: float,
         request_seconds: float,
         make_id: Callable[[], str] = new_request_id,
     ) -> None:
         self._calls = calls
+        self._guard = guard
         self._stall_seconds = stall_seconds
         self._request_seconds = request_seconds
         self._make_id = make_id
@@ -63,9 +68,22 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        return self._wrapped(handler, handler_call_details.method)
+        method = handler_call_details.method
+        try:
+            grant = self._guard.admit(method, handler_call_details.invocation_metadata or ())
+        except Exception as error:  # noqa: BLE001 - raised again where all are mapped
+            return self._refused(error, method)
+        return self._wrapped(handler, method, grant)
 
-    def _wrapped(self, handler: _Handler, method: str) -> _Handler:
+    def _refused(self, error: Exception, method: str) -> _Handler:
+        async def refuse(requests: _Wire, context: _Context) -> None:
+            raise error
+
+        # On the wire every method is a stream: as one, none of its messages is waited for.
+        guarded = self._guarded(refuse, None, method, None)
+        return grpc.stream_stream_rpc_method_handler(guarded)
+
+    def _wrapped(self, handler: _Handler, method: str, grant: Grant) -> _Handler:
         # A streamed answer is written by a coroutine, not yielded by an async generator: grpc.aio
         # leaves a generator that is cancelled during a write to the garbage collector, and with
         # it whatever its `finally` would give back.
@@ -83,10 +101,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             behaviour = handler.stream_unary or handler.unary_unary
             answer = _unary(behaviour)
         seconds = None if handler.request_streaming else self._request_seconds
-        guarded = self._guarded(answer, seconds, method)
+        guarded = self._guarded(answer, seconds, method, grant)
         return make(guarded, deserializer, handler.response_serializer)
 
-    def _guarded(self, answer: _Coroutine, seconds: float | None, method: str) -> _Coroutine:
+    def _guarded(
+        self, answer: _Coroutine, seconds: float | None, method: str, grant: Grant | None
+    ) -> _Coroutine:
         """Wrap what answers; with `seconds`, to a single request that comes within them."""
 
         async def guarded(request: _Wire, context: _Context) -> _Wire:
@@ -97,6 +117,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     try:
                         if seconds is not None:
                             request = await _single(request, seconds)
+                        if grant is not None:
+                            current_grant.set(self._guard.identify(grant, method, context))
                         return await answer(request, context)
                     except (Exception, asyncio.CancelledError) as error:
                         status = self._status(error, method)

@@ -8,6 +8,7 @@ import grpc
 
 from bridge.core.errors import InvalidRequestError, ModelNotFoundError
 from bridge.core.service import Service
+from bridge.grpc_server.caller import current_caller
 from bridge.grpc_server.encode import encode_model
 from bridge.v1 import model_pb2 as pb
 from bridge.v1 import model_pb2_grpc as pb_grpc
@@ -22,8 +23,8 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
     async def ListModels(
         self, request: pb.ListModelsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ListModelsResponse:
-        """List every model on offer."""
-        models = await self._service.models()
+        """List every model on offer that the caller may use."""
+        models = await self._service.models(current_caller())
         return pb.ListModelsResponse(models=[encode_model(model) for model in models])
 
     async def GetModel(
@@ -33,7 +34,7 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
         if not request.id:
             raise InvalidRequestError("id must name a model.", field="id")
         try:
-            model = await self._service.model(request.id)
+            model = await self._service.model(request.id, current_caller())
         except ModelNotFoundError as error:
             # The core names the field of a completion.
             raise ModelNotFoundError(error.message, field="id") from None

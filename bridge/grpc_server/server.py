@@ -18,12 +18,14 @@ from grpc_health.v1 import (
 )
 from grpc_reflection.v1alpha import reflection
 
+from bridge.core.access import Access
 from bridge.core.bounds import BOUNDS
 from bridge.core.service import Service
 from bridge.core.unix_sockets import UnixSocket, make_unix_socket
 from bridge.grpc_server.address import resolve
 from bridge.grpc_server.calls import Calls
 from bridge.grpc_server.completion import CompletionServicer
+from bridge.grpc_server.guard import Guard
 from bridge.grpc_server.interceptors import CallInterceptor
 from bridge.grpc_server.models import ModelServicer
 from bridge.grpc_server.pool import PoolServicer
@@ -63,7 +65,8 @@ class GrpcServer:
     `stall_seconds` is how long a client may leave its answer unread, and `request_seconds` how long
     a request may take to come where it is a single one; `max_conversations` is how
     many calls of Converse a caller may have open. With `uds` it listens on that Unix socket
-    instead of a port.
+    instead of a port. Without `access` no key is asked for; with `client_certificates` the
+    credentials demand one of each client, which names it where no key does.
     """
 
     def __init__(
@@ -78,6 +81,9 @@ class GrpcServer:
         request_seconds: float = 60,
         max_conversations: int = 64,
         credentials: grpc.ServerCredentials | None = None,
+        client_certificates: bool = False,
+        access: Access | None = None,
+        allowed_origins: tuple[str, ...] = (),
     ) -> None:
         self._service = service
         self._host = host
@@ -89,7 +95,9 @@ class GrpcServer:
         self._stall_seconds = stall_seconds
         self._request_seconds = request_seconds
         self._max_conversations = max_conversations
-        self._calls = Calls()
+        access = access or Access()
+        self._guard = Guard(access, allowed_origins, certificates=client_certificates)
+        self._calls = Calls(access.check)
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
 
@@ -112,6 +120,7 @@ class GrpcServer:
             interceptors=[
                 CallInterceptor(
                     self._calls,
+                    self._guard,
                     stall_seconds=self._stall_seconds,
                     request_seconds=self._request_seconds,
                 )
@@ -162,6 +171,10 @@ class GrpcServer:
             return server.add_secure_port(target, self._credentials)
         except RuntimeError:
             raise OSError(f"gRPC could not listen on {target}.") from None
+
+    def keys_changed(self) -> None:
+        """End the watches, and the conversations between turns, of keys that are no more."""
+        self._calls.recheck()
 
     async def refresh_health(self) -> None:
         """Tell grpc.health.v1 how the service is now. Without effect once the drain began."""

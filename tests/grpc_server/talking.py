@@ -40,10 +40,16 @@ class Turn:
 class Talk:
     """One call of Converse."""
 
-    def __init__(self, channel: grpc.aio.Channel, *, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        *,
+        timeout: float | None = None,
+        metadata: tuple[tuple[str, str], ...] = (),
+    ) -> None:
         self.call: grpc.aio.StreamStreamCall[Any, Any] = pb_grpc.CompletionServiceStub(
             channel
-        ).Converse(timeout=timeout)
+        ).Converse(timeout=timeout, metadata=metadata)
 
     async def open(self, **settings: Any) -> Self:
         await self.send(open=pb.ConversationSettings(**settings))

@@ -1,0 +1,110 @@
+"""What every call passes before its handler: whose page it comes from, and with which key.
+
+Browsers cannot speak gRPC: they may not send `te: trailers`, and without it gRPC resets the call;
+nor does it answer HTTP/1.1. So a page could come only through a proxy that translates, which
+passes on what the browser says of the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import grpc
+
+from bridge.core.access import ANYONE, Access, Grant, KeyScope, bearer
+from bridge.core.errors import AuthenticationError, PermissionDeniedError
+
+NEEDS: Final[Mapping[str, KeyScope | None]] = {
+    "bridge.v1.CompletionService": KeyScope.COMPLETE,
+    "bridge.v1.ModelService": KeyScope.COMPLETE,
+    "bridge.v1.PoolService": KeyScope.ADMIN,
+    "grpc.reflection.v1alpha.ServerReflection": KeyScope.COMPLETE,
+    "grpc.health.v1.Health": None,
+}
+"""The scope that the methods of a service need; None needs no key."""
+
+_SHOWN: Final = 100
+
+
+def needed_for(method: str) -> KeyScope | None:
+    """The scope that a method needs. What belongs to no service of the table needs `admin`."""
+    return NEEDS.get(method.removeprefix("/").partition("/")[0], KeyScope.ADMIN)
+
+
+class Guard:
+    """Refuses what has no business here, and tells by which key the rest came in."""
+
+    def __init__(
+        self, access: Access, allowed_origins: Iterable[str] = (), *, certificates: bool = False
+    ) -> None:
+        """With `certificates`, every client has shown one that the server trusts."""
+        self._access = access
+        self._allowed_origins = frozenset(allowed_origins)
+        self._certificates = certificates
+
+    def admit(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> Grant:
+        """Let a call in by what it came with, before any of its messages is read.
+
+        Raises PermissionDeniedError and AuthenticationError.
+        """
+        sent: dict[str, list[str]] = {}
+        for key, value in metadata:
+            if isinstance(value, str):
+                sent.setdefault(key, []).append(value)
+        self._check_page(sent.get("origin", []), sent.get("sec-fetch-site", []))
+        needed = needed_for(method)
+        if needed is None:
+            return ANYONE
+        given = sent.get("authorization", [])
+        return self._access.authenticate(bearer(given[0]) if len(given) == 1 else None, needed)
+
+    def identify(
+        self, grant: Grant, method: str, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> Grant:
+        """Tell who calls, once the first message is there: its key may have ended meanwhile.
+
+        A caller without a key is named by the client's certificate, where there is one; that is
+        good for completions alone. Raises PermissionDeniedError, and AuthenticationError.
+        """
+        needed = needed_for(method)
+        if needed is None:
+            return grant
+        self._access.check(grant, needed)
+        if grant != ANYONE or not self._certificates:
+            return grant
+        if needed is not KeyScope.COMPLETE:
+            raise PermissionDeniedError(
+                "This needs a key with the scope admin: a certificate is good for completions."
+            )
+        name = _certified_name(context.auth_context())
+        if name is None:
+            raise AuthenticationError("The client's certificate holds no name.")
+        # No key of a person's has a colon in its name.
+        return Grant(f"cert:{name}")
+
+    def _check_page(self, origins: list[str], sites: list[str]) -> None:
+        listed = bool(origins) and all(o.lower() in self._allowed_origins for o in origins)
+        if listed:
+            return
+        if origins:
+            raise PermissionDeniedError(
+                f"The origin {origins[0][:_SHOWN]!r} may not use this server. "
+                "If it should, list it in BRIDGE_ALLOWED_ORIGINS.",
+                field="origin",
+            )
+        if any(site.lower() != "none" for site in sites):
+            # This server has no pages of its own.
+            raise PermissionDeniedError(
+                "A web page may not use this server. "
+                "If it should, list its origin in BRIDGE_ALLOWED_ORIGINS.",
+                field="sec-fetch-site",
+            )
+
+
+def _certified_name(identity: Mapping[str, Iterable[bytes]]) -> str | None:
+    for kind in ("x509_common_name", "x509_subject_alternative_name"):
+        for value in identity.get(kind, ()):
+            if name := value.decode("utf-8", "replace"):
+                return name
+    return None
