@@ -17,6 +17,7 @@ from typing import Any
 
 from bridge.core.control import ControlError
 from bridge.core.errors import DrainingError, ProcessFailedError, QueueFullError
+from bridge.core.logs import kind_of, trace_of
 from bridge.core.pool_policy import Limits, ProcessView, RequestView, State, decide
 from bridge.core.process import ProcessGoneError
 from bridge.core.session import Session
@@ -50,6 +51,14 @@ def resident_bytes(pid: int) -> int | None:
     except OSError:
         return None
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _last_words(process: _Process) -> str:
+    """What a process wrote to stderr: only of one that was never told anything of a caller's."""
+    session = process.session
+    if session is None or session.profile is not None or session.answers:
+        return ""
+    return f": {session.stderr_tail}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,9 +352,7 @@ class Pool:
                 assert process.session is not None
                 if not process.session.alive:
                     logger.warning(
-                        "process %s ended while unused: %s",
-                        process.session.pid,
-                        process.session.stderr_tail,
+                        "process %s ended while unused%s", process.session.pid, _last_words(process)
                     )
                     self._close(process)
 
@@ -358,7 +365,7 @@ class Pool:
         try:
             process.session = await self._spawn(process.started_with)
         except (OSError, ControlError, ProcessGoneError) as error:
-            logger.error("a Claude Code process could not be started: %r", error)
+            logger.error("a Claude Code process could not be started: %s", kind_of(error))
             del self._processes[process.id]
             self._start_failed()
             return
@@ -418,7 +425,7 @@ class Pool:
         try:
             await process.session.park(process.parking.calls)
         except (ControlError, ProcessGoneError, TimeoutError) as error:
-            logger.info("process %s could not be parked: %r", process.session.pid, error)
+            logger.info("process %s could not be parked: %s", process.session.pid, kind_of(error))
             return False
         return process.session.alive
 
@@ -431,7 +438,7 @@ class Pool:
             await session.stop()
             return await session.reset()
         except (ControlError, ProcessGoneError, TimeoutError) as error:
-            logger.warning("process %s could not be reset: %r", session.pid, error)
+            logger.warning("process %s could not be reset: %s", session.pid, kind_of(error))
             return False
 
     def _prepare(self, blank: _Process, like: _Process) -> None:
@@ -446,7 +453,8 @@ class Pool:
         try:
             await process.session.initialise(process.preparing)
         except (ControlError, ProcessGoneError) as error:
-            logger.warning("process %s could not be initialised: %r", process.session.pid, error)
+            pid, kind = process.session.pid, kind_of(error)
+            logger.warning("process %s could not be initialised: %s", pid, kind)
             self._close(process)
         else:
             process.state = State.IDLE
@@ -487,6 +495,6 @@ class Pool:
     ) -> None:
         try:
             await work(on)
-        except Exception:
-            logger.exception("a task of the pool failed")
+        except Exception as error:  # noqa: BLE001 - it is logged, and the process ended
+            logger.error("a task of the pool failed\n%s", trace_of(error))
             self._abandon(on)

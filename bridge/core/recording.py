@@ -17,6 +17,7 @@ from typing import Any
 
 from bridge.core.events import Event, Finished, Started, TextDelta
 from bridge.core.model import CompletionRequest
+from bridge.core.private import open_private, private_folder
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +38,8 @@ class SessionLog:
             return
         try:
             if self._fd is None:
-                self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-                self._fd = os.open(self._path, flags, 0o600)
+                private_folder(self._path.parent)
+                self._fd = open_private(self._path, os.O_WRONLY | os.O_APPEND)
             # ASCII alone: Unicode has other ends of lines, which a caller may have put into a name.
             # And one write a record, so that several servers can share the file.
             os.write(self._fd, json.dumps(record).encode() + b"\n")

@@ -21,6 +21,7 @@ from bridge.core.client_tools import SERVER_NAME, ToolServer
 from bridge.core.control import ControlError, ControlTransport, Wire
 from bridge.core.fingerprint import tools_as_told
 from bridge.core.launch import Launcher
+from bridge.core.logs import kind_of
 from bridge.core.model import Tool
 from bridge.core.process import ProcessGoneError
 from bridge.core.to_claude import (
@@ -170,7 +171,7 @@ class Session:
                 raise
             if not self._transport.is_ready():
                 raise ProcessGoneError from error
-            raise ControlError(f"initialize failed: {error}") from error
+            raise ControlError("initialize failed", str(error)) from error
         info = await client.get_server_info() or {}
         self.facts = Facts(
             version=str(info.get("claude_code_version", "")),
@@ -313,8 +314,8 @@ class Session:
                     # Tool results are taken back with the turn they answer: here is none.
                     break
                 self._lines.pop()
-        except (ControlError, ProcessGoneError):
-            logger.info("session %s could not be reset", self.pid, exc_info=True)
+        except (ControlError, ProcessGoneError) as error:
+            logger.info("session %s could not be reset: %s", self.pid, kind_of(error))
         self._asked = False
         if self._lines or self._open_turns:
             self.broken = True

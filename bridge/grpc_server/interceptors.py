@@ -19,6 +19,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from bridge.core import errors
+from bridge.core.logs import kind_of, trace_of
 from bridge.grpc_server.calls import Calls, is_cancelled
 from bridge.grpc_server.request_id import REQUEST_ID_KEY, current_request_id, new_request_id
 from bridge.grpc_server.stall import StallGuard
@@ -138,12 +139,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             error = reason
         if isinstance(error, errors.BridgeError):
             status = status_of(error, request_id)
-            _log.info("%s %s: %s: %s", request_id, method, error.reason, status.details)
+            _log.info("request %s: %s: %s", request_id, method, kind_of(error))
             return status
         if isinstance(error, grpc.aio.BaseError) and not isinstance(error, grpc.aio.UsageError):
             # Aborted by the handler, or the server has stopped.
             return None
-        _log.error("%s %s: failed", request_id, method, exc_info=error)
+        _log.error("request %s: %s failed\n%s", request_id, method, trace_of(error))
         return status_of(errors.InternalError(), request_id)
 
 

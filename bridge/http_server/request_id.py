@@ -9,6 +9,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bridge.core.errors import BridgeError, InternalError
+from bridge.core.logs import kind_of, trace_of
 from bridge.http_server.errors import error_response
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class RequestIdMiddleware:
 def as_bridge_error(exc: Exception, request_id: str) -> BridgeError:
     """Turn what a caller must not read into what it may; the log gets the rest."""
     if isinstance(exc, BridgeError):
+        logger.info("request %s: %s", request_id, kind_of(exc))
         return exc
-    logger.error("request %s failed", request_id, exc_info=exc)
+    logger.error("request %s failed\n%s", request_id, trace_of(exc))
     return InternalError()
