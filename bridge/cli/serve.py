@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -55,10 +56,12 @@ def serve(
         "claude_timeout": timeout,
     }
     settings = settings_from({name: value for name, value in given.items() if value is not None})
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    from bridge.core.logs import PrivateFormatter, on_loop_error, on_unraisable
+
+    log = logging.StreamHandler()
+    log.setFormatter(PrivateFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[log])
+    sys.unraisablehook = on_unraisable
     # The SDK reports the end of each process as an error, also of those that are just closed.
     logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
     from bridge.supervisor import Doors, StartError
@@ -66,7 +69,9 @@ def serve(
     both = not (http or grpc)
     doors = Doors(http=http or both, grpc=grpc or both, demo=demo)
     try:
-        asyncio.run(_serve(settings, doors, try_it=try_it))
+        with asyncio.Runner() as runner:
+            runner.get_loop().set_exception_handler(on_loop_error)
+            runner.run(_serve(settings, doors, try_it=try_it))
     except StartError as error:
         fail(str(error))
 

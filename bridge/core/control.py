@@ -38,6 +38,11 @@ _TO_SDK = frozenset({"control_request", "control_cancel_request"})
 class ControlError(Exception):
     """The CLI refused a control request, or did not answer it in time."""
 
+    def __init__(self, for_log: str, detail: str = "") -> None:
+        """`detail` is what the CLI says, which may repeat what it was told: not for a log."""
+        super().__init__(": ".join(filter(None, (for_log, detail))))
+        self.for_log = for_log
+
 
 class ControlTimeoutError(ControlError):
     """The CLI did not answer in time, or does not read what it is sent."""
@@ -153,7 +158,7 @@ class ControlTransport(Transport):
         finally:
             self._pending.pop(request_id, None)
         if response.get("subtype") != "success":
-            raise ControlError(f"{subtype} was refused: {response.get('error')}")
+            raise ControlError(f"{subtype} was refused", str(response.get("error")))
         answer = response.get("response")
         return answer if isinstance(answer, dict) else {}
 

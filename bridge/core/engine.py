@@ -31,6 +31,7 @@ from bridge.core.events import Event, Finished, Started
 from bridge.core.from_claude import AnswerReader, plan_of
 from bridge.core.launch import Launcher
 from bridge.core.leases import Lease, Need, Parking
+from bridge.core.logs import kind_of
 from bridge.core.model import CompletionRequest, FinishReason, Model, Usage
 from bridge.core.observing import Observer, RequestRecord
 from bridge.core.overage import Admission, OverageGuard
@@ -317,7 +318,7 @@ class Engine:
                     parking = progress.parking
                 except (ProcessGoneError, InvalidRequestError, UnfitAnswerError) as error:
                     self._try_again(error, plan, progress)
-                    logger.info("request %s is tried again: %r", request.request_id, error)
+                    logger.info("request %s is tried again: %s", request.request_id, kind_of(error))
                 finally:
                     self.pool.release(lease, parking)
         except TimeoutError as error:
@@ -444,7 +445,7 @@ class Engine:
                 lease.session.broken = True
                 lease.session.kill()
                 self.pool.release(lease)
-                logger.warning("process %s failed: %r", lease.session.pid, error)
+                logger.warning("process %s failed: %s", lease.session.pid, kind_of(error))
                 if attempt == 2:
                     raise ProcessFailedError(
                         "Claude Code could not take the request.", retry_after=1

@@ -20,7 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from bridge.core.private_files import locked, make_private_folder, replace_file
+from bridge.core.private_files import locked, private_folder, replace_file
 
 KEYS_FILE: Final = "keys.json"
 """Its name in the state folder, unless another is set."""
@@ -201,7 +201,7 @@ class KeyFile:
 
     def _change(self, change: Callable[[tuple[Key, ...]], tuple[Key, ...]]) -> tuple[Key, ...]:
         try:
-            make_private_folder(self.path.parent)
+            private_folder(self.path.parent)
             with locked(self.path):
                 keys = change(self.read())
                 replace_file(self.path, _text_of(keys))

@@ -65,6 +65,14 @@ class PooledProcess:
         """Whether it is no part of a crash loop."""
         return self.proven or now - self.up_at >= PROOF_SECONDS
 
+    @property
+    def last_words(self) -> str:
+        """What it wrote to stderr, for the log: only where it was told nothing of a caller's."""
+        session = self.session
+        if session is None or session.profile is not None or session.answers:
+            return ""
+        return f": {session.stderr_tail}"
+
     def view(self) -> ProcessView:
         """What decisions need of it."""
         profile = self.preparing

@@ -16,6 +16,7 @@ from typing import Any
 from bridge.core.control import ControlError
 from bridge.core.errors import DrainingError, ProcessFailedError, QueueFullError
 from bridge.core.leases import Lease, Need, Parking, PooledProcess
+from bridge.core.logs import kind_of, trace_of
 from bridge.core.pace import TurnPace, wait_estimate
 from bridge.core.pool_policy import Limits, RequestView, State, decide, fair_order
 from bridge.core.process import ProcessGoneError
@@ -312,9 +313,7 @@ class Pool:
                 assert process.session is not None
                 if not process.session.alive:
                     logger.warning(
-                        "process %s ended while unused: %s",
-                        process.session.pid,
-                        process.session.stderr_tail,
+                        "process %s ended while unused%s", process.session.pid, process.last_words
                     )
                     self._close(process, "died")
 
@@ -328,7 +327,7 @@ class Pool:
         try:
             process.session = await self._spawn(process.started_with)
         except (OSError, ControlError, ProcessGoneError) as error:
-            logger.error("a Claude Code process could not be started: %r", error)
+            logger.error("a Claude Code process could not be started: %s", kind_of(error))
             del self._processes[process.id]
             self._failed(process)
             self._step()
@@ -399,7 +398,7 @@ class Pool:
         try:
             await process.session.park(process.parking.calls)
         except (ControlError, ProcessGoneError, TimeoutError) as error:
-            logger.info("process %s could not be parked: %r", process.session.pid, error)
+            logger.info("process %s could not be parked: %s", process.session.pid, kind_of(error))
             return False
         return process.session.alive
 
@@ -412,7 +411,7 @@ class Pool:
             await session.stop()
             return await session.reset()
         except (ControlError, ProcessGoneError, TimeoutError) as error:
-            logger.warning("process %s could not be reset: %r", session.pid, error)
+            logger.warning("process %s could not be reset: %s", session.pid, kind_of(error))
             return False
 
     def _prepare(self, blank: PooledProcess, like: PooledProcess) -> None:
@@ -427,7 +426,8 @@ class Pool:
         try:
             await process.session.initialise(process.preparing)
         except (ControlError, ProcessGoneError) as error:
-            logger.warning("process %s could not be initialised: %r", process.session.pid, error)
+            pid, kind = process.session.pid, kind_of(error)
+            logger.warning("process %s could not be initialised: %s", pid, kind)
             self._close(process, "failed")
         else:
             process.state = State.IDLE
@@ -481,6 +481,6 @@ class Pool:
     ) -> None:
         try:
             await work(on)
-        except Exception:
-            logger.exception("a task of the pool failed")
+        except Exception as error:  # noqa: BLE001 - it is logged, and the process ended
+            logger.error("a task of the pool failed\n%s", trace_of(error))
             self._abandon(on)

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from bridge.core.errors import RateLimitedError
 from bridge.core.keys import KeyLimits
-from bridge.core.private_files import locked, make_private_folder, replace_file
+from bridge.core.private_files import locked, private_folder, replace_file
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ class Quotas:
             self._tokens[caller] = before + tokens
             return
         try:
-            make_private_folder(self._file.parent)
+            private_folder(self._file.parent)
             with locked(self._file):
                 # Another server with the same folder may have added to it.
                 kept = self._kept()

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bridge.core.observing import RequestRecord
+from bridge.core.private_files import open_private, private_folder
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +153,7 @@ class SessionLog:
 
     def _append(self, path: Path, line: bytes) -> None:
         # Each time: a person may have cleared it away.
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(path.parent)
         with locked(path, exclusive=True):
             fd = self._current(path)
             size = os.fstat(fd).st_size
@@ -177,8 +178,7 @@ class SessionLog:
                 os.close(self._fd)
                 self._fd = None
         if self._fd is None:
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            self._fd = os.open(path, flags, 0o600)
+            self._fd = open_private(path, os.O_RDWR | os.O_APPEND)
         return self._fd
 
     def _rotate(self, path: Path) -> None:

@@ -28,6 +28,7 @@ from bridge.core.control import (
 from bridge.core.fingerprint import tools_as_told
 from bridge.core.from_claude import calls_builtin_tool
 from bridge.core.launch import Launcher
+from bridge.core.logs import kind_of
 from bridge.core.model import Tool
 from bridge.core.patience import Patience
 from bridge.core.process import ProcessGoneError
@@ -215,7 +216,7 @@ class Session:
             self._failed = True
             if not self._transport.is_ready():
                 raise ProcessGoneError from error
-            raise ControlError(f"initialize failed: {error}") from error
+            raise ControlError("initialize failed", str(error)) from error
         info = await client.get_server_info() or {}
         self.facts = Facts(
             version=str(info.get("claude_code_version", "")),
@@ -370,8 +371,8 @@ class Session:
                     # Tool results are taken back with the turn they answer: here is none.
                     break
                 self._lines.pop()
-        except (ControlError, ProcessGoneError):
-            logger.info("session %s could not be reset", self.pid, exc_info=True)
+        except (ControlError, ProcessGoneError) as error:
+            logger.info("session %s could not be reset: %s", self.pid, kind_of(error))
         self._asked = False
         if self._lines or self._open_turns:
             self.broken = True

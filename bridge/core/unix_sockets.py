@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bridge.core.private_files import locked, make_private_folder
+from bridge.core.private_files import locked
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def make_unix_socket(path: Path, bind: Callable[[Path], object]) -> UnixSocket:
             "Choose a shorter one."
         )
     try:
-        make_private_folder(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _check_folder(path)
         with locked(path):
             _clear(path)

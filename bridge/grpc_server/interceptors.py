@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 
 from bridge.core import errors
 from bridge.core.access import Grant
+from bridge.core.logs import kind_of, trace_of
 from bridge.core.observing import TraceContext, incoming_trace
 from bridge.grpc_server.caller import current_grant
 from bridge.grpc_server.calls import Calls, is_cancelled
@@ -162,12 +163,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             error = reason
         if isinstance(error, errors.BridgeError):
             status = status_of(error, request_id)
-            _log.info("%s %s: %s: %s", request_id, method, error.reason, status.details)
+            _log.info("request %s: %s: %s", request_id, method, kind_of(error))
             return status
         if isinstance(error, grpc.aio.BaseError) and not isinstance(error, grpc.aio.UsageError):
             # Aborted by the handler, or the server has stopped.
             return None
-        _log.error("%s %s: failed", request_id, method, exc_info=error)
+        _log.error("request %s: %s failed\n%s", request_id, method, trace_of(error))
         return status_of(errors.InternalError(), request_id)
 
 

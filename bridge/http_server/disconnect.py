@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 from starlette.types import Receive
 
 from bridge.core.errors import ClientClosedError
+from bridge.core.logs import trace_of
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ async def run_until(work: Coroutine[Any, Any, T], *watchers: Coroutine[Any, Any,
     if finished:
         return task.result()
     if (left := _failure(task)) is not None:
-        logger.warning("closing an abandoned answer failed", exc_info=left)
+        logger.warning("closing an abandoned answer failed\n%s", trace_of(left))
     raise next(failure for watcher in watching if (failure := _failure(watcher)) is not None)
 
 

@@ -9,6 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bridge.core.errors import BridgeError, InternalError
+from bridge.core.logs import kind_of, trace_of
 from bridge.core.observing import TraceContext, incoming_trace
 from bridge.http_server.errors import error_response
 
@@ -67,8 +68,7 @@ class RequestIdMiddleware:
 def as_bridge_error(exc: Exception, request_id: str) -> BridgeError:
     """Turn what a caller must not read into what it may; the log gets the rest."""
     if isinstance(exc, BridgeError):
-        # Not its text, which may repeat what the caller sent.
-        logger.info("request %s: %s", request_id, exc.reason)
+        logger.info("request %s: %s", request_id, kind_of(exc))
         return exc
-    logger.error("request %s failed", request_id, exc_info=exc)
+    logger.error("request %s failed\n%s", request_id, trace_of(exc))
     return InternalError()

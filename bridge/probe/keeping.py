@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge import __version__
+from bridge.core.private_files import private_file, private_folder
 from bridge.probe.behaviours import BEHAVIOURS, LIST_VERSION
 from bridge.probe.hashing import sha256_of
 from bridge.probe.report import Report, missing
@@ -78,6 +79,7 @@ def _stamp(file: Path) -> list[int]:
 
 def _read(file: Path) -> _Kept:
     try:
+        private_file(file)
         data = json.loads(file.read_text(encoding="utf-8"))
         if data["list"] != _LIST:
             return _Kept()
@@ -124,7 +126,7 @@ def _write(file: Path, kept: _Kept) -> None:
         },
     }
     try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(file.parent)
         # Made with mode 0600.
         handle, name = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
         try:
