@@ -110,4 +110,8 @@ def json_response(
 
 def error_response(error: core.BridgeError, request_id: str) -> Response:
     """Make the reply to an error."""
-    return json_response(error_body(error, request_id), row_of(error).status, retry_headers(error))
+    headers = retry_headers(error)
+    if isinstance(error, core.DrainingError):
+        # So that the next request on this connection finds another server.
+        headers["connection"] = "close"
+    return json_response(error_body(error, request_id), row_of(error).status, headers)
