@@ -119,4 +119,7 @@ def error_response(error: core.BridgeError, request_id: str) -> Response:
     headers = retry_headers(error)
     if status == 401:
         headers["www-authenticate"] = "Bearer"
+    if isinstance(error, core.DrainingError):
+        # So that the next request on this connection finds another server.
+        headers["connection"] = "close"
     return json_response(error_body(error, request_id), status, headers)

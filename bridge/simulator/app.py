@@ -56,7 +56,8 @@ class _Plan:
 class Application:
     """The Messages API. `abort` resets the connection that a scope came by.
 
-    While `closing` is true, clients that lose their connection are taken to have been cut.
+    While `closing` is true, clients that lose their connection are taken to have been cut; while
+    `login_accepted` is false, every request is refused as one whose login has expired.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Application:
         abort: Callable[[Message], None],
     ) -> None:
         self.closing = False
+        self.login_accepted = True
         self._ledger = ledger
         self._cache = cache
         self._unscripted = Directive(delay_ms=pace_ms)
@@ -84,7 +86,7 @@ class Application:
                 await self._messages(scope, headers, request_id, receive, send)
             elif method == "POST" and path == "/v1/messages/count_tokens":
                 body = _parsed(await _read(receive))
-                _authenticate(headers)
+                self._authenticate(headers)
                 _check({"max_tokens": 1 << 20, **body})
                 blocks = prefixes(body)
                 count = {"input_tokens": blocks[-1].tokens if blocks else 0}
@@ -118,13 +120,23 @@ class Application:
             raise
         number = self._ledger.begin(headers, body)
         try:
-            _authenticate(headers)
+            self._authenticate(headers)
             plan = self._plan(number, request_id, body)
         except _Refused as refused:
             self._ledger.answer(number, refused.error.status)
             self._ledger.end(number, "refused")
             raise
         await self._deliver(plan, scope, receive, send)
+
+    def _authenticate(self, headers: Mapping[str, str]) -> None:
+        key = headers.get("x-api-key")
+        bearer = headers.get("authorization", "").removeprefix("Bearer ").strip()
+        if not key and not bearer:
+            message = "x-api-key header is required"
+            raise _Refused(ApiError(401, "authentication_error", message))
+        if not self.login_accepted:
+            message = "OAuth token has expired"
+            raise _Refused(ApiError(401, "authentication_error", message))
 
     def _plan(self, number: int, request_id: str, body: Mapping[str, Any]) -> _Plan:
         _check(body)
@@ -234,6 +246,11 @@ class Application:
         if how.stops_after == how.cut_after:
             self._ledger.end(plan.number, "cut")
             self._abort(scope)
+        elif how.stops_after == how.garbage_after:
+            self._ledger.end(plan.number, "cut")
+            if not plan.streamed:
+                await _start(send, 200, {"content-type": "application/json"}, plan.request_id)
+            return await _write(send, stream.GARBAGE, more=False)
         await _for_ever()
 
     def _completed(self, plan: _Plan) -> None:
@@ -253,14 +270,6 @@ async def _for_ever() -> None:
 
 def _new_id(prefix: str) -> str:
     return prefix + secrets.token_hex(12)
-
-
-def _authenticate(headers: Mapping[str, str]) -> None:
-    key = headers.get("x-api-key")
-    bearer = headers.get("authorization", "").removeprefix("Bearer ").strip()
-    if not key and not bearer:
-        message = "x-api-key header is required"
-        raise _Refused(ApiError(401, "authentication_error", message))
 
 
 def _parsed(raw: bytes) -> dict[str, Any]:

@@ -24,6 +24,9 @@ ERROR_TYPES = {
     413: "request_too_large",
     429: "rate_limit_error",
     500: "api_error",
+    502: "api_error",
+    503: "api_error",
+    504: "timeout_error",
     529: "overloaded_error",
 }
 
@@ -72,6 +75,7 @@ class Directive:
     first_delay_ms: float = 0.0
     error_after: int | None = None
     cut_after: int | None = None
+    garbage_after: int | None = None
     hang_after: int | None = None
     hang: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -95,7 +99,7 @@ class Directive:
     @property
     def stops_after(self) -> int | None:
         """The number of deltas after which the answer ends early, if it does."""
-        stops = (self.error_after, self.cut_after, self.hang_after)
+        stops = (self.error_after, self.cut_after, self.garbage_after, self.hang_after)
         return min((stop for stop in stops if stop is not None), default=None)
 
 
@@ -222,6 +226,7 @@ KEYS = {
     "first_delay_ms": (_number, "milliseconds before message_start"),
     "error_after": (_count, "a count of deltas, then an error event inside the stream"),
     "cut_after": (_count, "a count of deltas, then the connection is aborted"),
+    "garbage_after": (_count, "a count of deltas, then an event that is no JSON, and the end"),
     "hang_after": (_count, "a count of deltas, then silence until the client goes away"),
     "hang": (_flag, "true: silence from the beginning"),
     "headers": (_strings, "response headers, strings by name"),

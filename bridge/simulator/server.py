@@ -77,6 +77,15 @@ class Simulator:
         """What a client is given as its base URL."""
         return f"http://{self._host}:{self._port}"
 
+    @property
+    def login_accepted(self) -> bool:
+        """Whether any login is accepted; set to False, every one is refused as expired."""
+        return self._app.login_accepted
+
+    @login_accepted.setter
+    def login_accepted(self, accepted: bool) -> None:
+        self._app.login_accepted = accepted
+
     async def start(self) -> None:
         """Bind and serve on the running loop; returns when accepting. OSError: port taken."""
         if self._serving is not None:

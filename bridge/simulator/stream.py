@@ -13,6 +13,8 @@ from typing import Any
 # Real signatures are long and opaque; clients must only carry them.
 SIGNATURE = "c2ltdWxhdGVkIHNpZ25hdHVyZQ=="
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
+GARBAGE = b'event: content_block_delta\ndata: {"type": "content_block_del\n\n'
+"""What no client can read."""
 _THINKING_CHARS = 24
 
 

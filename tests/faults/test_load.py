@@ -147,14 +147,14 @@ async def test_a_reader_over_http_that_stops_reading_is_dropped(stage: Stage) ->
 
 async def test_a_reader_over_grpc_that_stops_reading_is_dropped(stage: Stage) -> None:
     mark = uuid.uuid4().hex
+    large = {"name": "add", "input": {"text": "x" * 400_000}, "fragment": 4_000}
+    much = sim(tools=[large], hang_after=95)
     # Without a guess at the line's speed, by which the window would grow.
     options = [("grpc.http2.bdp_probe", 0)]
     async with grpc.aio.insecure_channel(stage.doors.target, options) as channel:
-        message = pb.Message(
-            role=pb.ROLE_USER, parts=[pb.Part(text=mark + sim(endless=True, delay_ms=1))]
-        )
+        message = pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=mark + much)])
         call = pb_grpc.CompletionServiceStub(channel).Complete(
-            pb.CompleteRequest(messages=[message])
+            pb.CompleteRequest(messages=[message], tools=[pb.Tool(name="add")])
         )
         # Told of the call, and reads nothing of it any more.
         await call.read()
