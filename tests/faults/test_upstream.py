@@ -133,8 +133,9 @@ async def test_who_logs_in_while_the_bridge_runs_need_not_restart_it(tmp_path: P
         launcher = Launcher(bundled_cli(), environment, tmp_path)
         log_path = tmp_path / "log.jsonl"
         options = EngineOptions(Limits(1, 1, 0))
-        async with Engine(launcher, options, SessionLog(log_path)) as engine:
-            running = RunningEngine(engine, simulator, log_path)
+        log = SessionLog(log_path)
+        async with Engine(launcher, options, log) as engine:
+            running = RunningEngine(engine, simulator, log, log_path)
             assert engine.health().status == "not_logged_in"
             with pytest.raises(NotLoggedInError):
                 await running.ask(user("Hello?"))

@@ -203,6 +203,8 @@ async def gather(call: Any, leave_after: int | None = None, pause: float = 0.0) 
                 await asyncio.sleep(pause)
     except grpc.aio.AioRpcError as error:
         reply.error = error.code().name
+        if error.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
+            reply.error += f": {error.details()}"
         reply.retry_after = _retry_after(error)
         return reply
     reply.error = LOST

@@ -91,6 +91,7 @@ async def soak(seconds: float, seed: int) -> Soak:
             result.after_a_third = before = await server.settled()
             await _part(server, simulator, seconds * 2 / 3, random, result)
             result.at_the_end = await server.settled_like(lambda now: not _leaks(before, now))
+            result.problems += server.failures
     judge(result)
     return result
 
@@ -197,7 +198,7 @@ def judge(result: Soak) -> None:
     if result.most_processes > MAX_PROCESSES + 1:
         result.problems.append(f"{result.most_processes} processes at once")
     # Or nothing was shown.
-    if result.tally.right.total() < result.tally.errors.total():
+    if result.tally.right.total() <= result.tally.unlucky:
         result.problems.append("more errors than answers")
     if not (result.killed and result.stopped) and result.seconds >= 20:
         result.problems.append("no process was killed or none was stopped")

@@ -23,7 +23,20 @@ from bridge.supervisor import Bridge, Doors, serving
 _RSS_PER_MB = 1024 if sys.platform == "linux" else 1024 * 1024
 
 
-async def serve() -> None:
+class Failures(logging.Handler):
+    """Keeps what was logged with a traceback: it is never meant to happen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # Others tell of processes that were killed.
+        if record.exc_info and record.levelno >= logging.ERROR:
+            self.texts.append(self.format(record))
+
+
+async def serve(failures: Failures) -> None:
     """Serve until SIGTERM or the end of the input."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -33,7 +46,7 @@ async def serve() -> None:
 
         def asked() -> None:
             if sys.stdin.readline():
-                _print(_standing(bridge))
+                _print({**_standing(bridge), "failures": failures.texts})
             else:
                 stop.set()
 
@@ -59,6 +72,7 @@ def _print(value: object) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    failures = Failures()
+    logging.basicConfig(level=logging.INFO, handlers=[failures])
     logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
-    asyncio.run(serve())
+    asyncio.run(serve(failures))

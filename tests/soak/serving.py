@@ -50,12 +50,16 @@ class Server:
         self.grpc = 0
         self.seen: set[int] = set()
         """Every CLI process that it was seen to have."""
+        self.failures: list[str] = []
+        """What it has logged with a traceback, as far as it was asked."""
 
     async def ask(self) -> dict[str, Any]:
         """How it stands."""
         assert self.process.stdin is not None
         self.process.stdin.write(b"\n")
-        return await self.line()
+        now = await self.line()
+        self.failures = now["failures"]
+        return now
 
     async def line(self) -> dict[str, Any]:
         """The next line that it prints."""

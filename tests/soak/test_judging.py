@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from random import Random
 from typing import Any
 
@@ -80,6 +81,8 @@ GOOD = Standing(tasks=30, fds=40, rss_mb=100.0, peak_mb=100.0, processes=5)
 
 def soaked(at_the_end: Standing, **changes: Any) -> Soak:
     result = Soak(30, 1, after_a_third=GOOD, at_the_end=at_the_end, killed=1, stopped=1)
+    result.tally.right["plain http"] = 2
+    result.tally.errors.update({"plain http: then timeout": 1, "plain http: 429 queue_full": 9})
     for name, value in changes.items():
         setattr(result, name, value)
     judge(result)
@@ -105,7 +108,9 @@ def test_a_leak_is_a_problem(at_the_end: Standing) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"tally": Tally(wrong=["x"])},
+        {"tally": Tally(Counter(right=1), wrong=["x"])},
+        {"tally": Tally()},
+        {"tally": Tally(Counter(right=1), Counter({"plain http: then timeout": 2}))},
         {"most_processes": 50},
         {"killed": 0},
         {"stopped": 0},

@@ -36,6 +36,7 @@ FAIR = (
 )
 """How any request may end while processes are killed and the queue is full."""
 QUEUE_FULL = ("queue_full", "RESOURCE_EXHAUSTED")
+WRITE_FAILED = "INTERNAL: Internal error from Core"
 REFUSED = ("400", "404", "INVALID_ARGUMENT", "NOT_FOUND")
 
 SCHEMA = {
@@ -59,6 +60,16 @@ class Tally:
     errors: Counter[str] = field(default_factory=Counter)
     """In an error, by scenario and error."""
     wrong: list[str] = field(default_factory=list)
+
+    @property
+    def unlucky(self) -> int:
+        """Errors that nobody asked for: of a process or of the time limit."""
+        foreseen = ("leaving", "impatient", "upstream fails")
+        return sum(
+            count
+            for kind, count in self.errors.items()
+            if not kind.startswith(foreseen) and not kind.endswith(QUEUE_FULL)
+        )
 
 
 class Caller:
@@ -279,8 +290,9 @@ class Caller:
                     return
             await call.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            # It has ended; the next turn's judge has or would have said how.
-            self._tally.errors["converse grpc: ended between turns"] += 1
+            # It has ended while something was sent: what is left to read says how, unless
+            # grpc.aio has put this in its place.
+            self._judged("converse grpc", await gather(call), None, WRITE_FAILED)
         finally:
             call.cancel()
 
