@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import http.server
+import json
 import subprocess
 import sys
 import threading
@@ -265,7 +266,7 @@ def test_one_trace_goes_from_the_caller_by_either_door_through_to_claude_code(
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
-    bridge = start_bridge(pool_size=1, bridge_spares=0)
+    bridge = start_bridge(pool_size=1)
     traces = {door: f"{n:x}bf92f3577b34da6a3ce929d0e0e4736" for n, door in enumerate(("h", "g"), 1)}
     prompts = {door: f"traced-{door} {sim(text='ok')}" for door in traces}
     parents = {door: f"00-{trace}-00f067aa0ba902b7-01" for door, trace in traces.items()}
@@ -277,6 +278,23 @@ def test_one_trace_goes_from_the_caller_by_either_door_through_to_claude_code(
         timeout=PATIENCE,
     )
     assert reply.status_code == 200
+    bridge.wait_until_settled()
+    answer = reply.json()["choices"][0]["message"]["content"]
+    again = httpx.post(
+        f"{bridge.url}/v1/chat/completions",
+        json={
+            "model": "default",
+            "messages": [
+                *messages,
+                {"role": "assistant", "content": answer},
+                {"role": "user", "content": "and on"},
+            ],
+        },
+        timeout=PATIENCE,
+    )
+    lines = [json.loads(line) for line in bridge.log_path.read_text().splitlines()]
+    (line,) = [line for line in lines if line["request_id"] == again.headers["x-request-id"]]
+    assert line["session"] == "continued"
     message = pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=prompts["g"])])
     with grpc.insecure_channel(bridge.target) as channel:
         list(
@@ -293,7 +311,7 @@ def test_one_trace_goes_from_the_caller_by_either_door_through_to_claude_code(
             assert collector.wait_for(child, trace).parent_span_id == root.span_id
         # What Claude Code itself says of the turn, in the very same trace.
         assert collector.wait_for("claude_code.interaction", trace).parent_span_id == root.span_id
-        (exchange,) = bridge.simulator.ledger.exchanges(containing=f"traced-{door}")
+        exchange = next(iter(bridge.simulator.ledger.exchanges(containing=f"traced-{door}")))
         assert exchange.headers["traceparent"].split("-")[1] == trace
 
 

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bridge.core.catalog import Catalog
+from bridge.core.events import Finished, Started, TextDelta, ToolCallDelta, ToolCallStart
+from bridge.core.model import CompletionRequest, FinishReason, Message, Role, TextPart, Usage
+from bridge.core.observing import GAP_BOUNDS, Observers, RequestRecord
+
+REQUEST = CompletionRequest(
+    (Message(Role.USER, (TextPart("question"),)),),
+    model="opus",
+    system="system words",
+    request_id="req_1",
+    caller="team",
+    door="grpc",
+)
+
+
+def answered(*, bodies: bool) -> RequestRecord:
+    record = RequestRecord(REQUEST, 10.0, bodies=bodies, began_at=1_800_000_000.0)
+    record.leased_at, record.got = 10.05, "warm"
+    for at, event in (
+        (10.5, Started("claude-opus-9")),
+        (10.5, TextDelta("an")),
+        (10.504, TextDelta("swer")),
+        (11.0, ToolCallStart(0, "a", "add")),
+        (11.0, ToolCallDelta(0, '{"x":')),
+        (11.0, ToolCallDelta(0, "1}")),
+        (12.0, Finished(FinishReason.TOOL_CALLS, Usage(1, 2, 3, 4))),
+    ):
+        record.see(event, at)
+    record.ended_at, record.ended_on = 12.0, 1_800_000_002.0
+    return record
+
+
+def test_a_line_tells_times_in_milliseconds_and_no_word_of_the_conversation() -> None:
+    line = answered(bodies=False).line()
+    assert line == {
+        "time": "2027-01-15T08:00:02Z",
+        "request_id": "req_1",
+        "door": "grpc",
+        "key": "team",
+        "model_asked": "opus",
+        "model": "claude-opus-9",
+        "session": "warm",
+        "queue_ms": 50,
+        "first_token_ms": 500,
+        "total_ms": 2000,
+        "finish": "tool_calls",
+        "error": None,
+        "input_tokens": 1,
+        "cache_read_tokens": 2,
+        "cache_write_tokens": 3,
+        "output_tokens": 4,
+    }
+
+
+def test_in_full_a_line_has_the_question_the_answer_and_its_calls() -> None:
+    line = json.loads(json.dumps(answered(bodies=True).line()))
+    assert line["system"] == "system words"
+    assert line["messages"][0]["parts"] == [{"text": "question"}]
+    assert line["answer"] == "answer"
+    assert line["tool_calls"] == [{"id": "a", "name": "add", "arguments": '{"x":1}'}]
+
+
+def test_gaps_are_counted_between_the_parts_of_an_answer() -> None:
+    record = answered(bodies=False)
+    counted = {bound: count for bound, count in zip(GAP_BOUNDS, record.gaps, strict=False) if count}
+    assert counted == {0.001: 2, 0.005: 1, 0.5: 1}
+    assert round(record.gap_seconds, 6) == 0.5
+
+
+class Broken:
+    def began(self, record: RequestRecord) -> None:
+        raise RuntimeError
+
+    ended = began
+
+
+class Told:
+    def __init__(self) -> None:
+        self.of: list[str] = []
+
+    def began(self, record: RequestRecord) -> None:
+        self.of.append("began")
+
+    def ended(self, record: RequestRecord) -> None:
+        self.of.append("ended")
+
+
+def test_an_observer_that_fails_costs_neither_the_others_nor_the_answer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    told = Told()
+    observers = Observers((Broken(), told))
+    observers.began(answered(bodies=False))
+    observers.ended(answered(bodies=False))
+    assert told.of == ["began", "ended"]
+    assert caplog.text.count("Broken failed") == 2
+
+
+def test_a_model_is_told_by_its_full_name_only_if_it_is_on_offer() -> None:
+    offered = [
+        {"value": "default", "resolvedModel": "claude-sonnet-9"},
+        {"value": "opus", "resolvedModel": "claude-opus-9"},
+    ]
+    catalog = Catalog.from_cli(offered, aliases={"gpt-*": "opus"})
+    told = {name: catalog.offered(name) for name in ("opus", "claude-opus-9", "gpt-4", "x", "")}
+    assert told == {
+        "opus": "claude-opus-9",
+        "claude-opus-9": "claude-opus-9",
+        "gpt-4": "claude-opus-9",
+        "x": "",
+        "": "claude-sonnet-9",
+    }
+    assert catalog.offered(None) == "claude-sonnet-9"
