@@ -72,6 +72,14 @@ class Settings(BaseSettings):
     bridge_state_dir: Path = Field(
         default_factory=_state_folder, description="Folder of the session log."
     )
+    bridge_responses_days: float = Field(
+        30.0,
+        ge=0,
+        description="Days that a stored response is kept after its conversation's last; 0: none.",
+    )
+    bridge_responses_megabytes: int = Field(
+        256, ge=1, description="Size of the stored responses; the oldest conversations go first."
+    )
 
     @field_validator("bridge_setting_sources", mode="before")
     @classmethod

@@ -29,6 +29,7 @@ from bridge.core.pool_policy import Limits
 from bridge.core.recording import SessionLog
 from bridge.grpc_server.server import GrpcServer
 from bridge.http_server.app import HttpSettings, create_app
+from bridge.http_server.store import ResponseStore
 from bridge.probe import ProbeError, abilities_of, fallbacks, missing, report_for
 from bridge.settings import Settings
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SESSION_LOG = "sessions.jsonl"
+RESPONSES = "responses.sqlite3"
 MAX_REQUEST_BYTES = 32 * 1024 * 1024
 """The largest request that either door takes."""
 
@@ -226,6 +228,16 @@ def _log_path(settings: Settings) -> Path | None:
     return settings.bridge_state_dir / SESSION_LOG
 
 
+def _store(settings: Settings) -> ResponseStore | None:
+    if settings.bridge_responses_days == 0:
+        return None
+    return ResponseStore(
+        settings.bridge_state_dir / RESPONSES,
+        days=settings.bridge_responses_days,
+        max_bytes=settings.bridge_responses_megabytes * 1024 * 1024,
+    )
+
+
 def _bind(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
@@ -270,9 +282,14 @@ async def _serve_grpc(
 async def _serve_http(
     bridge: Bridge, settings: Settings, listener: socket.socket, stack: AsyncExitStack
 ) -> int:
+    store = _store(settings)
+    if store is not None:
+        stack.push_async_callback(store.aclose)
+        await store.expire()
     app = create_app(
         bridge.engine,
         version=__version__,
+        store=store,
         settings=HttpSettings(strict=settings.bridge_strict, max_body_bytes=MAX_REQUEST_BYTES),
     )
     server = _HttpServer(

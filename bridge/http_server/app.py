@@ -20,6 +20,8 @@ from bridge.http_server.routes.completions import completion_routes
 from bridge.http_server.routes.fallback import answer_http_exception, answer_validation_error
 from bridge.http_server.routes.health import health_routes
 from bridge.http_server.routes.models import model_routes
+from bridge.http_server.routes.responses import response_routes
+from bridge.http_server.store import ResponseStore
 
 __all__ = ["HttpSettings", "create_app"]
 
@@ -34,15 +36,17 @@ def create_app(
     *,
     version: str,
     settings: HttpSettings | None = None,
+    store: ResponseStore | None = None,
     clock: Callable[[], float] = time.time,
     timer: Callable[[], float] = time.perf_counter,
     new_id: Callable[[], str] = new_hex_id,
 ) -> FastAPI:
     """Build the app that serves OpenAI's API from a service.
 
-    `clock` gives the time of day, `timer` measures durations, `new_id` makes the ids.
+    `store` keeps responses; without it none is kept. `clock` gives the time of day, `timer`
+    measures durations, `new_id` makes the ids.
     """
-    door = Door(service, settings or HttpSettings(), version, clock, new_id)
+    door = Door(service, settings or HttpSettings(), version, clock, new_id, store)
     app = FastAPI(
         title="Claude Code bridge",
         version=version,
@@ -57,7 +61,7 @@ def create_app(
             RequestValidationError: answer_validation_error,
         },
     )
-    for routes in (chat_routes, completion_routes, model_routes, health_routes):
+    for routes in (chat_routes, response_routes, completion_routes, model_routes, health_routes):
         app.include_router(routes(door))
     add_schemas(app)
     return app

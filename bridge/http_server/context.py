@@ -11,6 +11,7 @@ from starlette.types import Scope
 
 from bridge.core.errors import InvalidRequestError
 from bridge.core.service import Service
+from bridge.http_server.store import ResponseStore
 
 TIMEOUT_HEADER = "x-bridge-timeout"
 STRICT_HEADER = "x-bridge-strict"
@@ -41,6 +42,8 @@ class Door:
     """Seconds since 1970."""
     new_id: Callable[[], str]
     """Hexadecimal digits, never the same twice."""
+    store: ResponseStore | None = None
+    """Where responses are kept; None keeps none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from typing import Final, NoReturn
 
@@ -54,12 +54,15 @@ class EventStreamResponse(Response):
         *,
         settings: HttpSettings,
         ignored: tuple[str, ...] = (),
+        conclude: Callable[[], Awaitable[bytes]] | None = None,
     ) -> None:
+        """`conclude` gives what ends the stream, once the answer is complete."""
         self.background = None
         self._events = events
         self._encoder = encoder
         self._settings = settings
         self._ignored = ignored
+        self._conclude = conclude
         self._started = False
         self._active_at = 0.0
         self._writing = asyncio.Lock()
@@ -87,6 +90,8 @@ class EventStreamResponse(Response):
                     if frame := encoder.feed(event):
                         await self._write(send, frame)
             encoder.check_finished()
+            if self._conclude is not None:
+                await self._write(send, await self._conclude())
         except ClientClosedError:
             raise
         except Exception as exc:

@@ -45,9 +45,15 @@ async def answer_whole(
     request: Request, service: Service, asked: CompletionRequest, collector: Collector
 ) -> Response:
     """Answer with one object; the work ends early if the client goes."""
-    collecting = _collect(service, asked, collector)
-    ignored = await run_until(collecting, disconnected(request.receive))
+    ignored = await collect(request, service, asked, collector)
     return json_response(collector.reply(), headers=ignored_header(ignored))
+
+
+async def collect(
+    request: Request, service: Service, asked: CompletionRequest, collector: Collector
+) -> tuple[str, ...]:
+    """Gather an answer until it ends or the client goes, and return what was ignored."""
+    return await run_until(_collect(service, asked, collector), disconnected(request.receive))
 
 
 async def _collect(
