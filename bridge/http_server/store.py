@@ -19,9 +19,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from bridge.core.errors import TooLargeError
+from bridge.http_server.body import parse_json
 from bridge.http_server.errors import StoreUnavailableError
 from bridge.http_server.wire.replies import JsonDict
 
@@ -169,7 +170,7 @@ class ResponseStore:
         try:
             # Deleted pages are overwritten, and given back.
             for pragma in (
-                "auto_vacuum = INCREMENTAL",
+                "auto_vacuum = FULL",
                 "journal_mode = WAL",
                 "synchronous = NORMAL",
                 "foreign_keys = ON",
@@ -229,7 +230,6 @@ class ResponseStore:
             if not self._made_room(database, conversation):
                 abandon()
                 return False
-        self._give_back(database)
         return True
 
     def _made_room(self, database: sqlite3.Connection, keep: str) -> bool:
@@ -253,8 +253,8 @@ class ResponseStore:
         if row is None:
             return None
         parent, input, output, reply = row
-        whole = {**json.loads(reply), "output": json.loads(output)}
-        return KeptResponse(id, parent, json.loads(input), whole)
+        whole = {**_loads(reply), "output": _loads(output)}
+        return KeptResponse(id, parent, _loads(input), whole)
 
     def _history(self, caller: str, id: str, max_bytes: int) -> list[JsonDict] | None:
         database = self._database()
@@ -273,8 +273,8 @@ class ResponseStore:
                 (input, output) = database.execute(
                     "SELECT input, output FROM responses WHERE id = ?", (each,)
                 ).fetchone()
-                items += json.loads(input)
-                items += json.loads(output)
+                items += _loads(input)
+                items += _loads(output)
         return items
 
     def _delete(self, caller: str, id: str) -> bool:
@@ -292,7 +292,6 @@ class ResponseStore:
                 "AND NOT EXISTS (SELECT 1 FROM responses WHERE conversation = ?)",
                 (*row, *row),
             )
-        self._give_back(database)
         # The journal still holds what was deleted.
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return True
@@ -303,13 +302,9 @@ class ResponseStore:
         database = self._database()
         with _transaction(database):
             self._expire_in(database)
-        self._give_back(database)
 
     def _expire_in(self, database: sqlite3.Connection) -> None:
         database.execute("DELETE FROM conversations WHERE used_at <= ?", (self._oldest(),))
-
-    def _give_back(self, database: sqlite3.Connection) -> None:
-        database.execute("PRAGMA incremental_vacuum").fetchall()
 
     def _oldest(self) -> float:
         return self._clock() - self._seconds
@@ -346,3 +341,7 @@ def _used_bytes(database: sqlite3.Connection) -> int:
 
 def _dumps(value: object) -> str:
     return json.dumps(value, separators=(",", ":"))
+
+
+def _loads(text: str) -> Any:
+    return parse_json(text.encode())
