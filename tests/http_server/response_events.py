@@ -134,7 +134,7 @@ class CheckedStream:
         assert response["usage"] is None
 
     def _item(self, event: dict[str, Any]) -> _Item:
-        item = self.items[event["output_index"]]
+        item: _Item = self.items[event["output_index"]]
         assert event["item_id"] == item.added["id"]
         assert item.done is None
         assert item.part_open or item.added["type"] == "function_call" or "part" in event

@@ -160,7 +160,13 @@ def test_the_items_of_a_response() -> None:
 
 
 def test_text_around_a_call_is_two_messages() -> None:
-    events = [STARTED, TextDelta("a"), ToolCallStart(0, "t", "f"), TextDelta("b"), STOP]
+    events: list[Event] = [
+        STARTED,
+        TextDelta("a"),
+        ToolCallStart(0, "t", "f"),
+        TextDelta("b"),
+        STOP,
+    ]
 
     kinds = [item["type"] for item in whole(*events)["output"]]
 
@@ -183,7 +189,7 @@ def test_an_answer_of_nothing_is_complete() -> None:
     [(FinishReason.LENGTH, "max_output_tokens"), (FinishReason.REFUSAL, "content_filter")],
 )
 def test_an_answer_that_was_cut_is_incomplete(reason: FinishReason, why: str) -> None:
-    events = [STARTED, ThinkingDelta("hm"), TextDelta("Hel"), Finished(reason, USAGE)]
+    events: list[Event] = [STARTED, ThinkingDelta("hm"), TextDelta("Hel"), Finished(reason, USAGE)]
 
     checked = stream(*events)
 
@@ -194,7 +200,7 @@ def test_an_answer_that_was_cut_is_incomplete(reason: FinishReason, why: str) ->
 
 
 def test_a_call_that_was_cut_keeps_its_piece() -> None:
-    events = [STARTED, ToolCallStart(0, "t", "f"), ToolCallDelta(0, '{"a'), LENGTH]
+    events: list[Event] = [STARTED, ToolCallStart(0, "t", "f"), ToolCallDelta(0, '{"a'), LENGTH]
 
     (item,) = stream(*events).last["output"]
 

@@ -48,6 +48,9 @@ from bridge.http_server.wire.responses import (
     ReasoningItem,
 )
 
+PAST: Final = "previous_response_id"
+"""Where the items are that a request builds on."""
+
 Content: TypeAlias = str | Sequence[ItemPart] | None
 
 _PARSED: Final = frozenset({"parsed", "parsed_arguments"})
@@ -143,7 +146,9 @@ class Items:
             return  # It was cut off by a limit: nobody can have made it.
         call = decode_call(item.call_id, item.name, item.arguments, where)
         self._turns.add(Role.ASSISTANT, where, [call])
-        self._turns.expect(item.call_id, item.name, where, f"{where}.call_id")
+        place = f"{where}.call_id"
+        missing_in = "input" if where == PAST else place
+        self._turns.expect(item.call_id, item.name, where, place, missing_in)
 
     def _output(self, item: FunctionOutputItem, where: str, ignored: Ignored) -> None:
         if not self._turns.answer(item.call_id):

@@ -62,10 +62,12 @@ def decode_messages(
 def _expect_results(turns: Turns, message: ChatMessage, where: str) -> None:
     for index, call in enumerate(message.tool_calls or ()):
         place = f"{where}.tool_calls[{index}].id"
-        turns.expect(call.id, _call_name(call.function), where, place)
+        missing_id = f"{where}.tool_call_id"
+        turns.expect(call.id, _call_name(call.function), where, place, missing_id)
     if message.function_call is not None:
         call_id = _function_call_id(where)
-        turns.expect(call_id, message.function_call.name, where, f"{where}.function_call")
+        place = f"{where}.function_call"
+        turns.expect(call_id, message.function_call.name, where, place, place)
 
 
 def _user_parts(message: ChatMessage, where: str, ignored: Ignored) -> Iterable[Part]:

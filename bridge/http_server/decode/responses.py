@@ -12,7 +12,7 @@ from bridge.http_server.context import CallOptions
 from bridge.http_server.decode.call import decode_sampling
 from bridge.http_server.decode.chat import EFFORTS, refuse_blocking
 from bridge.http_server.decode.content import note_extras
-from bridge.http_server.decode.items import Items, item_id, kept_item, kind_of, parse_kept
+from bridge.http_server.decode.items import PAST, Items, item_id, kept_item, kind_of, parse_kept
 from bridge.http_server.decode.parameters import RESPONSES_PARAMETERS, Ignored, apply_rules
 from bridge.http_server.decode.problems import missing, parse
 from bridge.http_server.decode.response_tools import decode_response_tools
@@ -117,7 +117,7 @@ def decode_responses(
     # What is ignored of an earlier request was named in its own reply.
     known = Ignored(strict=False)
     for item in parse_kept(past.items):
-        gathered.add(item, "previous_response_id", known)
+        gathered.add(item, PAST, known)
     for index, item in enumerate(items):
         where = "input" if isinstance(wire.input, str) else f"input[{index}]"
         gathered.add(item, where, ignored)

@@ -33,14 +33,23 @@ class Wording:
     """How a conversation must end."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Unanswered:
+    """A call without a result."""
+
+    name: str
+    where: str
+    missing: str
+
+
 class Turns:
     """The turns so far, and the calls of the last one that have no result yet."""
 
     def __init__(self, wording: Wording) -> None:
         self._wording = wording
         self._turns: list[tuple[Role, str, list[Part]]] = []
-        self._unanswered: dict[str, tuple[str, str]] = {}
-        """By the id of the call: its name, and where it was made."""
+        self._unanswered: dict[str, _Unanswered] = {}
+        """By the id of the call."""
 
     def add(self, role: Role, where: str, parts: Iterable[Part]) -> None:
         """Add a message: to the turn of the one before if that has the same role."""
@@ -51,13 +60,16 @@ class Turns:
             self._settle()
         self._turns.append((role, where, list(parts)))
 
-    def expect(self, call_id: str, name: str, where: str, field: str) -> None:
-        """Note a call of the assistant's: its result must follow. `field` holds its id."""
+    def expect(self, call_id: str, name: str, where: str, field: str, missing: str) -> None:
+        """Note a call of the assistant's: its result must follow.
+
+        It was made in `where`, and `field` holds its id; `missing` is to blame if no result comes.
+        """
         if call_id in self._unanswered:
             raise InvalidRequestError(
                 f"The tool call id '{call_id}' is used twice in one turn.", field=field
             )
-        self._unanswered[call_id] = (name, where)
+        self._unanswered[call_id] = _Unanswered(name, where, missing)
 
     def answer(self, call_id: str | None) -> bool:
         """Take a result for a call; says whether there was such a call."""
@@ -65,8 +77,8 @@ class Turns:
 
     def answer_function(self, name: str | None) -> str | None:
         """Take a result for a function of this name, and return the id of the call."""
-        for call_id, (called, _) in self._unanswered.items():
-            if called == name:
+        for call_id, call in self._unanswered.items():
+            if call.name == name:
                 del self._unanswered[call_id]
                 return call_id
         return None
@@ -91,11 +103,11 @@ class Turns:
 
     def _settle(self) -> None:
         words = self._wording
-        for call_id, (_, where) in self._unanswered.items():
+        for call_id, call in self._unanswered.items():
             raise InvalidRequestError(
-                f"The tool call '{call_id}' in '{where}' has no result. Each call must be "
+                f"The tool call '{call_id}' in '{call.where}' has no result. Each call must be "
                 f"followed by {words.result} with its {words.call_id}.",
-                field=f"{where}.{words.call_id}",
+                field=call.missing,
             )
 
 
