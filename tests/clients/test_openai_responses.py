@@ -309,11 +309,12 @@ def test_what_is_kept_is_read_and_deleted(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="background"):
         client.responses.cancel(first.id)
     client.responses.delete(first.id)
-    for work in (
+    works: list[Callable[[], object]] = [
         lambda: client.responses.retrieve(first.id),
         lambda: client.responses.create(input="x", model="opus", previous_response_id=first.id),
         lambda: client.responses.create(input="x", model="opus", previous_response_id=second.id),
-    ):
+    ]
+    for work in works:
         with pytest.raises(openai.NotFoundError, match="not found"):
             work()
 
