@@ -147,6 +147,14 @@ class Settings(BaseSettings):
         description="Certificates of those who sign clients' certificates, in PEM: "
         "the gRPC door asks for one.",
     )
+    bridge_responses_days: float = Field(
+        30.0,
+        ge=0,
+        description="Days that a stored response is kept after its conversation's last; 0: none.",
+    )
+    bridge_responses_megabytes: int = Field(
+        256, ge=1, description="Size of the stored responses; the oldest conversations go first."
+    )
 
     @field_validator("bridge_api_keys", mode="before")
     @classmethod

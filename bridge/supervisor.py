@@ -39,6 +39,7 @@ from bridge.core.unix_sockets import UnixSocketError
 from bridge.grpc_server.server import GrpcServer, tls_credentials
 from bridge.http_server.app import HttpSettings, create_app
 from bridge.http_server.connection import connections
+from bridge.http_server.store import ResponseStore
 from bridge.listening import (
     Address,
     Listener,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+RESPONSES = "responses.sqlite3"
 MAX_REQUEST_BYTES = BOUNDS.request_bytes
 """The largest request that either door takes."""
 
@@ -325,6 +327,16 @@ def _rotation(settings: Settings) -> Rotation:
     return Rotation(max_bytes, settings.bridge_session_log_files)
 
 
+def _store(settings: Settings) -> ResponseStore | None:
+    if settings.bridge_responses_days == 0:
+        return None
+    return ResponseStore(
+        settings.bridge_state_dir / RESPONSES,
+        days=settings.bridge_responses_days,
+        max_bytes=settings.bridge_responses_megabytes * 1024 * 1024,
+    )
+
+
 def _listen(
     settings: Settings, doors: Doors, access: Access
 ) -> tuple[Plan, Tls | None, Listener | None]:
@@ -395,7 +407,18 @@ async def _serve_http(
         allowed_hosts=(settings.host.lower(), *settings.bridge_allowed_hosts),
         allowed_origins=settings.bridge_allowed_origins,
     )
-    app = create_app(bridge.engine, version=__version__, settings=door, access=bridge.access)
+    store = _store(settings)
+    if store is not None:
+        stack.push_async_callback(store.aclose)
+        await store.expire()
+    app = create_app(
+        bridge.engine,
+        version=__version__,
+        settings=door,
+        access=bridge.access,
+        store=store,
+        metrics=bridge.metrics.render,
+    )
     server = _HttpServer(
         uvicorn.Config(
             app,

@@ -24,6 +24,8 @@ from bridge.http_server.routes.fallback import answer_http_exception, answer_val
 from bridge.http_server.routes.health import health_routes
 from bridge.http_server.routes.metrics import metrics_routes
 from bridge.http_server.routes.models import model_routes
+from bridge.http_server.routes.responses import response_routes
+from bridge.http_server.store import ResponseStore
 
 __all__ = ["HttpSettings", "create_app"]
 
@@ -39,6 +41,7 @@ def create_app(
     version: str,
     settings: HttpSettings | None = None,
     access: Access | None = None,
+    store: ResponseStore | None = None,
     clock: Callable[[], float] = time.time,
     timer: Callable[[], float] = time.perf_counter,
     new_id: Callable[[], str] = new_hex_id,
@@ -46,12 +49,12 @@ def create_app(
 ) -> FastAPI:
     """Build the app that serves OpenAI's API from a service.
 
-    `access` says who may come in; without it, everyone may.
-    `clock` gives the time of day, `timer` measures durations, `new_id` makes the ids,
-    `metrics` renders the metrics for an `Accept` header.
+    `access` says who may come in; without it, everyone may. `store` keeps responses; without it
+    none is kept. `clock` gives the time of day, `timer` measures durations, `new_id` makes the
+    ids, `metrics` renders the metrics for an `Accept` header.
     """
     settings = settings or HttpSettings()
-    door = Door(service, settings, version, clock, new_id, metrics)
+    door = Door(service, settings, version, clock, new_id, metrics, store)
     rules = BrowserRules(settings.allowed_hosts, settings.allowed_origins)
     app = FastAPI(
         title="Claude Code bridge",
@@ -70,7 +73,14 @@ def create_app(
             RequestValidationError: answer_validation_error,
         },
     )
-    for routes in (chat_routes, completion_routes, model_routes, health_routes, metrics_routes):
+    for routes in (
+        chat_routes,
+        response_routes,
+        completion_routes,
+        model_routes,
+        health_routes,
+        metrics_routes,
+    ):
         app.include_router(routes(door))
     add_schemas(app)
     return app

@@ -12,6 +12,7 @@ from bridge.core.bounds import BOUNDS
 from bridge.core.errors import InvalidRequestError
 from bridge.core.patience import seconds_from
 from bridge.core.service import Service
+from bridge.http_server.store import ResponseStore
 
 TIMEOUT_HEADER = "x-bridge-timeout"
 QUEUE_TIMEOUT_HEADER = "x-bridge-queue-timeout"
@@ -60,6 +61,8 @@ class Door:
     """Hexadecimal digits, never the same twice."""
     metrics: Callable[[str], tuple[bytes, str]] | None = None
     """Gives the metrics and their media type for an `Accept` header."""
+    store: ResponseStore | None = None
+    """Where responses are kept; None keeps none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,29 @@ from bridge.core import errors as core
 from bridge.http_server.wire.replies import JsonDict, error_object
 
 
+class NotFoundError(core.BridgeError):
+    """Nothing of this id is kept for the caller; `field` names the parameter with the id."""
+
+    reason = "RESPONSE_NOT_FOUND"
+
+    def __init__(self, message: str, *, field: str | None = None, reason: str | None = None):
+        super().__init__(message, reason=reason)
+        self.field = field
+
+
+class StoreUnavailableError(core.UnavailableError):
+    """What is kept cannot be reached; it takes a person to mend that."""
+
+    reason = "STORE_UNAVAILABLE"
+    retryable = False
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The responses that this server keeps cannot be reached; its log says why. Without "
+            "previous_response_id a request can still be answered."
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """How one class of error looks; `code` None means the error's own reason."""
@@ -28,6 +51,7 @@ ERRORS: Mapping[type[core.BridgeError], Row] = {
     core.AuthenticationError: Row(401, "invalid_request_error", "invalid_api_key"),
     core.PermissionDeniedError: Row(403, "permission_error", "permission_denied"),
     core.ModelNotFoundError: Row(404, "invalid_request_error", "model_not_found"),
+    NotFoundError: Row(404, "invalid_request_error", None),
     core.TooLargeError: Row(413, "invalid_request_error", "request_too_large"),
     core.PlanLimitError: Row(429, "rate_limit_error", "rate_limit_exceeded"),
     core.RateLimitedError: Row(429, "rate_limit_error", "rate_limit_exceeded"),
@@ -36,6 +60,7 @@ ERRORS: Mapping[type[core.BridgeError], Row] = {
     core.NotLoggedInError: Row(503, "server_error", "claude_not_logged_in"),
     core.UnavailableError: Row(503, "server_error", "upstream_error"),
     core.ProcessFailedError: Row(503, "server_error", "claude_process_error"),
+    StoreUnavailableError: Row(503, "server_error", "store_unavailable"),
     core.DrainingError: Row(503, "server_error", "draining"),
     core.RequestTimeoutError: Row(408, "invalid_request_error", "request_timeout"),
     core.DeadlineError: Row(504, "server_error", "timeout"),
@@ -61,6 +86,14 @@ PARAMS: Mapping[str, str] = {
 }
 """Fields that the core names otherwise than OpenAI does."""
 
+RESPONSES_PARAMS: Mapping[str, str] = {
+    "effort": "reasoning.effort",
+    "include_thinking": "reasoning.summary",
+    "messages": "input",
+    "output_format": "text.format",
+}
+"""The same for the Responses API."""
+
 _RETRIED_STATUSES = frozenset({408, 409, 429})
 """What OpenAI's clients retry unasked, besides every 5xx."""
 _DEFAULT_RETRY_SECONDS = 1.0
@@ -71,15 +104,17 @@ def row_of(error: core.BridgeError) -> Row:
     return next(ERRORS[cls] for cls in type(error).__mro__ if cls in ERRORS)
 
 
-def error_body(error: core.BridgeError, request_id: str) -> JsonDict:
-    """Build the envelope of an error."""
+def error_body(
+    error: core.BridgeError, request_id: str, params: Mapping[str, str] = PARAMS
+) -> JsonDict:
+    """Build the envelope of an error; `params` are the API's names for fields."""
     row = row_of(error)
     message = error.message
     if row.status == 500:
         message = f"{message} (request {request_id})"
     code = REASON_CODES.get(error.reason) or row.code or error.reason.lower()
     field: str | None = getattr(error, "field", None)
-    param = None if field is None else PARAMS.get(field, field)
+    param = None if field is None else params.get(field, field)
     return error_object(message, row.type, param, code)
 
 
@@ -113,8 +148,10 @@ def json_response(
     return Response(body, status, headers, media_type="application/json")
 
 
-def error_response(error: core.BridgeError, request_id: str) -> Response:
-    """Make the reply to an error."""
+def error_response(
+    error: core.BridgeError, request_id: str, params: Mapping[str, str] = PARAMS
+) -> Response:
+    """Make the reply to an error; `params` are the API's names for fields."""
     status = row_of(error).status
     headers = retry_headers(error)
     if status == 401:
@@ -122,4 +159,4 @@ def error_response(error: core.BridgeError, request_id: str) -> Response:
     if isinstance(error, core.DrainingError):
         # So that the next request on this connection finds another server.
         headers["connection"] = "close"
-    return json_response(error_body(error, request_id), status, headers)
+    return json_response(error_body(error, request_id, params), status, headers)

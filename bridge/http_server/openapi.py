@@ -10,9 +10,14 @@ from pydantic.json_schema import models_json_schema
 
 from bridge.http_server.wire.chat import ChatCompletionRequest
 from bridge.http_server.wire.completions import TextCompletionRequest
+from bridge.http_server.wire.responses import ResponsesRequest
 
 _REF: Final = "#/components/schemas/{model}"
-_REQUESTS: Final[tuple[type[BaseModel], ...]] = (ChatCompletionRequest, TextCompletionRequest)
+_REQUESTS: Final[tuple[type[BaseModel], ...]] = (
+    ChatCompletionRequest,
+    ResponsesRequest,
+    TextCompletionRequest,
+)
 
 _ERROR_SCHEMA: Final[dict[str, Any]] = {
     "type": "object",

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bridge.core.errors import BridgeError, InternalError
 from bridge.core.logs import kind_of, trace_of
 from bridge.core.observing import TraceContext, incoming_trace
-from bridge.http_server.errors import error_response
+from bridge.http_server.errors import PARAMS, error_response
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,8 @@ class RequestIdMiddleware:
             if started:
                 # Nothing true can be said any more: the server cuts the connection.
                 raise
-            await error_response(error, request_id)(scope, receive, send_named)
+            params = scope["state"].get("params", PARAMS)
+            await error_response(error, request_id, params)(scope, receive, send_named)
 
 
 def as_bridge_error(exc: Exception, request_id: str) -> BridgeError:

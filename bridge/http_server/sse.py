@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from typing import Final, NoReturn, Self
 
@@ -56,12 +56,15 @@ class EventStreamResponse(Response):
         *,
         settings: HttpSettings,
         ignored: tuple[str, ...] = (),
+        conclude: Callable[[], Awaitable[bytes]] | None = None,
     ) -> None:
+        """`conclude` gives what ends the stream, once the answer is complete."""
         self.background = None
         self._events = events
         self._encoder = encoder
         self._settings = settings
         self._ignored = ignored
+        self._conclude = conclude
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the answer ends or the client goes."""
@@ -103,6 +106,8 @@ class EventStreamResponse(Response):
                     if writer.full:
                         await writer.emptied()
         self._encoder.check_finished()
+        if self._conclude is not None:
+            writer.write(await self._conclude())
 
     def _head(self) -> dict[str, object]:
         headers = {

@@ -11,18 +11,24 @@ from typing import Any
 from fastapi import FastAPI
 
 from bridge.http_server.app import HttpSettings, create_app
+from bridge.http_server.store import ResponseStore
 from tests.http_server.fakes import FakeService
 
 CLOCK = 1_700_000_000.9
 
 
-def build(service: FakeService, settings: HttpSettings | None = None) -> FastAPI:
+def build(
+    service: FakeService,
+    settings: HttpSettings | None = None,
+    store: ResponseStore | None = None,
+) -> FastAPI:
     """An app whose ids count up and whose clock stands still."""
     ids = itertools.count(1)
     return create_app(
         service,
         version="1.2.3",
         settings=settings,
+        store=store,
         clock=lambda: CLOCK,
         timer=itertools.count(0.0, 0.25).__next__,
         new_id=lambda: f"{next(ids):04x}",
@@ -59,9 +65,9 @@ class Exchange:
             "http_version": "1.1",
             "method": method,
             "scheme": "http",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": b"",
+            "path": path.partition("?")[0],
+            "raw_path": path.partition("?")[0].encode(),
+            "query_string": path.partition("?")[2].encode(),
             "root_path": "",
             "headers": [
                 (k.encode(), v.encode())

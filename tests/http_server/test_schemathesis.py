@@ -34,6 +34,17 @@ CONVERSATIONS: list[list[dict[str, Any]]] = [
     ],
     [{"role": "assistant", "content": "Yes?"}, {"role": "user", "content": ""}],
 ]
+INPUTS: list[Any] = [
+    "Hello",
+    [{"role": "user", "content": "Hello"}],
+    [
+        {"role": "developer", "content": "Be brief."},
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Look."}]},
+        {"type": "reasoning", "id": "rs_1", "summary": []},
+        {"type": "function_call", "call_id": "call_1", "name": "look", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "call_1", "output": "seen"},
+    ],
+]
 TOOLS: list[Any] = [
     [{"type": "function", "function": {"name": "look"}}],
     [
@@ -68,6 +79,7 @@ FORMATS: list[Any] = [
 REFUSED = (
     *("audio", "best_of", "echo", "function_call", "functions", "logprobs", "modalities"),
     *("moderation", "n", "suffix", "top_logprobs", "web_search_options"),
+    *("background", "conversation", "prompt", "include", "previous_response_id"),
 )
 
 
@@ -88,12 +100,26 @@ def narrowed() -> dict[str, Any]:
     chat["response_format"] = {"enum": FORMATS}
     # What ends an answer early leaves no JSON and no call.
     chat["stop"] = {"enum": ["\n\n", ["nowhere"], None]}
+    responses = schemas["ResponsesRequest"]
+    responses["required"] = ["input"]
+    responses["properties"]["input"] = {"enum": INPUTS}
+    responses["properties"]["tools"] = {
+        "enum": [tools and [flat(t) for t in tools] for tools in TOOLS]
+    }
+    responses["properties"]["tool_choice"] = chat["tool_choice"]
+    responses["properties"]["text"] = {"enum": [{"format": flat(f)} for f in FORMATS if f]}
     schemas["TextCompletionRequest"]["properties"]["prompt"] = {"type": "string"}
-    for name in ("ChatCompletionRequest", "TextCompletionRequest"):
+    for name in ("ChatCompletionRequest", "ResponsesRequest", "TextCompletionRequest"):
         schemas[name]["additionalProperties"] = False
         for parameter in REFUSED:
             schemas[name]["properties"].pop(parameter, None)
     return narrow
+
+
+def flat(nested: dict[str, Any]) -> dict[str, Any]:
+    """A tool or a format as the Responses API has it: without the object inside."""
+    inner = nested.get("function") or nested.get("json_schema") or {}
+    return {"type": nested["type"], **inner}
 
 
 def configured(**options: Any) -> SchemathesisConfig:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.requirements import chat
-from tests.requirements.chat import REQUIREMENTS, Requirement
+from tests.requirements import chat, responses
+from tests.requirements.chat import Requirement
 
 ROOT = Path(__file__).parents[2]
 GROUPS = (
@@ -22,7 +22,14 @@ GROUPS = (
     chat.HEADERS,
     chat.MODELS,
     chat.COMPLETIONS,
+    responses.PARAMETERS,
+    responses.TOOLS,
+    responses.INPUT,
+    responses.REPLIES,
+    responses.STREAMS,
+    responses.STATE,
 )
+REQUIREMENTS = {**chat.REQUIREMENTS, **responses.REQUIREMENTS}
 
 
 @cache

@@ -34,7 +34,7 @@ def decode_chat(body: object, options: CallOptions) -> Call:
     assert isinstance(body, dict)
     ignored = Ignored(strict=options.strict)
     apply_rules(CHAT_PARAMETERS, body, ignored)
-    _refuse_blocking(wire.moderation)
+    refuse_blocking(wire.moderation)
     system, messages = decode_messages(wire.messages, ignored)
     tools, tool_choice = decode_tools(wire, ignored)
     sampling = decode_sampling(wire.temperature, wire.top_p, wire.stop, ignored)
@@ -74,7 +74,8 @@ def _refuse_responses_shape(body: object) -> None:
         )
 
 
-def _refuse_blocking(moderation: Moderation | None) -> None:
+def refuse_blocking(moderation: Moderation | None) -> None:
+    """Refuse to promise a moderation that there is not."""
     policy = None if moderation is None else moderation.policy
     if policy is None:
         return

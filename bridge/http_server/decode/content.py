@@ -20,6 +20,7 @@ from bridge.http_server.wire.chat import (
     ContentPartInputAudio,
     ContentPartRefusal,
     ContentPartText,
+    FileSource,
     ImageURL,
 )
 
@@ -86,7 +87,7 @@ def _decode_part(
         case ContentPartImage():
             return _image(part.image_url, f"{where}.image_url", ignored)
         case ContentPartFile():
-            return _document(part, f"{where}.file")
+            return _document(part.file, f"{where}.file")
         case ContentPartInputAudio():
             raise UnsupportedError(
                 f"'{where}' is audio, which Claude cannot hear. Send a transcript as text.",
@@ -98,12 +99,19 @@ def _decode_part(
 
 def _image(image: ImageURL | str, where: str, ignored: Ignored) -> ImagePart:
     if isinstance(image, str):
-        url = image
-    else:
-        url = image.url
-        if image.detail not in _NO_DETAIL:
-            ignored.add("messages.content.image_url.detail", f"{where}.detail")
-        where = f"{where}.url"
+        return decode_image(image, where)
+    note_detail(image.detail, "messages.content.image_url", where, ignored)
+    return decode_image(image.url, f"{where}.url")
+
+
+def note_detail(detail: str | None, name: str, where: str, ignored: Ignored) -> None:
+    """Note a wish for a coarser look at a picture: Claude sees the whole."""
+    if detail not in _NO_DETAIL:
+        ignored.add(f"{name}.detail", f"{where}.detail")
+
+
+def decode_image(url: str, where: str) -> ImagePart:
+    """Read a picture: an https address or a data URL."""
     if url.lower().startswith("https://"):
         return ImagePart(UrlSource(url))
     if not url.lower().startswith("data:"):
@@ -123,20 +131,28 @@ def _bad_image(where: str, remedy: str) -> InvalidRequestError:
     )
 
 
-def _document(part: ContentPartFile, where: str) -> DocumentPart:
-    file = part.file
-    if file.file_id is not None:
-        raise UnsupportedError(
-            f"'{where}.file_id': this server keeps no files. Send the data as file_data.",
-            field=f"{where}.file_id",
-        )
+def _document(file: FileSource, where: str) -> DocumentPart:
+    refuse_file_id(file.file_id, where, "file_data")
     if file.file_data is None:
         raise missing(f"{where}.file_data")
-    where = f"{where}.file_data"
-    if file.file_data.lower().startswith("data:"):
-        media_type, data = _data_url(file.file_data, where)
+    return decode_document(file.file_data, file.filename, f"{where}.file_data")
+
+
+def refuse_file_id(file_id: str | None, where: str, instead: str) -> None:
+    """Refuse a reference to a file; `instead` is the field for its data."""
+    if file_id is not None:
+        raise UnsupportedError(
+            f"'{where}.file_id': this server keeps no files. Send the data as {instead}.",
+            field=f"{where}.file_id",
+        )
+
+
+def decode_document(file_data: str, filename: str | None, where: str) -> DocumentPart:
+    """Read a PDF or a text, given in base64 or as a data URL."""
+    if file_data.lower().startswith("data:"):
+        media_type, data = _data_url(file_data, where)
     else:
-        data = _checked_base64(file.file_data, where)
+        data = _checked_base64(file_data, where)
         media_type = "application/pdf" if data.startswith(_PDF_START) else "text/plain"
     if media_type.startswith("text/") or media_type == "application/json":
         media_type = "text/plain"
@@ -145,7 +161,7 @@ def _document(part: ContentPartFile, where: str) -> DocumentPart:
             f"'{where}' is of the type '{media_type}'. Claude reads PDF and plain text.",
             field=where,
         )
-    return DocumentPart(InlineData(media_type, data), title=file.filename or None)
+    return DocumentPart(InlineData(media_type, data), title=filename or None)
 
 
 def _data_url(url: str, where: str) -> tuple[str, str]:

@@ -99,6 +99,45 @@ TEXT_COMPLETION_PARAMETERS: Final[Mapping[str, Rule]] = {
 }
 """The legacy `POST /v1/completions`. A name that is not here is ignored and named."""
 
+RESPONSES_PARAMETERS: Final[Mapping[str, Rule]] = {
+    "input": _HONOURED,
+    "model": _HONOURED,
+    "instructions": _HONOURED,
+    "previous_response_id": _HONOURED,
+    "store": _HONOURED,
+    "stream": _HONOURED,
+    "stream_options": _HONOURED,
+    "tools": _HONOURED,
+    "tool_choice": _HONOURED,
+    "parallel_tool_calls": _HONOURED,
+    "text": _HONOURED,
+    "reasoning": _HONOURED,
+    "max_output_tokens": _HONOURED,
+    "temperature": _HONOURED,
+    "top_p": _HONOURED,
+    "metadata": _HONOURED,
+    "include": _HONOURED,
+    "background": Rule(Treatment.REFUSED, (False,)),
+    "conversation": _REFUSED,
+    "prompt": _REFUSED,
+    "top_logprobs": Rule(Treatment.REFUSED, (0,)),
+    "background_options": _NAMED,
+    "truncation": Rule(Treatment.NAMED, ("disabled",)),
+    "context_management": Rule(Treatment.NAMED, ([],)),
+    "image": _NAMED,
+    "access_programs": _NAMED,
+    "moderation": _NAMED,
+    # It bounds the calls of hosted tools, and there are none.
+    "max_tool_calls": _SILENT,
+    "user": _SILENT,
+    "safety_identifier": _SILENT,
+    "service_tier": _SILENT,
+    "prompt_cache_key": _SILENT,
+    "prompt_cache_options": _SILENT,
+    "prompt_cache_retention": _SILENT,
+}
+"""`POST /v1/responses`. A name that is not here is ignored and named."""
+
 
 class Ignored:
     """The parameters of a request that have no effect; in strict mode the first is an error."""

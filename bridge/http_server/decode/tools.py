@@ -18,7 +18,7 @@ from bridge.http_server.wire.chat import (
     ToolDefinition,
 )
 
-_MODES: Final[Mapping[str, ToolMode]] = {
+MODES: Final[Mapping[str, ToolMode]] = {
     "none": ToolMode.NONE,
     "auto": ToolMode.AUTO,
     "required": ToolMode.REQUIRED,
@@ -43,8 +43,8 @@ def decode_tools(
         return tools, ToolChoice(parallel=parallel)
     if isinstance(choice, str):
         if choice == "required" and not tools:
-            raise _without_tools("tool_choice")
-        return tools, ToolChoice(_MODES[choice], parallel=parallel)
+            raise without_tools("tool_choice")
+        return tools, ToolChoice(MODES[choice], parallel=parallel)
     return _decode_object(choice, tools, parallel)
 
 
@@ -60,27 +60,35 @@ def _decode_object(
             if choice.function is None:
                 raise missing("tool_choice.function", "It names the function to call.")
             name = choice.function.name
-            _check_on_offer(name, tools, "tool_choice.function.name")
+            check_on_offer(name, tools, "tool_choice.function.name")
             return tools, ToolChoice(ToolMode.NAMED, name, parallel)
         case "allowed_tools":
             if choice.allowed_tools is None:
                 raise missing("tool_choice.allowed_tools")
-            mode = _MODES[choice.allowed_tools.mode]
+            mode = MODES[choice.allowed_tools.mode]
             return _allowed(choice.allowed_tools, tools), ToolChoice(mode, parallel=parallel)
         case _:
             assert_never(choice.type)
 
 
 def _allowed(allowed: AllowedTools, tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
-    if not allowed.tools:
+    names = [reference.function.name for reference in allowed.tools]
+    return allowed_only(names, tools, "tool_choice.allowed_tools.tools", ".function.name")
+
+
+def allowed_only(
+    names: Sequence[str], tools: tuple[Tool, ...], where: str, field: str
+) -> tuple[Tool, ...]:
+    """Return the tools of these names, all of which must be on offer.
+
+    `where` holds the list of names, and `field` is where each of its members has the name.
+    """
+    if not names:
         raise InvalidRequestError(
-            "'tool_choice.allowed_tools.tools' is empty. Name the tools that may be called.",
-            field="tool_choice.allowed_tools.tools",
+            f"'{where}' is empty. Name the tools that may be called.", field=where
         )
-    for index, reference in enumerate(allowed.tools):
-        where = f"tool_choice.allowed_tools.tools[{index}].function.name"
-        _check_on_offer(reference.function.name, tools, where)
-    names = {reference.function.name for reference in allowed.tools}
+    for index, name in enumerate(names):
+        check_on_offer(name, tools, f"{where}[{index}]{field}")
     return tuple(tool for tool in tools if tool.name in names)
 
 
@@ -94,12 +102,12 @@ def _decode_functions(
             )
     tools: list[Tool] = []
     for index, function in enumerate(request.functions or ()):
-        _append(tools, function, "functions", f"functions[{index}]", ignored)
+        add_function(tools, function, "functions", f"functions[{index}]", ignored)
     choice = request.function_call
     # The deprecated reply has room for one call.
     if choice is None or isinstance(choice, str):
-        return tuple(tools), ToolChoice(_MODES[choice or "auto"], parallel=False)
-    _check_on_offer(choice.name, tools, "function_call.name")
+        return tuple(tools), ToolChoice(MODES[choice or "auto"], parallel=False)
+    check_on_offer(choice.name, tools, "function_call.name")
     return tuple(tools), ToolChoice(ToolMode.NAMED, choice.name, parallel=False)
 
 
@@ -117,13 +125,14 @@ def _decode_definitions(
         if definition.function is None:
             raise missing(f"{where}.function", "Name and parameters belong inside it.")
         note_extras(definition, "tools", where, ignored)
-        _append(tools, definition.function, "tools.function", f"{where}.function", ignored)
+        add_function(tools, definition.function, "tools.function", f"{where}.function", ignored)
     return tuple(tools)
 
 
-def _append(
+def add_function(
     tools: list[Tool], function: FunctionDefinition, name: str, where: str, ignored: Ignored
 ) -> None:
+    """Add a function to the tools on offer. `name` is its kind of place, `where` its own one."""
     if any(tool.name == function.name for tool in tools):
         raise InvalidRequestError(
             f"There are two tools of the name '{function.name}'. Rename one.",
@@ -135,16 +144,18 @@ def _append(
     tools.append(Tool(function.name, function.description or "", function.parameters or {}))
 
 
-def _check_on_offer(name: str, tools: Sequence[Tool], where: str) -> None:
+def check_on_offer(name: str, tools: Sequence[Tool], where: str) -> None:
+    """Refuse the name of a tool that is not on offer."""
     if not tools:
-        raise _without_tools(where)
+        raise without_tools(where)
     if all(tool.name != name for tool in tools):
         raise InvalidRequestError(
             f"'{where}' is '{name}', which is none of the tools on offer.", field=where
         )
 
 
-def _without_tools(where: str) -> InvalidRequestError:
+def without_tools(where: str) -> InvalidRequestError:
+    """Say that a call is asked for where there is nothing to call."""
     return InvalidRequestError(
         f"'{where}' asks for a tool call, but the request offers no tools.", field=where
     )

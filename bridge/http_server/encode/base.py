@@ -28,6 +28,8 @@ class EventEncoder:
 
     def __init__(self) -> None:
         self.finished = False
+        self.ending: Finished | BridgeError | None = None
+        """What ends the answer, known before the last part is closed."""
         self._open: _OpenPart | None = None
         self._frames: list[bytes] = []
 
@@ -48,6 +50,7 @@ class EventEncoder:
             case Started():
                 self.on_start(event)
             case Finished():
+                self.ending = event
                 self._switch(None)
                 self.finished = True
                 self.on_finish(event)
@@ -57,6 +60,7 @@ class EventEncoder:
 
     def fail(self, error: BridgeError, request_id: str) -> bytes:
         """Encode an error in the middle of the answer."""
+        self.ending = error
         self._switch(None)
         self.on_error(error, request_id)
         return self._take()

@@ -39,25 +39,38 @@ async def read_call(
 ) -> Call:
     """Read and decode what is asked for."""
     options = call_options(request.scope, door.settings)
-    settings = door.settings
-    body = await read_json(request, settings.max_body_bytes, settings.body_seconds)
-    call = decode(body, options)
-    limited = replace(
-        call.request,
+    call = decode(await read_body(request, door), options)
+    return replace(call, request=within(call.request, options))
+
+
+async def read_body(request: Request, door: Door) -> object:
+    """Read the JSON of a request, in the bounds of size and of time."""
+    return await read_json(request, door.settings.max_body_bytes, door.settings.body_seconds)
+
+
+def within(asked: CompletionRequest, options: CallOptions) -> CompletionRequest:
+    """Put the limits of time that the headers set onto a request."""
+    return replace(
+        asked,
         queue_timeout=options.queue_timeout,
         first_token_timeout=options.first_token_timeout,
         idle_timeout=options.idle_timeout,
     )
-    return replace(call, request=limited)
 
 
 async def answer_whole(
     request: Request, service: Service, asked: CompletionRequest, collector: Collector
 ) -> Response:
     """Answer with one object; the work ends early if the client goes."""
-    collecting = _collect(service, asked, collector)
-    ignored = await run_until(collecting, disconnected(request.receive))
+    ignored = await collect(request, service, asked, collector)
     return json_response(collector.reply(), headers=ignored_header(ignored))
+
+
+async def collect(
+    request: Request, service: Service, asked: CompletionRequest, collector: Collector
+) -> tuple[str, ...]:
+    """Gather an answer until it ends or the client goes, and return what was ignored."""
+    return await run_until(_collect(service, asked, collector), disconnected(request.receive))
 
 
 async def _collect(

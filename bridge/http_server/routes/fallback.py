@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from bridge.core.errors import InvalidRequestError
 from bridge.http_server.context import request_id_of
@@ -52,10 +53,21 @@ async def answer_http_exception(request: Request, exc: Exception) -> Response:
         known = frozenset(request.app.openapi()["paths"])
         content = unknown_url(method, path, known)
     elif exc.status_code == 405:
-        content = wrong_method(method, path, (exc.headers or {}).get("Allow", ""))
+        allowed = _methods_of(request, (exc.headers or {}).get("Allow", ""))
+        content = wrong_method(method, path, allowed)
+        return json_response(content, exc.status_code, {"Allow": allowed})
     else:
         content = error_object(exc.detail, "invalid_request_error", None, None)
     return json_response(content, exc.status_code, exc.headers)
+
+
+def _methods_of(request: Request, named: str) -> str:
+    """List the methods of a URL; the framework has `named` those of its first route only."""
+    methods = {named} if named else set()
+    for path, operations in request.app.openapi()["paths"].items():
+        if compile_path(path)[0].fullmatch(request.scope["path"]):
+            methods |= {method.upper() for method in operations}
+    return ", ".join(sorted(methods))
 
 
 async def answer_validation_error(request: Request, exc: Exception) -> Response:

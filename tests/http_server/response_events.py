@@ -1,0 +1,187 @@
+"""Checks a stream of the Responses API against the official client's types, event by event."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from openai.types.responses import Response, ResponseStreamEvent
+
+_UNION = get_args(get_args(ResponseStreamEvent)[0])
+EVENT_TYPES: dict[str, Any] = {
+    get_args(cls.model_fields["type"].annotation)[0]: cls for cls in _UNION
+}
+"""The client's classes by the type they are for."""
+
+TERMINAL = ("response.completed", "response.incomplete", "response.failed")
+
+
+def parse_stream(body: bytes) -> list[dict[str, Any]]:
+    """The events of a whole stream, which must be framed as OpenAI's are."""
+    blocks = body.decode().split("\n\n")
+    assert blocks.pop() == ""
+    assert blocks.pop() == "data: [DONE]"
+    events = []
+    for block in blocks:
+        if block.startswith(":"):
+            continue
+        name, data = block.split("\n")
+        event = json.loads(data.removeprefix("data: "))
+        assert name == f"event: {event['type']}"
+        events.append(event)
+    return events
+
+
+def check_response(response: dict[str, Any]) -> dict[str, Any]:
+    """A response object, by the client's type."""
+    Response.model_validate(response)
+    assert not {field for field in _KEYS if field not in response}
+    return response
+
+
+_KEYS = (
+    *("id", "object", "created_at", "completed_at", "status", "error", "incomplete_details"),
+    *("instructions", "max_output_tokens", "metadata", "model", "output", "parallel_tool_calls"),
+    *("previous_response_id", "reasoning", "service_tier", "store", "temperature", "text"),
+    *("tool_choice", "tools", "top_p", "truncation", "usage", "background"),
+)
+"""What a response has even where it is null."""
+
+
+@dataclass
+class _Item:
+    """An item as its events tell it."""
+
+    added: dict[str, Any]
+    text: str = ""
+    part_open: bool = False
+    part_closed: bool = False
+    text_done: bool = False
+    done: dict[str, Any] | None = None
+
+
+@dataclass
+class CheckedStream:
+    """Walks a stream and holds each event against what came before it."""
+
+    response_id: str = ""
+    items: list[_Item] = field(default_factory=list)
+    types: list[str] = field(default_factory=list)
+    last: dict[str, Any] = field(default_factory=dict)
+
+    def walk(self, events: list[dict[str, Any]]) -> CheckedStream:
+        for number, event in enumerate(events):
+            assert event["sequence_number"] == number
+            kind = event["type"]
+            EVENT_TYPES[kind].model_validate(event)
+            assert not set(self.types) & set(TERMINAL), "nothing follows the last event"
+            self._step(kind, event, number)
+            self.types.append(kind)
+        assert self.types[-1] in TERMINAL
+        return self
+
+    def _step(self, kind: str, event: dict[str, Any], number: int) -> None:
+        match kind:
+            case "response.created":
+                assert number == 0
+                self.response_id = event["response"]["id"]
+                self._under_way(event)
+            case "response.in_progress":
+                assert number == 1
+                self._under_way(event)
+            case "response.output_item.added":
+                assert all(item.done for item in self.items), "one item at a time"
+                assert event["output_index"] == len(self.items)
+                assert event["item"]["status"] == "in_progress"
+                self.items.append(_Item(event["item"]))
+            case "response.content_part.added" | "response.reasoning_summary_part.added":
+                item = self._item(event)
+                assert not item.part_open
+                assert event["part"]["text"] == ""
+                item.part_open = True
+            case (
+                "response.output_text.delta"
+                | "response.reasoning_summary_text.delta"
+                | "response.function_call_arguments.delta"
+            ):
+                item = self._item(event)
+                assert event["delta"] or kind.startswith("response.function")
+                item.text += event["delta"]
+            case "response.output_text.done" | "response.reasoning_summary_text.done":
+                self._text_done(self._item(event), event["text"])
+            case "response.function_call_arguments.done":
+                item = self._item(event)
+                self._text_done(item, event["arguments"])
+                assert event["name"] == item.added["name"]
+            case "response.content_part.done" | "response.reasoning_summary_part.done":
+                item = self._item(event)
+                assert item.text_done
+                assert event["part"]["text"] == item.text
+                item.part_closed = True
+            case "response.output_item.done":
+                self._item_done(event)
+            case "error":
+                assert all(item.done for item in self.items), "what is open is closed first"
+            case _:
+                assert kind in TERMINAL, kind
+                self._end(kind, event)
+
+    def _under_way(self, event: dict[str, Any]) -> None:
+        response = check_response(event["response"])
+        assert (response["id"], response["status"]) == (self.response_id, "in_progress")
+        assert response["output"] == []
+        assert response["usage"] is None
+
+    def _item(self, event: dict[str, Any]) -> _Item:
+        item: _Item = self.items[event["output_index"]]
+        assert event["item_id"] == item.added["id"]
+        assert item.done is None
+        assert item.part_open or item.added["type"] == "function_call" or "part" in event
+        assert event.get("content_index", 0) == event.get("summary_index", 0) == 0
+        return item
+
+    def _text_done(self, item: _Item, text: str) -> None:
+        assert not item.text_done
+        assert item.text == text
+        item.text_done = True
+
+    def _item_done(self, event: dict[str, Any]) -> None:
+        item, done = self.items[event["output_index"]], event["item"]
+        assert item.text_done
+        assert item.done is None
+        same = ("id", "type", "role", "call_id", "name")
+        assert [done.get(key) for key in same] == [item.added.get(key) for key in same]
+        match done["type"]:
+            case "message":
+                (part,) = done["content"]
+                assert item.part_closed
+                assert part["text"] == item.text
+                assert done["id"].startswith("msg_")
+            case "reasoning":
+                (part,) = done["summary"]
+                assert item.part_closed
+                assert part["text"] == item.text
+                assert done["id"].startswith("rs_")
+            case "function_call":
+                assert done["arguments"] == item.text
+                assert done["id"].startswith("fc_")
+                assert done["call_id"] != done["id"]
+        item.done = done
+
+    def _end(self, kind: str, event: dict[str, Any]) -> None:
+        response = check_response(event["response"])
+        assert kind == f"response.{response['status']}"
+        assert response["id"] == self.response_id
+        assert response["output"] == [item.done for item in self.items]
+        assert (response["error"] is not None) == (kind == "response.failed")
+        assert (response["incomplete_details"] is not None) == (kind == "response.incomplete")
+        assert (response["completed_at"] is not None) == (kind == "response.completed")
+        assert (response["usage"] is None) == (kind == "response.failed")
+        assert (self.types[-1] == "error") == (kind == "response.failed")
+        self.last = response
+
+
+def check_stream(body: bytes) -> CheckedStream:
+    """Walk the whole stream of a body."""
+    return CheckedStream().walk(parse_stream(body))
