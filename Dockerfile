@@ -1,0 +1,27 @@
+# syntax=docker/dockerfile:1
+# The bridge with both doors, for one person's subscription. See docs/install.md.
+
+FROM python:3.12-slim AS build
+WORKDIR /src
+COPY requirements/runtime.lock requirements/
+RUN python -m venv /opt/bridge \
+ && /opt/bridge/bin/pip install --no-cache-dir --require-hashes -r requirements/runtime.lock
+COPY . .
+# Builds in an environment of its own, whose exact packages pyproject.toml names.
+RUN /opt/bridge/bin/pip install --no-cache-dir --no-deps .
+
+FROM python:3.12-slim
+RUN useradd --create-home --uid 1000 bridge
+COPY --from=build /opt/bridge /opt/bridge
+USER bridge
+ENV PATH=/opt/bridge/bin:$PATH \
+    HOST=0.0.0.0 \
+    PYTHONUNBUFFERED=1
+# The login (.claude) and the state (keys, log, stored answers) are the person's: mount them.
+VOLUME ["/home/bridge/.claude", "/home/bridge/.local/state/claude-code-bridge"]
+EXPOSE 8000 50051
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
+  CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('PORT', '8000') + '/health', timeout=4)"]
+# SIGTERM drains: running answers may finish. Give it longer than BRIDGE_DRAIN_SECONDS.
+STOPSIGNAL SIGTERM
+CMD ["bridge", "serve", "--grpc", "--http"]
