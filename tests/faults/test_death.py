@@ -74,12 +74,11 @@ def wait_for_states(url: str, **wanted: int) -> None:
 def children(pid: int) -> tuple[set[int], set[int]]:
     """The CLI processes of a bridge, and its watchdog."""
     listing = subprocess.run(
-        ["ps", "-A", "-o", "pid=,args="], capture_output=True, text=True, check=True
+        ["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True
     ).stdout
-    commands = {
-        int(pid): args for pid, args in (line.split(None, 1) for line in listing.splitlines())
-    }
-    of_it = {child: commands.get(child, "") for child in children_of(pid)}
+    commands = [line.split(None, 1) for line in listing.splitlines()]
+    own = children_of(pid)
+    of_it = {int(child): " ".join(args) for child, *args in commands if int(child) in own}
     return (
         {child for child, args in of_it.items() if "_bundled/claude" in args},
         {child for child, args in of_it.items() if "orphan_watchdog" in args},

@@ -124,13 +124,16 @@ async def _part(
         finally:
             for task in (faults, audit):
                 task.cancel()
-            await asyncio.gather(faults, audit, return_exceptions=True)
+            ends = await asyncio.gather(faults, audit, return_exceptions=True)
+            # Neither ends by itself.
+            result.problems += [repr(end) for end in ends if isinstance(end, Exception)]
     _look_at(simulator, result)
 
 
 async def _faults(server: Server, random: Random, result: Soak) -> None:
-    """Kill processes and stop them, at random."""
+    """Kill processes and stop them, in turn: which and when, at random."""
     stopped: set[int] = set()
+    kill = random.random() < 0.5
     try:
         while True:
             await asyncio.sleep(random.uniform(0.3, 3.0))
@@ -140,13 +143,13 @@ async def _faults(server: Server, random: Random, result: Soak) -> None:
                 continue
             victim = random.choice(processes)
             with contextlib.suppress(ProcessLookupError):
-                if random.random() < 0.5:
-                    os.kill(victim, signal.SIGKILL)
+                os.kill(victim, signal.SIGKILL if kill else signal.SIGSTOP)
+                if kill:
                     result.killed += 1
-                elif victim not in stopped:
-                    os.kill(victim, signal.SIGSTOP)
+                else:
                     stopped.add(victim)
                     result.stopped += 1
+                kill = not kill
             for pid in [pid for pid in stopped if random.random() < 0.5]:
                 _go_on(pid)
                 stopped.remove(pid)

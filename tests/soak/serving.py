@@ -133,7 +133,7 @@ async def serving(folder: Path, upstream: str, **settings: str) -> AsyncIterator
         ports = await server.line()
         server.http, server.grpc = ports["http"], ports["grpc"]
         yield server
-        await server.children()
+        assert await server.children()
         process.terminate()
         status = await asyncio.wait_for(process.wait(), PATIENCE)
         assert status == 0, f"the server ended with status {status}"
@@ -157,11 +157,11 @@ class _Process:
 
 async def _processes() -> list[_Process]:
     ps = await asyncio.create_subprocess_exec(
-        "ps", "-A", "-o", "pid=,ppid=,rss=,args=", stdout=subprocess.PIPE
+        "ps", "-A", "-ww", "-o", "pid=,ppid=,rss=,args=", stdout=subprocess.PIPE
     )
     output, _ = await ps.communicate()
     found = []
     for line in output.decode(errors="replace").splitlines():
-        pid, parent, rss_kb, command = line.split(None, 3)
-        found.append(_Process(int(pid), int(parent), int(rss_kb), command))
+        pid, parent, rss_kb, *command = line.split(None, 3)
+        found.append(_Process(int(pid), int(parent), int(rss_kb), "".join(command)))
     return found
