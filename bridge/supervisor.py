@@ -34,6 +34,7 @@ from bridge.core.orphans import Guard
 from bridge.core.person import NOTHING, personal_settings
 from bridge.core.pool_policy import Limits
 from bridge.core.quota import USAGE_FILE, Quotas
+from bridge.core.recent import RecentRequests
 from bridge.core.recording import Rotation, SessionLog
 from bridge.core.unix_sockets import UnixSocketError
 from bridge.grpc_server.server import GrpcServer, tls_credentials
@@ -151,7 +152,8 @@ async def serving(
         stack.callback(log.close)
         metrics = Metrics()
         tracing = start_tracing(os.environ, say)
-        observers: list[Observer] = [metrics, log]
+        recent = RecentRequests()
+        observers: list[Observer] = [metrics, log, recent]
         launcher = make_launcher(cli, settings, simulator, guard, stack)
         if tracing is not None:
             observers.append(tracing)
@@ -177,7 +179,7 @@ async def serving(
             )
         if listener is not None:
             bridge.http_address = listener.address
-            await _serve_http(bridge, settings, listener, stack)
+            await _serve_http(bridge, settings, listener, recent, stack)
         # Closed before the doors: answers that still run end in an error that they pass on.
         stack.push_async_callback(engine.aclose)
         try:
@@ -396,12 +398,17 @@ async def _serve_grpc(
 
 
 async def _serve_http(
-    bridge: Bridge, settings: Settings, listener: Listener, stack: AsyncExitStack
+    bridge: Bridge,
+    settings: Settings,
+    listener: Listener,
+    recent: RecentRequests,
+    stack: AsyncExitStack,
 ) -> None:
     tls = bridge.tls
     door = HttpSettings(
         strict=settings.bridge_strict,
         max_body_bytes=MAX_REQUEST_BYTES,
+        grpc="" if bridge.grpc_address is None else str(bridge.grpc_address),
         # Whoever gives it another name has others come by it, through a proxy for one.
         public=not is_loopback(settings.host) or bool(settings.bridge_allowed_hosts),
         allowed_hosts=(settings.host.lower(), *settings.bridge_allowed_hosts),
@@ -418,6 +425,7 @@ async def _serve_http(
         access=bridge.access,
         store=store,
         metrics=bridge.metrics.render,
+        recent=recent.lines,
     )
     server = _HttpServer(
         uvicorn.Config(

@@ -145,14 +145,18 @@ class RequestRecord:
         return self.finished.usage if self.finished else None
 
     def line(self) -> dict[str, Any]:
-        """The record as the session log has it; times in milliseconds."""
+        """The record as the session log has it."""
+        return {**self.metadata(), **self._words()} if self._bodies else self.metadata()
+
+    def metadata(self) -> dict[str, Any]:
+        """The record without a word of what was said; times in milliseconds."""
 
         def since(moment: float | None) -> int | None:
             return None if moment is None else round((moment - self.started_at) * 1000)
 
         request = self.request
         usage = self.usage
-        record: dict[str, Any] = {
+        return {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.ended_on)),
             "request_id": request.request_id,
             "door": request.door,
@@ -170,15 +174,17 @@ class RequestRecord:
             "cache_write_tokens": usage.cache_write_tokens if usage else None,
             "output_tokens": usage.output_tokens if usage else None,
         }
-        if self._bodies:
-            record["system"] = request.system
-            record["messages"] = [dataclasses.asdict(message) for message in request.messages]
-            record["answer"] = "".join(self._text)
-            record["tool_calls"] = [
+
+    def _words(self) -> dict[str, Any]:
+        return {
+            "system": self.request.system,
+            "messages": [dataclasses.asdict(message) for message in self.request.messages],
+            "answer": "".join(self._text),
+            "tool_calls": [
                 {"id": id, "name": name, "arguments": "".join(arguments)}
                 for id, name, *arguments in self._calls
-            ]
-        return record
+            ],
+        }
 
 
 class Observer(Protocol):

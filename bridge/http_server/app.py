@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -24,6 +25,7 @@ from bridge.http_server.routes.fallback import answer_http_exception, answer_val
 from bridge.http_server.routes.health import health_routes
 from bridge.http_server.routes.metrics import metrics_routes
 from bridge.http_server.routes.models import model_routes
+from bridge.http_server.routes.page import page_routes
 from bridge.http_server.routes.responses import response_routes
 from bridge.http_server.store import ResponseStore
 
@@ -46,15 +48,27 @@ def create_app(
     timer: Callable[[], float] = time.perf_counter,
     new_id: Callable[[], str] = new_hex_id,
     metrics: Callable[[str], tuple[bytes, str]] | None = None,
+    recent: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
 ) -> FastAPI:
     """Build the app that serves OpenAI's API from a service.
 
     `access` says who may come in; without it, everyone may. `store` keeps responses; without it
     none is kept. `clock` gives the time of day, `timer` measures durations, `new_id` makes the
-    ids, `metrics` renders the metrics for an `Accept` header.
+    ids, `metrics` renders the metrics for an `Accept` header, `recent` gives the latest requests.
     """
     settings = settings or HttpSettings()
-    door = Door(service, settings, version, clock, new_id, metrics, store)
+    who = access or Access()
+    door = Door(
+        service,
+        settings,
+        version,
+        clock,
+        new_id,
+        metrics,
+        store,
+        recent,
+        asks_for_keys=lambda: who.required,
+    )
     rules = BrowserRules(settings.allowed_hosts, settings.allowed_origins)
     app = FastAPI(
         title="Claude Code bridge",
@@ -66,7 +80,7 @@ def create_app(
         redirect_slashes=False,
         middleware=[
             Middleware(RequestIdMiddleware, new_id=new_id, timer=timer),
-            Middleware(GuardMiddleware, access=access or Access(), rules=rules),
+            Middleware(GuardMiddleware, access=who, rules=rules),
         ],
         exception_handlers={
             HTTPException: answer_http_exception,
@@ -80,6 +94,7 @@ def create_app(
         model_routes,
         health_routes,
         metrics_routes,
+        page_routes,
     ):
         app.include_router(routes(door))
     add_schemas(app)

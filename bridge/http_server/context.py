@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
@@ -39,6 +40,8 @@ class HttpSettings:
     """How long the body of a request may take to come."""
     max_connections: int = 512
     """Connections at once. Each takes a file descriptor, of which 1,024 are usual."""
+    grpc: str = ""
+    """Where the gRPC door listens, as people write it; empty where it is not served."""
     public: bool = False
     """Whether others than this machine's users can reach it: then `/health` tells only its
     status to whoever has no admin key."""
@@ -63,6 +66,10 @@ class Door:
     """Gives the metrics and their media type for an `Accept` header."""
     store: ResponseStore | None = None
     """Where responses are kept; None keeps none."""
+    recent: Callable[[], Sequence[Mapping[str, Any]]] = tuple
+    """Gives the latest requests, newest first, without a word of what was said."""
+    asks_for_keys: Callable[[], bool] = bool
+    """Whether a key is asked for now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,17 @@ from bridge.core.errors import AuthenticationError, PermissionDeniedError
 from bridge.http_server.browsers import BrowserRules, is_preflight, preflight_headers
 
 NEEDS: Final[Mapping[str, KeyScope | None]] = {
+    # The page for people holds nothing of this server; what it shows comes from below /bridge/.
+    "/": None,
+    "/page.css": None,
+    "/page.js": None,
     "/health": None,
+    "/bridge/": KeyScope.ADMIN,
     "/metrics": KeyScope.ADMIN,
 }
 """The scope that a URL needs where it is not `complete`; None needs no key.
 
-A path that ends in a slash stands for everything below it.
+A path that ends in a slash stands for everything below it, but for the root, which is itself.
 """
 
 
@@ -28,7 +33,7 @@ def needed_for(path: str, needs: Mapping[str, KeyScope | None] = NEEDS) -> KeySc
     if path in needs:
         return needs[path]
     for prefix, scope in needs.items():
-        if prefix.endswith("/") and path.startswith(prefix):
+        if prefix != "/" and prefix.endswith("/") and path.startswith(prefix):
             return scope
     return KeyScope.COMPLETE
 

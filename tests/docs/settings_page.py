@@ -37,7 +37,7 @@ def _row(name: str, field: Any) -> str:
 
 def _default(field: Any) -> str:
     if field.default_factory is not None:
-        value = str(field.default_factory()).replace(str(Path.home()), "~")
+        value: Any = str(field.default_factory()).replace(str(Path.home()), "~")
     else:
         value = field.default
     if value is None or value is PydanticUndefined or value in ((), ""):

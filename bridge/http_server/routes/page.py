@@ -48,10 +48,10 @@ def page_routes(door: Door) -> APIRouter:
         """Tell how the pool and the plan stand, and the latest requests without their texts."""
         content = {
             "version": door.version,
-            "grpc": door.settings.grpc_target,
-            "keys": door.settings.keys,
+            "grpc": door.settings.grpc,
+            "keys": door.asks_for_keys(),
             "pool": _pool_object(door.service.pool_state()),
-            "recent": list(door.service.recent()),
+            "recent": list(door.recent()),
         }
         return json_response(content, headers={"cache-control": "no-store"})
 
