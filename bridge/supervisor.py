@@ -228,7 +228,8 @@ def _log_path(settings: Settings) -> Path | None:
     return settings.bridge_state_dir / SESSION_LOG
 
 
-def _store(settings: Settings) -> ResponseStore | None:
+def response_store(settings: Settings) -> ResponseStore | None:
+    """Where responses are kept; None where that is turned off."""
     if settings.bridge_responses_days == 0:
         return None
     return ResponseStore(
@@ -282,7 +283,7 @@ async def _serve_grpc(
 async def _serve_http(
     bridge: Bridge, settings: Settings, listener: socket.socket, stack: AsyncExitStack
 ) -> int:
-    store = _store(settings)
+    store = response_store(settings)
     if store is not None:
         stack.push_async_callback(store.aclose)
         await store.expire()

@@ -40,6 +40,8 @@ VALUES: list[tuple[str, str, object]] = [
     ("BRIDGE_SESSION_LOG", "full", "full"),
     ("BRIDGE_SESSION_LOG", "off", "off"),
     ("BRIDGE_STATE_DIR", "/var/lib/bridge", Path("/var/lib/bridge")),
+    ("BRIDGE_RESPONSES_DAYS", "0.5", 0.5),
+    ("BRIDGE_RESPONSES_MEGABYTES", "7", 7),
 ]
 
 DEFAULTS: dict[str, object] = {
@@ -58,6 +60,8 @@ DEFAULTS: dict[str, object] = {
     "bridge_unknown_model": "default",
     "bridge_strict": False,
     "bridge_use_api_key": False,
+    "bridge_responses_days": 30.0,
+    "bridge_responses_megabytes": 256,
     "bridge_session_log": "metadata",
 }
 
