@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from bridge.core.events import TextDelta
+from bridge.core.model import CompletionRequest
 from bridge.core.pool_policy import Limits
 from bridge.simulator import Exchange
 from tests.faults.doors import KINDS, Asked, Doors, Failure, both_doors
-from tests.harness import PATIENCE, RunningEngine, running_engine, sim
+from tests.harness import PATIENCE, RunningEngine, running_engine, sim, user
 
 SHORT = 0.3
 """Seconds of the limit that is to be reached; the others are far longer."""
@@ -131,13 +133,16 @@ async def test_thinking_is_a_beginning_and_may_be_silent(stage: Stage) -> None:
 
 
 async def test_a_reader_that_is_slow_is_not_the_silence_of_the_model(stage: Stage) -> None:
-    caller = stage.doors.caller("stream")
-    await caller.begin(Asked((sim(tokens=2_000),), limits={"idle": SHORT}))
-    await caller.first_text()
-    await asyncio.sleep(2 * SHORT)
-    text = await caller.rest()
-    assert isinstance(text, str)
-    assert text.endswith("w1999 ")
+    request = CompletionRequest((user(sim(tokens=50)),), idle_timeout=SHORT)
+    text = ""
+    async with aclosing(stage.engine.engine.complete(request)) as events:
+        async for event in events:
+            if isinstance(event, TextDelta):
+                if not text:
+                    # All of it comes in the meantime, and nothing after it.
+                    await asyncio.sleep(3 * SHORT)
+                text += event.text
+    assert text.endswith("w49 ")
 
 
 async def test_the_servers_own_limits_hold_where_the_caller_asks_for_more(
