@@ -138,7 +138,8 @@ async def test_a_reader_over_http_that_stops_reading_is_dropped(stage: Stage) ->
     with closing(socket.socket()) as reader:
         reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         await asyncio.to_thread(reader.connect, (host, int(port)))
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {len(content)}\r\n"
+        head = f"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: {len(content)}\r\n"
+        head += "host: 127.0.0.1\r\n"
         reader.sendall(f"{head}content-type: application/json\r\n\r\n".encode() + content)
         await dropped(stage, mark)
 
