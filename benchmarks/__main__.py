@@ -48,7 +48,7 @@ def _options() -> argparse.Namespace:
         description="What the bridge costs over driving Claude Code directly.",
     )
     parser.add_argument(
-        "--quick", action="store_true", help=f"a first look, in under a minute: {', '.join(QUICK)}"
+        "--quick", action="store_true", help=f"a first look, under a minute: {', '.join(QUICK)}"
     )
     parser.add_argument("--rounds", type=int, metavar="N", help=f"default {ROUNDS}")
     parser.add_argument(
