@@ -113,9 +113,7 @@ async def test_two_keys_at_once_are_none() -> None:
         ("DELETE", "/v1/chat/completions"),
     ],
 )
-async def test_every_url_but_health_and_the_empty_page_asks_for_a_key(
-    method: str, path: str
-) -> None:
+async def test_every_url_but_health_and_the_page_asks_for_a_key(method: str, path: str) -> None:
     assert (await ask(app_with(), method, path)).status == 401
 
 
