@@ -54,7 +54,7 @@ async def looping(
     sound = tmp_path / "sound"
     sound.touch()
     how = faking(tmp_path / "numbers", sound=str(sound), last="apply_flag_settings")
-    monkeypatch.setattr(supervisor, "_launcher", lambda *_: fake_launcher(**how))
+    monkeypatch.setattr(supervisor, "make_launcher", lambda *_: fake_launcher(**how))
     monkeypatch.setattr(starting, "MAX_DELAY", 0.1)
     running = await asyncio.to_thread(start_bridge, pool_size=1, bridge_spares=0)
     sound.unlink()
