@@ -71,11 +71,10 @@ def _standing(bridge: Bridge) -> dict[str, object]:
 
 def _peak_mb() -> float:
     """The most memory that this process has had."""
-    # Linux counts what the process had that started this one into ru_maxrss.
-    if sys.platform == "linux":
-        found = _PEAK.search(Path("/proc/self/status").read_text())
-        assert found is not None
+    status = Path("/proc/self/status")
+    if status.exists() and (found := _PEAK.search(status.read_text())):
         return int(found[1]) / 1024
+    # On Linux it would count in what the process had that started this one; elsewhere in bytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
 
 
