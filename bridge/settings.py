@@ -115,7 +115,8 @@ class Settings(BaseSettings):
         5, ge=0, le=1000, description="Rotated session logs that are kept."
     )
     bridge_state_dir: Path = Field(
-        default_factory=_state_folder, description="Folder of the session log and the keys."
+        default_factory=_state_folder,
+        description="Folder of the session log, the keys and the stored responses.",
     )
     bridge_api_keys: Annotated[tuple[Key, ...], NoDecode] = Field(
         (), description="Keys: secret, name=secret or name:admin=secret, separated by commas."

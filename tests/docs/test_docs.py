@@ -11,7 +11,7 @@ from bridge.settings import Settings
 from tests.docs.settings_page import FILE, page
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 _VARIABLE = re.compile(r"\b(BRIDGE_[A-Z][A-Z_]+[A-Z])\b(?!\*)")
@@ -24,14 +24,14 @@ def test_the_page_of_settings_is_the_settings() -> None:
     assert FILE.read_text() == page(), "write it anew: python -m tests.docs.settings_page"
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_link_inside_the_project_leads_somewhere(document: Path) -> None:
     targets = [t for t in _LINK.findall(document.read_text()) if "://" not in t]
     missing = [target for target in targets if not (document.parent / target).exists()]
     assert missing == []
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_variable_that_is_named_exists(document: Path) -> None:
     known = {name.upper() for name in Settings.model_fields} | _OTHERS
     assert set(_VARIABLE.findall(document.read_text())) <= known
