@@ -14,6 +14,9 @@ DEV_LOCK := requirements/dev.lock
 # ARGS is handed on: make test ARGS="-k parity"
 ARGS :=
 
+# Two at a time, whatever the machine: each runs real CLI processes, of 210 MB each.
+PYTEST := -m pytest -n 2 --dist loadfile
+
 .PHONY: help
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -32,11 +35,11 @@ proto: setup ## Install the project and generate the gRPC stubs from proto/
 
 .PHONY: test
 test: setup ## All tests, with counts scaled to minutes
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) $(PYTEST) $(ARGS)
 
 .PHONY: test-long
 test-long: setup ## All tests, with the full counts
-	@BRIDGE_TEST_SCALE=10 $(PY) -m pytest $(ARGS)
+	@BRIDGE_TEST_SCALE=10 $(PY) $(PYTEST) $(ARGS)
 
 .PHONY: check
 check: setup ## Lint, format and types, as CI runs them

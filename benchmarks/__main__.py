@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.machine import Machine, this_machine
 from benchmarks.plot import PlotError, draw
 from benchmarks.report import Outcome, Report
-from benchmarks.scenarios import SCENARIOS, Scenario
+from benchmarks.scenarios import QUICK, SCENARIOS, Scenario
 from benchmarks.stage import Stage
 from benchmarks.subjects import NotSupportedError
 
@@ -47,7 +47,9 @@ def _options() -> argparse.Namespace:
         prog="python -m benchmarks",
         description="What the bridge costs over driving Claude Code directly.",
     )
-    parser.add_argument("--quick", action="store_true", help="a first look, in under a minute")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"a first look, under a minute: {', '.join(QUICK)}"
+    )
     parser.add_argument("--rounds", type=int, metavar="N", help=f"default {ROUNDS}")
     parser.add_argument(
         "--only", nargs="+", choices=SCENARIOS, metavar="NAME", help=", ".join(SCENARIOS)
@@ -80,7 +82,8 @@ async def _run(options: argparse.Namespace) -> list[Outcome]:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
-    scenarios = [s for s in SCENARIOS.values() if not options.only or s.name in options.only]
+    wanted = options.only or (QUICK if options.quick else SCENARIOS)
+    scenarios = [scenario for scenario in SCENARIOS.values() if scenario.name in wanted]
     with tempfile.TemporaryDirectory(prefix="bridge-bench-", ignore_cleanup_errors=True) as name:
         stage = Stage(Path(name), rounds=options.rounds, quick=options.quick)
         async with stage:

@@ -329,7 +329,8 @@ def _rotation(settings: Settings) -> Rotation:
     return Rotation(max_bytes, settings.bridge_session_log_files)
 
 
-def _store(settings: Settings) -> ResponseStore | None:
+def response_store(settings: Settings) -> ResponseStore | None:
+    """Where responses are kept; None where that is turned off."""
     if settings.bridge_responses_days == 0:
         return None
     return ResponseStore(
@@ -414,7 +415,7 @@ async def _serve_http(
         allowed_hosts=(settings.host.lower(), *settings.bridge_allowed_hosts),
         allowed_origins=settings.bridge_allowed_origins,
     )
-    store = _store(settings)
+    store = response_store(settings)
     if store is not None:
         stack.push_async_callback(store.aclose)
         await store.expire()

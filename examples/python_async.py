@@ -2,8 +2,8 @@
 
     python examples/python_async.py "What is 19 + 23?" "And twice that?"
 
-The address is that of BRIDGE_TARGET, or 127.0.0.1:50051. It needs grpcio and the stubs, which
-the package `claude-code-bridge` brings.
+The address is that of BRIDGE_TARGET, or 127.0.0.1:50051, and BRIDGE_API_KEY is the key where the
+server asks for one. It needs grpcio and the stubs, which the package `claude-code-bridge` brings.
 """
 
 from __future__ import annotations
@@ -48,8 +48,10 @@ def run(name: str, arguments_json: str) -> pb.ToolResult:
 class Conversation:
     """One call of Converse. Raises grpc.aio.AioRpcError where it fails."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._call: grpc.aio.StreamStreamCall[Any, Any] = CompletionServiceStub(channel).Converse()
+    def __init__(self, channel: grpc.aio.Channel, api_key: str = "") -> None:
+        metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
+        stub = CompletionServiceStub(channel)
+        self._call: grpc.aio.StreamStreamCall[Any, Any] = stub.Converse(metadata=metadata)
 
     async def open(self, **settings: Any) -> None:
         """Say what holds for the whole conversation."""
@@ -95,7 +97,7 @@ async def main(*prompts: str) -> None:
     """Say one thing after the other, and print the answers."""
     target = os.environ.get("BRIDGE_TARGET", "127.0.0.1:50051")
     async with grpc.aio.insecure_channel(target) as channel:
-        conversation = Conversation(channel)
+        conversation = Conversation(channel, os.environ.get("BRIDGE_API_KEY", ""))
         await conversation.open(system="Answer in one sentence.", tools=[ADD])
         for prompt in prompts:
             async for text in conversation.say(prompt):

@@ -2,11 +2,13 @@
 
     python examples/python_sync.py "Why is the sky blue?" [HOST:PORT]
 
-It needs grpcio and the stubs, which the package `claude-code-bridge` brings.
+A server that asks for a key gets the one in BRIDGE_API_KEY. It needs grpcio and the stubs, which the
+package `claude-code-bridge` brings.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 
@@ -16,7 +18,7 @@ from bridge.v1 import completion_pb2 as pb
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 
 
-def ask(channel: grpc.Channel, prompt: str, *, model: str = "") -> Iterator[str]:
+def ask(channel: grpc.Channel, prompt: str, *, model: str = "", api_key: str = "") -> Iterator[str]:
     """Give the text of an answer, piece by piece.
 
     Raises grpc.RpcError, and EOFError where the answer was cut.
@@ -25,8 +27,10 @@ def ask(channel: grpc.Channel, prompt: str, *, model: str = "") -> Iterator[str]
         model=model,
         messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=prompt)])],
     )
+    metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
     # The deadline covers the whole answer, waiting for a free process included.
-    for response in CompletionServiceStub(channel).Complete(request, timeout=300):
+    stub = CompletionServiceStub(channel)
+    for response in stub.Complete(request, timeout=300, metadata=metadata):
         match response.WhichOneof("event"):
             case "text_delta":
                 yield response.text_delta.text
@@ -38,7 +42,7 @@ def ask(channel: grpc.Channel, prompt: str, *, model: str = "") -> Iterator[str]
 def main(prompt: str, target: str = "127.0.0.1:50051") -> None:
     """Print the answer to one prompt."""
     with grpc.insecure_channel(target) as channel:
-        for text in ask(channel, prompt):
+        for text in ask(channel, prompt, api_key=os.environ.get("BRIDGE_API_KEY", "")):
             print(text, end="", flush=True)
     print()
 

@@ -49,6 +49,8 @@ VALUES: list[tuple[str, str, object]] = [
     ("BRIDGE_KEYS_FILE", "/etc/bridge/keys.json", Path("/etc/bridge/keys.json")),
     ("BRIDGE_ALLOWED_HOSTS", "*.LAN, bridge.example.com,", ("*.lan", "bridge.example.com")),
     ("BRIDGE_ALLOWED_ORIGINS", "https://Chat.example.com", ("https://chat.example.com",)),
+    ("BRIDGE_RESPONSES_DAYS", "0.5", 0.5),
+    ("BRIDGE_RESPONSES_MEGABYTES", "7", 7),
 ]
 
 DEFAULTS: dict[str, object] = {
@@ -69,6 +71,8 @@ DEFAULTS: dict[str, object] = {
     "bridge_unknown_model": "default",
     "bridge_strict": False,
     "bridge_use_api_key": False,
+    "bridge_responses_days": 30.0,
+    "bridge_responses_megabytes": 256,
     "bridge_session_log": "metadata",
     "bridge_api_keys": (),
     "bridge_keys_file": None,

@@ -15,7 +15,7 @@ from benchmarks.scenarios.tools import Tools
 from benchmarks.scenarios.unseen import Unseen
 from benchmarks.scenarios.warm import Warm
 
-__all__ = ["SCENARIOS", "Scenario"]
+__all__ = ["QUICK", "SCENARIOS", "Scenario"]
 
 # Those that use a bridge of the same settings stand together.
 _ALL: tuple[Scenario, ...] = (
@@ -34,3 +34,6 @@ _ALL: tuple[Scenario, ...] = (
     Start(),
 )
 SCENARIOS = {scenario.name: scenario for scenario in _ALL}
+
+QUICK = ("warm", "continued", "tools", "cpu", "all_new", "cancel", "throughput")
+"""Those of a first look."""

@@ -3,6 +3,7 @@
 //   npm install && node client.mjs [HOST:PORT] [PROMPT] [PROMPT FOR THE TOOL]
 //
 // The .proto files are read as they are: nothing is generated. PROTO_PATH says where they are.
+// A server that asks for a key gets the one in BRIDGE_API_KEY.
 import { fileURLToPath } from "node:url";
 import grpc from "@grpc/grpc-js";
 import protoLoader from "@grpc/proto-loader";
@@ -25,6 +26,10 @@ const definition = protoLoader.loadSync("bridge/v1/completion.proto", {
 });
 const { CompletionService } = grpc.loadPackageDefinition(definition).bridge.v1;
 const client = new CompletionService(target, grpc.credentials.createInsecure());
+const metadata = new grpc.Metadata();
+if (process.env.BRIDGE_API_KEY) {
+  metadata.set("authorization", `Bearer ${process.env.BRIDGE_API_KEY}`);
+}
 
 const ADD = {
   name: "add",
@@ -39,7 +44,7 @@ const ADD = {
 async function complete(text) {
   const request = { messages: [{ role: "ROLE_USER", parts: [{ text }] }] };
   // The deadline covers the whole answer, waiting for a free process included.
-  const call = client.Complete(request, { deadline: Date.now() + 300_000 });
+  const call = client.Complete(request, metadata, { deadline: Date.now() + 300_000 });
   for await (const response of call) {
     if (response.event === "text_delta") process.stdout.write(response.text_delta.text);
     if (response.event === "finished") return response.finished.reason;
@@ -48,7 +53,7 @@ async function complete(text) {
 }
 
 async function converse(text) {
-  const call = client.Converse();
+  const call = client.Converse(metadata);
   try {
     call.write({ open: { tools: [ADD] } });
     call.write({ message: { parts: [{ text }] } });

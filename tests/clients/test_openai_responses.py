@@ -344,7 +344,9 @@ def test_a_conversation_goes_on_at_another_server(
         first = client.responses.create(model="opus", input=f"{marker} {sim(text='One.')}")
     before.stop()
 
-    after = start_bridge(**small, bridge_state_dir=before.settings.bridge_state_dir)
+    state = before.settings.bridge_state_dir
+    assert (state / "responses.sqlite3").stat().st_mode & 0o777 == 0o600
+    after = start_bridge(**small, bridge_state_dir=state)
     with connected(f"{after.url}/v1") as client:
         assert client.responses.retrieve(first.id).output_text == "One."
         second = client.responses.create(

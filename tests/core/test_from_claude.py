@@ -158,6 +158,22 @@ def test_thinking_is_hidden_unless_it_was_asked_for() -> None:
     assert shown[1:-1] == [ThinkingDelta("hm"), TextDelta("yes")]
 
 
+def test_a_thought_is_a_beginning_and_while_it_lasts_the_model_thinks() -> None:
+    it = reader()
+    seen = []
+    for line in (
+        start(),
+        block_start(type="thinking"),
+        thinking("hm"),
+        block_stop(),
+        block_start(type="text", text=""),
+        text("yes"),
+    ):
+        feed(it, [line])
+        seen.append((it.begun, it.thinking))
+    assert seen == [(False, False), (True, True), (True, True), *[(True, False)] * 3]
+
+
 def test_the_signature_of_thinking_and_deltas_yet_unknown_are_no_events() -> None:
     for kind in ("signature_delta", "citations_delta", "something_new"):
         delta = {"type": kind, "signature": "abc"}

@@ -7,11 +7,12 @@ import shutil
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.harness import PATIENCE, RunningBridge, sim
+from tests.harness import PATIENCE, LoopThread, RunningBridge, settings_for_tests, sim
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -69,6 +70,12 @@ def test_python_async(bridge: RunningBridge, tmp_path: Path) -> None:
     assert results_seen(bridge, marker) == ["42"]
 
 
+def test_python_openai(bridge: RunningBridge, tmp_path: Path) -> None:
+    prompt = sim(text="It scatters light.")
+    command = [sys.executable, str(EXAMPLES / "python_openai.py"), prompt]
+    assert run(command, tmp_path, BRIDGE_URL=f"{bridge.url}/v1") == "It scatters light.\n"
+
+
 @pytest.fixture(scope="module")
 def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the example for Node with its packages, where they can be had."""
@@ -111,3 +118,41 @@ def test_node(bridge: RunningBridge, node_folder: Path) -> None:
         "It is 42.",
     ]
     assert results_seen(bridge, marker) == ["42"]
+
+
+SECRET = "sk-examples-0123456789"
+
+
+@pytest.fixture(scope="module")
+def locked(
+    tmp_path_factory: pytest.TempPathFactory, loop_thread: LoopThread
+) -> Iterator[RunningBridge]:
+    """A bridge whose doors ask for a key."""
+    state = tmp_path_factory.mktemp("locked")
+    running = RunningBridge(
+        settings_for_tests(state, bridge_api_keys=f"examples={SECRET}"), loop_thread
+    )
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.mark.parametrize("name", ["python_openai", "python_sync", "python_async"])
+def test_each_sends_the_key_that_the_server_asks_for(
+    locked: RunningBridge, tmp_path: Path, name: str
+) -> None:
+    command = [sys.executable, str(EXAMPLES / f"{name}.py"), sim(text="It scatters light.")]
+    if name == "python_sync":
+        command.append(locked.target)
+    places = {"BRIDGE_TARGET": locked.target, "BRIDGE_URL": f"{locked.url}/v1"}
+    printed = run(command, tmp_path, BRIDGE_API_KEY=SECRET, **places)
+    assert printed == "It scatters light.\n"
+
+
+def test_node_sends_the_key_that_the_server_asks_for(
+    locked: RunningBridge, node_folder: Path
+) -> None:
+    prompt = sim(text="It scatters light.")
+    command = ["node", "client.mjs", locked.target, prompt, tool_prompt(uuid.uuid4().hex)]
+    variables = {"PROTO_PATH": str(ROOT / "proto"), "BRIDGE_API_KEY": SECRET}
+    assert run(command, node_folder, **variables).splitlines()[-1] == "It is 42."

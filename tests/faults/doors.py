@@ -124,22 +124,23 @@ class HttpCaller:
 
     async def rest(self) -> str | Failure:
         text = ""
-        while (line := await self._next()) != "[DONE]":
-            if isinstance(line, httpx.Response):
-                await self._client.aclose()
-                return _whole(line)
-            assert line is not None, "the stream was cut"
-            chunk = json.loads(line)
-            if "error" in chunk:
-                error = chunk["error"]
-                await self._client.aclose()
-                return Failure(200, error["code"], None, error["message"])
-            text += chunk["choices"][0]["delta"].get("content") or ""
-        await self._client.aclose()
-        return text
+        try:
+            while (line := await self._next()) != "[DONE]":
+                if isinstance(line, httpx.Response):
+                    return _whole(line)
+                assert line is not None, "the stream was cut"
+                chunk = json.loads(line)
+                if "error" in chunk:
+                    error = chunk["error"]
+                    return Failure(200, error["code"], None, error["message"])
+                text += chunk["choices"][0]["delta"].get("content") or ""
+            return text
+        finally:
+            await self.leave()
 
     async def leave(self) -> None:
         assert self._task is not None
+        # First the reader: on a client that is closed it would fail with nobody to hear of it.
         self._task.cancel()
         await asyncio.wait((self._task,))
         await self._client.aclose()

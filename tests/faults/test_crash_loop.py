@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +54,7 @@ async def looping(
     sound = tmp_path / "sound"
     sound.touch()
     how = faking(tmp_path / "numbers", sound=str(sound), last="apply_flag_settings")
-    monkeypatch.setattr(supervisor, "_launcher", lambda *_: fake_launcher(**how))
+    monkeypatch.setattr(supervisor, "make_launcher", lambda *_: fake_launcher(**how))
     monkeypatch.setattr(starting, "MAX_DELAY", 0.1)
     running = await asyncio.to_thread(start_bridge, pool_size=1, bridge_spares=0)
     sound.unlink()
@@ -101,19 +103,33 @@ async def test_both_doors_tell_of_it_and_of_its_end(looping: Looping) -> None:
         watch.cancel()
 
 
-async def test_processes_are_started_ever_more_seldom(tmp_path: Path) -> None:
+async def test_processes_are_started_ever_more_seldom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delay = 0.3
+    monkeypatch.setattr(starting, "MAX_DELAY", delay)
     sound = tmp_path / "sound"
     sound.touch()
     how = {"sound": str(sound), "last": "apply_flag_settings"}
     async with faked_engine(tmp_path, ONE, how=how) as engine:
         pool = engine.engine.pool
         sound.unlink()
+        started: list[float] = []
+        spawn = pool._spawn
+
+        def noted(*arguments: Any) -> Any:
+            started.append(time.monotonic())
+            return spawn(*arguments)
+
+        monkeypatch.setattr(pool, "_spawn", noted)
         os.kill(engine.pids[0], signal.SIGKILL)
         async with asyncio.timeout(PATIENCE):
-            while not pool.trouble:
+            while len(started) < 5:
                 await pool.changed()
-        # One at once, one a second later, and the next only after two more.
-        assert engine.starts <= 4
+        gaps = [after - before for before, after in pairwise(started)]
+        # One follows at once, and each of the others only after a while.
+        assert all(gap >= delay for gap in gaps[1:])
+        assert pool.trouble
         assert not pool.usable
 
 

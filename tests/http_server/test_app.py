@@ -323,7 +323,7 @@ async def test_health_when_nothing_can_be_served(status: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "code", "said"),
     [
-        ("GET", "/", "unknown_url", "Unknown request URL: GET /."),
+        ("POST", "/v2", "unknown_url", "Unknown request URL: POST /v2."),
         ("GET", "/v1", "unknown_url", "Unknown request URL"),
         ("POST", "/v1/files", "unknown_url", "Unknown request URL: POST /v1/files."),
         ("POST", "/v1/images/generations", "unknown_url", "Unknown request URL"),

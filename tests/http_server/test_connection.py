@@ -11,7 +11,7 @@ from tests.harness import PATIENCE
 from tests.http_server.fakes import FakeService
 from tests.http_server.serving import serving
 
-HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n"
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n"
 
 
 def connected(url: str) -> socket.socket:
@@ -21,7 +21,7 @@ def connected(url: str) -> socket.socket:
 
 def healthy(connection: socket.socket) -> bool:
     """Ask, and keep the connection."""
-    connection.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+    connection.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
     received = b""
     while not received.endswith(b'"plan":null}'):
         received += connection.recv(65536)
@@ -66,7 +66,7 @@ def test_a_body_that_does_not_come_is_cut_off() -> None:
 
 def test_a_request_that_comes_slowly_but_in_time_is_served() -> None:
     body = json.dumps({"messages": [{"role": "user", "content": "Hello"}]}).encode()
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
     raw = head + b"content-length: %d\r\n\r\n" % len(body) + body
     with serving(FakeService()) as url, connected(url) as connection:
         for byte in raw:

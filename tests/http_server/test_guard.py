@@ -80,7 +80,8 @@ async def test_the_log_says_why_someone_was_refused_but_not_with_what(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     reply = await chat(app_with(), with_key("wrong-secret-long-enough"))
-    assert f"{reply.headers['x-request-id']}: INVALID_API_KEY" in caplog.text
+    request_id = reply.headers["x-request-id"]
+    assert f"{request_id}: AuthenticationError (INVALID_API_KEY)" in caplog.text
     assert "wrong-secret" not in caplog.text
 
 
@@ -99,8 +100,11 @@ async def test_two_keys_at_once_are_none() -> None:
         ("GET", "/v1/models/opus"),
         ("POST", "/v1/completions"),
         ("GET", "/openapi.json"),
-        ("GET", "/"),
+        ("GET", "/bridge/state"),
+        ("GET", "/metrics"),
+        ("GET", "/v1/responses/resp_1"),
         ("GET", "/nowhere"),
+        ("GET", "//"),
         ("GET", "/health/"),
         ("GET", "/Health"),
         ("GET", "//health"),
@@ -109,7 +113,7 @@ async def test_two_keys_at_once_are_none() -> None:
         ("DELETE", "/v1/chat/completions"),
     ],
 )
-async def test_every_url_but_health_asks_for_a_key(method: str, path: str) -> None:
+async def test_every_url_but_health_and_the_page_asks_for_a_key(method: str, path: str) -> None:
     assert (await ask(app_with(), method, path)).status == 401
 
 

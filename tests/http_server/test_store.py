@@ -30,7 +30,8 @@ from bridge.core.errors import TooLargeError
 from bridge.http_server.errors import StoreUnavailableError
 from bridge.http_server.store import KeptResponse, ResponseStore
 from bridge.http_server.wire.replies import JsonDict
-from tests.harness import SCALE
+from bridge.supervisor import response_store
+from tests.harness import SCALE, settings_for_tests
 
 T = TypeVar("T")
 
@@ -311,6 +312,17 @@ async def test_a_folder_that_cannot_be_made_costs_the_keeping_only(tmp_path: Pat
         assert not await store.put("", response("a"))
         with pytest.raises(StoreUnavailableError):
             await store.get("", "a")
+
+
+async def test_the_settings_say_where_and_how_much(tmp_path: Path) -> None:
+    limits = {"bridge_state_dir": tmp_path, "bridge_responses_megabytes": 1}
+    store = response_store(settings_for_tests(tmp_path, **limits))
+    assert store is not None
+    async with aclosing(store):
+        assert await store.put("", response("a"))
+        assert not await store.put("", response("b", text="x" * MEGABYTE))
+    assert names(tmp_path) == ["responses.sqlite3"]
+    assert response_store(settings_for_tests(tmp_path, bridge_responses_days=0)) is None
 
 
 CALLERS = st.sampled_from(["", "alice", "bob"])

@@ -508,7 +508,8 @@ STREAMS = {
     ),
     "chat.stream.frames": _shown(
         "Each event is one line of data, without a name, in one write.",
-        f"{_APP}::test_each_event_is_one_write",
+        f"{_APP}::test_events_that_come_one_by_one_are_written_one_by_one",
+        f"{_APP}::test_a_burst_of_events_is_one_write_of_as_many_frames",
         f"{_ENCODE}::test_any_text_stays_on_one_line_and_whole",
         f"{_WIRE}::test_a_stream_has_one_role_one_end_and_one_mark",
     ),

@@ -368,6 +368,7 @@ STATE = {
     "responses.state.off": _shown(
         "A server that keeps nothing says so.",
         f"{_APP}::test_a_server_that_keeps_nothing_says_so",
+        f"{_STORE}::test_the_settings_say_where_and_how_much",
     ),
 }
 

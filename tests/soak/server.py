@@ -11,16 +11,17 @@ import gc
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import sys
+from pathlib import Path
 
 from bridge.cli.common import settings_from
 from bridge.core.abilities import ALL
 from bridge.supervisor import Bridge, Doors, serving
 
-# In kilobytes, but for macOS.
-_RSS_PER_MB = 1024 if sys.platform == "linux" else 1024 * 1024
+_PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 
 
 class Failures(logging.Handler):
@@ -32,8 +33,9 @@ class Failures(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         # Others tell of processes that were killed.
-        if record.exc_info and record.levelno >= logging.ERROR:
-            self.texts.append(self.format(record))
+        text = self.format(record)
+        if record.levelno >= logging.ERROR and (record.exc_info or ", raised at (" in text):
+            self.texts.append(text)
 
 
 async def serve(failures: Failures) -> None:
@@ -62,9 +64,18 @@ def _standing(bridge: Bridge) -> dict[str, object]:
         "tasks": len(asyncio.all_tasks()),
         "fds": len(os.listdir("/dev/fd")),
         "processes": bridge.engine.pool.counts(),
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _RSS_PER_MB,
+        "peak_mb": _peak_mb(),
         "waiting": bridge.engine.pool.waiting,
     }
+
+
+def _peak_mb() -> float:
+    """The most memory that this process has had."""
+    status = Path("/proc/self/status")
+    if status.exists() and (found := _PEAK.search(status.read_text())):
+        return int(found[1]) / 1024
+    # On Linux it would count in what the process had that started this one; elsewhere in bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
 
 
 def _print(value: object) -> None:

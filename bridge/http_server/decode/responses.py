@@ -113,6 +113,8 @@ def decode_responses(
     if wire.stream_options is not None:
         note_extras(wire.stream_options, "stream_options", "stream_options", ignored)
     items = _new_items(wire, past)
+    if not items:
+        raise InvalidRequestError("'input' is empty. Add a message.", field="input")
     gathered = Items(wire.instructions)
     # What is ignored of an earlier request was named in its own reply.
     known = Ignored(strict=False)

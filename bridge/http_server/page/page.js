@@ -66,6 +66,7 @@ function show() {
   const { pool } = state;
   $("version").textContent = state.version;
   badge(pool.status.replaceAll("_", " "), pool.status === "ok");
+  $("detail").textContent = pool.detail;
   const totals = pool.totals;
   const facts = [
     ["Claude Code", pool.cli_version || "starting"],
@@ -74,7 +75,7 @@ function show() {
     ["Waiting", String(pool.waiting)],
     ["Answered", `${totals.answered}, ${totals.failed} failed, ${totals.left} left early`],
     ["Sessions", Object.entries(totals.sessions).map(([how, n]) => `${n} ${how}`).join(", ") || "none yet"],
-    ["Processes", `${totals.processes_started} started, ${totals.processes_ended} ended, at most ${pool.max_processes}`],
+    ["Processes", `${totals.processes_started} started, ${totals.processes_ended} ended, limit ${pool.max_processes}`],
   ];
   $("facts").replaceChildren(
     ...facts.flatMap(([name, value]) => [element("dt", name), element("dd", value)]),
@@ -95,16 +96,18 @@ function showPlan(plan) {
     return;
   }
   const parts = [element("p", `${plan.status.replaceAll("_", " ")}${plan.limit ? ` (${plan.limit.replaceAll("_", " ")})` : ""}`)];
-  if (plan.utilization !== null) {
-    const meter = element("meter");
-    Object.assign(meter, { min: 0, max: 1, low: 0.7, high: 0.9, optimum: 0, value: plan.utilization });
-    parts.push(meter, element("p", `${Math.round(plan.utilization * 100)} % used`));
-  }
-  if (plan.resets_at !== null) {
-    parts.push(element("p", `Resets ${new Date(plan.resets_at * 1000).toLocaleString()}`, "quiet"));
-  }
+  const windows = plan.windows.length ? plan.windows : plan.utilization === null ? [] : [plan];
+  for (const window of windows) parts.push(...usage(window));
   if (plan.using_overage) parts.push(element("p", "Paid extra usage has begun.", "error"));
   $("plan").replaceChildren(...parts);
+}
+
+function usage(window) {
+  const name = window.limit ? `${window.limit.replaceAll("_", " ")}: ` : "";
+  const resets = window.resets_at === null ? "" : `, resets ${new Date(window.resets_at * 1000).toLocaleString()}`;
+  const meter = element("meter");
+  Object.assign(meter, { min: 0, max: 1, low: 0.7, high: 0.9, optimum: 0, value: window.utilization });
+  return [element("p", `${name}${Math.round(window.utilization * 100)} % used${resets}`), meter];
 }
 
 function milliseconds(value) {
