@@ -2,8 +2,8 @@
 
     python examples/python_sync.py "Why is the sky blue?" [HOST:PORT]
 
-A server that asks for a key gets the one in BRIDGE_API_KEY. It needs grpcio and the stubs, which the
-package `claude-code-bridge` brings.
+A server that asks for a key gets the one in BRIDGE_API_KEY. It needs grpcio and the stubs, which
+the package `claude-code-bridge` brings.
 """
 
 from __future__ import annotations
