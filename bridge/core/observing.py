@@ -117,6 +117,10 @@ class RequestRecord:
         self._text: list[str] = []
         self._calls: list[list[str]] = []
 
+    def leased(self, got: str, at: float) -> None:
+        """Note that it has a session, its first or another, which has yet to be told."""
+        self.got, self.leased_at, self.asked_at = got, at, None
+
     def see(self, event: Event, at: float) -> None:
         """Note an event of the answer."""
         if isinstance(event, Started):

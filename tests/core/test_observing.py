@@ -129,3 +129,12 @@ def test_a_model_is_told_by_its_full_name_only_if_it_is_on_offer() -> None:
         "": "claude-sonnet-9",
     }
     assert catalog.offered(None) == "claude-sonnet-9"
+
+
+def test_another_session_has_yet_to_be_told() -> None:
+    record = RequestRecord(REQUEST, 10.0)
+    record.leased("warm", 10.1)
+    record.asked_at = 10.2
+    record.leased("spawned", 11.0)
+    # Else the trace would have told it before it was there.
+    assert [record.got, record.leased_at, record.asked_at] == ["spawned", 11.0, None]
