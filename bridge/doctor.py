@@ -14,15 +14,16 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import httpx
 
+from bridge.client.connection import certified_name, target_of
 from bridge.core.control import ControlError
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.errors import BridgeError
@@ -33,9 +34,22 @@ from bridge.core.orphans import Guard
 from bridge.core.pool_policy import Limits
 from bridge.core.process import ProcessGoneError
 from bridge.core.service import Health
+from bridge.core.unix_sockets import UnixSocketError, is_served
+from bridge.listening import (
+    Address,
+    ListenError,
+    Tcp,
+    Unix,
+    grpc_address,
+    http_address,
+    local_address,
+    local_url,
+    plan_listening,
+)
 from bridge.probe import ProbeError, Report, fallbacks, missing, report_for
 from bridge.settings import Settings
-from bridge.supervisor import StartError, bundled_cli, make_launcher
+from bridge.supervisor import StartError, access_of, bundled_cli, make_launcher
+from bridge.tls import Tls, first_certificate, own_client_context, read_tls
 
 TESTED_CLI: Final = "2.1.330"
 """The version of Claude Code that this bridge was tested with."""
@@ -46,6 +60,9 @@ PROCESS_BYTES: Final = 210_000_000
 _SPARE_DISK_BYTES: Final = 100_000_000
 _ANSWER_SECONDS: Final = 3.0
 _VERSION_SECONDS: Final = 60.0
+Ask: TypeAlias = "Callable[[Address, Tls | None], Awaitable[str | None]]"
+"""Asks who listens there; None where it is no bridge."""
+
 _QUESTION: Final = "Answer with the one word: ready"
 
 
@@ -107,11 +124,8 @@ async def examine(
             ready = time.perf_counter() - began
             yield login_finding(engine.health(), uses_key=_uses_key(launcher, engine))
         yield await _probe_finding(cli, settings)
-        for name, variable, port, ask in (
-            ("http port", "PORT", settings.port, _http_bridge),
-            ("grpc port", "GRPC_PORT", settings.grpc_port, _grpc_bridge),
-        ):
-            yield await _port_finding(name, variable, settings.host, port, ask)
+        async for finding in _door_findings(settings):
+            yield finding
         yield disk_finding(settings, *_disk(settings.bridge_state_dir))
         yield memory_finding(settings.pool_size, settings.max_processes, available_memory())
         if live and ready is not None:
@@ -277,10 +291,51 @@ def port_finding(
     return Finding(name, Mark.BAD, found, "Set HOST to an address of this machine.", facts)
 
 
-async def _port_finding(name: str, variable: str, host: str, port: int, ask: Any) -> Finding:
-    problem = _why_not_free(host, port) if port else None
-    bridge = await ask(host, port) if problem == errno.EADDRINUSE else None
-    return port_finding(name, variable, host, port, problem, bridge)
+async def _door_findings(settings: Settings) -> AsyncGenerator[Finding, None]:
+    """Whether both doors can listen where they are to."""
+    try:
+        keys = access_of(settings).required
+        plan = plan_listening(settings, http=True, grpc=True, has_keys=keys)
+        tls = read_tls(plan.tls) if plan.tls is not None else None
+    except (ListenError, StartError) as error:
+        found, _, remedy = str(error).partition("\n")
+        yield Finding("doors", Mark.BAD, found, remedy or "See docs/security.md.")
+        return
+    yield await _door_finding(
+        *("http port", "PORT", "BRIDGE_UDS", http_address(settings), tls, _http_bridge)
+    )
+    yield await _door_finding(
+        *("grpc port", "GRPC_PORT", "BRIDGE_GRPC_UDS", grpc_address(settings), tls, _grpc_bridge)
+    )
+
+
+async def _door_finding(
+    name: str, port_variable: str, uds_variable: str, address: Address, tls: Tls | None, ask: Ask
+) -> Finding:
+    if isinstance(address, Tcp):
+        problem = _why_not_free(address.host, address.port) if address.port else None
+        bridge = await ask(local_address(address), tls) if problem == errno.EADDRINUSE else None
+        return port_finding(name, port_variable, address.host, address.port, problem, bridge)
+    try:
+        served = is_served(address.path)
+    except UnixSocketError as error:
+        return socket_finding(name, uds_variable, address.path, str(error), None)
+    bridge = await ask(address, tls) if served else None
+    problem_text = "another program listens on it" if served else ""
+    return socket_finding(name, uds_variable, address.path, problem_text, bridge)
+
+
+def socket_finding(
+    name: str, variable: str, path: Path, problem: str, bridge: str | None
+) -> Finding:
+    """Whether a door can listen on a Unix socket; `bridge` is what answers there already."""
+    facts = {"path": str(path), "free": not problem, "bridge": bridge is not None}
+    if bridge is not None:
+        return Finding(name, Mark.GOOD, f"{path} is served by a running bridge{bridge}", "", facts)
+    if problem:
+        remedy = f"Set {variable} to another path."
+        return Finding(name, Mark.BAD, f"{path}: {problem}", remedy, facts)
+    return Finding(name, Mark.GOOD, f"{path} is free", facts=facts)
 
 
 def _why_not_free(host: str, port: int) -> int | None:
@@ -292,27 +347,52 @@ def _why_not_free(host: str, port: int) -> int | None:
     return None
 
 
-async def _http_bridge(host: str, port: int) -> str | None:
+async def _http_bridge(address: Address, tls: Tls | None) -> str | None:
     """What a bridge that listens there says of itself; None where it is no bridge."""
-    bracketed = f"[{host}]" if ":" in host else host
+    url = f"{local_url(address, tls=tls is not None)}/health"
+    transport = httpx.AsyncHTTPTransport(
+        verify=True if tls is None else own_client_context(tls.files.cert),
+        uds=str(address.path) if isinstance(address, Unix) else None,
+    )
     with contextlib.suppress(httpx.HTTPError, ValueError, KeyError, TypeError):
-        async with httpx.AsyncClient(timeout=_ANSWER_SECONDS, trust_env=False) as client:
-            health = (await client.get(f"http://{bracketed}:{port}/health")).json()
-        return f" ({health['version']}, Claude Code {health['cli_version']}, {health['status']})"
+        async with httpx.AsyncClient(timeout=_ANSWER_SECONDS, transport=transport) as client:
+            reply = await client.get(url)
+        return health_said(reply.json(), reply.headers)
     return None
 
 
-async def _grpc_bridge(host: str, port: int) -> str | None:
+def health_said(health: Mapping[str, Any], headers: Mapping[str, str]) -> str:
+    """What a bridge says of itself in its `/health`; raises KeyError where it is none."""
+    if "version" not in health:
+        # To those without an admin key it tells no more, where others can reach it.
+        if not {"openai-version", "x-request-id"} <= headers.keys():
+            raise KeyError("version")
+        return f" ({health['status']})"
+    return f" ({health['version']}, Claude Code {health['cli_version']}, {health['status']})"
+
+
+async def _grpc_bridge(address: Address, tls: Tls | None) -> str | None:
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    bracketed = f"[{host}]" if ":" in host else host
     request = health_pb2.HealthCheckRequest(service="bridge.v1.CompletionService")
     try:
-        async with grpc.aio.insecure_channel(f"{bracketed}:{port}") as channel:
+        if tls is None:
+            channel = grpc.aio.insecure_channel(target_of(address))
+        else:
+            # Also shows that it is a server with this certificate.
+            name = await asyncio.to_thread(certified_name, address, tls.files.cert)
+            if tls.client_ca is not None:
+                return " (it asks for a client's certificate)"
+            channel = grpc.aio.secure_channel(
+                target_of(address),
+                grpc.ssl_channel_credentials(first_certificate(tls.cert)),
+                options=[("grpc.ssl_target_name_override", name)],
+            )
+        async with channel:
             stub = health_pb2_grpc.HealthStub(channel)
             reply = await stub.Check(request, timeout=_ANSWER_SECONDS)  # type: ignore[attr-defined]
-    except grpc.RpcError:
+    except (grpc.RpcError, OSError):
         return None
     serving = reply.status == health_pb2.HealthCheckResponse.SERVING
     return " (ok)" if serving else " (not serving)"

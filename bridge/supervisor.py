@@ -140,7 +140,7 @@ async def serving(
     """
     async with AsyncExitStack() as stack:
         guard = await stack.enter_async_context(Guard())
-        access = _access(settings)
+        access = access_of(settings)
         plan, tls, listener = _listen(settings, doors, access)
         if listener is not None:
             stack.callback(listener.close)
@@ -190,7 +190,7 @@ async def serving(
         yield bridge
 
 
-def _access(settings: Settings) -> Access:
+def access_of(settings: Settings) -> Access:
     """The keys; raises StartError where they cannot be read."""
     if settings.bridge_keys_file is not None and not settings.bridge_keys_file.exists():
         # One that was named and is not there must not mean that everyone may come in.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bridge import __version__
 from bridge.core.model import CompletionRequest, OutputKind
-from bridge.core.observing import RequestRecord, incoming_trace
+from bridge.core.observing import RequestRecord, incoming_trace, shown_model
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -118,7 +118,7 @@ class Tracing:
         if incoming is not None:
             carrier = {"traceparent": incoming.parent, "tracestate": incoming.state}
         span = self._tracer.start_span(
-            f"chat {request.model or 'default'}",
+            f"chat {shown_model(request) or 'default'}",
             self._propagator.extract(carrier),
             self._api.SpanKind.CLIENT,
             request_attributes(request),
@@ -164,12 +164,11 @@ def request_attributes(request: CompletionRequest) -> dict[str, Any]:
     attributes: dict[str, Any] = {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "anthropic",
-        "gen_ai.request.model": request.model or "default",
+        "gen_ai.request.model": shown_model(request) or "default",
         "gen_ai.output.type": None if kind is OutputKind.TEXT else "json",
         "gen_ai.request.max_tokens": request.max_output_tokens,
         "gen_ai.request.temperature": request.sampling.temperature,
         "gen_ai.request.top_p": request.sampling.top_p,
-        "gen_ai.request.stop_sequences": request.sampling.stop or None,
         "bridge.request.id": request.request_id,
         "bridge.door": request.door,
         "bridge.key": request.caller or None,

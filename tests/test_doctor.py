@@ -23,6 +23,7 @@ from bridge.doctor import (
     available_memory,
     cli_finding,
     disk_finding,
+    health_said,
     login_finding,
     memory_finding,
     port_finding,
@@ -109,6 +110,14 @@ def test_a_port(port: int, problem: int | None, bridge: str | None, mark: Mark, 
     assert finding.mark is mark
     assert said in finding.found
     assert bool(finding.remedy) is (mark is Mark.BAD)
+
+
+def test_a_bridge_is_known_by_what_little_it_tells_strangers() -> None:
+    ours = {"openai-version": "2020-10-01", "x-request-id": "req_1"}
+    assert health_said({"status": "ok"}, ours) == " (ok)"
+    for health, headers in (({"status": "ok"}, {}), ({"well": True}, ours)):
+        with pytest.raises(KeyError):
+            health_said(health, headers)
 
 
 def test_the_disk(tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import stat
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import aclosing, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,7 +21,9 @@ from bridge.client import ChatError, Client, Question, Text, Turn
 from bridge.client.connection import GrpcAddress, ServerAddress
 from bridge.client.grpc import GrpcClient
 from bridge.client.http import HttpClient
+from bridge.doctor import Finding, Mark, _door_findings
 from bridge.listening import Tcp, TlsFiles, Unix
+from bridge.settings import Settings
 from bridge.supervisor import StartError
 from bridge.tls import read_tls
 from bridge.tour import next_lines, take_tour
@@ -59,7 +62,12 @@ def on_sockets(folder: Path, loop_thread: LoopThread) -> Iterator[RunningBridge]
 def with_tls(folder: Path, loop_thread: LoopThread) -> Iterator[RunningBridge]:
     cert, key = certificate("bridge.example.com").write(folder, "server")
     running = RunningBridge(
-        settings_for_tests(folder / "tls", bridge_tls_cert=cert, bridge_tls_key=key), loop_thread
+        settings_for_tests(
+            folder / "tls",
+            bridge_tls_cert=cert,
+            bridge_tls_key=key,
+        ),
+        loop_thread,
     )
     running.start()
     yield running
@@ -261,3 +269,46 @@ def test_the_command_does_not_serve_others_without_keys(
     assert result.stdout == ""
     assert result.stderr.startswith("bridge: HOST is 0.0.0.0, which others can reach")
     assert "bridge keys add" in result.stderr
+
+
+async def doors_of(running: RunningBridge) -> dict[str, Finding]:
+    """What the doctor says of where this bridge listens."""
+    settings = running.settings
+    address = running.bridge.http_address
+    if isinstance(address, Tcp):
+        ports = {"port": running.bridge.http_port, "grpc_port": running.bridge.grpc_port}
+        settings = settings.model_copy(update=ports)
+    return {finding.check: finding async for finding in _door_findings(settings)}
+
+
+@pytest.mark.parametrize("bridge_with", ["on_sockets", "with_tls"])
+def test_the_doctor_knows_a_bridge_that_runs(
+    request: pytest.FixtureRequest, bridge_with: str
+) -> None:
+    found = asyncio.run(doors_of(request.getfixturevalue(bridge_with)))
+    assert {name: finding.mark for name, finding in found.items()} == {
+        "http port": Mark.GOOD,
+        "grpc port": Mark.GOOD,
+    }
+    assert all(finding.facts["bridge"] for finding in found.values())
+
+
+def test_the_doctor_says_where_a_socket_cannot_be(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    (tmp_path / "file").touch()
+    for path, mark in ((tmp_path / "file", Mark.BAD), (tmp_path / "new" / "a.sock", Mark.GOOD)):
+        settings = settings_for_tests(tmp_path, bridge_uds=path, grpc_port=0)
+        findings = asyncio.run(_first(settings))
+        assert findings.mark is mark
+        assert ("BRIDGE_UDS" in findings.remedy) is (mark is Mark.BAD)
+
+
+def test_the_doctor_says_that_a_server_for_others_needs_keys(tmp_path: Path) -> None:
+    finding = asyncio.run(_first(settings_for_tests(tmp_path, host="0.0.0.0")))
+    assert finding.mark is Mark.BAD
+    assert "bridge keys add" in finding.remedy
+
+
+async def _first(settings: Settings) -> Finding:
+    async with aclosing(_door_findings(settings)) as findings:
+        return await anext(findings)

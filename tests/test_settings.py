@@ -264,3 +264,15 @@ def test_the_folder_is_kept_apart_from_where_secrets_are(
                 bridge_claude_folder=tmp_path / name,
                 bridge_state_dir=tmp_path / "state",
             )
+
+
+@pytest.mark.parametrize("name", ["bridge_keys_file", "bridge_tls_key", "bridge_tls_cert"])
+def test_tools_of_claude_code_do_not_run_beside_what_lets_people_in(
+    tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    given = {"bridge_claude_tools": "Read", "bridge_claude_folder": folder}
+    assert Settings.model_validate({**given, name: tmp_path / "file"}).builtin_tools()
+    with pytest.raises(ValidationError, match="holds secrets"):
+        Settings.model_validate({**given, name: folder / "below" / "file"})

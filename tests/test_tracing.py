@@ -138,7 +138,6 @@ def test_a_request_is_a_span_with_the_conventions_attributes_and_three_children(
         "gen_ai.output.type": "json",
         "gen_ai.request.max_tokens": 9,
         "gen_ai.request.temperature": 0.5,
-        "gen_ai.request.stop_sequences": ("END",),
         "gen_ai.response.id": "req_1",
         "gen_ai.response.model": "claude-opus-9",
         "gen_ai.response.finish_reasons": ("stop",),

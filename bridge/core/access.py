@@ -49,6 +49,14 @@ class Grant:
     """The key's name: the `caller` of its requests. Empty where no key is asked for."""
     digest: str = ""
 
+    @property
+    def owner(self) -> str:
+        """Whose it is what the server keeps of such a request.
+
+        The name alone will not do: a new key may get the name of one that was revoked.
+        """
+        return f"{self.name}:{self.digest[:32]}" if self.digest else self.name
+
 
 ANYONE: Final = Grant()
 """Who comes where no key is asked for."""

@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 
 from claude_agent_sdk import Transport
 
+from bridge.core.logs import trace_of
 from bridge.core.process import Command, LineProcess, ProcessGoneError
 
 logger = logging.getLogger(__name__)
@@ -189,12 +190,18 @@ class ControlTransport(Transport):
             logger.error("process %s wrote a broken line and is ended", self.process.pid)
             self.process.kill()
             return
-        if kind == "control_response":
-            self._on_response(message)
-        elif kind in _TO_SDK:
-            self._to_sdk.put_nowait(message)
-        else:
-            self._listener(message)
+        try:
+            if kind == "control_response":
+                self._on_response(message)
+            elif kind in _TO_SDK:
+                self._to_sdk.put_nowait(message)
+            else:
+                self._listener(message)
+        except Exception as error:  # noqa: BLE001 - it is logged, and the process ended
+            # Let through, it would take the lines with it that came in the same piece.
+            pid = self.process.pid
+            logger.error("process %s is ended: its line failed\n%s", pid, trace_of(error))
+            self.process.kill()
 
     def _on_response(self, message: Wire) -> None:
         response: Wire = message.get("response") or {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import math
@@ -156,6 +157,8 @@ class Engine:
         if self._overage_timer is not None:
             self._overage_timer.cancel()
         self._draining = True
+        # Whoever waits for the first process waits for none any more.
+        self._facts_known.set()
         await self._watchdog.aclose()
         await self.pool.aclose()
 
@@ -206,13 +209,19 @@ class Engine:
 
     async def models(self, caller: str = "") -> tuple[Model, ...]:
         """List the models on offer that a caller may use."""
-        await self._facts_known.wait()
+        await self._known()
         return self._catalog(caller).models
 
     async def model(self, name: str, caller: str = "") -> Model:
         """One model on offer that a caller may use; raises ModelNotFoundError."""
-        await self._facts_known.wait()
+        await self._known()
         return self._catalog(caller).find(name)
+
+    async def _known(self) -> None:
+        """Wait until the first process has told what there is; raises DrainingError."""
+        await self._facts_known.wait()
+        if self._facts is None:
+            raise DrainingError("The server is shutting down.")
 
     def _catalog(self, caller: str) -> Catalog:
         return self._planner.catalog.limited_to(self._quotas.limits_of(caller).models)
@@ -297,7 +306,7 @@ class Engine:
         at, limit = patience.next()
         try:
             async with asyncio.timeout_at(at):
-                await self._facts_known.wait()
+                await self._known()
             self._check_model(request)
             finished = False
             while not finished:
@@ -312,8 +321,9 @@ class Engine:
                         async for event in events:
                             yield event
                     if progress.probing and progress.parking and not progress.parking.calls:
-                        # Others go by what the API says with this answer.
-                        await lease.session.turn_over()
+                        # Others go by what the API says with this answer, which is whole already.
+                        with contextlib.suppress(ProcessGoneError, TimeoutError):
+                            await lease.session.turn_over()
                     finished = True
                     parking = progress.parking
                 except (ProcessGoneError, InvalidRequestError, UnfitAnswerError) as error:
@@ -430,7 +440,7 @@ class Engine:
         for attempt in (1, 2):
             admitted = attempt > 1 or progress.attempts > 0
             lease = await self._acquire(plan.need, patience, admitted=admitted)
-            record.got, record.leased_at = lease.got, self._clock()
+            record.leased(lease.got, self._clock())
             patience.put()
             at, limit = patience.next()
             try:

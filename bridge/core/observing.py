@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from bridge.core.bounds import BOUNDS
 from bridge.core.events import Event, Finished, Started, TextDelta, ToolCallDelta, ToolCallStart
 from bridge.core.model import CompletionRequest, Usage
 
@@ -39,6 +40,11 @@ class TraceContext:
 
 incoming_trace: ContextVar[TraceContext | None] = ContextVar("incoming_trace", default=None)
 """Set by a door for the task that serves a request."""
+
+
+def shown_model(request: CompletionRequest) -> str | None:
+    """The model that is asked for, for logs: what is refused for its length is told cut off."""
+    return None if request.model is None else request.model[: BOUNDS.name_characters]
 
 
 class RequestRecord:
@@ -111,6 +117,10 @@ class RequestRecord:
         self._text: list[str] = []
         self._calls: list[list[str]] = []
 
+    def leased(self, got: str, at: float) -> None:
+        """Note that it has a session, its first or another, which has yet to be told."""
+        self.got, self.leased_at, self.asked_at = got, at, None
+
     def see(self, event: Event, at: float) -> None:
         """Note an event of the answer."""
         if isinstance(event, Started):
@@ -161,7 +171,7 @@ class RequestRecord:
             "request_id": request.request_id,
             "door": request.door,
             "key": request.caller,
-            "model_asked": request.model,
+            "model_asked": shown_model(request),
             "model": self.model or None,
             "session": self.got or None,
             "queue_ms": since(self.leased_at),

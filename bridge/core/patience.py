@@ -85,18 +85,17 @@ class Standing:
 def next_limit(limits: TimeLimits, standing: Standing, now: float) -> tuple[float, Limit]:
     """The limit that comes next, and when.
 
-    A limit that does not count for the moment comes as if the wait for it began now, so that
-    whoever looks again then looks in time.
+    What is excused comes as if the wait for it began now. Silence counts once the answer has
+    begun, and not before.
     """
     total = standing.started_at + limits.total
     if standing.put_at is None:
         return min((total, Limit.TOTAL), (now + limits.queue, Limit.QUEUE))
-    silent_since = standing.heard_at if standing.begun and not standing.excused else now
-    idle = (silent_since + limits.idle, Limit.IDLE)
     if standing.begun:
-        return min((total, Limit.TOTAL), idle)
+        silent_since = now if standing.excused else standing.heard_at
+        return min((total, Limit.TOTAL), (silent_since + limits.idle, Limit.IDLE))
     waits_since = now if standing.excused else standing.put_at
-    return min((total, Limit.TOTAL), (waits_since + limits.first_token, Limit.FIRST_TOKEN), idle)
+    return min((total, Limit.TOTAL), (waits_since + limits.first_token, Limit.FIRST_TOKEN))
 
 
 def seconds_from(what: str, text: str, *, field: str) -> float:
@@ -144,8 +143,9 @@ class Patience:
         """The limit that was reached, once that was found out by `watch`."""
 
     def queue(self) -> None:
-        """The request waits for a process from now on."""
+        """The request waits for a process, its first or another, from now on."""
         self._put_at = None
+        self.unwatch()
 
     def put(self) -> None:
         """The request has its process: from now on it waits for the first token."""
@@ -179,6 +179,7 @@ class Patience:
 
     def unwatch(self) -> None:
         """Watch no longer."""
+        self._pending = lambda: False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -189,8 +190,11 @@ class Patience:
             self._timer = None
             self.over = limit
             self._on_over()
-        elif at < math.inf:
-            self._timer = asyncio.get_running_loop().call_at(at, self._look)
+        else:
+            # Nothing else would look: the answer may begin in the next moment, and fall silent.
+            at = min(at, self._time() + self._limits.idle)
+            if at < math.inf:
+                self._timer = asyncio.get_running_loop().call_at(at, self._look)
 
     def error(self, limit: Limit, *, retry_after: float | None = None) -> DeadlineError:
         """What the caller is told of a limit that was reached."""

@@ -91,11 +91,11 @@ class Pool:
         """Wait for the session whose conversation this continues, for one that has the profile,
         or for a blank.
 
-        A request that was `admitted` before is neither refused while draining nor for the
-        length of the queue. Raises QueueFullError, DrainingError, and ProcessFailedError where
-        no process can be started.
+        A request that was `admitted` before is refused neither while draining nor for the length
+        of the queue, but as all others once the pool is closed. Raises QueueFullError,
+        DrainingError, and ProcessFailedError where no process can be started.
         """
-        if self._draining and not admitted:
+        if self._closed or (self._draining and not admitted):
             raise DrainingError("The server is shutting down.", retry_after=5)
         view = RequestView(
             next(self._ids), need.profile, need.caller, need.profile.started_with, need.continues
@@ -230,10 +230,12 @@ class Pool:
             if timer is not None:
                 timer.cancel()
         self._queue.refuse_all(lambda: DrainingError("The server is shutting down."))
+        # Those too that are being ended: their tasks are cancelled, and take them off the list.
+        processes = list(self._processes.values())
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        sessions = [p.session for p in self._processes.values() if p.session is not None]
+        sessions = [p.session for p in processes if p.session is not None]
         await asyncio.gather(*(session.close() for session in sessions), return_exceptions=True)
         self._processes.clear()
         self.announce()
@@ -472,6 +474,7 @@ class Pool:
         """End a process of which nobody knows how it stands."""
         if process.session is None:
             self._processes.pop(process.id, None)
+            self._failed(process)
         elif process.state is not State.CLOSING:
             self._close(process, "failed")
         self._step()

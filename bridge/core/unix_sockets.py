@@ -91,6 +91,28 @@ def make_unix_socket(path: Path, bind: Callable[[Path], object]) -> UnixSocket:
     return UnixSocket(path, found.st_dev, found.st_ino)
 
 
+def is_served(path: Path) -> bool:
+    """Whether a server listens on this socket already; makes nothing.
+
+    Raises UnixSocketError where none could be made there, as far as that can be seen.
+    """
+    try:
+        if path.parent.exists():
+            _check_folder(path)
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise UnixSocketError(f"the socket {path} cannot be reached: {error.strerror}.") from None
+    if not stat.S_ISSOCK(found.st_mode):
+        raise _not_a_socket(path)
+    return _answers(path)
+
+
+def _not_a_socket(path: Path) -> UnixSocketError:
+    return UnixSocketError(f"{path} is there already and is no socket. Choose another path.")
+
+
 def _with_umask(bind: Callable[[], object]) -> None:
     # The umask is the whole process's. That does no harm: it is this one for an instant at the
     # start, and a file that another thread makes meanwhile can only come out more private.
@@ -128,7 +150,7 @@ def _clear(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):
-        raise UnixSocketError(f"{path} is there already and is no socket. Choose another path.")
+        raise _not_a_socket(path)
     if _answers(path):
         raise UnixSocketError(f"another server listens on {path}. Stop it, or choose another path.")
     path.unlink(missing_ok=True)

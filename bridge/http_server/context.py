@@ -98,6 +98,12 @@ def caller_of(scope: Scope) -> str:
     return caller
 
 
+def owner_of(scope: Scope) -> str:
+    """Return whose it is what is kept of the request: no other key's, not even of the same name."""
+    owner: str = scope["state"]["owner"]
+    return owner
+
+
 def is_admin(scope: Scope) -> bool:
     """Say whether a request for a URL that needs no key may be told what an admin may."""
     admin: bool = scope["state"]["admin"]

@@ -77,7 +77,7 @@ class GuardMiddleware:
             needed = needed_for(scope["path"], self._needs)
             if needed is not None:
                 grant = self._access.authenticate(secret, needed)
-                state["caller"] = grant.name
+                state["caller"], state["owner"] = grant.name, grant.owner
                 receive = self._checked(receive, grant, needed)
             else:
                 state["admin"] = self._is_admin(secret)

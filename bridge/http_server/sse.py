@@ -84,6 +84,7 @@ class EventStreamResponse(Response):
             try:
                 await self._answer(writer)
             except ClientClosedError:
+                writer.refuse()
                 raise
             except Exception as exc:
                 if not writer.started:
@@ -144,6 +145,7 @@ class FrameWriter:
         self._waiting_since: float | None = None
         self._refused = False
         self._finishing = False
+        self._over = False
         self._task: asyncio.Task[None] | None = None
         self.started = False
         """Whether the reply has begun, so that its status is 200."""
@@ -166,19 +168,20 @@ class FrameWriter:
 
     @property
     def full(self) -> bool:
-        """Whether so much waits for the client that the answer should wait, too."""
-        return self._size > _HIGH_WATER
+        """Whether the answer should wait: for the client, or to learn that a write has failed."""
+        return self._size > _HIGH_WATER or self._over
 
     async def emptied(self) -> None:
-        """Wait until the client has taken what was written."""
+        """Wait until the client has taken what was written; raises what a write has raised."""
         assert self._task is not None
         self._emptied.clear()
-        if self._task.done():
+        if not self._over:
+            await self._emptied.wait()
+        if self._over:
             await self._task
-        await self._emptied.wait()
 
     def refuse(self) -> None:
-        """Begin no reply any more: the error has one of its own."""
+        """Fill no silence any more: the error has a reply of its own, or there is nobody."""
         self._refused = True
 
     async def finish(self) -> None:
@@ -206,6 +209,7 @@ class FrameWriter:
         try:
             await self._write_all()
         finally:
+            self._over = True
             self._emptied.set()
 
     async def _write_all(self) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from bridge.core.errors import TooLargeError
+from bridge.core.private_files import open_private, private_file, private_folder
 from bridge.http_server.body import parse_json
 from bridge.http_server.errors import StoreUnavailableError
 from bridge.http_server.wire.replies import JsonDict
@@ -163,9 +164,11 @@ class ResponseStore:
         return self._open_database
 
     def _connect(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # SQLite gives its other files the mode of this one.
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        private_folder(self._path.parent)
+        # SQLite gives its other files the mode of this one; those of a copy may be there already.
+        os.close(open_private(self._path, os.O_RDWR))
+        for ending in ("-wal", "-shm"):
+            private_file(self._path.with_name(self._path.name + ending))
         database = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
             # Deleted pages are overwritten, and given back.

@@ -421,3 +421,19 @@ async def test_a_broken_line_that_comes_before_the_start_is_complete_ends_the_pr
         assert transport.process.exit_code == -signal.SIGKILL
     finally:
         await soon(transport.close())
+
+
+async def test_a_line_that_cannot_be_dealt_with_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch, spawn: Spawn
+) -> None:
+    """Lines that come with it must not be lost in silence: the answer would have a gap."""
+    transport, listener = await spawn()
+
+    def deaf(_line: object) -> None:
+        raise KeyError("name")
+
+    monkeypatch.setattr(transport, "_on_response", deaf)
+    with pytest.raises(ProcessGoneError):
+        await soon(transport.request("x"))
+    await listener.end()
+    assert not transport.is_ready()

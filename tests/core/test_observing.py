@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from bridge.core.bounds import BOUNDS
 from bridge.core.catalog import Catalog
 from bridge.core.events import Finished, Started, TextDelta, ToolCallDelta, ToolCallStart
 from bridge.core.model import CompletionRequest, FinishReason, Message, Role, TextPart, Usage
 from bridge.core.observing import GAP_BOUNDS, Observers, RequestRecord
+from bridge.tracing import request_attributes
 
 REQUEST = CompletionRequest(
     (Message(Role.USER, (TextPart("question"),)),),
@@ -56,6 +59,15 @@ def test_a_line_tells_times_in_milliseconds_and_no_word_of_the_conversation() ->
         "cache_write_tokens": 3,
         "output_tokens": 4,
     }
+
+
+def test_a_name_of_a_model_that_is_refused_for_its_length_does_not_fill_the_log() -> None:
+    request = replace(REQUEST, model="m" * 1_000_000)
+
+    line = RequestRecord(request, 10.0).line()
+
+    assert line["model_asked"] == "m" * BOUNDS.name_characters
+    assert len(json.dumps(request_attributes(request))) < 1_000
 
 
 def test_in_full_a_line_has_the_question_the_answer_and_its_calls() -> None:
@@ -117,3 +129,12 @@ def test_a_model_is_told_by_its_full_name_only_if_it_is_on_offer() -> None:
         "": "claude-sonnet-9",
     }
     assert catalog.offered(None) == "claude-sonnet-9"
+
+
+def test_another_session_has_yet_to_be_told() -> None:
+    record = RequestRecord(REQUEST, 10.0)
+    record.leased("warm", 10.1)
+    record.asked_at = 10.2
+    record.leased("spawned", 11.0)
+    # Else the trace would have told it before it was there.
+    assert [record.got, record.leased_at, record.asked_at] == ["spawned", 11.0, None]

@@ -35,16 +35,18 @@ def test_silence_counts_once_the_answer_has_begun() -> None:
     assert next_limit(LIMITS, standing, now=44) == (47, Limit.IDLE)
 
 
-@pytest.mark.parametrize("begun", [False, True])
-def test_an_excused_silence_begins_only_now(begun: bool) -> None:
+@pytest.mark.parametrize(
+    ("begun", "limit"), [(False, (80, Limit.FIRST_TOKEN)), (True, (65, Limit.IDLE))]
+)
+def test_an_excused_silence_begins_only_now(begun: bool, limit: tuple[float, Limit]) -> None:
     standing = Standing(0, put_at=30, heard_at=31, begun=begun, excused=True)
-    assert next_limit(LIMITS, standing, now=60) == (65, Limit.IDLE)
+    assert next_limit(LIMITS, standing, now=60) == limit
 
 
-def test_what_does_not_count_yet_is_looked_at_again_in_time() -> None:
-    # Nothing else would look: the answer may begin in the next moment and then fall silent.
-    limits = TimeLimits(idle=5)
-    assert next_limit(limits, Standing(0, put_at=0), now=60) == (65, Limit.IDLE)
+def test_before_the_answer_no_silence_counts() -> None:
+    # Telling a process what it needs may take longer than a pause between two words.
+    assert next_limit(LIMITS, Standing(0, put_at=30), now=30) == (50, Limit.FIRST_TOKEN)
+    assert next_limit(TimeLimits(idle=5), Standing(0, put_at=0), now=60)[0] == math.inf
 
 
 @pytest.mark.parametrize(
@@ -117,6 +119,31 @@ async def test_what_is_heard_puts_the_end_off_without_a_new_timer() -> None:
     await soon(over.wait())
     assert len(asked) == 5
     assert loop.time() >= asked[-1] + 0.01
+
+
+async def test_a_silence_that_begins_unseen_is_found_in_time() -> None:
+    # No timer is started by what is said: it has begun since the last look.
+    over = asyncio.Event()
+    begun = False
+    heard_at = asyncio.get_running_loop().time()
+    patience = Patience(TimeLimits(idle=0.02), begun=lambda: begun)
+    patience.put()
+    patience.watch(lambda: heard_at, lambda: False, over.set)
+    begun = True
+    await soon(over.wait())
+    assert patience.over is Limit.IDLE
+
+
+async def test_who_waits_for_another_process_hears_nothing_of_the_first() -> None:
+    over = asyncio.Event()
+    patience = Patience(TimeLimits(total=0.02, queue=60))
+    patience.put()
+    patience.watch(lambda: 0.0, lambda: True, over.set)
+    patience.queue()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(over.wait(), 0.05)
+    # Nor do the first one's words excuse it.
+    assert not patience._pending()
 
 
 async def test_who_does_not_watch_any_more_is_not_called() -> None:

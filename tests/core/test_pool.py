@@ -233,3 +233,59 @@ async def test_a_process_that_does_not_do_what_it_is_told_counts_as_failed() -> 
     await soon(pool.wait_for(lambda _: bool(pool.replaced)))
     assert pool.replaced == {"failed": 1}
     await pool.aclose()
+
+
+async def test_a_closed_pool_lets_nobody_wait_not_even_who_was_let_in_before() -> None:
+    pool = pool_of(Limits(1, 1, 0))
+    pool.release(await pool.acquire(Need(A)))
+    await pool.aclose()
+    with pytest.raises(DrainingError):
+        await soon(pool.acquire(Need(A), admitted=True))
+
+
+async def test_whatever_keeps_processes_from_starting_is_tried_again_later_and_later() -> None:
+    starts = 0
+
+    async def failing(_settings: TurnSettings | None) -> StandIn:
+        nonlocal starts
+        starts += 1
+        raise ValueError("unforeseen")
+
+    pool = Pool(failing, Limits(1, 1, 0), queue_size=8, clock=time.monotonic)  # type: ignore[arg-type]
+    pool.start()
+    # The second at once, the third a second later.
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert starts == 2
+    await pool.aclose()
+
+
+async def test_closing_waits_for_a_process_that_was_being_ended_already() -> None:
+    pool = pool_of(Limits(1, 1, 0))
+    lease = await pool.acquire(Need(A))
+    session = stand_in(lease)
+    may_end, ended = asyncio.Event(), False
+
+    async def end() -> None:
+        nonlocal ended
+        await may_end.wait()
+        ended = True
+
+    ending: asyncio.Future[None] | None = None
+
+    async def close() -> None:
+        nonlocal ending
+        # As a session does: whoever is cancelled here does not stop it.
+        ending = ending or asyncio.ensure_future(end())
+        await asyncio.shield(ending)
+
+    session.close = close  # type: ignore[method-assign]
+    session.worn, session.alive = True, False
+    pool.release(lease)
+    await pool.wait_for(lambda counts: counts["closing"] == 1)
+    closing = asyncio.ensure_future(pool.aclose())
+    await asyncio.wait((closing,), timeout=0.02)
+    assert not closing.done()
+    may_end.set()
+    await soon(closing)
+    assert ended

@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from bridge.core.access import Access
 from bridge.http_server.app import HttpSettings, create_app
 from bridge.http_server.store import ResponseStore
 from tests.http_server.fakes import FakeService
@@ -21,6 +22,7 @@ def build(
     service: FakeService,
     settings: HttpSettings | None = None,
     store: ResponseStore | None = None,
+    access: Access | None = None,
 ) -> FastAPI:
     """An app whose ids count up and whose clock stands still."""
     ids = itertools.count(1)
@@ -29,6 +31,7 @@ def build(
         version="1.2.3",
         settings=settings,
         store=store,
+        access=access,
         clock=lambda: CLOCK,
         timer=itertools.count(0.0, 0.25).__next__,
         new_id=lambda: f"{next(ids):04x}",

@@ -24,7 +24,9 @@ def healthy(connection: socket.socket) -> bool:
     connection.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
     received = b""
     while not received.endswith(b'"plan":null}'):
-        received += connection.recv(65536)
+        more = connection.recv(65536)
+        assert more, received
+        received += more
     return received.startswith(b"HTTP/1.1 200")
 
 

@@ -12,8 +12,10 @@ import pytest
 from fastapi import FastAPI
 from openai.types.responses import Response, ResponseItemList
 
+from bridge.core.access import Access
 from bridge.core.errors import InvalidRequestError, QueueFullError, UnavailableError
 from bridge.core.events import Finished, TextDelta, ToolCallDelta, ToolCallStart
+from bridge.core.keys import KeyFile, parse_given
 from bridge.core.model import (
     CompletionRequest,
     FinishReason,
@@ -21,9 +23,7 @@ from bridge.core.model import (
     ToolCallPart,
     ToolResultPart,
 )
-from bridge.http_server import context
 from bridge.http_server.app import HttpSettings
-from bridge.http_server.routes import responses as routes
 from bridge.http_server.store import KeptResponse, ResponseStore
 from tests.harness import assistant, user
 from tests.http_server.asgi import Exchange, ask, build, chat
@@ -31,6 +31,7 @@ from tests.http_server.fakes import CALLS, STARTED, USAGE, FakeService, Gate
 from tests.http_server.response_events import check_response, check_stream
 
 URL = "/v1/responses"
+SECRETS = ("alice-secret-long-enough", "bob-secret-long-enough")
 CALL = (
     STARTED,
     TextDelta("I look."),
@@ -398,31 +399,62 @@ async def test_a_reference_to_nothing_is_a_clear_404(app: FastAPI, id: str) -> N
     assert id in reply.error["message"]
 
 
-async def test_a_key_sees_its_own_responses_only(
-    app: FastAPI, service: FakeService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def caller_of(scope: Any) -> str:
-        key: bytes = dict(scope["headers"])[b"x-key"]
-        return key.decode()
-
-    for module in (context, routes):
-        monkeypatch.setattr(module, "caller_of", caller_of)
-    alice, bob = {"x-key": "alice"}, {"x-key": "bob"}
-    mine = (await respond(app, alice)).json
+async def refuse_all(app: FastAPI, mine: dict[str, Any], stranger: Mapping[str, str]) -> None:
+    """Show that a key gets nothing of another's response."""
     path = f"{URL}/{mine['id']}"
-
     for method, where in (
         ("GET", path),
         ("GET", f"{path}/input_items"),
         ("POST", f"{path}/cancel"),
         ("DELETE", path),
     ):
-        assert (await ask(app, method, where, headers=bob)).status == 404
+        assert (await ask(app, method, where, headers=stranger)).status == 404
     item = {"type": "item_reference", "id": mine["output"][0]["id"]}
     for parameters in ({"previous_response_id": mine["id"]}, {"input": [item]}):
-        assert (await respond(app, bob, **parameters)).status == 404
+        assert (await respond(app, stranger, **parameters)).status == 404
+
+
+async def test_a_key_sees_its_own_responses_only(service: FakeService, store: Shelf) -> None:
+    access = Access(parse_given(f"alice={SECRETS[0]},bob={SECRETS[1]}"))
+    app = build(service, store=store, access=access)
+    alice, bob = ({"authorization": f"Bearer {secret}"} for secret in SECRETS)
+    mine = (await respond(app, alice)).json
+
+    await refuse_all(app, mine, bob)
+
+    item = {"type": "item_reference", "id": mine["output"][0]["id"]}
+    for parameters in ({"previous_response_id": mine["id"]}, {"input": [item]}):
         assert (await respond(app, alice, **{"input": "x", **parameters})).status in (200, 400)
+    path = f"{URL}/{mine['id']}"
     assert (await ask(app, "DELETE", path, headers=alice)).status == 200
+
+
+async def test_a_new_key_of_the_name_of_a_revoked_one_gets_nothing_of_it(
+    service: FakeService, store: Shelf, tmp_path: Path
+) -> None:
+    file = KeyFile(tmp_path / "keys.json")
+    before = file.add("phone")
+    app = build(service, store=store, access=Access(file=file.path))
+    mine = (await respond(app, {"authorization": f"Bearer {before}"})).json
+    file.revoke("phone")
+    after = file.add("phone")
+
+    await refuse_all(app, mine, {"authorization": f"Bearer {after}"})
+
+
+async def test_what_is_referred_to_is_bounded_as_a_body_is(
+    service: FakeService, store: Shelf
+) -> None:
+    app = build(service, HttpSettings(max_body_bytes=5_000), store=store)
+    texts = ["a" * 2_000, "b" * 2_000, "c" * 2_000]
+    asked = [await created(app, input=text) for text in texts]
+    items = [(await get(app, f"{each['id']}/input_items")).json["data"][0] for each in asked]
+    references = [{"type": "item_reference", "id": item["id"]} for item in items]
+
+    reply = await respond(app, input=references)
+
+    assert (reply.status, reply.error["param"]) == (413, "input")
+    assert (await respond(app, input=references[:2])).status == 200
 
 
 # The other URLs

@@ -108,6 +108,21 @@ async def test_a_response_is_there_again_after_a_restart(path: Path) -> None:
         assert await store.history("", "resp_2", MEGABYTE) == said("resp_1", "resp_2")
 
 
+async def test_files_that_others_could_read_are_taken_from_them(path: Path) -> None:
+    async with opened(path) as store:
+        await store.put("", response("resp_1"))
+        # As a server that was killed leaves them, in a folder of an open umask or from a copy.
+        left = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+    for name, content in left.items():
+        (path.parent / name).write_bytes(content)
+        (path.parent / name).chmod(0o644)
+    path.parent.chmod(0o755)
+
+    async with opened(path) as store:
+        assert await store.get("", "resp_1") == response("resp_1")
+        assert modes(path.parent) == [0o700, 0o600, 0o600, 0o600]
+
+
 async def test_only_the_owner_can_read_the_files(path: Path, store: ResponseStore) -> None:
     await store.put("", response("resp_1"))
 

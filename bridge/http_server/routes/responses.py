@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -9,8 +10,8 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.core.errors import InvalidRequestError, UnsupportedError
-from bridge.http_server.context import Door, call_options, caller_of
+from bridge.core.errors import InvalidRequestError, TooLargeError, UnsupportedError
+from bridge.http_server.context import Door, call_options, owner_of
 from bridge.http_server.decode.items import response_of
 from bridge.http_server.decode.responses import (
     Past,
@@ -42,7 +43,8 @@ def response_routes(door: Door) -> APIRouter:
         options = call_options(request.scope, door.settings)
         body = await read_body(request, door)
         wire = parse_responses(body)
-        past = await _past(store, options.caller, wire, limit)
+        owner = owner_of(request.scope)
+        past = await _past(store, owner, wire, limit)
         hex, created = door.new_id(), int(door.clock())
         call = decode_responses(wire, body, options, past, hex, keeps=store is not None)
         asked = within(call.request, options)
@@ -54,7 +56,7 @@ def response_routes(door: Door) -> APIRouter:
             encoder = collector
 
             async def conclude() -> bytes:
-                return encoder.last_frame(await _kept_reply(store, call, encoder))
+                return encoder.last_frame(await _kept_reply(store, owner, call, encoder))
 
             return EventStreamResponse(
                 door.service.complete(asked),
@@ -64,7 +66,7 @@ def response_routes(door: Door) -> APIRouter:
                 conclude=conclude,
             )
         ignored = await collect(request, door.service, asked, collector)
-        reply = await _kept_reply(store, call, collector)
+        reply = await _kept_reply(store, owner, call, collector)
         return json_response(reply, headers=ignored_header(ignored))
 
     @router.get("/v1/responses/{response_id}", **describe())
@@ -84,7 +86,7 @@ def response_routes(door: Door) -> APIRouter:
     @router.delete("/v1/responses/{response_id}", **describe())
     async def delete_response(request: Request, response_id: str) -> Response:
         """Delete a response that is kept."""
-        if store is None or not await store.delete(caller_of(request.scope), response_id):
+        if store is None or not await store.delete(owner_of(request.scope), response_id):
             raise _not_found(response_id)
         return json_response({"id": response_id, "object": "response", "deleted": True})
 
@@ -111,7 +113,7 @@ def response_routes(door: Door) -> APIRouter:
         items: Sequence[JsonDict] = kept.input
         if kept.parent is not None:
             most = door.settings.max_body_bytes
-            before = await store.history(caller_of(request.scope), kept.parent, most)
+            before = await store.history(owner_of(request.scope), kept.parent, most)
             items = [*(before or ()), *items]
         return json_response(_page(items, limit, order, after))
 
@@ -119,13 +121,13 @@ def response_routes(door: Door) -> APIRouter:
 
 
 async def _past(
-    store: ResponseStore | None, caller: str, wire: ResponsesRequest, limit: int
+    store: ResponseStore | None, owner: str, wire: ResponsesRequest, limit: int
 ) -> Past:
     """Fetch what a request builds on."""
     items: Sequence[JsonDict] = ()
     previous = wire.previous_response_id
     if previous is not None:
-        found = None if store is None else await store.history(caller, previous, limit)
+        found = None if store is None else await store.history(owner, previous, limit)
         if found is None:
             raise NotFoundError(
                 f"Previous response with id '{previous[:_SHOWN]}' not found: it, or one before "
@@ -135,13 +137,19 @@ async def _past(
             )
         items = found
     referenced: dict[str, JsonDict] = {}
-    for reference in references_of(wire):
+    references = references_of(wire)
+    wanted = {reference.id for reference in references}
+    size = 0
+    for reference in references:
         if reference.id not in referenced:
-            owner = response_of(reference.id)
-            if owner is not None and store is not None:
-                kept = await store.get(caller, owner)
+            response = response_of(reference.id)
+            if response is not None and store is not None:
+                kept = await store.get(owner, response)
                 for item in () if kept is None else (*kept.input, *kept.reply["output"]):
-                    referenced[item["id"]] = item
+                    # Nothing else of it stays in memory: one item can stand for a large response.
+                    if item["id"] in wanted:
+                        referenced[item["id"]] = item
+                        size += len(json.dumps(item))
         if reference.id not in referenced:
             raise NotFoundError(
                 f"Item with id '{reference.id[:_SHOWN]}' not found. Only items of responses that "
@@ -149,24 +157,30 @@ async def _past(
                 field="input",
                 reason="ITEM_NOT_FOUND",
             )
+        if size > limit:
+            # A reference is short, and could stand for all that the server keeps.
+            raise TooLargeError(
+                f"The items that 'input' refers to have more than {limit} bytes. Refer to fewer.",
+                field="input",
+            )
     return Past(items, referenced)
 
 
 async def _kept_reply(
-    store: ResponseStore | None, call: ResponseCall, collector: ResponseCollector
+    store: ResponseStore | None, owner: str, call: ResponseCall, collector: ResponseCollector
 ) -> JsonDict:
     """Return the whole response, once it is kept; it says if that was not possible."""
     reply = collector.reply()
     if call.store:
         assert store is not None
         response = KeptResponse(collector.id, call.previous, call.items, reply)
-        if not await store.put(call.request.caller, response):
+        if not await store.put(owner, response):
             reply["store"] = False
     return reply
 
 
 async def _find(store: ResponseStore | None, request: Request, id: str) -> KeptResponse:
-    kept = None if store is None else await store.get(caller_of(request.scope), id)
+    kept = None if store is None else await store.get(owner_of(request.scope), id)
     if kept is None:
         raise _not_found(id)
     return kept

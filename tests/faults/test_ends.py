@@ -1,0 +1,54 @@
+"""What goes wrong at the edges of a request: before the first process is up, after its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from bridge.core.engine import Engine, EngineOptions
+from bridge.core.errors import DrainingError
+from bridge.core.events import Finished
+from bridge.core.model import CompletionRequest
+from bridge.core.recording import SessionLog
+from tests.core.fakes import fake_launcher
+from tests.core.waiting import soon
+from tests.faults.faking import ONE, WHOLE, faked_engine
+from tests.harness import user
+
+HOUR = 3600.0
+
+
+async def test_a_process_that_dies_after_its_answer_does_not_spoil_it(tmp_path: Path) -> None:
+    """The request that finds out how the plan stands waits for what is said after the answer."""
+    turn = [*WHOLE[:-1], {"die": True}]
+    async with faked_engine(
+        tmp_path, ONE, how={"turn": turn, "well": turn}, stop_before_overage=True
+    ) as engine:
+        paid = {"status": "rejected", "isUsingOverage": True, "resetsAt": time.time() + HOUR}
+        engine.engine._on_plan({"rate_limit_info": paid}, 1.0)
+        engine.engine._now = lambda: time.time() + 2 * HOUR
+        answer = await soon(engine.ask())
+        assert (answer.text, answer.reason) == ("Half and half.", "stop")
+        assert engine.engine.pool_state().totals.answered == 1
+
+
+async def test_who_waits_for_the_first_process_is_told_of_the_end() -> None:
+    launcher = fake_launcher(silent=["get_settings"])
+    engine = Engine(launcher, EngineOptions(ONE), SessionLog(None))
+    starting = asyncio.ensure_future(engine.start())
+
+    async def ask() -> None:
+        async for event in engine.complete(CompletionRequest((user("Hello?"),))):
+            assert not isinstance(event, Finished)
+
+    waiting = [asyncio.ensure_future(each) for each in (ask(), engine.models(), engine.model("x"))]
+    await asyncio.wait(waiting, timeout=0.01)
+    starting.cancel()
+    await asyncio.wait((starting,))
+    await engine.aclose()
+    for one in waiting:
+        with pytest.raises(DrainingError):
+            await soon(one)
