@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -218,7 +219,8 @@ def _listen_tcp(address: Tcp) -> Listener:
         )
     except OSError as error:
         raise ListenError(
-            f"The HTTP door cannot listen on {address}: {error.strerror}. "
+            # Its own text goes on with the address.
+            f"The HTTP door cannot listen on {address}: {os.strerror(error.errno or 0)}. "
             "Set PORT or --port to a free one."
         ) from error
     # Accepted connections inherit it. asyncio would set it only on sockets made with

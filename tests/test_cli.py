@@ -26,8 +26,9 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> str:
         return str(listener.getsockname()[1])
 
 
-def test_the_version_is_printed() -> None:
-    result = run("version")
+@pytest.mark.parametrize("asked", ["version", "--version"])
+def test_the_version_is_printed(asked: str) -> None:
+    result = run(asked)
     assert result.exit_code == 0
     assert result.stdout == f"{bridge.__version__}\n"
 
@@ -81,6 +82,28 @@ def test_with_no_server_there_is_one_line_that_says_what_to_do(
 def test_an_address_that_is_given_goes_before_the_settings(nobody: str) -> None:
     result = run("chat", "hi", "--url", f"http://127.0.0.1:{nobody}", PORT="1")
     assert f"127.0.0.1:{nobody}" in result.stderr
+
+
+def test_an_address_may_end_in_v1_as_other_clients_want_it(nobody: str) -> None:
+    result = run("chat", "hi", "--url", f"http://127.0.0.1:{nobody}/v1/")
+    assert f"No answer from http://127.0.0.1:{nobody} (" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "written", "remedy"),
+    [
+        (("models",), "localhost:8000", "write http://localhost:8000"),
+        (("models", "--grpc"), "http://localhost:50051", "write HOST:PORT, without http://"),
+        (("pool",), "http://localhost:50051", "write HOST:PORT, without http://"),
+    ],
+)
+def test_an_address_of_the_other_door_s_form_is_put_right(
+    command: tuple[str, ...], written: str, remedy: str
+) -> None:
+    result = run(*command, "--url", written)
+    assert result.exit_code == 1
+    assert remedy in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

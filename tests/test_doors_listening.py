@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 import ssl
 import stat
@@ -22,7 +24,7 @@ from bridge.client.connection import GrpcAddress, ServerAddress
 from bridge.client.grpc import GrpcClient
 from bridge.client.http import HttpClient
 from bridge.doctor import Finding, Mark, _door_findings
-from bridge.listening import Tcp, TlsFiles, Unix
+from bridge.listening import ListenError, Tcp, TlsFiles, Unix, listen_http
 from bridge.settings import Settings
 from bridge.supervisor import StartError
 from bridge.tls import read_tls
@@ -312,3 +314,14 @@ def test_the_doctor_says_that_a_server_for_others_needs_keys(tmp_path: Path) -> 
 async def _first(settings: Settings) -> Finding:
     async with aclosing(_door_findings(settings)) as findings:
         return await anext(findings)
+
+
+def test_a_port_that_is_taken_is_told_of_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = Tcp("127.0.0.1", taken.getsockname()[1])
+        with pytest.raises(ListenError) as caught:
+            listen_http(address)
+    assert str(caught.value) == (
+        f"The HTTP door cannot listen on {address}: {os.strerror(errno.EADDRINUSE)}. "
+        "Set PORT or --port to a free one."
+    )

@@ -194,6 +194,14 @@ def test_the_table_tells_each_request_in_a_line(written: Path) -> None:
     assert "[bold]" in evil
 
 
+def test_on_a_narrow_terminal_nothing_is_lost(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = run(written).stdout.split()
+    monkeypatch.setattr(sys.modules["bridge.cli.logs"], "table_width", lambda: 80)
+    assert run(written).stdout.split() == wide
+
+
 def test_lines_are_chosen_by_flags_and_given_as_they_are(written: Path) -> None:
     whole = [json.loads(line) for line in run(written, "--json").stdout.splitlines()]
     assert [line["request_id"][:8] for line in whole] == ["req_0123", "req_fail", "req_evil"]

@@ -5,6 +5,8 @@ Thin: options and printing. What takes long to import is imported by the command
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from bridge import __version__
@@ -17,7 +19,6 @@ from bridge.cli.pool import pool
 from bridge.cli.serve import serve
 
 app = typer.Typer(
-    help="OpenAI's API and gRPC on your own Claude subscription.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -30,6 +31,24 @@ app.add_typer(keys, name="keys")
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
+
+
+def _version_and_exit(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version_and_exit, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """OpenAI's API and gRPC on your own Claude subscription."""
 
 
 def main() -> None:

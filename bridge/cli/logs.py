@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # A request's id, door and times are never cut: what is cut where a terminal is narrow are the
 # names that callers and models have.
 _WIDTHS = (14, 12, 4, 8, 26, 11, 7, 7, 7, 14, 0)
+_NEEDED = sum(_WIDTHS) + 2 * len(_WIDTHS) + 24
 _NUMBERS = ("queue", "first", "total", "tokens")
 
 
@@ -75,6 +76,8 @@ class _Table:
         from rich.console import Console
 
         self._console: Console = Console(highlight=False, width=table_width())
+        # On a narrow terminal lines go on below: how a request ended is the last column.
+        self._console.width = max(self._console.width, _NEEDED)
         self._head = True
 
     def print(self, entries: Iterable[Entry]) -> None:

@@ -30,7 +30,19 @@ def client_of(url: str | None, api_key: str | None, *, by_grpc: bool) -> Client:
     from bridge.client.connection import ServerAddress
     from bridge.client.http import HttpClient
 
-    return HttpClient(ServerAddress(url.rstrip("/")) if url else local_server(), api_key)
+    return HttpClient(ServerAddress(base_of(url)) if url else local_server(), api_key)
+
+
+def base_of(url: str) -> str:
+    """The URL of a server, which may be given as OpenAI's clients want it, with /v1.
+
+    Raises ChatError where the scheme is missing.
+    """
+    if not url.startswith(("http://", "https://")):
+        from bridge.client import ChatError
+
+        raise ChatError(f"--url {url} is no URL: write http://{url}, or https:// with TLS.")
+    return url.rstrip("/").removesuffix("/v1")
 
 
 def grpc_client_of(target: str | None, api_key: str | None) -> GrpcClient:
@@ -38,4 +50,8 @@ def grpc_client_of(target: str | None, api_key: str | None) -> GrpcClient:
     from bridge.client.connection import GrpcAddress
     from bridge.client.grpc import GrpcClient
 
+    if target and target.startswith(("http://", "https://")):
+        from bridge.client import ChatError
+
+        raise ChatError(f"--url {target} is no gRPC door: write HOST:PORT, without http://.")
     return GrpcClient(GrpcAddress(target) if target else local_grpc_server(), api_key)

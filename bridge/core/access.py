@@ -38,7 +38,7 @@ LOOK_SECONDS: Final = 1.0
 _MISSING: Final = "This server asks for a key: send `authorization: Bearer KEY`."
 _WRONG: Final = "The key is none of this server's."
 _REVOKED: Final = "The key is no longer one of this server's."
-_NO_ADMIN: Final = "This needs a key with the scope admin."
+_NO_ADMIN: Final = "This needs a key with the scope admin: bridge keys add NAME --admin."
 
 
 @dataclass(frozen=True, slots=True)

@@ -321,7 +321,10 @@ def failure_of(result: Wire) -> BridgeError:
     if status == 403:
         return PermissionDeniedError("The Anthropic API refuses this request to this account.")
     if status == 404:
-        return ModelNotFoundError("The Anthropic API has no model of this name for this account.")
+        return ModelNotFoundError(
+            "The Anthropic API has no model of this name for this account. "
+            "Take one from the list of models: `bridge models` shows it."
+        )
     if status == 413:
         return TooLargeError("The request is larger than the Anthropic API takes.")
     if status == 429:

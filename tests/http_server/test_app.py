@@ -329,6 +329,7 @@ async def test_health_when_nothing_can_be_served(status: str) -> None:
         ("POST", "/v1/images/generations", "unknown_url", "Unknown request URL"),
         ("GET", "/docs", "unknown_url", "Unknown request URL"),
         ("POST", "/chat/completions", "unknown_url", "Did you mean /v1/chat/completions?"),
+        ("POST", f"/v1{CHAT}", "unknown_url", "Did you mean /v1/chat/completions?"),
         ("POST", f"{CHAT}/", "unknown_url", "Did you mean /v1/chat/completions?"),
         ("POST", "/v1/embeddings", "model_not_found", "no embedding model"),
         ("GET", "/embeddings", "model_not_found", "no embedding model"),

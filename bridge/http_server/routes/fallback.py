@@ -33,7 +33,8 @@ def unknown_url(method: str, path: str, known: frozenset[str]) -> JsonDict:
         )
         return error_object(message, "invalid_request_error", None, "model_not_found")
     message = f"Unknown request URL: {method} {path[:_SHOWN]}."
-    meant = next((f for f in (f"/v1{path}", path.rstrip("/")) if f in known), None)
+    near = (f"/v1{path}", path.rstrip("/"), path.removeprefix("/v1"))
+    meant = next((url for url in near if url in known), None)
     if meant is not None:
         message += f" Did you mean {meant}?"
     return error_object(message, "invalid_request_error", None, _CODES[404])
