@@ -84,6 +84,8 @@ class _Progress:
     """Whether any part of an answer was given, which cannot be taken back."""
     attempts: int = 0
     """Attempts that failed."""
+    died: int = 0
+    """Those of them whose process ended."""
     unfit: int = 0
     """Those of them whose answer was not what was asked for."""
     parking: Parking | None = None
@@ -408,14 +410,15 @@ class Engine:
 
     def _try_again(self, error: Exception, plan: Plan, progress: _Progress) -> None:
         """Decide whether an attempt that failed is made once more; raise where it is not."""
-        attempts = progress.attempts = progress.attempts + 1
+        progress.attempts += 1
         if progress.reader is not None:
             progress.spent = progress.reader.usage
         match error:
             case ProcessGoneError():
                 if self._draining and self.pool.closed:
                     raise DrainingError("The server has shut down.") from error
-                if progress.started or attempts > 1:
+                progress.died += 1
+                if progress.started or progress.died > 1:
                     raise ProcessFailedError(
                         "Claude Code ended in the middle of the answer."
                     ) from error

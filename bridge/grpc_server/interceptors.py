@@ -194,12 +194,12 @@ async def _write_all(
     begun = False
     try:
         async for response in responses:
+            guard.since = now()
             if not begun:
                 # Not sooner: once a client has seen metadata it no longer retries by policy, and
                 # what fails before the first event is what it may retry.
                 await _send_request_id(context)
                 begun = True
-            guard.since = now()
             await context.write(response)
             guard.since = None
     except grpc.aio.InternalError:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bridge.core.engine import Engine, EngineOptions
-from bridge.core.errors import DrainingError
+from bridge.core.engine import Engine, EngineOptions, _Progress
+from bridge.core.errors import DrainingError, ProcessFailedError
 from bridge.core.events import Finished
 from bridge.core.model import CompletionRequest
+from bridge.core.process import ProcessGoneError
 from bridge.core.recording import SessionLog
 from tests.core.fakes import fake_launcher
 from tests.core.waiting import soon
@@ -33,6 +34,16 @@ async def test_a_process_that_dies_after_its_answer_does_not_spoil_it(tmp_path: 
         answer = await soon(engine.ask())
         assert (answer.text, answer.reason) == ("Half and half.", "stop")
         assert engine.engine.pool_state().totals.answered == 1
+
+
+async def test_a_process_that_dies_is_replaced_though_the_request_was_tried_again_before() -> None:
+    engine = Engine(fake_launcher(), EngineOptions(ONE), SessionLog(None))
+    plan = engine._planner.plan(CompletionRequest((user("Hello?"),)))
+    # What the API refuses is left out, and asked for once more: no fault of the process.
+    progress = _Progress(attempts=1)
+    engine._try_again(ProcessGoneError(), plan, progress)
+    with pytest.raises(ProcessFailedError):
+        engine._try_again(ProcessGoneError(), plan, progress)
 
 
 async def test_who_waits_for_the_first_process_is_told_of_the_end() -> None:
