@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
 from bridge.core.abilities import ALL, Abilities
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.events import (
@@ -293,3 +295,6 @@ async def running_engine(
 
 SCALE = int(os.environ.get("BRIDGE_TEST_SCALE", "1"))
 """How many times the usual counts a run is for: 1 in `make test`, 10 in `make test-long`."""
+
+LONG = pytest.mark.skipif(SCALE < 10, reason="takes long: part of make test-long")
+"""For tests that cost many seconds and show once more what a cheaper one shows."""

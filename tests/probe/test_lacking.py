@@ -12,6 +12,7 @@ from bridge.core.to_claude import SETTINGS
 from bridge.probe import BEHAVIOURS, Behaviour, Report, abilities_of, fallbacks, missing, probe
 from bridge.probe.run import CHECK_TIMEOUT, ProbeError
 from bridge.probe.stage import Lacking, Stage
+from tests.harness import LONG
 from tests.probe.lacking import cli_without
 from tests.probe.lacking_cli import LACKS
 
@@ -33,7 +34,11 @@ def test_the_list_is_complete_and_each_of_it_can_be_lacking() -> None:
     assert all((b.at_start is not None) == (b in LATE) for b in BEHAVIOURS)
 
 
-@pytest.mark.parametrize("behaviour", BEHAVIOURS, ids=lambda behaviour: behaviour.id)
+@pytest.mark.parametrize(
+    "behaviour",
+    [b if n % 4 == 0 else pytest.param(b, marks=LONG) for n, b in enumerate(BEHAVIOURS)],
+    ids=lambda behaviour: behaviour.id,
+)
 async def test_what_is_lacking_is_found_out(tmp_path: Path, behaviour: Behaviour) -> None:
     limit = SHORT if behaviour.id in WAITS else CHECK_TIMEOUT
     report = await probe(cli_without(tmp_path, behaviour.id), (behaviour,), timeout=limit)
@@ -65,6 +70,7 @@ async def test_a_setting_that_does_not_even_hold_at_the_start_is_missing(
     assert missing(report) == (BY_ID[id].sentence,)
 
 
+@LONG
 async def test_without_what_can_be_done_without_all_that_is_required_is_still_found(
     tmp_path: Path,
 ) -> None:
@@ -73,6 +79,7 @@ async def test_without_what_can_be_done_without_all_that_is_required_is_still_fo
     assert missing(report) == (), report.details
 
 
+@LONG
 async def test_without_a_rewind_each_check_gets_a_process_of_its_own(tmp_path: Path) -> None:
     some = [BY_ID[id] for id in ("user-agent", "replay", "interrupt", "client-tools")]
     report = await probe(cli_without(tmp_path, "rewind"), (*REWIND, *some))
