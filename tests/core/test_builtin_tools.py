@@ -58,7 +58,7 @@ def test_the_operator_is_told_what_each_rule_comes_to() -> None:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    for name in ("home/.claude/projects", "home/work/state", "elsewhere"):
+    for name in ("home/.claude/projects", "home/project/state", "elsewhere"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "home" / "file").touch()
     (tmp_path / "home" / "link").symlink_to(tmp_path / "home")
