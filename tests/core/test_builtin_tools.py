@@ -65,10 +65,12 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-@pytest.mark.parametrize("name", ["work/other", "../elsewhere"])
+@pytest.mark.parametrize("name", ["project/other", "../elsewhere"])
 def test_a_folder_of_the_operators_choice_is_taken(home: Path, name: str) -> None:
     (home / name).mkdir(exist_ok=True)
-    folder = check_folder(home / name, home=home, private=(home / ".claude", home / "work/state"))
+    folder = check_folder(
+        home / name, home=home, private=(home / ".claude", home / "project/state")
+    )
     assert folder == (home / name).resolve()
 
 
@@ -83,12 +85,12 @@ def test_a_folder_of_the_operators_choice_is_taken(home: Path, name: str) -> Non
         ("/", "home folder"),
         (".claude", "holds secrets"),
         (".claude/projects", "holds secrets"),
-        ("work", "holds secrets"),
-        ("work/state", "holds secrets"),
+        ("project", "holds secrets"),
+        ("project/state", "holds secrets"),
     ],
 )
 def test_a_folder_that_would_give_too_much_away_is_refused(
     home: Path, name: str, said: str
 ) -> None:
     with pytest.raises(ValueError, match=said):
-        check_folder(home / name, home=home, private=(home / ".claude", home / "work/state"))
+        check_folder(home / name, home=home, private=(home / ".claude", home / "project/state"))
