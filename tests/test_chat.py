@@ -221,6 +221,15 @@ class AtTerminal:
         self._seen = self._seen[match.end() :]
         return match[0]
 
+    def interrupt_until(self, pattern: str) -> None:
+        """Press Ctrl-C until it shows: Python's `input` misses one just before it waits."""
+        over = time.monotonic() + PATIENCE
+        while not re.search(pattern, self._seen):
+            assert time.monotonic() < over, self.output
+            self.process.send_signal(signal.SIGINT)
+            assert self._read(), self.output
+        self.wait_for(pattern)
+
     def _read(self) -> bool:
         if not select.select([self._terminal], [], [], 0.5)[0]:
             return True
@@ -279,8 +288,7 @@ def test_a_conversation_goes_on_after_ctrl_c_which_ends_only_the_answer(
         terminal.wait_for("cancelled; first token")
         terminal.wait_for("> ")
         # At the prompt it is no end, either.
-        terminal.process.send_signal(signal.SIGINT)
-        terminal.wait_for("/quit")
+        terminal.interrupt_until("/quit")
         terminal.type(sim(text="second answer"))
         terminal.wait_for("second answer")
         terminal.wait_for(r"prompt \+ \d+ output tokens")

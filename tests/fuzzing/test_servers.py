@@ -46,6 +46,10 @@ NOT_OURS = {
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
+STATUS_LOST = "Internal error from Core"
+"""What grpc.aio's client says in place of the status of a call that the server ended while the
+client was still sending. An INTERNAL of the bridge's own reads otherwise."""
+
 
 class _Server(uvicorn.Server):
     """Says when it is up, and leaves the signals to the test run."""
@@ -120,7 +124,8 @@ async def converse(channel: grpc.aio.Channel, rng: Random) -> None:
             pass
     except grpc.aio.AioRpcError:
         pass
-    assert await call.code() in NOT_OURS, await call.details()
+    if await call.details() != STATUS_LOST:
+        assert await call.code() in NOT_OURS, await call.details()
 
 
 async def nothing_stays(batch: Callable[[int], Awaitable[None]]) -> None:
