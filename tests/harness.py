@@ -177,10 +177,13 @@ class RunningEngine:
     simulator: Simulator
     log: SessionLog
     log_path: Path
+    caller: str = ""
+    """Whose requests these are, where a test does not say."""
 
     async def ask(self, *messages: Message, **options: Any) -> Answer:
         """Complete once and gather the answer."""
         request_id = uuid.uuid4().hex
+        options.setdefault("caller", self.caller)
         request = CompletionRequest(messages=messages, request_id=request_id, **options)
         answer = Answer()
         async with aclosing(self.engine.complete(request)) as events:

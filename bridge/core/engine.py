@@ -30,6 +30,7 @@ from bridge.core.errors import (
 )
 from bridge.core.events import Event, Finished, Started
 from bridge.core.from_claude import AnswerReader, plan_of
+from bridge.core.habits import Habits
 from bridge.core.launch import Launcher
 from bridge.core.leases import Lease, Need, Parking
 from bridge.core.logs import kind_of
@@ -93,6 +94,8 @@ class _Progress:
     """Reads the answer of the latest attempt."""
     spent: Usage = field(default_factory=Usage)
     """Tokens that the attempts before it have used."""
+    goes_on: bool = False
+    """Whether its caller is known to go on with the conversation."""
     probing: bool = False
     """Whether it finds out how the plan stands after a limit was lifted."""
 
@@ -131,6 +134,7 @@ class Engine:
         self._planner = Planner(
             options.system_prompt, abilities, builtin_tools=launcher.builtin_tools is not None
         )
+        self._habits = Habits()
         self._draining = False
         self._login_accepted: bool | None = None
         self.pool = Pool(
@@ -327,7 +331,7 @@ class Engine:
                         with contextlib.suppress(ProcessGoneError, TimeoutError):
                             await lease.session.turn_over()
                     finished = True
-                    parking = progress.parking
+                    parking = self._held(plan, progress)
                 except (ProcessGoneError, InvalidRequestError, UnfitAnswerError) as error:
                     self._try_again(error, plan, progress)
                     logger.info("request %s is tried again: %s", request.request_id, kind_of(error))
@@ -402,6 +406,17 @@ class Engine:
                 return
         progress.parking = plan.parking(reader)
 
+    def _held(self, plan: Plan, progress: _Progress) -> Parking | None:
+        """How the conversation is held open, where it is likely that its caller goes on."""
+        parking = progress.parking
+        if parking is None or parking.calls or progress.goes_on:
+            return parking
+        if self._launcher.builtin_tools is not None:
+            # What these have read stands in the conversation only: a replay is without it.
+            return parking
+        worth = self._habits.worth_holding(plan.kind, parking.conversation)
+        return parking if worth else None
+
     def _note_login(self, *, accepted: bool) -> None:
         """Take note of whether the API accepts the login, as its last answer has shown."""
         if accepted is not self._login_accepted:
@@ -440,9 +455,14 @@ class Engine:
 
         Raises DeadlineError where a limit is reached meanwhile.
         """
+        need = plan.need
+        # Asked first, since it takes note; of an attempt before it knows no more.
+        known = self._habits.goes_on(plan.kind, need.continues)
+        progress.goes_on = known or progress.goes_on or plan.request.conversing
         for attempt in (1, 2):
             admitted = attempt > 1 or progress.attempts > 0
-            lease = await self._acquire(plan.need, patience, admitted=admitted)
+            lease = await self._acquire(need, patience, admitted=admitted)
+            progress.goes_on = progress.goes_on or lease.got == "continued"
             record.leased(lease.got, self._clock())
             patience.put()
             at, limit = patience.next()

@@ -185,6 +185,8 @@ class CompletionRequest:
     """Seconds from there to the first piece of the answer."""
     idle_timeout: float | None = None
     """Seconds between one piece of the answer and the next."""
+    conversing: bool = False
+    """Whether its door holds the conversation open, so that more of it is likely to come."""
     strict: bool = False
     """Whether what would be ignored is an error instead."""
     ignored: tuple[str, ...] = ()

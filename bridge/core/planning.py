@@ -7,7 +7,7 @@ request goes without it and says so, or the bridge sees to it itself.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 
 from jsonschema.protocols import Validator
@@ -78,6 +78,11 @@ class Plan:
             self.scope.caller,
             fingerprint(self.scope, self.history) if may_continue else None,
         )
+
+    @property
+    def kind(self) -> Hashable:
+        """Whose request it is and of which profile: by this its habits are known."""
+        return self.scope.caller, self.scope.profile
 
     def _goes_on(self) -> bool:
         calls = call_ids(self.history[-1])

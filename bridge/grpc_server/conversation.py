@@ -116,7 +116,7 @@ class Conversation:
         self._due = {}
         self._messages.append(message)
         self._answer = _Answer()
-        return replace(self._settings, messages=tuple(self._messages))
+        return replace(self._settings, messages=tuple(self._messages), conversing=True)
 
     def see(self, event: Event) -> None:
         """Take in an event of the answer."""

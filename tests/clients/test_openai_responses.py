@@ -240,10 +240,12 @@ def test_a_forced_call(client: openai.OpenAI, bridge: RunningBridge, marker: str
 def test_a_conversation_is_continued_and_a_branch_is_replayed_alike(
     client: openai.OpenAI, bridge: RunningBridge, marker: str
 ) -> None:
-    first = client.responses.create(model="opus", input=f"{marker} {sim(text='One.')}")
+    # A system prompt of its own, so that it does not go by the habits of other tests.
+    always: dict[str, Any] = {"model": "opus", "instructions": f"You are {marker}."}
+    first = client.responses.create(**always, input=f"{marker} {sim(text='One.')}")
     bridge.wait_until_settled()
     asked: dict[str, Any] = {
-        "model": "opus",
+        **always,
         "input": f"And? {sim(text='Two.')}",
         "previous_response_id": first.id,
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bridge.core.habits import UNFOLLOWED
 from bridge.core.model import (
     Effort,
     Message,
@@ -164,6 +165,27 @@ async def test_a_conversation_is_claimed_once(engine: RunningEngine) -> None:
     again = (opening, first.message, user("three"))
     answers = [await engine.ask(*again), await engine.ask(*again)]
     assert [answer.session == "continued" for answer in answers] == [True, False]
+
+
+async def test_for_a_caller_who_never_goes_on_no_conversation_is_held_open(
+    tmp_path: Path,
+) -> None:
+    async with running_engine(tmp_path, Limits(1, 8, 1)) as engine:
+        for number in range(UNFOLLOWED + 1):
+            await engine.ask(user(f"{number} " + sim(text="x")))
+            await engine.settled()
+        opening = user("one " + sim(text="two"))
+        first = await engine.ask(opening)
+        await engine.settled()
+        assert engine.engine.pool.counts()["parked"] == UNFOLLOWED
+        # Whoever goes on all the same is answered from a replay, and waited for from then on.
+        so_far = (opening, first.message, user("three " + sim(text="four")))
+        second = await engine.ask(*so_far)
+        third = await engine.ask(*so_far, second.message, user("five"))
+        new = await engine.ask(opening)
+        fresh = await engine.ask(opening, new.message, user("six"))
+        sessions = [answer.session for answer in (second, third, fresh)]
+        assert sessions == ["warm", "continued", "continued"]
 
 
 async def test_an_answer_cut_by_its_limit_is_not_continued(engine: RunningEngine) -> None:
