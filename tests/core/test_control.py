@@ -318,6 +318,21 @@ async def test_noise_between_the_lines_is_passed_over(spawn: Spawn, noise: str) 
 
 
 @pytest.mark.parametrize(
+    ("value", "read"),
+    [('"\\ud83d"', "\ud83d"), ("[" * 300 + "]" * 300, None)],
+    ids=["half of a surrogate pair", "deep"],
+)
+async def test_what_only_the_slower_parser_takes_is_taken(
+    spawn: Spawn, value: str, read: str | None
+) -> None:
+    transport, listener = await spawn(raw={"x": [(f'{{"type": "result", "x": {value}}}\n', 1)]})
+    await soon(transport.request("x"))
+    (line,) = listener.others
+    assert line is not None
+    assert line["x"] == (read or json.loads(value))
+
+
+@pytest.mark.parametrize(
     "garbage", ['{"type": "assistant", "mess\n', "{}\n", '{"type": []}\n', "{" * 10 + "\n"]
 )
 async def test_a_broken_line_ends_the_process_since_nobody_knows_what_it_was(
