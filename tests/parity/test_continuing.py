@@ -56,7 +56,9 @@ def test_a_conversation_goes_on_through_the_other_door(
     bridge: RunningBridge, doors: tuple[str, ...]
 ) -> None:
     marker = new_marker()
-    scenario = Scenario("", (user(f"{marker} one " + sim(text="two")),), system="S")
+    # A system prompt of its own, so that it does not go by the habits of other tests.
+    opening = user(f"{marker} one " + sim(text="two"))
+    scenario = Scenario("", (opening,), system=f"You are {marker}.")
     answers = []
     for door in itertools.islice(itertools.cycle(doors), 3):
         answer = ask(bridge, door, scenario, marker)

@@ -167,10 +167,12 @@ def test_every_text_in_the_next_message_of_a_conversation_that_goes_on(
     marker = new_marker()
     messages = [user(f"{marker} " + sim(text="ok"))]
     got = []
+    # A system prompt of its own, so that it does not go by the habits of other tests.
+    system = f"You are {marker}."
     for text, door in zip((None, *texts.all), cycle(DOORS), strict=False):
         if text is not None:
             messages.append(user(text))
-        answer, exchange = ask(bridge, door, messages, marker)
+        answer, exchange = ask(bridge, door, messages, marker, system=system)
         assert seen(exchange) == written(messages)
         got.append(session_of(bridge, answer))
         messages.append(answer.message)
