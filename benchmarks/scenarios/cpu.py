@@ -13,6 +13,7 @@ from benchmarks.scenarios.base import SYSTEM, question, rounds, warm_up
 from benchmarks.stage import Stage
 from benchmarks.subjects import Request, Subject
 
+CHUNK = "CPU of the Python process, per chunk"
 OWN = "CPU of the Python process, per answer"
 CHILDREN = "CPU of all CLI processes, per answer"
 IDLE_OWN = "CPU of the Python process at rest, per second"
@@ -22,6 +23,7 @@ CHILD_MEMORY = "memory of a CLI process"
 RELAY = "bare relay"
 LIMIT = 0.5
 TOKENS = 200
+FEW = 20
 DELAY_MS = 2.0
 # Clocks of processes tick every 10 ms on Linux: one answer would be too short for them.
 _BATCH = 10
@@ -49,7 +51,8 @@ class Cpu:
         f"Per answer of {TOKENS} tokens at {DELAY_MS:g} ms, one after the other, making a process "
         f"fit for the next one included, in batches of {_BATCH}. The SDK client runs in the "
         "process of the benchmark, whose CPU and memory stand in its lines; the bare relay is what "
-        "this machine takes for passing on as many lines in Python, with nothing done to them."
+        "this machine takes for passing on as many lines in Python, with nothing done to them. A "
+        f"chunk costs what such an answer takes more than one of {FEW} tokens, by their difference."
     )
 
     async def run(self, stage: Stage) -> list[Line]:
@@ -70,9 +73,12 @@ class Cpu:
             if subject is None:
                 used = await stage.relay_cpu(answers, TOKENS, DELAY_MS)
                 samples.add(OWN, RELAY, used * 1000 / answers)
+                samples.add(CHUNK, RELAY, used * 1e6 / answers / TOKENS)
                 continue
             meter = meters[subject.name]
-            own, children = await _used(meter, _ask(subject, answers))
+            fixed, _ = await _used(meter, _ask(subject, answers, FEW))
+            own, children = await _used(meter, _ask(subject, answers, TOKENS))
+            samples.add(CHUNK, subject.name, (own - fixed) * 1e6 / answers / (TOKENS - FEW))
             samples.add(OWN, subject.name, own * 1000 / answers)
             samples.add(CHILDREN, subject.name, children * 1000 / answers)
         await _measure_rest(samples, {SDK: of_sdk, "bridge": of_bridge}, quick=stage.quick)
@@ -90,9 +96,9 @@ async def _used(meter: _Meter, work: Awaitable[None]) -> tuple[float, float]:
     return own_after.cpu - own.cpu, after - before
 
 
-async def _ask(subject: Subject, answers: int) -> None:
+async def _ask(subject: Subject, answers: int, tokens: int) -> None:
     for _ in range(answers):
-        await subject.ask(Request(SYSTEM, (question(tokens=TOKENS, delay_ms=DELAY_MS),)))
+        await subject.ask(Request(SYSTEM, (question(tokens=tokens, delay_ms=DELAY_MS),)))
         if subject.holds_conversation:
             await subject.afresh()
         else:
@@ -113,10 +119,11 @@ async def _measure_rest(samples: Samples, meters: dict[str, _Meter], *, quick: b
 
 
 def _lines(samples: Samples, names: list[str], notes: dict[str, str]) -> list[Line]:
-    lines = [samples.line(OWN, RELAY, "ms", note="pipe to socket, no parsing, no protocol")]
+    lines = [samples.line(CHUNK, RELAY, "µs", note="pipe to socket, no parsing, no protocol")]
     for name in names:
-        aim = Aim(f"≤ {LIMIT} x SDK", LIMIT, samples.to(OWN, name, SDK)) if name != SDK else None
-        lines.append(samples.line(OWN, name, "ms", aim=aim))
+        aim = Aim(f"≤ {LIMIT} x SDK", LIMIT, samples.to(CHUNK, name, SDK)) if name != SDK else None
+        lines.append(samples.line(CHUNK, name, "µs", aim=aim))
+    lines += [samples.line(OWN, name, "ms") for name in (RELAY, *names)]
     for name in names:
         lines.append(samples.line(CHILDREN, name, "ms", note=notes.get(name, "")))
     for what in (IDLE_OWN, IDLE_CHILD):
