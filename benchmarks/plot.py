@@ -54,7 +54,7 @@ def draw(lines: Iterable[Line], file: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise PlotError("--plot needs matplotlib: pip install --group plot") from error
+        raise PlotError("--plot needs matplotlib: pip install matplotlib") from error
     figure: Any = Figure(figsize=(10, 4.5), layout="constrained")
     for axes, (what, unit) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
         for curve in curves(lines, what):
