@@ -414,6 +414,7 @@ class Pool:
             return await session.reset()
         except (ControlError, ProcessGoneError, TimeoutError) as error:
             logger.warning("process %s could not be reset: %s", session.pid, kind_of(error))
+            session.broken = True
             return False
 
     def _prepare(self, blank: PooledProcess, like: PooledProcess) -> None:
@@ -439,9 +440,10 @@ class Pool:
 
     def _why_unfit(self, process: PooledProcess) -> str:
         session = process.session
-        if session is not None and session.gone:
+        assert session is not None
+        if session.gone:
             return "died"
-        return "worn" if session is not None and not session.broken else "failed"
+        return "failed" if session.broken or session.failed else "worn"
 
     def _close(self, process: PooledProcess, replaced: str = "") -> None:
         if replaced:

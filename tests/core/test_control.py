@@ -318,7 +318,14 @@ async def test_noise_between_the_lines_is_passed_over(spawn: Spawn, noise: str) 
 
 
 @pytest.mark.parametrize(
-    "garbage", ['{"type": "assistant", "mess\n', "{}\n", '{"type": []}\n', "{" * 10 + "\n"]
+    "garbage",
+    [
+        '{"type": "assistant", "mess\n',
+        "{}\n",
+        '{"type": []}\n',
+        "{" * 10 + "\n",
+        'hello {"type": "assistant"}\n',
+    ],
 )
 async def test_a_broken_line_ends_the_process_since_nobody_knows_what_it_was(
     spawn: Spawn, garbage: str

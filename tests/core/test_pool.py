@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
@@ -211,9 +212,15 @@ async def test_what_is_just_being_parked_or_runs_or_waits_is_forgotten_too() -> 
 
 
 @pytest.mark.parametrize(
-    ("state", "reason"), [({"worn": True}, "worn"), ({"gone": True, "alive": False}, "died")]
+    ("state", "reason"),
+    [
+        ({"worn": True}, "worn"),
+        ({"gone": True, "alive": False}, "died"),
+        ({"failed": True, "alive": False}, "failed"),
+        ({"fault": TimeoutError()}, "failed"),
+    ],
 )
-async def test_why_a_process_was_replaced_is_counted(state: dict[str, bool], reason: str) -> None:
+async def test_why_a_process_was_replaced_is_counted(state: dict[str, Any], reason: str) -> None:
     pool = pool_of(Limits(1, 1, 0))
     lease = await pool.acquire(Need(A))
     for name, value in state.items():

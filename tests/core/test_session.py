@@ -303,6 +303,17 @@ async def test_what_nobody_receives_waits_in_the_pipe_and_not_in_memory(
         assert (await soon(session.receive()))["type"] in ("seen", "stream_event")
 
 
+async def test_a_turn_that_ends_without_having_been_asked_for_ends_the_process(
+    spawn: Spawn,
+) -> None:
+    # Counted as the end of the next turn, it would leave that one running after a reset.
+    session = await spawn(raw={"rewind_conversation": [('{"type": "result"}\n', 1)]})
+    with pytest.raises(ProcessGoneError):
+        await soon(session._transport.rewind("a line"))
+    assert not session.alive
+    assert session.failed
+
+
 async def test_a_process_that_dies_ends_the_receiving_after_its_last_line(spawn: Spawn) -> None:
     session = await spawn(turn=[{"type": "a"}], die=["interrupt"])
     await session.ask(HELLO)

@@ -36,6 +36,9 @@ FAULTS: dict[str, dict[str, Any]] = {
     "stopped": {"stop": True},
     "a broken line": {"raw": '{"type": \n'},
     "an over-long line": {"raw": '{"type": "x', "times": 10_000},
+    "a line behind somebody else's words": {"raw": 'Careful! {"type": "stream_event"}\n'},
+    "a line without what belongs into it": {"type": "stream_event"},
+    "its output closed": {"close": True},
     "grown": {"grow": GROWN},
 }
 """What a process does in the middle of a turn."""
