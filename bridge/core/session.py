@@ -132,6 +132,7 @@ class Session:
         """
         session = cls(abilities, launcher.cache_control)
         session.started_with = settings
+        launcher.restore_folder()
         await session._transport.spawn(launcher.command(settings))
         try:
             session._default_model = await session._transport.boot(BOOT_TIMEOUT)
