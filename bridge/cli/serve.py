@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,9 @@ from bridge.cli.common import fail, settings_from
 if TYPE_CHECKING:
     from bridge.settings import Settings
     from bridge.supervisor import Bridge, Doors
+
+FILES = 4_096
+"""Files that the server may have open, connections included."""
 
 
 def serve(
@@ -64,6 +68,7 @@ def serve(
     logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
     from bridge.supervisor import Doors, StartError
 
+    _allow_files()
     both = not (http or grpc)
     doors = Doors(http=http or both, grpc=grpc or both, demo=demo)
     try:
@@ -74,6 +79,18 @@ def serve(
                 runner.run(_serve(settings, doors, out, try_it=try_it))
     except StartError as error:
         fail(str(error))
+
+
+def _allow_files() -> None:
+    """Allow as many open files as the connections of both doors may come to, if the system does.
+
+    On some systems 256 are usual: fewer than the connections of the HTTP door alone.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _log_to(err: BackgroundWriter, level: int) -> None:
