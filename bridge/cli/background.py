@@ -71,4 +71,8 @@ class BackgroundHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
-        self._writer.line(self.format(record))
+        try:
+            text = self.format(record)
+        except Exception:  # noqa: BLE001 - whoever logs must not fail for it
+            text = f"a line of the log could not be made, at {record.pathname}:{record.lineno}"
+        self._writer.line(text)
