@@ -270,6 +270,9 @@ class Pool:
             self._prepare(self._processes[blank_id], self._processes[model_id])
         looks = [at for at in (decision.look_again_at, proof_at) if at is not None]
         self._look_again(min(looks, default=None))
+        if not decision.start and self._all_sound():
+            # Whatever failed, nothing is started in its place, whose end would tell more.
+            self._backoff.over()
         if self._start_timer is None:
             for started_with in decision.start:
                 self._start(started_with)
@@ -299,6 +302,11 @@ class Pool:
             elif process.alive:
                 young.append(process.up_at + PROOF_SECONDS)
         return min(young, default=None)
+
+    def _all_sound(self) -> bool:
+        now = self._clock()
+        processes = self._processes.values()
+        return bool(processes) and all(p.alive and p.sound(now) for p in processes)
 
     def _free_turns(self) -> int:
         running = sum(p.state is State.RUNNING for p in self._processes.values())

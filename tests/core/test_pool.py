@@ -267,6 +267,19 @@ async def test_whatever_keeps_processes_from_starting_is_tried_again_later_and_l
     await pool.aclose()
 
 
+async def test_trouble_is_over_when_what_is_left_is_sound_and_nothing_is_to_be_started() -> None:
+    pool = pool_of(Limits(1, 1, 0))
+    lease = await pool.acquire(Need(A))
+    # Others failed after this one was started, so that its answer proves nothing of them.
+    for _ in range(3):
+        pool._backoff.failed(time.monotonic(), time.monotonic())
+    assert pool.trouble
+    lease.session.answers = 1
+    pool.release(lease)
+    await soon(pool.wait_for(lambda _: not pool.trouble))
+    await pool.aclose()
+
+
 async def test_closing_waits_for_a_process_that_was_being_ended_already() -> None:
     pool = pool_of(Limits(1, 1, 0))
     lease = await pool.acquire(Need(A))
