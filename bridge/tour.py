@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+from collections.abc import Callable
 from shlex import quote as shell_quote
 from typing import TYPE_CHECKING
 
@@ -22,37 +22,43 @@ _QUESTION = "What are you?"
 
 
 async def take_tour(
-    http: Address | None, grpc: Address | None, tls: Tls | None, key: str | None = None
+    http: Address | None,
+    grpc: Address | None,
+    tls: Tls | None,
+    key: str | None,
+    write: Callable[[str], None],
 ) -> None:
-    """Ask through every door that is open and print the answers.
+    """Ask through every door that is open and write the answers.
 
-    `key` is the secret that the doors ask for, if they do; it is not printed.
+    `key` is the secret that the doors ask for, if they do; it is not written.
     """
     if http is not None:
-        await _through_http(http, tls, key)
+        await _through_http(http, tls, key, write)
     if grpc is not None:
         if tls is not None and tls.client_ca is not None:
-            _print("\ngRPC asks for a client's certificate, and none is at hand to try it.\n")
+            write("\ngRPC asks for a client's certificate, and none is at hand to try it.\n")
         else:
-            await _through_grpc(grpc, tls, key)
-    _print(next_lines(http, grpc, tls, asks_for_key=key is not None))
+            await _through_grpc(grpc, tls, key, write)
+    write(next_lines(http, grpc, tls, asks_for_key=key is not None))
 
 
-async def _through_http(address: Address, tls: Tls | None, key: str | None) -> None:
+async def _through_http(
+    address: Address, tls: Tls | None, key: str | None, write: Callable[[str], None]
+) -> None:
     try:
         client = _http_client(address, tls, key)
     except ImportError:
-        _print("\nThe `openai` package is not installed: pip install 'claude-code-bridge[demo]'\n")
+        write("\nThe `openai` package is not installed: pip install 'claude-code-bridge[demo]'\n")
         return
-    _print(f"\nHTTP, by the openai client at {client.base_url}:\n  {_QUESTION}\n  > ")
+    write(f"\nHTTP, by the openai client at {client.base_url}:\n  {_QUESTION}\n  > ")
     async with client:
         stream = await client.chat.completions.create(
             model="default", messages=[{"role": "user", "content": _QUESTION}], stream=True
         )
         async for chunk in stream:
             if chunk.choices:
-                _print(chunk.choices[0].delta.content or "")
-    _print("\n")
+                write(chunk.choices[0].delta.content or "")
+    write("\n")
 
 
 def _http_client(address: Address, tls: Tls | None, key: str | None) -> AsyncOpenAI:
@@ -71,8 +77,10 @@ def _http_client(address: Address, tls: Tls | None, key: str | None) -> AsyncOpe
     )
 
 
-async def _through_grpc(address: Address, tls: Tls | None, key: str | None) -> None:
-    _print(f"\ngRPC, by the generated stub at {local_address(address)}:\n  {_QUESTION}\n  > ")
+async def _through_grpc(
+    address: Address, tls: Tls | None, key: str | None, write: Callable[[str], None]
+) -> None:
+    write(f"\ngRPC, by the generated stub at {local_address(address)}:\n  {_QUESTION}\n  > ")
     request = pb.CompleteRequest(
         messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=_QUESTION)])]
     )
@@ -80,8 +88,8 @@ async def _through_grpc(address: Address, tls: Tls | None, key: str | None) -> N
     async with await _channel(address, tls) as channel:
         stub = CompletionServiceStub(channel)
         async for response in stub.Complete(request, metadata=metadata):
-            _print(response.text_delta.text)
-    _print("\n")
+            write(response.text_delta.text)
+    write("\n")
 
 
 async def _channel(address: Address, tls: Tls | None) -> grpc.aio.Channel:
@@ -130,8 +138,3 @@ print(c.chat.completions.create(model='default', messages=[
     {where} bridge.v1.CompletionService/Complete
 """
     return lines + "\n"
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()

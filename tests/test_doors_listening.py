@@ -210,22 +210,26 @@ def test_old_versions_of_tls_are_refused(with_tls: RunningBridge, door: str) -> 
 
 
 def test_the_tour_trusts_the_servers_own_certificate(
-    with_tls: RunningBridge, loop_thread: LoopThread, capsys: pytest.CaptureFixture[str]
+    with_tls: RunningBridge, loop_thread: LoopThread
 ) -> None:
     bridge = with_tls.bridge
-    loop_thread.call(take_tour(bridge.http_address, bridge.grpc_address, bridge.tls))
-    told = capsys.readouterr().out
+    texts: list[str] = []
+    doors = bridge.http_address, bridge.grpc_address
+    loop_thread.call(take_tour(*doors, bridge.tls, None, texts.append))
+    told = "".join(texts)
     assert told.count(SIMULATED) == 2
     assert f"--insecure https://127.0.0.1:{bridge.http_port}/v1/" in told
     assert "-plaintext" not in told
 
 
 def test_the_tour_leaves_out_a_door_that_asks_for_certificates(
-    folder: Path, loop_thread: LoopThread, capsys: pytest.CaptureFixture[str]
+    folder: Path, loop_thread: LoopThread
 ) -> None:
     cert, key = certificate("bridge.example.com").write(folder, "mutual")
-    loop_thread.call(take_tour(None, Tcp("127.0.0.1", 1), read_tls(TlsFiles(cert, key, cert))))
-    told = capsys.readouterr().out
+    tls = read_tls(TlsFiles(cert, key, cert))
+    texts: list[str] = []
+    loop_thread.call(take_tour(None, Tcp("127.0.0.1", 1), tls, None, texts.append))
+    told = "".join(texts)
     assert "asks for a client's certificate" in told
     assert "grpcurl -insecure -cert CERT -key KEY" in told
 

@@ -264,3 +264,22 @@ def test_an_address_in_use_is_named_with_the_remedy(tmp_path: Path) -> None:
         with served(tmp_path, "--demo", "--grpc", GRPC_PORT=port) as running:
             running.wait_for(rf"bridge: .*{port}")
             assert running.end() == 1
+
+
+FEW_FILES = """
+import resource
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+from bridge.cli.serve import _allow_files
+_allow_files()
+print(*resource.getrlimit(resource.RLIMIT_NOFILE), hard)
+"""
+
+
+def test_it_may_have_as_many_files_open_as_its_connections_need() -> None:
+    printed = subprocess.run(
+        (sys.executable, "-c", FEW_FILES), capture_output=True, text=True, check=True
+    ).stdout
+    soft, after, before = map(int, printed.split())
+    assert after == before
+    assert soft == (4096 if before < 0 else min(4096, before))

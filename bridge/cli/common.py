@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -66,13 +65,6 @@ _CONTROLS = {
 def table_width() -> int | None:
     """How wide a table may be: as the terminal is, or wide enough where it goes elsewhere."""
     return None if sys.stdout.isatty() else 200
-
-
-def say(text: str) -> None:
-    """Print a line at once. Where nobody takes it, on a full disk for one, it is lost."""
-    with contextlib.suppress(OSError):
-        typer.echo(text)
-        sys.stdout.flush()
 
 
 def fail(message: str) -> NoReturn:

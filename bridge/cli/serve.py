@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bridge import __version__
-from bridge.cli.common import fail, say, settings_from
+from bridge.cli.background import BackgroundHandler, BackgroundWriter
+from bridge.cli.common import fail, settings_from
 
 if TYPE_CHECKING:
     from bridge.settings import Settings
     from bridge.supervisor import Bridge, Doors
+
+FILES = 4_096
+"""Files that the server may have open, connections included."""
 
 
 def serve(
@@ -56,29 +61,50 @@ def serve(
         "claude_timeout": timeout,
     }
     settings = settings_from({name: value for name, value in given.items() if value is not None})
-    from bridge.core.logs import PrivateFormatter, on_loop_error, on_unraisable
+    from bridge.core.logs import on_loop_error, on_unraisable
 
-    log = logging.StreamHandler()
-    log.setFormatter(PrivateFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[log])
     sys.unraisablehook = on_unraisable
     # The SDK reports the end of each process as an error, also of those that are just closed.
     logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
     from bridge.supervisor import Doors, StartError
 
+    _allow_files()
     both = not (http or grpc)
     doors = Doors(http=http or both, grpc=grpc or both, demo=demo)
     try:
-        with asyncio.Runner() as runner:
-            runner.get_loop().set_exception_handler(on_loop_error)
-            runner.run(_serve(settings, doors, try_it=try_it))
+        with closing(BackgroundWriter(1)) as out, closing(BackgroundWriter(2)) as err:
+            _log_to(err, logging.INFO if verbose else logging.WARNING)
+            with asyncio.Runner() as runner:
+                runner.get_loop().set_exception_handler(on_loop_error)
+                runner.run(_serve(settings, doors, out, try_it=try_it))
     except StartError as error:
         fail(str(error))
 
 
-async def _serve(settings: Settings, served: Doors, *, try_it: bool) -> None:
+def _allow_files() -> None:
+    """Allow as many open files as the connections of both doors may come to, if the system does.
+
+    On some systems 256 are usual: fewer than the connections of the HTTP door alone.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _log_to(err: BackgroundWriter, level: int) -> None:
+    from bridge.core.logs import PrivateFormatter
+
+    log = BackgroundHandler(err)
+    log.setFormatter(PrivateFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[log])
+
+
+async def _serve(settings: Settings, served: Doors, out: BackgroundWriter, *, try_it: bool) -> None:
     from bridge.supervisor import serving
 
+    say = out.line
     task = asyncio.current_task()
     assert task is not None
     # While it starts, a signal ends the start.
@@ -92,14 +118,14 @@ async def _serve(settings: Settings, served: Doors, *, try_it: bool) -> None:
         # From here on it is an event, so that what runs is ended in order.
         stop = asyncio.Event()
         _on_signals(stop.set)
-        _announce(bridge)
+        _announce(bridge, say)
         if try_it:
             from bridge.tour import take_tour
 
             with bridge.access.temporary_key("tour") as key:
                 doors = bridge.http_address, bridge.grpc_address
-                await _until(stop, lambda: take_tour(*doors, bridge.tls, key))
-        await _until(stop, lambda: _warm(bridge))
+                await _until(stop, lambda: take_tour(*doors, bridge.tls, key, out.write))
+        await _until(stop, lambda: _warm(bridge, say))
         await stop.wait()
         stop.clear()
         say("stopping: running answers may finish; press Ctrl-C again to end at once")
@@ -125,7 +151,7 @@ async def _until(stop: asyncio.Event, work: Callable[[], Any]) -> None:
         await doing
 
 
-async def _warm(bridge: Bridge) -> None:
+async def _warm(bridge: Bridge, say: Callable[[str], None]) -> None:
     unready = ("starting", "preparing", "resetting", "closing")
     pool = bridge.engine.pool
     await pool.wait_for(lambda counts: not any(counts[state] for state in unready))
@@ -133,7 +159,7 @@ async def _warm(bridge: Bridge) -> None:
     say(f"{count} Claude Code {'process is' if count == 1 else 'processes are'} warm")
 
 
-def _announce(bridge: Bridge) -> None:
+def _announce(bridge: Bridge, say: Callable[[str], None]) -> None:
     from bridge.listening import door_url
 
     health = bridge.engine.health()

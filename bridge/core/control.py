@@ -188,7 +188,7 @@ class ControlTransport(Transport):
     # What the process says
 
     def _on_line(self, line: bytes) -> None:
-        if not line.startswith(b"{"):
+        if not line.startswith(b"{") and b'{"' not in line:
             logger.debug("process %s: not JSON on stdout", self.process.pid)
             return
         try:

@@ -33,7 +33,7 @@ from bridge.core.from_claude import AnswerReader, plan_of
 from bridge.core.habits import Habits
 from bridge.core.launch import Launcher
 from bridge.core.leases import Lease, Need, Parking
-from bridge.core.logs import kind_of
+from bridge.core.logs import kind_of, trace_of
 from bridge.core.model import CompletionRequest, FinishReason, Model, Usage
 from bridge.core.observing import Observer, RequestRecord
 from bridge.core.overage import Admission, OverageGuard
@@ -387,6 +387,13 @@ class Engine:
                 if reader.limit_resets_at is not None:
                     error.retry_after = max(reader.limit_resets_at - self._now(), 0.0)
                 raise
+            except (LookupError, TypeError, AttributeError) as error:
+                # JSON, and yet a broken line.
+                logger.error(
+                    "process %s is ended: its line failed\n%s", lease.session.pid, trace_of(error)
+                )
+                lease.session.kill()
+                raise ProcessGoneError from error
             events = shaped(raw, shapers)
             stop = next((s.found for s in shapers if isinstance(s, StopTexts) and s.found), None)
             if stop is not None:

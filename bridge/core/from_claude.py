@@ -163,6 +163,9 @@ class AnswerReader:
             # The CLI tries again after a break. What was passed on cannot be taken back, and
             # a second beginning must not be joined to the first.
             raise UnavailableError("The upstream answer broke off in the middle.")
+        if not self._goes_on:
+            # What broke off is no part of the answer, and no thought that still lasts.
+            self._blocks = []
         self._goes_on = False
         self._total_usage = self.usage
         self._call_usage = _updated(Usage(), message.get("usage") or {})

@@ -109,6 +109,14 @@ class Launcher:
         """The breakpoint that goes onto the first question of a conversation."""
         return None if self.cache_ttl is None else {"type": "ephemeral", "ttl": self.cache_ttl}
 
+    def restore_folder(self) -> None:
+        """Make the working directory anew where it is gone; raises OSError.
+
+        Systems tidy away what has lain in their folder for temporary files for days.
+        """
+        if self.builtin_tools is None:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
     def command(self, settings: TurnSettings | None = None) -> Command:
         """The command that starts one process, with `settings` that it must be started with."""
         arguments, variables = start_options(settings or TurnSettings())

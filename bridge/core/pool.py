@@ -270,6 +270,9 @@ class Pool:
             self._prepare(self._processes[blank_id], self._processes[model_id])
         looks = [at for at in (decision.look_again_at, proof_at) if at is not None]
         self._look_again(min(looks, default=None))
+        if not decision.start and self._all_sound():
+            # Whatever failed, nothing is started in its place, whose end would tell more.
+            self._backoff.over()
         if self._start_timer is None:
             for started_with in decision.start:
                 self._start(started_with)
@@ -299,6 +302,11 @@ class Pool:
             elif process.alive:
                 young.append(process.up_at + PROOF_SECONDS)
         return min(young, default=None)
+
+    def _all_sound(self) -> bool:
+        now = self._clock()
+        processes = self._processes.values()
+        return bool(processes) and all(p.alive and p.sound(now) for p in processes)
 
     def _free_turns(self) -> int:
         running = sum(p.state is State.RUNNING for p in self._processes.values())
@@ -414,6 +422,7 @@ class Pool:
             return await session.reset()
         except (ControlError, ProcessGoneError, TimeoutError) as error:
             logger.warning("process %s could not be reset: %s", session.pid, kind_of(error))
+            session.broken = True
             return False
 
     def _prepare(self, blank: PooledProcess, like: PooledProcess) -> None:
@@ -439,9 +448,10 @@ class Pool:
 
     def _why_unfit(self, process: PooledProcess) -> str:
         session = process.session
-        if session is not None and session.gone:
+        assert session is not None
+        if session.gone:
             return "died"
-        return "worn" if session is not None and not session.broken else "failed"
+        return "failed" if session.broken or session.failed else "worn"
 
     def _close(self, process: PooledProcess, replaced: str = "") -> None:
         if replaced:

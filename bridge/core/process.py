@@ -119,7 +119,8 @@ class LineProcess(asyncio.SubprocessProtocol):
         if fd == 0:
             self._writable.set()
         elif fd == 1:
-            self._output_over = True
+            # Nothing it does can be heard of any more: one that goes on would be waited for.
+            self.kill()
 
     def process_exited(self) -> None:
         assert self._transport is not None

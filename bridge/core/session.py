@@ -132,6 +132,7 @@ class Session:
         """
         session = cls(abilities, launcher.cache_control)
         session.started_with = settings
+        launcher.restore_folder()
         await session._transport.spawn(launcher.command(settings))
         try:
             session._default_model = await session._transport.boot(BOOT_TIMEOUT)
@@ -443,6 +444,10 @@ class Session:
         else:
             self.heard_at = self._time()
             if message["type"] == "result":
+                if self._open_turns <= 0:
+                    # From now on nobody could say which turn a line belongs to.
+                    logger.error("process %s ended a turn that was not asked for", self.pid)
+                    self.kill()
                 self._open_turns -= 1
                 self._last_result = message
             elif message["type"] == "rate_limit_event":

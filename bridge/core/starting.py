@@ -37,6 +37,10 @@ class StartBackoff:
         if started_at >= self._failed_at:
             self.failures = 0
 
+    def over(self) -> None:
+        """Note that there is nothing left to be started."""
+        self.failures = 0
+
     @property
     def delay(self) -> float:
         """Seconds to wait after the last failure; none after the first."""

@@ -1,6 +1,7 @@
-"""The server's side of an HTTP connection: limits that come before there is a request.
+"""The server's side of an HTTP connection: limits that come before there is a request, and after.
 
-uvicorn waits without end for the head of a first request, and takes any number of connections.
+uvicorn waits without end for the head of a first request and for a client that does not read, and
+takes any number of connections.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class GuardedConnection(H11Protocol):
 
     guard_settings: HttpSettings
     _guard: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Log no addresses, even where the log of accesses is on: callers can write into them."""
@@ -51,14 +53,27 @@ class GuardedConnection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Let everything go."""
         self._unwatch()
+        self._is_read()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
         """Wait for the next request, or for the rest of a body that is not wanted any more."""
         super().on_response_complete()
+        if self.transport.get_write_buffer_size():
+            self._is_to_be_read()
         if self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
             self._unwatch()
             self._guard = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+    def pause_writing(self) -> None:
+        """Begin to wait for a client that does not read."""
+        super().pause_writing()
+        self._is_to_be_read()
+
+    def resume_writing(self) -> None:
+        """It reads."""
+        super().resume_writing()
+        self._is_read()
 
     def send_400_response(self, msg: str) -> None:
         """Say in OpenAI's form that this is no HTTP."""
@@ -77,6 +92,23 @@ class GuardedConnection(H11Protocol):
         if self._guard is not None:
             self._guard.cancel()
             self._guard = None
+
+    def _is_to_be_read(self) -> None:
+        """Limit the time for the client to take what was written."""
+        if self._unread is None:
+            seconds = self.guard_settings.stalled_client_seconds
+            self._unread = self.loop.call_later(seconds, self._give_up)
+
+    def _is_read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+    def _give_up(self) -> None:
+        self._unread = None
+        # To be closed in good order, a connection waits for its last byte to be taken.
+        if self.flow.write_paused or self.transport.is_closing():
+            self.transport.abort()
 
     def _late(self) -> None:
         seconds = self.guard_settings.head_seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class _FakeLauncher(Launcher):
     how: Mapping[str, Any] = field(default_factory=dict)
 
     def command(self, settings: TurnSettings | None = None) -> Command:
-        return fake_command(**self.how)
+        return replace(fake_command(**self.how), cwd=self.folder)
 
 
 def fake_launcher(**how: Any) -> Launcher:

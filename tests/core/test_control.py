@@ -333,7 +333,14 @@ async def test_what_only_the_slower_parser_takes_is_taken(
 
 
 @pytest.mark.parametrize(
-    "garbage", ['{"type": "assistant", "mess\n', "{}\n", '{"type": []}\n', "{" * 10 + "\n"]
+    "garbage",
+    [
+        '{"type": "assistant", "mess\n',
+        "{}\n",
+        '{"type": []}\n',
+        "{" * 10 + "\n",
+        'hello {"type": "assistant"}\n',
+    ],
 )
 async def test_a_broken_line_ends_the_process_since_nobody_knows_what_it_was(
     spawn: Spawn, garbage: str

@@ -378,6 +378,14 @@ def test_a_second_beginning_after_thinking_is_an_error_only_where_thinking_was_s
         feed(reader(include_thinking=True), lines)
 
 
+def test_a_thought_that_broke_off_lasts_no_longer_and_is_no_part_of_the_answer() -> None:
+    it = reader()
+    feed(it, [start(), block_start(type="thinking"), thinking("hm"), start()])
+    assert not it.thinking
+    feed(it, [block_start(type="text", text=""), text("a"), block_stop(), stop()])
+    assert it.answer().content == ({"type": "text", "text": "a"},)
+
+
 def test_an_error_in_the_middle_of_the_answer_is_an_error() -> None:
     it = reader()
     feed(it, [start(), text("half")])

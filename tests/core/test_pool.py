@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
@@ -211,9 +212,15 @@ async def test_what_is_just_being_parked_or_runs_or_waits_is_forgotten_too() -> 
 
 
 @pytest.mark.parametrize(
-    ("state", "reason"), [({"worn": True}, "worn"), ({"gone": True, "alive": False}, "died")]
+    ("state", "reason"),
+    [
+        ({"worn": True}, "worn"),
+        ({"gone": True, "alive": False}, "died"),
+        ({"failed": True, "alive": False}, "failed"),
+        ({"fault": TimeoutError()}, "failed"),
+    ],
 )
-async def test_why_a_process_was_replaced_is_counted(state: dict[str, bool], reason: str) -> None:
+async def test_why_a_process_was_replaced_is_counted(state: dict[str, Any], reason: str) -> None:
     pool = pool_of(Limits(1, 1, 0))
     lease = await pool.acquire(Need(A))
     for name, value in state.items():
@@ -257,6 +264,19 @@ async def test_whatever_keeps_processes_from_starting_is_tried_again_later_and_l
     for _ in range(50):
         await asyncio.sleep(0)
     assert starts == 2
+    await pool.aclose()
+
+
+async def test_trouble_is_over_when_what_is_left_is_sound_and_nothing_is_to_be_started() -> None:
+    pool = pool_of(Limits(1, 1, 0))
+    lease = await pool.acquire(Need(A))
+    # Others failed after this one was started, so that its answer proves nothing of them.
+    for _ in range(3):
+        pool._backoff.failed(time.monotonic(), time.monotonic())
+    assert pool.trouble
+    lease.session.answers = 1
+    pool.release(lease)
+    await soon(pool.wait_for(lambda _: not pool.trouble))
     await pool.aclose()
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -87,6 +88,14 @@ async def test_a_new_session_was_told_every_setting_before_anything_else(
 async def test_a_process_that_cannot_be_started_is_an_oserror() -> None:
     with pytest.raises(OSError, match="nonexistent"):
         await Session.spawn(Launcher(Path("/nonexistent/claude"), {}, Path("/")))
+
+
+async def test_a_working_directory_that_was_tidied_away_is_made_anew(tmp_path: Path) -> None:
+    launcher = replace(fake_launcher(), folder=tmp_path / "gone" / "work")
+    session = await soon(Session.spawn(launcher))
+    assert session.alive
+    assert launcher.folder.stat().st_mode & 0o777 == 0o700
+    await session.close()
 
 
 async def test_a_process_that_dies_while_it_starts_raises_and_is_gone() -> None:
@@ -301,6 +310,17 @@ async def test_what_nobody_receives_waits_in_the_pipe_and_not_in_memory(
     # Once they are taken, more come.
     for _ in range(held + 1_000):
         assert (await soon(session.receive()))["type"] in ("seen", "stream_event")
+
+
+async def test_a_turn_that_ends_without_having_been_asked_for_ends_the_process(
+    spawn: Spawn,
+) -> None:
+    # Counted as the end of the next turn, it would leave that one running after a reset.
+    session = await spawn(raw={"rewind_conversation": [('{"type": "result"}\n', 1)]})
+    with pytest.raises(ProcessGoneError):
+        await soon(session._transport.rewind("a line"))
+    assert not session.alive
+    assert session.failed
 
 
 async def test_a_process_that_dies_ends_the_receiving_after_its_last_line(spawn: Spawn) -> None:

@@ -57,6 +57,10 @@ def do(what: dict[str, Any], kept: list[bytearray]) -> None:
     if "grow" in what:
         # Written to, so that the memory is really taken.
         kept.append(bytearray(b"x" * what["grow"]))
+    if what.get("close"):
+        # Its output ends, and it does not.
+        os.close(1)
+        time.sleep(3600)
     if what.get("stop"):
         os.kill(os.getpid(), signal.SIGSTOP)
     if what.get("die"):

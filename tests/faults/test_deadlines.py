@@ -134,9 +134,12 @@ async def test_a_limit_that_is_no_number_is_named(stage: Stage, kind: str) -> No
 
 
 async def test_a_model_that_thinks_may_be_silent(stage: Stage) -> None:
-    # One thought at once, and the text only after more than twice the limit.
-    words = sim(thinking="Hm.", text="Yes.", delay_ms=2500 * LONGER)
-    assert await stage.doors.ask("whole", words, limits={"idle": LONGER}) == "Yes."
+    mark = uuid.uuid4().hex
+    # A thought is begun at once, and does not go on: so it comes to the limit of the whole.
+    words = f"{mark} {sim(thinking='Hm.', text='Yes.', delay_ms=10 * 60_000)}"
+    limits = {"idle": SHORT, "total": 5 * SHORT}
+    told(await stage.doors.ask("whole", words, limits=limits), "whole", "DEADLINE_EXCEEDED")
+    await stage.closed(mark)
 
 
 async def test_a_reader_that_is_slow_is_not_the_silence_of_the_model(stage: Stage) -> None:
@@ -146,8 +149,10 @@ async def test_a_reader_that_is_slow_is_not_the_silence_of_the_model(stage: Stag
         async for event in events:
             if isinstance(event, TextDelta):
                 if not text:
-                    # All of it comes in the meantime, and nothing after it.
-                    await asyncio.sleep(2.5 * LONGER)
+                    # All of it comes in the meantime, and nothing after it for longer than that.
+                    (session,) = (s for s in stage.engine.engine.pool.sessions() if s.answers)
+                    await asyncio.wait_for(session._await_results(), PATIENCE)
+                    await asyncio.sleep(1.2 * LONGER)
                 text += event.text
     assert text.endswith("w49 ")
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -22,10 +23,24 @@ from tests.harness import PATIENCE, RunningBridge, sim
 from tests.test_serve import served
 
 FULL = Path("/dev/full")
-on_full_disk = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
 
 # The port cannot be read from what it prints.
-QUIET = 'exec "$0" -m bridge "$@" >/dev/full 2>&1'
+QUIET = 'exec "$0" -m bridge "$@" >"$OUTPUT" 2>&1'
+
+
+@contextmanager
+def unread(fifo: Path) -> Iterator[None]:
+    """Make a FIFO that takes nothing more, and that nobody reads."""
+    os.mkfifo(fifo)
+    fd = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        for size in (1024, 1):
+            with suppress(BlockingIOError):
+                while True:
+                    os.write(fd, b"x" * size)
+        yield
+    finally:
+        os.close(fd)
 
 
 def through_http(url: str, text: str) -> str:
@@ -110,10 +125,20 @@ def test_the_log_costs_lines_while_it_cannot_be_written_and_then_goes_on(
         goes_on()
 
 
-@on_full_disk
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
 def test_a_server_whose_own_output_has_no_room_serves_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
     (tmp_path / "log" / "sessions.jsonl").symlink_to(FULL)
+    serves_though_it_cannot_print(tmp_path, FULL)
+
+
+def test_a_server_whose_output_nobody_reads_serves_all_the_same(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    with unread(fifo):
+        serves_though_it_cannot_print(tmp_path, fifo)
+
+
+def serves_though_it_cannot_print(folder: Path, output: Path) -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as one,
         socket.create_server(("127.0.0.1", 0)) as two,
@@ -121,10 +146,11 @@ def test_a_server_whose_own_output_has_no_room_serves_all_the_same(tmp_path: Pat
         ports = one.getsockname()[1], two.getsockname()[1]
     url, target = (f"127.0.0.1:{port}" for port in ports)
     with served(
-        tmp_path,
+        folder,
         "--demo",
         "--verbose",
         program=("/bin/sh", "-c", QUIET, sys.executable),
+        OUTPUT=str(output),
         PORT=str(ports[0]),
         GRPC_PORT=str(ports[1]),
     ) as running:

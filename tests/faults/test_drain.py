@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 from bridge.v1 import pool_pb2, pool_pb2_grpc
-from tests.faults.doors import KINDS, Asked, Doors, Failure
+from tests.faults.doors import KINDS, Asked, Caller, Doors, Failure
 from tests.harness import PATIENCE, RunningBridge, sim
 
 Start = Callable[..., RunningBridge]
@@ -41,6 +41,26 @@ async def one_waits(running: RunningBridge) -> None:
             await pool.changed()
 
 
+async def one_runs_and_one_waits(
+    running: RunningBridge, doors: Doors
+) -> tuple[Caller, asyncio.Future[str | Failure]]:
+    """Ask twice where one turn goes at a time: a stream that has begun, and one behind it."""
+    # On a busy machine the first may be over before the other has come in.
+    for delay_ms in (25, 250, 2500):
+        first = doors.caller("stream")
+        await first.begin(Asked((sim(tokens=40, delay_ms=delay_ms),)))
+        await first.first_text()
+        queued = asyncio.ensure_future(doors.ask("grpc", sim(text="queued")))
+        work = asyncio.to_thread(running.call, lambda: one_waits(running))
+        waiting = asyncio.ensure_future(work)
+        await asyncio.wait((queued, waiting), return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done():
+            await waiting
+            return first, queued
+        await first.rest()
+    raise AssertionError("it never waits")
+
+
 def draining(running: RunningBridge, seconds: float) -> Future[None]:
     """Begin to drain, on the bridge's own loop."""
     work = running.bridge.drain(seconds)
@@ -52,7 +72,6 @@ async def test_running_and_queued_answers_finish_while_new_requests_are_refused(
 ) -> None:
     running = await asyncio.to_thread(start_bridge, pool_size=1, bridge_spares=0)
     doors = Doors(running.url, running.target)
-    mark = uuid.uuid4().hex
     async with (
         httpx.AsyncClient(base_url=running.url, timeout=PATIENCE) as kept,
         grpc.aio.insecure_channel(running.target) as channel,
@@ -64,11 +83,7 @@ async def test_running_and_queued_answers_finish_while_new_requests_are_refused(
         talk = pb_grpc.CompletionServiceStub(channel).Converse()
         await talk.write(pb.ConverseRequest(open=pb.ConversationSettings()))
 
-        first = doors.caller("stream")
-        await first.begin(Asked((f"{mark} {sim(tokens=40, delay_ms=25)}",)))
-        await first.first_text()
-        queued = asyncio.ensure_future(doors.ask("grpc", sim(text="queued")))
-        await asyncio.to_thread(running.call, lambda: one_waits(running))
+        first, queued = await one_runs_and_one_waits(running, doors)
 
         drained = draining(running, PATIENCE)
         while (await asyncio.wait_for(watch.read(), PATIENCE)).status != NOT_SERVING:

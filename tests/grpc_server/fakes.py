@@ -14,6 +14,7 @@ from bridge.core.events import Event, Finished, Started, TextDelta
 from bridge.core.model import CompletionRequest, FinishReason, Model, Usage
 from bridge.core.service import Health, PlanState, PoolState, Totals
 from bridge.v1 import completion_pb2 as pb
+from tests.harness import PATIENCE
 
 _T = TypeVar("_T")
 
@@ -29,7 +30,7 @@ FINISHED = Finished(FinishReason.STOP, Usage(1, 2, 3, 4, 5))
 
 async def soon(awaitable: Awaitable[_T]) -> _T:
     """Wait for what must come; the limit only keeps a broken test from hanging."""
-    return await asyncio.wait_for(awaitable, 20)
+    return await asyncio.wait_for(awaitable, PATIENCE)
 
 
 async def read(call: grpc.aio.UnaryStreamCall[Any, pb.CompleteResponse]) -> pb.CompleteResponse:

@@ -259,8 +259,12 @@ async def test_a_deadline_ends_the_call_and_closes_the_answer(
 ) -> None:
     service.script = script  # type: ignore[assignment]
     _, channel = await serve()
-    call = pb_grpc.CompletionServiceStub(channel).Complete(question(), timeout=0.3)
-    assert await soon(call.code()) is grpc.StatusCode.DEADLINE_EXCEEDED
+    # On a busy machine it may be over before the call has come in.
+    for seconds in (0.3, 3, 30):
+        call = pb_grpc.CompletionServiceStub(channel).Complete(question(), timeout=seconds)
+        assert await soon(call.code()) is grpc.StatusCode.DEADLINE_EXCEEDED
+        if service.requests:
+            break
     await soon(service.closed.wait())
 
 

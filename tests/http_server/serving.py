@@ -13,6 +13,7 @@ import uvicorn
 from bridge.core.access import Access
 from bridge.http_server.app import HttpSettings, create_app
 from bridge.http_server.connection import connections
+from tests.harness import PATIENCE
 from tests.http_server.fakes import FakeService
 
 
@@ -48,9 +49,9 @@ def serving(
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
         thread.start()
         try:
-            assert server.up.wait(10)
+            assert server.up.wait(PATIENCE)
             yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
         finally:
             server.should_exit = True
-            thread.join(10)
+            thread.join(PATIENCE)
             assert not thread.is_alive()

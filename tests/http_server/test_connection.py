@@ -1,22 +1,31 @@
-"""Limits on a connection before there is a request, and on the time that one takes to come."""
+"""Limits on a connection: before there is a request, while one comes, and while none is read."""
 
 from __future__ import annotations
 
 import json
 import socket
+import time
+from contextlib import closing, suppress
 from typing import Any
 
+import pytest
+
+from bridge.core.events import TextDelta
 from bridge.http_server.app import HttpSettings
 from tests.harness import PATIENCE
-from tests.http_server.fakes import FakeService
+from tests.http_server.fakes import STARTED, STOP, FakeService
 from tests.http_server.serving import serving
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n"
 
 
-def connected(url: str) -> socket.socket:
+def address_of(url: str) -> tuple[str, int]:
     host, _, port = url.removeprefix("http://").removesuffix("/v1").partition(":")
-    return socket.create_connection((host, int(port)), timeout=PATIENCE)
+    return host, int(port)
+
+
+def connected(url: str) -> socket.socket:
+    return socket.create_connection(address_of(url), timeout=PATIENCE)
 
 
 def healthy(connection: socket.socket) -> bool:
@@ -91,3 +100,31 @@ def test_what_is_no_http_is_refused_as_everything_else() -> None:
         connection.sendall(b"SSH-2.0-OpenSSH\r\n\r\n")
         status, error = answer(connection)
     assert (status, error["code"]) == (400, "invalid_http")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_does_not_read_loses_its_connection(stream: bool) -> None:
+    # More than the system takes for it.
+    service = FakeService(STARTED, TextDelta("x" * 16_000_000), STOP)
+    settings = HttpSettings(max_connections=1, stalled_client_seconds=0.2)
+    body = {"stream": stream, "messages": [{"role": "user", "content": "Hello"}]}
+    raw = json.dumps(body).encode()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
+    with serving(service, settings) as url, closing(socket.socket()) as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.connect(address_of(url))
+        reader.sendall(head + b"content-length: %d\r\n\r\n" % len(raw) + raw)
+        assert reader.recv(12) == b"HTTP/1.1 200"
+        until = time.monotonic() + PATIENCE
+        while not has_room(url):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+
+def has_room(url: str) -> bool:
+    """Whether the server takes another connection."""
+    with suppress(ConnectionError), connected(url) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        return connection.recv(65536).startswith(b"HTTP/1.1 200")
+    # It was refused so soon that nothing more could be sent.
+    return False

@@ -237,11 +237,10 @@ def test_a_call_that_the_caller_requires_is_one_of_its_own_tools(
     assert all("tool_choice" not in exchange.body for exchange in exchanges)
 
 
-def test_the_rules_are_shown_at_the_start(
-    bridge: RunningBridge, shared: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _announce(bridge.bridge)
-    said = capsys.readouterr().out
+def test_the_rules_are_shown_at_the_start(bridge: RunningBridge, shared: Path) -> None:
+    lines: list[str] = []
+    _announce(bridge.bridge, lines.append)
+    said = "\n".join(lines)
     assert str(shared) in said
     for rule in ("Read", "Grep", "Write", "Bash(git log:*)"):
         assert f"{rule}: " in said
