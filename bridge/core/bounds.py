@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from bridge.core.errors import InvalidRequestError, TooLargeError
+from bridge.core.images import size_of
 from bridge.core.model import (
     CompletionRequest,
     DocumentPart,
@@ -58,6 +59,9 @@ class Bounds:
     """The API's own: https://platform.claude.com/docs/en/build-with-claude/vision"""
     image_characters: int = 10 * _MIB
     """One picture in base64. The API takes 5 MB; Claude Code makes larger ones smaller."""
+    image_pixels: int = 8_000 * 8_000
+    """Width times height: the API's own. To make it smaller, Claude Code unpacks the whole of a
+    picture, at five bytes a pixel, and a file of 30 kB can hold a quarter of a billion."""
     documents: int = 100
     document_characters: int = 32 * _MIB
     """One document in base64. More would not fit into a request of the API."""
@@ -177,9 +181,12 @@ def _check_part(part: Part, field: str, bounds: Bounds) -> None:
     match part:
         case TextPart():
             pass
-        case ImagePart(source=InlineData(base64=data)):
+        case ImagePart(source=InlineData(media_type, data)):
             if len(data) > bounds.image_characters:
                 _too_large("A picture in base64", bounds.image_characters, field)
+            width, height = size_of(media_type, data) or (0, 0)
+            if width * height > bounds.image_pixels:
+                _too_large("A picture", bounds.image_pixels, field, "pixels")
         case DocumentPart(source=source, title=title):
             if isinstance(source, InlineData) and len(source.base64) > bounds.document_characters:
                 _too_large("A document in base64", bounds.document_characters, field)
@@ -224,5 +231,5 @@ def _too_deep(what: str, bound: int, field: str) -> NoReturn:
     )
 
 
-def _too_large(what: str, bound: int, field: str) -> NoReturn:
-    raise TooLargeError(f"{what} may have at most {bound} characters.", field=field)
+def _too_large(what: str, bound: int, field: str, unit: str = "characters") -> NoReturn:
+    raise TooLargeError(f"{what} may have at most {bound} {unit}.", field=field)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ def nested(levels: int) -> str:
 DEEP = nested(BOUNDS.schema_levels + 1)
 WIDE = json.dumps({"description": "x" * BOUNDS.schema_characters})
 LARGE = PNG + b"x" * BOUNDS.image_characters
+BOMB = PNG[:16] + struct.pack(">II", 8_000, BOUNDS.image_pixels // 8_000 + 1) + PNG[24:]
 
 
 def picture(data: bytes) -> dict[str, Any]:
@@ -117,6 +119,10 @@ CASES = {
     "size of an image": Case(
         {"messages": [{"role": "user", "content": [picture(LARGE)]}]},
         pictures(1, LARGE), "messages[0]", "messages[0]", BOUNDS.image_characters, 413,
+    ),
+    "pixels of an image": Case(
+        {"messages": [{"role": "user", "content": [picture(BOMB)]}]},
+        pictures(1, BOMB), "messages[0]", "messages[0]", BOUNDS.image_pixels, 413,
     ),
     "a stop text": Case(
         {"stop": TOO_LONG}, lambda request: request.sampling.stop.append(TOO_LONG),
