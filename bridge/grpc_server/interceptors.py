@@ -110,21 +110,28 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> _Coroutine:
         """Wrap what answers; with `seconds`, to a single request that comes within them."""
 
-        async def guarded(request: _Wire, context: _Context) -> _Wire:
+        async def guarded(requests: _Wire, context: _Context) -> _Wire:
             current_request_id.set(self._make_id())
             _join_trace(context)
+            request = None
             with self._calls.tracked() if method.startswith("/bridge.") else nullcontext():
                 try:
                     try:
-                        if seconds is not None:
-                            request = await _single(request, seconds)
-                        if grant is not None:
-                            current_grant.set(self._guard.identify(grant, method, context))
-                        return await answer(request, context)
+                        # What is left open, and what is in the frames of a call that is aborted,
+                        # grpc.aio keeps in cycles: the last message too, until the garbage
+                        # collector comes by.
+                        async with aclosing(aiter(requests)) as messages:
+                            request = messages
+                            if seconds is not None:
+                                request = await _single(messages, seconds)
+                            if grant is not None:
+                                current_grant.set(self._guard.identify(grant, method, context))
+                            return await answer(request, context)
                     except (Exception, asyncio.CancelledError) as error:
                         status = self._status(error, method)
                         if status is None:
                             raise
+                    request = None
                     await _abort(context, status)
                 except grpc.aio.InternalError:
                     # A write failed: the client has its status already, or has gone. grpc.aio
