@@ -34,6 +34,7 @@ from bridge.core.strict_json import NotJsonError, TooNestedError, depth_of, pars
 SMALL = Bounds(
     messages=2,
     parts=2,
+    all_parts=3,
     system_characters=5,
     tools=2,
     tools_characters=60,
@@ -99,6 +100,7 @@ SHAPES: list[tuple[CompletionRequest, str, str]] = [
     (asking(said(), said(), said()), "messages", "2 messages"),
     (asking(said(*[TextPart("x")] * 3)), "messages[0]", "2 parts"),
     (asking(said(ToolResultPart("1", (TextPart("x"),) * 2))), "messages[0]", "2 parts"),
+    (asking(said(*[TextPart("x")] * 2), said(*[TextPart("x")] * 2)), "messages", "3 parts"),
     (asking(said(IMAGE), said(IMAGE, at="messages[1]")), "messages[1]", "1 pictures"),
     (asking(said(ToolResultPart("1", (IMAGE,))), said(IMAGE, at="m")), "m", "1 pictures"),
     (asking(said(DOCUMENT, DOCUMENT)), "messages[0]", "1 documents"),
