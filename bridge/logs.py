@@ -215,7 +215,9 @@ def cells(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _text(value: object) -> str:
-    return "" if value is None else str(value)
+    # A caller chose the model's name: it makes no line of its own, and nothing of a terminal.
+    text = "" if value is None else str(value)
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
 def _seconds(milliseconds: object) -> str:

@@ -242,8 +242,10 @@ class Settings(BaseSettings):
             return None
         home = Path.home()
         config = os.environ.get("CLAUDE_CONFIG_DIR") or home / ".claude"
-        # Whoever reads the key of the certificate, or writes the keys, is let in or trusted.
-        files = (self.keys_file, self.bridge_tls_key, self.bridge_tls_cert)
+        # Whoever reads the key of the certificate, or writes the keys or who signs certificates,
+        # is let in or trusted.
+        tls = (self.bridge_tls_key, self.bridge_tls_cert, self.bridge_tls_client_ca)
+        files = (self.keys_file, *tls)
         private = (Path(config), self.bridge_state_dir, *filter(None, files))
         folder = check_folder(self.bridge_claude_folder, home=home, private=private)
         return BuiltinTools(folder, self.bridge_claude_tools)

@@ -141,6 +141,11 @@ def test_a_record_of_which_nothing_is_known_is_an_empty_row() -> None:
     assert cells({"time": "nonsense", "queue_ms": "1"})[:2] == ("nonsense", "")
 
 
+def test_what_a_caller_has_written_stays_in_its_cell() -> None:
+    asked = "claude-x\n11-28 12:00:00\x1b[2J\x9b\u202e é"
+    assert cells({"model_asked": asked})[4] == "claude-x�11-28 12:00:00�[2J�� é"
+
+
 def record(**changes: Any) -> dict[str, Any]:
     return {
         "time": "2026-01-02T03:04:05Z",

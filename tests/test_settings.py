@@ -266,7 +266,9 @@ def test_the_folder_is_kept_apart_from_where_secrets_are(
             )
 
 
-@pytest.mark.parametrize("name", ["bridge_keys_file", "bridge_tls_key", "bridge_tls_cert"])
+@pytest.mark.parametrize(
+    "name", ["bridge_keys_file", "bridge_tls_key", "bridge_tls_cert", "bridge_tls_client_ca"]
+)
 def test_tools_of_claude_code_do_not_run_beside_what_lets_people_in(
     tmp_path: Path, name: str
 ) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from bridge.core.errors import InvalidRequestError, TooLargeError
+from bridge.core.images import size_of
 from bridge.core.model import (
     CompletionRequest,
     DocumentPart,
@@ -39,12 +40,16 @@ class Bounds:
     https://platform.claude.com/docs/en/api/errors"""
     json_levels: int = 128
     """Arrays and objects within each other, in a body and in the arguments of a call."""
-    json_values: int = 1_000_000
-    """Values in a body: a small one of many empty arrays would take a hundred times its size."""
-    messages: int = 100_000
-    """The API's own: https://platform.claude.com/docs/en/api/messages"""
+    json_values: int = 300_000
+    """Values in a body: a small one of many empty arrays would take a hundred times its size, and
+    everybody else's answers stand still while they are read, 10 microseconds each."""
+    messages: int = 20_000
+    """The API takes 100,000. To be given so many, Claude Code would need longer than a request may
+    take (2 ms each), and everybody else's answers would stand still while they are read."""
     parts: int = 10_000
     """Of one message."""
+    all_parts: int = 100_000
+    """Of all messages together."""
     system_characters: int = 4_000_000
     """More than any model's context window holds."""
     tools: int = 1_000
@@ -58,6 +63,9 @@ class Bounds:
     """The API's own: https://platform.claude.com/docs/en/build-with-claude/vision"""
     image_characters: int = 10 * _MIB
     """One picture in base64. The API takes 5 MB; Claude Code makes larger ones smaller."""
+    image_pixels: int = 8_000 * 8_000
+    """Width times height: the API's own. To make it smaller, Claude Code unpacks the whole of a
+    picture, at five bytes a pixel, and a file of 30 kB can hold a quarter of a billion."""
     documents: int = 100
     document_characters: int = 32 * _MIB
     """One document in base64. More would not fit into a request of the API."""
@@ -99,6 +107,16 @@ def check_bounds(request: CompletionRequest, bounds: Bounds = BOUNDS) -> None:
     _check_messages(request.messages, bounds)
 
 
+def check_count(things: str, count: int, bound: int, field: str) -> None:
+    """Raise InvalidRequestError for too many of them; a door asks before it reads each."""
+    if count > bound:
+        raise InvalidRequestError(
+            f"A request may have at most {bound} {things}.",
+            field=field,
+            reason="ARRAY_ABOVE_MAX_LENGTH",
+        )
+
+
 def json_object(text: str, field: str, bounds: Bounds = BOUNDS) -> JsonObject:
     """Parse the JSON text of an object, which a request holds in a field of this name.
 
@@ -116,8 +134,7 @@ def json_object(text: str, field: str, bounds: Bounds = BOUNDS) -> JsonObject:
 
 
 def _check_tools(request: CompletionRequest, bounds: Bounds) -> None:
-    if len(request.tools) > bounds.tools:
-        _too_many("tools", bounds.tools, "tools")
+    check_count("tools", len(request.tools), bounds.tools, "tools")
     size = 0
     for tool in request.tools:
         size += len(tool.name) + len(tool.description)
@@ -147,9 +164,8 @@ def _check_schema(schema: Any, what: str, field: str, bounds: Bounds) -> int:
 
 
 def _check_messages(messages: tuple[Message, ...], bounds: Bounds) -> None:
-    if len(messages) > bounds.messages:
-        _too_many("messages", bounds.messages, "messages")
-    images = documents = 0
+    check_count("messages", len(messages), bounds.messages, "messages")
+    images = documents = all_parts = 0
     for message in messages:
         field = message.origin or "messages"
         parts = 0
@@ -158,12 +174,11 @@ def _check_messages(messages: tuple[Message, ...], bounds: Bounds) -> None:
             _check_part(part, field, bounds)
             images += isinstance(part, ImagePart)
             documents += isinstance(part, DocumentPart)
-        if parts > bounds.parts:
-            _too_many("parts in one message", bounds.parts, field)
-        if images > bounds.images:
-            _too_many("pictures", bounds.images, field)
-        if documents > bounds.documents:
-            _too_many("documents", bounds.documents, field)
+        all_parts += parts
+        check_count("parts in one message", parts, bounds.parts, field)
+        check_count("parts in all messages", all_parts, bounds.all_parts, "messages")
+        check_count("pictures", images, bounds.images, field)
+        check_count("documents", documents, bounds.documents, field)
 
 
 def _all_parts(message: Message) -> Iterator[Part]:
@@ -177,9 +192,12 @@ def _check_part(part: Part, field: str, bounds: Bounds) -> None:
     match part:
         case TextPart():
             pass
-        case ImagePart(source=InlineData(base64=data)):
+        case ImagePart(source=InlineData(media_type, data)):
             if len(data) > bounds.image_characters:
                 _too_large("A picture in base64", bounds.image_characters, field)
+            width, height = size_of(media_type, data) or (0, 0)
+            if width * height > bounds.image_pixels:
+                _too_large("A picture", bounds.image_pixels, field, "pixels")
         case DocumentPart(source=source, title=title):
             if isinstance(source, InlineData) and len(source.base64) > bounds.document_characters:
                 _too_large("A document in base64", bounds.document_characters, field)
@@ -200,14 +218,6 @@ def _check_id(call_id: str, field: str, bounds: Bounds) -> None:
         _too_long("The id of a tool call", bounds.id_characters, field)
 
 
-def _too_many(things: str, bound: int, field: str) -> NoReturn:
-    raise InvalidRequestError(
-        f"A request may have at most {bound} {things}.",
-        field=field,
-        reason="ARRAY_ABOVE_MAX_LENGTH",
-    )
-
-
 def _too_long(what: str, bound: int, field: str) -> NoReturn:
     raise InvalidRequestError(
         f"{what} may have at most {bound} characters.",
@@ -224,5 +234,5 @@ def _too_deep(what: str, bound: int, field: str) -> NoReturn:
     )
 
 
-def _too_large(what: str, bound: int, field: str) -> NoReturn:
-    raise TooLargeError(f"{what} may have at most {bound} characters.", field=field)
+def _too_large(what: str, bound: int, field: str, unit: str = "characters") -> NoReturn:
+    raise TooLargeError(f"{what} may have at most {bound} {unit}.", field=field)

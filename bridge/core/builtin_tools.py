@@ -78,7 +78,8 @@ def check_folder(folder: Path, *, home: Path, private: Sequence[Path]) -> Path:
     for path in (each.expanduser().resolve() for each in private):
         if path.is_relative_to(resolved) or resolved.is_relative_to(path):
             raise ValueError(
-                f"{str(folder)!r} shares files with {str(path)!r}, which holds secrets"
+                f"{str(folder)!r} shares files with {str(path)!r}, which holds secrets or tells "
+                "who is let in"
             )
     return resolved
 

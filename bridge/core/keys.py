@@ -155,7 +155,7 @@ class KeyFile:
             if len(text) > MAX_FILE_BYTES:
                 raise ValueError("it is too large")
             return _keys_of(json.loads(text))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             # The error's own text could repeat what stands in the file.
             raise KeyFileError(
                 f"The key file {self.path} is broken. Restore it, or move it away and make new "

@@ -189,6 +189,8 @@ class Quotas:
             return {str(name): int(tokens) for name, tokens in content["tokens"].items()}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (
+            OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError
+        ) as error:  # fmt: skip
             logger.warning("what keys have used cannot be read from %s: %s", self._file, error)
             return {}

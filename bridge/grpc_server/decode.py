@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NoReturn, TypeAlias, TypeVar, assert_never
 
 from google.protobuf.message import Message as ProtoMessage
 
 from bridge.core import model
-from bridge.core.bounds import json_object
+from bridge.core.bounds import BOUNDS, check_count, json_object
 from bridge.core.errors import InvalidRequestError
 from bridge.grpc_server.checks import (
     check_history,
@@ -82,6 +82,7 @@ def decode_conversation(
 
 def decode_said(message: pb.UserMessage) -> model.Message:
     """Read what the person says in a conversation; its content is not checked yet."""
+    _counted_parts(message.parts, "message")
     parts = tuple(_part(part, f"message.parts[{i}]") for i, part in enumerate(message.parts))
     for index, part in enumerate(parts):
         if isinstance(part, model.ToolResultPart):
@@ -93,6 +94,10 @@ def decode_results(results: pb.ToolResults) -> Iterator[tuple[str, model.ToolRes
     """Read the results of tools, each with its path; their content is not checked yet."""
     if not results.results:
         _refuse("At least one result is needed.", "tool_results.results")
+    count = len(results.results)
+    if count <= BOUNDS.parts:
+        count += sum(len(result.content) for result in results.results)
+    check_count("parts in one message", count, BOUNDS.parts, "tool_results.results")
     for index, result in enumerate(results.results):
         path = f"tool_results.results[{index}]"
         yield path, _tool_result(result, path)
@@ -100,6 +105,7 @@ def decode_results(results: pb.ToolResults) -> Iterator[tuple[str, model.ToolRes
 
 def _settings(settings: _Settings, caller: str, prefix: str = "") -> model.CompletionRequest:
     """Read all but what is checked against another field."""
+    _check_counts(settings, prefix)
     return model.CompletionRequest(
         messages=tuple(
             _message(message, f"{prefix}messages[{index}]")
@@ -118,6 +124,25 @@ def _settings(settings: _Settings, caller: str, prefix: str = "") -> model.Compl
         caller=caller,
         door="grpc",
     )
+
+
+def _check_counts(settings: _Settings, prefix: str) -> None:
+    """Refuse what has too many pieces before each is read: millions fit into a message."""
+    check_count("tools", len(settings.tools), BOUNDS.tools, f"{prefix}tools")
+    messages = f"{prefix}messages"
+    check_count("messages", len(settings.messages), BOUNDS.messages, messages)
+    total = 0
+    for index, message in enumerate(settings.messages):
+        total += _counted_parts(message.parts, f"{messages}[{index}]")
+        check_count("parts in all messages", total, BOUNDS.all_parts, messages)
+
+
+def _counted_parts(parts: Sequence[pb.Part], path: str) -> int:
+    count = len(parts)
+    if count <= BOUNDS.parts:
+        count += sum(len(part.tool_result.content) for part in parts)
+    check_count("parts in one message", count, BOUNDS.parts, path)
+    return count
 
 
 def _message(message: pb.Message, path: str) -> model.Message:

@@ -24,12 +24,16 @@ from bridge.core.logs import kind_of, trace_of
 from bridge.core.observing import TraceContext, incoming_trace
 from bridge.grpc_server.caller import current_grant
 from bridge.grpc_server.calls import Calls, is_cancelled
-from bridge.grpc_server.guard import Guard
+from bridge.grpc_server.guard import Guard, needed_for
 from bridge.grpc_server.request_id import REQUEST_ID_KEY, current_request_id, new_request_id
 from bridge.grpc_server.stall import StallGuard
 from bridge.grpc_server.status import CallStatus, status_of
 
 _log = logging.getLogger(__name__)
+
+KEYLESS_BYTES: Final = 4096
+"""What a request of a method that needs no key may have. A watch of the health holds its own for
+as long as its caller wants, and 30 MB of one letter cross the network as 30 kB."""
 
 _STATUS_SECONDS: Final = 1.0
 _CANCELLED_SECONDS: Final = 1.0
@@ -91,7 +95,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         # Runs inside the handler, at each read. A single request, too, is taken as a stream of
         # one: otherwise it would be read and decoded before the handler, where nothing is caught
         # and nothing limits the time that it takes to come.
-        deserializer = partial(_decoded, decode=handler.request_deserializer)
+        limit = KEYLESS_BYTES if needed_for(method) is None else None
+        deserializer = partial(_decoded, decode=handler.request_deserializer, limit=limit)
         behaviour: Any
         if handler.response_streaming:
             make = grpc.stream_stream_rpc_method_handler
@@ -110,21 +115,28 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> _Coroutine:
         """Wrap what answers; with `seconds`, to a single request that comes within them."""
 
-        async def guarded(request: _Wire, context: _Context) -> _Wire:
+        async def guarded(requests: _Wire, context: _Context) -> _Wire:
             current_request_id.set(self._make_id())
             _join_trace(context)
+            request = None
             with self._calls.tracked() if method.startswith("/bridge.") else nullcontext():
                 try:
                     try:
-                        if seconds is not None:
-                            request = await _single(request, seconds)
-                        if grant is not None:
-                            current_grant.set(self._guard.identify(grant, method, context))
-                        return await answer(request, context)
+                        # What is left open, and what is in the frames of a call that is aborted,
+                        # grpc.aio keeps in cycles: the last message too, until the garbage
+                        # collector comes by.
+                        async with aclosing(aiter(requests)) as messages:
+                            request = messages
+                            if seconds is not None:
+                                request = await _single(messages, seconds)
+                            if grant is not None:
+                                current_grant.set(self._guard.identify(grant, method, context))
+                            return await answer(request, context)
                     except (Exception, asyncio.CancelledError) as error:
                         status = self._status(error, method)
                         if status is None:
                             raise
+                    request = None
                     await _abort(context, status)
                 except grpc.aio.InternalError:
                     # A write failed: the client has its status already, or has gone. grpc.aio
@@ -168,6 +180,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if isinstance(error, grpc.aio.BaseError) and not isinstance(error, grpc.aio.UsageError):
             # Aborted by the handler, or the server has stopped.
             return None
+        if isinstance(error, NotImplementedError) and not method.startswith("/bridge."):
+            # A generated method that nobody has filled in: Health.List.
+            return CallStatus(grpc.StatusCode.UNIMPLEMENTED, "Method not found!", ())
         _log.error("request %s: %s failed\n%s", request_id, method, trace_of(error))
         return status_of(errors.InternalError(), request_id)
 
@@ -222,7 +237,9 @@ async def _abort(context: _Context, status: CallStatus) -> NoReturn:
         raise asyncio.CancelledError from None
 
 
-def _decoded(request: _Wire, decode: _Decode | None) -> _Wire:
+def _decoded(request: _Wire, decode: _Decode | None, limit: int | None) -> _Wire:
+    if limit is not None and len(request) > limit:
+        raise errors.TooLargeError(f"A request of this method may have at most {limit} bytes.")
     if decode is None:
         return request
     try:

@@ -51,6 +51,8 @@ MAX_CALLS: Final = 256
 """Calls that one connection may have open; further ones wait at the client."""
 MAX_METADATA_BYTES: Final = 16 * 1024
 """All headers of a call together."""
+MAX_CONNECTIONS: Final = 256
+"""Of one address that is listened on. Each takes a file descriptor, of which 1,024 are usual."""
 
 _CLEANUP_SECONDS: Final = 10.0
 
@@ -240,6 +242,10 @@ def _options(max_message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
+        # Whoever has no key can connect too, and stay. A client whose idle connection was closed
+        # makes another with its next call.
+        ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+        ("grpc.max_connection_idle_ms", 600_000),
         # Calls of one connection, and the headers of a call.
         ("grpc.max_concurrent_streams", MAX_CALLS),
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),

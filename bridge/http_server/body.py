@@ -66,6 +66,4 @@ def parse_json(body: bytes) -> object:
 
 
 def _too_large(limit: int) -> TooLargeError:
-    return TooLargeError(
-        f"The body of the request is larger than {limit} bytes. Send less, or raise the limit."
-    )
+    return TooLargeError(f"The body of the request is larger than {limit} bytes. Send less.")

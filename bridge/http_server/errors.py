@@ -98,6 +98,9 @@ _RETRIED_STATUSES = frozenset({408, 409, 429})
 """What OpenAI's clients retry unasked, besides every 5xx."""
 _DEFAULT_RETRY_SECONDS = 1.0
 
+_MAX_MESSAGE = 1_000
+_MAX_PARAM = 200
+
 
 def row_of(error: core.BridgeError) -> Row:
     """Find the row of the nearest class of an error."""
@@ -114,8 +117,13 @@ def error_body(
         message = f"{message} (request {request_id})"
     code = REASON_CODES.get(error.reason) or row.code or error.reason.lower()
     field: str | None = getattr(error, "field", None)
-    param = None if field is None else params.get(field, field)
-    return error_object(message, row.type, param, code)
+    param = None if field is None else _cut(params.get(field, field), _MAX_PARAM)
+    return error_object(_cut(message, _MAX_MESSAGE), row.type, param, code)
+
+
+def _cut(text: str, length: int) -> str:
+    """What names a piece of the request could be as long as that, and goes on into logs."""
+    return text if len(text) <= length else f"{text[:length]}…"
 
 
 def retry_headers(error: core.BridgeError) -> dict[str, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
+import struct
 from typing import Any
 
 import pytest
@@ -32,13 +34,15 @@ from bridge.core.strict_json import NotJsonError, TooNestedError, depth_of, pars
 SMALL = Bounds(
     messages=2,
     parts=2,
+    all_parts=3,
     system_characters=5,
     tools=2,
     tools_characters=60,
     schema_levels=3,
     schema_characters=50,
     images=1,
-    image_characters=4,
+    image_characters=40,
+    image_pixels=5,
     documents=1,
     document_characters=4,
     name_characters=5,
@@ -48,6 +52,8 @@ SMALL = Bounds(
     output_tokens=9,
 )
 IMAGE = ImagePart(InlineData("image/png", "abcd"))
+PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 3, 2)
+LARGE = ImagePart(InlineData("image/png", base64.b64encode(PNG).decode()))
 DOCUMENT = DocumentPart(InlineData("text/plain", "abcd"), "title")
 CALL = ToolCallPart("123", "name5", "{}")
 RESULT = ToolResultPart("123", (TextPart("x"),))
@@ -94,6 +100,7 @@ SHAPES: list[tuple[CompletionRequest, str, str]] = [
     (asking(said(), said(), said()), "messages", "2 messages"),
     (asking(said(*[TextPart("x")] * 3)), "messages[0]", "2 parts"),
     (asking(said(ToolResultPart("1", (TextPart("x"),) * 2))), "messages[0]", "2 parts"),
+    (asking(said(*[TextPart("x")] * 2), said(*[TextPart("x")] * 2)), "messages", "3 parts"),
     (asking(said(IMAGE), said(IMAGE, at="messages[1]")), "messages[1]", "1 pictures"),
     (asking(said(ToolResultPart("1", (IMAGE,))), said(IMAGE, at="m")), "m", "1 pictures"),
     (asking(said(DOCUMENT, DOCUMENT)), "messages[0]", "1 documents"),
@@ -120,7 +127,9 @@ def test_what_has_too_much_of_a_thing(request_: CompletionRequest, field: str, b
 
 SIZES: list[tuple[CompletionRequest, str, int]] = [
     (asking(system="123456"), "system", 5),
-    (asking(said(ImagePart(InlineData("image/png", "abcde")))), "messages[0]", 4),
+    (asking(said(ImagePart(InlineData("image/png", "a" * 41)))), "messages[0]", 40),
+    (asking(said(LARGE)), "messages[0]", 5),
+    (asking(said(ToolResultPart("1", (LARGE,)))), "messages[0]", 5),
     (asking(said(DocumentPart(InlineData("text/plain", "abcde")))), "messages[0]", 4),
     (asking(tools=(Tool("a", parameters={"a": "x" * 50}),)), "tools", 50),
     (asking(tools=(Tool("a", "x" * 40), Tool("b", "x" * 40))), "tools", 60),
@@ -130,7 +139,7 @@ SIZES: list[tuple[CompletionRequest, str, int]] = [
 
 @pytest.mark.parametrize(("request_", "field", "bound"), SIZES)
 def test_what_is_too_large(request_: CompletionRequest, field: str, bound: int) -> None:
-    with pytest.raises(TooLargeError, match=f"at most {bound} characters") as caught:
+    with pytest.raises(TooLargeError, match=f"at most {bound} (characters|pixels)") as caught:
         check_bounds(request_, SMALL)
     assert caught.value.field == field
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import stat
@@ -164,6 +165,7 @@ def _broken(entry: dict[str, Any]) -> Iterator[str]:
         ("limits", {**entry["limits"], "unknown": 1}),
         ("limits", {**entry["limits"], "models": "opus"}),
         ("created_at", "then"),
+        ("created_at", math.inf),
     ]:
         yield json.dumps({"version": 1, "keys": [{**entry, field: value}]})
         yield json.dumps({"version": 1, "keys": [{n: v for n, v in entry.items() if n != field}]})

@@ -164,7 +164,17 @@ def test_tokens_are_kept_over_a_restart_and_shared_with_other_servers(
     assert json.loads(file.read_text())["tokens"] == {"k": 5}
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"day": "2023-11-15", "tokens": {"k": "x"}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"day": "2023-11-15", "tokens": {"k": "x"}}',
+        '{"day": "2023-11-15", "tokens": {"k": 1e999}}',
+    ],
+)
 def test_a_broken_file_costs_the_count_and_not_the_answer(
     clocks: Clocks, tmp_path: Path, text: str
 ) -> None:

@@ -19,7 +19,8 @@ from bridge.core.events import Event
 from bridge.core.keys import KeyFile, KeyScope, parse_given
 from bridge.core.model import CompletionRequest
 from bridge.grpc_server.guard import NEEDS, Guard, needed_for
-from bridge.grpc_server.server import SERVICES, GrpcServer, tls_credentials
+from bridge.grpc_server.interceptors import KEYLESS_BYTES
+from bridge.grpc_server.server import MAX_CONNECTIONS, SERVICES, GrpcServer, tls_credentials
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc, model_pb2, pool_pb2, pool_pb2_grpc
 from tests.certificates import Certificate, certificate
@@ -103,6 +104,52 @@ async def test_without_a_key_there_is_only_the_health(
         assert await outcome(guarded, method) is OK, method
         assert await outcome(guarded, method, bearer("wrong")) is OK, method
     assert service.requests == []
+
+
+@pytest.mark.parametrize("method", HEALTH)
+async def test_whoever_needs_no_key_may_not_send_much(
+    guarded: grpc.aio.Channel, method: str
+) -> None:
+    """Unpacked it would take thirty thousand times what it took on the way."""
+    large = health_pb2.HealthCheckRequest(service="x" * 30_000_000).SerializeToString()
+    ask: Any = guarded.unary_stream(method)
+    call = ask(large, compression=grpc.Compression.Gzip)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await soon(call.read())
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert str(KEYLESS_BYTES) in str(refused.value.details())
+
+
+async def test_a_method_of_the_health_that_nobody_wrote_is_no_fault_of_the_bridges(
+    guarded: grpc.aio.Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    ask: Any = guarded.unary_unary("/grpc.health.v1.Health/List")
+    assert await soon(ask(b"").code()) is grpc.StatusCode.UNIMPLEMENTED
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_strangers_do_not_get_all_file_descriptors(serve: Serve) -> None:
+    server, channel = await serve(access=Access(KEYS))
+    method = "/bridge.v1.ModelService/ListModels"
+    assert await outcome(channel, method, bearer(MINE)) is OK
+    writers = []
+    try:
+        refused = 0
+        for _ in range(MAX_CONNECTIONS + 3):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writers.append(writer)
+            writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
+            with suppress(ConnectionError):
+                # Whom it takes it greets; whom it does not, it closes.
+                refused += not await soon(reader.read(1))
+                continue
+            refused += 1
+        assert refused >= 3
+        # Who was there before is served on.
+        assert await outcome(channel, method, bearer(MINE)) is OK
+    finally:
+        for writer in writers:
+            writer.close()
 
 
 async def test_a_key_is_good_for_completions_and_one_for_all(guarded: grpc.aio.Channel) -> None:

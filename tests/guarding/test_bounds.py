@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,11 @@ import httpx
 import pytest
 
 from bridge.core.bounds import BOUNDS
+from bridge.core.errors import InvalidRequestError
+from bridge.grpc_server.decode import decode_request, decode_results, decode_said
+from bridge.http_server.context import CallOptions
+from bridge.http_server.decode.chat import decode_chat
+from bridge.http_server.decode.responses import parse_responses
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 from tests.grpc_server.details import Details, details_of
@@ -33,6 +39,7 @@ def nested(levels: int) -> str:
 DEEP = nested(BOUNDS.schema_levels + 1)
 WIDE = json.dumps({"description": "x" * BOUNDS.schema_characters})
 LARGE = PNG + b"x" * BOUNDS.image_characters
+BOMB = PNG[:16] + struct.pack(">II", 8_000, BOUNDS.image_pixels // 8_000 + 1) + PNG[24:]
 
 
 def picture(data: bytes) -> dict[str, Any]:
@@ -93,7 +100,36 @@ class Case:
     status: int = 400
 
 
+def conversation(length: int) -> dict[str, Any]:
+    roles = ("user", "assistant")
+    return {"messages": [{"role": roles[n % 2], "content": "x"} for n in range(length)]}
+
+
+def proto_conversation(length: int) -> Callable[[pb.CompleteRequest], None]:
+    roles = (pb.ROLE_USER, pb.ROLE_ASSISTANT)
+
+    def add(request: pb.CompleteRequest) -> None:
+        del request.messages[:]
+        for n in range(length):
+            request.messages.add(role=roles[n % 2], parts=[pb.Part(text="x")])
+
+    return add
+
+
+def parts(count: int) -> Callable[[pb.CompleteRequest], None]:
+    return lambda request: request.messages[0].parts.extend([pb.Part(text="x")] * count)
+
+
+PIECE = {"type": "text", "text": "x"}
 CASES = {
+    "messages": Case(
+        conversation(BOUNDS.messages + 1), proto_conversation(BOUNDS.messages + 1),
+        "messages", "messages", BOUNDS.messages,
+    ),
+    "parts of a message": Case(
+        {"messages": [{"role": "user", "content": [PIECE] * (BOUNDS.parts + 1)}]},
+        parts(BOUNDS.parts + 1), "messages[0]", "messages[0]", BOUNDS.parts,
+    ),
     "tools": Case(tools(MANY, "{}"), proto_tools(MANY, "{}"), "tools", "tools", BOUNDS.tools),
     "depth of a tool": Case(
         tools(["a"], DEEP), proto_tools(["a"], DEEP), "tools", "tools", BOUNDS.schema_levels
@@ -117,6 +153,10 @@ CASES = {
     "size of an image": Case(
         {"messages": [{"role": "user", "content": [picture(LARGE)]}]},
         pictures(1, LARGE), "messages[0]", "messages[0]", BOUNDS.image_characters, 413,
+    ),
+    "pixels of an image": Case(
+        {"messages": [{"role": "user", "content": [picture(BOMB)]}]},
+        pictures(1, BOMB), "messages[0]", "messages[0]", BOUNDS.image_pixels, 413,
     ),
     "a stop text": Case(
         {"stop": TOO_LONG}, lambda request: request.sampling.stop.append(TOO_LONG),
@@ -239,3 +279,33 @@ def _varint(number: int) -> bytes:
         encoded += bytes((number & 127 | 128,))
         number >>= 7
     return encoded + bytes((number,))
+
+
+def test_what_is_too_many_is_counted_before_each_is_read() -> None:
+    """Reading a million of them would hold up everybody else's answers for many seconds."""
+    part, message = pb.Part(), pb.Message()  # neither could be read
+    many = [part] * (BOUNDS.parts + 1)
+    crowd = [pb.Message(parts=[part] * BOUNDS.parts)] * (BOUNDS.all_parts // BOUNDS.parts + 1)
+    result = pb.Part(tool_result=pb.ToolResult(content=many))
+    for request, things in (
+        (pb.CompleteRequest(messages=[message] * (BOUNDS.messages + 1)), "messages"),
+        (pb.CompleteRequest(messages=crowd), "parts in all messages"),
+        (pb.CompleteRequest(messages=[pb.Message(parts=many)]), "parts in one message"),
+        (pb.CompleteRequest(messages=[pb.Message(parts=[result])]), "parts in one message"),
+        (pb.CompleteRequest(tools=[pb.Tool()] * (BOUNDS.tools + 1)), "tools"),
+    ):
+        with pytest.raises(InvalidRequestError, match=f"at most [0-9]+ {things}"):
+            decode_request(request)
+    with pytest.raises(InvalidRequestError, match="parts in one message"):
+        decode_said(pb.UserMessage(parts=many))
+    for results in (
+        pb.ToolResults(results=[pb.ToolResult()] * len(many)),
+        pb.ToolResults(results=[pb.ToolResult(content=many)]),
+    ):
+        with pytest.raises(InvalidRequestError, match="parts in one message"):
+            list(decode_results(results))
+    items = [None] * (BOUNDS.messages + 1)
+    with pytest.raises(InvalidRequestError, match=f"at most {BOUNDS.messages} messages"):
+        decode_chat({"messages": items}, CallOptions())
+    with pytest.raises(InvalidRequestError, match=f"at most {BOUNDS.messages} items"):
+        parse_responses({"input": items})

@@ -104,6 +104,16 @@ def test_the_field_has_openais_name(field: str | None, param: str | None) -> Non
     assert error_body(made, "req_1")["error"]["param"] == param
 
 
+def test_a_piece_of_the_request_comes_back_cut_off() -> None:
+    long = "metadata." + "x" * 1_000_000
+    inner = error_body(errors.InvalidRequestError(f"{long} is wrong.", field=long), "req_1")[
+        "error"
+    ]
+    assert inner["message"].startswith("metadata.xxx")
+    assert inner["param"].startswith("metadata.xxx")
+    assert len(inner["message"]) + len(inner["param"]) < 1_500
+
+
 def test_only_a_fault_of_ours_tells_the_request_id() -> None:
     assert "req_1" in error_body(errors.InternalError(), "req_1")["error"]["message"]
     assert error_body(errors.DrainingError("why"), "req_1")["error"]["message"] == "why"

@@ -44,6 +44,7 @@ from bridge.grpc_server.decode import decode_request
 from bridge.http_server.context import CallOptions
 from bridge.http_server.decode.chat import decode_chat
 from bridge.http_server.decode.completions import decode_text_completion
+from bridge.http_server.decode.responses import Past, decode_responses, parse_responses
 from bridge.v1 import completion_pb2 as pb
 from tests.harness import SCALE
 
@@ -164,6 +165,17 @@ HTTP = {
         "json_schema": {"name": "it", "schema": {"type": "object"}},
     },
     "prompt": "hi",
+}
+RESPONSES = {
+    "model": "opus",
+    "instructions": "Be brief.",
+    "input": [{"role": "user", "content": "hi"}],
+    "tools": [{"type": "function", "name": "look", "parameters": {}}],
+    "tool_choice": "auto",
+    "temperature": 0.5,
+    "max_output_tokens": 9,
+    "reasoning": {"effort": "low"},
+    "text": {"format": {"type": "json_schema", "name": "it", "schema": {"type": "object"}}},
 }
 GRPC = {
     "model": "opus",
@@ -296,6 +308,17 @@ def test_of_any_json(body: Any) -> None:
     check_planned(lambda: decode_text_completion(body, CallOptions()).request)
 
 
+def read_responses(body: Any) -> CompletionRequest:
+    wire = parse_responses(body)
+    return decode_responses(wire, body, CallOptions(), Past(), "00", keeps=True).request
+
+
+@EXAMPLES
+@given(disturbed(RESPONSES))
+def test_of_any_json_of_the_responses_api(body: Any) -> None:
+    check_planned(lambda: read_responses(body))
+
+
 @EXAMPLES
 @given(disturbed(GRPC), st.binary(max_size=40))
 def test_of_any_protobuf(fields: Any, more: bytes) -> None:
@@ -313,6 +336,7 @@ def test_the_property_is_tried_on_what_is_served() -> None:
     """What is refused at once would show nothing."""
     served = [
         decode_chat(HTTP, CallOptions()).request,
+        read_responses(RESPONSES),
         decode_request(ParseDict(GRPC, pb.CompleteRequest())),
     ]
     for request in served:

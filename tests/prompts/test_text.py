@@ -7,6 +7,7 @@ the model's API got them through the real CLI.
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
@@ -15,7 +16,15 @@ from typing import Any
 
 import pytest
 
-from bridge.core.model import Message, TextPart, Tool, ToolCallPart, ToolResultPart
+from bridge.core.model import (
+    DocumentPart,
+    InlineData,
+    Message,
+    TextPart,
+    Tool,
+    ToolCallPart,
+    ToolResultPart,
+)
 from bridge.simulator import Exchange
 from tests.harness import RunningBridge, assistant, sim, user
 from tests.parity.doors import DOORS, Scenario, Transcript
@@ -280,3 +289,40 @@ def test_texts_of_a_function_role(bridge: RunningBridge, texts: Texts) -> None:
             ("assistant", [text]),
         )
     ]
+
+
+def test_every_text_in_documents_stop_texts_and_the_schema_of_the_answer(
+    bridge: RunningBridge, texts: Texts, door: str
+) -> None:
+    marker = new_marker()
+    documents = [
+        DocumentPart(InlineData("text/plain", b64encode(text.encode()).decode()), text)
+        for text in texts.all
+    ]
+    stop = [text for text in texts.all if text.strip() == text][:4]
+    described = {"type": "string", "description": texts.described, "enum": list(texts.all)}
+    schema = {
+        "type": "object",
+        "properties": {"at": described},
+        "required": ["at"],
+        "additionalProperties": False,
+    }
+    answer = {"type": "json_schema", "json_schema": {"name": "it", "schema": schema}}
+    _, exchange = ask(
+        bridge,
+        door,
+        [user(*documents, f"{marker} " + sim(json={"at": "exit"}))],
+        marker,
+        http={"stop": stop, "response_format": answer},
+        grpc={
+            "sampling": {"stop": stop},
+            "output_format": {"kind": "KIND_JSON_SCHEMA", "schema_json": json.dumps(schema)},
+        },
+    )
+    blocks = [block for block in exchange.messages[0]["content"] if block["type"] == "document"]
+    assert [(block["title"], block["source"]["data"]) for block in blocks] == [
+        (text, text) for text in texts.all
+    ]
+    assert exchange.body["stop_sequences"] == stop
+    assert exchange.body["output_config"]["format"]["schema"] == schema
+    assert not (texts.folder / "ran").exists()

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from bridge.core.bounds import BOUNDS, check_count
 from bridge.core.errors import InvalidRequestError
 from bridge.http_server.wire.base import WireModel
 
@@ -36,6 +37,9 @@ def parse(model: type[M], body: object) -> M:
         raise InvalidRequestError(
             "The body of the request must be a JSON object.", reason="INVALID_TYPE"
         )
+    for name, things in (("messages", "messages"), ("input", "items")):
+        if isinstance(given := body.get(name), list):
+            check_count(things, len(given), BOUNDS.messages, name)
     try:
         return model.model_validate(body)
     except ValidationError as exc:
