@@ -357,6 +357,30 @@ def test_a_body_for_chat_completions_is_told_where_to_go() -> None:
 
 
 @pytest.mark.parametrize(
+    ("parameters", "field"),
+    [
+        ({"tools": [{"type": "function", "function": {"name": "look"}}]}, "tools[0].name"),
+        ({"tools": [LOOK, {"function": {}}]}, "tools[1].name"),
+        (
+            {"tools": [LOOK], "tool_choice": {"type": "function", "function": {"name": "look"}}},
+            "tool_choice.name",
+        ),
+        (
+            {"text": {"format": {"type": "json_schema", "json_schema": {"schema": {}}}}},
+            "text.format.schema",
+        ),
+    ],
+)
+def test_what_is_nested_as_for_chat_completions_is_told_where_it_belongs(
+    parameters: JsonDict, field: str
+) -> None:
+    with pytest.raises(InvalidRequestError, match="beside") as caught:
+        decode(**parameters)
+
+    assert (caught.value.field, caught.value.reason) == (field, "MISSING_REQUIRED_PARAMETER")
+
+
+@pytest.mark.parametrize(
     ("choice", "tools", "expected"),
     [
         ("required", ("look", "listen"), ToolChoice(ToolMode.REQUIRED)),
