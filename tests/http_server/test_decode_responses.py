@@ -642,6 +642,19 @@ def test_a_call_of_the_past_wants_its_output_in_the_input() -> None:
     assert caught.value.field == "input"
 
 
+def test_what_the_past_has_already_need_not_be_sent_again() -> None:
+    past = Past([message("user", text("look")), call("c1")])
+    with pytest.raises(InvalidRequestError, match="leave out what previous_response_id") as caught:
+        decode(past=past, input=[call("c1"), output("c1")])
+    assert caught.value.field == "input[0].call_id"
+
+
+def test_thinking_alone_is_told_what_is_missing() -> None:
+    with pytest.raises(InvalidRequestError, match="no turn of the user's") as caught:
+        messages({"type": "reasoning", "summary": []})
+    assert caught.value.field == "input"
+
+
 def test_what_was_ignored_of_the_past_was_named_then() -> None:
     past = Past([{**message("user", text("a")), "name": "bob"}])
 
