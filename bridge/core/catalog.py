@@ -74,8 +74,11 @@ class Catalog:
         )
         return cls(tuple(listed), aliases, refuse_unknown)
 
-    def choose(self, name: str | None) -> Choice:
-        """What to tell the CLI for a request's `model`; raises ModelNotFoundError."""
+    def choose(self, name: str | None, *, strict: bool = False) -> Choice:
+        """What to tell the CLI for a request's `model`; raises ModelNotFoundError.
+
+        To a strict request another maker's name is an error, whatever the operator wants.
+        """
         if not name:
             return Choice(None)
         asked = self._without_alias(name).removeprefix(_VENDOR_PREFIX)
@@ -84,7 +87,7 @@ class Catalog:
         if _FULL_NAME.fullmatch(asked):
             # The API has more than the CLI lists, and answers with 404 where it has not.
             return Choice(asked)
-        if self.refuse_unknown or _CLAUDE_NAME.search(asked):
+        if strict or self.refuse_unknown or _CLAUDE_NAME.search(asked):
             raise self._unknown(name)
         return Choice(None, replaced=True)
 

@@ -140,7 +140,7 @@ class Planner:
 
     def plan(self, request: CompletionRequest) -> Plan:
         """Raise a BridgeError for what cannot be served."""
-        choice = self.catalog.choose(request.model)
+        choice = self.catalog.choose(request.model, strict=request.strict)
         refused = self._refused.get(choice.name, frozenset())
         request, dropped = without_sampling(request, refused)
         ignored = (*request.ignored, *(("model",) if choice.replaced else ()), *dropped)

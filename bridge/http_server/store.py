@@ -105,6 +105,7 @@ class ResponseStore:
         self._clock = clock
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="responses")
         self._open_database: sqlite3.Connection | None = None
+        self._open_file: tuple[int, int] | None = None
 
     async def expire(self) -> None:
         """Delete what is older than it may be. The same happens whenever something is kept."""
@@ -159,9 +160,22 @@ class ResponseStore:
             raise StoreUnavailableError from error
 
     def _database(self) -> sqlite3.Connection:
+        if self._open_database is not None and self._file() != self._open_file:
+            # Somebody removed the file, or put another in its place. SQLite would go on with the
+            # one that has no name any more: what is kept there ends with this process.
+            self._close()
         if self._open_database is None:
             self._open_database = self._connect()
+            self._open_file = self._file()
         return self._open_database
+
+    def _file(self) -> tuple[int, int] | None:
+        """Tell the file that has the name now from any other."""
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _connect(self) -> sqlite3.Connection:
         private_folder(self._path.parent)
@@ -171,9 +185,10 @@ class ResponseStore:
             private_file(self._path.with_name(self._path.name + ending))
         database = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
-            # Deleted pages are overwritten, and given back.
+            # Deleted pages are overwritten, and given back. The latter is set in a new file only:
+            # it takes a lock, and reading need not wait for who is writing.
             for pragma in (
-                "auto_vacuum = FULL",
+                *(("auto_vacuum = FULL",) if _version(database) == 0 else ()),
                 "journal_mode = WAL",
                 "synchronous = NORMAL",
                 "foreign_keys = ON",
@@ -181,16 +196,16 @@ class ResponseStore:
                 f"journal_size_limit = {_JOURNAL_BYTES}",
             ):
                 database.execute(f"PRAGMA {pragma}").fetchall()
-            with _transaction(database):
-                (version,) = database.execute("PRAGMA user_version").fetchone()
-                if version == 0:
-                    for statement in filter(str.strip, _SCHEMA.split(";")):
-                        database.execute(statement)
-                    database.execute(f"PRAGMA user_version = {_VERSION}")
-                elif version != _VERSION:
-                    raise sqlite3.DatabaseError(
-                        f"it is of version {version}, not {_VERSION}: move it away"
-                    )
+            if _version(database) == 0:
+                with _transaction(database):
+                    if _version(database) == 0:
+                        for statement in filter(str.strip, _SCHEMA.split(";")):
+                            database.execute(statement)
+                        database.execute(f"PRAGMA user_version = {_VERSION}")
+            if (version := _version(database)) != _VERSION:
+                raise sqlite3.DatabaseError(
+                    f"it is of version {version}, not {_VERSION}: move it away"
+                )
         except BaseException:
             database.close()
             raise
@@ -332,6 +347,10 @@ def _transaction(
             database.execute("ROLLBACK")
         raise
     database.execute("ROLLBACK" if abandoned else "COMMIT")
+
+
+def _version(database: sqlite3.Connection) -> int:
+    return int(database.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _used_bytes(database: sqlite3.Connection) -> int:

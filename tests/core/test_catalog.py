@@ -128,6 +128,12 @@ def test_another_makers_name_is_an_error_where_the_operator_wants_that(name: str
         catalog(refuse_unknown=True).choose(name)
 
 
+def test_another_makers_name_is_an_error_to_a_strict_request() -> None:
+    with pytest.raises(ModelNotFoundError, match=r"gpt-4o.*On offer: default"):
+        catalog().choose("gpt-4o", strict=True)
+    assert catalog({"gpt-4*": "opus"}).choose("gpt-4o", strict=True) == Choice("opus")
+
+
 def test_refusing_unknown_names_refuses_none_that_is_known() -> None:
     strict = catalog({"gpt-4*": "opus"}, refuse_unknown=True)
     assert strict.choose("haiku") == Choice("haiku")

@@ -357,6 +357,30 @@ def test_a_body_for_chat_completions_is_told_where_to_go() -> None:
 
 
 @pytest.mark.parametrize(
+    ("parameters", "field"),
+    [
+        ({"tools": [{"type": "function", "function": {"name": "look"}}]}, "tools[0].name"),
+        ({"tools": [LOOK, {"function": {}}]}, "tools[1].name"),
+        (
+            {"tools": [LOOK], "tool_choice": {"type": "function", "function": {"name": "look"}}},
+            "tool_choice.name",
+        ),
+        (
+            {"text": {"format": {"type": "json_schema", "json_schema": {"schema": {}}}}},
+            "text.format.schema",
+        ),
+    ],
+)
+def test_what_is_nested_as_for_chat_completions_is_told_where_it_belongs(
+    parameters: JsonDict, field: str
+) -> None:
+    with pytest.raises(InvalidRequestError, match="beside") as caught:
+        decode(**parameters)
+
+    assert (caught.value.field, caught.value.reason) == (field, "MISSING_REQUIRED_PARAMETER")
+
+
+@pytest.mark.parametrize(
     ("choice", "tools", "expected"),
     [
         ("required", ("look", "listen"), ToolChoice(ToolMode.REQUIRED)),
@@ -615,6 +639,19 @@ def test_a_request_builds_on_what_was_kept() -> None:
 def test_a_call_of_the_past_wants_its_output_in_the_input() -> None:
     with pytest.raises(InvalidRequestError, match="'c1' in 'previous_response_id'") as caught:
         decode(past=Past([message("user", text("look")), call("c1")]))
+    assert caught.value.field == "input"
+
+
+def test_what_the_past_has_already_need_not_be_sent_again() -> None:
+    past = Past([message("user", text("look")), call("c1")])
+    with pytest.raises(InvalidRequestError, match="leave out what previous_response_id") as caught:
+        decode(past=past, input=[call("c1"), output("c1")])
+    assert caught.value.field == "input[0].call_id"
+
+
+def test_thinking_alone_is_told_what_is_missing() -> None:
+    with pytest.raises(InvalidRequestError, match="no turn of the user's") as caught:
+        messages({"type": "reasoning", "summary": []})
     assert caught.value.field == "input"
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
 import sqlite3
 import stat
+import sys
 import tempfile
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +38,14 @@ from tests.harness import SCALE, settings_for_tests
 T = TypeVar("T")
 
 MEGABYTE = 1024 * 1024
+KEEP_AND_DIE = """
+import asyncio, os, pathlib, signal, sys
+from bridge.http_server.store import KeptResponse, ResponseStore
+
+store = ResponseStore(pathlib.Path(sys.argv[1]))
+assert asyncio.run(store.put("", KeptResponse("a", None, [], {"id": "a", "output": []})))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 class Clock:
@@ -80,6 +90,15 @@ def modes(folder: Path) -> list[int]:
 
 def on_disk(folder: Path, text: str) -> bool:
     return any(text.encode() in file.read_bytes() for file in folder.iterdir())
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Hold the file as another program does that writes to it."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        yield
+        database.execute("ROLLBACK")
 
 
 @asynccontextmanager
@@ -266,6 +285,40 @@ async def test_two_servers_share_a_file(path: Path) -> None:
         assert await asyncio.gather(*puts) == [True] * 10
         assert [await one.get("", f"b{n}") is not None for n in range(5)] == [True] * 5
         assert [await other.get("", f"a{n}") is not None for n in range(5)] == [True] * 5
+
+
+async def test_what_is_kept_can_be_read_while_another_program_writes(path: Path) -> None:
+    async with opened(path) as store:
+        await store.put("", response("a"))
+    async with opened(path) as store:
+        with writing(path):
+            assert await store.get("", "a") == response("a")
+            assert await store.history("", "a", MEGABYTE) == said("a")
+        assert await store.put("", response("b", "a"))
+
+
+@pytest.mark.parametrize("endings", [("",), ("", "-wal", "-shm")])
+async def test_a_file_that_was_removed_is_begun_anew(
+    path: Path, store: ResponseStore, endings: tuple[str, ...]
+) -> None:
+    await store.put("", response("a"))
+    for ending in endings:
+        path.with_name(path.name + ending).unlink()
+
+    assert await store.get("", "a") is None
+    assert await store.put("", response("b"))
+    async with opened(path) as other:
+        assert await other.history("", "b", MEGABYTE) == said("b")
+
+
+async def test_what_was_kept_outlives_a_server_that_is_killed(path: Path) -> None:
+    killed = await asyncio.create_subprocess_exec(sys.executable, "-c", KEEP_AND_DIE, path)
+    assert await killed.wait() == -signal.SIGKILL
+
+    async with opened(path) as store:
+        assert await store.history("", "a", MEGABYTE) == []
+        assert await store.put("", response("b", "a"))
+        assert await store.history("", "b", MEGABYTE) == said("b")
 
 
 async def test_a_file_that_is_no_database_is_left_alone(path: Path) -> None:

@@ -552,7 +552,7 @@ FAILURES = [
         http={"model": "gpt-4o"},
         grpc={"model": "gpt-4o", "strict": True},
         **STRICT,
-        code="invalid_value",
+        code="model_not_found",
         field="model",
     ),
 ]

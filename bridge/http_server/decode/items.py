@@ -61,6 +61,7 @@ _WORDING: Final = Wording(
     call_id="call_id",
     result="an item of the type function_call_output",
     user="a message of the role user or a function_call_output",
+    once="Give each call an id of its own, and leave out what previous_response_id stands for.",
 )
 
 _ITEM_ID: Final = re.compile(r"[a-z]+_([0-9a-f]+)_(?:in)?[0-9]+")

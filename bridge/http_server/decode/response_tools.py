@@ -32,7 +32,7 @@ def decode_response_tools(
     match choice.type:
         case "function":
             if choice.name is None:
-                raise missing("tool_choice.name", "It names the function to call.")
+                raise missing("tool_choice.name", "It names the function, beside 'type'.")
             check_on_offer(choice.name, tools, "tool_choice.name")
             return tools, ToolChoice(ToolMode.NAMED, choice.name, parallel)
         case "allowed_tools":

@@ -72,6 +72,8 @@ def parse_responses(body: object) -> ResponsesRequest:
             "input",
             "A request with 'messages' is for chat completions: POST /v1/chat/completions.",
         )
+    if isinstance(body, dict):
+        _refuse_nested(body.get("tools"))
     wire = parse(ResponsesRequest, body)
     if wire.input is None:
         raise missing("input")
@@ -79,6 +81,17 @@ def parse_responses(body: object) -> ResponsesRequest:
     if len(set(references)) < len(references):
         raise InvalidRequestError("'input' refers to one item twice.", field="input")
     return wire
+
+
+def _refuse_nested(tools: object) -> None:
+    """Tell whoever spells tools as for chat completions how they are spelled here."""
+    for index, tool in enumerate(tools if isinstance(tools, list) else ()):
+        if isinstance(tool, dict) and "name" not in tool and isinstance(tool.get("function"), dict):
+            raise missing(
+                f"tools[{index}].name",
+                "In the Responses API a tool's name and parameters stand beside its type, not in "
+                "'function'.",
+            )
 
 
 def references_of(wire: ResponsesRequest) -> list[ItemReference]:
@@ -203,7 +216,7 @@ def _output_format(text: TextOptions | None, ignored: Ignored) -> OutputFormat:
         return OutputFormat(kind)
     schema = text.format.schema_
     if schema is None:
-        raise missing("text.format.schema")
+        raise missing("text.format.schema", "It stands beside 'type', not in 'json_schema'.")
     if text.format.description:
         # A schema's own description comes first; this one is for a schema without.
         schema = {"description": text.format.description, **schema}

@@ -31,6 +31,8 @@ class Wording:
     """What a result is sent as."""
     user: str
     """How a conversation must end."""
+    once: str = "Give each call an id of its own."
+    """What to do where a call is there twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,8 @@ class Turns:
         """
         if call_id in self._unanswered:
             raise InvalidRequestError(
-                f"The tool call id '{call_id}' is used twice in one turn.", field=field
+                f"The tool call id '{call_id}' is used twice in one turn. {self._wording.once}",
+                field=field,
             )
         self._unanswered[call_id] = _Unanswered(name, where, missing)
 
@@ -89,7 +92,7 @@ class Turns:
         words = self._wording
         if not self._turns:
             raise InvalidRequestError(
-                f"'{words.field}' holds instructions only. Add a message with the role user.",
+                f"'{words.field}' holds no turn of the user's. Add a message with the role user.",
                 field=words.field,
             )
         role, where, _ = self._turns[-1]
