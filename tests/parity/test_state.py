@@ -1,0 +1,85 @@
+"""What the doors tell of the server itself: the same, in each one's own form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.json_format import MessageToDict
+
+from bridge.core.service import Health, PlanState, PlanWindow, PoolState, Totals
+from bridge.http_server.routes.page import pool_object
+from bridge.v1 import completion_pb2 as pb
+from bridge.v1 import pool_pb2
+from bridge.v1.completion_pb2_grpc import CompletionServiceStub
+from bridge.v1.pool_pb2_grpc import PoolServiceStub
+from tests.harness import PATIENCE, RunningBridge, sim
+
+COUNTS = ("_ms", "_tokens")
+WORDS = "nobody's business"
+
+
+@pytest.fixture
+def http(bridge: RunningBridge) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=bridge.url, timeout=PATIENCE, trust_env=False) as client:
+        yield client
+
+
+def in_the_words_of_http(request: pool_pb2.RecentRequest) -> dict[str, Any]:
+    told: dict[str, Any] = dict.fromkeys(request.DESCRIPTOR.fields_by_name)
+    told["key"] = ""
+    for name, value in MessageToDict(request, preserving_proto_field_name=True).items():
+        # JSON's way of a number of 64 bits is a text.
+        told[name] = int(value) if name.endswith(COUNTS) else value
+    if told["finish"]:
+        told["finish"] = told["finish"].removeprefix("FINISH_REASON_").lower()
+    return told
+
+
+def test_both_doors_tell_the_same_of_the_latest_requests(
+    bridge: RunningBridge, http: httpx.Client
+) -> None:
+    message = {"role": "user", "content": sim(text=WORDS)}
+    http.post("/v1/chat/completions", json={"model": "opus", "messages": [message]})
+    http.post("/v1/chat/completions", json={"model": "claude-none", "messages": [message]})
+    with grpc.insecure_channel(bridge.target) as channel:
+        request = pb.CompleteRequest(
+            max_output_tokens=1,
+            messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=sim(tokens=3))])],
+        )
+        list(CompletionServiceStub(channel).Complete(request, timeout=PATIENCE))
+        reply = PoolServiceStub(channel).ListRecentRequests(
+            pool_pb2.ListRecentRequestsRequest(), timeout=PATIENCE
+        )
+    told = [in_the_words_of_http(request) for request in reply.requests]
+    assert [request["door"] for request in told[:3]] == ["grpc", "http", "http"]
+    assert [request["error"] for request in told[:3]] == [None, "MODEL_NOT_FOUND", None]
+    assert told == http.get("/bridge/state").json()["recent"]
+    assert WORDS not in str(reply)
+
+
+def named(told: Mapping[str, Any], kind: Descriptor) -> set[str]:
+    """What is told under names that a message has no fields for."""
+    unknown = set()
+    for name, value in told.items():
+        field = kind.fields_by_name.get(name)
+        if field is None:
+            unknown.add(name)
+        elif field.message_type is not None:
+            parts = value if isinstance(value, list) else [value]
+            for part in parts:
+                if isinstance(part, dict):
+                    unknown |= named(part, field.message_type)
+    return unknown
+
+
+def test_whatever_the_page_is_told_of_the_pool_has_a_field() -> None:
+    plan = PlanState("allowed", windows=(PlanWindow("five_hour", 0.5),))
+    totals = Totals(sessions={"warm": 1}, processes_replaced={"died": 1, "failed": 1, "worn": 1})
+    health = Health("ok", logged_in=True, account="max", cli_version="2", processes={"idle": 1})
+    told = pool_object(PoolState(health, 6, totals, plan))
+    assert named({**told, "version": "1"}, pool_pb2.Pool.DESCRIPTOR) == set()
