@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     from bridge.supervisor import Bridge, Doors
 
 
+logger = logging.getLogger(__name__)
+
+# Read as text: what is wrong with a number is said in the same words as of its variable.
+_N = "NUMBER"
+
+
 def serve(
     http: Annotated[bool, typer.Option("--http", help="Serve OpenAI's API.")] = False,
     grpc: Annotated[bool, typer.Option("--grpc", help="Serve gRPC.")] = False,
@@ -31,17 +38,21 @@ def serve(
         bool, typer.Option("--try", help="Send one completion through each door at the start.")
     ] = False,
     host: Annotated[str | None, typer.Option(help="Address to listen on. HOST")] = None,
-    port: Annotated[int | None, typer.Option(help="Port for HTTP. PORT")] = None,
-    grpc_port: Annotated[int | None, typer.Option(help="Port for gRPC. GRPC_PORT")] = None,
+    port: Annotated[str | None, typer.Option(metavar=_N, help="Port for HTTP. PORT")] = None,
+    grpc_port: Annotated[
+        str | None, typer.Option(metavar=_N, help="Port for gRPC. GRPC_PORT")
+    ] = None,
     uds: Annotated[
         Path | None, typer.Option(help="Unix socket for HTTP, instead of a port. BRIDGE_UDS")
     ] = None,
     grpc_uds: Annotated[
         Path | None, typer.Option(help="Unix socket for gRPC. BRIDGE_GRPC_UDS")
     ] = None,
-    pool_size: Annotated[int | None, typer.Option(help="Turns at once. POOL_SIZE")] = None,
+    pool_size: Annotated[
+        str | None, typer.Option(metavar=_N, help="Turns at once. POOL_SIZE")
+    ] = None,
     timeout: Annotated[
-        float | None, typer.Option(help="Seconds for a whole request. CLAUDE_TIMEOUT")
+        str | None, typer.Option(metavar=_N, help="Seconds for a whole request. CLAUDE_TIMEOUT")
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
@@ -57,6 +68,7 @@ def serve(
     }
     settings = settings_from({name: value for name, value in given.items() if value is not None})
     from bridge.core.logs import PrivateFormatter, on_loop_error, on_unraisable
+    from bridge.wrong_settings import unknown_variables
 
     log = logging.StreamHandler()
     log.setFormatter(PrivateFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -64,6 +76,8 @@ def serve(
     sys.unraisablehook = on_unraisable
     # The SDK reports the end of each process as an error, also of those that are just closed.
     logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
+    for line in unknown_variables(os.environ):
+        logger.warning("%s", line)
     from bridge.supervisor import Doors, StartError
 
     both = not (http or grpc)
@@ -135,6 +149,7 @@ async def _warm(bridge: Bridge) -> None:
 
 def _announce(bridge: Bridge) -> None:
     from bridge.listening import door_url
+    from bridge.wrong_settings import CLIENT_KEY
 
     health = bridge.engine.health()
     say(f"claude-code-bridge {__version__}")
@@ -148,6 +163,9 @@ def _announce(bridge: Bridge) -> None:
         say(f"  keys     asked for; there are {len(bridge.access.keys)} (bridge keys list)")
     else:
         say("  keys     none: whoever reaches a door may use it (bridge keys add NAME)")
+        if os.environ.get(CLIENT_KEY):
+            say(f"           {CLIENT_KEY} is what `bridge chat` sends: a server's are in")
+            say("           BRIDGE_API_KEYS")
     say(f"  CLI      Claude Code {health.cli_version}")
     if health.simulated:
         say("  account  none: a simulated model answers (--demo)")
