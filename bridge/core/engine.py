@@ -27,6 +27,7 @@ from bridge.core.errors import (
     PlanLimitError,
     ProcessFailedError,
     UnavailableError,
+    shown,
 )
 from bridge.core.events import Event, Finished, Started
 from bridge.core.from_claude import AnswerReader, plan_of
@@ -48,6 +49,7 @@ from bridge.core.session import Facts, Session
 from bridge.core.shaping import StopTexts, UnfitAnswerError, shaped
 from bridge.core.to_claude import Profile, TurnSettings, Wire
 from bridge.core.watchdog import Watchdog, Watching
+from bridge.core.wording import NOT_EMPTY, invalid
 
 logger = logging.getLogger(__name__)
 
@@ -298,7 +300,7 @@ class Engine:
         self, request: CompletionRequest, record: RequestRecord, progress: _Progress
     ) -> AsyncGenerator[Event, None]:
         if not request.messages:
-            raise InvalidRequestError("Send at least one message.", field="messages")
+            raise invalid("messages", NOT_EMPTY)
         check_bounds(request)
         patience = Patience(
             self._time_limits(request),
@@ -344,7 +346,7 @@ class Engine:
         allowed = self._quotas.limits_of(request.caller).models
         if not self._planner.catalog.permits(request.model, allowed):
             raise PermissionDeniedError(
-                f"This key may not use the model {(request.model or 'default')[:100]!r}. "
+                f"This key may not use the model {shown(request.model or 'default')}. "
                 f"It may use: {', '.join(allowed)}.",
                 field="model",
             )

@@ -31,7 +31,8 @@ def http(bridge: RunningBridge) -> Iterator[httpx.Client]:
 
 def in_the_words_of_http(request: pool_pb2.RecentRequest) -> dict[str, Any]:
     told: dict[str, Any] = dict.fromkeys(request.DESCRIPTOR.fields_by_name)
-    told["key"] = ""
+    # What has no presence is not written where it is empty.
+    told |= {"key": "", "total_ms": 0}
     for name, value in MessageToDict(request, preserving_proto_field_name=True).items():
         # JSON's way of a number of 64 bits is a text.
         told[name] = int(value) if name.endswith(COUNTS) else value
