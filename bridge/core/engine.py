@@ -206,10 +206,20 @@ class Engine:
             record.error = "INTERNAL"
             raise
         finally:
-            record.ended_at, record.ended_on = self._clock(), self._now()
-            record.offered = self._planner.catalog.offered(record.model or request.model)
-            self._count(record)
-            self._observer.ended(record)
+            self._ended(record)
+
+    def refused(self, request: CompletionRequest, error: Exception) -> None:
+        """Take note of a request that a door could not read: as much of it as is known."""
+        record = RequestRecord(request, self._clock(), began_at=self._now())
+        self._observer.began(record)
+        record.error = error.reason if isinstance(error, BridgeError) else "INTERNAL"
+        self._ended(record)
+
+    def _ended(self, record: RequestRecord) -> None:
+        record.ended_at, record.ended_on = self._clock(), self._now()
+        record.offered = self._planner.catalog.offered(record.model or record.request.model)
+        self._count(record)
+        self._observer.ended(record)
 
     async def models(self, caller: str = "") -> tuple[Model, ...]:
         """List the models on offer that a caller may use."""

@@ -89,6 +89,11 @@ class Conversation:
             self._await_results(self._messages[-1])
 
     @property
+    def model(self) -> str | None:
+        """The model that is asked for; None is the default."""
+        return self._settings.model
+
+    @property
     def running(self) -> bool:
         """Whether a turn is being answered."""
         return self._answer is not None

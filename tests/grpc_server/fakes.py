@@ -76,6 +76,7 @@ class FakeService:
         self.script = script
         self.status = "ok"
         self.requests: list[CompletionRequest] = []
+        self.refusals: list[tuple[CompletionRequest, Exception]] = []
         self.entered = asyncio.Event()
         self.closed = asyncio.Event()
         self.waiting = 0
@@ -92,6 +93,9 @@ class FakeService:
                     yield event
         finally:
             self.closed.set()
+
+    def refused(self, request: CompletionRequest, error: Exception) -> None:
+        self.refusals.append((request, error))
 
     async def models(self, caller: str = "") -> tuple[Model, ...]:
         return MODELS

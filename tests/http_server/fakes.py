@@ -60,6 +60,7 @@ class FakeService:
     def __init__(self, *script: Step, health: Health | None = None) -> None:
         self.script = script or HELLO
         self.requests: list[CompletionRequest] = []
+        self.refusals: list[tuple[CompletionRequest, Exception]] = []
         self.closed = threading.Event()
         """Set once the generator has ended, however it did, with all that it does then."""
         self.models_gate: Gate | None = None
@@ -86,6 +87,9 @@ class FakeService:
             # Letting go takes a moment, as with a real process.
             await asyncio.sleep(0)
             self.closed.set()
+
+    def refused(self, request: CompletionRequest, error: Exception) -> None:
+        self.refusals.append((request, error))
 
     async def models(self, caller: str = "") -> tuple[Model, ...]:
         if self.models_gate is not None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import grpc
@@ -17,6 +20,7 @@ from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import pool_pb2
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 from bridge.v1.pool_pb2_grpc import PoolServiceStub
+from tests.grpc_server.talking import Talk
 from tests.harness import PATIENCE, RunningBridge, sim
 
 COUNTS = ("_ms", "_tokens")
@@ -61,6 +65,52 @@ def test_both_doors_tell_the_same_of_the_latest_requests(
     assert [request["error"] for request in told[:3]] == [None, "MODEL_NOT_FOUND", None]
     assert told == http.get("/bridge/state").json()["recent"]
     assert WORDS not in str(reply)
+
+
+async def test_a_request_that_cannot_be_read_is_one_too(
+    start_bridge: Callable[..., RunningBridge],
+) -> None:
+    """Whoever runs the server finds it by its id, in the log, on the page and in the metrics."""
+    bridge = await asyncio.to_thread(start_bridge, pool_size=1, bridge_spares=0)
+    hot = {"model": "opus", "temperature": 9, "messages": [{"role": "user", "content": "x"}]}
+    async with (
+        httpx.AsyncClient(base_url=bridge.url, timeout=PATIENCE, trust_env=False) as http,
+        grpc.aio.insecure_channel(bridge.target) as channel,
+    ):
+        replies = [
+            await http.post("/v1/chat/completions", json=hot),
+            await http.post("/v1/chat/completions", content=b"{"),
+            await http.post("/v1/responses", json={"model": "opus", "input": []}),
+            await http.post("/v1/completions", json={"model": "opus", "prompt": ["a", "b"]}),
+        ]
+        call = CompletionServiceStub(channel).Complete(pb.CompleteRequest(model="haiku"))
+        assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+        never = await Talk(channel).open(model="sonnet", max_output_tokens=0)
+        assert await never.code() is grpc.StatusCode.INVALID_ARGUMENT
+        talk = await Talk(channel).open(model="opus")
+        await talk.ask("one")
+        await talk.send(message=pb.UserMessage())
+        assert await talk.code() is grpc.StatusCode.INVALID_ARGUMENT
+        recent = (await http.get("/bridge/state")).json()["recent"]
+        metrics = (await http.get("/metrics")).text
+    assert [reply.status_code for reply in replies] == [400] * 4
+    told = {line["request_id"]: line for line in recent}
+    assert len(told) == len(recent) == 8
+    assert {reply.headers["x-request-id"] for reply in replies} <= told.keys()
+    refused = [line for line in recent if line["error"]]
+    assert {line["session"] for line in refused} == {None}
+    assert Counter((line["door"], line["model_asked"]) for line in refused) == {
+        ("http", "opus"): 3,
+        ("http", None): 1,
+        ("grpc", "haiku"): 1,
+        ("grpc", "sonnet"): 1,
+        ("grpc", "opus"): 1,
+    }
+    bridge.bridge.log.flush()
+    log = (bridge.settings.bridge_state_dir / "sessions.jsonl").read_text()
+    assert {json.loads(line)["request_id"] for line in log.splitlines()} == told.keys()
+    assert 'bridge_requests_total{door="http",' in metrics
+    assert 'outcome="invalid_value"' in metrics
 
 
 def named(told: Mapping[str, Any], kind: Descriptor) -> set[str]:
