@@ -214,6 +214,13 @@ def test_lines_are_chosen_by_flags_and_given_as_they_are(written: Path) -> None:
     assert json.loads(line)["request_id"] == "req_evil"
 
 
+def test_an_id_that_no_request_has_is_told(written: Path) -> None:
+    result = run(written, "--id", "req_nobody")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "req_nobody" in result.stderr
+    assert run(written, "--errors", "-n", "0").exit_code == 0
+
+
 def test_broken_lines_are_told_of_at_the_end(written: Path) -> None:
     with written.open("a") as file:
         file.write("nonsense\n")
