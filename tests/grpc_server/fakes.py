@@ -76,7 +76,6 @@ class FakeService:
         self.script = script
         self.status = "ok"
         self.requests: list[CompletionRequest] = []
-        self.refusals: list[tuple[CompletionRequest, Exception]] = []
         self.entered = asyncio.Event()
         self.closed = asyncio.Event()
         self.waiting = 0
@@ -95,7 +94,7 @@ class FakeService:
             self.closed.set()
 
     def refused(self, request: CompletionRequest, error: Exception) -> None:
-        self.refusals.append((request, error))
+        """Nobody keeps a log."""
 
     async def models(self, caller: str = "") -> tuple[Model, ...]:
         return MODELS

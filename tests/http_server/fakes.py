@@ -60,7 +60,6 @@ class FakeService:
     def __init__(self, *script: Step, health: Health | None = None) -> None:
         self.script = script or HELLO
         self.requests: list[CompletionRequest] = []
-        self.refusals: list[tuple[CompletionRequest, Exception]] = []
         self.closed = threading.Event()
         """Set once the generator has ended, however it did, with all that it does then."""
         self.models_gate: Gate | None = None
@@ -89,7 +88,7 @@ class FakeService:
             self.closed.set()
 
     def refused(self, request: CompletionRequest, error: Exception) -> None:
-        self.refusals.append((request, error))
+        """Nobody keeps a log."""
 
     async def models(self, caller: str = "") -> tuple[Model, ...]:
         if self.models_gate is not None:
