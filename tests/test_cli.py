@@ -80,6 +80,8 @@ def test_with_no_server_there_is_one_line_that_says_what_to_do(
     assert line.startswith("bridge: ")
     assert f"127.0.0.1:{nobody}" in line
     assert "bridge serve" in line
+    # It may run without its gRPC door.
+    assert ("--http alone" in line) is ("--grpc" in command or "pool" in command)
 
 
 def test_an_address_that_is_given_goes_before_the_settings(nobody: str) -> None:
