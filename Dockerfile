@@ -11,7 +11,10 @@ COPY . .
 RUN /opt/bridge/bin/pip install --no-cache-dir --no-deps .
 
 FROM python:3.12-slim
-RUN useradd --create-home --uid 1000 bridge
+# A new volume takes its owner from the folder in the image; where there is none it is root's.
+RUN useradd --create-home --uid 1000 bridge \
+ && mkdir -p -m 700 /home/bridge/.claude /home/bridge/.local/state/claude-code-bridge \
+ && chown -R bridge:bridge /home/bridge
 COPY --from=build /opt/bridge /opt/bridge
 USER bridge
 ENV PATH=/opt/bridge/bin:$PATH \

@@ -14,7 +14,15 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -22,6 +30,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import httpx
+from pydantic import ValidationError
 
 from bridge.client.connection import certified_name, target_of
 from bridge.core.control import ControlError
@@ -50,6 +59,7 @@ from bridge.probe import ProbeError, Report, fallbacks, missing, report_for
 from bridge.settings import Settings
 from bridge.supervisor import StartError, access_of, bundled_cli, make_launcher
 from bridge.tls import Tls, first_certificate, own_client_context, read_tls
+from bridge.wrong_settings import unknown_variables, wrong_values
 
 TESTED_CLI: Final = "2.1.330"
 """The version of Claude Code that this bridge was tested with."""
@@ -62,6 +72,8 @@ _ANSWER_SECONDS: Final = 3.0
 _VERSION_SECONDS: Final = 60.0
 Ask: TypeAlias = "Callable[[Address, Tls | None], Awaitable[str | None]]"
 """Asks who listens there; None where it is no bridge."""
+
+_NO_FLAGS: Final[Mapping[str, Any]] = {}
 
 _QUESTION: Final = "Answer with the one word: ready"
 
@@ -93,11 +105,15 @@ class Finding:
         return asdict(self)
 
 
-async def examine(
-    settings: Settings, *, demo: bool = False, live: bool = False
-) -> AsyncGenerator[Finding, None]:
+async def examine(*, demo: bool = False, live: bool = False) -> AsyncGenerator[Finding, None]:
     """Check everything in turn; with `live` ask the model once, which the plan pays for."""
     yield python_finding(sys.version_info[:3], sys.platform)
+    try:
+        settings = Settings(**_NO_FLAGS)
+    except ValidationError as error:
+        yield settings_finding(wrong=wrong_values(error))
+        return
+    yield settings_finding(settings.model_fields_set, unknown=unknown_variables(os.environ))
     async with AsyncExitStack() as stack:
         try:
             cli = bundled_cli()
@@ -132,7 +148,7 @@ async def examine(
             yield await _live_finding(engine, ready)
 
 
-# Python and Claude Code
+# Python, the settings and Claude Code
 
 _REINSTALL = "Install claude-code-bridge anew: pip install --force-reinstall claude-code-bridge"
 
@@ -147,6 +163,25 @@ def python_finding(version: tuple[int, ...], platform: str) -> Finding:
         remedy = "Use it within WSL."
         return Finding("python", Mark.BAD, f"{text} on Windows", remedy, facts)
     return Finding("python", Mark.GOOD, f"{text} on {platform}", facts=facts)
+
+
+def settings_finding(
+    changed: Collection[str] = (), *, wrong: Sequence[str] = (), unknown: Sequence[str] = ()
+) -> Finding:
+    """Whether the settings can be used, and are those that were meant.
+
+    `changed` are those that are not left at their defaults, `wrong` and `unknown` sentences.
+    """
+    names = sorted(name.upper() for name in changed)
+    # Their values may be secrets.
+    facts = {"changed": names, "wrong": list(wrong), "unknown": list(unknown)}
+    if wrong:
+        remedy = "The other checks need settings that can be used. See docs/settings.md."
+        return Finding("settings", Mark.BAD, " ".join(wrong), remedy, facts)
+    found = f"set: {', '.join(names)}; the rest are defaults" if names else "all are defaults"
+    if unknown:
+        return Finding("settings", Mark.WARNING, found, " ".join(unknown), facts)
+    return Finding("settings", Mark.GOOD, found, facts=facts)
 
 
 def cli_finding(cli: Path, version: str) -> Finding:

@@ -85,6 +85,10 @@ class _Histogram:
         return buckets
 
 
+_SESSIONS: Final = ("continued", "warm", "initialised", "spawned")
+_REPLACED: Final = ("died", "failed", "worn")
+
+
 class Metrics(Collector):
     """Counts requests, and tells the counts together with the state of the pool. An Observer."""
 
@@ -125,7 +129,9 @@ class Metrics(Collector):
         finished = record.finished
         outcome = record.error or (finished.reason if finished else "unknown")
         self._requests[door, model, outcome.lower()] += 1
-        self._total.of(model).add(record.ended_at - record.started_at)
+        if record.request.messages:
+            # One that could not be read took no time, and would make the others look fast.
+            self._total.of(model).add(record.ended_at - record.started_at)
         if record.leased_at is not None:
             self._queue.of(record.got).add(record.leased_at - record.started_at)
         if record.first_at is not None:
@@ -205,43 +211,49 @@ def _of_pool(state: PoolState) -> Iterator[Metric]:
     for name, count in health.processes.items():
         processes.add_metric((name,), count)
     yield processes
-    sessions = {(got,): count for got, count in totals.sessions.items()}
-    yield _counter("bridge_sessions", "Requests by how they got their session.", ("got",), sessions)
+    yield _counter(
+        "bridge_sessions",
+        "Requests by how they got their session.",
+        ("session",),
+        _from_zero(_SESSIONS, totals.sessions),
+    )
     yield CounterMetricFamily(
         "bridge_processes_started", "Processes that came up.", totals.processes_started
     )
     yield CounterMetricFamily(
         "bridge_processes_ended", "Processes that were ended.", totals.processes_ended
     )
-    replaced = {(why,): count for why, count in totals.processes_replaced.items()}
     yield _counter(
         "bridge_process_restarts",
         "Processes replaced by new ones: died by themselves, failed to do what they were told, or "
         "worn.",
         ("reason",),
-        replaced,
+        _from_zero(_REPLACED, totals.processes_replaced),
     )
     if plan is None:
         return
-    if plan.utilization is not None:
-        utilization = GaugeMetricFamily(
-            "bridge_plan_utilization_ratio",
-            "The used share of the plan's limit that was told of last.",
-            labels=("limit",),
-        )
-        utilization.add_metric((plan.limit,), plan.utilization)
-        yield utilization
-    if plan.resets_at is not None:
-        resets = GaugeMetricFamily(
-            "bridge_plan_resets_timestamp_seconds", "When it is lifted.", labels=("limit",)
-        )
-        resets.add_metric((plan.limit,), plan.resets_at)
-        yield resets
+    utilization = GaugeMetricFamily(
+        "bridge_plan_utilization_ratio", "The used share of a limit of the plan.", labels=("limit",)
+    )
+    resets = GaugeMetricFamily(
+        "bridge_plan_resets_timestamp_seconds", "When it is lifted.", labels=("limit",)
+    )
+    for limit in plan.windows or (plan,):
+        if limit.utilization is not None:
+            utilization.add_metric((limit.limit,), limit.utilization)
+        if limit.resets_at is not None:
+            resets.add_metric((limit.limit,), limit.resets_at)
+    yield from (family for family in (utilization, resets) if family.samples)
     rejected = int(plan.status == "rejected")
     yield GaugeMetricFamily("bridge_plan_rejected", "Whether the plan is used up.", rejected)
     yield GaugeMetricFamily(
         "bridge_plan_overage", "Whether paid extra usage has begun.", int(plan.using_overage)
     )
+
+
+def _from_zero(names: tuple[str, ...], counts: Mapping[str, int]) -> dict[tuple[str], int]:
+    """By label; with those that were not counted yet, so that a first one is seen as a rise."""
+    return {(name,): counts.get(name, 0) for name in (*names, *(set(counts) - set(names)))}
 
 
 def _counter(

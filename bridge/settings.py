@@ -25,7 +25,7 @@ def _parts(value: str) -> list[str]:
 class Settings(BaseSettings):
     """Everything that can be set. The environment variable is the field's name in capitals.
 
-    A wrong value raises pydantic.ValidationError, which names the variable.
+    A wrong value raises pydantic.ValidationError; `wrong_values` says it to people.
     """
 
     model_config = SettingsConfigDict(
@@ -34,6 +34,8 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         # It may hold a secret.
         hide_input_in_errors=True,
+        # No disk is that large, and nobody waits that long.
+        allow_inf_nan=False,
     )
 
     host: str = Field("127.0.0.1", description="Address that both doors listen on.")
@@ -215,7 +217,10 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _fits(self) -> Settings:
         if self.bridge_max_processes is not None and self.bridge_max_processes < self.pool_size:
-            raise ValueError("BRIDGE_MAX_PROCESSES must be at least POOL_SIZE")
+            raise ValueError(
+                f"BRIDGE_MAX_PROCESSES is {self.bridge_max_processes}, and must be at least "
+                f"POOL_SIZE, which is {self.pool_size}"
+            )
         if self.bridge_claude_tools and self.bridge_claude_folder is None:
             raise ValueError("BRIDGE_CLAUDE_TOOLS needs BRIDGE_CLAUDE_FOLDER, where they run")
         try:

@@ -175,7 +175,7 @@ async def serving(
         bridge.tls = tls
         if plan.grpc is not None:
             bridge.grpc_address = await _serve_grpc(
-                bridge, settings, plan.grpc, stack, health_changed
+                bridge, settings, plan.grpc, recent, stack, health_changed
             )
         if listener is not None:
             bridge.http_address = listener.address
@@ -356,6 +356,7 @@ async def _serve_grpc(
     bridge: Bridge,
     settings: Settings,
     address: Address,
+    recent: RecentRequests,
     stack: AsyncExitStack,
     health_changed: asyncio.Event,
 ) -> Address:
@@ -371,6 +372,7 @@ async def _serve_grpc(
         client_certificates=tls is not None and tls.client_ca is not None,
         access=bridge.access,
         allowed_origins=settings.bridge_allowed_origins,
+        recent=recent.lines,
     )
     try:
         port = await server.start()

@@ -29,6 +29,7 @@ from bridge.doctor import (
     port_finding,
     probe_finding,
     python_finding,
+    settings_finding,
 )
 from bridge.probe import BEHAVIOURS, Report, keeping
 from tests.harness import PATIENCE, RunningBridge, settings_for_tests
@@ -52,6 +53,19 @@ def test_python(version: tuple[int, ...], platform: str, mark: Mark) -> None:
     finding = python_finding(version, platform)
     assert finding.mark is mark
     assert bool(finding.remedy) is (mark is not Mark.GOOD)
+
+
+def test_the_settings() -> None:
+    assert settings_finding().mark is Mark.GOOD
+    changed = settings_finding({"pool_size", "port"})
+    assert (changed.mark, changed.found) == (
+        Mark.GOOD,
+        "set: POOL_SIZE, PORT; the rest are defaults",
+    )
+    slip = settings_finding(unknown=["BRIDGE_STRIKT is none."])
+    assert (slip.mark, slip.remedy) == (Mark.WARNING, "BRIDGE_STRIKT is none.")
+    wrong = settings_finding(wrong=["PORT is 'x'."])
+    assert (wrong.mark, wrong.found) == (Mark.BAD, "PORT is 'x'.")
 
 
 @pytest.mark.parametrize(
@@ -174,7 +188,17 @@ def doctor(home: Path, *arguments: str, **env: str) -> subprocess.CompletedProce
     )
 
 
-CHECKS = ["python", "claude", "login", "probe", "http port", "grpc port", "disk", "memory"]
+CHECKS = [
+    "python",
+    "settings",
+    "claude",
+    "login",
+    "probe",
+    "http port",
+    "grpc port",
+    "disk",
+    "memory",
+]
 
 
 def test_all_is_well_in_a_demo_beside_a_bridge_that_runs(
@@ -201,13 +225,26 @@ def test_what_is_not_well_is_marked_with_what_to_do_and_fails(tmp_path: Path) ->
         # Whoever listens there hangs up.
         hanging_up = threading.Thread(target=lambda: other.accept()[0].close())
         hanging_up.start()
-        result = doctor(tmp_path, PORT=str(other.getsockname()[1]))
+        result = doctor(tmp_path, PORT=str(other.getsockname()[1]), BRIDGE_STRIKT="1")
         hanging_up.join(PATIENCE)
     assert result.returncode == 1
     lines = result.stdout.splitlines()
     marks = {line[2:13].strip(): line[0] for line in lines if line[:1] in "✓!✗+x"}
     assert list(marks) == CHECKS
     assert marks["python"] == "✓"
+    assert marks["settings"] == "!"
+    assert "Did you mean BRIDGE_STRICT?" in lines[2]
     assert marks["login"] == marks["http port"] == "✗"
     assert "/login" in lines[lines.index(next(li for li in lines if "login" in li)) + 1]
     assert result.stderr == ""
+
+
+def test_settings_that_cannot_be_used_are_a_finding_for_programs_too(tmp_path: Path) -> None:
+    result = doctor(tmp_path, "--json", PORT="http", BRIDGE_API_KEYS="short")
+    assert result.returncode == 1
+    report = json.loads(result.stdout)
+    assert report["ok"] is False
+    assert [check["check"] for check in report["checks"]] == ["python", "settings"]
+    port, keys = report["checks"][1]["facts"]["wrong"]
+    assert port.startswith("PORT (--port) is 'http'")
+    assert keys.startswith("BRIDGE_API_KEYS: key number 1 needs a secret")

@@ -195,7 +195,7 @@ def test_the_table_tells_each_request_in_a_line(written: Path) -> None:
     for told in ("0.25", "1.50", "43 + 7", "stop"):
         assert told in line
     assert "QUEUE_FULL" in bad
-    assert "a[2Jb" in evil
+    assert "a\ufffd[2J\ufffdb" in evil
     assert "[bold]" in evil
 
 
@@ -217,6 +217,13 @@ def test_lines_are_chosen_by_flags_and_given_as_they_are(written: Path) -> None:
     assert json.loads(line)["request_id"] == "req_0123456789abcdef"
     (line,) = run(written, "--json", "-n", "1").stdout.splitlines()
     assert json.loads(line)["request_id"] == "req_evil"
+
+
+def test_an_id_that_no_request_has_is_told(written: Path) -> None:
+    result = run(written, "--id", "req_nobody")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "req_nobody" in result.stderr
+    assert run(written, "--errors", "-n", "0").exit_code == 0
 
 
 def test_broken_lines_are_told_of_at_the_end(written: Path) -> None:

@@ -16,9 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from bridge.core.events import Finished, Started, TextDelta
 from bridge.core.model import CompletionRequest, FinishReason, Usage
 from bridge.core.observing import RequestRecord
-from bridge.core.service import Health, PlanState, PoolState, Totals
+from bridge.core.service import Health, PlanState, PlanWindow, PoolState, Totals
 from bridge.metrics import OTHER, Metrics
-from tests.harness import PATIENCE, RunningBridge, sim
+from tests.harness import PATIENCE, RunningBridge, sim, user
 
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -41,7 +41,7 @@ def rendered(metrics: Metrics) -> Samples:
 
 
 def record(door: str = "http", offered: str = "claude-opus-9", **changes: Any) -> RequestRecord:
-    made = RequestRecord(CompletionRequest((), door=door), 100.0)
+    made = RequestRecord(CompletionRequest((user("hi"),), door=door), 100.0)
     made.offered = offered
     for name, changed in changes.items():
         setattr(made, name, changed)
@@ -121,6 +121,9 @@ def test_every_name_that_is_not_on_offer_is_one_label() -> None:
     assert dict(labels)["model"] == OTHER
 
 
+LIMITS = ("five_hour", "seven_day")
+
+
 class Watched:
     def __init__(self, plan: PlanState | None = None) -> None:
         health = Health("ok", True, "subscription", "2.1.0", pool_size=3, waiting=4)
@@ -144,6 +147,38 @@ def test_the_plan_is_told_once_something_is_known_of_it() -> None:
     told = rendered(metrics)
     assert value(told, "bridge_plan_rejected") == 0
     assert not any("utilization" in name or "resets" in name for name, _ in told)
+
+
+def test_each_limit_of_the_plan_is_told_of() -> None:
+    windows = (PlanWindow("five_hour", 0.9, 1_800_000_000), PlanWindow("seven_day", 0.4))
+    metrics = Metrics()
+    metrics.watch(Watched(PlanState("allowed", 1_800_000_000, "five_hour", 0.9, windows=windows)))
+    told = rendered(metrics)
+    shares = {limit: value(told, "bridge_plan_utilization_ratio", limit=limit) for limit in LIMITS}
+    assert shares == {"five_hour": 0.9, "seven_day": 0.4}
+    assert value(told, "bridge_plan_resets_timestamp_seconds", limit="five_hour") == 1_800_000_000
+
+
+def test_what_was_not_counted_yet_stands_at_zero() -> None:
+    metrics = Metrics()
+    metrics.watch(Watched())
+    told = rendered(metrics)
+    for name, labels in (
+        ("bridge_sessions_total", {"session": "spawned"}),
+        ("bridge_process_restarts_total", {"reason": "worn"}),
+    ):
+        assert told[name, frozenset(labels.items())] == 0
+
+
+def test_a_request_that_could_not_be_read_is_counted_and_has_no_duration() -> None:
+    metrics = Metrics()
+    unread = RequestRecord(CompletionRequest((), door="http"), 100.0)
+    unread.error, unread.offered = "INVALID_VALUE", "claude-opus-9"
+    metrics.ended(unread)
+    told = rendered(metrics)
+    labels = {"door": "http", "model": "claude-opus-9", "outcome": "invalid_value"}
+    assert value(told, "bridge_requests_total", **labels) == 1
+    assert not any(name.startswith("bridge_request_duration") for name, _ in told)
 
 
 def test_the_pool_is_told_as_it_stands_when_somebody_looks() -> None:
@@ -221,7 +256,7 @@ def test_a_server_tells_what_it_has_served(bridge: RunningBridge) -> None:
     assert more(after, "bridge_tokens_total", model=answering, kind="output") >= 1
     assert more(after, "bridge_requests_in_flight", door="http") == 0
     got = ("continued", "warm", "initialised", "spawned")
-    assert sum(more(after, "bridge_sessions_total", got=how) for how in got) == 2
+    assert sum(more(after, "bridge_sessions_total", session=how) for how in got) == 2
     assert value(after, "bridge_processes_started_total") >= 1
     assert value(after, "bridge_serving") == 1
 

@@ -255,6 +255,12 @@ def test_a_login_is_used_before_an_api_key(tmp_path: Path) -> None:
         running.wait_for(r"account +CLAUDE_CODE_OAUTH_TOKEN pays")
 
 
+def test_a_variable_that_is_no_setting_is_named_at_the_start(tmp_path: Path) -> None:
+    with served(tmp_path, "--demo", BRIDGE_STRIKT="1", BRIDGE_API_KEY="meant for the server") as it:
+        it.wait_for(r"BRIDGE_STRIKT is no setting and has no effect\. Did you mean BRIDGE_STRICT\?")
+        it.wait_for(r"BRIDGE_API_KEY is what `bridge chat` sends")
+
+
 def test_an_address_in_use_is_named_with_the_remedy(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

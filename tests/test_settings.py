@@ -132,6 +132,7 @@ def test_variables_of_other_programs_are_passed_over(monkeypatch: pytest.MonkeyP
         ("CLAUDE_TIMEOUT", "0"),
         ("CLAUDE_TIMEOUT", "-1"),
         ("CLAUDE_TIMEOUT", "nan"),
+        ("BRIDGE_SESSION_LOG_MEGABYTES", "inf"),
         ("CLAUDE_TIMEOUT", "soon"),
         ("BRIDGE_SPARES", "-1"),
         ("BRIDGE_MAX_PROCESSES", "0"),
@@ -174,7 +175,7 @@ def test_all_wrong_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_fewer_processes_than_turns_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BRIDGE_MAX_PROCESSES", "2")
-    with pytest.raises(ValidationError, match="BRIDGE_MAX_PROCESSES must be at least POOL_SIZE"):
+    with pytest.raises(ValidationError, match="BRIDGE_MAX_PROCESSES is 2, and must be at least"):
         read()
     assert read(pool_size=2).max_processes == 2
 

@@ -40,14 +40,13 @@ def settings_from(given: dict[str, Any]) -> Settings:
     from pydantic import ValidationError
 
     from bridge.settings import Settings
+    from bridge.wrong_settings import wrong_values
 
     try:
         return Settings(**given)
     except ValidationError as error:
-        for problem in error.errors():
-            name = "_".join(str(part) for part in problem["loc"]).upper()
-            message = problem["msg"].removeprefix("Value error, ")
-            typer.echo(f"{name}: {message}" if name else message, err=True)
+        for line in wrong_values(error):
+            typer.echo(f"bridge: {printable(line)}", err=True)
         raise typer.Exit(2) from None
 
 

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bridge.cli.common import settings_from
+from bridge.cli.common import printable
 
 if TYPE_CHECKING:
     from bridge.doctor import Finding
-    from bridge.settings import Settings
 
 _MARKS = {"good": ("✓", "+", "green"), "warning": ("!", "!", "yellow"), "bad": ("✗", "x", "red")}
 
@@ -29,11 +28,10 @@ def doctor(
     ] = False,
 ) -> None:
     """Check what `bridge serve` needs, and say what to do. Fails if it would not work."""
-    settings = settings_from({})
     # What it would report is among the findings.
     logging.basicConfig(handlers=[logging.NullHandler()])
     try:
-        findings = asyncio.run(_examine(settings, live=live, demo=demo, quiet=as_json))
+        findings = asyncio.run(_examine(live=live, demo=demo, quiet=as_json))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     well = all(finding.mark != "bad" for finding in findings)
@@ -44,11 +42,11 @@ def doctor(
         raise typer.Exit(1)
 
 
-async def _examine(settings: Settings, *, live: bool, demo: bool, quiet: bool) -> list[Finding]:
+async def _examine(*, live: bool, demo: bool, quiet: bool) -> list[Finding]:
     from bridge.doctor import examine
 
     findings = []
-    async for finding in examine(settings, demo=demo, live=live):
+    async for finding in examine(demo=demo, live=live):
         findings.append(finding)
         if not quiet:
             _print(finding)
@@ -58,9 +56,9 @@ async def _examine(settings: Settings, *, live: bool, demo: bool, quiet: bool) -
 def _print(finding: Finding) -> None:
     fine, plain, colour = _MARKS[finding.mark]
     mark = typer.style(fine if _can_print(fine) else plain, fg=colour)
-    typer.echo(f"{mark} {finding.check:<10} {finding.found}")
+    typer.echo(f"{mark} {finding.check:<10} {printable(finding.found)}")
     if finding.remedy:
-        typer.echo(f"  {'':<10} {finding.remedy}")
+        typer.echo(f"  {'':<10} {printable(finding.remedy)}")
     sys.stdout.flush()
 
 

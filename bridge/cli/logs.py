@@ -48,7 +48,10 @@ def logs(
                     "BRIDGE_STATE_DIR."
                 )
             printer = _Lines() if as_json else _Table()
-            printer.print(reader.last(count, chosen))
+            found = reader.last(count, chosen)
+            if not (found or follow) and request_id is not None:
+                fail(f"No request in {path} or the older logs has the id {request_id}.")
+            printer.print(found)
             if follow:
                 for entry in reader.follow(chosen):
                     printer.print([entry])

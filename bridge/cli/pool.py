@@ -96,8 +96,12 @@ def rows_of(told: dict[str, Any]) -> list[tuple[str, str]]:
     totals = told.get("totals", {})
     status = str(told["status"]).removeprefix("STATUS_").lower().replace("_", " ")
     account = "a simulated model" if told["simulated"] else told["account"]
-    rows = [
-        ("status", status),
+    if plan_name := told.get("subscription"):
+        account = f"{account} ({plan_name})"
+    rows = [("status", status)]
+    if detail := told.get("detail"):
+        rows.append(("", str(detail)))
+    rows += [
         ("account", f"{account} · Claude Code {told['cli_version'] or 'not known yet'}"),
         ("processes", f"{_counts(told.get('processes', {}))} · at most {told['max_processes']}"),
         ("turns", f"{told['pool_size']} at once · {told['waiting']} waiting"),
@@ -114,6 +118,7 @@ def rows_of(told: dict[str, Any]) -> list[tuple[str, str]]:
         ]
     if plan := told.get("plan"):
         rows.append(("plan", _plan(plan)))
+        rows += [("", _window(window)) for window in plan.get("windows", ())]
     if told["lacking"]:
         rows.append(("lacking", ", ".join(told["lacking"])))
     return rows
@@ -126,12 +131,20 @@ def _counts(counts: dict[str, int]) -> str:
 
 def _plan(plan: dict[str, Any]) -> str:
     told = [str(plan["status"]).replace("_", " ")]
-    if plan.get("limit"):
-        used = f" {plan['utilization']:.0%} used" if "utilization" in plan else ""
-        told.append(f"{plan['limit'].replace('_', ' ')}{used}")
-    if "resets_at" in plan:
-        resets = datetime.fromisoformat(plan["resets_at"]).astimezone()
-        told.append(f"resets {resets:%a %H:%M}")
+    # Where each limit is told of, it has a line of its own.
+    if not plan.get("windows") and (plan.get("limit") or "resets_at" in plan):
+        told.append(_window(plan))
     if plan.get("using_overage"):
         told.append("paid extra usage")
+    return " · ".join(told)
+
+
+def _window(window: dict[str, Any]) -> str:
+    told = []
+    if window.get("limit"):
+        used = f" {window['utilization']:.0%} used" if "utilization" in window else ""
+        told.append(f"{window['limit'].replace('_', ' ')}{used}")
+    if "resets_at" in window:
+        resets = datetime.fromisoformat(window["resets_at"]).astimezone()
+        told.append(f"resets {resets:%a %H:%M}")
     return " · ".join(told)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import resource
 import signal
 import sys
@@ -26,6 +27,12 @@ FILES = 4_096
 """Files that the server may have open, connections included."""
 
 
+logger = logging.getLogger(__name__)
+
+# Read as text: what is wrong with a number is said in the same words as of its variable.
+_N = "NUMBER"
+
+
 def serve(
     http: Annotated[bool, typer.Option("--http", help="Serve OpenAI's API.")] = False,
     grpc: Annotated[bool, typer.Option("--grpc", help="Serve gRPC.")] = False,
@@ -36,17 +43,21 @@ def serve(
         bool, typer.Option("--try", help="Send one completion through each door at the start.")
     ] = False,
     host: Annotated[str | None, typer.Option(help="Address to listen on. HOST")] = None,
-    port: Annotated[int | None, typer.Option(help="Port for HTTP. PORT")] = None,
-    grpc_port: Annotated[int | None, typer.Option(help="Port for gRPC. GRPC_PORT")] = None,
+    port: Annotated[str | None, typer.Option(metavar=_N, help="Port for HTTP. PORT")] = None,
+    grpc_port: Annotated[
+        str | None, typer.Option(metavar=_N, help="Port for gRPC. GRPC_PORT")
+    ] = None,
     uds: Annotated[
         Path | None, typer.Option(help="Unix socket for HTTP, instead of a port. BRIDGE_UDS")
     ] = None,
     grpc_uds: Annotated[
         Path | None, typer.Option(help="Unix socket for gRPC. BRIDGE_GRPC_UDS")
     ] = None,
-    pool_size: Annotated[int | None, typer.Option(help="Turns at once. POOL_SIZE")] = None,
+    pool_size: Annotated[
+        str | None, typer.Option(metavar=_N, help="Turns at once. POOL_SIZE")
+    ] = None,
     timeout: Annotated[
-        float | None, typer.Option(help="Seconds for a whole request. CLAUDE_TIMEOUT")
+        str | None, typer.Option(metavar=_N, help="Seconds for a whole request. CLAUDE_TIMEOUT")
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
@@ -62,10 +73,13 @@ def serve(
     }
     settings = settings_from({name: value for name, value in given.items() if value is not None})
     from bridge.core.logs import on_loop_error, on_unraisable
+    from bridge.wrong_settings import unknown_variables
 
     sys.unraisablehook = on_unraisable
     # The SDK reports the end of each process as an error, also of those that are just closed.
     logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
+    for line in unknown_variables(os.environ):
+        logger.warning("%s", line)
     from bridge.supervisor import Doors, StartError
 
     _allow_files()
@@ -161,6 +175,7 @@ async def _warm(bridge: Bridge, say: Callable[[str], None]) -> None:
 
 def _announce(bridge: Bridge, say: Callable[[str], None]) -> None:
     from bridge.listening import door_url
+    from bridge.wrong_settings import CLIENT_KEY
 
     health = bridge.engine.health()
     say(f"claude-code-bridge {__version__}")
@@ -174,6 +189,9 @@ def _announce(bridge: Bridge, say: Callable[[str], None]) -> None:
         say(f"  keys     asked for; there are {len(bridge.access.keys)} (bridge keys list)")
     else:
         say("  keys     none: whoever reaches a door may use it (bridge keys add NAME)")
+        if os.environ.get(CLIENT_KEY):
+            say(f"           {CLIENT_KEY} is what `bridge chat` sends: a server's are in")
+            say("           BRIDGE_API_KEYS")
     say(f"  CLI      Claude Code {health.cli_version}")
     if health.simulated:
         say("  account  none: a simulated model answers (--demo)")

@@ -10,13 +10,15 @@ import grpc
 from google.protobuf.json_format import MessageToDict
 
 from bridge.client.asking import Asked, ChatError, Done, Picture, Question, Text, Turn
-from bridge.client.connection import GIVE_KEY, IS_IT_RUNNING, GrpcAddress
+from bridge.client.connection import GIVE_KEY, GrpcAddress
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import model_pb2, pool_pb2
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 from bridge.v1.model_pb2_grpc import ModelServiceStub
 from bridge.v1.pool_pb2_grpc import PoolServiceStub
 
+# It may be, and not have this door.
+_IS_IT_RUNNING: Final = "Is `bridge serve` running, and not with --http alone?"
 _LIST_SECONDS: Final = 30.0
 _ROLES: Final = {"user": pb.ROLE_USER, "assistant": pb.ROLE_ASSISTANT}
 # In OpenAI's words, as the other door says it.
@@ -110,9 +112,9 @@ class GrpcClient:
             return ChatError(details)
         if call.code() is grpc.StatusCode.UNIMPLEMENTED:
             return ChatError(
-                f"What listens on {self._server} is no bridge's gRPC door. {IS_IT_RUNNING}"
+                f"What listens on {self._server} is no bridge's gRPC door. {_IS_IT_RUNNING}"
             )
-        return ChatError(f"No answer from {self._server} ({details}). {IS_IT_RUNNING}")
+        return ChatError(f"No answer from {self._server} ({details}). {_IS_IT_RUNNING}")
 
 
 def request_of(question: Question) -> pb.CompleteRequest:

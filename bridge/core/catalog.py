@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from bridge.core.errors import ModelNotFoundError
+from bridge.core.errors import ModelNotFoundError, shown
 from bridge.core.model import Model
 
 _VENDOR_PREFIX = "anthropic/"
@@ -144,5 +144,5 @@ class Catalog:
     def _unknown(self, name: str) -> ModelNotFoundError:
         offered = ", ".join(model.id for model in self.models)
         return ModelNotFoundError(
-            f"The model {name[:100]!r} does not exist. On offer: {offered or 'none known yet'}."
+            f"The model {shown(name)} does not exist. On offer: {offered or 'none known yet'}."
         )

@@ -27,6 +27,7 @@ from bridge.core.errors import (
     PlanLimitError,
     ProcessFailedError,
     UnavailableError,
+    shown,
 )
 from bridge.core.events import Event, Finished, Started
 from bridge.core.from_claude import AnswerReader, plan_of
@@ -49,6 +50,7 @@ from bridge.core.session import Facts, Session
 from bridge.core.shaping import StopTexts, UnfitAnswerError, shaped
 from bridge.core.to_claude import Profile, TurnSettings, Wire
 from bridge.core.watchdog import Watchdog, Watching
+from bridge.core.wording import NOT_EMPTY, invalid
 
 logger = logging.getLogger(__name__)
 
@@ -208,10 +210,20 @@ class Engine:
             record.error = "INTERNAL"
             raise
         finally:
-            record.ended_at, record.ended_on = self._clock(), self._now()
-            record.offered = self._planner.catalog.offered(record.model or request.model)
-            self._count(record)
-            self._observer.ended(record)
+            self._ended(record)
+
+    def refused(self, request: CompletionRequest, error: Exception) -> None:
+        """Take note of a request that a door could not read: as much of it as is known."""
+        record = RequestRecord(request, self._clock(), began_at=self._now())
+        self._observer.began(record)
+        record.error = error.reason if isinstance(error, BridgeError) else "INTERNAL"
+        self._ended(record)
+
+    def _ended(self, record: RequestRecord) -> None:
+        record.ended_at, record.ended_on = self._clock(), self._now()
+        record.offered = self._planner.catalog.offered(record.model or record.request.model)
+        self._count(record)
+        self._observer.ended(record)
 
     async def models(self, caller: str = "") -> tuple[Model, ...]:
         """List the models on offer that a caller may use."""
@@ -302,7 +314,7 @@ class Engine:
         self, request: CompletionRequest, record: RequestRecord, progress: _Progress
     ) -> AsyncGenerator[Event, None]:
         if not request.messages:
-            raise InvalidRequestError("Send at least one message.", field="messages")
+            raise invalid("messages", NOT_EMPTY)
         check_bounds(request)
         patience = Patience(
             self._time_limits(request),
@@ -348,7 +360,7 @@ class Engine:
         allowed = self._quotas.limits_of(request.caller).models
         if not self._planner.catalog.permits(request.model, allowed):
             raise PermissionDeniedError(
-                f"This key may not use the model {(request.model or 'default')[:100]!r}. "
+                f"This key may not use the model {shown(request.model or 'default')}. "
                 f"It may use: {', '.join(allowed)}.",
                 field="model",
             )

@@ -7,6 +7,16 @@ literal table.
 
 from __future__ import annotations
 
+from typing import Final
+
+SHOWN_CHARACTERS: Final = 100
+"""How much of a name that a caller sent is repeated."""
+
+
+def shown(name: str) -> str:
+    """A name that a caller sent, for an error: in quotes, cut off, nothing that steers a screen."""
+    return repr(name if len(name) <= SHOWN_CHARACTERS else f"{name[:SHOWN_CHARACTERS]}…")
+
 
 class BridgeError(Exception):
     """The root: an error whose text is meant for the caller.

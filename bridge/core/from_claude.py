@@ -23,6 +23,7 @@ from bridge.core.errors import (
     RateLimitedError,
     TooLargeError,
     UnavailableError,
+    shown,
 )
 from bridge.core.events import (
     Event,
@@ -76,11 +77,13 @@ class AnswerReader:
         structured: bool = False,
         plan: PlanState | None = None,
         spent: Usage = Usage(),  # noqa: B008 - frozen
+        asked: str | None = None,
     ) -> None:
         """With `structured` the text of the answer is what the model gives `StructuredOutput`.
 
         `plan` is what was said of the person's plan before: a process says it only once.
-        `spent` is what earlier attempts at the same request have used.
+        `spent` is what earlier attempts at the same request have used. `asked` is the model that
+        was asked for, None the default, to name it where there is none.
         """
         self._include_thinking = include_thinking
         self._structured = structured
@@ -89,6 +92,7 @@ class AnswerReader:
         self._started = False
         self._call_usage = Usage()
         self._total_usage = spent
+        self._asked = asked
         self._error: str | None = None
         self.stop_reason: str | None = None
         """Why the model stopped; None until it did. After it nothing more is an event."""
@@ -259,7 +263,7 @@ class AnswerReader:
         busy = "not your usage limit" in str(result.get("result"))
         if result.get("api_error_status") == 429 and (busy or self.limit_resets_at is None):
             return RateLimitedError("The Anthropic API takes no more requests for the moment.")
-        return failure_of(result)
+        return failure_of(result, self._asked)
 
 
 def plan_of(line: Wire, said_at: float = 0.0) -> PlanState:
@@ -304,8 +308,8 @@ def calls_builtin_tool(line: Wire) -> bool:
     )
 
 
-def failure_of(result: Wire) -> BridgeError:
-    """The error that a `result` line without an answer stands for.
+def failure_of(result: Wire, asked: str | None = None) -> BridgeError:
+    """The error that a `result` line without an answer stands for; `asked` is the model.
 
     Only the status decides, and where there is none a few fixed phrases of the CLI: its text
     is not for callers.
@@ -324,8 +328,10 @@ def failure_of(result: Wire) -> BridgeError:
     if status == 403:
         return PermissionDeniedError("The Anthropic API refuses this request to this account.")
     if status == 404:
+        named = asked not in (None, "", "default")
+        missing = f"the model {shown(str(asked))}" if named else "the default model"
         return ModelNotFoundError(
-            "The Anthropic API has no model of this name for this account. "
+            f"The Anthropic API does not have {missing} for this account. "
             "Take one from the list of models: `bridge models` shows it."
         )
     if status == 413:

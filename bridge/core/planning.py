@@ -98,6 +98,7 @@ class Plan:
             include_thinking=self.request.include_thinking,
             ignored=self.ignored,
             structured=bool(self.scope.profile.json_schema),
+            asked=self.request.model,
         )
 
     def shapers(self) -> tuple[Shaper, ...]:

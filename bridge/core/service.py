@@ -117,6 +117,10 @@ class Service(Protocol):
         """
         ...
 
+    def refused(self, request: CompletionRequest, error: Exception) -> None:
+        """Take note of a request that a door could not read: as much of it as is known."""
+        ...
+
     async def models(self, caller: str = "") -> tuple[Model, ...]:
         """List the models on offer that a caller may use.
 

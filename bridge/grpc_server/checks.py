@@ -28,6 +28,24 @@ from bridge.core.model import (
     ToolResultPart,
     UrlSource,
 )
+from bridge.core.wording import (
+    IMAGE_KINDS,
+    NOT_EMPTY,
+    TOOL_NAME,
+    bad_document,
+    bad_image,
+    call_id_twice,
+    ends_with_assistant,
+    invalid,
+    media_misplaced,
+    missing,
+    no_data,
+    no_such_tool,
+    tool_twice,
+    unanswered_call,
+    unknown_call,
+    without_tools,
+)
 
 MAX_STOP: Final = 4
 
@@ -90,11 +108,11 @@ def check_settings(request: CompletionRequest, within: str = "") -> None:
     _check_tool_choice(request, within)
     _check_sampling(request, within)
     if request.max_output_tokens is not None and request.max_output_tokens < 1:
-        _refuse("The answer must be allowed at least 1 token.", f"{within}max_output_tokens")
+        raise invalid(f"{within}max_output_tokens", "at least 1")
     schema = f"{within}output_format.schema_json"
     if request.output_format.kind is OutputKind.JSON_SCHEMA:
         if request.output_format.schema is None:
-            _refuse("The output format needs a JSON Schema.", schema)
+            raise missing(schema)
     elif request.output_format.schema is not None:
         _refuse("A schema goes only with the JSON Schema output format.", schema)
 
@@ -107,13 +125,14 @@ def check_part(role: Role, part: Part, field: str) -> None:
     """Raise InvalidRequestError for the first fault of a part, which the caller calls `field`."""
     speaker = _SPEAKERS[type(part)]
     if speaker is not None and role is not speaker:
-        kind = _KINDS[type(part)]
-        _refuse(f"A {kind} part goes only in a message whose role is {speaker.value}.", field)
+        if isinstance(part, ImagePart | DocumentPart):
+            raise media_misplaced(field)
+        _refuse(f"'{field}' goes only into a message of the role {speaker.value}.", field)
     match part:
         case ImagePart(source):
-            _check_source(source, _IMAGE_TYPES, field)
+            _check_image(source, field)
         case DocumentPart(source):
-            _check_source(source, _DOCUMENT_TYPES, field)
+            _check_document(source, field)
         case ToolCallPart(id=call_id, name=name, arguments=arguments):
             if not call_id.strip():
                 _refuse("A tool call needs an id.", f"{field}.id")
@@ -123,30 +142,40 @@ def check_part(role: Role, part: Part, field: str) -> None:
         case ToolResultPart(content=content):
             for index, piece in enumerate(content):
                 if isinstance(piece, ImagePart):
-                    _check_source(piece.source, _IMAGE_TYPES, f"{field}.content[{index}].image")
+                    _check_image(piece.source, f"{field}.content[{index}].image")
         case TextPart():
             pass
 
 
-def _check_source(source: InlineData | UrlSource, types: tuple[str, ...], field: str) -> None:
+def _check_image(source: InlineData | UrlSource, field: str) -> None:
+    if isinstance(source, InlineData) and source.media_type not in _IMAGE_TYPES:
+        raise bad_image(field, IMAGE_KINDS)
+    _check_source(source, field)
+
+
+def _check_document(source: InlineData | UrlSource, field: str) -> None:
+    if isinstance(source, InlineData) and source.media_type not in _DOCUMENT_TYPES:
+        raise bad_document(field, source.media_type)
+    _check_source(source, field)
+
+
+def _check_source(source: InlineData | UrlSource, field: str) -> None:
     match source:
-        case InlineData(media_type=media_type, base64=data):
-            if media_type not in types:
-                _refuse(f"The media type must be one of {', '.join(types)}.", field)
+        case InlineData(base64=data):
             if not data:
-                _refuse("There are no bytes.", field)
+                raise no_data(field)
         case UrlSource(url=url):
             if not url.lower().startswith("https://"):
-                _refuse("The address must begin with https://.", field)
+                raise bad_image(field, "Give an https address or data.")
 
 
 def _check_messages(messages: tuple[Message, ...]) -> None:
     if not messages:
-        _refuse("The conversation needs at least one message.", "messages")
+        raise invalid("messages", NOT_EMPTY)
     for message in messages:
         check_message(message)
     if messages[-1].role is not Role.USER:
-        _refuse("The last message must be from the user.", messages[-1].origin)
+        raise ends_with_assistant(messages[-1].origin)
     _check_pairing(messages)
 
 
@@ -155,21 +184,17 @@ def _check_pairing(messages: tuple[Message, ...]) -> None:
 
     An id may come again in a later message: some clients count the calls of each answer anew.
     """
-    open_calls: dict[str, str] = {}
+    unanswered: dict[str, tuple[str, str]] = {}
     for message in messages:
-        unanswered = dict(open_calls)
         for call_id, field in _results(message):
-            if call_id not in open_calls:
-                _refuse("The message before holds no tool call with this id.", field)
             if unanswered.pop(call_id, None) is None:
-                _refuse("This tool call is answered twice.", field)
-        for field in unanswered.values():
-            _refuse("The next message must hold the result of this tool call.", field)
-        open_calls = {}
+                raise unknown_call(call_id, message.origin, field)
+        for call_id, (where, field) in unanswered.items():
+            raise unanswered_call(call_id, where, field)
         for call_id, field in _calls(message):
-            if call_id in open_calls:
-                _refuse("Another tool call has this id.", field)
-            open_calls[call_id] = field
+            if call_id in unanswered:
+                raise call_id_twice(call_id, field)
+            unanswered[call_id] = message.origin, field
 
 
 def _calls(message: Message) -> Iterator[tuple[str, str]]:
@@ -184,17 +209,14 @@ def _results(message: Message) -> Iterator[tuple[str, str]]:
             yield part.call_id, _path(message, index)
 
 
-_TOOL_NAME_RULE: Final = 'The name of a tool is 1 to 64 letters, digits, "_" and "-".'
-
-
 def _check_tools(tools: tuple[Tool, ...], within: str) -> None:
     seen: set[str] = set()
     for index, tool in enumerate(tools):
         field = f"{within}tools[{index}].name"
         if not _TOOL_NAME.fullmatch(tool.name):
-            _refuse(_TOOL_NAME_RULE, field)
+            raise invalid(field, TOOL_NAME)
         if tool.name in seen:
-            _refuse("Another tool has this name.", field)
+            raise tool_twice(tool.name, field)
         seen.add(tool.name)
 
 
@@ -202,14 +224,11 @@ def _check_tool_choice(request: CompletionRequest, within: str) -> None:
     choice = request.tool_choice
     match choice.mode:
         case ToolMode.REQUIRED if not request.tools:
-            _refuse(
-                "A tool cannot be required where none is on offer.", f"{within}tool_choice.mode"
-            )
+            raise without_tools(f"{within}tool_choice.mode")
         case ToolMode.NAMED:
             if not choice.name:
-                _refuse("The tool to call must be named.", f"{within}tool_choice.name")
-            if choice.name not in {tool.name for tool in request.tools}:
-                _refuse("No tool on offer has this name.", f"{within}tool_choice.name")
+                raise missing(f"{within}tool_choice.name")
+            check_on_offer(choice.name, request.tools, f"{within}tool_choice.name")
         case _:
             if choice.name:
                 _refuse(
@@ -218,18 +237,27 @@ def _check_tool_choice(request: CompletionRequest, within: str) -> None:
                 )
 
 
+def check_on_offer(name: str, tools: tuple[Tool, ...], field: str) -> None:
+    """Raise InvalidRequestError for the name of a tool that is not on offer."""
+    if not tools:
+        raise without_tools(field)
+    if all(tool.name != name for tool in tools):
+        raise no_such_tool(name, field)
+
+
 def _check_sampling(request: CompletionRequest, within: str) -> None:
     sampling = request.sampling
     _check_unit(sampling.temperature, f"{within}sampling.temperature")
     _check_unit(sampling.top_p, f"{within}sampling.top_p")
     if len(sampling.stop) > MAX_STOP:
-        _refuse(f"At most {MAX_STOP} stop texts.", f"{within}sampling.stop")
+        raise invalid(f"{within}sampling.stop", f"an array of at most {MAX_STOP}")
     for index, text in enumerate(sampling.stop):
         if not text:
             _refuse("A stop text must not be empty.", f"{within}sampling.stop[{index}]")
 
 
 def _check_unit(value: float | None, field: str) -> None:
-    # Written so that NaN is refused too.
-    if value is not None and not 0 <= value <= 1:
-        _refuse("Must be from 0 to 1.", field)
+    if value is None or 0 <= value <= 1:
+        return
+    # Neither is true of what is no number.
+    raise invalid(field, "at least 0" if value < 0 else "at most 1" if value > 1 else "a number")

@@ -15,6 +15,7 @@ from bridge.grpc_server.conversation import Conversation
 from bridge.grpc_server.converse import ConverseCall, OpenConversations
 from bridge.grpc_server.decode import decode_conversation, decode_request
 from bridge.grpc_server.encode import encode_event
+from bridge.grpc_server.refusals import noting_refusals
 from bridge.grpc_server.request_id import current_request_id, new_request_id
 from bridge.grpc_server.time_limits import with_time_limits
 from bridge.v1 import completion_pb2 as pb
@@ -44,13 +45,14 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
         context: grpc.aio.ServicerContext[pb.CompleteRequest, pb.CompleteResponse],
     ) -> AsyncGenerator[pb.CompleteResponse, None]:
         """Stream the answer to one conversation."""
-        completion = decode_request(
-            request,
-            request_id=current_request_id.get(),
-            caller=current_caller(),
-            timeout=context.time_remaining(),
-        )
-        completion = with_time_limits(completion, context)
+        with noting_refusals(self._service, request.model):
+            completion = decode_request(
+                request,
+                request_id=current_request_id.get(),
+                caller=current_caller(),
+                timeout=context.time_remaining(),
+            )
+            completion = with_time_limits(completion, context)
         async with aclosing(self._service.complete(completion)) as events:
             async for event in events:
                 for response in encode_event(event, completion.request_id, pb.CompleteResponse):
@@ -68,7 +70,8 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
                 first = await anext(requests, None)
             if first is None or first.WhichOneof("request") != "open":
                 raise InvalidRequestError("The first message must be open.", field="open")
-            opened = with_time_limits(decode_conversation(first.open, caller=caller), context)
+            with noting_refusals(self._service, first.open.model):
+                opened = with_time_limits(decode_conversation(first.open, caller=caller), context)
             conversation = Conversation(opened, self._max_conversation_bytes)
             call = ConverseCall(
                 self._service,

@@ -25,6 +25,7 @@ from bridge.core.model import (
     ToolCallPart,
     ToolResultPart,
 )
+from bridge.core.wording import unknown_call
 from bridge.grpc_server.checks import check_message, check_part
 from bridge.grpc_server.decode import decode_results, decode_said
 from bridge.v1 import completion_pb2 as pb
@@ -86,6 +87,11 @@ class Conversation:
         self._answer: _Answer | None = None
         if self._messages:
             self._await_results(self._messages[-1])
+
+    @property
+    def model(self) -> str | None:
+        """The model that is asked for; None is the default."""
+        return self._settings.model
 
     @property
     def running(self) -> bool:
@@ -155,14 +161,8 @@ class Conversation:
     def _take_results(self, said: pb.ToolResults) -> None:
         for path, result in decode_results(said):
             check_part(Role.USER, result, path)
-            if result.call_id not in self._due:
-                raise InvalidRequestError(
-                    "No tool call with this id waits for its result.", field=f"{path}.call_id"
-                )
-            if self._due[result.call_id] is not None:
-                raise InvalidRequestError(
-                    "This tool call is answered twice.", field=f"{path}.call_id"
-                )
+            if result.call_id not in self._due or self._due[result.call_id] is not None:
+                raise unknown_call(result.call_id, path, f"{path}.call_id")
             self._due[result.call_id] = result
 
     def _grow(self, size: int, kind: str) -> None:

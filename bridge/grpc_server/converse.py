@@ -22,6 +22,7 @@ from bridge.grpc_server.calls import Calls, is_cancelled
 from bridge.grpc_server.conversation import Conversation
 from bridge.grpc_server.decode import OPEN
 from bridge.grpc_server.encode import CANCELLED, encode_event
+from bridge.grpc_server.refusals import noting_refusals
 from bridge.grpc_server.request_id import current_request_id
 from bridge.grpc_server.status import FIELDS
 from bridge.v1 import completion_pb2 as pb
@@ -148,9 +149,9 @@ class ConverseCall:
                     field="open",
                 )
             case "message":
-                self._begin(self._conversation.take(request.message))
+                self._begin(self._taken(request.message))
             case "tool_results":
-                self._begin(self._conversation.take(request.tool_results))
+                self._begin(self._taken(request.tool_results))
             case "cancel":
                 if self._turn is not None:
                     await self._stop(self._turn)
@@ -165,14 +166,21 @@ class ConverseCall:
                 assert_never(never)
         return False
 
+    def _taken(self, said: pb.UserMessage | pb.ToolResults) -> CompletionRequest | None:
+        if self._turn is not None:
+            # Raises, which ends the turn that runs: of that the core knows.
+            return self._conversation.take(said)
+        if self._turns:
+            # The name of the turn that is to begin, and of the error where it cannot.
+            current_request_id.set(self._new_id())
+        with noting_refusals(self._service, self._conversation.model):
+            return self._conversation.take(said)
+
     def _begin(self, request: CompletionRequest | None) -> None:
         if request is None:
             return
         self._calls.check()
         self._turns += 1
-        if self._turns > 1:
-            # Also that of the error, if this turn fails.
-            current_request_id.set(self._new_id())
         request = replace(
             request, request_id=current_request_id.get(), timeout=self._time_remaining()
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NoReturn, TypeAlias, TypeVar, assert_never
 
@@ -12,8 +12,10 @@ from google.protobuf.message import Message as ProtoMessage
 from bridge.core import model
 from bridge.core.bounds import BOUNDS, check_count, json_object
 from bridge.core.errors import InvalidRequestError
+from bridge.core.wording import bad_result, invalid, missing
 from bridge.grpc_server.checks import (
     check_history,
+    check_on_offer,
     check_request,
     check_settings,
 )
@@ -118,7 +120,7 @@ def _settings(settings: _Settings, caller: str, prefix: str = "") -> model.Compl
         sampling=_sampling(settings.sampling),
         max_output_tokens=_optional(settings, "max_output_tokens", settings.max_output_tokens),
         output_format=_output_format(settings.output_format, prefix),
-        effort=_looked_up(_EFFORTS, settings.effort, f"{prefix}effort"),
+        effort=_looked_up(_EFFORTS, pb.Effort.Name, settings.effort, f"{prefix}effort"),
         include_thinking=settings.include_thinking,
         strict=settings.strict,
         caller=caller,
@@ -146,7 +148,7 @@ def _counted_parts(parts: Sequence[pb.Part], path: str) -> int:
 
 
 def _message(message: pb.Message, path: str) -> model.Message:
-    role = _looked_up(_ROLES, message.role, f"{path}.role")
+    role = _looked_up(_ROLES, pb.Role.Name, message.role, f"{path}.role")
     parts = tuple(_part(part, f"{path}.parts[{i}]") for i, part in enumerate(message.parts))
     return model.Message(role, parts, origin=path)
 
@@ -177,7 +179,7 @@ def _tool_result(result: pb.ToolResult, path: str) -> model.ToolResultPart:
         piece_path = f"{path}.content[{index}]"
         part = _part(piece, piece_path)
         if not isinstance(part, model.TextPart | model.ImagePart):
-            _refuse("A tool result holds text and images only.", piece_path)
+            raise bad_result(piece_path)
         content.append(part)
     return model.ToolResultPart(result.call_id, tuple(content), result.is_error)
 
@@ -208,7 +210,9 @@ def _tools(tools: Iterable[pb.Tool], prefix: str) -> tuple[model.Tool, ...]:
 
 def _tool_choice(choice: pb.ToolChoice, prefix: str) -> model.ToolChoice:
     return model.ToolChoice(
-        mode=_looked_up(_TOOL_MODES, choice.mode, f"{prefix}tool_choice.mode"),
+        mode=_looked_up(
+            _TOOL_MODES, pb.ToolChoice.Mode.Name, choice.mode, f"{prefix}tool_choice.mode"
+        ),
         name=choice.name or None,
         parallel=not choice.disable_parallel,
     )
@@ -221,10 +225,8 @@ def _with_allowed(
     kept = list(allowed)
     if not kept:
         return request
-    on_offer = {tool.name for tool in request.tools}
     for index, name in enumerate(kept):
-        if name not in on_offer:
-            _refuse("No tool on offer has this name.", f"{prefix}tool_choice.allowed[{index}]")
+        check_on_offer(name, request.tools, f"{prefix}tool_choice.allowed[{index}]")
     if request.tool_choice.mode is model.ToolMode.NAMED and request.tool_choice.name not in kept:
         _refuse("The named tool is not among those allowed.", f"{prefix}tool_choice.name")
     return replace(request, tools=tuple(tool for tool in request.tools if tool.name in kept))
@@ -240,7 +242,9 @@ def _sampling(sampling: pb.Sampling) -> model.Sampling:
 
 def _output_format(output: pb.OutputFormat, prefix: str) -> model.OutputFormat:
     return model.OutputFormat(
-        kind=_looked_up(_OUTPUT_KINDS, output.kind, f"{prefix}output_format.kind"),
+        kind=_looked_up(
+            _OUTPUT_KINDS, pb.OutputFormat.Kind.Name, output.kind, f"{prefix}output_format.kind"
+        ),
         name=output.name,
         schema=_optional_object(output.schema_json, f"{prefix}output_format.schema_json"),
     )
@@ -254,11 +258,15 @@ def _optional(message: ProtoMessage, field: str, value: _T) -> _T | None:
     return value if message.HasField(field) else None
 
 
-def _looked_up(table: Mapping[int, _T], number: int, path: str) -> _T:
+def _looked_up(table: Mapping[int, _T], name: Callable[..., str], number: int, path: str) -> _T:
+    """What a value of an enum stands for; `name` gives the names of its values."""
     try:
         return table[number]
     except KeyError:
-        _refuse(f"{path} has no value {number} that a request may use.", path)
+        if number == 0:
+            raise missing(path) from None
+        # The one of number 0 says nothing.
+        raise invalid(path, " or ".join(name(value) for value in table if value)) from None
 
 
 def _refuse(message: str, path: str) -> NoReturn:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime
-from typing import Final, TypeVar, assert_never
+from typing import Any, Final, TypeVar, assert_never
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from bridge import __version__
 from bridge.core import events, model, service
 from bridge.grpc_server.status import FIELDS
 from bridge.v1 import completion_pb2 as pb
@@ -80,11 +81,15 @@ def _encoded(
 
 def _encodable(event: events.Event) -> events.Event:
     texts = {
-        field.name: value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        field.name: _sendable(value)
         for field in fields(event)
         if type(value := getattr(event, field.name)) is str
     }
     return replace(event, **texts)  # type: ignore[arg-type]
+
+
+def _sendable(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def encode_usage(usage: model.Usage) -> pb.Usage:
@@ -127,6 +132,22 @@ def encode_pool(state: service.PoolState) -> pool_pb2.Pool:
         totals=_totals(state.totals),
         plan=None if state.plan is None else _plan(state.plan),
         detail=health.detail,
+        version=__version__,
+        subscription=health.subscription,
+    )
+
+
+def encode_request(line: Mapping[str, Any]) -> pool_pb2.RecentRequest:
+    """Write what is remembered of a request; see `RequestRecord.metadata`."""
+    told = {name: value for name, value in line.items() if value is not None}
+    time = Timestamp()
+    time.FromJsonString(told.pop("time"))
+    finish = told.pop("finish", None)
+    texts = {name: value for name, value in told.items() if type(value) is str}
+    return pool_pb2.RecentRequest(
+        **{**told, **{name: _sendable(text) for name, text in texts.items()}},
+        time=time,
+        finish=pb.FINISH_REASON_UNSPECIFIED if finish is None else _FINISH_REASONS[finish],
     )
 
 
@@ -138,6 +159,9 @@ def _totals(totals: service.Totals) -> pool_pb2.Totals:
         sessions=pool_pb2.Sessions(**_known(pool_pb2.Sessions, totals.sessions)),
         processes_started=totals.processes_started,
         processes_ended=totals.processes_ended,
+        processes_replaced=pool_pb2.Replaced(
+            **_known(pool_pb2.Replaced, totals.processes_replaced)
+        ),
     )
 
 
@@ -149,11 +173,22 @@ def _plan(plan: service.PlanState) -> pool_pb2.Plan:
         utilization=plan.utilization,
         using_overage=plan.using_overage,
         overage_status=plan.overage_status,
+        windows=[_window(window) for window in plan.windows],
+        said_at=_timestamp(plan.said_at),
+    )
+
+
+def _window(window: service.PlanWindow) -> pool_pb2.PlanWindow:
+    return pool_pb2.PlanWindow(
+        limit=window.limit,
+        utilization=window.utilization,
+        resets_at=None if window.resets_at is None else _timestamp(window.resets_at),
     )
 
 
 def _known(
-    kind: type[pool_pb2.Processes | pool_pb2.Sessions], counts: Mapping[str, int]
+    kind: type[pool_pb2.Processes | pool_pb2.Sessions | pool_pb2.Replaced],
+    counts: Mapping[str, int],
 ) -> dict[str, int]:
     return {name: counts[name] for name in counts if name in kind.DESCRIPTOR.fields_by_name}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ import grpc
 
 from bridge.core.service import Service
 from bridge.grpc_server.calls import Calls
-from bridge.grpc_server.encode import encode_pool
+from bridge.grpc_server.encode import encode_pool, encode_request
 from bridge.v1 import pool_pb2 as pb
 from bridge.v1 import pool_pb2_grpc as pb_grpc
 
@@ -20,11 +20,18 @@ PAUSE_SECONDS: Final = 0.1
 
 
 class PoolServicer(pb_grpc.PoolServiceServicer):
-    """Answers with what the core tells of its pool."""
+    """Answers with what the core tells of its pool, and of the latest requests."""
 
-    def __init__(self, service: Service, calls: Calls) -> None:
+    def __init__(
+        self,
+        service: Service,
+        calls: Calls,
+        recent: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
+    ) -> None:
+        """`recent` gives the latest requests, newest first; see `RequestRecord.metadata`."""
         self._service = service
         self._calls = calls
+        self._recent = recent
 
     async def GetPool(
         self, request: pb.GetPoolRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -42,3 +49,10 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
                     yield pb.WatchPoolResponse(pool=encode_pool(state))
                     # The core tells what has changed meanwhile as one.
                     await asyncio.sleep(PAUSE_SECONDS)
+
+    async def ListRecentRequests(
+        self, request: pb.ListRecentRequestsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.ListRecentRequestsResponse:
+        """Tell of the requests that ended last."""
+        requests = [encode_request(line) for line in self._recent()]
+        return pb.ListRecentRequestsResponse(requests=requests)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 from urllib.parse import quote
 
 import grpc
@@ -68,7 +69,8 @@ class GrpcServer:
     a request may take to come where it is a single one; `max_conversations` is how
     many calls of Converse a caller may have open. With `uds` it listens on that Unix socket
     instead of a port. Without `access` no key is asked for; with `client_certificates` the
-    credentials demand one of each client, which names it where no key does.
+    credentials demand one of each client, which names it where no key does. `recent` gives the
+    latest requests.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class GrpcServer:
         client_certificates: bool = False,
         access: Access | None = None,
         allowed_origins: tuple[str, ...] = (),
+        recent: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
     ) -> None:
         self._service = service
         self._host = host
@@ -97,6 +100,7 @@ class GrpcServer:
         self._stall_seconds = stall_seconds
         self._request_seconds = request_seconds
         self._max_conversations = max_conversations
+        self._recent = recent
         access = access or Access()
         self._guard = Guard(access, allowed_origins, certificates=client_certificates)
         self._calls = Calls(access.check)
@@ -148,7 +152,7 @@ class GrpcServer:
         )
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._service), server)
         pool_pb2_grpc.add_PoolServiceServicer_to_server(
-            PoolServicer(self._service, self._calls), server
+            PoolServicer(self._service, self._calls, self._recent), server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(

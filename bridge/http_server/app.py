@@ -17,6 +17,7 @@ from bridge.core.service import Service
 from bridge.http_server.browsers import BrowserRules
 from bridge.http_server.context import Door, HttpSettings
 from bridge.http_server.guard import GuardMiddleware
+from bridge.http_server.head import HeadMiddleware
 from bridge.http_server.openapi import add_schemas
 from bridge.http_server.request_id import RequestIdMiddleware
 from bridge.http_server.routes.chat import chat_routes
@@ -79,6 +80,7 @@ def create_app(
         # A redirected POST arrives as a GET in some clients.
         redirect_slashes=False,
         middleware=[
+            Middleware(HeadMiddleware),
             Middleware(RequestIdMiddleware, new_id=new_id, timer=timer),
             Middleware(GuardMiddleware, access=who, rules=rules),
         ],

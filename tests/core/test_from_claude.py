@@ -457,6 +457,23 @@ def test_each_status_is_an_error_of_its_own_without_a_word_of_the_clis(
         assert word not in error.message
 
 
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ("claude-nope", "the model 'claude-nope'"),
+        (None, "the default model"),
+        ("default", "the default model"),
+        ("a\n\x1b[2J\u202eb", r"the model 'a\n\x1b[2J\u202eb'"),
+        ("n" * 101, f"the model '{'n' * 100}…'"),
+    ],
+)
+def test_a_model_that_the_api_does_not_have_is_named_as_it_was_asked_for(
+    asked: str | None, named: str
+) -> None:
+    error = failure_of(result(404, ""), asked)
+    assert error.message.startswith(f"The Anthropic API does not have {named} for this account.")
+
+
 @pytest.mark.parametrize("status", [401, 403, 404, 413, 429, 500, 529, None])
 @pytest.mark.parametrize("words", [None, 5, "", {"a": 1}])
 def test_a_result_without_a_text_is_the_same_error(status: int | None, words: object) -> None:

@@ -18,7 +18,8 @@ _HEAD = """\
 # Settings
 
 A flag of `bridge serve` (see `--help`), else the environment variable, else the default. A wrong
-value ends the start and is named. This page is made from the settings themselves.
+value ends the start, and is named with what is allowed; of a `BRIDGE_…` variable that is none of
+these the start and `bridge doctor` warn. This page is made from the settings themselves.
 
 | variable | default | |
 |---|---|---|

@@ -115,7 +115,7 @@ def test_curl(bridge: RunningBridge, arguments: list[str], tmp_path: Path) -> No
 def test_every_command_and_option_that_is_shown_exists(arguments: list[str]) -> None:
     command: Any = typer.main.get_command(app)
     words = list(arguments)
-    while hasattr(command, "commands"):
+    while hasattr(command, "commands") and not words[0].startswith("-"):
         command = command.commands[words.pop(0)]
     known = {name for parameter in command.params for name in parameter.opts} | {"--help"}
     assert {word for word in words if word.startswith("-")} <= known

@@ -94,6 +94,9 @@ class FakeService:
         finally:
             self.closed.set()
 
+    def refused(self, request: CompletionRequest, error: Exception) -> None:
+        """Nobody keeps a log."""
+
     async def models(self, caller: str = "") -> tuple[Model, ...]:
         return MODELS
 

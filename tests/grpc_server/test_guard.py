@@ -45,6 +45,7 @@ METHODS: dict[str, Any] = {
     "/bridge.v1.ModelService/GetModel": model_pb2.GetModelRequest(id="opus"),
     "/bridge.v1.PoolService/GetPool": pool_pb2.GetPoolRequest(),
     "/bridge.v1.PoolService/WatchPool": pool_pb2.WatchPoolRequest(),
+    "/bridge.v1.PoolService/ListRecentRequests": pool_pb2.ListRecentRequestsRequest(),
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": (
         reflection_pb2.ServerReflectionRequest(list_services="")
     ),

@@ -47,6 +47,7 @@ def test_a_tool_can_call_the_api_by_reflection_alone(bridge: RunningBridge) -> N
         "bridge.v1.ModelService/GetModel",
         "bridge.v1.ModelService/ListModels",
         "bridge.v1.PoolService/GetPool",
+        "bridge.v1.PoolService/ListRecentRequests",
         "bridge.v1.PoolService/WatchPool",
     }
 

@@ -8,9 +8,14 @@ from datetime import UTC, datetime
 import grpc
 import pytest
 
+from bridge import __version__
+from bridge.core.events import Finished, Started
+from bridge.core.model import CompletionRequest, FinishReason, Usage
+from bridge.core.observing import RequestRecord
 from bridge.core.pool_policy import State
-from bridge.core.service import Health, PlanState, PoolState, Totals
-from bridge.grpc_server.encode import encode_pool
+from bridge.core.service import Health, PlanState, PlanWindow, PoolState, Totals
+from bridge.grpc_server.encode import encode_pool, encode_request
+from bridge.v1 import completion_pb2
 from bridge.v1 import pool_pb2 as pb
 from bridge.v1 import pool_pb2_grpc as pb_grpc
 from tests.grpc_server.conftest import Serve
@@ -33,7 +38,9 @@ POOL = pb.Pool(
         sessions=pb.Sessions(continued=2, warm=1),
         processes_started=9,
         processes_ended=6,
+        processes_replaced=pb.Replaced(),
     ),
+    version=__version__,
 )
 
 
@@ -114,3 +121,74 @@ def test_a_time_that_is_none_is_left_out(seconds: float) -> None:
 
 def test_every_state_of_a_process_has_its_field() -> None:
     assert {field.name for field in pb.Processes.DESCRIPTOR.fields} == set(State)
+
+
+def test_the_limits_of_a_plan_and_when_they_were_told() -> None:
+    windows = (PlanWindow("five_hour", 0.4, 1_800_000_000), PlanWindow("seven_day", 0.9))
+    plan = told(plan=PlanState("allowed", windows=windows, said_at=1_700_000_000)).plan
+    assert plan.said_at.seconds == 1_700_000_000
+    assert [(window.limit, window.utilization) for window in plan.windows] == [
+        ("five_hour", 0.4),
+        ("seven_day", 0.9),
+    ]
+    assert plan.windows[0].resets_at.seconds == 1_800_000_000
+    assert not plan.windows[1].HasField("resets_at")
+
+
+def test_replaced_processes_are_counted_by_why() -> None:
+    health = Health("ok", logged_in=True, account="x", cli_version="", subscription="max")
+    totals = Totals(processes_replaced={"died": 2, "worn": 1, "something new": 9})
+    pool = encode_pool(PoolState(health, 0, totals))
+    assert pool.totals.processes_replaced == pb.Replaced(died=2, worn=1)
+    assert pool.subscription == "max"
+
+
+def record(**fields: object) -> RequestRecord:
+    request = CompletionRequest((), request_id="req_1", door="http", **fields)  # type: ignore[arg-type]
+    return RequestRecord(request, 0.0, began_at=1_700_000_000)
+
+
+async def test_the_latest_requests_are_told_newest_first(serve: Serve) -> None:
+    older, newer = record(model="opus"), record(model="haiku", caller="laptop")
+    recent = [newer.metadata(), older.metadata()]
+    _, channel = await serve(recent=lambda: recent)
+    call = pb_grpc.PoolServiceStub(channel).ListRecentRequests(pb.ListRecentRequestsRequest())
+    requests = (await soon(call)).requests
+    assert [(request.model_asked, request.key) for request in requests] == [
+        ("haiku", "laptop"),
+        ("opus", ""),
+    ]
+    assert requests[0].time.seconds == 1_700_000_000
+
+
+def test_a_request_that_was_answered() -> None:
+    seen = record(model="opus")
+    seen.leased("warm", 0.25)
+    seen.first_at, seen.ended_at = 0.5, 2.0
+    seen.see(Started("claude-opus-4"), 0.5)
+    seen.see(Finished(FinishReason.LENGTH, Usage(1, 2, 3, 4, 0)), 2.0)
+    request = encode_request(seen.metadata())
+    assert (request.request_id, request.door, request.session) == ("req_1", "http", "warm")
+    assert (request.queue_ms, request.first_token_ms, request.total_ms) == (250, 500, 2000)
+    assert (request.model, request.error) == ("claude-opus-4", "")
+    assert request.finish == completion_pb2.FINISH_REASON_LENGTH
+    tokens = request.input_tokens, request.cache_read_tokens, request.cache_write_tokens
+    assert (*tokens, request.output_tokens) == (1, 2, 3, 4)
+
+
+def test_what_never_came_of_a_request_is_unset() -> None:
+    failed = record()
+    failed.error = "QUEUE_FULL"
+    request = encode_request(failed.metadata())
+    assert (request.error, request.finish) == ("QUEUE_FULL", 0)
+    for name in ("model_asked", "queue_ms", "first_token_ms", "input_tokens", "output_tokens"):
+        assert not request.HasField(name)
+
+
+def test_a_model_that_no_text_can_hold_does_not_hide_the_other_requests() -> None:
+    assert encode_request(record(model="a\ud800b").metadata()).model_asked == "a\ufffdb"
+
+
+def test_every_field_of_a_request_in_the_log_is_told() -> None:
+    fields = {field.name for field in pb.RecentRequest.DESCRIPTOR.fields}
+    assert fields == set(record().metadata())

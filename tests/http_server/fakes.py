@@ -87,6 +87,9 @@ class FakeService:
             await asyncio.sleep(0)
             self.closed.set()
 
+    def refused(self, request: CompletionRequest, error: Exception) -> None:
+        """Nobody keeps a log."""
+
     async def models(self, caller: str = "") -> tuple[Model, ...]:
         if self.models_gate is not None:
             self.models_gate.reached.set()

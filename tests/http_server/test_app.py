@@ -350,8 +350,8 @@ async def test_an_unknown_url(app: FastAPI, method: str, path: str, code: str, s
     [
         ("GET", CHAT, "POST"),
         ("PUT", CHAT, "POST"),
-        ("DELETE", "/v1/models/opus", "GET"),
-        ("POST", "/health", "GET"),
+        ("DELETE", "/v1/models/opus", "GET, HEAD"),
+        ("POST", "/health", "GET, HEAD"),
         ("OPTIONS", CHAT, "POST"),
     ],
 )

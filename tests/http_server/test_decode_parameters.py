@@ -348,13 +348,16 @@ def test_a_wrong_value_names_its_field(parameters: dict[str, Any], field: str, r
         ),
         (
             {"temperature": 3},
-            "Invalid value for 'temperature': it should be less than or equal to 2.",
+            "Invalid value for 'temperature': it should be at most 2.",
         ),
         (
             {"stop": list("abcde")},
             "Invalid value for 'stop': it should be a string or an array of at most 4.",
         ),
-        ({"messages": []}, "Invalid value for 'messages': it should be an array of at least 1."),
+        (
+            {"messages": []},
+            "Invalid value for 'messages': it should be an array that is not empty.",
+        ),
     ],
 )
 def test_a_wrong_value_is_told_what_is_right(parameters: dict[str, Any], message: str) -> None:

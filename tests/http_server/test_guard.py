@@ -104,6 +104,8 @@ async def test_two_keys_at_once_are_none() -> None:
         ("GET", "/metrics"),
         ("GET", "/v1/responses/resp_1"),
         ("GET", "/nowhere"),
+        ("HEAD", "/v1/models"),
+        ("HEAD", "/metrics"),
         ("GET", "//"),
         ("GET", "/health/"),
         ("GET", "/Health"),

@@ -474,8 +474,8 @@ async def test_a_response_is_deleted(app: FastAPI) -> None:
 async def test_a_wrong_method_is_told_all_that_the_url_takes(app: FastAPI) -> None:
     reply = await ask(app, "PUT", f"{URL}/resp_1")
 
-    assert (reply.status, reply.headers["allow"]) == (405, "DELETE, GET")
-    assert "Use DELETE, GET." in reply.error["message"]
+    assert (reply.status, reply.headers["allow"]) == (405, "DELETE, GET, HEAD")
+    assert "Use DELETE, GET, HEAD." in reply.error["message"]
 
 
 async def test_only_what_runs_in_the_background_is_cancelled(app: FastAPI) -> None:

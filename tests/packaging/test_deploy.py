@@ -118,6 +118,22 @@ def test_the_image_runs_as_nobody_special_and_serves_both_doors() -> None:
     assert f"EXPOSE {DEFAULTS.port} {DEFAULTS.grpc_port}" in last
 
 
+def test_what_is_mounted_belongs_to_the_user_of_the_image() -> None:
+    match = re.search(r"^VOLUME (\[.*\])$", DOCKERFILE, re.MULTILINE)
+    assert match is not None
+    volumes = json.loads(match[1])
+    made = re.search(
+        r"mkdir -p -m 700 (.+?) \\\n && chown -R bridge:bridge /home/bridge\n", DOCKERFILE
+    )
+    assert made is not None
+    assert made[1].split() == volumes
+    assert DOCKERFILE.index(made[0]) < DOCKERFILE.index("USER bridge")
+    state = DEFAULTS.bridge_state_dir.relative_to(Path.home())
+    assert f"/home/bridge/{state}" in volumes
+    mounted = {mount.split(":")[-1] for mount in COMPOSE["services"]["bridge"]["volumes"]}
+    assert mounted == set(volumes)
+
+
 def test_compose_sets_what_the_bridge_knows() -> None:
     bridge = COMPOSE["services"]["bridge"]
     known = {name.upper() for name in Settings.model_fields} | CLAUDE_CODES_OWN

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import shutil
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, Route, expect, sync_playwright
 
+from bridge.core.service import PlanState, PlanWindow
 from tests.harness import PATIENCE, LoopThread, RunningBridge, settings_for_tests, sim
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
@@ -112,6 +118,8 @@ def test_it_shows_what_runs_and_a_click_streams_an_answer(
     expect(page.locator("#answer")).to_have_text(" ".join(f"w{n}" for n in range(40)))
     expect(page.locator("#times")).to_contain_text("first token")
     expect(page.locator("#times")).to_contain_text("40 tokens")
+    expect(page.locator("#times")).to_contain_text("claude-")
+    expect(page.locator("#send")).to_be_visible()
     assert "nobody's business" not in page.content()
     assert problems == []
 
@@ -130,6 +138,109 @@ def test_an_answer_can_be_cancelled_and_a_failure_is_said(
     page.click("#send")
     expect(page.locator("#answer")).to_contain_text("This will not do.")
 
+    # What came before a failure stays, and an answer without its end is none.
+    page.fill("#prompt", sim(tokens=3, error_after=2))
+    page.click("#send")
+    expect(page.locator("#answer .error")).to_be_visible()
+    expect(page.locator("#answer")).to_contain_text("w0")
+    cut = 'data: {"choices": [{"delta": {"content": "half"}}]}\n\n'
+    page.route("**/v1/chat/completions", lambda route: route.fulfill(body=cut))
+    page.click("#send")
+    expect(page.locator("#answer")).to_contain_text("The answer was cut off.")
+
+
+def test_it_can_be_used_without_a_mouse(bridge: RunningBridge, open_page: OpenPage) -> None:
+    page, problems = open_page(bridge.url)
+    page.fill("#prompt", sim(endless=True, delay_ms=5))
+    page.focus("#prompt")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#answer")).to_contain_text("w3")
+    # Said when it is whole, not token by token.
+    expect(page.locator("#answer")).to_have_attribute("aria-busy", "true")
+    page.keyboard.press("Escape")
+    expect(page.locator("#times")).to_contain_text("cancelled")
+    expect(page.locator("#answer")).to_have_attribute("aria-busy", "false")
+
+    # The button that has been pressed goes; its place is kept.
+    page.focus("#send")
+    page.keyboard.press("Enter")
+    expect(page.locator("#cancel")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#send")).to_be_focused()
+
+    tabs = page.get_by_role("tab")
+    tabs.first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(tabs.nth(1)).to_be_focused()
+    expect(tabs.nth(1)).to_have_attribute("aria-selected", "true")
+    expect(tabs.first).to_have_attribute("tabindex", "-1")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_role("tabpanel", name="LangChain")).to_contain_text("langchain_openai")
+    expect(page.get_by_role("img", name="Processes: ")).to_be_visible()
+    assert problems == []
+
+
+def test_it_says_when_the_server_is_not_there_and_goes_on_when_it_is(
+    bridge: RunningBridge, open_page: OpenPage
+) -> None:
+    page, _ = open_page(bridge.url)
+    expect(page.locator("#status")).to_have_text("ok")
+    page.route("**/bridge/state", lambda route: route.abort())
+    expect(page.locator("#status")).to_have_text("no connection")
+    expect(page.locator("#detail")).to_contain_text("Shown is how it stood at")
+    page.unroute("**/bridge/state")
+    expect(page.locator("#status")).to_have_text("ok")
+    expect(page.locator("#detail")).to_be_hidden()
+
+
+def changed(page: Page, change: Callable[[Any], None]) -> None:
+    """Have the page told of another state than there is."""
+
+    def answer(route: Route) -> None:
+        reply = route.fetch()
+        state = reply.json()
+        change(state)
+        route.fulfill(response=reply, json=state)
+
+    page.route("**/bridge/state", answer)
+
+
+def test_it_tells_of_the_plan_and_of_what_is_wrong(
+    bridge: RunningBridge, open_page: OpenPage
+) -> None:
+    page, _ = open_page(bridge.url)
+
+    def near_a_limit(state: Any) -> None:
+        windows = (
+            PlanWindow("five_hour", 0.83, time.time() + 60),
+            PlanWindow("seven_day", 0.4),
+        )
+        state["pool"]["plan"] = asdict(PlanState("allowed_warning", windows=windows))
+        state["pool"]["status"] = "not_logged_in"
+        state["pool"]["detail"] = "Log in."
+
+    changed(page, near_a_limit)
+    expect(page.locator("#plan")).to_contain_text("Near a limit.")
+    expect(page.locator("#plan")).to_contain_text("five hour: 83 % used, resets ")
+    expect(page.get_by_role("meter", name="seven day: 40 % used")).to_be_visible()
+    expect(page.locator("#status")).to_have_text("not logged in")
+    expect(page.get_by_role("alert").first).to_have_text("Log in.")
+
+
+def test_what_has_not_changed_is_left_as_it_is_so_that_it_can_be_selected(
+    bridge: RunningBridge, open_page: OpenPage
+) -> None:
+    ask(bridge.url, "Anything.")
+    page, _ = open_page(bridge.url)
+    expect(page.locator("#recent tr").first).to_be_visible()
+    page.evaluate("() => document.querySelector('#recent tr').id = 'this-one'")
+    with page.expect_response("**/bridge/state"):
+        pass
+    with page.expect_response("**/bridge/state"):
+        pass
+    expect(page.locator("#recent tr").first).to_have_id("this-one")
+
 
 def test_each_client_has_its_settings_with_this_servers_address(
     bridge: RunningBridge, open_page: OpenPage
@@ -139,8 +250,22 @@ def test_each_client_has_its_settings_with_this_servers_address(
     for tab in page.get_by_role("tab").all():
         tab.click()
         texts[tab.inner_text()] = page.locator("#code").inner_text()
-    assert set(texts) == {"curl", "Python", "JavaScript", "gRPC", "Open WebUI", "LangChain"}
-    assert bridge.target in texts.pop("gRPC")
+    assert list(texts) == [
+        "curl",
+        "OpenAI Python",
+        "OpenAI JavaScript",
+        "grpcurl",
+        "gRPC Python",
+        "Open WebUI",
+        "LangChain",
+    ]
+    for name in ("OpenAI Python", "gRPC Python"):
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            exec(compile(texts[name], name, "exec"), {})
+        assert "simulated answer" in said.getvalue()
+    for name in ("grpcurl", "gRPC Python"):
+        assert bridge.target in texts.pop(name)
     assert all(f"{bridge.url}/v1" in text for text in texts.values())
 
 
@@ -174,15 +299,23 @@ def test_it_asks_for_a_key_and_keeps_it_to_itself(
 
 
 @pytest.mark.parametrize(
-    ("width", "scheme"), [(390, "dark"), (1100, "light")], ids=["phone in the dark", "desk"]
+    ("width", "scheme"),
+    [(390, "dark"), (768, "light"), (1100, "light")],
+    ids=["phone in the dark", "tablet", "desk"],
 )
 def test_it_fits_the_screen_and_the_light(
     bridge: RunningBridge, open_page: OpenPage, tmp_path: Path, width: int, scheme: str
 ) -> None:
+    ask(bridge.url, "Anything.")
     page, problems = open_page(
         bridge.url, viewport={"width": width, "height": 844}, color_scheme=scheme
     )
-    expect(page.locator("#main")).to_be_visible()
+    expect(page.locator("#recent tr").first).to_be_visible()
+    cells = page.locator("#recent tr").first.locator("td").all()
+    edges = [(at["x"], at["x"] + at["width"]) for cell in cells if (at := cell.bounding_box())]
+    assert all(left >= 0 and right <= width for left, right in edges)
+    # Shown as cards or as a table, it is one to a screen reader.
+    assert page.get_by_role("table").get_by_role("cell").count() >= len(cells)
     assert page.evaluate("() => document.documentElement.scrollWidth") <= width
     ground = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
     red = int(ground.removeprefix("rgb(").split(",")[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -65,7 +66,9 @@ FIELDS: Mapping[str, str] = {
 CODES: Mapping[str, tuple[str, int]] = {
     "CLAUDE_NOT_LOGGED_IN": ("claude_not_logged_in", 503),
     "CONTEXT_LENGTH_EXCEEDED": ("context_length_exceeded", 400),
+    "INVALID_IMAGE_URL": ("invalid_image_url", 400),
     "INVALID_VALUE": ("invalid_value", 400),
+    "MISSING_REQUIRED_PARAMETER": ("missing_required_parameter", 400),
     "MODEL_NOT_FOUND": ("model_not_found", 404),
     "OVERLOADED": ("overloaded_error", 503),
     "PERMISSION_DENIED": ("permission_denied", 403),
@@ -80,9 +83,18 @@ CODES: Mapping[str, tuple[str, int]] = {
 """A reason over gRPC, and its code and status over HTTP."""
 
 FINER_CODES = frozenset(
-    {"invalid_image_url", "invalid_type", "missing_required_parameter", "unsupported_parameter"}
+    {
+        "invalid_image_url",
+        "invalid_type",
+        "missing_required_parameter",
+        "unsupported_parameter",
+        "unsupported_value",
+    }
 )
-"""What OpenAI tells apart of invalid and unsupported values."""
+"""What is told apart of invalid values; a door may see more than the other."""
+
+_PLACE = re.compile(r"'[a-z_]+(\[\d+\])?([.\[][\w.\[\]]+)?'(?= |:|\.)")
+"""The name of a field in an error's words, which are its door's own."""
 
 FINISHES: Mapping[str, str] = {
     "FINISH_REASON_STOP": "stop",
@@ -125,6 +137,8 @@ class Failure:
     retry: tuple[bool, bool] | None
     """Whether trying again can help, and whether it is said when. None where the answer had
     begun: HTTP cannot say it any more."""
+    message: str = ""
+    """What is said, without the names of fields."""
 
 
 NO_USAGE = Usage()
@@ -179,6 +193,10 @@ class Scenario:
     """What the error names, by OpenAI's name."""
     abrupt: bool = False
     """Whether the connection is reset: what was on its way then may be lost."""
+    said: str = ""
+    """What the error says, among other words."""
+    own_words: bool = False
+    """Whether each door says what is wrong in its own words: what it should be differs."""
 
     def http_body(self, marker: str) -> Json:
         body: Json = {"model": "default"}
@@ -502,17 +520,18 @@ def _http_failure(error: openai.APIError) -> Failure:
     body: Any = error.body
     assert body.keys() >= {"message", "type", "param", "code"}
     code = str(error.code)
-    if code in FINER_CODES or code == "unsupported_value":
+    if code in FINER_CODES:
         code = "invalid_value"
+    said = _PLACE.sub("'…'", body["message"])
     (field_,) = grpc_names([body["param"] or ""])
     if not isinstance(error, openai.APIStatusError):
-        return Failure(code, field_, None)
+        return Failure(code, field_, None, said)
     status, headers = error.response.status_code, error.response.headers
     assert (code, status) in {*CODES.values(), ("invalid_value", 400)}
     can_help = (status in (408, 409, 429) or status >= 500) and (
         headers.get("x-should-retry") != "false"
     )
-    return Failure(code, field_, (can_help, "retry-after" in headers))
+    return Failure(code, field_, (can_help, "retry-after" in headers), said)
 
 
 def _grpc_failure(error: Any, *, begun: bool) -> Failure:
@@ -532,11 +551,11 @@ def _grpc_failure(error: Any, *, begun: bool) -> Failure:
     if info.reason == "CLAUDE_NOT_LOGGED_IN":
         expected = grpc.StatusCode.FAILED_PRECONDITION
     assert error.code() is expected
-    if code == "unsupported_value":
+    if code in FINER_CODES:
         code = "invalid_value"
     said_when = any(detail.Is(retry_info.DESCRIPTOR) for detail in status.details)
     retry = None if begun else (info.metadata["retryable"] == "true", said_when)
-    return Failure(code, field_, retry)
+    return Failure(code, field_, retry, _PLACE.sub("'…'", status.message))
 
 
 def seen_by_model(running: RunningBridge, marker: str) -> Json | None:

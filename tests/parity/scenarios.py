@@ -535,6 +535,7 @@ FAILURES = [
         (user("{id}"),),
         http={"model": "claude-nonexistent-9"},
         grpc={"model": "claude-nonexistent-9"},
+        said="does not have the model 'claude-nonexistent-9' for this account",
         code="model_not_found",
         field="model",
     ),
@@ -543,6 +544,7 @@ FAILURES = [
         (user("{id}"),),
         http={"model": "opus-next"},
         grpc={"model": "opus-next"},
+        said="The model 'opus-next' does not exist. On offer: default, ",
         code="model_not_found",
         field="model",
     ),
@@ -570,9 +572,17 @@ def invalid(
     return Scenario(name, messages, code="invalid_value", field=field, **more)
 
 
-def raw(name: str, field: str, http: dict[str, Any], grpc: pb.Message) -> Scenario:
+def raw(
+    name: str, field: str, http: dict[str, Any], grpc: pb.Message, *, own_words: bool = False
+) -> Scenario:
     """A request with one message that has no neutral form."""
-    return invalid(name, field, http={"messages": [http]}, grpc={"messages": [grpc]})
+    return invalid(
+        name,
+        field,
+        http={"messages": [http]},
+        grpc={"messages": [grpc]},
+        own_words=own_words,
+    )
 
 
 INVALID = [
@@ -584,6 +594,13 @@ INVALID = [
         "messages[0].role",
         {"role": "robot", "content": "x"},
         pb.Message(role=9, parts=[pb.Part(text="x")]),  # type: ignore[arg-type]
+        own_words=True,
+    ),
+    raw(
+        "no role",
+        "messages[0].role",
+        {"content": "x"},
+        pb.Message(parts=[pb.Part(text="x")]),
     ),
     invalid("a call without its result", "messages[1].tool_call_id", (*HISTORY, user("and?"))),
     invalid("a result without a call", "messages[2].tool_call_id", (*HISTORY, user(gave("c9")))),
@@ -609,11 +626,13 @@ INVALID = [
         "a picture by an open address",
         "messages[0].content[0].image_url.url",
         (user(ImagePart(UrlSource("http://pictures.example/cat.png"))),),
+        own_words=True,
     ),
     invalid(
         "a picture from a file",
         "messages[0].content[0].image_url.url",
         (user(ImagePart(UrlSource("file:///etc/passwd"))),),
+        own_words=True,
     ),
     invalid(
         "a picture of another type",
@@ -655,6 +674,7 @@ INVALID = [
         "tools[0].function.parameters",
         http={"tools": [{"type": "function", "function": {"name": "a", "parameters": []}}]},
         grpc={"tools": [pb.Tool(name="a", parameters_json="[]")]},
+        own_words=True,
     ),
     invalid("a call required without tools", "tool_choice", **REQUIRED),
     invalid(
@@ -673,14 +693,20 @@ INVALID = [
         grpc={"max_output_tokens": 0},
     ),
     invalid("a temperature below 0", "temperature", **sampled("", temperature=-0.1)),
-    invalid("a temperature above all scales", "temperature", **sampled("", temperature=2.1)),
+    invalid(
+        "a temperature above all scales",
+        "temperature",
+        **sampled("", temperature=2.1),
+        own_words=True,
+    ),
     invalid("a top_p above 1", "top_p", **sampled("", top_p=1.5)),
-    invalid("five stop texts", "stop", **sampled("", stop=list("abcde"))),
+    invalid("five stop texts", "stop", **sampled("", stop=list("abcde")), own_words=True),
     invalid(
         "an effort that is none",
         "reasoning_effort",
         http={"reasoning_effort": "extreme"},
         grpc={"effort": 99},
+        own_words=True,
     ),
     invalid(
         "a format without its schema",
@@ -692,6 +718,7 @@ INVALID = [
         "a schema that is no object",
         "response_format.json_schema.schema",
         **schema([1]),
+        own_words=True,
     ),
     invalid("a schema that is none", "response_format", **schema({"type": "nonsense"})),
 ]

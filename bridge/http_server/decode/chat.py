@@ -7,12 +7,13 @@ from typing import Final
 
 from bridge.core.errors import UnsupportedError
 from bridge.core.model import CompletionRequest, Effort, OutputFormat, OutputKind
+from bridge.core.wording import missing
 from bridge.http_server.context import CallOptions
 from bridge.http_server.decode.call import Call, decode_sampling, wants_usage
 from bridge.http_server.decode.content import note_extras
 from bridge.http_server.decode.messages import decode_messages
 from bridge.http_server.decode.parameters import CHAT_PARAMETERS, Ignored, apply_rules
-from bridge.http_server.decode.problems import missing, parse
+from bridge.http_server.decode.problems import parse
 from bridge.http_server.decode.tools import decode_tools
 from bridge.http_server.wire.chat import ChatCompletionRequest, Moderation, ResponseFormat
 

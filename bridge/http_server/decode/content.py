@@ -10,8 +10,15 @@ from typing import Final, assert_never
 
 from bridge.core.errors import InvalidRequestError, UnsupportedError
 from bridge.core.model import DocumentPart, ImagePart, InlineData, TextPart, UrlSource
+from bridge.core.wording import (
+    IMAGE_KINDS,
+    bad_document,
+    bad_image,
+    media_misplaced,
+    missing,
+    no_data,
+)
 from bridge.http_server.decode.parameters import Ignored
-from bridge.http_server.decode.problems import missing
 from bridge.http_server.wire.base import WireModel
 from bridge.http_server.wire.chat import (
     ContentPart,
@@ -55,10 +62,7 @@ def decode_text(
     texts = []
     for part in decode_content(content, where, ignored):
         if not isinstance(part, TextPart):
-            raise InvalidRequestError(
-                f"'{where}' may hold text only. Put pictures and files into a user message.",
-                field=where,
-            )
+            raise media_misplaced(where)
         texts.append(part)
     return texts
 
@@ -115,20 +119,12 @@ def decode_image(url: str, where: str) -> ImagePart:
     if url.lower().startswith("https://"):
         return ImagePart(UrlSource(url))
     if not url.lower().startswith("data:"):
-        raise _bad_image(where, "Give an https address or a data URL.")
+        raise bad_image(where, "Give an https address or a data URL.")
     media_type, data = _data_url(url, where)
     media_type = "image/jpeg" if media_type == "image/jpg" else media_type
     if media_type not in IMAGE_TYPES:
-        raise _bad_image(where, "Claude reads PNG, JPEG, GIF and WebP.")
+        raise bad_image(where, IMAGE_KINDS)
     return ImagePart(InlineData(media_type, data))
-
-
-def _bad_image(where: str, remedy: str) -> InvalidRequestError:
-    return InvalidRequestError(
-        f"'{where}' is no picture that can be used. {remedy}",
-        field=where,
-        reason="INVALID_IMAGE_URL",
-    )
 
 
 def _document(file: FileSource, where: str) -> DocumentPart:
@@ -157,10 +153,7 @@ def decode_document(file_data: str, filename: str | None, where: str) -> Documen
     if media_type.startswith("text/") or media_type == "application/json":
         media_type = "text/plain"
     elif media_type != "application/pdf":
-        raise UnsupportedError(
-            f"'{where}' is of the type '{media_type}'. Claude reads PDF and plain text.",
-            field=where,
-        )
+        raise bad_document(where, media_type)
     return DocumentPart(InlineData(media_type, data), title=filename or None)
 
 
@@ -177,9 +170,11 @@ def _data_url(url: str, where: str) -> tuple[str, str]:
 def _checked_base64(data: str, where: str) -> str:
     data = "".join(data.split())
     try:
-        empty = not base64.b64decode(data, validate=True)
+        decoded = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
-        empty = True
-    if empty:
-        raise InvalidRequestError(f"'{where}' does not hold valid base64 data.", field=where)
+        raise InvalidRequestError(
+            f"'{where}' does not hold valid base64 data.", field=where
+        ) from None
+    if not decoded:
+        raise no_data(where)
     return data

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from bridge.core.errors import InvalidRequestError, UnsupportedError
 from bridge.core.model import DocumentPart, ImagePart, Message, Role, TextPart, UrlSource
+from bridge.core.wording import media_misplaced, missing, unknown_call
 from bridge.http_server.decode.content import (
     decode_document,
     decode_image,
@@ -18,14 +19,11 @@ from bridge.http_server.decode.content import (
     refuse_file_id,
 )
 from bridge.http_server.decode.parameters import Ignored
-from bridge.http_server.decode.problems import missing
 from bridge.http_server.decode.turns import (
     Turns,
-    Wording,
     decode_call,
     decode_result,
     is_json_object,
-    unknown_call,
 )
 from bridge.http_server.wire.chat import (
     ContentPartInputAudio,
@@ -56,12 +54,8 @@ Content: TypeAlias = str | Sequence[ItemPart] | None
 _PARSED: Final = frozenset({"parsed", "parsed_arguments"})
 """What the official client adds to an answer that it parsed, and sends back with it."""
 
-_WORDING: Final = Wording(
-    field="input",
-    call_id="call_id",
-    result="an item of the type function_call_output",
-    user="a message of the role user or a function_call_output",
-    once="Give each call an id of its own, and leave out what previous_response_id stands for.",
+_TWICE: Final = (
+    "Give each call an id of its own, and leave out what previous_response_id stands for."
 )
 
 _ITEM_ID: Final = re.compile(r"[a-z]+_([0-9a-f]+)_(?:in)?[0-9]+")
@@ -98,7 +92,7 @@ class Items:
 
     def __init__(self, instructions: str | None) -> None:
         self._system = [instructions] if instructions else []
-        self._turns = Turns(_WORDING)
+        self._turns = Turns("input", _TWICE)
 
     def add(self, item: InputItem, where: str, ignored: Ignored) -> None:
         """Add an item; `where` names it in errors."""
@@ -153,7 +147,7 @@ class Items:
 
     def _output(self, item: FunctionOutputItem, where: str, ignored: Ignored) -> None:
         if not self._turns.answer(item.call_id):
-            raise unknown_call(where, item.call_id, "call_id")
+            raise unknown_call(item.call_id, where, f"{where}.call_id")
         place = f"{where}.output"
         result = decode_result(item.call_id, _parts(item.output, place, ignored), place)
         self._turns.add(Role.USER, where, [result])
@@ -163,10 +157,7 @@ def _texts(content: Content, where: str, ignored: Ignored) -> list[TextPart]:
     texts = []
     for part in _parts(content, where, ignored):
         if not isinstance(part, TextPart):
-            raise InvalidRequestError(
-                f"'{where}' may hold text only. Put pictures and files into a user message.",
-                field=where,
-            )
+            raise media_misplaced(where)
         texts.append(part)
     return texts
 

@@ -7,27 +7,18 @@ from typing import Final, assert_never
 
 from bridge.core.errors import InvalidRequestError, UnsupportedError
 from bridge.core.model import Message, Part, Role, TextPart, ToolResultPart
+from bridge.core.wording import missing, unknown_call
 from bridge.http_server.decode.content import decode_content, decode_text, note_extras
 from bridge.http_server.decode.parameters import Ignored
-from bridge.http_server.decode.problems import missing
 from bridge.http_server.decode.turns import (
     Turns,
-    Wording,
     decode_call,
     decode_result,
-    unknown_call,
 )
 from bridge.http_server.wire.chat import ChatMessage, FunctionCall
 
 _REASONING: Final = frozenset({"reasoning_content", "reasoning", "reasoning_details"})
 """What clients keep of an answer's thinking and send back. An earlier turn needs none."""
-
-_WORDING: Final = Wording(
-    field="messages",
-    call_id="tool_call_id",
-    result="a message of the role tool",
-    user="a message of the role user or tool",
-)
 
 
 def decode_messages(
@@ -35,7 +26,7 @@ def decode_messages(
 ) -> tuple[str | None, tuple[Message, ...]]:
     """Return the system prompt, if there is one, and the turns."""
     system: list[TextPart] = []
-    turns = Turns(_WORDING)
+    turns = Turns("messages")
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
         _note_ignored(message, where, ignored)
@@ -109,7 +100,7 @@ def _tool_result(
     if call_id is None:
         raise missing(f"{where}.tool_call_id")
     if not turns.answer(call_id):
-        raise unknown_call(where, call_id, "tool_call_id")
+        raise unknown_call(call_id, where, f"{where}.tool_call_id")
     return _result(call_id, message, where, ignored)
 
 

@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from bridge.core.bounds import BOUNDS, check_count
 from bridge.core.errors import InvalidRequestError
+from bridge.core.wording import NOT_EMPTY, TOOL_NAME, invalid, missing
 from bridge.http_server.wire.base import WireModel
 
 M = TypeVar("M", bound=WireModel)
@@ -46,15 +47,6 @@ def parse(model: type[M], body: object) -> M:
         raise _from_validation(exc.errors(include_url=False, include_input=False), body) from exc
 
 
-def missing(field: str, remedy: str = "") -> InvalidRequestError:
-    """Name a field that must be there."""
-    return InvalidRequestError(
-        f"Missing required parameter: '{field}'.{remedy and f' {remedy}'}",
-        field=field,
-        reason="MISSING_REQUIRED_PARAMETER",
-    )
-
-
 def _from_validation(errors: Sequence[ErrorDetails], body: object) -> InvalidRequestError:
     # A union reports every alternative that failed. The one that got deepest into the body is
     # what the caller meant; those that failed at the same place are all that would do there.
@@ -66,10 +58,10 @@ def _from_validation(errors: Sequence[ErrorDetails], body: object) -> InvalidReq
         return missing(field)
     wrong_type = all(error["type"] in _EXPECTED for error in here)
     expected = " or ".join(dict.fromkeys(map(_expectation, here)))
+    if not wrong_type:
+        return invalid(field, expected)
     return InvalidRequestError(
-        f"Invalid {'type' if wrong_type else 'value'} for '{field}': it should be {expected}.",
-        field=field,
-        reason="INVALID_TYPE" if wrong_type else "INVALID_VALUE",
+        f"Invalid type for '{field}': it should be {expected}.", field=field, reason="INVALID_TYPE"
     )
 
 
@@ -109,7 +101,11 @@ def _expectation(error: ErrorDetails) -> str:
     if kind == "too_long":
         return f"an array of at most {error['ctx']['max_length']}"
     if kind == "too_short":
-        return f"an array of at least {error['ctx']['min_length']}"
+        return NOT_EMPTY
     if kind == "string_pattern_mismatch":
-        return f"a string that matches {error['ctx']['pattern']}"
+        return TOOL_NAME
+    if kind == "greater_than_equal":
+        return f"at least {error['ctx']['ge']:g}"
+    if kind == "less_than_equal":
+        return f"at most {error['ctx']['le']:g}"
     return _EXPECTED.get(kind) or error["msg"].removeprefix("Input should be ")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from bridge.core.errors import InvalidRequestError, UnsupportedError
 from bridge.core.model import Tool, ToolChoice, ToolMode
+from bridge.core.wording import missing, without_tools
 from bridge.http_server.decode.parameters import Ignored
-from bridge.http_server.decode.problems import missing
 from bridge.http_server.decode.tools import (
     MODES,
     add_function,
     allowed_only,
     check_on_offer,
-    without_tools,
 )
 from bridge.http_server.wire.responses import OtherTool, ResponsesRequest, ResponseToolChoice
 

@@ -8,13 +8,14 @@ from typing import Final
 
 from bridge.core.errors import InvalidRequestError, UnsupportedError
 from bridge.core.model import CompletionRequest, OutputFormat, OutputKind
+from bridge.core.wording import missing
 from bridge.http_server.context import CallOptions
 from bridge.http_server.decode.call import decode_sampling
 from bridge.http_server.decode.chat import EFFORTS, refuse_blocking
 from bridge.http_server.decode.content import note_extras
 from bridge.http_server.decode.items import PAST, Items, item_id, kept_item, kind_of, parse_kept
 from bridge.http_server.decode.parameters import RESPONSES_PARAMETERS, Ignored, apply_rules
-from bridge.http_server.decode.problems import missing, parse
+from bridge.http_server.decode.problems import parse
 from bridge.http_server.decode.response_tools import decode_response_tools
 from bridge.http_server.wire.replies import JsonDict
 from bridge.http_server.wire.responses import (

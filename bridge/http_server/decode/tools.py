@@ -7,9 +7,9 @@ from typing import Final, assert_never
 
 from bridge.core.errors import InvalidRequestError, UnsupportedError
 from bridge.core.model import Tool, ToolChoice, ToolMode
+from bridge.core.wording import missing, no_such_tool, tool_twice, without_tools
 from bridge.http_server.decode.content import note_extras
 from bridge.http_server.decode.parameters import Ignored
-from bridge.http_server.decode.problems import missing
 from bridge.http_server.wire.chat import (
     AllowedTools,
     ChatCompletionRequest,
@@ -134,10 +134,7 @@ def add_function(
 ) -> None:
     """Add a function to the tools on offer. `name` is its kind of place, `where` its own one."""
     if any(tool.name == function.name for tool in tools):
-        raise InvalidRequestError(
-            f"There are two tools of the name '{function.name}'. Rename one.",
-            field=f"{where}.name",
-        )
+        raise tool_twice(function.name, f"{where}.name")
     if function.strict:
         ignored.add(f"{name}.strict", f"{where}.strict")
     note_extras(function, name, where, ignored)
@@ -149,13 +146,4 @@ def check_on_offer(name: str, tools: Sequence[Tool], where: str) -> None:
     if not tools:
         raise without_tools(where)
     if all(tool.name != name for tool in tools):
-        raise InvalidRequestError(
-            f"'{where}' is '{name}', which is none of the tools on offer.", field=where
-        )
-
-
-def without_tools(where: str) -> InvalidRequestError:
-    """Say that a call is asked for where there is nothing to call."""
-    return InvalidRequestError(
-        f"'{where}' asks for a tool call, but the request offers no tools.", field=where
-    )
+        raise no_such_tool(name, where)

@@ -17,22 +17,13 @@ from bridge.core.model import (
     ToolCallPart,
     ToolResultPart,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Wording:
-    """How an API speaks of turns, for its errors."""
-
-    field: str
-    """The parameter that holds the conversation."""
-    call_id: str
-    """The field of a result that names its call."""
-    result: str
-    """What a result is sent as."""
-    user: str
-    """How a conversation must end."""
-    once: str = "Give each call an id of its own."
-    """What to do where a call is there twice."""
+from bridge.core.wording import (
+    OWN_IDS,
+    bad_result,
+    call_id_twice,
+    ends_with_assistant,
+    unanswered_call,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +38,10 @@ class _Unanswered:
 class Turns:
     """The turns so far, and the calls of the last one that have no result yet."""
 
-    def __init__(self, wording: Wording) -> None:
-        self._wording = wording
+    def __init__(self, field: str, twice: str = OWN_IDS) -> None:
+        """`field` holds the conversation; `twice` is what to do where a call is there twice."""
+        self._field = field
+        self._twice = twice
         self._turns: list[tuple[Role, str, list[Part]]] = []
         self._unanswered: dict[str, _Unanswered] = {}
         """By the id of the call."""
@@ -68,10 +61,7 @@ class Turns:
         It was made in `where`, and `field` holds its id; `missing` is to blame if no result comes.
         """
         if call_id in self._unanswered:
-            raise InvalidRequestError(
-                f"The tool call id '{call_id}' is used twice in one turn. {self._wording.once}",
-                field=field,
-            )
+            raise call_id_twice(call_id, field, self._twice)
         self._unanswered[call_id] = _Unanswered(name, where, missing)
 
     def answer(self, call_id: str | None) -> bool:
@@ -89,29 +79,19 @@ class Turns:
     def finish(self) -> tuple[Message, ...]:
         """Return the turns; raises if no answer can follow them."""
         self._settle()
-        words = self._wording
         if not self._turns:
             raise InvalidRequestError(
-                f"'{words.field}' holds no turn of the user's. Add a message with the role user.",
-                field=words.field,
+                f"'{self._field}' holds no turn of the user's. Add a message with the role user.",
+                field=self._field,
             )
         role, where, _ = self._turns[-1]
         if role is Role.ASSISTANT:
-            raise InvalidRequestError(
-                "The last message is the assistant's, and Claude does not continue it. "
-                f"End with {words.user}.",
-                field=where,
-            )
+            raise ends_with_assistant(where)
         return tuple(_message(*turn) for turn in self._turns)
 
     def _settle(self) -> None:
-        words = self._wording
         for call_id, call in self._unanswered.items():
-            raise InvalidRequestError(
-                f"The tool call '{call_id}' in '{call.where}' has no result. Each call must be "
-                f"followed by {words.result} with its {words.call_id}.",
-                field=call.missing,
-            )
+            raise unanswered_call(call_id, call.where, call.missing)
 
 
 def decode_call(call_id: str, name: str, arguments: str, where: str) -> ToolCallPart:
@@ -131,15 +111,6 @@ def is_json_object(text: str) -> bool:
     return True
 
 
-def unknown_call(where: str, call_id: str, field: str) -> InvalidRequestError:
-    """Say that a result answers no call."""
-    return InvalidRequestError(
-        f"'{where}' answers the tool call '{call_id}', which the assistant's turn before it "
-        "did not make, or which has a result already.",
-        field=f"{where}.{field}",
-    )
-
-
 def decode_result(
     call_id: str, parts: Iterable[TextPart | ImagePart | DocumentPart], where: str
 ) -> ToolResultPart:
@@ -147,9 +118,7 @@ def decode_result(
     content: list[TextPart | ImagePart] = []
     for part in parts:
         if isinstance(part, DocumentPart):
-            raise InvalidRequestError(
-                f"'{where}': a tool's result may hold text and pictures only.", field=where
-            )
+            raise bad_result(where)
         content.append(part)
     return ToolResultPart(call_id, tuple(content))
 

@@ -4,8 +4,10 @@
 
 let key = "";
 let state = null;
-let chosen = "curl";
+let chosen = null;
 let running = null;
+let watching = false;
+let answeredAt = null;
 
 const $ = (id) => document.getElementById(id);
 const STATES = ["running", "idle", "parked", "blank", "starting", "preparing", "resetting", "closing"];
@@ -18,119 +20,224 @@ function element(name, text, className) {
   return made;
 }
 
+// What has not changed is left alone: it may be selected, and a screen reader would say it again.
+const shown = new Map();
+
+function changed(name, value) {
+  const text = JSON.stringify(value);
+  if (shown.get(name) === text) return false;
+  shown.set(name, text);
+  return true;
+}
+
+function say(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text;
+}
+
+function words(name) {
+  return name.toLowerCase().replaceAll("_", " ");
+}
+
 function headers(more) {
   return key ? { ...more, authorization: `Bearer ${key}` } : { ...more };
 }
 
+// The state
+
 async function refresh() {
   let reply;
+  let body;
   try {
     reply = await fetch("bridge/state", { headers: headers(), cache: "no-store" });
+    body = await reply.json();
   } catch {
-    badge("no connection", false);
+    lost();
     return true;
   }
   if (reply.status === 401 || reply.status === 403) {
-    const body = await reply.json().catch(() => ({}));
     askForKey(key ? body.error?.message ?? "" : "");
     return false;
   }
   if (!reply.ok) {
-    badge(`error ${reply.status}`, false);
+    lost(body.error?.message ?? `The server answered with status ${reply.status}.`);
     return true;
   }
-  const first = state === null;
-  state = await reply.json();
+  state = body;
+  answeredAt = new Date();
   $("door").hidden = true;
   $("main").hidden = false;
+  $("main").classList.remove("stale");
   show();
-  if (first) await listModels();
   return true;
+}
+
+function lost(why) {
+  badge("no connection", false);
+  $("main").classList.add("stale");
+  const since = answeredAt ? ` Shown is how it stood at ${answeredAt.toLocaleTimeString()}.` : "";
+  say("detail", why ?? `The server does not answer. It is asked again every second.${since}`);
 }
 
 function askForKey(error) {
   state = null;
+  shown.clear();
   $("main").hidden = true;
   $("door").hidden = false;
-  $("door-error").textContent = error;
+  say("detail", "");
+  say("door-error", error);
   badge("key needed", false);
   $("key").focus();
 }
 
 function badge(text, good) {
-  $("status").textContent = text;
+  say("status", text);
   $("status").className = `badge ${good ? "ok" : "bad"}`;
+  document.title = good ? "claude-code-bridge" : `${text} · claude-code-bridge`;
 }
 
 function show() {
   const { pool } = state;
-  $("version").textContent = state.version;
-  badge(pool.status.replaceAll("_", " "), pool.status === "ok");
-  $("detail").textContent = pool.detail;
-  const totals = pool.totals;
-  const facts = [
-    ["Claude Code", pool.cli_version || "starting"],
-    ["Account", pool.simulated ? "none: a simulated model answers" : pool.account],
-    ["Turns at once", `${pool.processes.running ?? 0} of ${pool.pool_size}`],
-    ["Waiting", String(pool.waiting)],
-    ["Answered", `${totals.answered}, ${totals.failed} failed, ${totals.left} left early`],
-    ["Sessions", Object.entries(totals.sessions).map(([how, n]) => `${n} ${how}`).join(", ") || "none yet"],
-    ["Processes", `${totals.processes_started} started, ${totals.processes_ended} ended, limit ${pool.max_processes}`],
-  ];
-  $("facts").replaceChildren(
-    ...facts.flatMap(([name, value]) => [element("dt", name), element("dd", value)]),
-  );
-  const present = STATES.filter((name) => pool.processes[name]);
-  $("pool").replaceChildren(
-    ...present.flatMap((name) => Array.from({ length: pool.processes[name] }, () => element("i", undefined, name))),
-  );
-  $("legend").replaceChildren(...present.map((name) => element("li", `${pool.processes[name]} ${name}`, name)));
-  showPlan(pool.plan);
-  showRecent(state.recent);
-  showSnippet();
+  say("version", state.version);
+  badge(words(pool.status), pool.status === "ok");
+  say("detail", pool.detail);
+  if (changed("figures", [pool.totals, pool.processes.running, pool.waiting])) showFigures(pool);
+  if (changed("processes", pool.processes)) showProcesses(pool.processes);
+  if (changed("facts", [pool, state.keys])) showFacts(pool);
+  if (changed("plan", pool.plan)) showPlan(pool.plan);
+  if (changed("recent", state.recent)) showRecent(state.recent);
+  if (changed("clients", [state.keys, state.grpc])) showClients();
+  say("pays", pool.simulated ? " A simulated model answers." : pool.logged_in ? ` ${pool.account} pays for the answer.` : "");
 }
+
+function showFigures({ totals, processes, waiting, pool_size }) {
+  const figures = [
+    ["running", processes.running ?? 0, `of ${pool_size}`],
+    ["waiting", waiting],
+    ["answered", totals.answered],
+    ["failed", totals.failed, totals.left ? `+ ${totals.left} left early` : ""],
+  ];
+  $("figures").replaceChildren(...figures.map(([name, value, more]) => {
+    const figure = element("div");
+    const number = element("dd", String(value));
+    if (more) number.append(" ", element("small", more));
+    figure.append(element("dt", name), number);
+    return figure;
+  }));
+}
+
+function showProcesses(processes) {
+  const present = STATES.filter((name) => processes[name]);
+  $("pool").replaceChildren(
+    ...present.flatMap((name) => Array.from({ length: processes[name] }, () => element("i", undefined, name))),
+  );
+  const counts = present.map((name) => `${processes[name]} ${name}`);
+  $("pool").setAttribute("aria-label", `Processes: ${counts.join(", ") || "none"}`);
+  $("legend").replaceChildren(...present.map((name, n) => element("li", counts[n], name)));
+}
+
+function showFacts(pool) {
+  const { totals } = pool;
+  const sessions = Object.entries(totals.sessions).map(([how, count]) => `${count} ${how}`);
+  list("counts", [
+    ["Sessions", sessions.join(", ") || "none yet"],
+    ["Processes", `${totals.processes_started} started, ${totals.processes_ended} ended, at most ${pool.max_processes}`],
+  ]);
+  const facts = [
+    ["Account", pool.simulated ? "none: a simulated model answers" : pool.account],
+    ["Claude Code", pool.cli_version || "starting"],
+    ["Keys", state.keys ? "asked for" : "none: whoever reaches the server may use it"],
+  ];
+  if (pool.subscription && pool.subscription !== pool.account) facts.splice(1, 0, ["Plan", pool.subscription]);
+  if (pool.lacking.length) facts.push(["Lacking", pool.lacking.join("; ")]);
+  list("facts", facts);
+}
+
+function list(id, facts) {
+  $(id).replaceChildren(...facts.flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
+}
+
+const PLAN_WORDS = {
+  allowed: ["Within its limits.", ""],
+  allowed_warning: ["Near a limit.", "warn"],
+  rejected: ["Used up.", "error"],
+};
 
 function showPlan(plan) {
   if (!plan) {
-    $("plan").replaceChildren(element("p", "The API has not said anything of the plan yet.", "quiet"));
+    $("plan").replaceChildren(element("p", "How much of the plan is used is known after the first answer.", "quiet"));
     return;
   }
-  const parts = [element("p", `${plan.status.replaceAll("_", " ")}${plan.limit ? ` (${plan.limit.replaceAll("_", " ")})` : ""}`)];
+  const [sentence, className] = PLAN_WORDS[plan.status] ?? [`${words(plan.status)}.`, ""];
+  const told = element("p", sentence, className);
+  told.append(" ", element("span", `As told at ${when(plan.said_at)}.`, "quiet small"));
+  const parts = [told];
   const windows = plan.windows.length ? plan.windows : plan.utilization === null ? [] : [plan];
   for (const window of windows) parts.push(...usage(window));
+  if (!windows.length && plan.resets_at !== null) {
+    parts.push(element("p", `${plan.limit ? `${words(plan.limit)}: ` : ""}resets ${when(plan.resets_at)}`));
+  }
   if (plan.using_overage) parts.push(element("p", "Paid extra usage has begun.", "error"));
   $("plan").replaceChildren(...parts);
 }
 
 function usage(window) {
-  const name = window.limit ? `${window.limit.replaceAll("_", " ")}: ` : "";
-  const resets = window.resets_at === null ? "" : `, resets ${new Date(window.resets_at * 1000).toLocaleString()}`;
+  const name = window.limit ? `${words(window.limit)}: ` : "";
+  const resets = window.resets_at === null ? "" : `, resets ${when(window.resets_at)}`;
+  const text = `${name}${Math.round(window.utilization * 100)} % used${resets}`;
   const meter = element("meter");
   Object.assign(meter, { min: 0, max: 1, low: 0.7, high: 0.9, optimum: 0, value: window.utilization });
-  return [element("p", `${name}${Math.round(window.utilization * 100)} % used${resets}`), meter];
+  meter.setAttribute("aria-label", text);
+  return [element("p", text), meter];
+}
+
+function when(seconds) {
+  const moment = new Date(seconds * 1000);
+  const today = moment.toDateString() === new Date().toDateString();
+  const time = { hour: "2-digit", minute: "2-digit" };
+  return today ? moment.toLocaleTimeString([], time) : moment.toLocaleString([], { weekday: "short", ...time });
 }
 
 function milliseconds(value) {
-  return value === null || value === undefined ? "" : value < 10000 ? `${value} ms` : `${(value / 1000).toFixed(1)} s`;
+  if (value === null || value === undefined) return "";
+  return value < 1000 ? `${value} ms` : `${(value / 1000).toFixed(value < 10000 ? 2 : 1)} s`;
 }
+
+// Name, text of a line, classes. A column that is empty in every line is left out.
+const COLUMNS = [
+  ["Time", (line) => new Date(line.time).toLocaleTimeString()],
+  ["Model", (line) => line.model ?? line.model_asked ?? "default", "model"],
+  ["Door", (line) => line.door],
+  ["Key", (line) => line.key],
+  ["Session", (line) => line.session ?? ""],
+  ["Queue", (line) => milliseconds(line.queue_ms), "number"],
+  ["First token", (line) => milliseconds(line.first_token_ms), "number"],
+  ["Total", (line) => milliseconds(line.total_ms), "number"],
+  ["Tokens", (line) => String(line.output_tokens ?? ""), "number"],
+  ["End", (line) => words(line.error ?? line.finish ?? ""), "end"],
+  ["Id", (line) => line.request_id.slice(0, 12), "id"],
+];
 
 function showRecent(recent) {
   $("none").hidden = recent.length > 0;
+  const columns = COLUMNS.filter(([, text]) => recent.some(text));
+  $("columns").replaceChildren(...columns.map(([name, , className]) => {
+    const head = element("th", name, className === "number" ? className : "");
+    head.scope = "col";
+    head.setAttribute("role", "columnheader");
+    return head;
+  }));
   $("recent").replaceChildren(...recent.map((line) => {
     const row = element("tr");
-    row.title = line.request_id;
-    row.append(
-      element("td", new Date(line.time).toLocaleTimeString()),
-      element("td", line.door),
-      element("td", line.key),
-      element("td", line.model ?? line.model_asked),
-      element("td", line.session ?? ""),
-      element("td", milliseconds(line.queue_ms), "number"),
-      element("td", milliseconds(line.first_token_ms), "number"),
-      element("td", milliseconds(line.total_ms), "number"),
-      element("td", line.output_tokens === null ? "" : String(line.output_tokens), "number"),
-      element("td", line.error ?? line.finish ?? "", line.error ? "error" : ""),
-    );
+    row.setAttribute("role", "row");
+    for (const [name, text, className] of columns) {
+      const cell = element("td", text(line), className);
+      cell.setAttribute("role", "cell");
+      cell.dataset.label = name.toLowerCase();
+      // Who goes away has not failed.
+      if (name === "End" && line.error) cell.classList.add(line.error === "CLIENT_CLOSED" ? "quiet" : "error");
+      if (name === "Id") cell.title = line.request_id;
+      row.append(cell);
+    }
     return row;
   }));
 }
@@ -143,7 +250,7 @@ const CLIENTS = {
   -H 'authorization: Bearer ${shownKey()}' \\` : ""}
   -d '{"model": "default", "stream": true,
        "messages": [{"role": "user", "content": "Hello"}]}'`,
-  Python: () => `from openai import OpenAI
+  "OpenAI Python": () => `from openai import OpenAI
 
 client = OpenAI(base_url="${base()}", api_key="${shownKey()}")
 stream = client.chat.completions.create(
@@ -153,7 +260,7 @@ stream = client.chat.completions.create(
 )
 for chunk in stream:
     print(chunk.choices[0].delta.content or "", end="", flush=True)`,
-  JavaScript: () => `import OpenAI from "openai";
+  "OpenAI JavaScript": () => `import OpenAI from "openai";
 
 const client = new OpenAI({ baseURL: "${base()}", apiKey: "${shownKey()}" });
 const stream = await client.chat.completions.create({
@@ -164,17 +271,27 @@ const stream = await client.chat.completions.create({
 for await (const chunk of stream) {
   process.stdout.write(chunk.choices[0]?.delta?.content ?? "");
 }`,
-  gRPC: () => state.grpc ? `grpcurl -plaintext \\${state.keys ? `
+  grpcurl: () => state.grpc ? `grpcurl ${secure() ? "" : "-plaintext "}${isSocket() ? "-unix " : ""}\\${state.keys ? `
   -H 'authorization: Bearer ${shownKey()}' \\` : ""}
   -d '{"messages": [{"role": "ROLE_USER", "parts": [{"text": "Hello"}]}]}' \\
-  ${state.grpc} bridge.v1.CompletionService/Complete` : "This server does not serve gRPC (bridge serve --grpc).",
+  ${target().replace("unix:", "")} bridge.v1.CompletionService/Complete` : NO_GRPC,
+  "gRPC Python": () => state.grpc ? `import grpc
+from bridge.v1 import completion_pb2 as pb
+from bridge.v1.completion_pb2_grpc import CompletionServiceStub
+
+with grpc.${secure() ? "secure" : "insecure"}_channel("${target()}"${secure() ? ", grpc.ssl_channel_credentials()" : ""}) as channel:
+    message = pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text="Hello")])
+    request = pb.CompleteRequest(messages=[message])${state.keys ? `
+    metadata = (("authorization", "Bearer ${shownKey()}"),)` : ""}
+    for response in CompletionServiceStub(channel).Complete(request${state.keys ? ", metadata=metadata" : ""}):
+        print(response.text_delta.text, end="", flush=True)` : NO_GRPC,
   "Open WebUI": () => `Settings, Connections, OpenAI API, +
 
 URL      ${base()}
 Key      ${shownKey()}
 
-In Docker, where "localhost" is the container, use the host's name, and list
-that name in BRIDGE_ALLOWED_HOSTS.`,
+In Docker, where "localhost" is the container, use the host's name,
+and list that name in BRIDGE_ALLOWED_HOSTS.`,
   LangChain: () => `from langchain_openai import ChatOpenAI
 
 model = ChatOpenAI(model="default", base_url="${base()}", api_key="${shownKey()}")
@@ -182,8 +299,23 @@ for chunk in model.stream("Hello"):
     print(chunk.content, end="", flush=True)`,
 };
 
+const NO_GRPC = "This server does not serve gRPC: start it with `bridge serve`.";
+
 function base() {
   return `${location.origin}/v1`;
+}
+
+function secure() {
+  return location.protocol === "https:";
+}
+
+function isSocket() {
+  return state.grpc.startsWith("unix:");
+}
+
+function target() {
+  // What listens on every address is reached by the name that this page was.
+  return state.grpc.replace(/^(0\.0\.0\.0|\[::\])(?=:\d+$)/, location.hostname);
 }
 
 function shownKey() {
@@ -191,26 +323,43 @@ function shownKey() {
   return state.keys ? "YOUR_KEY" : "unused";
 }
 
-function showSnippet() {
-  const text = CLIENTS[chosen]();
-  if ($("code").textContent !== text) $("code").textContent = text;
+function showClients() {
+  say("code", CLIENTS[chosen]());
+  say("place", state.keys ? "For YOUR_KEY put one that bridge keys add NAME makes." : "No key is asked for: any text does.");
 }
 
 function choose(name) {
   chosen = name;
-  for (const tab of $("tabs").children) tab.setAttribute("aria-selected", String(tab.textContent === name));
-  showSnippet();
+  for (const tab of $("tabs").children) {
+    const selected = tab.textContent === name;
+    tab.setAttribute("aria-selected", String(selected));
+    tab.tabIndex = selected ? 0 : -1;
+    if (selected) $("snippet").setAttribute("aria-labelledby", tab.id);
+  }
+  if (state) showClients();
 }
 
 function makeTabs() {
-  for (const name of Object.keys(CLIENTS)) {
+  for (const [n, name] of Object.keys(CLIENTS).entries()) {
     const tab = element("button", name);
     tab.type = "button";
+    tab.id = `tab-${n}`;
     tab.setAttribute("role", "tab");
-    tab.setAttribute("aria-selected", String(name === chosen));
+    tab.setAttribute("aria-controls", "snippet");
     tab.addEventListener("click", () => choose(name));
     $("tabs").append(tab);
   }
+  $("tabs").addEventListener("keydown", (event) => {
+    const tabs = [...$("tabs").children];
+    const here = tabs.indexOf(document.activeElement);
+    const to = { ArrowRight: here + 1, ArrowLeft: here - 1, Home: 0, End: tabs.length - 1 }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    const tab = tabs[(to + tabs.length) % tabs.length];
+    tab.focus();
+    choose(tab.textContent);
+  });
+  choose(Object.keys(CLIENTS)[0]);
 }
 
 async function copy() {
@@ -228,30 +377,48 @@ async function copy() {
 
 async function listModels() {
   const reply = await fetch("v1/models", { headers: headers() });
-  const names = reply.ok ? (await reply.json()).data.map((model) => model.id) : [];
+  if (!reply.ok) return false;
+  const names = (await reply.json()).data.map((model) => model.id);
+  const before = $("model").value;
   $("model").replaceChildren(...["default", ...names.filter((name) => name !== "default")].map((name) => element("option", name)));
+  $("model").value = names.includes(before) ? before : "default";
+  return true;
 }
 
 async function send(event) {
   event.preventDefault();
   if (running) return;
   running = new AbortController();
-  $("send").disabled = true;
-  $("cancel").hidden = false;
-  $("answer").textContent = "";
-  $("answer").className = "";
-  $("times").textContent = "";
+  const answer = $("answer");
+  answer.hidden = false;
+  answer.textContent = "";
+  answer.className = "";
+  // Read out when it is whole, and not token by token.
+  answer.setAttribute("aria-busy", "true");
+  say("times", "waiting for the first token");
+  swap("send", "cancel");
   const began = performance.now();
   try {
     await stream(began);
   } catch (error) {
-    if (error.name === "AbortError") $("times").textContent += " cancelled";
+    if (error.name === "AbortError") say("times", `cancelled after ${since(began)}`);
     else fail(error.message);
   } finally {
     running = null;
-    $("send").disabled = false;
-    $("cancel").hidden = true;
+    answer.setAttribute("aria-busy", "false");
+    swap("cancel", "send");
   }
+}
+
+function swap(from, to) {
+  const focused = document.activeElement === $(from);
+  $(from).hidden = true;
+  $(to).hidden = false;
+  if (focused) $(to).focus();
+}
+
+function since(began) {
+  return milliseconds(Math.round(performance.now() - began));
 }
 
 async function stream(began) {
@@ -263,9 +430,8 @@ async function stream(began) {
     body: JSON.stringify({ model: $("model").value, messages, stream: true, stream_options: { include_usage: true } }),
     signal: running.signal,
   });
-  if (!reply.ok) throw new Error((await reply.json().catch(() => ({}))).error?.message ?? `error ${reply.status}`);
-  let first = null;
-  let tokens = null;
+  if (!reply.ok) throw new Error((await reply.json().catch(() => ({}))).error?.message ?? `The server answered with status ${reply.status}.`);
+  const seen = { first: null, tokens: null, model: "", finish: "", whole: false };
   let rest = "";
   const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
   for (;;) {
@@ -273,39 +439,79 @@ async function stream(began) {
     if (done) break;
     const frames = (rest + value).split("\n\n");
     rest = frames.pop();
-    for (const frame of frames) {
-      if (!frame.startsWith("data: ") || frame === "data: [DONE]") continue;
-      const chunk = JSON.parse(frame.slice(6));
-      if (chunk.error) throw new Error(chunk.error.message);
-      const text = chunk.choices[0]?.delta?.content;
-      if (text) {
-        first ??= performance.now() - began;
-        $("answer").append(text);
-      }
-      tokens = chunk.usage?.completion_tokens ?? tokens;
-    }
+    for (const frame of frames) read(frame, seen, began);
   }
-  const total = performance.now() - began;
-  $("times").textContent = `first token ${milliseconds(Math.round(first ?? total))}, total ${milliseconds(Math.round(total))}${tokens === null ? "" : `, ${tokens} tokens`}`;
+  if (!seen.whole) throw new Error("The answer was cut off.");
+  const told = [
+    `first token ${seen.first ?? since(began)}`,
+    `total ${since(began)}`,
+    seen.tokens === null ? "" : `${seen.tokens} tokens`,
+    seen.model,
+    seen.finish === "stop" ? "" : `ended by ${words(seen.finish)}`,
+  ];
+  say("times", told.filter(Boolean).join(" · "));
+}
+
+function read(frame, seen, began) {
+  if (!frame.startsWith("data: ")) return;
+  if (frame === "data: [DONE]") {
+    seen.whole = true;
+    return;
+  }
+  const chunk = JSON.parse(frame.slice(6));
+  if (chunk.error) throw new Error(chunk.error.message);
+  const choice = chunk.choices[0];
+  if (choice?.delta?.content) {
+    if (seen.first === null) {
+      seen.first = since(began);
+      say("times", `first token ${seen.first}`);
+    }
+    add(choice.delta.content);
+  }
+  seen.model = chunk.model;
+  seen.finish = choice?.finish_reason ?? seen.finish;
+  seen.tokens = chunk.usage?.completion_tokens ?? seen.tokens;
+}
+
+function add(text) {
+  const answer = $("answer");
+  const atEnd = answer.scrollHeight - answer.scrollTop - answer.clientHeight < 4;
+  answer.append(text);
+  // Whoever has scrolled up to read is left there.
+  if (atEnd) answer.scrollTop = answer.scrollHeight;
 }
 
 function fail(message) {
-  $("answer").className = "error";
-  $("answer").textContent = message;
+  const failure = element("span", message, "error");
+  // What there was of the answer stays to be read.
+  $("answer").append(...($("answer").textContent ? ["\n\n", failure] : [failure]));
+  say("times", "failed");
 }
 
 // Begin
 
 async function watch() {
+  if (watching) return;
+  watching = true;
+  let listed = false;
   for (;;) {
-    if (!document.hidden && !(await refresh())) return;
+    if (!document.hidden) {
+      if (!(await refresh())) break;
+      // Not known until the first process is ready.
+      if (!listed && state) listed = await listModels().catch(() => false);
+    }
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
   }
+  watching = false;
 }
 
 makeTabs();
 $("try").addEventListener("submit", send);
 $("cancel").addEventListener("click", () => running?.abort());
+$("try").addEventListener("keydown", (event) => {
+  if (event.key === "Escape") running?.abort();
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("try").requestSubmit();
+});
 $("copy").addEventListener("click", copy);
 $("door").addEventListener("submit", (event) => {
   event.preventDefault();

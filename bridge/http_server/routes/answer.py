@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import aclosing
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from bridge.core.events import Event, Started
 from bridge.core.model import CompletionRequest
 from bridge.core.service import Service
 from bridge.http_server.body import read_json
-from bridge.http_server.context import CallOptions, Door, call_options
+from bridge.http_server.context import CallOptions, Door, call_options, caller_of, request_id_of
 from bridge.http_server.decode.call import Call
 from bridge.http_server.disconnect import disconnected, run_until
 from bridge.http_server.errors import json_response
@@ -38,14 +38,35 @@ async def read_call(
     request: Request, door: Door, decode: Callable[[object, CallOptions], Call]
 ) -> Call:
     """Read and decode what is asked for."""
-    options = call_options(request.scope, door.settings)
-    call = decode(await read_body(request, door), options)
-    return replace(call, request=within(call.request, options))
+    with noting_refusals(request, door):
+        options = call_options(request.scope, door.settings)
+        call = decode(await read_body(request, door), options)
+        return replace(call, request=within(call.request, options))
 
 
 async def read_body(request: Request, door: Door) -> object:
     """Read the JSON of a request, in the bounds of size and of time."""
-    return await read_json(request, door.settings.max_body_bytes, door.settings.body_seconds)
+    body = await read_json(request, door.settings.max_body_bytes, door.settings.body_seconds)
+    if isinstance(body, dict) and isinstance(model := body.get("model"), str):
+        request.state.model = model
+    return body
+
+
+@contextmanager
+def noting_refusals(request: Request, door: Door) -> Iterator[None]:
+    """Have the core take note of a request that cannot be read; it knows of the others."""
+    try:
+        yield
+    except Exception as error:
+        asked = CompletionRequest(
+            (),
+            model=getattr(request.state, "model", None),
+            request_id=request_id_of(request.scope),
+            caller=caller_of(request.scope),
+            door="http",
+        )
+        door.service.refused(asked, error)
+        raise
 
 
 def within(asked: CompletionRequest, options: CallOptions) -> CompletionRequest:

@@ -68,6 +68,8 @@ def _methods_of(request: Request, named: str) -> str:
     for path, operations in request.app.openapi()["paths"].items():
         if compile_path(path)[0].fullmatch(request.scope["path"]):
             methods |= {method.upper() for method in operations}
+    if "GET" in methods:
+        methods.add("HEAD")
     return ", ".join(sorted(methods))
 
 

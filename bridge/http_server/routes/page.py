@@ -50,7 +50,7 @@ def page_routes(door: Door) -> APIRouter:
             "version": door.version,
             "grpc": door.settings.grpc,
             "keys": door.asks_for_keys(),
-            "pool": _pool_object(door.service.pool_state()),
+            "pool": pool_object(door.service.pool_state()),
             "recent": list(door.recent()),
         }
         return json_response(content, headers={"cache-control": "no-store"})
@@ -65,7 +65,8 @@ def _serve(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
     return serve
 
 
-def _pool_object(state: PoolState) -> JsonDict:
+def pool_object(state: PoolState) -> JsonDict:
+    """Write how the pool stands, under the core's own names; times in Unix seconds."""
     health = asdict(state.health)
     return {
         **health,

@@ -23,7 +23,7 @@ from bridge.http_server.decode.responses import (
 from bridge.http_server.encode.responses import ResponseCollector, ResponseStreamEncoder
 from bridge.http_server.errors import RESPONSES_PARAMS, NotFoundError, json_response
 from bridge.http_server.openapi import describe
-from bridge.http_server.routes.answer import collect, read_body, within
+from bridge.http_server.routes.answer import collect, noting_refusals, read_body, within
 from bridge.http_server.sse import EventStreamResponse, ignored_header
 from bridge.http_server.store import KeptResponse, ResponseStore
 from bridge.http_server.wire.replies import JsonDict
@@ -40,13 +40,14 @@ def response_routes(door: Door) -> APIRouter:
     async def create_response(request: Request) -> Response:
         """Answer a request, whole or as a stream of events."""
         request.state.params = RESPONSES_PARAMS
-        options = call_options(request.scope, door.settings)
-        body = await read_body(request, door)
-        wire = parse_responses(body)
         owner = owner_of(request.scope)
-        past = await _past(store, owner, wire, limit)
         hex, created = door.new_id(), int(door.clock())
-        call = decode_responses(wire, body, options, past, hex, keeps=store is not None)
+        with noting_refusals(request, door):
+            options = call_options(request.scope, door.settings)
+            body = await read_body(request, door)
+            wire = parse_responses(body)
+            past = await _past(store, owner, wire, limit)
+            call = decode_responses(wire, body, options, past, hex, keeps=store is not None)
         asked = within(call.request, options)
         collecting = ResponseStreamEncoder if call.stream else ResponseCollector
         collector = collecting(

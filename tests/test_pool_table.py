@@ -1,0 +1,32 @@
+"""What `bridge pool` says for people."""
+
+from __future__ import annotations
+
+from bridge.cli.pool import as_dict, rows_of
+from bridge.core.service import Health, PlanState, PlanWindow, PoolState, Totals
+from bridge.grpc_server.encode import encode_pool
+
+
+def rows(health: Health, plan: PlanState | None = None) -> list[tuple[str, str]]:
+    return rows_of(as_dict(encode_pool(PoolState(health, 6, Totals(), plan))))
+
+
+def test_what_is_wrong_stands_under_the_status_with_what_to_do() -> None:
+    health = Health(
+        "not_logged_in", logged_in=False, account="none", cli_version="2", detail="Log in."
+    )
+    assert rows(health)[:2] == [("status", "not logged in"), ("", "Log in.")]
+
+
+def test_each_limit_of_the_plan_has_its_line() -> None:
+    windows = (PlanWindow("five_hour", 0.83, 1_800_000_000), PlanWindow("seven_day", 0.4))
+    plan = PlanState("allowed_warning", 1_800_000_000, "five_hour", 0.83, windows=windows)
+    health = Health(
+        "ok", logged_in=True, account="claude.ai", cli_version="2", subscription="Claude Max"
+    )
+    told = rows(health, plan)
+    assert ("account", "claude.ai (Claude Max) · Claude Code 2") in told
+    (plan_row, five_hours, seven_days) = told[-3:]
+    assert plan_row == ("plan", "allowed warning")
+    assert five_hours[1].startswith("five hour 83% used · resets ")
+    assert seven_days == ("", "seven day 40% used")

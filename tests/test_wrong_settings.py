@@ -1,0 +1,86 @@
+"""What is said of settings that are wrong, and of variables that are none."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from bridge.cli.serve import serve
+from bridge.settings import Settings
+from bridge.wrong_settings import CLIENT_KEY, FLAGS, allowed_in, unknown_variables, wrong_values
+
+NO_FLAGS: dict[str, Any] = {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("PORT", "http", "PORT (--port) is 'http'{a whole number from 0 to 65535}"),
+        ("POOL_SIZE", "2.5", "POOL_SIZE (--pool-size) is '2.5'{a whole number from 1 to 64}"),
+        ("CLAUDE_TIMEOUT", "0", "CLAUDE_TIMEOUT (--timeout) is '0'{a number above 0}"),
+        ("BRIDGE_IDLE_TIMEOUT", "nan", "BRIDGE_IDLE_TIMEOUT is 'nan'{a number of at least 0}"),
+        ("BRIDGE_STRICT", "maybe", "BRIDGE_STRICT is 'maybe'{1 or 0}"),
+        ("BRIDGE_MAX_PROCESSES", "x", "BRIDGE_MAX_PROCESSES is 'x'{a whole number of at least 1}"),
+        ("BRIDGE_SESSION_LOG", "all", "BRIDGE_SESSION_LOG is 'all'{one of off, metadata, full}"),
+        ("BRIDGE_MODEL_ALIASES", "a", "BRIDGE_MODEL_ALIASES: 'a' is not of the form NAME=MODEL."),
+        ("PORT", "9" * 99, f"PORT (--port) is '{'9' * 60}…'{{a whole number from 0 to 65535}}"),
+    ],
+)
+def test_a_wrong_value_is_told_with_what_is_allowed(
+    name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError) as caught:
+        Settings(**NO_FLAGS)
+    assert wrong_values(caught.value) == [said.replace("{", ", and must be ").replace("}", ".")]
+
+
+def test_no_part_of_a_secret_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BRIDGE_API_KEYS", "mine=abc$%&")
+    with pytest.raises(ValidationError) as caught:
+        Settings(**NO_FLAGS)
+    (line,) = wrong_values(caught.value)
+    assert "abc" not in line
+
+
+def test_what_a_setting_takes_can_be_said_of_each() -> None:
+    for field in Settings.model_fields.values():
+        assert allowed_in(field)
+
+
+def test_each_flag_is_one_of_serve_and_its_help_names_the_variable() -> None:
+    options = inspect.get_annotations(serve, eval_str=True)
+    for setting, flag in FLAGS.items():
+        option = options[flag.removeprefix("--").replace("-", "_")]
+        assert option.__metadata__[0].help.endswith(setting.upper())
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("BRIDGE_STRIKT", "BRIDGE_STRICT"),
+        ("BRIDGE_APIKEYS", "BRIDGE_API_KEYS"),
+        ("BRIDGE_SESSIONLOG", "BRIDGE_SESSION_LOG"),
+        ("BRIDGE_ALLOWED_HOST", "BRIDGE_ALLOWED_HOSTS"),
+        ("bridge_park_second", "BRIDGE_PARK_SECONDS"),
+        ("BRIDGE_PORT", "PORT"),
+        ("BRIDGE_CLAUDE_TIMEOUT", "CLAUDE_TIMEOUT"),
+    ],
+)
+def test_a_slip_is_told_with_what_was_meant(given: str, meant: str) -> None:
+    (line,) = unknown_variables([given])
+    assert line == f"{given} is no setting and has no effect. Did you mean {meant}?"
+
+
+def test_what_is_like_no_setting_is_named_in_one_line() -> None:
+    # As Kubernetes sets them beside a service of the name bridge.
+    (line,) = unknown_variables(["BRIDGE_SERVICE_HOST", "BRIDGE_PORT_8000_TCP_ADDR"])
+    assert line.startswith("BRIDGE_PORT_8000_TCP_ADDR, BRIDGE_SERVICE_HOST are no settings")
+
+
+def test_settings_the_clients_key_and_other_programs_variables_are_passed_over() -> None:
+    settings = [name.upper() for name in Settings.model_fields]
+    assert unknown_variables([*settings, "bridge_strict", CLIENT_KEY, "PATH", "MY_BRIDGE_X"]) == []
