@@ -91,10 +91,10 @@ def open_page(browser: Browser) -> Iterator[Callable[..., tuple[Page, list[str]]
 OpenPage = Callable[..., tuple[Page, list[str]]]
 
 
-def ask(url: str, prompt: str, key: str = "unused") -> None:
+def ask(url: str, prompt: str, key: str = "unused", model: str = "opus") -> None:
     httpx.post(
         f"{url}/v1/chat/completions",
-        json={"model": "opus", "messages": [{"role": "user", "content": prompt}]},
+        json={"model": model, "messages": [{"role": "user", "content": prompt}]},
         headers={"authorization": f"Bearer {key}"},
         timeout=PATIENCE,
         trust_env=False,
@@ -306,6 +306,8 @@ def test_it_asks_for_a_key_and_keeps_it_to_itself(
 def test_it_fits_the_screen_and_the_light(
     bridge: RunningBridge, open_page: OpenPage, tmp_path: Path, width: int, scheme: str
 ) -> None:
+    # Callers choose names, and long ones.
+    ask(bridge.url, "Anything.", model="claude-" + 200 * "x")
     ask(bridge.url, "Anything.")
     page, problems = open_page(
         bridge.url, viewport={"width": width, "height": 844}, color_scheme=scheme
