@@ -17,6 +17,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable, Iterator
 
 MARK = "CLAUDE_CODE_BRIDGE_PROCESS"
@@ -24,6 +25,8 @@ MARK = "CLAUDE_CODE_BRIDGE_PROCESS"
 
 _PROC = "/proc"
 _ROUNDS = 100
+_CALM_ROUNDS = 2
+_ROUND_SECONDS = 0.02
 
 
 def main() -> None:
@@ -66,13 +69,17 @@ def born(pid: int) -> str:
 def kill_marked(marks: set[str]) -> None:
     """Kill every process that has one of the marks in its environment."""
     wanted = {f"{MARK}={mark}".encode() for mark in marks if mark}
-    # Again until none is left: one may have started another meanwhile.
+    # Again until none is left: one may have started another meanwhile, and for a moment while a
+    # program is started the system tells no environment of it.
+    calm = 0
     for _ in range(_ROUNDS):
         found = [pid for pid in _pids() if wanted & _environment(pid)]
         for pid in found:
             _kill(pid)
-        if not found:
+        calm = 0 if found else calm + 1
+        if calm == _CALM_ROUNDS:
             return
+        time.sleep(_ROUND_SECONDS)
 
 
 def kill_with_descendants(pid: int) -> None:

@@ -59,6 +59,7 @@ class LineProcess(asyncio.SubprocessProtocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
+        self._input_over = False
         self._output_over = False
         self._exit_code: int | None = None
         self._guard: Guard | None = None
@@ -117,10 +118,13 @@ class LineProcess(asyncio.SubprocessProtocol):
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         if fd == 0:
+            self._input_over = True
             self._writable.set()
         elif fd == 1:
-            # Nothing it does can be heard of any more: one that goes on would be waited for.
-            self.kill()
+            self._output_over = True
+            if self._exit_code is None:
+                # Nothing it does can be heard of any more: one that goes on would be waited for.
+                self.kill()
 
     def process_exited(self) -> None:
         assert self._transport is not None
@@ -130,6 +134,8 @@ class LineProcess(asyncio.SubprocessProtocol):
         self._kill_group()
         if self._guard is not None:
             self._guard.ended(self.pid)
+        if self._output_over:
+            self._let_go()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._writable.set()
@@ -213,14 +219,23 @@ class LineProcess(asyncio.SubprocessProtocol):
     def kill(self) -> None:
         """End it at once (SIGKILL), with everything it started; no more lines are handed on."""
         self._output_over = True
-        if self._exit_code is not None or self._transport is None:
-            return
-        self._kill_group()
+        if self._exit_code is not None:
+            self._let_go()
+        elif self._transport is not None:
+            self._kill_group()
 
     def _kill_group(self) -> None:
         # It leads a process group of its own (start_new_session).
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+
+    def _let_go(self) -> None:
+        """Close the pipes of a process that has ended: what it left behind may hold them open."""
+        if self._transport is None or self.exited.is_set():
+            return
+        if not self._input_over and (stdin := self._stdin()) is not None:
+            stdin.abort()
+        self._transport.close()
 
     def close_input(self) -> None:
         """Close its stdin, on which a well-behaved process ends by itself."""
@@ -236,8 +251,6 @@ class LineProcess(asyncio.SubprocessProtocol):
                 async with asyncio.timeout(grace):
                     await self.exited.wait()
         self.kill()
-        # What it wrote last must not hold up the end: a paused pipe never reports EOF.
-        self.resume_reading()
         await self.exited.wait()
         if self._transport is not None:
             self._transport.close()

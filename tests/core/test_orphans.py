@@ -111,6 +111,25 @@ def test_what_a_process_that_ended_has_left_behind_is_killed() -> None:
         until_gone(below)
 
 
+@linux
+def test_one_whose_environment_is_not_told_yet_is_found_at_a_second_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    really = orphan_watchdog._environment
+    asked: list[int] = []
+    with parent("a") as (pid, below):
+
+        def environment(pid: int) -> set[bytes]:
+            asked.append(pid)
+            return set() if pid == below and asked.count(below) == 1 else really(pid)
+
+        monkeypatch.setattr(orphan_watchdog, "_environment", environment)
+        os.kill(pid, signal.SIGKILL)
+        until_gone(pid)
+        watch([f"+{pid} a\n", f"-{pid}\n"])
+        until_gone(below)
+
+
 def test_a_process_that_ended_is_not_watched_any_more() -> None:
     with parent() as (pid, below):
         watch([f"+{pid} a\n", f"-{pid}\n", "-1\n"])
@@ -268,10 +287,11 @@ async def test_a_watchdog_that_was_killed_is_replaced_and_told_of_everything(
         with parent() as (pid, below):
             guard.began(pid, "a")
             os.kill(first, signal.SIGKILL)
-            while guard.watchdog_pid in (first, None):
-                # One that nobody has seen end yet is told without harm.
-                guard.began(below, "b")
-                await asyncio.sleep(0.01)
+            async with asyncio.timeout(PATIENCE):
+                while guard.watchdog_pid in (first, None):
+                    # One that nobody has seen end yet is told without harm.
+                    guard.began(below, "b")
+                    await asyncio.sleep(0.01)
             guard.ended(below)
             await guard.__aexit__()
             until_gone(pid)

@@ -15,7 +15,7 @@ import pytest
 
 from bridge.core import process as process_module
 from bridge.core.process import Command, LineProcess, ProcessGoneError
-from tests.core.waiting import soon
+from tests.core.waiting import PATIENCE, soon
 
 
 class Lines:
@@ -100,6 +100,14 @@ async def until_closed(fifo: Path, process: LineProcess, lines: Lines) -> None:
     finally:
         loop.remove_reader(reading)
         os.close(reading)
+
+
+async def ended(process: LineProcess) -> None:
+    for _ in range(int(PATIENCE * 100)):
+        if process.exit_code is not None:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not end")
 
 
 # Output
@@ -419,6 +427,33 @@ async def test_aclose_returns_though_reading_was_paused_with_the_pipe_full(start
     process.pause_reading()
     await soon(process.aclose())
     assert process.exited.is_set()
+
+
+@pytest.mark.parametrize("ends", ["by itself", "when it is closed"])
+async def test_aclose_returns_though_what_left_the_session_holds_the_pipes(
+    start: Start, ends: str
+) -> None:
+    process, lines = await start(
+        python(
+            "import subprocess, sys\n"
+            "child = subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
+            "print(child.pid, flush=True)\n"
+            "sys.stdin.readline()\n"
+        )
+    )
+    (left,) = await lines.first(1)
+    try:
+        if ends == "by itself":
+            # More than a pipe takes, and nobody reads it.
+            writing = asyncio.ensure_future(process.write(b"\n" * 1_000_000))
+            await ended(process)
+            await soon(process.aclose())
+            with pytest.raises(ProcessGoneError):
+                await soon(writing)
+        await soon(process.aclose())
+    finally:
+        os.kill(int(left), signal.SIGKILL)
+    assert process.exit_code == (0 if ends == "by itself" else -signal.SIGKILL)
 
 
 async def test_aclose_of_a_child_that_ended_returns(start: Start) -> None:
