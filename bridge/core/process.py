@@ -61,6 +61,7 @@ class LineProcess(asyncio.SubprocessProtocol):
         self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
         self._input_over = False
         self._output_over = False
+        self._killed = False
         self._exit_code: int | None = None
         self._guard: Guard | None = None
         self._mark = ""
@@ -124,7 +125,7 @@ class LineProcess(asyncio.SubprocessProtocol):
             self._output_over = True
             if self._exit_code is None:
                 # Nothing it does can be heard of any more: one that goes on would be waited for.
-                self.kill()
+                self._kill_group()
 
     def process_exited(self) -> None:
         assert self._transport is not None
@@ -134,7 +135,7 @@ class LineProcess(asyncio.SubprocessProtocol):
         self._kill_group()
         if self._guard is not None:
             self._guard.ended(self.pid)
-        if self._output_over:
+        if self._killed:
             self._let_go()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -218,7 +219,7 @@ class LineProcess(asyncio.SubprocessProtocol):
 
     def kill(self) -> None:
         """End it at once (SIGKILL), with everything it started; no more lines are handed on."""
-        self._output_over = True
+        self._output_over = self._killed = True
         if self._exit_code is not None:
             self._let_go()
         elif self._transport is not None:
