@@ -59,7 +59,6 @@ class LineProcess(asyncio.SubprocessProtocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
-        self._input_over = False
         self._output_over = False
         self._killed = False
         self._exit_code: int | None = None
@@ -119,7 +118,6 @@ class LineProcess(asyncio.SubprocessProtocol):
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         if fd == 0:
-            self._input_over = True
             self._writable.set()
         elif fd == 1:
             self._output_over = True
@@ -234,7 +232,9 @@ class LineProcess(asyncio.SubprocessProtocol):
         """Close the pipes of a process that has ended: what it left behind may hold them open."""
         if self._transport is None or self.exited.is_set():
             return
-        if not self._input_over and (stdin := self._stdin()) is not None:
+        stdin = self._stdin()
+        # One that is closed already may not be aborted, unless it waits for its last words to go.
+        if stdin is not None and (not stdin.is_closing() or stdin.get_write_buffer_size()):
             stdin.abort()
         self._transport.close()
 

@@ -456,6 +456,23 @@ async def test_aclose_returns_though_what_left_the_session_holds_the_pipes(
     assert process.exit_code == (0 if ends == "by itself" else -signal.SIGKILL)
 
 
+async def test_a_child_may_end_in_the_moment_in_which_its_input_is_lost() -> None:
+    problems: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: problems.append(str(context)))
+    process = await LineProcess.start(sh("exec sleep 1000"), Lines())
+    stdin = process._stdin()
+    assert stdin is not None
+    stdin.abort()
+    # The pipe is gone, and that was not told yet.
+    await asyncio.sleep(0)
+    process.kill()
+    process.process_exited()
+    await soon(process.aclose())
+    loop.set_exception_handler(None)
+    assert problems == []
+
+
 async def test_aclose_of_a_child_that_ended_returns(start: Start) -> None:
     process, _ = await start(sh("true"))
     await soon(process.exited.wait())
