@@ -42,9 +42,11 @@ test-long: setup ## All tests, with the full counts
 	@BRIDGE_TEST_SCALE=10 $(PY) $(PYTEST) $(ARGS)
 
 .PHONY: check
-check: setup ## Lint, format and types, as CI runs them
+check: setup ## Lint, format, types, imports and dependencies, as CI runs them
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
+	@"$(VENV)/bin/lint-imports" --cache-dir .ruff_cache/imports
+	@"$(VENV)/bin/deptry" .
 	@$(PY) -m mypy --strict bridge tests benchmarks examples hatch_build.py
 
 .PHONY: bench

@@ -117,7 +117,7 @@ class Decision:
     """When time alone will change the decision."""
 
 
-def decide(
+def decide(  # noqa: C901
     processes: Sequence[ProcessView],
     waiting: Sequence[RequestView],
     limits: Limits,

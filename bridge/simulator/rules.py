@@ -49,7 +49,7 @@ def check(body: Body) -> ApiError | None:
     return None if message is None else ApiError(400, "invalid_request_error", message)
 
 
-def shape(body: Body) -> str | None:
+def shape(body: Body) -> str | None:  # noqa: C901
     """Fields are there and of their type: https://platform.claude.com/docs/en/api/messages"""
     required = ("model", "max_tokens", "messages")
     for field in required:

@@ -37,7 +37,7 @@ def refusal(schema: Mapping[str, Any]) -> str | None:
     return _refusal(schema, schema, ())
 
 
-def _refusal(schema: object, root: Mapping[str, Any], above: tuple[str, ...]) -> str | None:
+def _refusal(schema: object, root: Mapping[str, Any], above: tuple[str, ...]) -> str | None:  # noqa: C901
     if not isinstance(schema, Mapping):
         return None
     reference = schema.get("$ref")
@@ -78,7 +78,7 @@ def _refusal(schema: object, root: Mapping[str, Any], above: tuple[str, ...]) ->
     return next((message for message in found if message is not None), None)
 
 
-def minimal(schema: object, root: Mapping[str, Any] | None = None, depth: int = 0) -> Any:
+def minimal(schema: object, root: Mapping[str, Any] | None = None, depth: int = 0) -> Any:  # noqa: C901
     """A minimal instance of `schema`; `root` is where its `$ref`s point into."""
     if not isinstance(schema, Mapping) or depth > _DEPTH:
         return {} if schema is True and depth == 0 else None

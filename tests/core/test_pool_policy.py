@@ -284,7 +284,7 @@ def test_every_decision_keeps_the_rules(
 
 @settings(max_examples=100 * SCALE, deadline=None)
 @given(pools())
-def test_every_request_is_served_in_the_end(
+def test_every_request_is_served_in_the_end(  # noqa: C901
     case: tuple[list[ProcessView], list[RequestView], Limits, float],
 ) -> None:
     """Carry the decisions out, step by step, and see that nobody starves."""

@@ -94,7 +94,7 @@ def made_sound(how: dict[str, Any]) -> dict[str, Any]:
     return {**kept, "turn": how.get("well", ())}
 
 
-def main() -> None:
+def main() -> None:  # noqa: C901
     how = made_sound(json.loads(sys.argv[1]) if len(sys.argv) > 1 else {})
     write_raw(how.get("start", ""))
     held_back: list[object] = []
