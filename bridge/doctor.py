@@ -39,11 +39,11 @@ from bridge.core.errors import BridgeError
 from bridge.core.launch import Launcher
 from bridge.core.model import CompletionRequest, Message, Role, TextPart
 from bridge.core.observing import Observers, RequestRecord
-from bridge.core.orphans import Guard
 from bridge.core.pool_policy import Limits
 from bridge.core.process import ProcessGoneError
 from bridge.core.service import Health
-from bridge.core.unix_sockets import UnixSocketError, is_served
+from bridge.core.system.orphan_guard import Guard
+from bridge.core.system.unix_sockets import UnixSocketError, is_served
 from bridge.listening import (
     Address,
     ListenError,

@@ -27,16 +27,16 @@ from bridge.core.abilities import Abilities
 from bridge.core.access import Access, KeyFileError
 from bridge.core.bounds import BOUNDS
 from bridge.core.engine import Engine, EngineOptions
-from bridge.core.hosts import is_loopback
 from bridge.core.launch import Launcher, hermetic_environment
 from bridge.core.observing import Observer, Observers
-from bridge.core.orphans import Guard
 from bridge.core.person import NOTHING, personal_settings
 from bridge.core.pool_policy import Limits
 from bridge.core.quota import USAGE_FILE, Quotas
 from bridge.core.recent import RecentRequests
 from bridge.core.recording import Rotation, SessionLog
-from bridge.core.unix_sockets import UnixSocketError
+from bridge.core.system.hosts import is_loopback
+from bridge.core.system.orphan_guard import Guard
+from bridge.core.system.unix_sockets import UnixSocketError
 from bridge.grpc_server.server import GrpcServer, tls_credentials
 from bridge.http_server.app import HttpSettings, create_app
 from bridge.http_server.connection import connections

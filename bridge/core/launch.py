@@ -14,9 +14,9 @@ from pathlib import Path
 
 from bridge import __version__
 from bridge.core.builtin_tools import BuiltinTools
-from bridge.core.orphans import Guard
 from bridge.core.person import NOTHING, PersonalSettings
 from bridge.core.process import Command
+from bridge.core.system.orphan_guard import Guard
 from bridge.core.to_claude import TurnSettings, start_options
 
 # Set at the start, because SessionStart hooks have already run when settings come later.

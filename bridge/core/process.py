@@ -19,8 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.core.orphan_watchdog import MARK
-from bridge.core.orphans import Guard
+from bridge.core.system.orphan_guard import Guard
+from bridge.core.system.orphan_watchdog import MARK
 
 logger = logging.getLogger(__name__)
 

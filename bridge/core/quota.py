@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from bridge.core.errors import RateLimitedError
 from bridge.core.keys import KeyLimits
-from bridge.core.private_files import locked, private_folder, replace_file
+from bridge.core.system.private_files import locked, private_folder, replace_file
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bridge.core.observing import RequestRecord
-from bridge.core.private_files import open_private, private_folder
+from bridge.core.system.private_files import open_private, private_folder
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from bridge.core.errors import TooLargeError
-from bridge.core.private_files import open_private, private_file, private_folder
+from bridge.core.system.private_files import open_private, private_file, private_folder
 from bridge.http_server.body import parse_json
 from bridge.http_server.errors import StoreUnavailableError
 from bridge.http_server.wire.replies import JsonDict

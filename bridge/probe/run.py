@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bridge.core.orphans import Guard
 from bridge.core.process import ProcessGoneError
+from bridge.core.system.orphan_guard import Guard
 from bridge.probe.behaviours import BEHAVIOURS, Behaviour
 from bridge.probe.hashing import sha256_of
 from bridge.probe.report import Report

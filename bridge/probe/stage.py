@@ -21,10 +21,10 @@ from bridge.core.abilities import ALL, Abilities
 from bridge.core.control import ControlError
 from bridge.core.launch import Launcher, hermetic_environment
 from bridge.core.model import Role
-from bridge.core.orphans import Guard
 from bridge.core.person import personal_settings
 from bridge.core.process import ProcessGoneError
 from bridge.core.session import Session
+from bridge.core.system.orphan_guard import Guard
 from bridge.core.to_claude import Profile, Turn, TurnSettings
 
 if TYPE_CHECKING:

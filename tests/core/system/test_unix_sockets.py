@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from bridge.core.unix_sockets import (
+from bridge.core.system.unix_sockets import (
     MAX_PATH_BYTES,
     UnixSocket,
     UnixSocketError,

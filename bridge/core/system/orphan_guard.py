@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Self
 
-from bridge.core import orphan_watchdog
+from bridge.core.system import orphan_watchdog
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bridge.core.private_files import locked
+from bridge.core.system.private_files import locked
 
 logger = logging.getLogger(__name__)
 

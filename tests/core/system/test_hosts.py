@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.core.hosts import (
+from bridge.core.system.hosts import (
     check_host,
     check_origin,
     is_loopback,

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from bridge.core import orphan_watchdog, orphans
-from bridge.core.orphan_watchdog import MARK, watch
-from bridge.core.orphans import Guard, death_signal
 from bridge.core.process import Command, LineProcess
+from bridge.core.system import orphan_guard as orphans
+from bridge.core.system import orphan_watchdog
+from bridge.core.system.orphan_guard import Guard, death_signal
+from bridge.core.system.orphan_watchdog import MARK, watch
 from tests.core.waiting import PATIENCE, soon
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has it")
