@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge import __version__
-from bridge.core.model import CompletionRequest, OutputKind
+from bridge.core.contract.request import CompletionRequest, OutputKind
 from bridge.core.observing import RequestRecord, incoming_trace, shown_model
 
 if TYPE_CHECKING:

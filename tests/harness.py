@@ -20,8 +20,7 @@ from typing import Any, TypeVar
 import pytest
 
 from bridge.core.abilities import ALL, Abilities
-from bridge.core.engine import Engine, EngineOptions
-from bridge.core.events import (
+from bridge.core.contract.events import (
     Event,
     Finished,
     Started,
@@ -30,8 +29,7 @@ from bridge.core.events import (
     ToolCallDelta,
     ToolCallStart,
 )
-from bridge.core.launch import Launcher, hermetic_environment
-from bridge.core.model import (
+from bridge.core.contract.request import (
     CompletionRequest,
     Message,
     Part,
@@ -40,6 +38,8 @@ from bridge.core.model import (
     ToolCallPart,
     Usage,
 )
+from bridge.core.engine import Engine, EngineOptions
+from bridge.core.launch import Launcher, hermetic_environment
 from bridge.core.pool_policy import Limits
 from bridge.core.recording import SessionLog
 from bridge.settings import Settings

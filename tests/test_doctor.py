@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from claude_agent_sdk._cli_version import __cli_version__ as bundled_version
 
-from bridge.core.service import Health
+from bridge.core.contract.service import Health
 from bridge.doctor import (
     PROCESS_BYTES,
     TESTED_CLI,

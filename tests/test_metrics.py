@@ -13,10 +13,10 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from bridge.core.events import Finished, Started, TextDelta
-from bridge.core.model import CompletionRequest, FinishReason, Usage
+from bridge.core.contract.events import Finished, Started, TextDelta
+from bridge.core.contract.request import CompletionRequest, FinishReason, Usage
+from bridge.core.contract.service import Health, PlanState, PlanWindow, PoolState, Totals
 from bridge.core.observing import RequestRecord
-from bridge.core.service import Health, PlanState, PlanWindow, PoolState, Totals
 from bridge.metrics import OTHER, Metrics
 from tests.harness import PATIENCE, RunningBridge, sim, user
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bridge.cli.pool import as_dict, rows_of
-from bridge.core.service import Health, PlanState, PlanWindow, PoolState, Totals
+from bridge.core.contract.service import Health, PlanState, PlanWindow, PoolState, Totals
 from bridge.grpc_server.encode import encode_pool
 
 

@@ -15,8 +15,8 @@ import grpc
 import httpx
 import pytest
 
-from bridge.core.events import Finished, Started, TextDelta
-from bridge.core.model import (
+from bridge.core.contract.events import Finished, Started, TextDelta
+from bridge.core.contract.request import (
     CompletionRequest,
     FinishReason,
     OutputFormat,

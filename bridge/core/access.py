@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bridge.core.errors import AuthenticationError, PermissionDeniedError
+from bridge.core.contract.errors import AuthenticationError, PermissionDeniedError
 from bridge.core.keys import (
     SECRET_PREFIX,
     Key,

@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
-from bridge.core.errors import InvalidRequestError, TooLargeError
-from bridge.core.images import size_of
-from bridge.core.model import (
+from bridge.core.contract.errors import InvalidRequestError, TooLargeError
+from bridge.core.contract.request import (
     CompletionRequest,
     DocumentPart,
     ImagePart,
@@ -26,6 +25,7 @@ from bridge.core.model import (
     ToolCallPart,
     ToolResultPart,
 )
+from bridge.core.images import size_of
 from bridge.core.strict_json import NotJsonError, TooNestedError, depth_of, parse_strict
 
 _MIB: Final = 1024 * 1024

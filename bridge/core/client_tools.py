@@ -15,7 +15,7 @@ from typing import Any
 import mcp_types as mcp
 from mcp.server.lowlevel import Server
 
-from bridge.core.model import Tool
+from bridge.core.contract.request import Tool
 from bridge.core.to_claude import Wire
 
 SERVER_NAME = "client"

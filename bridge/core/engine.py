@@ -17,8 +17,7 @@ from bridge.core.abilities import ALL, Abilities
 from bridge.core.bounds import check_bounds
 from bridge.core.catalog import Catalog
 from bridge.core.condition import account_of, condition_of
-from bridge.core.control import ControlError
-from bridge.core.errors import (
+from bridge.core.contract.errors import (
     BridgeError,
     DrainingError,
     InvalidRequestError,
@@ -29,13 +28,15 @@ from bridge.core.errors import (
     UnavailableError,
     shown,
 )
-from bridge.core.events import Event, Finished, Started
+from bridge.core.contract.events import Event, Finished, Started
+from bridge.core.contract.request import CompletionRequest, FinishReason, Model, Usage
+from bridge.core.contract.service import Health, PlanState, PoolState, Totals
+from bridge.core.control import ControlError
 from bridge.core.from_claude import AnswerReader, plan_of
 from bridge.core.habits import Habits
 from bridge.core.launch import Launcher
 from bridge.core.leases import Lease, Need, Parking
 from bridge.core.logs import kind_of, trace_of
-from bridge.core.model import CompletionRequest, FinishReason, Model, Usage
 from bridge.core.observing import Observer, RequestRecord
 from bridge.core.overage import Admission, OverageGuard
 from bridge.core.patience import Limit, Patience, TimeLimits
@@ -45,7 +46,6 @@ from bridge.core.pool_policy import Limits
 from bridge.core.process import ProcessGoneError
 from bridge.core.quota import Quotas
 from bridge.core.recycling import Recycling
-from bridge.core.service import Health, PlanState, PoolState, Totals
 from bridge.core.session import Facts, Session
 from bridge.core.shaping import StopTexts, UnfitAnswerError, shaped
 from bridge.core.to_claude import Profile, TurnSettings, Wire

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from bridge.core.model import Role, Tool
+from bridge.core.contract.request import Role, Tool
 from bridge.core.to_claude import Profile, Turn, Wire
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
-from bridge.core.errors import (
+from bridge.core.contract.errors import (
     BridgeError,
     InvalidRequestError,
     ModelNotFoundError,
@@ -25,7 +25,7 @@ from bridge.core.errors import (
     UnavailableError,
     shown,
 )
-from bridge.core.events import (
+from bridge.core.contract.events import (
     Event,
     Finished,
     Started,
@@ -34,8 +34,8 @@ from bridge.core.events import (
     ToolCallDelta,
     ToolCallStart,
 )
-from bridge.core.model import FinishReason, Role, Usage
-from bridge.core.service import PlanState, PlanWindow
+from bridge.core.contract.request import FinishReason, Role, Usage
+from bridge.core.contract.service import PlanState, PlanWindow
 from bridge.core.to_claude import TOOL_PREFIX, Turn
 
 Wire: TypeAlias = dict[str, Any]

@@ -11,8 +11,8 @@ import binascii
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from bridge.core.errors import InvalidRequestError
-from bridge.core.model import ImagePart, InlineData, Message, ToolResultPart
+from bridge.core.contract.errors import InvalidRequestError
+from bridge.core.contract.request import ImagePart, InlineData, Message, ToolResultPart
 
 Size = tuple[int, int]
 

@@ -17,8 +17,15 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from bridge.core.bounds import BOUNDS
-from bridge.core.events import Event, Finished, Started, TextDelta, ToolCallDelta, ToolCallStart
-from bridge.core.model import CompletionRequest, Usage
+from bridge.core.contract.events import (
+    Event,
+    Finished,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+)
+from bridge.core.contract.request import CompletionRequest, Usage
 
 logger = logging.getLogger(__name__)
 

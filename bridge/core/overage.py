@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from bridge.core.errors import PlanLimitError
-from bridge.core.service import PlanState
+from bridge.core.contract.errors import PlanLimitError
+from bridge.core.contract.service import PlanState
 
 NEARLY_FULL: Final = 0.98
 """The used share of a limit from which on no request is begun. A request is asked whole, and the

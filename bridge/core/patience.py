@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bridge.core.errors import DeadlineError, InvalidRequestError
+from bridge.core.contract.errors import DeadlineError, InvalidRequestError
 
 
 class Limit(StrEnum):

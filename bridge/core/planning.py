@@ -15,12 +15,8 @@ from jsonschema.protocols import Validator
 from bridge.core.abilities import Abilities
 from bridge.core.catalog import Catalog
 from bridge.core.client_tools import deliverable
-from bridge.core.errors import InvalidRequestError, UnsupportedError
-from bridge.core.fingerprint import Scope, answers_exactly, call_ids, fingerprint
-from bridge.core.from_claude import CONTINUABLE, AnswerReader
-from bridge.core.images import check_images
-from bridge.core.leases import Need, Parking
-from bridge.core.model import (
+from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
+from bridge.core.contract.request import (
     CompletionRequest,
     Effort,
     OutputKind,
@@ -30,8 +26,12 @@ from bridge.core.model import (
     ToolMode,
     Usage,
 )
+from bridge.core.contract.service import PlanState
+from bridge.core.fingerprint import Scope, answers_exactly, call_ids, fingerprint
+from bridge.core.from_claude import CONTINUABLE, AnswerReader
+from bridge.core.images import check_images
+from bridge.core.leases import Need, Parking
 from bridge.core.schemas import check_answer, for_api, validator_of
-from bridge.core.service import PlanState
 from bridge.core.shaping import CallRequired, JsonOnly, Shaper, StopTexts
 from bridge.core.to_claude import (
     ExtraBody,

@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from bridge.core.contract.errors import DrainingError, ProcessFailedError, QueueFullError
 from bridge.core.control import ControlError
-from bridge.core.errors import DrainingError, ProcessFailedError, QueueFullError
 from bridge.core.leases import Lease, Need, Parking, PooledProcess
 from bridge.core.logs import kind_of, trace_of
 from bridge.core.pace import TurnPace, wait_estimate

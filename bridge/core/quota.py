@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from bridge.core.errors import RateLimitedError
+from bridge.core.contract.errors import RateLimitedError
 from bridge.core.keys import KeyLimits
 from bridge.core.system.private_files import locked, private_folder, replace_file
 

@@ -11,7 +11,7 @@ import referencing
 from jsonschema.protocols import Validator
 from jsonschema.validators import validator_for
 
-from bridge.core.errors import InvalidRequestError
+from bridge.core.contract.errors import InvalidRequestError
 from bridge.core.shaping import UnfitAnswerError
 
 # What structured outputs do not take:

@@ -18,6 +18,7 @@ from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient
 
 from bridge.core.abilities import ALL, Abilities
 from bridge.core.client_tools import SERVER_NAME, ToolServer
+from bridge.core.contract.request import Tool
 from bridge.core.control import (
     CONTROL_TIMEOUT,
     ControlError,
@@ -29,7 +30,6 @@ from bridge.core.fingerprint import tools_as_told
 from bridge.core.from_claude import calls_builtin_tool
 from bridge.core.launch import Launcher
 from bridge.core.logs import kind_of
-from bridge.core.model import Tool
 from bridge.core.patience import Patience
 from bridge.core.process import ProcessGoneError
 from bridge.core.to_claude import (

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from bridge.core.events import Event, Finished, TextDelta, ToolCallStart
-from bridge.core.model import FinishReason
+from bridge.core.contract.events import Event, Finished, TextDelta, ToolCallStart
+from bridge.core.contract.request import FinishReason
 
 
 class UnfitAnswerError(Exception):

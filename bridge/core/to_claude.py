@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
-from bridge.core.model import (
+from bridge.core.contract.request import (
     CompletionRequest,
     DocumentPart,
     Effort,

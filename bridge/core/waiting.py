@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bridge.core.errors import BridgeError
+from bridge.core.contract.errors import BridgeError
 from bridge.core.leases import PooledProcess
 from bridge.core.pool_policy import RequestView
 

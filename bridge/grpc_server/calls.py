@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from bridge.core.access import Grant
-from bridge.core.errors import BridgeError, DrainingError
+from bridge.core.contract.errors import BridgeError, DrainingError
 from bridge.grpc_server.caller import current_grant
 
 _DRAINING = "The server is shutting down."

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Final, NoReturn
 
 from bridge.core.bounds import json_object
-from bridge.core.errors import InvalidRequestError
-from bridge.core.model import (
+from bridge.core.contract.errors import InvalidRequestError
+from bridge.core.contract.request import (
     CompletionRequest,
     DocumentPart,
     ImagePart,

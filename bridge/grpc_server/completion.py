@@ -7,8 +7,8 @@ from contextlib import aclosing
 
 import grpc
 
-from bridge.core.errors import InvalidRequestError
-from bridge.core.service import Service
+from bridge.core.contract.errors import InvalidRequestError
+from bridge.core.contract.service import Service
 from bridge.grpc_server.caller import current_caller
 from bridge.grpc_server.calls import Calls
 from bridge.grpc_server.conversation import Conversation

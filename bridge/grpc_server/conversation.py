@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from bridge.core.errors import InvalidRequestError, TooLargeError
-from bridge.core.events import (
+from bridge.core.contract.errors import InvalidRequestError, TooLargeError
+from bridge.core.contract.events import (
     Event,
     Finished,
     Started,
@@ -15,7 +15,7 @@ from bridge.core.events import (
     ToolCallDelta,
     ToolCallStart,
 )
-from bridge.core.model import (
+from bridge.core.contract.request import (
     CompletionRequest,
     FinishReason,
     Message,

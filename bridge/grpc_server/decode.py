@@ -9,9 +9,9 @@ from typing import Final, NoReturn, TypeAlias, TypeVar, assert_never
 
 from google.protobuf.message import Message as ProtoMessage
 
-from bridge.core import model
 from bridge.core.bounds import BOUNDS, check_count, json_object
-from bridge.core.errors import InvalidRequestError
+from bridge.core.contract import request as model
+from bridge.core.contract.errors import InvalidRequestError
 from bridge.core.wording import bad_result, invalid, missing
 from bridge.grpc_server.checks import (
     check_history,

@@ -10,7 +10,8 @@ from typing import Any, Final, TypeVar, assert_never
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from bridge import __version__
-from bridge.core import events, model, service
+from bridge.core.contract import events, service
+from bridge.core.contract import request as model
 from bridge.grpc_server.status import FIELDS
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import model_pb2, pool_pb2

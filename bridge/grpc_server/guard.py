@@ -13,7 +13,7 @@ from typing import Any, Final
 import grpc
 
 from bridge.core.access import ANYONE, Access, Grant, KeyScope, bearer
-from bridge.core.errors import AuthenticationError, PermissionDeniedError
+from bridge.core.contract.errors import AuthenticationError, PermissionDeniedError
 
 NEEDS: Final[Mapping[str, KeyScope | None]] = {
     "bridge.v1.CompletionService": KeyScope.COMPLETE,

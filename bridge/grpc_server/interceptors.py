@@ -18,8 +18,8 @@ from typing import Any, Final, NoReturn, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 
-from bridge.core import errors
 from bridge.core.access import Grant
+from bridge.core.contract import errors
 from bridge.core.logs import kind_of, trace_of
 from bridge.core.observing import TraceContext, incoming_trace
 from bridge.grpc_server.caller import current_grant

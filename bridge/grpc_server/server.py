@@ -21,7 +21,7 @@ from grpc_reflection.v1alpha import reflection
 
 from bridge.core.access import Access
 from bridge.core.bounds import BOUNDS
-from bridge.core.service import Service
+from bridge.core.contract.service import Service
 from bridge.core.system.unix_sockets import UnixSocket, make_unix_socket
 from bridge.grpc_server.address import resolve
 from bridge.grpc_server.calls import Calls

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 
-from bridge.core import errors
+from bridge.core.contract import errors
 from bridge.grpc_server.request_id import REQUEST_ID_KEY
 
 DOMAIN: Final = "bridge.v1"

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import grpc
 
-from bridge.core.model import CompletionRequest
+from bridge.core.contract.request import CompletionRequest
 from bridge.core.patience import seconds_from
 
 QUEUE_TIMEOUT_KEY: Final = "x-bridge-queue-timeout"

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from bridge.core.access import Access
-from bridge.core.service import Service
+from bridge.core.contract.service import Service
 from bridge.http_server.browsers import BrowserRules
 from bridge.http_server.context import Door, HttpSettings
 from bridge.http_server.guard import GuardMiddleware

@@ -7,7 +7,7 @@ import asyncio
 from starlette.requests import Request
 
 from bridge.core.bounds import BOUNDS
-from bridge.core.errors import (
+from bridge.core.contract.errors import (
     ClientClosedError,
     InvalidRequestError,
     RequestTimeoutError,

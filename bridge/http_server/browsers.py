@@ -13,7 +13,7 @@ from typing import Final
 
 from starlette.datastructures import Headers
 
-from bridge.core.errors import PermissionDeniedError
+from bridge.core.contract.errors import PermissionDeniedError
 from bridge.core.system.hosts import is_loopback, matches, same_origin, split_host
 
 _OWN_SITES: Final = frozenset({"same-origin", "none"})

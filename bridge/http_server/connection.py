@@ -13,7 +13,12 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from bridge.core.errors import BridgeError, InvalidRequestError, QueueFullError, RequestTimeoutError
+from bridge.core.contract.errors import (
+    BridgeError,
+    InvalidRequestError,
+    QueueFullError,
+    RequestTimeoutError,
+)
 from bridge.http_server.context import HttpSettings
 from bridge.http_server.errors import error_response
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar
 
 from starlette.types import Receive
 
-from bridge.core.errors import ClientClosedError
+from bridge.core.contract.errors import ClientClosedError
 from bridge.core.logs import trace_of
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
-from bridge.core import errors as core
+from bridge.core.contract import errors as core
 from bridge.http_server.wire.replies import JsonDict, error_object
 
 

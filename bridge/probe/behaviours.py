@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bridge.core.client_tools import MAX_RESULT_CHARACTERS
+from bridge.core.contract.request import Tool
 from bridge.core.from_claude import AnswerReader
-from bridge.core.model import Tool
 from bridge.core.session import Session
 from bridge.core.to_claude import TOOL_PREFIX, ExtraBody, TurnSettings
 from bridge.probe.stage import (

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bridge.core.abilities import ALL, Abilities
+from bridge.core.contract.request import Role
 from bridge.core.control import ControlError
 from bridge.core.launch import Launcher, hermetic_environment
-from bridge.core.model import Role
 from bridge.core.person import personal_settings
 from bridge.core.process import ProcessGoneError
 from bridge.core.session import Session

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bridge.core.access import ANYONE, Access, Grant, bearer
-from bridge.core.errors import AuthenticationError, PermissionDeniedError
+from bridge.core.contract.errors import AuthenticationError, PermissionDeniedError
 from bridge.core.keys import KeyFile, KeyFileError, KeyLimits, KeyScope, parse_given
 
 GIVEN = parse_given("laptop=laptop-secret-long,op:admin=admin-secret-long")

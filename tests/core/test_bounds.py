@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from bridge.core.bounds import BOUNDS, Bounds, check_bounds, json_object
-from bridge.core.errors import BridgeError, InvalidRequestError, TooLargeError
-from bridge.core.model import (
+from bridge.core.contract.errors import BridgeError, InvalidRequestError, TooLargeError
+from bridge.core.contract.request import (
     CompletionRequest,
     DocumentPart,
     ImagePart,

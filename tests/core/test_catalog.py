@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from bridge.core.catalog import Catalog, Choice
-from bridge.core.errors import ModelNotFoundError
-from bridge.core.model import Model
+from bridge.core.contract.errors import ModelNotFoundError
+from bridge.core.contract.request import Model
 
 OFFERED: tuple[dict[str, Any], ...] = (
     {

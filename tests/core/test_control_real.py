@@ -20,8 +20,7 @@ from typing import Any
 import pytest
 from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient
 
-from bridge.core.control import ControlTransport, Wire
-from bridge.core.errors import (
+from bridge.core.contract.errors import (
     BridgeError,
     InvalidRequestError,
     ModelNotFoundError,
@@ -30,9 +29,10 @@ from bridge.core.errors import (
     TooLargeError,
     UnavailableError,
 )
+from bridge.core.contract.request import Role
+from bridge.core.control import ControlTransport, Wire
 from bridge.core.from_claude import AnswerReader
 from bridge.core.launch import Launcher, hermetic_environment
-from bridge.core.model import Role
 from bridge.core.person import personal_settings
 from bridge.core.process import ProcessGoneError
 from bridge.core.session import Session

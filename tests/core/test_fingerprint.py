@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.core.fingerprint import Scope, answers_exactly, call_ids, fingerprint
-from bridge.core.model import (
+from bridge.core.contract.request import (
     DocumentPart,
     ImagePart,
     InlineData,
@@ -19,6 +18,7 @@ from bridge.core.model import (
     ToolResultPart,
     UrlSource,
 )
+from bridge.core.fingerprint import Scope, answers_exactly, call_ids, fingerprint
 from bridge.core.to_claude import Profile, turns_of
 from tests.harness import assistant, user
 

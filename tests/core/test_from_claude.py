@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.errors import (
+from bridge.core.contract.errors import (
     BridgeError,
     InvalidRequestError,
     ModelNotFoundError,
@@ -16,7 +16,7 @@ from bridge.core.errors import (
     TooLargeError,
     UnavailableError,
 )
-from bridge.core.events import (
+from bridge.core.contract.events import (
     Event,
     Finished,
     Started,
@@ -25,8 +25,8 @@ from bridge.core.events import (
     ToolCallDelta,
     ToolCallStart,
 )
+from bridge.core.contract.request import FinishReason, Usage
 from bridge.core.from_claude import AnswerReader, failure_of
-from bridge.core.model import FinishReason, Usage
 
 Wire = dict[str, Any]
 

@@ -7,8 +7,15 @@ import pytest
 
 from bridge.core.bounds import BOUNDS
 from bridge.core.catalog import Catalog
-from bridge.core.events import Finished, Started, TextDelta, ToolCallDelta, ToolCallStart
-from bridge.core.model import CompletionRequest, FinishReason, Message, Role, TextPart, Usage
+from bridge.core.contract.events import Finished, Started, TextDelta, ToolCallDelta, ToolCallStart
+from bridge.core.contract.request import (
+    CompletionRequest,
+    FinishReason,
+    Message,
+    Role,
+    TextPart,
+    Usage,
+)
 from bridge.core.observing import GAP_BOUNDS, Observers, RequestRecord
 from bridge.tracing import request_attributes
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.core.errors import PlanLimitError
+from bridge.core.contract.errors import PlanLimitError
+from bridge.core.contract.service import PlanState, PlanWindow
 from bridge.core.from_claude import plan_of
 from bridge.core.overage import (
     NEARLY_FULL,
@@ -13,7 +14,6 @@ from bridge.core.overage import (
     OverageGuard,
     overage_ahead,
 )
-from bridge.core.service import PlanState, PlanWindow
 
 NOW = 1_000_000.0
 RESET = NOW + 3600

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from bridge.core.errors import InvalidRequestError
+from bridge.core.contract.errors import InvalidRequestError
 from bridge.core.patience import (
     Limit,
     Patience,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.errors import DrainingError, QueueFullError
+from bridge.core.contract.errors import DrainingError, QueueFullError
 from bridge.core.pool import Lease, Need, Parking, Pool, Recycling
 from bridge.core.pool_policy import Limits
 from bridge.core.to_claude import Profile, TurnSettings

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.errors import RateLimitedError
+from bridge.core.contract.errors import RateLimitedError
 from bridge.core.keys import KeyLimits
 from bridge.core.quota import DAY, MINUTE, Quotas, Use, refusal
 from tests.harness import SCALE

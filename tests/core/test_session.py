@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 import pytest
 
 from bridge.core import session as session_module
+from bridge.core.contract.request import Role
 from bridge.core.control import ControlError
 from bridge.core.launch import Launcher
-from bridge.core.model import Role
 from bridge.core.patience import Patience, TimeLimits
 from bridge.core.process import ProcessGoneError
 from bridge.core.session import Session

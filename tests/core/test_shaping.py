@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.errors import InvalidRequestError
-from bridge.core.events import Event, Finished, TextDelta, ToolCallStart
-from bridge.core.model import FinishReason, Usage
+from bridge.core.contract.errors import InvalidRequestError
+from bridge.core.contract.events import Event, Finished, TextDelta, ToolCallStart
+from bridge.core.contract.request import FinishReason, Usage
 from bridge.core.schemas import check_answer, for_api, validator_of
 from bridge.core.shaping import (
     CallRequired,

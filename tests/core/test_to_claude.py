@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.core.model import (
+from bridge.core.contract.request import (
     CompletionRequest,
     DocumentPart,
     ImagePart,

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from bridge.core.errors import InvalidRequestError
-from bridge.core.model import Tool
+from bridge.core.contract.errors import InvalidRequestError
+from bridge.core.contract.request import Tool
 from bridge.core.tool_schemas import check_tools
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.habits import UNFOLLOWED
-from bridge.core.model import (
+from bridge.core.contract.request import (
     Effort,
     Message,
     Sampling,
@@ -18,6 +17,7 @@ from bridge.core.model import (
     ToolCallPart,
     ToolResultPart,
 )
+from bridge.core.habits import UNFOLLOWED
 from bridge.core.pool_policy import Limits
 from tests.harness import Answer, RunningEngine, assistant, running_engine, sim, user
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.errors import (
+from bridge.core.contract.errors import (
     BridgeError,
     DeadlineError,
     InvalidRequestError,
@@ -26,8 +26,8 @@ from bridge.core.errors import (
     TooLargeError,
     UnavailableError,
 )
-from bridge.core.events import Event, TextDelta
-from bridge.core.model import CompletionRequest
+from bridge.core.contract.events import Event, TextDelta
+from bridge.core.contract.request import CompletionRequest
 from bridge.core.pool import Recycling
 from bridge.core.pool_policy import Limits
 from tests.harness import PATIENCE, RunningEngine, running_engine, sim, user

@@ -9,7 +9,14 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from bridge.core.model import CompletionRequest, Effort, Sampling, Tool, ToolChoice, ToolMode
+from bridge.core.contract.request import (
+    CompletionRequest,
+    Effort,
+    Sampling,
+    Tool,
+    ToolChoice,
+    ToolMode,
+)
 from bridge.core.pool_policy import Limits
 from tests.harness import SCALE, RunningEngine, assistant, running_engine, sim, user
 

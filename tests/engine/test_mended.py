@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bridge.core.errors import PlanLimitError
-from bridge.core.model import Sampling, TextPart, Tool, ToolCallPart, ToolResultPart
+from bridge.core.contract.errors import PlanLimitError
+from bridge.core.contract.request import Sampling, TextPart, Tool, ToolCallPart, ToolResultPart
 from bridge.core.pool_policy import Limits
 from tests.harness import RunningEngine, assistant, running_engine, sim, user
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from bridge.core.errors import InvalidRequestError, UnavailableError, UnsupportedError
-from bridge.core.model import (
+from bridge.core.contract.errors import InvalidRequestError, UnavailableError, UnsupportedError
+from bridge.core.contract.request import (
     Effort,
     OutputFormat,
     OutputKind,

@@ -10,7 +10,7 @@ import grpc
 import pytest
 from grpc import StatusCode
 
-from bridge.core import errors
+from bridge.core.contract import errors
 from bridge.grpc_server.server import GrpcServer
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc

@@ -16,7 +16,7 @@ import uvicorn
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from bridge.core.service import Service
+from bridge.core.contract.service import Service
 from bridge.grpc_server.server import GrpcServer
 from bridge.http_server.app import HttpSettings, create_app
 from bridge.supervisor import _HttpServer

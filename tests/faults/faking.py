@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bridge.core.contract.request import CompletionRequest
 from bridge.core.engine import Engine, EngineOptions
-from bridge.core.model import CompletionRequest
 from bridge.core.pool_policy import Limits, State
 from bridge.core.recording import SessionLog
 from tests.core.fakes import fake_launcher

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from bridge.core.events import TextDelta
-from bridge.core.model import CompletionRequest
+from bridge.core.contract.events import TextDelta
+from bridge.core.contract.request import CompletionRequest
 from bridge.core.pool_policy import Limits
 from bridge.simulator import Exchange
 from tests.faults.doors import KINDS, Asked, Doors, Failure, both_doors

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from bridge.core.contract.errors import DrainingError, ProcessFailedError
+from bridge.core.contract.events import Finished
+from bridge.core.contract.request import CompletionRequest
 from bridge.core.engine import Engine, EngineOptions, _Progress
-from bridge.core.errors import DrainingError, ProcessFailedError
-from bridge.core.events import Finished
-from bridge.core.model import CompletionRequest
 from bridge.core.process import ProcessGoneError
 from bridge.core.recording import SessionLog
 from tests.core.fakes import fake_launcher

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from bridge.core import control, process, session
-from bridge.core.errors import ProcessFailedError
-from bridge.core.events import Event, TextDelta
-from bridge.core.model import CompletionRequest, TextPart, Tool, ToolResultPart
+from bridge.core.contract.errors import ProcessFailedError
+from bridge.core.contract.events import Event, TextDelta
+from bridge.core.contract.request import CompletionRequest, TextPart, Tool, ToolResultPart
 from bridge.core.pool_policy import Limits
 from bridge.core.recycling import Recycling
 from bridge.core.session import Session

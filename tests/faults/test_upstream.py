@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bridge.core.contract.errors import BridgeError, NotLoggedInError, UnavailableError
 from bridge.core.engine import Engine, EngineOptions
-from bridge.core.errors import BridgeError, NotLoggedInError, UnavailableError
 from bridge.core.launch import Launcher, hermetic_environment
 from bridge.core.pool_policy import Limits
 from bridge.core.recording import SessionLog

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from bridge.core.abilities import ALL
 from bridge.core.bounds import check_bounds
-from bridge.core.errors import BridgeError
-from bridge.core.events import Event, Finished, TextDelta, ToolCallDelta, ToolCallStart
-from bridge.core.model import CompletionRequest, FinishReason, Usage
+from bridge.core.contract.errors import BridgeError
+from bridge.core.contract.events import Event, Finished, TextDelta, ToolCallDelta, ToolCallStart
+from bridge.core.contract.request import CompletionRequest, FinishReason, Usage
+from bridge.core.contract.service import PlanState
 from bridge.core.planning import Planner
-from bridge.core.service import PlanState
 from bridge.core.to_claude import replay_lines, setting_changes, user_line
 from bridge.grpc_server.conversation import Conversation
 from bridge.grpc_server.decode import decode_conversation, decode_request

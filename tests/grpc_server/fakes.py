@@ -9,10 +9,10 @@ from typing import Any, TypeAlias, TypeVar
 
 import grpc
 
-from bridge.core.errors import ModelNotFoundError
-from bridge.core.events import Event, Finished, Started, TextDelta
-from bridge.core.model import CompletionRequest, FinishReason, Model, Usage
-from bridge.core.service import Health, PlanState, PoolState, Totals
+from bridge.core.contract.errors import ModelNotFoundError
+from bridge.core.contract.events import Event, Finished, Started, TextDelta
+from bridge.core.contract.request import CompletionRequest, FinishReason, Model, Usage
+from bridge.core.contract.service import Health, PlanState, PoolState, Totals
 from bridge.v1 import completion_pb2 as pb
 from tests.harness import PATIENCE
 

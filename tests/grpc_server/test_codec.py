@@ -6,8 +6,9 @@ from base64 import b64encode
 
 import pytest
 
-from bridge.core import events, model
-from bridge.core.errors import InvalidRequestError
+from bridge.core.contract import events
+from bridge.core.contract import request as model
+from bridge.core.contract.errors import InvalidRequestError
 from bridge.grpc_server.decode import decode_request
 from bridge.grpc_server.encode import encode_event, encode_model
 from bridge.v1 import completion_pb2 as pb

@@ -13,9 +13,9 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from bridge.core import errors
-from bridge.core.events import Event, TextDelta
-from bridge.core.model import CompletionRequest
+from bridge.core.contract import errors
+from bridge.core.contract.events import Event, TextDelta
+from bridge.core.contract.request import CompletionRequest
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 from tests.grpc_server.conftest import Serve

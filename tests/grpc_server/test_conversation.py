@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.core.errors import InvalidRequestError, TooLargeError
-from bridge.core.events import Event, Finished, Started, TextDelta, ToolCallDelta, ToolCallStart
-from bridge.core.model import (
+from bridge.core.contract.errors import InvalidRequestError, TooLargeError
+from bridge.core.contract.events import (
+    Event,
+    Finished,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+)
+from bridge.core.contract.request import (
     CompletionRequest,
     FinishReason,
     Message,

@@ -9,9 +9,16 @@ from contextlib import suppress
 import grpc
 import pytest
 
-from bridge.core import errors
-from bridge.core.events import Event, Finished, Started, TextDelta, ToolCallDelta, ToolCallStart
-from bridge.core.model import CompletionRequest, FinishReason, Role, TextPart, Usage
+from bridge.core.contract import errors
+from bridge.core.contract.events import (
+    Event,
+    Finished,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+)
+from bridge.core.contract.request import CompletionRequest, FinishReason, Role, TextPart, Usage
 from bridge.v1 import completion_pb2 as pb
 from tests.grpc_server.conftest import Serve
 from tests.grpc_server.details import Details, details_of

@@ -11,9 +11,9 @@ from typing import Any
 import grpc
 import pytest
 
-from bridge.core.errors import UnavailableError
-from bridge.core.events import Event
-from bridge.core.model import CompletionRequest
+from bridge.core.contract.errors import UnavailableError
+from bridge.core.contract.events import Event
+from bridge.core.contract.request import CompletionRequest
 from bridge.v1 import completion_pb2 as pb
 from tests.grpc_server.conftest import Serve
 from tests.grpc_server.fakes import STARTED, FakeService, Script, hello, question, soon

@@ -20,8 +20,8 @@ from grpc_reflection.v1alpha import (
     reflection_pb2_grpc,
 )
 
-from bridge.core.events import Event
-from bridge.core.model import CompletionRequest
+from bridge.core.contract.events import Event
+from bridge.core.contract.request import CompletionRequest
 from bridge.grpc_server.server import GrpcServer
 from bridge.v1 import completion_pb2_grpc, model_pb2, model_pb2_grpc
 from tests.grpc_server.conftest import Serve

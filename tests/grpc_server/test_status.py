@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 
-from bridge.core import errors
+from bridge.core.contract import errors
 from bridge.grpc_server.status import CODES, DETAILS_KEY, CallStatus, status_of
 
 ERROR_CLASSES = [

@@ -7,8 +7,8 @@ import threading
 from collections.abc import AsyncGenerator
 from typing import TypeAlias
 
-from bridge.core.errors import ModelNotFoundError
-from bridge.core.events import (
+from bridge.core.contract.errors import ModelNotFoundError
+from bridge.core.contract.events import (
     Event,
     Finished,
     Started,
@@ -17,8 +17,8 @@ from bridge.core.events import (
     ToolCallDelta,
     ToolCallStart,
 )
-from bridge.core.model import CompletionRequest, FinishReason, Model, Usage
-from bridge.core.service import Health, PoolState, Totals
+from bridge.core.contract.request import CompletionRequest, FinishReason, Model, Usage
+from bridge.core.contract.service import Health, PoolState, Totals
 
 USAGE = Usage(
     input_tokens=3,

@@ -11,9 +11,9 @@ import pytest
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
-from bridge.core.errors import DeadlineError, QueueFullError, UnavailableError
-from bridge.core.events import Started, TextDelta
-from bridge.core.service import Health
+from bridge.core.contract.errors import DeadlineError, QueueFullError, UnavailableError
+from bridge.core.contract.events import Started, TextDelta
+from bridge.core.contract.service import Health
 from bridge.http_server.app import HttpSettings
 from bridge.http_server.body import parse_json
 from tests.http_server.asgi import Exchange, ask, build, chat, frames

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.events import TextDelta
+from bridge.core.contract.events import TextDelta
 from bridge.http_server.app import HttpSettings
 from tests.harness import PATIENCE
 from tests.http_server.fakes import STARTED, STOP, FakeService

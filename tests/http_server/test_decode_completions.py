@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bridge.core.errors import InvalidRequestError
-from bridge.core.model import CompletionRequest, Message, Role, Sampling, TextPart
+from bridge.core.contract.errors import InvalidRequestError
+from bridge.core.contract.request import CompletionRequest, Message, Role, Sampling, TextPart
 from bridge.http_server.context import CallOptions
 from bridge.http_server.decode.completions import decode_text_completion
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bridge.core.errors import InvalidRequestError, UnsupportedError
-from bridge.core.model import (
+from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
+from bridge.core.contract.request import (
     CompletionRequest,
     DocumentPart,
     ImagePart,

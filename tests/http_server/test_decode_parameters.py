@@ -8,8 +8,14 @@ import pytest
 from openai.types import completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 
-from bridge.core.errors import InvalidRequestError, UnsupportedError
-from bridge.core.model import CompletionRequest, Effort, OutputFormat, OutputKind, Sampling
+from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
+from bridge.core.contract.request import (
+    CompletionRequest,
+    Effort,
+    OutputFormat,
+    OutputKind,
+    Sampling,
+)
 from bridge.http_server.context import CallOptions
 from bridge.http_server.decode.call import Call
 from bridge.http_server.decode.chat import EFFORTS, decode_chat

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from openai.types.responses import response_create_params
 
-from bridge.core.errors import InvalidRequestError, UnsupportedError
-from bridge.core.model import (
+from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
+from bridge.core.contract.request import (
     CompletionRequest,
     DocumentPart,
     Effort,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bridge.core.errors import InvalidRequestError, UnsupportedError
-from bridge.core.model import Tool, ToolChoice, ToolMode
+from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
+from bridge.core.contract.request import Tool, ToolChoice, ToolMode
 from bridge.http_server.context import CallOptions
 from bridge.http_server.decode.call import Call
 from bridge.http_server.decode.chat import decode_chat

@@ -7,8 +7,8 @@ import logging
 
 import pytest
 
-from bridge.core.errors import ClientClosedError, QueueFullError, UnavailableError
-from bridge.core.events import Started, TextDelta, ToolCallDelta
+from bridge.core.contract.errors import ClientClosedError, QueueFullError, UnavailableError
+from bridge.core.contract.events import Started, TextDelta, ToolCallDelta
 from bridge.http_server.app import HttpSettings
 from tests.http_server.asgi import Exchange, build, frames
 from tests.http_server.fakes import HELLO, STARTED, STOP, FakeService, Gate, Step

@@ -9,8 +9,8 @@ import pytest
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from bridge.core.errors import BridgeError, QueueFullError, UnavailableError
-from bridge.core.events import (
+from bridge.core.contract.errors import BridgeError, QueueFullError, UnavailableError
+from bridge.core.contract.events import (
     Event,
     Finished,
     Started,
@@ -19,7 +19,7 @@ from bridge.core.events import (
     ToolCallDelta,
     ToolCallStart,
 )
-from bridge.core.model import FinishReason
+from bridge.core.contract.request import FinishReason
 from bridge.http_server.encode.base import EventEncoder
 from bridge.http_server.encode.chat_reply import ChatReplyCollector
 from bridge.http_server.encode.chat_stream import ChatStreamEncoder

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.core.errors import (
+from bridge.core.contract.errors import (
     BridgeError,
     InvalidRequestError,
     PlanLimitError,
     UnavailableError,
 )
-from bridge.core.events import (
+from bridge.core.contract.events import (
     Event,
     Finished,
     Started,
@@ -23,7 +23,7 @@ from bridge.core.events import (
     ToolCallDelta,
     ToolCallStart,
 )
-from bridge.core.model import FinishReason
+from bridge.core.contract.request import FinishReason
 from bridge.http_server.encode.responses import ResponseCollector, ResponseStreamEncoder
 from bridge.http_server.wire.replies import JsonDict
 from tests.harness import SCALE

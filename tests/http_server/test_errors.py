@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from bridge.core import errors
+from bridge.core.contract import errors
 from bridge.http_server.errors import (
     ERRORS,
     REASON_CODES,

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from starlette.datastructures import Headers
 
 from bridge.core.access import Access
-from bridge.core.errors import PermissionDeniedError
+from bridge.core.contract.errors import PermissionDeniedError
 from bridge.core.keys import KeyFile, KeyScope, parse_given
 from bridge.http_server.app import create_app
 from bridge.http_server.browsers import BrowserRules

@@ -11,8 +11,8 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from bridge.core import errors
-from bridge.core.events import TextDelta
+from bridge.core.contract import errors
+from bridge.core.contract.events import TextDelta
 from tests.harness import PATIENCE
 from tests.http_server.fakes import CALLS, HELLO, STARTED, FakeService, Gate, Step
 from tests.http_server.serving import serving

@@ -13,16 +13,16 @@ from fastapi import FastAPI
 from openai.types.responses import Response, ResponseItemList
 
 from bridge.core.access import Access
-from bridge.core.errors import InvalidRequestError, QueueFullError, UnavailableError
-from bridge.core.events import Finished, TextDelta, ToolCallDelta, ToolCallStart
-from bridge.core.keys import KeyFile, parse_given
-from bridge.core.model import (
+from bridge.core.contract.errors import InvalidRequestError, QueueFullError, UnavailableError
+from bridge.core.contract.events import Finished, TextDelta, ToolCallDelta, ToolCallStart
+from bridge.core.contract.request import (
     CompletionRequest,
     FinishReason,
     TextPart,
     ToolCallPart,
     ToolResultPart,
 )
+from bridge.core.keys import KeyFile, parse_given
 from bridge.http_server.app import HttpSettings
 from bridge.http_server.store import KeptResponse, ResponseStore
 from tests.harness import assistant, user

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from bridge.core.errors import TooLargeError
+from bridge.core.contract.errors import TooLargeError
 from bridge.http_server.errors import StoreUnavailableError
 from bridge.http_server.store import KeptResponse, ResponseStore
 from bridge.http_server.wire.replies import JsonDict

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, Route, expect, sync_playwright
 
-from bridge.core.service import PlanState, PlanWindow
+from bridge.core.contract.service import PlanState, PlanWindow
 from tests.harness import PATIENCE, LoopThread, RunningBridge, settings_for_tests, sim
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")

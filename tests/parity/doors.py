@@ -15,7 +15,7 @@ from google.protobuf.json_format import MessageToDict
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from bridge.core.model import (
+from bridge.core.contract.request import (
     DocumentPart,
     ImagePart,
     InlineData,

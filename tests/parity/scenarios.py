@@ -8,7 +8,7 @@ import time
 import uuid
 from typing import Any
 
-from bridge.core.model import (
+from bridge.core.contract.request import (
     DocumentPart,
     ImagePart,
     InlineData,

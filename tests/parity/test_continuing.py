@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.model import Message, TextPart, ToolResultPart
+from bridge.core.contract.request import Message, TextPart, ToolResultPart
 from tests.harness import RunningBridge, sim, user
 from tests.parity.doors import DOORS, Scenario, Transcript
 from tests.parity.scenarios import BOTH, PICTURE, call, new_marker

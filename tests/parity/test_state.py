@@ -14,7 +14,7 @@ import pytest
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.json_format import MessageToDict
 
-from bridge.core.service import Health, PlanState, PlanWindow, PoolState, Totals
+from bridge.core.contract.service import Health, PlanState, PlanWindow, PoolState, Totals
 from bridge.http_server.routes.page import pool_object
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import pool_pb2

@@ -12,7 +12,7 @@ import pytest
 
 from bridge import supervisor
 from bridge.core.abilities import Abilities
-from bridge.core.model import (
+from bridge.core.contract.request import (
     Effort,
     OutputFormat,
     OutputKind,

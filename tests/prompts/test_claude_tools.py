@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from bridge.cli.serve import _announce
-from bridge.core.model import Message, TextPart, Tool, ToolResultPart
+from bridge.core.contract.request import Message, TextPart, Tool, ToolResultPart
 from bridge.simulator import Exchange
 from bridge.v1 import completion_pb2 as pb
 from tests.harness import LoopThread, RunningBridge, settings_for_tests, sim, user

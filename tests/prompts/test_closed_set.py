@@ -21,9 +21,8 @@ from hypothesis import strategies as st
 
 from bridge.core.abilities import ALL, Abilities
 from bridge.core.catalog import Catalog
-from bridge.core.errors import BridgeError
-from bridge.core.launch import Launcher
-from bridge.core.model import (
+from bridge.core.contract.errors import BridgeError
+from bridge.core.contract.request import (
     CompletionRequest,
     Effort,
     Message,
@@ -38,6 +37,7 @@ from bridge.core.model import (
     ToolMode,
     ToolResultPart,
 )
+from bridge.core.launch import Launcher
 from bridge.core.planning import Plan, Planner
 from bridge.core.to_claude import TurnSettings, UserLine, replay_lines, setting_changes, user_line
 from bridge.grpc_server.decode import decode_request

@@ -14,7 +14,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from bridge.core.model import TextPart, ToolResultPart
+from bridge.core.contract.request import TextPart, ToolResultPart
 from bridge.simulator import Simulator
 from tests.harness import LoopThread, assistant, sim, user
 from tests.parity.doors import DOORS, Scenario

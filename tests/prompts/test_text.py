@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.model import (
+from bridge.core.contract.request import (
     DocumentPart,
     InlineData,
     Message,

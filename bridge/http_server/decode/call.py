@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bridge.core.model import CompletionRequest, Sampling
+from bridge.core.contract.request import CompletionRequest, Sampling
 from bridge.http_server.decode.content import note_extras
 from bridge.http_server.decode.parameters import Ignored
 from bridge.http_server.wire.base import StreamOptions

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from bridge.core.errors import UnsupportedError
-from bridge.core.model import CompletionRequest, Effort, OutputFormat, OutputKind
+from bridge.core.contract.errors import UnsupportedError
+from bridge.core.contract.request import CompletionRequest, Effort, OutputFormat, OutputKind
 from bridge.core.wording import missing
 from bridge.http_server.context import CallOptions
 from bridge.http_server.decode.call import Call, decode_sampling, wants_usage

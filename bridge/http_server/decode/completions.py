@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bridge.core.errors import UnsupportedError
-from bridge.core.model import CompletionRequest, Message, Role, TextPart
+from bridge.core.contract.errors import UnsupportedError
+from bridge.core.contract.request import CompletionRequest, Message, Role, TextPart
 from bridge.http_server.context import CallOptions
 from bridge.http_server.decode.call import Call, decode_sampling, wants_usage
 from bridge.http_server.decode.parameters import (

@@ -8,8 +8,8 @@ import re
 from collections.abc import Sequence
 from typing import Final, assert_never
 
-from bridge.core.errors import InvalidRequestError, UnsupportedError
-from bridge.core.model import DocumentPart, ImagePart, InlineData, TextPart, UrlSource
+from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
+from bridge.core.contract.request import DocumentPart, ImagePart, InlineData, TextPart, UrlSource
 from bridge.core.wording import (
     IMAGE_KINDS,
     bad_document,

@@ -8,8 +8,8 @@ from typing import Any, Final, TypeAlias, assert_never
 
 from pydantic import TypeAdapter
 
-from bridge.core.errors import InvalidRequestError, UnsupportedError
-from bridge.core.model import DocumentPart, ImagePart, Message, Role, TextPart, UrlSource
+from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
+from bridge.core.contract.request import DocumentPart, ImagePart, Message, Role, TextPart, UrlSource
 from bridge.core.wording import media_misplaced, missing, unknown_call
 from bridge.http_server.decode.content import (
     decode_document,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, assert_never
 
-from bridge.core.errors import InvalidRequestError, UnsupportedError
-from bridge.core.model import Message, Part, Role, TextPart, ToolResultPart
+from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
+from bridge.core.contract.request import Message, Part, Role, TextPart, ToolResultPart
 from bridge.core.wording import missing, unknown_call
 from bridge.http_server.decode.content import decode_content, decode_text, note_extras
 from bridge.http_server.decode.parameters import Ignored

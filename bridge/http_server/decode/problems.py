@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from bridge.core.bounds import BOUNDS, check_count
-from bridge.core.errors import InvalidRequestError
+from bridge.core.contract.errors import InvalidRequestError
 from bridge.core.wording import NOT_EMPTY, TOOL_NAME, invalid, missing
 from bridge.http_server.wire.base import WireModel
 

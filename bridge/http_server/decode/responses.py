@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from bridge.core.errors import InvalidRequestError, UnsupportedError
-from bridge.core.model import CompletionRequest, OutputFormat, OutputKind
+from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
+from bridge.core.contract.request import CompletionRequest, OutputFormat, OutputKind
 from bridge.core.wording import missing
 from bridge.http_server.context import CallOptions
 from bridge.http_server.decode.call import decode_sampling

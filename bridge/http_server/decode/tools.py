@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, assert_never
 
-from bridge.core.errors import InvalidRequestError, UnsupportedError
-from bridge.core.model import Tool, ToolChoice, ToolMode
+from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
+from bridge.core.contract.request import Tool, ToolChoice, ToolMode
 from bridge.core.wording import missing, no_such_tool, tool_twice, without_tools
 from bridge.http_server.decode.content import note_extras
 from bridge.http_server.decode.parameters import Ignored

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bridge.core.bounds import json_object
-from bridge.core.errors import InvalidRequestError
-from bridge.core.model import (
+from bridge.core.contract.errors import InvalidRequestError
+from bridge.core.contract.request import (
     DocumentPart,
     ImagePart,
     Message,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, assert_never
 
-from bridge.core.errors import BridgeError, UnavailableError
-from bridge.core.events import (
+from bridge.core.contract.errors import BridgeError, UnavailableError
+from bridge.core.contract.events import (
     Event,
     Finished,
     Started,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bridge.core.events import Finished, Started, ToolCallDelta, ToolCallStart
+from bridge.core.contract.events import Finished, Started, ToolCallDelta, ToolCallStart
 from bridge.http_server.encode.base import EventEncoder
 from bridge.http_server.encode.chat_stream import finish_reason
 from bridge.http_server.wire.replies import JsonDict, usage_object

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from bridge.core.errors import BridgeError
-from bridge.core.events import Finished, Started, ToolCallDelta, ToolCallStart
-from bridge.core.model import FinishReason
+from bridge.core.contract.errors import BridgeError
+from bridge.core.contract.events import Finished, Started, ToolCallDelta, ToolCallStart
+from bridge.core.contract.request import FinishReason
 from bridge.http_server.encode.base import EventEncoder
 from bridge.http_server.errors import error_body
 from bridge.http_server.sse import DONE, data_frame

@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable
 from typing import Final
 
-from bridge.core.errors import BridgeError
-from bridge.core.events import Finished, Started, ToolCallDelta, ToolCallStart
-from bridge.core.model import FinishReason
+from bridge.core.contract.errors import BridgeError
+from bridge.core.contract.events import Finished, Started, ToolCallDelta, ToolCallStart
+from bridge.core.contract.request import FinishReason
 from bridge.http_server.decode.items import item_id
 from bridge.http_server.encode.base import EventEncoder
 from bridge.http_server.errors import RESPONSES_PARAMS, error_body

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bridge.core.errors import BridgeError
-from bridge.core.events import Finished, Started
+from bridge.core.contract.errors import BridgeError
+from bridge.core.contract.events import Finished, Started
 from bridge.http_server.encode.base import EventEncoder
 from bridge.http_server.errors import error_body
 from bridge.http_server.sse import DONE, data_frame

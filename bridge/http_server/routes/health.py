@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.core.service import PlanState
+from bridge.core.contract.service import PlanState
 from bridge.http_server.context import Door, is_admin
 from bridge.http_server.errors import json_response
 from bridge.http_server.openapi import describe

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.core.errors import InvalidRequestError, TooLargeError, UnsupportedError
+from bridge.core.contract.errors import InvalidRequestError, TooLargeError, UnsupportedError
 from bridge.http_server.context import Door, call_options, owner_of
 from bridge.http_server.decode.items import response_of
 from bridge.http_server.decode.responses import (

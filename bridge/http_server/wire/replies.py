@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from bridge.core.model import FinishReason, Model, Usage
+from bridge.core.contract.request import FinishReason, Model, Usage
 
 JsonDict: TypeAlias = dict[str, Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bridge.core.model import Usage
+from bridge.core.contract.request import Usage
 from bridge.http_server.wire.replies import JsonDict
 
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from bridge.core.events import Event
-from bridge.core.model import CompletionRequest, Model
+from bridge.core.contract.events import Event
+from bridge.core.contract.request import CompletionRequest, Model
 
 
 @dataclass(frozen=True, slots=True)

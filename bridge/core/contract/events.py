@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from bridge.core.model import FinishReason, Usage
+from bridge.core.contract.request import FinishReason, Usage
 
 
 @dataclass(frozen=True, slots=True)
