@@ -39,11 +39,11 @@ from bridge.core.contract.service import Health
 from bridge.core.control import ControlError
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.launch import Launcher
-from bridge.core.observing import Observers, RequestRecord
 from bridge.core.pool_policy import Limits
 from bridge.core.process import ProcessGoneError
 from bridge.core.system.orphan_guard import Guard
 from bridge.core.system.unix_sockets import UnixSocketError, is_served
+from bridge.core.telemetry.request_record import Observers, RequestRecord
 from bridge.listening import (
     Address,
     ListenError,

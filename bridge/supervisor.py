@@ -28,15 +28,17 @@ from bridge.core.access import Access, KeyFileError
 from bridge.core.bounds import BOUNDS
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.launch import Launcher, hermetic_environment
-from bridge.core.observing import Observer, Observers
 from bridge.core.person import NOTHING, personal_settings
 from bridge.core.pool_policy import Limits
 from bridge.core.quota import USAGE_FILE, Quotas
-from bridge.core.recent import RecentRequests
-from bridge.core.recording import Rotation, SessionLog
 from bridge.core.system.hosts import is_loopback
 from bridge.core.system.orphan_guard import Guard
 from bridge.core.system.unix_sockets import UnixSocketError
+from bridge.core.telemetry.metrics import Metrics
+from bridge.core.telemetry.recent import RecentRequests
+from bridge.core.telemetry.request_record import Observer, Observers
+from bridge.core.telemetry.session_log import Rotation, SessionLog
+from bridge.core.telemetry.tracing import cli_environment, start_tracing
 from bridge.grpc_server.server import GrpcServer, tls_credentials
 from bridge.http_server.app import HttpSettings, create_app
 from bridge.http_server.connection import connections
@@ -51,11 +53,9 @@ from bridge.listening import (
     listen_http,
     plan_listening,
 )
-from bridge.metrics import Metrics
 from bridge.probe import ProbeError, abilities_of, fallbacks, missing, probe, report_for
 from bridge.settings import Settings
 from bridge.tls import Tls, read_tls
-from bridge.tracing import cli_environment, start_tracing
 
 if TYPE_CHECKING:
     from bridge.simulator import Simulator
@@ -427,7 +427,7 @@ async def _serve_http(
         settings=door,
         access=bridge.access,
         store=store,
-        metrics=bridge.metrics.render,
+        metrics=bridge.core.telemetry.metrics.render,
         recent=recent.lines,
     )
     server = _HttpServer(

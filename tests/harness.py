@@ -41,7 +41,7 @@ from bridge.core.contract.request import (
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.launch import Launcher, hermetic_environment
 from bridge.core.pool_policy import Limits
-from bridge.core.recording import SessionLog
+from bridge.core.telemetry.session_log import SessionLog
 from bridge.settings import Settings
 from bridge.simulator import Exchange, Simulator
 from bridge.supervisor import Bridge, Doors, bundled_cli, serving

@@ -36,8 +36,6 @@ from bridge.core.from_claude import AnswerReader, plan_of
 from bridge.core.habits import Habits
 from bridge.core.launch import Launcher
 from bridge.core.leases import Lease, Need, Parking
-from bridge.core.logs import kind_of, trace_of
-from bridge.core.observing import Observer, RequestRecord
 from bridge.core.overage import Admission, OverageGuard
 from bridge.core.patience import Limit, Patience, TimeLimits
 from bridge.core.planning import Plan, Planner
@@ -48,6 +46,8 @@ from bridge.core.quota import Quotas
 from bridge.core.recycling import Recycling
 from bridge.core.session import Facts, Session
 from bridge.core.shaping import StopTexts, UnfitAnswerError, shaped
+from bridge.core.telemetry.redaction import kind_of, trace_of
+from bridge.core.telemetry.request_record import Observer, RequestRecord
 from bridge.core.to_claude import Profile, TurnSettings, Wire
 from bridge.core.watchdog import Watchdog, Watching
 from bridge.core.wording import NOT_EMPTY, invalid

@@ -29,9 +29,9 @@ from bridge.core.control import (
 from bridge.core.fingerprint import tools_as_told
 from bridge.core.from_claude import calls_builtin_tool
 from bridge.core.launch import Launcher
-from bridge.core.logs import kind_of
 from bridge.core.patience import Patience
 from bridge.core.process import ProcessGoneError
+from bridge.core.telemetry.redaction import kind_of
 from bridge.core.to_claude import (
     TOOL_PREFIX,
     Profile,

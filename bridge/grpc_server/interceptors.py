@@ -20,8 +20,8 @@ from google.protobuf.message import DecodeError
 
 from bridge.core.access import Grant
 from bridge.core.contract import errors
-from bridge.core.logs import kind_of, trace_of
-from bridge.core.observing import TraceContext, incoming_trace
+from bridge.core.telemetry.redaction import kind_of, trace_of
+from bridge.core.telemetry.request_record import TraceContext, incoming_trace
 from bridge.grpc_server.caller import current_grant
 from bridge.grpc_server.calls import Calls, is_cancelled
 from bridge.grpc_server.guard import Guard, needed_for

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 from starlette.types import Receive
 
 from bridge.core.contract.errors import ClientClosedError
-from bridge.core.logs import trace_of
+from bridge.core.telemetry.redaction import trace_of
 
 logger = logging.getLogger(__name__)
 

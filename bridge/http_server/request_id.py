@@ -9,8 +9,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bridge.core.contract.errors import BridgeError, InternalError
-from bridge.core.logs import kind_of, trace_of
-from bridge.core.observing import TraceContext, incoming_trace
+from bridge.core.telemetry.redaction import kind_of, trace_of
+from bridge.core.telemetry.request_record import TraceContext, incoming_trace
 from bridge.http_server.errors import PARAMS, error_response
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from bridge.core.contract.events import Finished
 from bridge.core.contract.request import CompletionRequest
 from bridge.core.engine import Engine, EngineOptions, _Progress
 from bridge.core.process import ProcessGoneError
-from bridge.core.recording import SessionLog
+from bridge.core.telemetry.session_log import SessionLog
 from tests.core.fakes import fake_launcher
 from tests.core.waiting import soon
 from tests.faults.faking import ONE, WHOLE, faked_engine

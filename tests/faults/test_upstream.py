@@ -20,7 +20,7 @@ from bridge.core.contract.errors import BridgeError, NotLoggedInError, Unavailab
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.launch import Launcher, hermetic_environment
 from bridge.core.pool_policy import Limits
-from bridge.core.recording import SessionLog
+from bridge.core.telemetry.session_log import SessionLog
 from bridge.simulator import Simulator
 from bridge.supervisor import bundled_cli
 from tests.faults.doors import KINDS, Asked, Doors, Failure, HttpCaller, both_doors

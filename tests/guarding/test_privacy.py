@@ -20,8 +20,8 @@ import pytest
 
 from bridge.core.contract.errors import InvalidRequestError
 from bridge.core.control import ControlError
-from bridge.core.logs import PrivateFormatter, kind_of, on_loop_error, trace_of
 from bridge.core.system.private_files import open_private, private_folder
+from bridge.core.telemetry.redaction import PrivateFormatter, kind_of, on_loop_error, trace_of
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 from tests.grpc_server.details import details_of

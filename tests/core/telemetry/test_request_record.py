@@ -16,8 +16,8 @@ from bridge.core.contract.request import (
     TextPart,
     Usage,
 )
-from bridge.core.observing import GAP_BOUNDS, Observers, RequestRecord
-from bridge.tracing import request_attributes
+from bridge.core.telemetry.request_record import GAP_BOUNDS, Observers, RequestRecord
+from bridge.core.telemetry.tracing import request_attributes
 
 REQUEST = CompletionRequest(
     (Message(Role.USER, (TextPart("question"),)),),

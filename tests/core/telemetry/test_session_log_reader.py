@@ -15,8 +15,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from bridge.cli import app
-from bridge.core.recording import Rotation, SessionLog, rotated
-from bridge.logs import LogReader, cells, wanted
+from bridge.core.telemetry.session_log import Rotation, SessionLog, rotated
+from bridge.core.telemetry.session_log_reader import LogReader, cells, wanted
 from tests.harness import PATIENCE
 
 ALL = wanted()

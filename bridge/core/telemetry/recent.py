@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final
 
-from bridge.core.observing import RequestRecord
+from bridge.core.telemetry.request_record import RequestRecord
 
 KEPT: Final = 50
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from bridge.core.recording import locked, rotated
+from bridge.core.telemetry.session_log import locked, rotated
 
 POLL_SECONDS: Final = 0.2
 

@@ -24,8 +24,8 @@ from bridge.core.contract.request import (
     Sampling,
     Usage,
 )
-from bridge.core.observing import RequestRecord, TraceContext, incoming_trace
-from bridge.tracing import cli_environment, is_wanted, start_tracing
+from bridge.core.telemetry.request_record import RequestRecord, TraceContext, incoming_trace
+from bridge.core.telemetry.tracing import cli_environment, is_wanted, start_tracing
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 from tests.harness import PATIENCE, RunningBridge, sim
@@ -70,7 +70,7 @@ def test_without_the_extra_it_is_said_what_to_install(monkeypatch: pytest.Monkey
 
 def test_where_none_are_asked_for_nothing_of_it_is_imported() -> None:
     code = (
-        "import sys, bridge.tracing as t; assert t.start_tracing({}) is None;"
+        "import sys, bridge.core.telemetry.tracing as t; assert t.start_tracing({}) is None;"
         "print([name for name in sys.modules if name.startswith('opentelemetry.sdk')])"
     )
     done = subprocess.run(
@@ -88,7 +88,7 @@ class Tracer:
         from opentelemetry.sdk.trace.export import SimpleSpanProcessor
         from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-        from bridge.tracing import Tracing
+        from bridge.core.telemetry.tracing import Tracing
 
         self._exporter = InMemorySpanExporter()
         provider = TracerProvider(shutdown_on_exit=False)
@@ -319,7 +319,7 @@ def test_a_collector_that_is_not_there_costs_no_answer_and_no_end(
 ) -> None:
     pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("bridge.tracing.CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr("bridge.core.telemetry.tracing.CLOSE_SECONDS", 0.1)
     bridge = start_bridge(pool_size=1, bridge_spares=0)
     messages = [{"role": "user", "content": sim(text="ok")}]
     reply = httpx.post(

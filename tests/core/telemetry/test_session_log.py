@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from bridge.core.recording import MAX_WAITING, Rotation, SessionLog, locked, rotated
-from bridge.logs import LogReader
+from bridge.core.telemetry.session_log import MAX_WAITING, Rotation, SessionLog, locked, rotated
+from bridge.core.telemetry.session_log_reader import LogReader
 from tests.harness import PATIENCE
 
 
@@ -172,7 +172,7 @@ def test_zero_never_rotates_and_no_old_files_means_none(tmp_path: Path) -> None:
 _WRITER = """
 import sys
 from pathlib import Path
-from bridge.core.recording import Rotation, SessionLog
+from bridge.core.telemetry.session_log import Rotation, SessionLog
 log = SessionLog(Path(sys.argv[1]), Rotation(max_bytes=300, keep=900))
 sys.stdin.readline()
 for n in range(int(sys.argv[3])):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bridge import __version__
 from bridge.core.contract.request import CompletionRequest, OutputKind
-from bridge.core.observing import RequestRecord, incoming_trace, shown_model
+from bridge.core.telemetry.request_record import RequestRecord, incoming_trace, shown_model
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider

@@ -1,0 +1,1 @@
+"""What is known of requests: the session log, the metrics, the traces."""
