@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from bridge.core.access.keys import KEYS_FILE, Key, parse_given
 from bridge.core.builtin_tools import BuiltinTools, check_folder, parsed_rules
-from bridge.core.keys import KEYS_FILE, Key, parse_given
 from bridge.core.system.hosts import check_host, check_origin
 
 

@@ -24,13 +24,13 @@ import uvicorn
 
 from bridge import __version__
 from bridge.core.abilities import Abilities
-from bridge.core.access import Access, KeyFileError
+from bridge.core.access.authentication import Access, KeyFileError
+from bridge.core.access.quotas import USAGE_FILE, Quotas
 from bridge.core.bounds import BOUNDS
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.launch import Launcher, hermetic_environment
 from bridge.core.person import NOTHING, personal_settings
 from bridge.core.pool_policy import Limits
-from bridge.core.quota import USAGE_FILE, Quotas
 from bridge.core.system.hosts import is_loopback
 from bridge.core.system.orphan_guard import Guard
 from bridge.core.system.unix_sockets import UnixSocketError

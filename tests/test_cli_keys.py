@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from bridge.cli import app
-from bridge.core.access import Access
-from bridge.core.keys import KeyLimits, KeyScope, parse_given
+from bridge.core.access.authentication import Access
+from bridge.core.access.keys import KeyLimits, KeyScope, parse_given
 from bridge.http_server.context import HttpSettings
 from tests.http_server.fakes import FakeService
 from tests.http_server.serving import serving

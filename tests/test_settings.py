@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from bridge.core.keys import parse_given
+from bridge.core.access.keys import parse_given
 from bridge.settings import Settings
 
 

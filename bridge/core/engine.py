@@ -14,6 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from bridge.core.abilities import ALL, Abilities
+from bridge.core.access.quotas import Quotas
 from bridge.core.bounds import check_bounds
 from bridge.core.catalog import Catalog
 from bridge.core.condition import account_of, condition_of
@@ -42,7 +43,6 @@ from bridge.core.planning import Plan, Planner
 from bridge.core.pool import Pool
 from bridge.core.pool_policy import Limits
 from bridge.core.process import ProcessGoneError
-from bridge.core.quota import Quotas
 from bridge.core.recycling import Recycling
 from bridge.core.session import Facts, Session
 from bridge.core.shaping import StopTexts, UnfitAnswerError, shaped

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import grpc
 
-from bridge.core.access import ANYONE, Access, Grant, KeyScope, bearer
+from bridge.core.access.authentication import ANYONE, Access, Grant, KeyScope, bearer
 from bridge.core.contract.errors import AuthenticationError, PermissionDeniedError
 
 NEEDS: Final[Mapping[str, KeyScope | None]] = {

@@ -18,7 +18,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 
-from bridge.core.access import Grant
+from bridge.core.access.authentication import Grant
 from bridge.core.contract import errors
 from bridge.core.telemetry.redaction import kind_of, trace_of
 from bridge.core.telemetry.request_record import TraceContext, incoming_trace

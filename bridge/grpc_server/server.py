@@ -19,7 +19,7 @@ from grpc_health.v1 import (
 )
 from grpc_reflection.v1alpha import reflection
 
-from bridge.core.access import Access
+from bridge.core.access.authentication import Access
 from bridge.core.bounds import BOUNDS
 from bridge.core.contract.service import Service
 from bridge.core.system.unix_sockets import UnixSocket, make_unix_socket

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from bridge.core.access import Access
+from bridge.core.access.authentication import Access
 from bridge.core.contract.service import Service
 from bridge.http_server.browsers import BrowserRules
 from bridge.http_server.context import Door, HttpSettings

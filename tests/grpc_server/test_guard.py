@@ -13,11 +13,11 @@ import pytest
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from bridge.core.access import Access
+from bridge.core.access.authentication import Access
+from bridge.core.access.keys import KeyFile, KeyScope, parse_given
 from bridge.core.contract.errors import PermissionDeniedError
 from bridge.core.contract.events import Event
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.keys import KeyFile, KeyScope, parse_given
 from bridge.grpc_server.guard import NEEDS, Guard, needed_for
 from bridge.grpc_server.interceptors import KEYLESS_BYTES
 from bridge.grpc_server.server import MAX_CONNECTIONS, SERVICES, GrpcServer, tls_credentials

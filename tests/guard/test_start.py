@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.core.keys import KeyFile
+from bridge.core.access.keys import KeyFile
 from bridge.supervisor import StartError
 from tests.harness import RunningBridge
 

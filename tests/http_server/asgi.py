@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from bridge.core.access import Access
+from bridge.core.access.authentication import Access
 from bridge.http_server.app import HttpSettings, create_app
 from bridge.http_server.store import ResponseStore
 from tests.http_server.fakes import FakeService

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from bridge.core.access import Access
+from bridge.core.access.authentication import Access
 from bridge.http_server.app import HttpSettings, create_app
 from bridge.http_server.connection import connections
 from tests.harness import PATIENCE

@@ -12,9 +12,9 @@ import pytest
 from fastapi import FastAPI
 from starlette.datastructures import Headers
 
-from bridge.core.access import Access
+from bridge.core.access.authentication import Access
+from bridge.core.access.keys import KeyFile, KeyScope, parse_given
 from bridge.core.contract.errors import PermissionDeniedError
-from bridge.core.keys import KeyFile, KeyScope, parse_given
 from bridge.http_server.app import create_app
 from bridge.http_server.browsers import BrowserRules
 from bridge.http_server.context import HttpSettings

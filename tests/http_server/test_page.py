@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from bridge.core.access import KeyScope
+from bridge.core.access.authentication import KeyScope
 from bridge.http_server.guard import needed_for
 from bridge.http_server.routes.page import FILES
 from tests.http_server.asgi import ask, build

@@ -12,7 +12,8 @@ import pytest
 from fastapi import FastAPI
 from openai.types.responses import Response, ResponseItemList
 
-from bridge.core.access import Access
+from bridge.core.access.authentication import Access
+from bridge.core.access.keys import KeyFile, parse_given
 from bridge.core.contract.errors import InvalidRequestError, QueueFullError, UnavailableError
 from bridge.core.contract.events import Finished, TextDelta, ToolCallDelta, ToolCallStart
 from bridge.core.contract.request import (
@@ -22,7 +23,6 @@ from bridge.core.contract.request import (
     ToolCallPart,
     ToolResultPart,
 )
-from bridge.core.keys import KeyFile, parse_given
 from bridge.http_server.app import HttpSettings
 from bridge.http_server.store import KeptResponse, ResponseStore
 from tests.harness import assistant, user

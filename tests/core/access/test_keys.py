@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.keys import (
+from bridge.core.access.keys import (
     Key,
     KeyFile,
     KeyFileError,

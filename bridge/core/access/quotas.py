@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from bridge.core.access.keys import KeyLimits
 from bridge.core.contract.errors import RateLimitedError
-from bridge.core.keys import KeyLimits
 from bridge.core.system.private_files import locked, private_folder, replace_file
 
 logger = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from bridge.core.access import ANYONE, Access, Grant, bearer
+from bridge.core.access.authentication import ANYONE, Access, Grant, bearer
+from bridge.core.access.keys import KeyFile, KeyFileError, KeyLimits, KeyScope, parse_given
 from bridge.core.contract.errors import AuthenticationError, PermissionDeniedError
-from bridge.core.keys import KeyFile, KeyFileError, KeyLimits, KeyScope, parse_given
 
 GIVEN = parse_given("laptop=laptop-secret-long,op:admin=admin-secret-long")
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.core.access.keys import KeyLimits
+from bridge.core.access.quotas import DAY, MINUTE, Quotas, Use, refusal
 from bridge.core.contract.errors import RateLimitedError
-from bridge.core.keys import KeyLimits
-from bridge.core.quota import DAY, MINUTE, Quotas, Use, refusal
 from tests.harness import SCALE
 
 MIDNIGHT = 1_700_006_400.0

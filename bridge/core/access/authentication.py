@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bridge.core.contract.errors import AuthenticationError, PermissionDeniedError
-from bridge.core.keys import (
+from bridge.core.access.keys import (
     SECRET_PREFIX,
     Key,
     KeyFile,
@@ -27,6 +26,7 @@ from bridge.core.keys import (
     KeyScope,
     digest_of,
 )
+from bridge.core.contract.errors import AuthenticationError, PermissionDeniedError
 
 __all__ = ["ANYONE", "Access", "Grant", "Key", "KeyFileError", "KeyLimits", "KeyScope", "bearer"]
 
