@@ -10,8 +10,8 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bridge.core.access.keys import KEYS_FILE, Key, parse_given
-from bridge.core.builtin_tools import BuiltinTools, check_folder, parsed_rules
 from bridge.core.system.hosts import check_host, check_origin
+from bridge.core.validation.builtin_tools import BuiltinTools, check_folder, parsed_rules
 
 
 def _state_folder() -> Path:

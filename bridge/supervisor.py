@@ -26,7 +26,6 @@ from bridge import __version__
 from bridge.core.abilities import Abilities
 from bridge.core.access.authentication import Access, KeyFileError
 from bridge.core.access.quotas import USAGE_FILE, Quotas
-from bridge.core.bounds import BOUNDS
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.launch import Launcher, hermetic_environment
 from bridge.core.person import NOTHING, personal_settings
@@ -39,6 +38,7 @@ from bridge.core.telemetry.recent import RecentRequests
 from bridge.core.telemetry.request_record import Observer, Observers
 from bridge.core.telemetry.session_log import Rotation, SessionLog
 from bridge.core.telemetry.tracing import cli_environment, start_tracing
+from bridge.core.validation.sizes import BOUNDS
 from bridge.grpc_server.server import GrpcServer, tls_credentials
 from bridge.http_server.app import HttpSettings, create_app
 from bridge.http_server.connection import connections

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 
 from bridge.core.abilities import ALL, Abilities
 from bridge.core.access.quotas import Quotas
-from bridge.core.bounds import check_bounds
 from bridge.core.catalog import Catalog
 from bridge.core.condition import account_of, condition_of
 from bridge.core.contract.errors import (
@@ -49,8 +48,9 @@ from bridge.core.shaping import StopTexts, UnfitAnswerError, shaped
 from bridge.core.telemetry.redaction import kind_of, trace_of
 from bridge.core.telemetry.request_record import Observer, RequestRecord
 from bridge.core.to_claude import Profile, TurnSettings, Wire
+from bridge.core.validation.messages import NOT_EMPTY, invalid
+from bridge.core.validation.sizes import check_bounds
 from bridge.core.watchdog import Watchdog, Watching
-from bridge.core.wording import NOT_EMPTY, invalid
 
 logger = logging.getLogger(__name__)
 

@@ -29,9 +29,7 @@ from bridge.core.contract.request import (
 from bridge.core.contract.service import PlanState
 from bridge.core.fingerprint import Scope, answers_exactly, call_ids, fingerprint
 from bridge.core.from_claude import CONTINUABLE, AnswerReader
-from bridge.core.images import check_images
 from bridge.core.leases import Need, Parking
-from bridge.core.schemas import check_answer, for_api, validator_of
 from bridge.core.shaping import CallRequired, JsonOnly, Shaper, StopTexts
 from bridge.core.to_claude import (
     ExtraBody,
@@ -45,7 +43,9 @@ from bridge.core.to_claude import (
     turns_of,
     without_sampling,
 )
-from bridge.core.tool_schemas import check_tools
+from bridge.core.validation.images import check_images
+from bridge.core.validation.schemas import check_answer, for_api, validator_of
+from bridge.core.validation.tools import check_tools
 
 ONLY_JSON = "Answer with one JSON object and nothing else: no text around it, no code fence."
 CALL_ANY = "Answer this by calling one of the tools; do not answer in text alone."

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator
 from typing import Final, NoReturn
 
-from bridge.core.bounds import json_object
 from bridge.core.contract.errors import InvalidRequestError
 from bridge.core.contract.request import (
     CompletionRequest,
@@ -28,7 +27,7 @@ from bridge.core.contract.request import (
     ToolResultPart,
     UrlSource,
 )
-from bridge.core.wording import (
+from bridge.core.validation.messages import (
     IMAGE_KINDS,
     NOT_EMPTY,
     TOOL_NAME,
@@ -46,6 +45,7 @@ from bridge.core.wording import (
     unknown_call,
     without_tools,
 )
+from bridge.core.validation.sizes import json_object
 
 MAX_STOP: Final = 4
 

@@ -25,7 +25,7 @@ from bridge.core.contract.request import (
     ToolCallPart,
     ToolResultPart,
 )
-from bridge.core.wording import unknown_call
+from bridge.core.validation.messages import unknown_call
 from bridge.grpc_server.checks import check_message, check_part
 from bridge.grpc_server.decode import decode_results, decode_said
 from bridge.v1 import completion_pb2 as pb

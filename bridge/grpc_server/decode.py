@@ -9,10 +9,10 @@ from typing import Final, NoReturn, TypeAlias, TypeVar, assert_never
 
 from google.protobuf.message import Message as ProtoMessage
 
-from bridge.core.bounds import BOUNDS, check_count, json_object
 from bridge.core.contract import request as model
 from bridge.core.contract.errors import InvalidRequestError
-from bridge.core.wording import bad_result, invalid, missing
+from bridge.core.validation.messages import bad_result, invalid, missing
+from bridge.core.validation.sizes import BOUNDS, check_count, json_object
 from bridge.grpc_server.checks import (
     check_history,
     check_on_offer,

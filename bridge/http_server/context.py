@@ -9,10 +9,10 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from bridge.core.bounds import BOUNDS
 from bridge.core.contract.errors import InvalidRequestError
 from bridge.core.contract.service import Service
 from bridge.core.patience import seconds_from
+from bridge.core.validation.sizes import BOUNDS
 from bridge.http_server.store import ResponseStore
 
 TIMEOUT_HEADER = "x-bridge-timeout"

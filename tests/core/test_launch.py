@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from bridge.core.builtin_tools import BuiltinTools, parsed_rules
 from bridge.core.launch import API_KEY, Launcher, hermetic_environment
 from bridge.core.person import PersonalSettings, kept_of
+from bridge.core.validation.builtin_tools import BuiltinTools, parsed_rules
 
 CLI = Path("/opt/claude")
 FOLDER = Path("/var/empty")

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from bridge.core.contract.errors import InvalidRequestError
 from bridge.core.contract.events import Event, Finished, TextDelta, ToolCallStart
 from bridge.core.contract.request import FinishReason, Usage
-from bridge.core.schemas import check_answer, for_api, validator_of
 from bridge.core.shaping import (
     CallRequired,
     JsonOnly,
@@ -21,6 +20,7 @@ from bridge.core.shaping import (
     UnfitAnswerError,
     shaped,
 )
+from bridge.core.validation.schemas import check_answer, for_api, validator_of
 
 STOP = Finished(FinishReason.STOP, Usage())
 LENGTH = Finished(FinishReason.LENGTH, Usage())

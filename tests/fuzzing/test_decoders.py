@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.core.abilities import ALL
-from bridge.core.bounds import check_bounds
 from bridge.core.contract.errors import BridgeError
 from bridge.core.contract.events import Event, Finished, TextDelta, ToolCallDelta, ToolCallStart
 from bridge.core.contract.request import CompletionRequest, FinishReason, Usage
 from bridge.core.contract.service import PlanState
 from bridge.core.planning import Planner
 from bridge.core.to_claude import replay_lines, setting_changes, user_line
+from bridge.core.validation.sizes import check_bounds
 from bridge.grpc_server.conversation import Conversation
 from bridge.grpc_server.decode import decode_conversation, decode_request
 from bridge.grpc_server.status import status_of

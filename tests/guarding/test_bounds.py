@@ -14,8 +14,8 @@ import grpc
 import httpx
 import pytest
 
-from bridge.core.bounds import BOUNDS
 from bridge.core.contract.errors import InvalidRequestError
+from bridge.core.validation.sizes import BOUNDS
 from bridge.grpc_server.decode import decode_request, decode_results, decode_said
 from bridge.http_server.context import CallOptions
 from bridge.http_server.decode.chat import decode_chat

@@ -16,7 +16,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from bridge.core.bounds import BOUNDS
 from bridge.core.contract.events import (
     Event,
     Finished,
@@ -26,6 +25,7 @@ from bridge.core.contract.events import (
     ToolCallStart,
 )
 from bridge.core.contract.request import CompletionRequest, Usage
+from bridge.core.validation.sizes import BOUNDS
 
 logger = logging.getLogger(__name__)
 

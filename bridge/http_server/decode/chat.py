@@ -7,7 +7,7 @@ from typing import Final
 
 from bridge.core.contract.errors import UnsupportedError
 from bridge.core.contract.request import CompletionRequest, Effort, OutputFormat, OutputKind
-from bridge.core.wording import missing
+from bridge.core.validation.messages import missing
 from bridge.http_server.context import CallOptions
 from bridge.http_server.decode.call import Call, decode_sampling, wants_usage
 from bridge.http_server.decode.content import note_extras

@@ -10,7 +10,7 @@ from typing import Final, assert_never
 
 from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
 from bridge.core.contract.request import DocumentPart, ImagePart, InlineData, TextPart, UrlSource
-from bridge.core.wording import (
+from bridge.core.validation.messages import (
     IMAGE_KINDS,
     bad_document,
     bad_image,

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
 from bridge.core.contract.request import DocumentPart, ImagePart, Message, Role, TextPart, UrlSource
-from bridge.core.wording import media_misplaced, missing, unknown_call
+from bridge.core.validation.messages import media_misplaced, missing, unknown_call
 from bridge.http_server.decode.content import (
     decode_document,
     decode_image,

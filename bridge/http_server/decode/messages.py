@@ -7,7 +7,7 @@ from typing import Final, assert_never
 
 from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
 from bridge.core.contract.request import Message, Part, Role, TextPart, ToolResultPart
-from bridge.core.wording import missing, unknown_call
+from bridge.core.validation.messages import missing, unknown_call
 from bridge.http_server.decode.content import decode_content, decode_text, note_extras
 from bridge.http_server.decode.parameters import Ignored
 from bridge.http_server.decode.turns import (

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from bridge.core.bounds import BOUNDS, check_count
 from bridge.core.contract.errors import InvalidRequestError
-from bridge.core.wording import NOT_EMPTY, TOOL_NAME, invalid, missing
+from bridge.core.validation.messages import NOT_EMPTY, TOOL_NAME, invalid, missing
+from bridge.core.validation.sizes import BOUNDS, check_count
 from bridge.http_server.wire.base import WireModel
 
 M = TypeVar("M", bound=WireModel)

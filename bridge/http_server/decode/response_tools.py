@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
 from bridge.core.contract.request import Tool, ToolChoice, ToolMode
-from bridge.core.wording import missing, without_tools
+from bridge.core.validation.messages import missing, without_tools
 from bridge.http_server.decode.parameters import Ignored
 from bridge.http_server.decode.tools import (
     MODES,

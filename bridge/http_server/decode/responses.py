@@ -8,7 +8,7 @@ from typing import Final
 
 from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
 from bridge.core.contract.request import CompletionRequest, OutputFormat, OutputKind
-from bridge.core.wording import missing
+from bridge.core.validation.messages import missing
 from bridge.http_server.context import CallOptions
 from bridge.http_server.decode.call import decode_sampling
 from bridge.http_server.decode.chat import EFFORTS, refuse_blocking

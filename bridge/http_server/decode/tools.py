@@ -7,7 +7,7 @@ from typing import Final, assert_never
 
 from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
 from bridge.core.contract.request import Tool, ToolChoice, ToolMode
-from bridge.core.wording import missing, no_such_tool, tool_twice, without_tools
+from bridge.core.validation.messages import missing, no_such_tool, tool_twice, without_tools
 from bridge.http_server.decode.content import note_extras
 from bridge.http_server.decode.parameters import Ignored
 from bridge.http_server.wire.chat import (

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bridge.core.bounds import json_object
 from bridge.core.contract.errors import InvalidRequestError
 from bridge.core.contract.request import (
     DocumentPart,
@@ -17,13 +16,14 @@ from bridge.core.contract.request import (
     ToolCallPart,
     ToolResultPart,
 )
-from bridge.core.wording import (
+from bridge.core.validation.messages import (
     OWN_IDS,
     bad_result,
     call_id_twice,
     ends_with_assistant,
     unanswered_call,
 )
+from bridge.core.validation.sizes import json_object
 
 
 @dataclass(frozen=True, slots=True)

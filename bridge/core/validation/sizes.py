@@ -25,8 +25,8 @@ from bridge.core.contract.request import (
     ToolCallPart,
     ToolResultPart,
 )
-from bridge.core.images import size_of
-from bridge.core.strict_json import NotJsonError, TooNestedError, depth_of, parse_strict
+from bridge.core.validation.images import size_of
+from bridge.core.validation.strict_json import NotJsonError, TooNestedError, depth_of, parse_strict
 
 _MIB: Final = 1024 * 1024
 

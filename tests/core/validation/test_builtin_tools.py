@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.core.builtin_tools import TOOLS, BuiltinTools, check_folder, parsed_rules
+from bridge.core.validation.builtin_tools import TOOLS, BuiltinTools, check_folder, parsed_rules
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from typing import Any
 import jsonschema
 from jsonschema.validators import validator_for
 
-from bridge.core.bounds import BOUNDS
 from bridge.core.contract.errors import InvalidRequestError
 from bridge.core.contract.request import Tool
+from bridge.core.validation.sizes import BOUNDS
 
 # https://platform.claude.com/docs/en/agents-and-tools/tool-use/overview: names of properties.
 _PROPERTY = re.compile(r"[a-zA-Z0-9_.-]{1,64}")

@@ -9,7 +9,7 @@ import pytest
 
 from bridge.core.contract.errors import InvalidRequestError
 from bridge.core.contract.request import ImagePart, InlineData, ToolResultPart, UrlSource
-from bridge.core.images import check_images, readable, size_of
+from bridge.core.validation.images import check_images, readable, size_of
 from tests.harness import user
 
 PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 2, 3) + bytes(9)

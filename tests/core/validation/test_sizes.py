@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from bridge.core.bounds import BOUNDS, Bounds, check_bounds, json_object
 from bridge.core.contract.errors import BridgeError, InvalidRequestError, TooLargeError
 from bridge.core.contract.request import (
     CompletionRequest,
@@ -29,7 +28,8 @@ from bridge.core.contract.request import (
     ToolResultPart,
     UrlSource,
 )
-from bridge.core.strict_json import NotJsonError, TooNestedError, depth_of, parse_strict
+from bridge.core.validation.sizes import BOUNDS, Bounds, check_bounds, json_object
+from bridge.core.validation.strict_json import NotJsonError, TooNestedError, depth_of, parse_strict
 
 SMALL = Bounds(
     messages=2,

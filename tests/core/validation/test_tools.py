@@ -6,7 +6,7 @@ import pytest
 
 from bridge.core.contract.errors import InvalidRequestError
 from bridge.core.contract.request import Tool
-from bridge.core.tool_schemas import check_tools
+from bridge.core.validation.tools import check_tools
 
 
 def with_properties(**properties: Any) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The rules of a request, once, for every way in. Pure."""
