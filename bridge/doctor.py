@@ -33,14 +33,14 @@ import httpx
 from pydantic import ValidationError
 
 from bridge.client.connection import certified_name, target_of
+from bridge.core.claude.control import ControlError
+from bridge.core.claude.launch import Launcher
+from bridge.core.claude.process import ProcessGoneError
 from bridge.core.contract.errors import BridgeError
 from bridge.core.contract.request import CompletionRequest, Message, Role, TextPart
 from bridge.core.contract.service import Health
-from bridge.core.control import ControlError
 from bridge.core.engine import Engine, EngineOptions
-from bridge.core.launch import Launcher
 from bridge.core.pool_policy import Limits
-from bridge.core.process import ProcessGoneError
 from bridge.core.system.orphan_guard import Guard
 from bridge.core.system.unix_sockets import UnixSocketError, is_served
 from bridge.core.telemetry.request_record import Observers, RequestRecord

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from bridge import __version__
-from bridge.core.abilities import Abilities
 from bridge.core.access.authentication import Access, KeyFileError
 from bridge.core.access.quotas import USAGE_FILE, Quotas
+from bridge.core.claude.capabilities import Abilities
+from bridge.core.claude.launch import Launcher, hermetic_environment
+from bridge.core.claude.user_settings import NOTHING, personal_settings
 from bridge.core.engine import Engine, EngineOptions
-from bridge.core.launch import Launcher, hermetic_environment
-from bridge.core.person import NOTHING, personal_settings
 from bridge.core.pool_policy import Limits
 from bridge.core.system.hosts import is_loopback
 from bridge.core.system.orphan_guard import Guard

@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from bridge.core.abilities import ALL, Abilities
+from bridge.core.claude.capabilities import ALL, Abilities
+from bridge.core.claude.launch import Launcher, hermetic_environment
 from bridge.core.contract.events import (
     Event,
     Finished,
@@ -39,7 +40,6 @@ from bridge.core.contract.request import (
     Usage,
 )
 from bridge.core.engine import Engine, EngineOptions
-from bridge.core.launch import Launcher, hermetic_environment
 from bridge.core.pool_policy import Limits
 from bridge.core.telemetry.session_log import SessionLog
 from bridge.settings import Settings

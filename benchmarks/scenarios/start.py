@@ -72,8 +72,8 @@ async def _imports() -> float:
 
 async def _process(stage: Stage) -> float:
     # Imported here: in the benchmark's own process only this one needs it.
-    from bridge.core.launch import Launcher
-    from bridge.core.session import Session
+    from bridge.core.claude.launch import Launcher
+    from bridge.core.claude.session import Session
     from bridge.supervisor import bundled_cli
 
     began = now()

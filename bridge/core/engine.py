@@ -13,9 +13,15 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from bridge.core.abilities import ALL, Abilities
 from bridge.core.access.quotas import Quotas
 from bridge.core.catalog import Catalog
+from bridge.core.claude.capabilities import ALL, Abilities
+from bridge.core.claude.control import ControlError
+from bridge.core.claude.from_claude import AnswerReader, plan_of
+from bridge.core.claude.launch import Launcher
+from bridge.core.claude.process import ProcessGoneError
+from bridge.core.claude.session import Facts, Session
+from bridge.core.claude.to_claude import Profile, TurnSettings, Wire
 from bridge.core.condition import account_of, condition_of
 from bridge.core.contract.errors import (
     BridgeError,
@@ -31,23 +37,17 @@ from bridge.core.contract.errors import (
 from bridge.core.contract.events import Event, Finished, Started
 from bridge.core.contract.request import CompletionRequest, FinishReason, Model, Usage
 from bridge.core.contract.service import Health, PlanState, PoolState, Totals
-from bridge.core.control import ControlError
-from bridge.core.from_claude import AnswerReader, plan_of
 from bridge.core.habits import Habits
-from bridge.core.launch import Launcher
 from bridge.core.leases import Lease, Need, Parking
 from bridge.core.overage import Admission, OverageGuard
 from bridge.core.patience import Limit, Patience, TimeLimits
 from bridge.core.planning import Plan, Planner
 from bridge.core.pool import Pool
 from bridge.core.pool_policy import Limits
-from bridge.core.process import ProcessGoneError
 from bridge.core.recycling import Recycling
-from bridge.core.session import Facts, Session
 from bridge.core.shaping import StopTexts, UnfitAnswerError, shaped
 from bridge.core.telemetry.redaction import kind_of, trace_of
 from bridge.core.telemetry.request_record import Observer, RequestRecord
-from bridge.core.to_claude import Profile, TurnSettings, Wire
 from bridge.core.validation.messages import NOT_EMPTY, invalid
 from bridge.core.validation.sizes import check_bounds
 from bridge.core.watchdog import Watchdog, Watching

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from bridge.core.claude.to_claude import Profile, Turn, Wire
 from bridge.core.contract.request import Role, Tool
-from bridge.core.to_claude import Profile, Turn, Wire
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from bridge.core.claude.session import Session
+from bridge.core.claude.to_claude import Profile, TurnSettings
 from bridge.core.pool_policy import ProcessView, State
-from bridge.core.session import Session
 from bridge.core.starting import PROOF_SECONDS
-from bridge.core.to_claude import Profile, TurnSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,22 @@ from dataclasses import dataclass, field
 
 from jsonschema.protocols import Validator
 
-from bridge.core.abilities import Abilities
 from bridge.core.catalog import Catalog
-from bridge.core.client_tools import deliverable
+from bridge.core.claude.capabilities import Abilities
+from bridge.core.claude.client_tools import deliverable
+from bridge.core.claude.from_claude import CONTINUABLE, AnswerReader
+from bridge.core.claude.to_claude import (
+    ExtraBody,
+    Profile,
+    Turn,
+    TurnSettings,
+    is_about,
+    sampling_named_in,
+    settings_of,
+    started_with,
+    turns_of,
+    without_sampling,
+)
 from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
 from bridge.core.contract.request import (
     CompletionRequest,
@@ -28,21 +41,8 @@ from bridge.core.contract.request import (
 )
 from bridge.core.contract.service import PlanState
 from bridge.core.fingerprint import Scope, answers_exactly, call_ids, fingerprint
-from bridge.core.from_claude import CONTINUABLE, AnswerReader
 from bridge.core.leases import Need, Parking
 from bridge.core.shaping import CallRequired, JsonOnly, Shaper, StopTexts
-from bridge.core.to_claude import (
-    ExtraBody,
-    Profile,
-    Turn,
-    TurnSettings,
-    is_about,
-    sampling_named_in,
-    settings_of,
-    started_with,
-    turns_of,
-    without_sampling,
-)
 from bridge.core.validation.images import check_images
 from bridge.core.validation.schemas import check_answer, for_api, validator_of
 from bridge.core.validation.tools import check_tools

@@ -13,17 +13,17 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from bridge.core.claude.control import ControlError
+from bridge.core.claude.process import ProcessGoneError
+from bridge.core.claude.session import Session
+from bridge.core.claude.to_claude import TurnSettings
 from bridge.core.contract.errors import DrainingError, ProcessFailedError, QueueFullError
-from bridge.core.control import ControlError
 from bridge.core.leases import Lease, Need, Parking, PooledProcess
 from bridge.core.pace import TurnPace, wait_estimate
 from bridge.core.pool_policy import Limits, RequestView, State, decide, fair_order
-from bridge.core.process import ProcessGoneError
 from bridge.core.recycling import Recycling
-from bridge.core.session import Session
 from bridge.core.starting import PROOF_SECONDS, StartBackoff
 from bridge.core.telemetry.redaction import kind_of, trace_of
-from bridge.core.to_claude import TurnSettings
 from bridge.core.waiting import RequestQueue
 
 __all__ = ["Lease", "Need", "Parking", "Pool", "Recycling"]

@@ -12,8 +12,8 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from bridge.core.claude.session import Session
 from bridge.core.recycling import Recycling
-from bridge.core.session import Session
 
 logger = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bridge.core.client_tools import MAX_RESULT_CHARACTERS
+from bridge.core.claude.client_tools import MAX_RESULT_CHARACTERS
+from bridge.core.claude.from_claude import AnswerReader
+from bridge.core.claude.session import Session
+from bridge.core.claude.to_claude import TOOL_PREFIX, ExtraBody, TurnSettings
 from bridge.core.contract.request import Tool
-from bridge.core.from_claude import AnswerReader
-from bridge.core.session import Session
-from bridge.core.to_claude import TOOL_PREFIX, ExtraBody, TurnSettings
 from bridge.probe.stage import (
     OWN_LIMIT,
     OWN_WORDS,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bridge.core.abilities import Abilities
-from bridge.core.to_claude import SETTINGS
+from bridge.core.claude.capabilities import Abilities
+from bridge.core.claude.to_claude import SETTINGS
 from bridge.probe.behaviours import BEHAVIOURS, Behaviour
 
 

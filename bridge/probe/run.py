@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bridge.core.process import ProcessGoneError
+from bridge.core.claude.process import ProcessGoneError
 from bridge.core.system.orphan_guard import Guard
 from bridge.probe.behaviours import BEHAVIOURS, Behaviour
 from bridge.probe.hashing import sha256_of

@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from bridge.core.abilities import ALL, Abilities
+from bridge.core.claude.capabilities import ALL, Abilities
+from bridge.core.claude.control import ControlError
+from bridge.core.claude.launch import Launcher, hermetic_environment
+from bridge.core.claude.process import ProcessGoneError
+from bridge.core.claude.session import Session
+from bridge.core.claude.to_claude import Profile, Turn, TurnSettings
+from bridge.core.claude.user_settings import personal_settings
 from bridge.core.contract.request import Role
-from bridge.core.control import ControlError
-from bridge.core.launch import Launcher, hermetic_environment
-from bridge.core.person import personal_settings
-from bridge.core.process import ProcessGoneError
-from bridge.core.session import Session
 from bridge.core.system.orphan_guard import Guard
-from bridge.core.to_claude import Profile, Turn, TurnSettings
 
 if TYPE_CHECKING:
     from bridge.simulator import Exchange, Simulator

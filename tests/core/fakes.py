@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bridge.core.launch import Launcher
-from bridge.core.process import Command
-from bridge.core.to_claude import TurnSettings
+from bridge.core.claude.launch import Launcher
+from bridge.core.claude.process import Command
+from bridge.core.claude.to_claude import TurnSettings
 
 FAKE_CLI = Path(__file__).parent.parent / "faults" / "fake_cli.py"
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from bridge.core.claude.to_claude import Profile, turns_of
 from bridge.core.contract.request import (
     DocumentPart,
     ImagePart,
@@ -19,7 +20,6 @@ from bridge.core.contract.request import (
     UrlSource,
 )
 from bridge.core.fingerprint import Scope, answers_exactly, call_ids, fingerprint
-from bridge.core.to_claude import Profile, turns_of
 from tests.harness import assistant, user
 
 TOOL = Tool("f", "does", {"type": "object"})

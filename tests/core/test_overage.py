@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from bridge.core.claude.from_claude import plan_of
 from bridge.core.contract.errors import PlanLimitError
 from bridge.core.contract.service import PlanState, PlanWindow
-from bridge.core.from_claude import plan_of
 from bridge.core.overage import (
     NEARLY_FULL,
     UNKNOWN_RESET_SECONDS,

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from bridge.core.claude.to_claude import Profile, TurnSettings
 from bridge.core.contract.errors import DrainingError, QueueFullError
 from bridge.core.pool import Lease, Need, Parking, Pool, Recycling
 from bridge.core.pool_policy import Limits
-from bridge.core.to_claude import Profile, TurnSettings
 from tests.core.waiting import soon
 
 A, B = Profile("a"), Profile("b")

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from claude_agent_sdk import ClaudeSDKClient
 
+from bridge.core.claude.session import Session
 from bridge.core.pool_policy import Limits
-from bridge.core.session import Session
 from bridge.simulator import Exchange
 from tests.faults.doors import KINDS, Asked, Doors, both_doors
 from tests.harness import PATIENCE, RunningEngine, running_engine, sim

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from bridge.core.claude.process import ProcessGoneError
 from bridge.core.contract.errors import DrainingError, ProcessFailedError
 from bridge.core.contract.events import Finished
 from bridge.core.contract.request import CompletionRequest
 from bridge.core.engine import Engine, EngineOptions, _Progress
-from bridge.core.process import ProcessGoneError
 from bridge.core.telemetry.session_log import SessionLog
 from tests.core.fakes import fake_launcher
 from tests.core.waiting import soon

@@ -12,13 +12,13 @@ from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bridge.core.abilities import ALL
+from bridge.core.claude.capabilities import ALL
+from bridge.core.claude.to_claude import replay_lines, setting_changes, user_line
 from bridge.core.contract.errors import BridgeError
 from bridge.core.contract.events import Event, Finished, TextDelta, ToolCallDelta, ToolCallStart
 from bridge.core.contract.request import CompletionRequest, FinishReason, Usage
 from bridge.core.contract.service import PlanState
 from bridge.core.planning import Planner
-from bridge.core.to_claude import replay_lines, setting_changes, user_line
 from bridge.core.validation.sizes import check_bounds
 from bridge.grpc_server.conversation import Conversation
 from bridge.grpc_server.decode import decode_conversation, decode_request

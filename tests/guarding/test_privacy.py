@@ -18,8 +18,8 @@ import grpc
 import httpx
 import pytest
 
+from bridge.core.claude.control import ControlError
 from bridge.core.contract.errors import InvalidRequestError
-from bridge.core.control import ControlError
 from bridge.core.system.private_files import open_private, private_folder
 from bridge.core.telemetry.redaction import PrivateFormatter, kind_of, on_loop_error, trace_of
 from bridge.v1 import completion_pb2 as pb

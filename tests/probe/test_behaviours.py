@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.core.abilities import ALL
+from bridge.core.claude.capabilities import ALL
 from bridge.probe import BEHAVIOURS, Behaviour, Report, abilities_of, fallbacks, missing, probe
 from bridge.supervisor import bundled_cli
 

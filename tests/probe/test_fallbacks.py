@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from bridge import supervisor
-from bridge.core.abilities import Abilities
+from bridge.core.claude.capabilities import Abilities
 from bridge.core.contract.request import (
     Effort,
     OutputFormat,

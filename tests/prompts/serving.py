@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.abilities import ALL
+from bridge.core.claude.capabilities import ALL
 from bridge.simulator import Simulator
 from bridge.supervisor import Doors, serving
 from tests.harness import LoopThread, RunningBridge, settings_for_tests

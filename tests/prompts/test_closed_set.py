@@ -19,8 +19,16 @@ from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bridge.core.abilities import ALL, Abilities
 from bridge.core.catalog import Catalog
+from bridge.core.claude.capabilities import ALL, Abilities
+from bridge.core.claude.launch import Launcher
+from bridge.core.claude.to_claude import (
+    TurnSettings,
+    UserLine,
+    replay_lines,
+    setting_changes,
+    user_line,
+)
 from bridge.core.contract.errors import BridgeError
 from bridge.core.contract.request import (
     CompletionRequest,
@@ -37,9 +45,7 @@ from bridge.core.contract.request import (
     ToolMode,
     ToolResultPart,
 )
-from bridge.core.launch import Launcher
 from bridge.core.planning import Plan, Planner
-from bridge.core.to_claude import TurnSettings, UserLine, replay_lines, setting_changes, user_line
 from bridge.grpc_server.decode import decode_request
 from bridge.http_server.context import CallOptions
 from bridge.http_server.decode.chat import decode_chat

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from bridge.cli.common import settings_from
-from bridge.core.abilities import ALL
+from bridge.core.claude.capabilities import ALL
 from bridge.supervisor import Bridge, Doors, serving
 
 _PEAK = re.compile(r"VmHWM:\s+(\d+) kB")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.core.process import Command, LineProcess
+from bridge.core.claude.process import Command, LineProcess
 from bridge.core.system import orphan_guard as orphans
 from bridge.core.system import orphan_watchdog
 from bridge.core.system.orphan_guard import Guard, death_signal

@@ -9,20 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.core.contract.request import (
-    CompletionRequest,
-    DocumentPart,
-    ImagePart,
-    InlineData,
-    Message,
-    Part,
-    Role,
-    TextPart,
-    ToolCallPart,
-    ToolResultPart,
-    UrlSource,
-)
-from bridge.core.to_claude import (
+from bridge.core.claude.to_claude import (
     CLI_RETRIES,
     OPENING_PLACEHOLDER,
     ExtraBody,
@@ -35,6 +22,19 @@ from bridge.core.to_claude import (
     settings_of,
     turns_of,
     user_line,
+)
+from bridge.core.contract.request import (
+    CompletionRequest,
+    DocumentPart,
+    ImagePart,
+    InlineData,
+    Message,
+    Part,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    UrlSource,
 )
 
 

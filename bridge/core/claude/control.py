@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 from claude_agent_sdk import Transport
 from pydantic_core import from_json
 
-from bridge.core.process import Command, LineProcess, ProcessGoneError
+from bridge.core.claude.process import Command, LineProcess, ProcessGoneError
 from bridge.core.telemetry.redaction import trace_of
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.person import LOGIN_HELPERS, NOTHING, kept_of, personal_settings
+from bridge.core.claude.user_settings import LOGIN_HELPERS, NOTHING, kept_of, personal_settings
 from tests.prompts import hostile
 
 

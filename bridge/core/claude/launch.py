@@ -13,10 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bridge import __version__
-from bridge.core.person import NOTHING, PersonalSettings
-from bridge.core.process import Command
+from bridge.core.claude.process import Command
+from bridge.core.claude.to_claude import TurnSettings, start_options
+from bridge.core.claude.user_settings import NOTHING, PersonalSettings
 from bridge.core.system.orphan_guard import Guard
-from bridge.core.to_claude import TurnSettings, start_options
 from bridge.core.validation.builtin_tools import BuiltinTools
 
 # Set at the start, because SessionStart hooks have already run when settings come later.

@@ -15,8 +15,8 @@ from typing import Any
 import mcp_types as mcp
 from mcp.server.lowlevel import Server
 
+from bridge.core.claude.to_claude import Wire
 from bridge.core.contract.request import Tool
-from bridge.core.to_claude import Wire
 
 SERVER_NAME = "client"
 MAX_RESULT_CHARACTERS = 500_000

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
+from bridge.core.claude.to_claude import TOOL_PREFIX, Turn
 from bridge.core.contract.errors import (
     BridgeError,
     InvalidRequestError,
@@ -36,7 +37,6 @@ from bridge.core.contract.events import (
 )
 from bridge.core.contract.request import FinishReason, Role, Usage
 from bridge.core.contract.service import PlanState, PlanWindow
-from bridge.core.to_claude import TOOL_PREFIX, Turn
 
 Wire: TypeAlias = dict[str, Any]
 

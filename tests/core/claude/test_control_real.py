@@ -1,4 +1,4 @@
-"""What core/control.py and core/session.py rely on, shown with the CLI that the SDK brings.
+"""What the control protocol and the session rely on, shown with the CLI that the SDK brings.
 
 The model is the simulator; what reached it stands in its ledger. Each test here is a fact about
 one version of the CLI: after a change of the pin, this is where a broken assumption shows.
@@ -20,6 +20,13 @@ from typing import Any
 import pytest
 from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient
 
+from bridge.core.claude.control import ControlTransport, Wire
+from bridge.core.claude.from_claude import AnswerReader
+from bridge.core.claude.launch import Launcher, hermetic_environment
+from bridge.core.claude.process import ProcessGoneError
+from bridge.core.claude.session import Session
+from bridge.core.claude.to_claude import ExtraBody, Profile, Turn, TurnSettings
+from bridge.core.claude.user_settings import personal_settings
 from bridge.core.contract.errors import (
     BridgeError,
     InvalidRequestError,
@@ -30,13 +37,6 @@ from bridge.core.contract.errors import (
     UnavailableError,
 )
 from bridge.core.contract.request import Role
-from bridge.core.control import ControlTransport, Wire
-from bridge.core.from_claude import AnswerReader
-from bridge.core.launch import Launcher, hermetic_environment
-from bridge.core.person import personal_settings
-from bridge.core.process import ProcessGoneError
-from bridge.core.session import Session
-from bridge.core.to_claude import ExtraBody, Profile, Turn, TurnSettings
 from bridge.simulator import Simulator
 from bridge.simulator.ledger import Exchange
 from bridge.supervisor import bundled_cli

@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from bridge.core.control import ControlError, ControlTransport, Wire
-from bridge.core.process import Command, ProcessGoneError
+from bridge.core.claude.control import ControlError, ControlTransport, Wire
+from bridge.core.claude.process import Command, ProcessGoneError
 from tests.core.fakes import fake_command
 from tests.core.waiting import soon
 

@@ -12,14 +12,14 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from bridge.core import session as session_module
+from bridge.core.claude import session as session_module
+from bridge.core.claude.control import ControlError
+from bridge.core.claude.launch import Launcher
+from bridge.core.claude.process import ProcessGoneError
+from bridge.core.claude.session import Session
+from bridge.core.claude.to_claude import Profile, Turn, TurnSettings
 from bridge.core.contract.request import Role
-from bridge.core.control import ControlError
-from bridge.core.launch import Launcher
 from bridge.core.patience import Patience, TimeLimits
-from bridge.core.process import ProcessGoneError
-from bridge.core.session import Session
-from bridge.core.to_claude import Profile, Turn, TurnSettings
 from tests.core.fakes import fake_launcher
 from tests.core.waiting import soon
 

@@ -16,23 +16,19 @@ from typing import Any
 
 from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient
 
-from bridge.core.abilities import ALL, Abilities
-from bridge.core.client_tools import SERVER_NAME, ToolServer
-from bridge.core.contract.request import Tool
-from bridge.core.control import (
+from bridge.core.claude.capabilities import ALL, Abilities
+from bridge.core.claude.client_tools import SERVER_NAME, ToolServer
+from bridge.core.claude.control import (
     CONTROL_TIMEOUT,
     ControlError,
     ControlTimeoutError,
     ControlTransport,
     Wire,
 )
-from bridge.core.fingerprint import tools_as_told
-from bridge.core.from_claude import calls_builtin_tool
-from bridge.core.launch import Launcher
-from bridge.core.patience import Patience
-from bridge.core.process import ProcessGoneError
-from bridge.core.telemetry.redaction import kind_of
-from bridge.core.to_claude import (
+from bridge.core.claude.from_claude import calls_builtin_tool
+from bridge.core.claude.launch import Launcher
+from bridge.core.claude.process import ProcessGoneError
+from bridge.core.claude.to_claude import (
     TOOL_PREFIX,
     Profile,
     Turn,
@@ -43,6 +39,10 @@ from bridge.core.to_claude import (
     traced,
     user_line,
 )
+from bridge.core.contract.request import Tool
+from bridge.core.fingerprint import tools_as_told
+from bridge.core.patience import Patience
+from bridge.core.telemetry.redaction import kind_of
 
 logger = logging.getLogger(__name__)
 

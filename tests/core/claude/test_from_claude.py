@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from bridge.core.claude.from_claude import AnswerReader, failure_of
 from bridge.core.contract.errors import (
     BridgeError,
     InvalidRequestError,
@@ -26,7 +27,6 @@ from bridge.core.contract.events import (
     ToolCallStart,
 )
 from bridge.core.contract.request import FinishReason, Usage
-from bridge.core.from_claude import AnswerReader, failure_of
 
 Wire = dict[str, Any]
 

@@ -1,0 +1,1 @@
+"""All that knows the words of the `claude` CLI, and nothing else does."""
