@@ -40,7 +40,7 @@ from bridge.core.contract.errors import BridgeError
 from bridge.core.contract.request import CompletionRequest, Message, Role, TextPart
 from bridge.core.contract.service import Health
 from bridge.core.engine import Engine, EngineOptions
-from bridge.core.pool_policy import Limits
+from bridge.core.pool.policy import Limits
 from bridge.core.system.orphan_guard import Guard
 from bridge.core.system.unix_sockets import UnixSocketError, is_served
 from bridge.core.telemetry.request_record import Observers, RequestRecord

@@ -29,7 +29,7 @@ from bridge.core.claude.capabilities import Abilities
 from bridge.core.claude.launch import Launcher, hermetic_environment
 from bridge.core.claude.user_settings import NOTHING, personal_settings
 from bridge.core.engine import Engine, EngineOptions
-from bridge.core.pool_policy import Limits
+from bridge.core.pool.policy import Limits
 from bridge.core.system.hosts import is_loopback
 from bridge.core.system.orphan_guard import Guard
 from bridge.core.system.unix_sockets import UnixSocketError

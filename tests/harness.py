@@ -40,7 +40,7 @@ from bridge.core.contract.request import (
     Usage,
 )
 from bridge.core.engine import Engine, EngineOptions
-from bridge.core.pool_policy import Limits
+from bridge.core.pool.policy import Limits
 from bridge.core.telemetry.session_log import SessionLog
 from bridge.settings import Settings
 from bridge.simulator import Exchange, Simulator

@@ -38,19 +38,19 @@ from bridge.core.contract.events import Event, Finished, Started
 from bridge.core.contract.request import CompletionRequest, FinishReason, Model, Usage
 from bridge.core.contract.service import Health, PlanState, PoolState, Totals
 from bridge.core.habits import Habits
-from bridge.core.leases import Lease, Need, Parking
 from bridge.core.overage import Admission, OverageGuard
 from bridge.core.patience import Limit, Patience, TimeLimits
 from bridge.core.planning import Plan, Planner
-from bridge.core.pool import Pool
-from bridge.core.pool_policy import Limits
-from bridge.core.recycling import Recycling
+from bridge.core.pool.leases import Lease, Need, Parking
+from bridge.core.pool.policy import Limits
+from bridge.core.pool.pool import Pool
+from bridge.core.pool.recycling import Recycling
+from bridge.core.pool.watchdog import Watchdog, Watching
 from bridge.core.shaping import StopTexts, UnfitAnswerError, shaped
 from bridge.core.telemetry.redaction import kind_of, trace_of
 from bridge.core.telemetry.request_record import Observer, RequestRecord
 from bridge.core.validation.messages import NOT_EMPTY, invalid
 from bridge.core.validation.sizes import check_bounds
-from bridge.core.watchdog import Watchdog, Watching
 
 logger = logging.getLogger(__name__)
 

@@ -41,7 +41,7 @@ from bridge.core.contract.request import (
 )
 from bridge.core.contract.service import PlanState
 from bridge.core.fingerprint import Scope, answers_exactly, call_ids, fingerprint
-from bridge.core.leases import Need, Parking
+from bridge.core.pool.leases import Need, Parking
 from bridge.core.shaping import CallRequired, JsonOnly, Shaper, StopTexts
 from bridge.core.validation.images import check_images
 from bridge.core.validation.schemas import check_answer, for_api, validator_of

@@ -18,7 +18,7 @@ from bridge.core.contract.request import (
     ToolResultPart,
 )
 from bridge.core.habits import UNFOLLOWED
-from bridge.core.pool_policy import Limits
+from bridge.core.pool.policy import Limits
 from tests.harness import Answer, RunningEngine, assistant, running_engine, sim, user
 
 WEATHER = Tool(

@@ -28,8 +28,8 @@ from bridge.core.contract.errors import (
 )
 from bridge.core.contract.events import Event, TextDelta
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.pool import Recycling
-from bridge.core.pool_policy import Limits
+from bridge.core.pool.policy import Limits
+from bridge.core.pool.pool import Recycling
 from tests.harness import PATIENCE, RunningEngine, running_engine, sim, user
 
 

@@ -17,7 +17,7 @@ from bridge.core.contract.request import (
     ToolChoice,
     ToolMode,
 )
-from bridge.core.pool_policy import Limits
+from bridge.core.pool.policy import Limits
 from tests.harness import SCALE, RunningEngine, assistant, running_engine, sim, user
 
 TOOL = Tool("look", "Looks.", {"type": "object", "properties": {"at": {"type": "string"}}})

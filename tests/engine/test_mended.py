@@ -11,7 +11,7 @@ import pytest
 
 from bridge.core.contract.errors import PlanLimitError
 from bridge.core.contract.request import Sampling, TextPart, Tool, ToolCallPart, ToolResultPart
-from bridge.core.pool_policy import Limits
+from bridge.core.pool.policy import Limits
 from tests.harness import RunningEngine, assistant, running_engine, sim, user
 
 SONNET = "claude-sonnet-4-6"

@@ -13,7 +13,7 @@ import pytest
 from claude_agent_sdk import ClaudeSDKClient
 
 from bridge.core.claude.session import Session
-from bridge.core.pool_policy import Limits
+from bridge.core.pool.policy import Limits
 from bridge.simulator import Exchange
 from tests.faults.doors import KINDS, Asked, Doors, both_doors
 from tests.harness import PATIENCE, RunningEngine, running_engine, sim

@@ -13,7 +13,7 @@ import pytest
 
 from bridge.core.contract.events import TextDelta
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.pool_policy import Limits
+from bridge.core.pool.policy import Limits
 from bridge.simulator import Exchange
 from tests.faults.doors import KINDS, Asked, Doors, Failure, both_doors
 from tests.harness import PATIENCE, RunningEngine, running_engine, sim, user

@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from bridge.core.pool_policy import Limits
+from bridge.core.pool.policy import Limits
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 from tests.faults.doors import KINDS, Asked, Caller, Doors, Failure, both_doors

@@ -19,9 +19,9 @@ from bridge.core.claude.session import Session
 from bridge.core.contract.errors import ProcessFailedError
 from bridge.core.contract.events import Event, TextDelta
 from bridge.core.contract.request import CompletionRequest, TextPart, Tool, ToolResultPart
-from bridge.core.pool_policy import Limits
-from bridge.core.recycling import Recycling
-from bridge.core.watchdog import Watching
+from bridge.core.pool.policy import Limits
+from bridge.core.pool.recycling import Recycling
+from bridge.core.pool.watchdog import Watching
 from tests.faults.faking import BEGUN, ONE, WHOLE, FakedEngine, faked_engine
 from tests.harness import PATIENCE, RunningEngine, running_engine, sim, user
 

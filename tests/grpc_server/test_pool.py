@@ -12,7 +12,7 @@ from bridge import __version__
 from bridge.core.contract.events import Finished, Started
 from bridge.core.contract.request import CompletionRequest, FinishReason, Usage
 from bridge.core.contract.service import Health, PlanState, PlanWindow, PoolState, Totals
-from bridge.core.pool_policy import State
+from bridge.core.pool.policy import State
 from bridge.core.telemetry.request_record import RequestRecord
 from bridge.grpc_server.encode import encode_pool, encode_request
 from bridge.v1 import completion_pb2

@@ -21,7 +21,7 @@ from bridge.core.contract.request import (
     ToolChoice,
     ToolMode,
 )
-from bridge.core.pool_policy import Limits
+from bridge.core.pool.policy import Limits
 from bridge.probe import BEHAVIOURS, Report, report_for
 from bridge.probe.hashing import sha256_of
 from bridge.simulator import Exchange

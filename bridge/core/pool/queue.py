@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bridge.core.contract.errors import BridgeError
-from bridge.core.leases import PooledProcess
-from bridge.core.pool_policy import RequestView
+from bridge.core.pool.leases import PooledProcess
+from bridge.core.pool.policy import RequestView
 
 
 @dataclass(slots=True, eq=False)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.core.pool_policy import (
+from bridge.core.pool.policy import (
     Decision,
     Limits,
     ProcessView,

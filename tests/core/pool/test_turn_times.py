@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.core.pace import LONGEST, SHORTEST, TurnPace, wait_estimate
+from bridge.core.pool.turn_times import LONGEST, SHORTEST, TurnPace, wait_estimate
 
 
 @pytest.mark.parametrize(

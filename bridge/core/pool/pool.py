@@ -18,13 +18,13 @@ from bridge.core.claude.process import ProcessGoneError
 from bridge.core.claude.session import Session
 from bridge.core.claude.to_claude import TurnSettings
 from bridge.core.contract.errors import DrainingError, ProcessFailedError, QueueFullError
-from bridge.core.leases import Lease, Need, Parking, PooledProcess
-from bridge.core.pace import TurnPace, wait_estimate
-from bridge.core.pool_policy import Limits, RequestView, State, decide, fair_order
-from bridge.core.recycling import Recycling
-from bridge.core.starting import PROOF_SECONDS, StartBackoff
+from bridge.core.pool.backoff import PROOF_SECONDS, StartBackoff
+from bridge.core.pool.leases import Lease, Need, Parking, PooledProcess
+from bridge.core.pool.policy import Limits, RequestView, State, decide, fair_order
+from bridge.core.pool.queue import RequestQueue
+from bridge.core.pool.recycling import Recycling
+from bridge.core.pool.turn_times import TurnPace, wait_estimate
 from bridge.core.telemetry.redaction import kind_of, trace_of
-from bridge.core.waiting import RequestQueue
 
 __all__ = ["Lease", "Need", "Parking", "Pool", "Recycling"]
 

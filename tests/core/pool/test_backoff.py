@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridge.core.starting import LOOP, MAX_DELAY, StartBackoff
+from bridge.core.pool.backoff import LOOP, MAX_DELAY, StartBackoff
 
 
 def after(failures: int) -> StartBackoff:

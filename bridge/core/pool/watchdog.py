@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from bridge.core.claude.session import Session
-from bridge.core.recycling import Recycling
+from bridge.core.pool.recycling import Recycling
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import pytest
 
 from bridge.core.claude.to_claude import Profile, TurnSettings
 from bridge.core.contract.errors import DrainingError, QueueFullError
-from bridge.core.pool import Lease, Need, Parking, Pool, Recycling
-from bridge.core.pool_policy import Limits
+from bridge.core.pool.policy import Limits
+from bridge.core.pool.pool import Lease, Need, Parking, Pool, Recycling
 from tests.core.waiting import soon
 
 A, B = Profile("a"), Profile("b")

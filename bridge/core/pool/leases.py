@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from bridge.core.claude.session import Session
 from bridge.core.claude.to_claude import Profile, TurnSettings
-from bridge.core.pool_policy import ProcessView, State
-from bridge.core.starting import PROOF_SECONDS
+from bridge.core.pool.backoff import PROOF_SECONDS
+from bridge.core.pool.policy import ProcessView, State
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""The pool of CLI processes: who gets which, and which are started and ended."""
