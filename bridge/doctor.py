@@ -39,7 +39,7 @@ from bridge.core.claude.process import ProcessGoneError
 from bridge.core.contract.errors import BridgeError
 from bridge.core.contract.request import CompletionRequest, Message, Role, TextPart
 from bridge.core.contract.service import Health
-from bridge.core.engine import Engine, EngineOptions
+from bridge.core.engine.engine import Engine, EngineOptions
 from bridge.core.pool.policy import Limits
 from bridge.core.system.orphan_guard import Guard
 from bridge.core.system.unix_sockets import UnixSocketError, is_served

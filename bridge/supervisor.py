@@ -28,7 +28,7 @@ from bridge.core.access.quotas import USAGE_FILE, Quotas
 from bridge.core.claude.capabilities import Abilities
 from bridge.core.claude.launch import Launcher, hermetic_environment
 from bridge.core.claude.user_settings import NOTHING, personal_settings
-from bridge.core.engine import Engine, EngineOptions
+from bridge.core.engine.engine import Engine, EngineOptions
 from bridge.core.pool.policy import Limits
 from bridge.core.system.hosts import is_loopback
 from bridge.core.system.orphan_guard import Guard

@@ -39,7 +39,7 @@ from bridge.core.contract.request import (
     ToolCallPart,
     Usage,
 )
-from bridge.core.engine import Engine, EngineOptions
+from bridge.core.engine.engine import Engine, EngineOptions
 from bridge.core.pool.policy import Limits
 from bridge.core.telemetry.session_log import SessionLog
 from bridge.settings import Settings

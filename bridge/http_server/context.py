@@ -11,7 +11,7 @@ from starlette.types import Scope
 
 from bridge.core.contract.errors import InvalidRequestError
 from bridge.core.contract.service import Service
-from bridge.core.patience import seconds_from
+from bridge.core.engine.timeouts import seconds_from
 from bridge.core.validation.sizes import BOUNDS
 from bridge.http_server.store import ResponseStore
 

@@ -17,7 +17,7 @@ from bridge.core.contract.request import (
     ToolCallPart,
     ToolResultPart,
 )
-from bridge.core.habits import UNFOLLOWED
+from bridge.core.engine.parking_policy import UNFOLLOWED
 from bridge.core.pool.policy import Limits
 from tests.harness import Answer, RunningEngine, assistant, running_engine, sim, user
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.engine import Engine, EngineOptions
+from bridge.core.engine.engine import Engine, EngineOptions
 from bridge.core.pool.policy import Limits, State
 from bridge.core.telemetry.session_log import SessionLog
 from tests.core.fakes import fake_launcher

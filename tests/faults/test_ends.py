@@ -12,7 +12,7 @@ from bridge.core.claude.process import ProcessGoneError
 from bridge.core.contract.errors import DrainingError, ProcessFailedError
 from bridge.core.contract.events import Finished
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.engine import Engine, EngineOptions, _Progress
+from bridge.core.engine.engine import Engine, EngineOptions, _Progress
 from bridge.core.telemetry.session_log import SessionLog
 from tests.core.fakes import fake_launcher
 from tests.core.waiting import soon

@@ -18,7 +18,7 @@ import pytest
 
 from bridge.core.claude.launch import Launcher, hermetic_environment
 from bridge.core.contract.errors import BridgeError, NotLoggedInError, UnavailableError
-from bridge.core.engine import Engine, EngineOptions
+from bridge.core.engine.engine import Engine, EngineOptions
 from bridge.core.pool.policy import Limits
 from bridge.core.telemetry.session_log import SessionLog
 from bridge.simulator import Simulator

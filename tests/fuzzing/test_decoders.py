@@ -18,7 +18,7 @@ from bridge.core.contract.errors import BridgeError
 from bridge.core.contract.events import Event, Finished, TextDelta, ToolCallDelta, ToolCallStart
 from bridge.core.contract.request import CompletionRequest, FinishReason, Usage
 from bridge.core.contract.service import PlanState
-from bridge.core.planning import Planner
+from bridge.core.engine.planner import Planner
 from bridge.core.validation.sizes import check_bounds
 from bridge.grpc_server.conversation import Conversation
 from bridge.grpc_server.decode import decode_conversation, decode_request

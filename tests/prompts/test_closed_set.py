@@ -19,7 +19,6 @@ from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bridge.core.catalog import Catalog
 from bridge.core.claude.capabilities import ALL, Abilities
 from bridge.core.claude.launch import Launcher
 from bridge.core.claude.to_claude import (
@@ -45,7 +44,8 @@ from bridge.core.contract.request import (
     ToolMode,
     ToolResultPart,
 )
-from bridge.core.planning import Plan, Planner
+from bridge.core.engine.models import Catalog
+from bridge.core.engine.planner import Plan, Planner
 from bridge.grpc_server.decode import decode_request
 from bridge.http_server.context import CallOptions
 from bridge.http_server.decode.chat import decode_chat

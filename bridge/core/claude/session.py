@@ -40,8 +40,8 @@ from bridge.core.claude.to_claude import (
     user_line,
 )
 from bridge.core.contract.request import Tool
-from bridge.core.fingerprint import tools_as_told
-from bridge.core.patience import Patience
+from bridge.core.engine.continuation import tools_as_told
+from bridge.core.engine.timeouts import Patience
 from bridge.core.telemetry.redaction import kind_of
 
 logger = logging.getLogger(__name__)

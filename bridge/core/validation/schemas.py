@@ -12,7 +12,7 @@ from jsonschema.protocols import Validator
 from jsonschema.validators import validator_for
 
 from bridge.core.contract.errors import InvalidRequestError
-from bridge.core.shaping import UnfitAnswerError
+from bridge.core.engine.answer_filters import UnfitAnswerError
 
 # What structured outputs do not take:
 # https://platform.claude.com/docs/en/build-with-claude/structured-outputs#json-schema-limitations

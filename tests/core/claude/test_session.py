@@ -19,7 +19,7 @@ from bridge.core.claude.process import ProcessGoneError
 from bridge.core.claude.session import Session
 from bridge.core.claude.to_claude import Profile, Turn, TurnSettings
 from bridge.core.contract.request import Role
-from bridge.core.patience import Patience, TimeLimits
+from bridge.core.engine.timeouts import Patience, TimeLimits
 from tests.core.fakes import fake_launcher
 from tests.core.waiting import soon
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.core.catalog import Catalog
 from bridge.core.contract.events import Finished, Started, TextDelta, ToolCallDelta, ToolCallStart
 from bridge.core.contract.request import (
     CompletionRequest,
@@ -15,6 +14,7 @@ from bridge.core.contract.request import (
     TextPart,
     Usage,
 )
+from bridge.core.engine.models import Catalog
 from bridge.core.telemetry.request_record import GAP_BOUNDS, Observers, RequestRecord
 from bridge.core.telemetry.tracing import request_attributes
 from bridge.core.validation.sizes import BOUNDS

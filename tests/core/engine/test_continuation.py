@@ -19,7 +19,7 @@ from bridge.core.contract.request import (
     ToolResultPart,
     UrlSource,
 )
-from bridge.core.fingerprint import Scope, answers_exactly, call_ids, fingerprint
+from bridge.core.engine.continuation import Scope, answers_exactly, call_ids, fingerprint
 from tests.harness import assistant, user
 
 TOOL = Tool("f", "does", {"type": "object"})

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from bridge.core.contract.errors import InvalidRequestError
-from bridge.core.patience import (
+from bridge.core.engine.timeouts import (
     Limit,
     Patience,
     Standing,

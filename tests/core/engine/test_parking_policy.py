@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridge.core.habits import UNFOLLOWED, Habits
+from bridge.core.engine.parking_policy import UNFOLLOWED, Habits
 
 SCRIPT, CHAT = "script", "chat"
 

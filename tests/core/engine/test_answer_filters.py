@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bridge.core.contract.errors import InvalidRequestError
 from bridge.core.contract.events import Event, Finished, TextDelta, ToolCallStart
 from bridge.core.contract.request import FinishReason, Usage
-from bridge.core.shaping import (
+from bridge.core.engine.answer_filters import (
     CallRequired,
     JsonOnly,
     Shaper,

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 from jsonschema.protocols import Validator
 
-from bridge.core.catalog import Catalog
 from bridge.core.claude.capabilities import Abilities
 from bridge.core.claude.client_tools import deliverable
 from bridge.core.claude.from_claude import CONTINUABLE, AnswerReader
@@ -40,9 +39,10 @@ from bridge.core.contract.request import (
     Usage,
 )
 from bridge.core.contract.service import PlanState
-from bridge.core.fingerprint import Scope, answers_exactly, call_ids, fingerprint
+from bridge.core.engine.answer_filters import CallRequired, JsonOnly, Shaper, StopTexts
+from bridge.core.engine.continuation import Scope, answers_exactly, call_ids, fingerprint
+from bridge.core.engine.models import Catalog
 from bridge.core.pool.leases import Need, Parking
-from bridge.core.shaping import CallRequired, JsonOnly, Shaper, StopTexts
 from bridge.core.validation.images import check_images
 from bridge.core.validation.schemas import check_answer, for_api, validator_of
 from bridge.core.validation.tools import check_tools

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from bridge.core.catalog import Catalog, Choice
 from bridge.core.contract.errors import ModelNotFoundError
 from bridge.core.contract.request import Model
+from bridge.core.engine.models import Catalog, Choice
 
 OFFERED: tuple[dict[str, Any], ...] = (
     {

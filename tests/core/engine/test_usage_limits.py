@@ -7,7 +7,7 @@ import pytest
 from bridge.core.claude.from_claude import plan_of
 from bridge.core.contract.errors import PlanLimitError
 from bridge.core.contract.service import PlanState, PlanWindow
-from bridge.core.overage import (
+from bridge.core.engine.usage_limits import (
     NEARLY_FULL,
     UNKNOWN_RESET_SECONDS,
     Admission,

@@ -14,7 +14,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from bridge.core.access.quotas import Quotas
-from bridge.core.catalog import Catalog
 from bridge.core.claude.capabilities import ALL, Abilities
 from bridge.core.claude.control import ControlError
 from bridge.core.claude.from_claude import AnswerReader, plan_of
@@ -22,7 +21,6 @@ from bridge.core.claude.launch import Launcher
 from bridge.core.claude.process import ProcessGoneError
 from bridge.core.claude.session import Facts, Session
 from bridge.core.claude.to_claude import Profile, TurnSettings, Wire
-from bridge.core.condition import account_of, condition_of
 from bridge.core.contract.errors import (
     BridgeError,
     DrainingError,
@@ -37,16 +35,18 @@ from bridge.core.contract.errors import (
 from bridge.core.contract.events import Event, Finished, Started
 from bridge.core.contract.request import CompletionRequest, FinishReason, Model, Usage
 from bridge.core.contract.service import Health, PlanState, PoolState, Totals
-from bridge.core.habits import Habits
-from bridge.core.overage import Admission, OverageGuard
-from bridge.core.patience import Limit, Patience, TimeLimits
-from bridge.core.planning import Plan, Planner
+from bridge.core.engine.answer_filters import StopTexts, UnfitAnswerError, shaped
+from bridge.core.engine.health import account_of, condition_of
+from bridge.core.engine.models import Catalog
+from bridge.core.engine.parking_policy import Habits
+from bridge.core.engine.planner import Plan, Planner
+from bridge.core.engine.timeouts import Limit, Patience, TimeLimits
+from bridge.core.engine.usage_limits import Admission, OverageGuard
 from bridge.core.pool.leases import Lease, Need, Parking
 from bridge.core.pool.policy import Limits
 from bridge.core.pool.pool import Pool
 from bridge.core.pool.recycling import Recycling
 from bridge.core.pool.watchdog import Watchdog, Watching
-from bridge.core.shaping import StopTexts, UnfitAnswerError, shaped
 from bridge.core.telemetry.redaction import kind_of, trace_of
 from bridge.core.telemetry.request_record import Observer, RequestRecord
 from bridge.core.validation.messages import NOT_EMPTY, invalid
