@@ -44,7 +44,8 @@ from bridge.core.pool.policy import Limits
 from bridge.core.system.orphan_guard import Guard
 from bridge.core.system.unix_sockets import UnixSocketError, is_served
 from bridge.core.telemetry.request_record import Observers, RequestRecord
-from bridge.listening import (
+from bridge.probe import ProbeError, Report, fallbacks, missing, report_for
+from bridge.server.addresses import (
     Address,
     ListenError,
     Tcp,
@@ -55,11 +56,10 @@ from bridge.listening import (
     local_url,
     plan_listening,
 )
-from bridge.probe import ProbeError, Report, fallbacks, missing, report_for
-from bridge.settings import Settings
-from bridge.supervisor import StartError, access_of, bundled_cli, make_launcher
-from bridge.tls import Tls, first_certificate, own_client_context, read_tls
-from bridge.wrong_settings import unknown_variables, wrong_values
+from bridge.server.settings import Settings
+from bridge.server.settings_errors import unknown_variables, wrong_values
+from bridge.server.supervisor import StartError, access_of, bundled_cli, make_launcher
+from bridge.server.tls import Tls, first_certificate, own_client_context, read_tls
 
 TESTED_CLI: Final = "2.1.330"
 """The version of Claude Code that this bridge was tested with."""

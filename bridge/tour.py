@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import grpc
 
 from bridge.client.connection import certified_name, target_of
-from bridge.listening import Address, Tcp, Unix, local_address, local_url
-from bridge.tls import Tls, first_certificate, own_client_context
+from bridge.server.addresses import Address, Tcp, Unix, local_address, local_url
+from bridge.server.tls import Tls, first_certificate, own_client_context
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 

@@ -42,9 +42,9 @@ from bridge.core.contract.request import (
 from bridge.core.engine.engine import Engine, EngineOptions
 from bridge.core.pool.policy import Limits
 from bridge.core.telemetry.session_log import SessionLog
-from bridge.settings import Settings
+from bridge.server.settings import Settings
+from bridge.server.supervisor import Bridge, Doors, bundled_cli, serving
 from bridge.simulator import Exchange, Simulator
-from bridge.supervisor import Bridge, Doors, bundled_cli, serving
 
 T = TypeVar("T")
 

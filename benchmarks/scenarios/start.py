@@ -19,7 +19,7 @@ HEALTHY = "healthy, after the imports"
 FIRST = "first answer, after healthy"
 LIMIT_HEALTHY = 1000.0
 
-_IMPORT = "import bridge.supervisor, bridge.cli.serve"
+_IMPORT = "import bridge.server.supervisor, bridge.cli.serve"
 
 
 class Start:
@@ -74,7 +74,7 @@ async def _process(stage: Stage) -> float:
     # Imported here: in the benchmark's own process only this one needs it.
     from bridge.core.claude.launch import Launcher
     from bridge.core.claude.session import Session
-    from bridge.supervisor import bundled_cli
+    from bridge.server.supervisor import bundled_cli
 
     began = now()
     session = await Session.spawn(Launcher(bundled_cli(), dict(os.environ), stage.folder))

@@ -9,13 +9,13 @@ import typer
 
 if TYPE_CHECKING:
     from bridge.client.connection import GrpcAddress, ServerAddress
-    from bridge.settings import Settings
+    from bridge.server.settings import Settings
 
 
 def local_server() -> ServerAddress:
     """Where a server of this machine and this environment listens for HTTP."""
     from bridge.client.connection import ServerAddress
-    from bridge.listening import Unix, http_address, local_url
+    from bridge.server.addresses import Unix, http_address, local_url
 
     settings = settings_from({})
     address, cert = http_address(settings), settings.bridge_tls_cert
@@ -29,7 +29,7 @@ def local_server() -> ServerAddress:
 def local_grpc_server() -> GrpcAddress:
     """Where it listens for gRPC."""
     from bridge.client.connection import GrpcAddress
-    from bridge.listening import grpc_address, local_address
+    from bridge.server.addresses import grpc_address, local_address
 
     settings = settings_from({})
     return GrpcAddress(local_address(grpc_address(settings)), cert=settings.bridge_tls_cert)
@@ -39,8 +39,8 @@ def settings_from(given: dict[str, Any]) -> Settings:
     """Read the settings; what is wrong with them is printed, and ends the command."""
     from pydantic import ValidationError
 
-    from bridge.settings import Settings
-    from bridge.wrong_settings import wrong_values
+    from bridge.server.settings import Settings
+    from bridge.server.settings_errors import wrong_values
 
     try:
         return Settings(**given)

@@ -20,8 +20,8 @@ from bridge.cli.background import BackgroundHandler, BackgroundWriter
 from bridge.cli.common import fail, settings_from
 
 if TYPE_CHECKING:
-    from bridge.settings import Settings
-    from bridge.supervisor import Bridge, Doors
+    from bridge.server.settings import Settings
+    from bridge.server.supervisor import Bridge, Doors
 
 FILES = 4_096
 """Files that the server may have open, connections included."""
@@ -73,14 +73,14 @@ def serve(
     }
     settings = settings_from({name: value for name, value in given.items() if value is not None})
     from bridge.core.telemetry.redaction import on_loop_error, on_unraisable
-    from bridge.wrong_settings import unknown_variables
+    from bridge.server.settings_errors import unknown_variables
 
     sys.unraisablehook = on_unraisable
     # The SDK reports the end of each process as an error, also of those that are just closed.
     logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
     for line in unknown_variables(os.environ):
         logger.warning("%s", line)
-    from bridge.supervisor import Doors, StartError
+    from bridge.server.supervisor import Doors, StartError
 
     _allow_files()
     both = not (http or grpc)
@@ -116,7 +116,7 @@ def _log_to(err: BackgroundWriter, level: int) -> None:
 
 
 async def _serve(settings: Settings, served: Doors, out: BackgroundWriter, *, try_it: bool) -> None:
-    from bridge.supervisor import serving
+    from bridge.server.supervisor import serving
 
     say = out.line
     task = asyncio.current_task()
@@ -138,7 +138,7 @@ async def _serve(settings: Settings, served: Doors, out: BackgroundWriter, *, tr
 
             with bridge.access.temporary_key("tour") as key:
                 doors = bridge.http_address, bridge.grpc_address
-                await _until(stop, lambda: take_tour(*doors, bridge.tls, key, out.write))
+                await _until(stop, lambda: take_tour(*doors, bridge.server.tls, key, out.write))
         await _until(stop, lambda: _warm(bridge, say))
         await stop.wait()
         stop.clear()
@@ -174,12 +174,12 @@ async def _warm(bridge: Bridge, say: Callable[[str], None]) -> None:
 
 
 def _announce(bridge: Bridge, say: Callable[[str], None]) -> None:
-    from bridge.listening import door_url
-    from bridge.wrong_settings import CLIENT_KEY
+    from bridge.server.addresses import door_url
+    from bridge.server.settings_errors import CLIENT_KEY
 
     health = bridge.engine.health()
     say(f"claude-code-bridge {__version__}")
-    tls = bridge.tls
+    tls = bridge.server.tls
     if bridge.http_address is not None:
         say(f"  HTTP     {door_url(bridge.http_address, tls=tls is not None)}")
     if bridge.grpc_address is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
-from bridge.settings import Settings
+from bridge.server.settings import Settings
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
 

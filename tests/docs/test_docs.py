@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.settings import Settings
+from bridge.server.settings import Settings
 from tests.docs.settings_page import FILE, page
 
 ROOT = Path(__file__).resolve().parents[2]

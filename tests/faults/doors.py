@@ -19,7 +19,7 @@ from grpc_status import rpc_status
 from bridge.core.contract.service import Service
 from bridge.grpc_server.server import GrpcServer
 from bridge.http_server.app import HttpSettings, create_app
-from bridge.supervisor import _HttpServer
+from bridge.server.supervisor import _HttpServer
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 from tests.harness import PATIENCE

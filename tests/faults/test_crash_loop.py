@@ -17,9 +17,9 @@ import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from bridge import supervisor
 from bridge.core.pool.policy import Limits
 from bridge.core.pool.pool import backoff as starting
+from bridge.server import supervisor
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 from bridge.v1 import pool_pb2, pool_pb2_grpc

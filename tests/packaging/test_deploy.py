@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bridge.settings import Settings
+from bridge.server.settings import Settings
 from tests.harness import PATIENCE, RunningBridge
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,6 @@ from typing import Any
 import httpx
 import pytest
 
-from bridge import supervisor
 from bridge.core.claude.capabilities import Abilities
 from bridge.core.contract.request import (
     Effort,
@@ -24,8 +23,9 @@ from bridge.core.contract.request import (
 from bridge.core.pool.policy import Limits
 from bridge.probe import BEHAVIOURS, Report, report_for
 from bridge.probe.hashing import sha256_of
+from bridge.server import supervisor
+from bridge.server.supervisor import Doors, StartError, serving
 from bridge.simulator import Exchange
-from bridge.supervisor import Doors, StartError, serving
 from tests.core.waiting import soon
 from tests.harness import (
     PATIENCE,

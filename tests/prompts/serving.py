@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from bridge.core.claude.capabilities import ALL
+from bridge.server.supervisor import Doors, serving
 from bridge.simulator import Simulator
-from bridge.supervisor import Doors, serving
 from tests.harness import LoopThread, RunningBridge, settings_for_tests
 
 

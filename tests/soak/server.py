@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bridge.cli.common import settings_from
 from bridge.core.claude.capabilities import ALL
-from bridge.supervisor import Bridge, Doors, serving
+from bridge.server.supervisor import Bridge, Doors, serving
 
 _PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 

@@ -37,9 +37,9 @@ from bridge.core.contract.errors import (
     UnavailableError,
 )
 from bridge.core.contract.request import Role
+from bridge.server.supervisor import bundled_cli
 from bridge.simulator import Simulator
 from bridge.simulator.ledger import Exchange
-from bridge.supervisor import bundled_cli
 from tests.core.waiting import soon
 
 SYSTEM = "You are a test of the control protocol."

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from bridge.settings import Settings
+from bridge.server.settings import Settings
 
 FLAGS: Final[Mapping[str, str]] = {
     "host": "--host",

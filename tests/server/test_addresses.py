@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bridge.listening import (
+from bridge.server.addresses import (
     ListenError,
     Plan,
     Tcp,
@@ -21,8 +21,8 @@ from bridge.listening import (
     local_url,
     plan_listening,
 )
-from bridge.settings import Settings
-from bridge.tls import first_certificate, own_client_context, read_tls
+from bridge.server.settings import Settings
+from bridge.server.tls import first_certificate, own_client_context, read_tls
 from tests.certificates import Certificate, certificate
 
 NAMES: Mapping[str, tuple[str, ...]] = {

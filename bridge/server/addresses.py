@@ -13,7 +13,7 @@ from bridge.core.system.hosts import is_loopback
 from bridge.core.system.unix_sockets import UnixSocket, UnixSocketError, make_unix_socket
 
 if TYPE_CHECKING:
-    from bridge.settings import Settings
+    from bridge.server.settings import Settings
 
 _BACKLOG: Final = 512
 _ANY: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}

@@ -43,7 +43,8 @@ from bridge.grpc_server.server import GrpcServer, tls_credentials
 from bridge.http_server.app import HttpSettings, create_app
 from bridge.http_server.connection import connections
 from bridge.http_server.store import ResponseStore
-from bridge.listening import (
+from bridge.probe import ProbeError, abilities_of, fallbacks, missing, probe, report_for
+from bridge.server.addresses import (
     Address,
     Listener,
     ListenError,
@@ -53,9 +54,8 @@ from bridge.listening import (
     listen_http,
     plan_listening,
 )
-from bridge.probe import ProbeError, abilities_of, fallbacks, missing, probe, report_for
-from bridge.settings import Settings
-from bridge.tls import Tls, read_tls
+from bridge.server.settings import Settings
+from bridge.server.tls import Tls, read_tls
 
 if TYPE_CHECKING:
     from bridge.simulator import Simulator
@@ -172,7 +172,7 @@ async def serving(
         access.on_revoked = engine.pool.forget
         await stack.enter_async_context(access.following())
         bridge = Bridge(engine, doors, simulator, access, log, metrics)
-        bridge.tls = tls
+        bridge.server.tls = tls
         if plan.grpc is not None:
             bridge.grpc_address = await _serve_grpc(
                 bridge, settings, plan.grpc, recent, stack, health_changed
@@ -361,7 +361,7 @@ async def _serve_grpc(
     health_changed: asyncio.Event,
 ) -> Address:
     """Serve gRPC; returns the address with the port that was got. Raises StartError."""
-    tls = bridge.tls
+    tls = bridge.server.tls
     server = GrpcServer(
         bridge.engine,
         host=settings.host,
@@ -407,7 +407,7 @@ async def _serve_http(
     recent: RecentRequests,
     stack: AsyncExitStack,
 ) -> None:
-    tls = bridge.tls
+    tls = bridge.server.tls
     door = HttpSettings(
         strict=settings.bridge_strict,
         max_body_bytes=MAX_REQUEST_BYTES,

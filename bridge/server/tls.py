@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
-from bridge.listening import ListenError, TlsFiles
+from bridge.server.addresses import ListenError, TlsFiles
 
 _END: Final = b"-----END CERTIFICATE-----"
 

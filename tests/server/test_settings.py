@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from bridge.core.access.keys import parse_given
-from bridge.settings import Settings
+from bridge.server.settings import Settings
 
 
 def read(**flags: Any) -> Settings:

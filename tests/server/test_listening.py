@@ -24,10 +24,10 @@ from bridge.client.connection import GrpcAddress, ServerAddress
 from bridge.client.grpc import GrpcClient
 from bridge.client.http import HttpClient
 from bridge.doctor import Finding, Mark, _door_findings
-from bridge.listening import ListenError, Tcp, TlsFiles, Unix, listen_http
-from bridge.settings import Settings
-from bridge.supervisor import StartError
-from bridge.tls import read_tls
+from bridge.server.addresses import ListenError, Tcp, TlsFiles, Unix, listen_http
+from bridge.server.settings import Settings
+from bridge.server.supervisor import StartError
+from bridge.server.tls import read_tls
 from bridge.tour import next_lines, take_tour
 from bridge.v1 import model_pb2, model_pb2_grpc
 from tests.certificates import certificate
@@ -215,7 +215,7 @@ def test_the_tour_trusts_the_servers_own_certificate(
     bridge = with_tls.bridge
     texts: list[str] = []
     doors = bridge.http_address, bridge.grpc_address
-    loop_thread.call(take_tour(*doors, bridge.tls, None, texts.append))
+    loop_thread.call(take_tour(*doors, bridge.server.tls, None, texts.append))
     told = "".join(texts)
     assert told.count(SIMULATED) == 2
     assert f"--insecure https://127.0.0.1:{bridge.http_port}/v1/" in told

@@ -9,8 +9,14 @@ import pytest
 from pydantic import ValidationError
 
 from bridge.cli.serve import serve
-from bridge.settings import Settings
-from bridge.wrong_settings import CLIENT_KEY, FLAGS, allowed_in, unknown_variables, wrong_values
+from bridge.server.settings import Settings
+from bridge.server.settings_errors import (
+    CLIENT_KEY,
+    FLAGS,
+    allowed_in,
+    unknown_variables,
+    wrong_values,
+)
 
 NO_FLAGS: dict[str, Any] = {}
 

@@ -1,0 +1,1 @@
+"""The running server: settings, addresses, TLS, and the supervisor."""
