@@ -13,8 +13,8 @@ from bridge.cli.common import fail, printable
 from bridge.cli.server import ByGrpc, Key, Url, client_of
 
 if TYPE_CHECKING:
-    from bridge.chatting import Conversation, Spoken
     from bridge.client import Picture
+    from bridge.client.chat_session import Conversation, Spoken
 
 _PROMPT = "> "
 _HELP = "/new begins anew, /quit or Ctrl-D ends; Ctrl-C cancels an answer"
@@ -45,8 +45,8 @@ def chat(
     api_key: Key = None,
 ) -> None:
     """Ask the running server and print the answer as it comes, or hold a conversation."""
-    from bridge.chatting import Conversation, picture_of, readable, schema_of
     from bridge.client import ChatError, Question, Turn
+    from bridge.client.chat_session import Conversation, picture_of, readable, schema_of
 
     try:
         question = Question(
@@ -76,7 +76,7 @@ def chat(
 
 def _said(prompt: str | None) -> str | None:
     """The prompt, with what was piped in after it; None where a person is to be asked."""
-    from bridge.chatting import readable
+    from bridge.client.chat_session import readable
 
     given = [] if prompt is None else [readable(prompt)]
     if not sys.stdin.isatty():
@@ -87,8 +87,8 @@ def _said(prompt: str | None) -> str | None:
 
 
 def _converse(conversation: Conversation, pictures: tuple[Picture, ...], *, quiet: bool) -> None:
-    from bridge.chatting import readable
     from bridge.client import ChatError, Turn
+    from bridge.client.chat_session import readable
 
     with contextlib.suppress(ImportError):
         # With it a line can be edited, and earlier ones come back by the arrow keys.

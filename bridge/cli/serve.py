@@ -134,7 +134,7 @@ async def _serve(settings: Settings, served: Doors, out: BackgroundWriter, *, tr
         _on_signals(stop.set)
         _announce(bridge, say)
         if try_it:
-            from bridge.tour import take_tour
+            from bridge.cli.tour import take_tour
 
             with bridge.access.temporary_key("tour") as key:
                 doors = bridge.http_address, bridge.grpc_address

@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from bridge.simulator import Simulator
+from tests.cli.test_serve import Served, alive, children_of, served, started
 from tests.harness import PATIENCE, LoopThread, sim
-from tests.test_serve import Served, alive, children_of, served, started
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 # As on a system without a death signal.

@@ -19,8 +19,8 @@ import pytest
 
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
+from tests.cli.test_serve import served
 from tests.harness import PATIENCE, RunningBridge, sim
-from tests.test_serve import served
 
 FULL = Path("/dev/full")
 

@@ -17,9 +17,9 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from bridge.cli.tour import take_tour
 from bridge.core.access.keys import KeyFile, KeyLimits, KeyScope
 from bridge.core.access.quotas import DAY
-from bridge.tour import take_tour
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import model_pb2
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub

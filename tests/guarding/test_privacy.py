@@ -24,10 +24,10 @@ from bridge.core.system.private_files import open_private, private_folder
 from bridge.core.telemetry.redaction import PrivateFormatter, kind_of, on_loop_error, trace_of
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
+from tests.cli.test_serve import served
 from tests.grpc_server.details import details_of
 from tests.guarding.test_bounds import PNG
 from tests.harness import PATIENCE, LoopThread, RunningBridge, settings_for_tests, sim
-from tests.test_serve import served
 
 # A word for each place that a caller can write into, none of which may come out anywhere.
 MARK = "zqmark"

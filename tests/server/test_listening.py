@@ -19,20 +19,20 @@ import pytest
 from typer.testing import CliRunner
 
 from bridge.cli import app
+from bridge.cli.tour import next_lines, take_tour
 from bridge.client import ChatError, Client, Question, Text, Turn
 from bridge.client.connection import GrpcAddress, ServerAddress
 from bridge.client.grpc import GrpcClient
 from bridge.client.http import HttpClient
-from bridge.doctor import Finding, Mark, _door_findings
+from bridge.doctor.doctor import Finding, Mark, _door_findings
 from bridge.server.addresses import ListenError, Tcp, TlsFiles, Unix, listen_http
 from bridge.server.settings import Settings
 from bridge.server.supervisor import StartError
 from bridge.server.tls import read_tls
-from bridge.tour import next_lines, take_tour
 from bridge.v1 import model_pb2, model_pb2_grpc
 from tests.certificates import certificate
+from tests.cli.test_serve import served
 from tests.harness import PATIENCE, LoopThread, RunningBridge, settings_for_tests, sim
-from tests.test_serve import served
 
 SIMULATED = "This is a simulated answer"
 

@@ -21,11 +21,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from bridge.chatting import Conversation, picture_of, readable, schema_of
 from bridge.cli import app
 from bridge.cli.common import printable
 from bridge.cli.pool import rows_of
 from bridge.client import Asked, ChatError, Done, Question, Text, Turn
+from bridge.client.chat_session import Conversation, picture_of, readable, schema_of
 from bridge.simulator import Exchange
 from tests.harness import PATIENCE, RunningBridge, sim
 

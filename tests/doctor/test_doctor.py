@@ -16,7 +16,7 @@ import pytest
 from claude_agent_sdk._cli_version import __cli_version__ as bundled_version
 
 from bridge.core.contract.service import Health
-from bridge.doctor import (
+from bridge.doctor.doctor import (
     PROCESS_BYTES,
     TESTED_CLI,
     Mark,
@@ -32,8 +32,8 @@ from bridge.doctor import (
     settings_finding,
 )
 from bridge.probe import BEHAVIOURS, Report, keeping
+from tests.cli.test_serve import _known
 from tests.harness import PATIENCE, RunningBridge, settings_for_tests
-from tests.test_serve import _known
 
 
 def test_the_version_that_counts_as_tested_is_the_one_that_the_tests_run() -> None:
