@@ -16,18 +16,18 @@ from bridge.core.access.authentication import Access
 from bridge.core.contract.service import Service
 from bridge.http_server.browsers import BrowserRules
 from bridge.http_server.context import Door, HttpSettings
-from bridge.http_server.guard import GuardMiddleware
-from bridge.http_server.head import HeadMiddleware
+from bridge.http_server.fallback import answer_http_exception, answer_validation_error
+from bridge.http_server.middleware.access import GuardMiddleware
+from bridge.http_server.middleware.head import HeadMiddleware
+from bridge.http_server.middleware.request_id import RequestIdMiddleware
+from bridge.http_server.openai.chat.routes import chat_routes
+from bridge.http_server.openai.completions.routes import completion_routes
+from bridge.http_server.openai.models import model_routes
+from bridge.http_server.openai.responses.routes import response_routes
 from bridge.http_server.openapi import add_schemas
-from bridge.http_server.request_id import RequestIdMiddleware
-from bridge.http_server.routes.chat import chat_routes
-from bridge.http_server.routes.completions import completion_routes
-from bridge.http_server.routes.fallback import answer_http_exception, answer_validation_error
-from bridge.http_server.routes.health import health_routes
-from bridge.http_server.routes.metrics import metrics_routes
-from bridge.http_server.routes.models import model_routes
-from bridge.http_server.routes.page import page_routes
-from bridge.http_server.routes.responses import response_routes
+from bridge.http_server.operations.health import health_routes
+from bridge.http_server.operations.metrics import metrics_routes
+from bridge.http_server.operations.page import page_routes
 from bridge.http_server.store import ResponseStore
 
 __all__ = ["HttpSettings", "create_app"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from starlette.responses import Response
 
 from bridge.core.contract import errors as core
-from bridge.http_server.wire.replies import JsonDict, error_object
+from bridge.http_server.openai.shared.replies import JsonDict, error_object
 
 
 class NotFoundError(core.BridgeError):

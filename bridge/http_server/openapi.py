@@ -8,9 +8,9 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from bridge.http_server.wire.chat import ChatCompletionRequest
-from bridge.http_server.wire.completions import TextCompletionRequest
-from bridge.http_server.wire.responses import ResponsesRequest
+from bridge.http_server.openai.chat.wire import ChatCompletionRequest
+from bridge.http_server.openai.completions.wire import TextCompletionRequest
+from bridge.http_server.openai.responses.wire import ResponsesRequest
 
 _REF: Final = "#/components/schemas/{model}"
 _REQUESTS: Final[tuple[type[BaseModel], ...]] = (

@@ -16,8 +16,8 @@ from bridge.core.contract.errors import ClientClosedError
 from bridge.core.contract.events import Event, Started
 from bridge.http_server.context import HttpSettings, request_id_of
 from bridge.http_server.disconnect import disconnected, run_until
-from bridge.http_server.encode.base import EventEncoder
-from bridge.http_server.request_id import as_bridge_error
+from bridge.http_server.event_encoder import EventEncoder
+from bridge.http_server.middleware.request_id import as_bridge_error
 
 DONE: Final = b"data: [DONE]\n\n"
 KEEP_ALIVE: Final = b": keep-alive\n\n"

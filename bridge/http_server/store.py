@@ -25,7 +25,7 @@ from bridge.core.contract.errors import TooLargeError
 from bridge.core.system.private_files import open_private, private_file, private_folder
 from bridge.http_server.body import parse_json
 from bridge.http_server.errors import StoreUnavailableError
-from bridge.http_server.wire.replies import JsonDict
+from bridge.http_server.openai.shared.replies import JsonDict
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from bridge.core.contract.errors import InvalidRequestError
 from bridge.core.validation.sizes import BOUNDS
 from bridge.grpc_server.decode import decode_request, decode_results, decode_said
 from bridge.http_server.context import CallOptions
-from bridge.http_server.decode.chat import decode_chat
-from bridge.http_server.decode.responses import parse_responses
+from bridge.http_server.openai.chat.decode import decode_chat
+from bridge.http_server.openai.responses.decode import parse_responses
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 from tests.grpc_server.details import Details, details_of

@@ -18,7 +18,7 @@ from bridge.core.contract.errors import PermissionDeniedError
 from bridge.http_server.app import create_app
 from bridge.http_server.browsers import BrowserRules
 from bridge.http_server.context import HttpSettings
-from bridge.http_server.guard import GuardMiddleware, needed_for
+from bridge.http_server.middleware.access import GuardMiddleware, needed_for
 from tests.http_server.asgi import Exchange, ask, chat
 from tests.http_server.fakes import FakeService
 

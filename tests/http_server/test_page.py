@@ -7,8 +7,8 @@ import re
 import pytest
 
 from bridge.core.access.authentication import KeyScope
-from bridge.http_server.guard import needed_for
-from bridge.http_server.routes.page import FILES
+from bridge.http_server.middleware.access import needed_for
+from bridge.http_server.operations.page import FILES
 from tests.http_server.asgi import ask, build
 from tests.http_server.fakes import FakeService
 

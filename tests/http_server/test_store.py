@@ -30,8 +30,8 @@ from hypothesis.stateful import (
 
 from bridge.core.contract.errors import TooLargeError
 from bridge.http_server.errors import StoreUnavailableError
+from bridge.http_server.openai.shared.replies import JsonDict
 from bridge.http_server.store import KeptResponse, ResponseStore
-from bridge.http_server.wire.replies import JsonDict
 from bridge.server.supervisor import response_store
 from tests.harness import SCALE, settings_for_tests
 

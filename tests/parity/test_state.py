@@ -15,7 +15,7 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.json_format import MessageToDict
 
 from bridge.core.contract.service import Health, PlanState, PlanWindow, PoolState, Totals
-from bridge.http_server.routes.page import pool_object
+from bridge.http_server.operations.page import pool_object
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import pool_pb2
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub

@@ -48,9 +48,9 @@ from bridge.core.engine.models import Catalog
 from bridge.core.engine.planner import Plan, Planner
 from bridge.grpc_server.decode import decode_request
 from bridge.http_server.context import CallOptions
-from bridge.http_server.decode.chat import decode_chat
-from bridge.http_server.decode.completions import decode_text_completion
-from bridge.http_server.decode.responses import Past, decode_responses, parse_responses
+from bridge.http_server.openai.chat.decode import decode_chat
+from bridge.http_server.openai.completions.decode import decode_text_completion
+from bridge.http_server.openai.responses.decode import Past, decode_responses, parse_responses
 from bridge.v1 import completion_pb2 as pb
 from tests.harness import SCALE
 

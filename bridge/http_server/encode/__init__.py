@@ -1,1 +1,0 @@
-"""From core events to what OpenAI's clients read."""

@@ -1,0 +1,108 @@
+"""Chat completion requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from bridge.core.contract.errors import UnsupportedError
+from bridge.core.contract.request import CompletionRequest, Effort, OutputFormat, OutputKind
+from bridge.core.validation.messages import missing
+from bridge.http_server.context import CallOptions
+from bridge.http_server.openai.chat.messages import decode_messages
+from bridge.http_server.openai.chat.wire import ChatCompletionRequest, Moderation, ResponseFormat
+from bridge.http_server.openai.shared.call import Call, decode_sampling, wants_usage
+from bridge.http_server.openai.shared.content import note_extras
+from bridge.http_server.openai.shared.parameters import CHAT_PARAMETERS, Ignored, apply_rules
+from bridge.http_server.openai.shared.problems import parse
+from bridge.http_server.openai.shared.tools import decode_tools
+
+EFFORTS: Final[Mapping[str, Effort]] = {
+    "none": Effort.NONE,
+    "minimal": Effort.NONE,
+    "low": Effort.LOW,
+    "medium": Effort.MEDIUM,
+    "high": Effort.HIGH,
+    "xhigh": Effort.XHIGH,
+    "max": Effort.MAX,
+}
+
+
+def decode_chat(body: object, options: CallOptions) -> Call:
+    """Decode the body of `POST /v1/chat/completions`."""
+    _refuse_responses_shape(body)
+    wire = parse(ChatCompletionRequest, body)
+    assert isinstance(body, dict)
+    ignored = Ignored(strict=options.strict)
+    apply_rules(CHAT_PARAMETERS, body, ignored)
+    refuse_blocking(wire.moderation)
+    system, messages = decode_messages(wire.messages, ignored)
+    tools, tool_choice = decode_tools(wire, ignored)
+    sampling = decode_sampling(wire.temperature, wire.top_p, wire.stop, ignored)
+    include_usage = wants_usage(wire.stream_options, ignored)
+    output_format = _output_format(wire.response_format, ignored)
+    request = CompletionRequest(
+        messages=messages,
+        model=wire.model or None,
+        system=system,
+        tools=tools,
+        tool_choice=tool_choice,
+        sampling=sampling,
+        max_output_tokens=wire.max_completion_tokens or wire.max_tokens,
+        output_format=output_format,
+        effort=None if wire.reasoning_effort is None else EFFORTS[wire.reasoning_effort],
+        include_thinking=options.include_reasoning or wire.include_reasoning is True,
+        timeout=options.timeout,
+        strict=options.strict,
+        ignored=ignored.names,
+        request_id=options.request_id,
+        caller=options.caller,
+        door="http",
+    )
+    return Call(
+        request,
+        stream=wire.stream is True,
+        include_usage=include_usage,
+        function_call_form=bool(wire.functions),
+        metadata=wire.metadata,
+    )
+
+
+def _refuse_responses_shape(body: object) -> None:
+    if isinstance(body, dict) and body.get("messages") is None and "input" in body:
+        raise missing(
+            "messages", "A request with 'input' is for the Responses API: POST /v1/responses."
+        )
+
+
+def refuse_blocking(moderation: Moderation | None) -> None:
+    """Refuse to promise a moderation that there is not."""
+    policy = None if moderation is None else moderation.policy
+    if policy is None:
+        return
+    for name, side in (("input", policy.input), ("output", policy.output)):
+        if side is not None and side.mode == "block":
+            raise UnsupportedError(
+                "This server does not moderate, so it cannot block. Leave 'moderation' out.",
+                field=f"moderation.policy.{name}.mode",
+            )
+
+
+def _output_format(wire: ResponseFormat | None, ignored: Ignored) -> OutputFormat:
+    if wire is None:
+        return OutputFormat()
+    kind = OutputKind(wire.type)
+    if kind is not OutputKind.JSON_SCHEMA:
+        return OutputFormat(kind)
+    if wire.json_schema is None:
+        raise missing("response_format.json_schema")
+    schema = wire.json_schema.schema_
+    if schema is None:
+        raise missing("response_format.json_schema.schema")
+    note_extras(
+        wire.json_schema, "response_format.json_schema", "response_format.json_schema", ignored
+    )
+    if wire.json_schema.description:
+        # A schema's own description comes first; this one is for a schema without.
+        schema = {"description": wire.json_schema.description, **schema}
+    return OutputFormat(kind, wire.json_schema.name or "", schema)

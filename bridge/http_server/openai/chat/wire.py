@@ -1,0 +1,233 @@
+"""The request of `POST /v1/chat/completions`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Field
+
+from bridge.http_server.openai.shared.wire import (
+    JsonInt,
+    StopList,
+    StreamOptions,
+    Temperature,
+    TokenLimit,
+    TopP,
+    WireModel,
+)
+
+FunctionName: TypeAlias = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+
+
+class ContentPartText(WireModel):
+    """A piece of text."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ContentPartRefusal(WireModel):
+    """A refusal that an assistant gave earlier."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
+class ImageURL(WireModel):
+    """Where a picture is: an address or a data URL."""
+
+    url: str
+    detail: str | None = None
+
+
+class ContentPartImage(WireModel):
+    """A picture. Some clients write the address without the object around it."""
+
+    type: Literal["image_url"]
+    image_url: ImageURL | str
+
+
+class FileSource(WireModel):
+    """A file, by its data or by an id."""
+
+    file_data: str | None = None
+    file_id: str | None = None
+    filename: str | None = None
+
+
+class ContentPartFile(WireModel):
+    """A document."""
+
+    type: Literal["file"]
+    file: FileSource
+
+
+class ContentPartInputAudio(WireModel):
+    """A recording."""
+
+    type: Literal["input_audio"]
+    input_audio: Any = None
+
+
+ContentPart: TypeAlias = Annotated[
+    ContentPartText
+    | ContentPartRefusal
+    | ContentPartImage
+    | ContentPartFile
+    | ContentPartInputAudio,
+    Field(discriminator="type"),
+]
+
+
+class FunctionCall(WireModel):
+    """The function that was called, and with what."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(WireModel):
+    """A call that the assistant made."""
+
+    id: str
+    type: str | None = None
+    function: FunctionCall | None = None
+
+
+class ChatMessage(WireModel):
+    """A message of any role; which fields count depends on the role."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[ContentPart] | None = None
+    name: str | None = None
+    refusal: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    function_call: FunctionCall | None = None
+    audio: Any = None
+
+
+class FunctionDefinition(WireModel):
+    """A function on offer to the model."""
+
+    name: FunctionName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class ToolDefinition(WireModel):
+    """A tool on offer to the model."""
+
+    type: str | None = None
+    function: FunctionDefinition | None = None
+
+
+class FunctionReference(WireModel):
+    """A function by its name."""
+
+    name: str
+
+
+class ToolReference(WireModel):
+    """A tool by its name."""
+
+    type: str | None = None
+    function: FunctionReference
+
+
+class AllowedTools(WireModel):
+    """The tools that may be called, out of those on offer."""
+
+    mode: Literal["auto", "required"]
+    tools: list[ToolReference]
+
+
+class ToolChoiceObject(WireModel):
+    """A tool choice that is more than a word."""
+
+    type: Literal["function", "allowed_tools", "custom"]
+    function: FunctionReference | None = None
+    allowed_tools: AllowedTools | None = None
+
+
+class JSONSchemaFormat(WireModel):
+    """The schema of the answer."""
+
+    name: str | None = None
+    description: str | None = None
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(WireModel):
+    """The shape of the answer."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JSONSchemaFormat | None = None
+
+
+class ModerationMode(WireModel):
+    """What moderation does with what it finds."""
+
+    mode: str | None = None
+
+
+class ModerationPolicy(WireModel):
+    """What moderation does, on the way in and on the way out."""
+
+    input: ModerationMode | None = None
+    output: ModerationMode | None = None
+
+
+class Moderation(WireModel):
+    """Moderation of the request and the answer."""
+
+    model: str | None = None
+    policy: ModerationPolicy | None = None
+
+
+class ChatCompletionRequest(WireModel):
+    """What a caller of `POST /v1/chat/completions` sends. Null is the same as absent."""
+
+    messages: list[ChatMessage] = Field(min_length=1)
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_completion_tokens: TokenLimit | None = None
+    max_tokens: TokenLimit | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    stop: str | StopList | None = None
+    n: Annotated[JsonInt, Field(ge=1)] | None = None
+    tools: list[ToolDefinition] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoiceObject | None = None
+    parallel_tool_calls: bool | None = None
+    functions: list[FunctionDefinition] | None = None
+    function_call: Literal["none", "auto"] | FunctionReference | None = None
+    response_format: ResponseFormat | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
+    include_reasoning: bool | None = None
+    """Not OpenAI's, but in wide use: whether the reply carries `reasoning_content`."""
+    verbosity: Literal["low", "medium", "high"] | None = None
+    seed: JsonInt | None = None
+    logit_bias: dict[str, float] | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[JsonInt, Field(ge=0)] | None = None
+    modalities: list[str] | None = None
+    audio: Any = None
+    prediction: Any = None
+    web_search_options: Any = None
+    store: bool | None = None
+    metadata: dict[str, str] | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    service_tier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: Any = None
+    prompt_cache_retention: Any = None
+    moderation: Moderation | None = None

@@ -1,0 +1,50 @@
+"""Legacy text completion requests: a prompt is one message of the user's."""
+
+from __future__ import annotations
+
+from bridge.core.contract.errors import UnsupportedError
+from bridge.core.contract.request import CompletionRequest, Message, Role, TextPart
+from bridge.http_server.context import CallOptions
+from bridge.http_server.openai.completions.wire import TextCompletionRequest
+from bridge.http_server.openai.shared.call import Call, decode_sampling, wants_usage
+from bridge.http_server.openai.shared.parameters import (
+    TEXT_COMPLETION_PARAMETERS,
+    Ignored,
+    apply_rules,
+)
+from bridge.http_server.openai.shared.problems import parse
+
+
+def decode_text_completion(body: object, options: CallOptions) -> Call:
+    """Decode the body of `POST /v1/completions`."""
+    wire = parse(TextCompletionRequest, body)
+    assert isinstance(body, dict)
+    ignored = Ignored(strict=options.strict)
+    apply_rules(TEXT_COMPLETION_PARAMETERS, body, ignored)
+    message = Message(Role.USER, (TextPart(_prompt(wire)),), origin="prompt")
+    sampling = decode_sampling(wire.temperature, wire.top_p, wire.stop, ignored)
+    include_usage = wants_usage(wire.stream_options, ignored)
+    request = CompletionRequest(
+        messages=(message,),
+        model=wire.model or None,
+        sampling=sampling,
+        max_output_tokens=wire.max_tokens,
+        timeout=options.timeout,
+        strict=options.strict,
+        ignored=ignored.names,
+        request_id=options.request_id,
+        caller=options.caller,
+        door="http",
+    )
+    return Call(request, stream=wire.stream is True, include_usage=include_usage)
+
+
+def _prompt(wire: TextCompletionRequest) -> str:
+    texts = [wire.prompt] if isinstance(wire.prompt, str) else wire.prompt
+    text = texts[0] if len(texts) == 1 else None
+    if isinstance(text, str):
+        return text
+    raise UnsupportedError(
+        "'prompt' must be one text. Send several prompts one by one, and texts instead of tokens.",
+        field="prompt",
+    )

@@ -1,0 +1,37 @@
+"""`GET /v1/models` and `GET /v1/models/{id}`."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bridge.http_server.context import Door, caller_of
+from bridge.http_server.disconnect import disconnected, run_until
+from bridge.http_server.errors import json_response
+from bridge.http_server.openai.shared.replies import model_object
+from bridge.http_server.openapi import describe
+
+
+def model_routes(door: Door) -> APIRouter:
+    """Build the routes of models."""
+    router = APIRouter()
+    # When Claude Code began to offer a model is not known; clients want a number.
+    created = int(door.clock())
+
+    @router.get("/v1/models", **describe())
+    async def list_models(request: Request) -> Response:
+        """List the models on offer to the key, with their aliases."""
+        listing = door.service.models(caller_of(request.scope))
+        models = await run_until(listing, disconnected(request.receive))
+        data = [model_object(model, created) for model in models]
+        return json_response({"object": "list", "data": data})
+
+    @router.get("/v1/models/{model_id:path}", **describe())
+    async def retrieve_model(request: Request, model_id: str) -> Response:
+        """Describe one model; its id may contain slashes."""
+        finding = door.service.model(model_id, caller_of(request.scope))
+        model = await run_until(finding, disconnected(request.receive))
+        return json_response(model_object(model, created))
+
+    return router

@@ -1,0 +1,269 @@
+"""Responses requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
+from bridge.core.contract.request import CompletionRequest, OutputFormat, OutputKind
+from bridge.core.validation.messages import missing
+from bridge.http_server.context import CallOptions
+from bridge.http_server.openai.chat.decode import EFFORTS, refuse_blocking
+from bridge.http_server.openai.responses.items import (
+    PAST,
+    Items,
+    item_id,
+    kept_item,
+    kind_of,
+    parse_kept,
+)
+from bridge.http_server.openai.responses.tools import decode_response_tools
+from bridge.http_server.openai.responses.wire import (
+    InputItem,
+    ItemReference,
+    MessageItem,
+    ResponsesRequest,
+    TextOptions,
+)
+from bridge.http_server.openai.shared.call import decode_sampling
+from bridge.http_server.openai.shared.content import note_extras
+from bridge.http_server.openai.shared.parameters import RESPONSES_PARAMETERS, Ignored, apply_rules
+from bridge.http_server.openai.shared.problems import parse
+from bridge.http_server.openai.shared.replies import JsonDict
+
+_NEVER_THERE: Final = frozenset(
+    {
+        "code_interpreter_call.outputs",
+        "computer_call_output.output.image_url",
+        "file_search_call.results",
+        "web_search_call.action.sources",
+        "web_search_call.results",
+    }
+)
+"""What may be asked to be included, and belongs to tools that are not hosted here."""
+
+_ALWAYS_THERE: Final = frozenset({"message.input_image.image_url"})
+_WITHOUT_USE: Final = frozenset({"reasoning.encrypted_content"})
+"""Thinking to be handed back in a later request, which needs none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What the server keeps of what a request builds on."""
+
+    items: Sequence[JsonDict] = ()
+    """The input and the output of all responses before, oldest first."""
+    referenced: Mapping[str, JsonDict] = field(default_factory=dict)
+    """Items that the request refers to, by id."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseCall:
+    """A response that is asked for, with what concerns its reply and its keeping."""
+
+    request: CompletionRequest
+    echo: JsonDict
+    """What the reply repeats of the request."""
+    items: Sequence[JsonDict]
+    """The request's own items, as they are kept."""
+    stream: bool
+    store: bool
+    previous: str | None
+
+
+def parse_responses(body: object) -> ResponsesRequest:
+    """Read the body of `POST /v1/responses`, as far as that needs nothing that is kept."""
+    if isinstance(body, dict) and body.get("input") is None and "messages" in body:
+        raise missing(
+            "input",
+            "A request with 'messages' is for chat completions: POST /v1/chat/completions.",
+        )
+    if isinstance(body, dict):
+        _refuse_nested(body.get("tools"))
+    wire = parse(ResponsesRequest, body)
+    if wire.input is None:
+        raise missing("input")
+    references = [reference.id for reference in references_of(wire)]
+    if len(set(references)) < len(references):
+        raise InvalidRequestError("'input' refers to one item twice.", field="input")
+    return wire
+
+
+def _refuse_nested(tools: object) -> None:
+    """Tell whoever spells tools as for chat completions how they are spelled here."""
+    for index, tool in enumerate(tools if isinstance(tools, list) else ()):
+        if isinstance(tool, dict) and "name" not in tool and isinstance(tool.get("function"), dict):
+            raise missing(
+                f"tools[{index}].name",
+                "In the Responses API a tool's name and parameters stand beside its type, not in "
+                "'function'.",
+            )
+
+
+def references_of(wire: ResponsesRequest) -> list[ItemReference]:
+    """Return the items of a request that only name one which the server keeps."""
+    items = wire.input
+    if items is None or isinstance(items, str):
+        return []
+    return [item for item in items if isinstance(item, ItemReference)]
+
+
+def decode_responses(
+    wire: ResponsesRequest,
+    body: object,
+    options: CallOptions,
+    past: Past,
+    response_hex: str,
+    *,
+    keeps: bool,
+) -> ResponseCall:
+    """Decode a request together with what is kept of its past.
+
+    `response_hex` is the id of the response to be, without its prefix; `keeps` says whether
+    this server keeps responses.
+    """
+    assert isinstance(body, dict)
+    ignored = Ignored(strict=options.strict)
+    apply_rules(RESPONSES_PARAMETERS, body, ignored)
+    refuse_blocking(wire.moderation)
+    _check_include(wire.include or (), ignored)
+    if wire.store and not keeps:
+        ignored.add("store", why="has no effect: this server is set to keep no responses")
+    if wire.stream_options is not None:
+        note_extras(wire.stream_options, "stream_options", "stream_options", ignored)
+    items = _new_items(wire, past)
+    if not items:
+        raise InvalidRequestError("'input' is empty. Add a message.", field="input")
+    gathered = Items(wire.instructions)
+    # What is ignored of an earlier request was named in its own reply.
+    known = Ignored(strict=False)
+    for item in parse_kept(past.items):
+        gathered.add(item, PAST, known)
+    for index, item in enumerate(items):
+        where = "input" if isinstance(wire.input, str) else f"input[{index}]"
+        gathered.add(item, where, ignored)
+    system, messages = gathered.finish()
+    tools, tool_choice = decode_response_tools(wire, ignored)
+    output_format = _output_format(wire.text, ignored)
+    reasoning = wire.reasoning
+    effort = summary = None
+    if reasoning is not None:
+        note_extras(reasoning, "reasoning", "reasoning", ignored)
+        effort, summary = reasoning.effort, reasoning.summary or reasoning.generate_summary
+        for name, value, usual in (
+            ("context", reasoning.context, "auto"),
+            ("mode", reasoning.mode, "standard"),
+        ):
+            if value not in (None, usual):
+                ignored.add(f"reasoning.{name}")
+    sampling = decode_sampling(wire.temperature, wire.top_p, None, ignored)
+    request = CompletionRequest(
+        messages=messages,
+        model=wire.model or None,
+        system=system,
+        tools=tools,
+        tool_choice=tool_choice,
+        sampling=sampling,
+        max_output_tokens=wire.max_output_tokens,
+        output_format=output_format,
+        effort=None if effort is None else EFFORTS[effort],
+        include_thinking=options.include_reasoning or summary is not None,
+        timeout=options.timeout,
+        strict=options.strict,
+        ignored=ignored.names,
+        request_id=options.request_id,
+        caller=options.caller,
+        door="http",
+    )
+    return ResponseCall(
+        request,
+        echo=_echo(wire, body),
+        items=[
+            kept_item(item, item_id(kind_of(item), response_hex, index, input=True))
+            for index, item in enumerate(items)
+        ],
+        stream=wire.stream is True,
+        store=keeps and wire.store is not False,
+        previous=wire.previous_response_id,
+    )
+
+
+def _new_items(wire: ResponsesRequest, past: Past) -> list[InputItem]:
+    if isinstance(wire.input, str):
+        return [MessageItem(role="user", content=wire.input)]
+    items = wire.input or []
+    found = parse_kept([past.referenced[reference.id] for reference in references_of(wire)])
+    resolved = iter(found)
+    return [next(resolved) if isinstance(item, ItemReference) else item for item in items]
+
+
+def _check_include(names: Sequence[str], ignored: Ignored) -> None:
+    for index, name in enumerate(names):
+        if name == "message.output_text.logprobs":
+            raise UnsupportedError(
+                f"'include[{index}]' asks for logprobs, which Claude does not give.",
+                field=f"include[{index}]",
+            )
+        if name not in _NEVER_THERE | _ALWAYS_THERE | _WITHOUT_USE:
+            ignored.add(f"include.{name}", f"include[{index}]")
+
+
+def _output_format(text: TextOptions | None, ignored: Ignored) -> OutputFormat:
+    if text is None:
+        return OutputFormat()
+    note_extras(text, "text", "text", ignored)
+    if text.verbosity not in (None, "medium"):
+        ignored.add("text.verbosity")
+    if text.format is None:
+        return OutputFormat()
+    note_extras(text.format, "text.format", "text.format", ignored)
+    kind = OutputKind(text.format.type)
+    if kind is not OutputKind.JSON_SCHEMA:
+        return OutputFormat(kind)
+    schema = text.format.schema_
+    if schema is None:
+        raise missing("text.format.schema", "It stands beside 'type', not in 'json_schema'.")
+    if text.format.description:
+        # A schema's own description comes first; this one is for a schema without.
+        schema = {"description": text.format.description, **schema}
+    return OutputFormat(kind, text.format.name or "", schema)
+
+
+def _echo(wire: ResponsesRequest, body: JsonDict) -> JsonDict:
+    """Return what of a request its reply repeats, with OpenAI's defaults."""
+    text, reasoning = body.get("text") or {}, body.get("reasoning") or {}
+    written = text.get("format") or {"type": "text"}
+    if written["type"] == "json_schema":
+        written = {"name": "", **written}
+    return {
+        "background": False,
+        "instructions": wire.instructions,
+        "max_output_tokens": wire.max_output_tokens,
+        "max_tool_calls": wire.max_tool_calls,
+        "metadata": wire.metadata or {},
+        "parallel_tool_calls": wire.parallel_tool_calls is not False,
+        "previous_response_id": wire.previous_response_id,
+        "prompt_cache_key": wire.prompt_cache_key,
+        "reasoning": {
+            "effort": reasoning.get("effort"),
+            "summary": reasoning.get("summary") or reasoning.get("generate_summary"),
+        },
+        "safety_identifier": wire.safety_identifier,
+        "service_tier": "default",
+        "temperature": 1.0 if wire.temperature is None else wire.temperature,
+        "text": {"format": written, "verbosity": text.get("verbosity") or "medium"},
+        "tool_choice": body.get("tool_choice") or "auto",
+        "tools": [
+            {"description": None, "parameters": None, "strict": None, **tool, "type": "function"}
+            for tool in body.get("tools") or ()
+        ],
+        "top_logprobs": 0,
+        "top_p": 1.0 if wire.top_p is None else wire.top_p,
+        "truncation": "disabled",
+        "user": wire.user,
+        # No parameters of this API, but its published schema wants them in a reply.
+        "frequency_penalty": 0.0,
+        "presence_penalty": 0.0,
+    }

@@ -1,0 +1,279 @@
+"""Responses, streamed and whole: one class gathers the items, the other also writes its events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Final
+
+from bridge.core.contract.errors import BridgeError
+from bridge.core.contract.events import Finished, Started, ToolCallDelta, ToolCallStart
+from bridge.core.contract.request import FinishReason
+from bridge.http_server.errors import RESPONSES_PARAMS, error_body
+from bridge.http_server.event_encoder import EventEncoder
+from bridge.http_server.openai.responses.items import item_id
+from bridge.http_server.openai.responses.replies import (
+    call_item,
+    message_item,
+    output_text,
+    reasoning_item,
+    response_object,
+    response_usage,
+    summary_text,
+)
+from bridge.http_server.openai.shared.replies import JsonDict
+from bridge.http_server.sse import DONE
+
+_INCOMPLETE: Final = {
+    FinishReason.LENGTH: "max_output_tokens",
+    FinishReason.REFUSAL: "content_filter",
+}
+"""Ends that leave an answer incomplete, in OpenAI's words."""
+
+
+class ResponseCollector(EventEncoder):
+    """Gathers the events of an answer into a response."""
+
+    def __init__(
+        self, *, hex: str, created: int, echo: JsonDict, store: bool, clock: Callable[[], float]
+    ) -> None:
+        """`hex` is the response's id without its prefix, `store` whether it is to be kept."""
+        super().__init__()
+        self._hex = hex
+        self._created = created
+        self._echo = {**echo, "store": store}
+        self._clock = clock
+        self._model = ""
+        self._output: list[JsonDict] = []
+        self._pieces: list[str] = []
+        self._call: ToolCallStart | None = None
+
+    @property
+    def id(self) -> str:
+        """The id of the response."""
+        return f"resp_{self._hex}"
+
+    def reply(self) -> JsonDict:
+        """Build the response; raises if the answer broke off."""
+        self.check_finished()
+        end = self.ending
+        assert isinstance(end, Finished)
+        why = _INCOMPLETE.get(end.reason)
+        reply = self._response("completed" if why is None else "incomplete")
+        if why is None:
+            reply["completed_at"] = int(self._clock())
+        else:
+            reply["incomplete_details"] = {"reason": why}
+        reply["usage"] = response_usage(end.usage)
+        return reply
+
+    def on_start(self, event: Started) -> None:
+        """Note which model answers."""
+        self._model = event.model
+
+    def on_text(self, text: str) -> None:
+        """Note more text."""
+        self._pieces.append(text)
+
+    def on_text_end(self) -> None:
+        """Complete a message."""
+        content = [output_text(self._take_text())]
+        self._output.append(message_item(self._item_id("message"), self._status(), content))
+
+    def on_thinking(self, text: str) -> None:
+        """Note more thinking."""
+        self._pieces.append(text)
+
+    def on_thinking_end(self) -> None:
+        """Complete a run of thinking."""
+        summary = [summary_text(self._take_text())]
+        self._output.append(reasoning_item(self._item_id("reasoning"), self._status(), summary))
+
+    def on_tool_call_start(self, event: ToolCallStart) -> None:
+        """Note a call."""
+        self._call = event
+
+    def on_tool_call_delta(self, event: ToolCallDelta) -> None:
+        """Note more arguments."""
+        self._pieces.append(event.arguments)
+
+    def on_tool_call_end(self, index: int) -> None:
+        """Complete a call."""
+        call = self._call
+        assert call is not None
+        arguments = self._take_text() or ("{}" if self._status() == "completed" else "")
+        id = self._item_id("function_call")
+        self._output.append(call_item(id, self._status(), call.id, call.name, arguments))
+
+    def _response(self, status: str) -> JsonDict:
+        return response_object(
+            self.id, self._created, self._model, status, self._output, self._echo
+        )
+
+    def _item_id(self, kind: str) -> str:
+        """The id of the item that comes next."""
+        return item_id(kind, self._hex, len(self._output))
+
+    def _status(self) -> str:
+        """How the part that is being closed has ended."""
+        end = self.ending
+        cut = end is not None and not (isinstance(end, Finished) and end.reason not in _INCOMPLETE)
+        return "incomplete" if cut else "completed"
+
+    def _take_text(self) -> str:
+        text = "".join(self._pieces)
+        self._pieces.clear()
+        return text
+
+
+class ResponseStreamEncoder(ResponseCollector):
+    """Writes the events of a streamed response.
+
+    The last event needs to know whether the response could be kept: `last_frame` writes it.
+    All of a delta that is the same for its part is built once.
+    """
+
+    def __init__(
+        self, *, hex: str, created: int, echo: JsonDict, store: bool, clock: Callable[[], float]
+    ) -> None:
+        super().__init__(hex=hex, created=created, echo=echo, store=store, clock=clock)
+        self._number = 0
+        self._begun = False
+        self._head = ""
+        self._tail = ""
+
+    def last_frame(self, reply: JsonDict) -> bytes:
+        """Write the event that ends the stream, with the whole response."""
+        self._event(f"response.{reply['status']}", response=reply)
+        self.emit(DONE)
+        return self._take()
+
+    def on_start(self, event: Started) -> None:
+        """Say that the response begins."""
+        super().on_start(event)
+        self._begin()
+
+    def on_text_start(self) -> None:
+        """Open a message and its one part."""
+        id = self._item_id("message")
+        self._add_item(message_item(id, "in_progress", []))
+        at = self._place(id) | {"content_index": 0}
+        self._event("response.content_part.added", **at, part=output_text(""))
+        self._open_deltas("response.output_text.delta", at, ',"logprobs":[]')
+
+    def on_text(self, text: str) -> None:
+        """Send more of the text."""
+        self._delta(text)
+
+    def on_text_end(self) -> None:
+        """Close the part and the message."""
+        super().on_text_end()
+        item = self._output[-1]
+        (part,) = item["content"]
+        at = self._place(item["id"]) | {"content_index": 0}
+        self._event("response.output_text.done", **at, text=part["text"], logprobs=[])
+        self._event("response.content_part.done", **at, part=part)
+        self._finish_item(item)
+
+    def on_thinking_start(self) -> None:
+        """Open a reasoning item and its one summary."""
+        id = self._item_id("reasoning")
+        self._add_item(reasoning_item(id, "in_progress", []))
+        at = self._place(id) | {"summary_index": 0}
+        self._event("response.reasoning_summary_part.added", **at, part=summary_text(""))
+        self._open_deltas("response.reasoning_summary_text.delta", at)
+
+    def on_thinking(self, text: str) -> None:
+        """Send more of the thinking."""
+        self._delta(text)
+
+    def on_thinking_end(self) -> None:
+        """Close the summary and its item."""
+        super().on_thinking_end()
+        item = self._output[-1]
+        (part,) = item["summary"]
+        at = self._place(item["id"]) | {"summary_index": 0}
+        self._event("response.reasoning_summary_text.done", **at, text=part["text"])
+        self._event("response.reasoning_summary_part.done", **at, part=part)
+        self._finish_item(item)
+
+    def on_tool_call_start(self, event: ToolCallStart) -> None:
+        """Open a call."""
+        super().on_tool_call_start(event)
+        id = self._item_id("function_call")
+        self._add_item(call_item(id, "in_progress", event.id, event.name, ""))
+        self._open_deltas("response.function_call_arguments.delta", self._place(id))
+
+    def on_tool_call_delta(self, event: ToolCallDelta) -> None:
+        """Send more of the arguments."""
+        self._delta(event.arguments)
+
+    def on_tool_call_end(self, index: int) -> None:
+        """Close the call."""
+        if not self._pieces and self._status() == "completed":
+            # A call without parameters may come without any arguments, which would be no JSON.
+            self._delta("{}")
+        super().on_tool_call_end(index)
+        item = self._output[-1]
+        self._event(
+            "response.function_call_arguments.done",
+            **self._place(item["id"]),
+            name=item["name"],
+            arguments=item["arguments"],
+        )
+        self._finish_item(item)
+
+    def on_error(self, error: BridgeError, request_id: str) -> None:
+        """Send the error twice: some clients look for the one event, some for the other."""
+        if not self._begun:
+            # A comment went out before the first event, so that the error has no status.
+            self._begin()
+        said = error_body(error, request_id, RESPONSES_PARAMS)["error"]
+        self._event("error", code=said["code"], message=said["message"], param=said["param"])
+        # Only what was answered to the end is kept.
+        failed = self._response("failed") | {"store": False}
+        failed["error"] = {"code": _failure_code(said["type"]), "message": said["message"]}
+        self._event("response.failed", response=failed)
+        self.emit(DONE)
+
+    def _begin(self) -> None:
+        self._begun = True
+        response = self._response("in_progress")
+        self._event("response.created", response=response)
+        self._event("response.in_progress", response=response)
+
+    def _add_item(self, item: JsonDict) -> None:
+        index = len(self._output)
+        self._event("response.output_item.added", output_index=index, item=item)
+
+    def _finish_item(self, item: JsonDict) -> None:
+        index = len(self._output) - 1
+        self._event("response.output_item.done", output_index=index, item=item)
+
+    def _place(self, id: str) -> JsonDict:
+        """Say which item an event is about; ids end in the item's index."""
+        return {"item_id": id, "output_index": int(id.rpartition("_")[2])}
+
+    def _event(self, type: str, **content: object) -> None:
+        event = {"type": type, "sequence_number": self._number, **content}
+        self._number += 1
+        data = json.dumps(event, separators=(",", ":"))
+        self.emit(f"event: {type}\ndata: {data}\n\n".encode())
+
+    def _open_deltas(self, type: str, place: JsonDict, tail: str = "") -> None:
+        same = json.dumps({"type": type, **place}, separators=(",", ":"))[:-1]
+        self._head = f'event: {type}\ndata: {same},"sequence_number":'
+        self._tail = f"{tail}}}\n\n"
+
+    def _delta(self, text: str) -> None:
+        self._pieces.append(text)
+        number = self._number
+        self._number = number + 1
+        self.emit(f'{self._head}{number},"delta":{json.dumps(text)}{self._tail}'.encode())
+
+
+def _failure_code(kind: str) -> str:
+    """Return the nearest of the few codes that OpenAI's type allows here."""
+    if kind == "rate_limit_error":
+        return "rate_limit_exceeded"
+    return "server_error" if kind == "server_error" else "invalid_prompt"

@@ -1,0 +1,277 @@
+"""The items of a Responses request: as turns for the model, and as they are kept and listed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias, assert_never
+
+from pydantic import TypeAdapter
+
+from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
+from bridge.core.contract.request import DocumentPart, ImagePart, Message, Role, TextPart, UrlSource
+from bridge.core.validation.messages import media_misplaced, missing, unknown_call
+from bridge.http_server.openai.chat.wire import (
+    ContentPartInputAudio,
+    ContentPartRefusal,
+    ContentPartText,
+)
+from bridge.http_server.openai.responses.wire import (
+    FunctionCallItem,
+    FunctionOutputItem,
+    InputFile,
+    InputImage,
+    InputItem,
+    InputText,
+    ItemPart,
+    ItemReference,
+    MessageItem,
+    OtherItem,
+    OutputText,
+    ReasoningItem,
+)
+from bridge.http_server.openai.shared.content import (
+    decode_document,
+    decode_image,
+    note_detail,
+    note_extras,
+    refuse_file_id,
+)
+from bridge.http_server.openai.shared.parameters import Ignored
+from bridge.http_server.openai.shared.replies import JsonDict
+from bridge.http_server.openai.shared.turns import Turns, decode_call, decode_result, is_json_object
+
+PAST: Final = "previous_response_id"
+"""Where the items are that a request builds on."""
+
+Content: TypeAlias = str | Sequence[ItemPart] | None
+
+_PARSED: Final = frozenset({"parsed", "parsed_arguments"})
+"""What the official client adds to an answer that it parsed, and sends back with it."""
+
+_TWICE: Final = (
+    "Give each call an id of its own, and leave out what previous_response_id stands for."
+)
+
+_ITEM_ID: Final = re.compile(r"[a-z]+_([0-9a-f]+)_(?:in)?[0-9]+")
+_KEPT_ITEMS: Final[TypeAdapter[list[InputItem]]] = TypeAdapter(list[InputItem])
+
+
+def parse_kept(items: Sequence[JsonDict]) -> list[InputItem]:
+    """Read items that were kept."""
+    return _KEPT_ITEMS.validate_python(items)
+
+
+def item_id(kind: str, response_hex: str, index: int, *, input: bool = False) -> str:
+    """Name an item: the id tells which response it belongs to."""
+    prefix = _ID_PREFIXES[kind]
+    return f"{prefix}_{response_hex}_{'in' if input else ''}{index}"
+
+
+def response_of(id: str) -> str | None:
+    """Return the id of the response that an item belongs to; None if it is no id of ours."""
+    match = _ITEM_ID.fullmatch(id)
+    return None if match is None else f"resp_{match[1]}"
+
+
+_ID_PREFIXES: Final[Mapping[str, str]] = {
+    "message": "msg",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "reasoning": "rs",
+}
+
+
+class Items:
+    """Gathers items into the turns of a conversation, and its instructions."""
+
+    def __init__(self, instructions: str | None) -> None:
+        self._system = [instructions] if instructions else []
+        self._turns = Turns("input", _TWICE)
+
+    def add(self, item: InputItem, where: str, ignored: Ignored) -> None:
+        """Add an item; `where` names it in errors."""
+        note_extras(item, "input", where, ignored, hints=_PARSED)
+        match item:
+            case MessageItem():
+                self._message(item, where, ignored)
+            case FunctionCallItem():
+                self._call(item, where)
+            case FunctionOutputItem():
+                self._output(item, where, ignored)
+            case ReasoningItem():
+                pass  # An earlier turn needs none.
+            case ItemReference():
+                raise AssertionError("references are resolved before")
+            case OtherItem():
+                raise UnsupportedError(
+                    f"'{where}.type' is '{item.type}', which this server does not serve. It takes "
+                    "messages, function calls, their outputs, reasoning and item references.",
+                    field=f"{where}.type",
+                )
+            case _:
+                assert_never(item)
+
+    def finish(self) -> tuple[str | None, tuple[Message, ...]]:
+        """Return the system prompt, if there is one, and the turns."""
+        system = "\n".join(self._system)
+        return system if system.strip() else None, self._turns.finish()
+
+    def _message(self, item: MessageItem, where: str, ignored: Ignored) -> None:
+        if item.role != "assistant" and item.content is None:
+            raise missing(f"{where}.content")
+        place = f"{where}.content"
+        match item.role:
+            case "user":
+                self._turns.add(Role.USER, where, _parts(item.content, place, ignored))
+            case "assistant":
+                self._turns.add(Role.ASSISTANT, where, _texts(item.content, place, ignored))
+            case "system" | "developer":
+                self._system += [part.text for part in _texts(item.content, place, ignored)]
+            case _:
+                assert_never(item.role)
+
+    def _call(self, item: FunctionCallItem, where: str) -> None:
+        if item.status == "incomplete" and not is_json_object(item.arguments):
+            return  # It was cut off by a limit: nobody can have made it.
+        call = decode_call(item.call_id, item.name, item.arguments, where)
+        self._turns.add(Role.ASSISTANT, where, [call])
+        place = f"{where}.call_id"
+        missing_in = "input" if where == PAST else place
+        self._turns.expect(item.call_id, item.name, where, place, missing_in)
+
+    def _output(self, item: FunctionOutputItem, where: str, ignored: Ignored) -> None:
+        if not self._turns.answer(item.call_id):
+            raise unknown_call(item.call_id, where, f"{where}.call_id")
+        place = f"{where}.output"
+        result = decode_result(item.call_id, _parts(item.output, place, ignored), place)
+        self._turns.add(Role.USER, where, [result])
+
+
+def _texts(content: Content, where: str, ignored: Ignored) -> list[TextPart]:
+    texts = []
+    for part in _parts(content, where, ignored):
+        if not isinstance(part, TextPart):
+            raise media_misplaced(where)
+        texts.append(part)
+    return texts
+
+
+def _parts(
+    content: Content, where: str, ignored: Ignored
+) -> list[TextPart | ImagePart | DocumentPart]:
+    """Read content, without its empty texts."""
+    if isinstance(content, str):
+        return [TextPart(content)] if content else []
+    decoded = (_part(part, f"{where}[{i}]", ignored) for i, part in enumerate(content or ()))
+    return [part for part in decoded if part != TextPart("")]
+
+
+def _part(part: ItemPart, where: str, ignored: Ignored) -> TextPart | ImagePart | DocumentPart:
+    note_extras(part, "input.content", where, ignored, hints=_PARSED)
+    match part:
+        case InputText() | OutputText() | ContentPartText():
+            return TextPart(part.text)
+        case ContentPartRefusal():
+            return TextPart(part.refusal)
+        case InputImage():
+            note_detail(part.detail, "input.content", where, ignored)
+            refuse_file_id(part.file_id, where, "image_url")
+            if part.image_url is None:
+                raise missing(f"{where}.image_url")
+            return decode_image(part.image_url, f"{where}.image_url")
+        case InputFile():
+            return _file(part, where)
+        case ContentPartInputAudio():
+            raise UnsupportedError(
+                f"'{where}' is audio, which Claude cannot hear. Send a transcript as text.",
+                field=f"{where}.type",
+            )
+        case _:
+            assert_never(part)
+
+
+def _file(part: InputFile, where: str) -> DocumentPart:
+    refuse_file_id(part.file_id, where, "file_data")
+    if part.file_data is not None:
+        return decode_document(part.file_data, part.filename, f"{where}.file_data")
+    if part.file_url is None:
+        raise missing(f"{where}.file_data")
+    if not part.file_url.lower().startswith("https://"):
+        raise InvalidRequestError(
+            f"'{where}.file_url' must be an https address. Send the data of other files as "
+            "file_data.",
+            field=f"{where}.file_url",
+        )
+    return DocumentPart(UrlSource(part.file_url), title=part.filename or None)
+
+
+def kept_item(item: InputItem, id: str) -> JsonDict:
+    """Return an item as it is kept and listed: with an id, and in its long form."""
+    match item:
+        case MessageItem():
+            return {
+                "id": id,
+                "type": "message",
+                "status": "completed",
+                "role": item.role,
+                "content": _kept_content(item.content, answer=item.role == "assistant"),
+            }
+        case FunctionCallItem():
+            return {
+                "id": id,
+                "type": "function_call",
+                "status": item.status or "completed",
+                "call_id": item.call_id,
+                "name": item.name,
+                "arguments": item.arguments,
+            }
+        case FunctionOutputItem():
+            output = item.output
+            return {
+                "id": id,
+                "type": "function_call_output",
+                "status": "completed",
+                "call_id": item.call_id,
+                "output": output if isinstance(output, str) else _kept_content(output),
+            }
+        case ReasoningItem():
+            summary = item.summary if isinstance(item.summary, list) else []
+            return {"id": id, "type": "reasoning", "summary": summary}
+        case ItemReference() | OtherItem():
+            raise AssertionError("never kept")
+        case _:
+            assert_never(item)
+
+
+def kind_of(item: InputItem) -> str:
+    """Return the type of an item, which a message may leave out."""
+    return item.type or "message"
+
+
+def _kept_content(content: Content, *, answer: bool = False) -> list[JsonDict]:
+    if isinstance(content, str):
+        return [_kept_text(content, answer)]
+    return [_kept_part(part, answer) for part in content or ()]
+
+
+def _kept_part(part: ItemPart, answer: bool) -> JsonDict:
+    match part:
+        case InputText() | OutputText() | ContentPartText():
+            return _kept_text(part.text, answer)
+        case ContentPartRefusal():
+            return {"type": "refusal", "refusal": part.refusal}
+        case InputImage():
+            detail = part.detail or "auto"
+            return {"type": "input_image", "image_url": part.image_url, "detail": detail}
+        case InputFile() | ContentPartInputAudio():
+            kept: dict[str, Any] = part.model_dump(exclude_none=True)
+            return kept
+        case _:
+            assert_never(part)
+
+
+def _kept_text(text: str, answer: bool) -> JsonDict:
+    if answer:
+        return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    return {"type": "input_text", "text": text}

@@ -1,0 +1,90 @@
+"""Builders of the objects that replies of the Responses API are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bridge.core.contract.request import Usage
+from bridge.http_server.openai.shared.replies import JsonDict
+
+
+def response_object(
+    id: str,
+    created: int,
+    model: str,
+    status: str,
+    output: Sequence[JsonDict],
+    echo: JsonDict,
+) -> JsonDict:
+    """A response, with every key of OpenAI's; `echo` is what it repeats of the request."""
+    return {
+        "id": id,
+        "object": "response",
+        "created_at": created,
+        "completed_at": None,
+        "status": status,
+        "error": None,
+        "incomplete_details": None,
+        "model": model,
+        "output": list(output),
+        "usage": None,
+        **echo,
+    }
+
+
+def output_text(text: str) -> JsonDict:
+    """A piece of text of an answer."""
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def message_item(id: str, status: str, content: Sequence[JsonDict]) -> JsonDict:
+    """A message of the assistant's."""
+    return {
+        "id": id,
+        "type": "message",
+        "status": status,
+        "role": "assistant",
+        "content": list(content),
+    }
+
+
+def call_item(id: str, status: str, call_id: str, name: str, arguments: str) -> JsonDict:
+    """A call of one of the caller's functions."""
+    return {
+        "id": id,
+        "type": "function_call",
+        "status": status,
+        "call_id": call_id,
+        "name": name,
+        "arguments": arguments,
+    }
+
+
+def summary_text(text: str) -> JsonDict:
+    """A piece of thinking."""
+    return {"type": "summary_text", "text": text}
+
+
+def reasoning_item(id: str, status: str, summary: Sequence[JsonDict]) -> JsonDict:
+    """What the model thought before it answered."""
+    return {
+        "id": id,
+        "type": "reasoning",
+        "status": status,
+        "summary": list(summary),
+        "encrypted_content": None,
+    }
+
+
+def response_usage(usage: Usage) -> JsonDict:
+    """Tokens as this API counts them: the input with all that was read from the cache."""
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "input_tokens_details": {
+            "cached_tokens": usage.cache_read_tokens,
+            "cache_write_tokens": usage.cache_write_tokens,
+        },
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": usage.thinking_tokens},
+        "total_tokens": usage.total_tokens,
+    }

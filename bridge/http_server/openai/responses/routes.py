@@ -1,0 +1,218 @@
+"""`POST /v1/responses`, and what is kept of responses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bridge.core.contract.errors import InvalidRequestError, TooLargeError, UnsupportedError
+from bridge.http_server.answering import collect, noting_refusals, read_body, within
+from bridge.http_server.context import Door, call_options, owner_of
+from bridge.http_server.errors import RESPONSES_PARAMS, NotFoundError, json_response
+from bridge.http_server.openai.responses.decode import (
+    Past,
+    ResponseCall,
+    decode_responses,
+    parse_responses,
+    references_of,
+)
+from bridge.http_server.openai.responses.encode import ResponseCollector, ResponseStreamEncoder
+from bridge.http_server.openai.responses.items import response_of
+from bridge.http_server.openai.responses.wire import ResponsesRequest
+from bridge.http_server.openai.shared.replies import JsonDict
+from bridge.http_server.openapi import describe
+from bridge.http_server.sse import EventStreamResponse, ignored_header
+from bridge.http_server.store import KeptResponse, ResponseStore
+
+
+def response_routes(door: Door) -> APIRouter:
+    """Build the routes of responses."""
+    router = APIRouter()
+    store = door.store
+    limit = door.settings.max_body_bytes
+
+    @router.post("/v1/responses", **describe(ResponsesRequest, stream=True))
+    async def create_response(request: Request) -> Response:
+        """Answer a request, whole or as a stream of events."""
+        request.state.params = RESPONSES_PARAMS
+        owner = owner_of(request.scope)
+        hex, created = door.new_id(), int(door.clock())
+        with noting_refusals(request, door):
+            options = call_options(request.scope, door.settings)
+            body = await read_body(request, door)
+            wire = parse_responses(body)
+            past = await _past(store, owner, wire, limit)
+            call = decode_responses(wire, body, options, past, hex, keeps=store is not None)
+        asked = within(call.request, options)
+        collecting = ResponseStreamEncoder if call.stream else ResponseCollector
+        collector = collecting(
+            hex=hex, created=created, echo=call.echo, store=call.store, clock=door.clock
+        )
+        if isinstance(collector, ResponseStreamEncoder):
+            encoder = collector
+
+            async def conclude() -> bytes:
+                return encoder.last_frame(await _kept_reply(store, owner, call, encoder))
+
+            return EventStreamResponse(
+                door.service.complete(asked),
+                encoder,
+                settings=door.settings,
+                ignored=call.request.ignored,
+                conclude=conclude,
+            )
+        ignored = await collect(request, door.service, asked, collector)
+        reply = await _kept_reply(store, owner, call, collector)
+        return json_response(reply, headers=ignored_header(ignored))
+
+    @router.get("/v1/responses/{response_id}", **describe())
+    async def retrieve_response(
+        request: Request, response_id: str, stream: bool = False
+    ) -> Response:
+        """Return a response that is kept."""
+        kept = await _find(store, request, response_id)
+        if stream:
+            raise UnsupportedError(
+                "Only a response made in the background can be streamed again, and this server "
+                "makes none.",
+                field="stream",
+            )
+        return json_response(kept.reply)
+
+    @router.delete("/v1/responses/{response_id}", **describe())
+    async def delete_response(request: Request, response_id: str) -> Response:
+        """Delete a response that is kept."""
+        if store is None or not await store.delete(owner_of(request.scope), response_id):
+            raise _not_found(response_id)
+        return json_response({"id": response_id, "object": "response", "deleted": True})
+
+    @router.post("/v1/responses/{response_id}/cancel", **describe())
+    async def cancel_response(request: Request, response_id: str) -> Response:
+        """Refuse: only what runs in the background can be cancelled."""
+        await _find(store, request, response_id)
+        raise InvalidRequestError(
+            "Only a response made in the background can be cancelled, and this server makes none. "
+            "To cancel one that is streamed, close the connection."
+        )
+
+    @router.get("/v1/responses/{response_id}/input_items", **describe())
+    async def list_input_items(
+        request: Request,
+        response_id: str,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        order: Literal["asc", "desc"] = "desc",
+        after: str | None = None,
+    ) -> Response:
+        """List what a response was made from: all that was said before it, page by page."""
+        kept = await _find(store, request, response_id)
+        assert store is not None
+        items: Sequence[JsonDict] = kept.input
+        if kept.parent is not None:
+            most = door.settings.max_body_bytes
+            before = await store.history(owner_of(request.scope), kept.parent, most)
+            items = [*(before or ()), *items]
+        return json_response(_page(items, limit, order, after))
+
+    return router
+
+
+async def _past(
+    store: ResponseStore | None, owner: str, wire: ResponsesRequest, limit: int
+) -> Past:
+    """Fetch what a request builds on."""
+    items: Sequence[JsonDict] = ()
+    previous = wire.previous_response_id
+    if previous is not None:
+        found = None if store is None else await store.history(owner, previous, limit)
+        if found is None:
+            raise NotFoundError(
+                f"Previous response with id '{previous[:_SHOWN]}' not found: it, or one before "
+                "it, was never kept, was deleted, or is too old. Send the conversation as input.",
+                field="previous_response_id",
+                reason="PREVIOUS_RESPONSE_NOT_FOUND",
+            )
+        items = found
+    referenced: dict[str, JsonDict] = {}
+    references = references_of(wire)
+    wanted = {reference.id for reference in references}
+    size = 0
+    for reference in references:
+        if reference.id not in referenced:
+            response = response_of(reference.id)
+            if response is not None and store is not None:
+                kept = await store.get(owner, response)
+                for item in () if kept is None else (*kept.input, *kept.reply["output"]):
+                    # Nothing else of it stays in memory: one item can stand for a large response.
+                    if item["id"] in wanted:
+                        referenced[item["id"]] = item
+                        size += len(json.dumps(item))
+        if reference.id not in referenced:
+            raise NotFoundError(
+                f"Item with id '{reference.id[:_SHOWN]}' not found. Only items of responses that "
+                "this server keeps can be referred to: send the item itself.",
+                field="input",
+                reason="ITEM_NOT_FOUND",
+            )
+        if size > limit:
+            # A reference is short, and could stand for all that the server keeps.
+            raise TooLargeError(
+                f"The items that 'input' refers to have more than {limit} bytes. Refer to fewer.",
+                field="input",
+            )
+    return Past(items, referenced)
+
+
+async def _kept_reply(
+    store: ResponseStore | None, owner: str, call: ResponseCall, collector: ResponseCollector
+) -> JsonDict:
+    """Return the whole response, once it is kept; it says if that was not possible."""
+    reply = collector.reply()
+    if call.store:
+        assert store is not None
+        response = KeptResponse(collector.id, call.previous, call.items, reply)
+        if not await store.put(owner, response):
+            reply["store"] = False
+    return reply
+
+
+async def _find(store: ResponseStore | None, request: Request, id: str) -> KeptResponse:
+    kept = None if store is None else await store.get(owner_of(request.scope), id)
+    if kept is None:
+        raise _not_found(id)
+    return kept
+
+
+def _not_found(id: str) -> NotFoundError:
+    return NotFoundError(f"Response with id '{id[:_SHOWN]}' not found.", field="response_id")
+
+
+_SHOWN = 100
+"""How much of an id is repeated to the caller."""
+
+
+def _page(
+    items: Sequence[JsonDict], limit: int, order: Literal["asc", "desc"], after: str | None
+) -> JsonDict:
+    """Return a page of items, as OpenAI's lists are."""
+    ordered = list(items) if order == "asc" else list(reversed(items))
+    start = 0
+    if after is not None:
+        ids = [item["id"] for item in ordered]
+        if after not in ids:
+            raise InvalidRequestError(
+                f"'after' is '{after[:_SHOWN]}', which is none of the items.", field="after"
+            )
+        start = ids.index(after) + 1
+    page = ordered[start : start + limit]
+    return {
+        "object": "list",
+        "data": page,
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
+        "has_more": start + limit < len(ordered),
+    }

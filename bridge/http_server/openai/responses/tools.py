@@ -1,0 +1,66 @@
+"""The tools of a Responses request, which it spells flat, and the choice among them."""
+
+from __future__ import annotations
+
+from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
+from bridge.core.contract.request import Tool, ToolChoice, ToolMode
+from bridge.core.validation.messages import missing, without_tools
+from bridge.http_server.openai.responses.wire import OtherTool, ResponsesRequest, ResponseToolChoice
+from bridge.http_server.openai.shared.parameters import Ignored
+from bridge.http_server.openai.shared.tools import MODES, add_function, allowed_only, check_on_offer
+
+
+def decode_response_tools(
+    request: ResponsesRequest, ignored: Ignored
+) -> tuple[tuple[Tool, ...], ToolChoice]:
+    """Return the tools on offer and how the model is to use them."""
+    tools = _definitions(request, ignored)
+    parallel = request.parallel_tool_calls is not False
+    choice = request.tool_choice
+    if choice is None:
+        return tools, ToolChoice(parallel=parallel)
+    if isinstance(choice, str):
+        if choice == "required" and not tools:
+            raise without_tools("tool_choice")
+        return tools, ToolChoice(MODES[choice], parallel=parallel)
+    match choice.type:
+        case "function":
+            if choice.name is None:
+                raise missing("tool_choice.name", "It names the function, beside 'type'.")
+            check_on_offer(choice.name, tools, "tool_choice.name")
+            return tools, ToolChoice(ToolMode.NAMED, choice.name, parallel)
+        case "allowed_tools":
+            mode = MODES[choice.mode or "auto"]
+            return _allowed(choice, tools), ToolChoice(mode, parallel=parallel)
+        case other:
+            raise _hosted("tool_choice.type", other)
+
+
+def _allowed(choice: ResponseToolChoice, tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
+    names = []
+    for index, reference in enumerate(choice.tools or ()):
+        where = f"tool_choice.tools[{index}]"
+        if reference.type not in (None, "function"):
+            raise _hosted(f"{where}.type", reference.type)
+        if reference.name is None:
+            raise missing(f"{where}.name")
+        names.append(reference.name)
+    return allowed_only(names, tools, "tool_choice.tools", ".name")
+
+
+def _definitions(request: ResponsesRequest, ignored: Ignored) -> tuple[Tool, ...]:
+    tools: list[Tool] = []
+    for index, definition in enumerate(request.tools or ()):
+        where = f"tools[{index}]"
+        if isinstance(definition, OtherTool):
+            raise _hosted(f"{where}.type", definition.type)
+        add_function(tools, definition, "tools", where, ignored)
+    return tuple(tools)
+
+
+def _hosted(where: str, kind: str) -> InvalidRequestError:
+    return UnsupportedError(
+        f"'{where}' is '{kind}'. This server hosts no tools; it takes those of the type function, "
+        "which the caller runs.",
+        field=where,
+    )

@@ -1,0 +1,259 @@
+"""The request of `POST /v1/responses`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from pydantic import Discriminator, Field, Tag
+
+from bridge.http_server.openai.chat.wire import (
+    ContentPartInputAudio,
+    ContentPartRefusal,
+    ContentPartText,
+    FunctionDefinition,
+    Moderation,
+)
+from bridge.http_server.openai.shared.wire import (
+    JsonInt,
+    StreamOptions,
+    Temperature,
+    TokenLimit,
+    TopP,
+    WireModel,
+)
+
+ITEM_TYPES: Final = frozenset(
+    {"message", "function_call", "function_call_output", "reasoning", "item_reference"}
+)
+"""The kinds of items that are served."""
+
+
+class InputText(WireModel):
+    """A piece of text, of the user's."""
+
+    type: Literal["input_text"]
+    text: str
+
+
+class OutputText(WireModel):
+    """A piece of text, of an earlier answer."""
+
+    type: Literal["output_text"]
+    text: str
+    annotations: Any = None
+    logprobs: Any = None
+
+
+class InputImage(WireModel):
+    """A picture, by its address or as a data URL."""
+
+    type: Literal["input_image"]
+    image_url: str | None = None
+    file_id: str | None = None
+    detail: str | None = None
+
+
+class InputFile(WireModel):
+    """A document, by its data, its address or an id."""
+
+    type: Literal["input_file"]
+    file_data: str | None = None
+    file_url: str | None = None
+    file_id: str | None = None
+    filename: str | None = None
+    detail: str | None = None
+
+
+ItemPart: TypeAlias = Annotated[
+    InputText
+    | OutputText
+    | InputImage
+    | InputFile
+    | ContentPartText
+    | ContentPartRefusal
+    | ContentPartInputAudio,
+    Field(discriminator="type"),
+]
+
+
+class MessageItem(WireModel):
+    """A message of anyone's. Many clients leave its type out."""
+
+    type: Literal["message"] | None = None
+    role: Literal["user", "assistant", "system", "developer"]
+    content: str | list[ItemPart] | None = None
+    id: str | None = None
+    status: str | None = None
+    phase: str | None = None
+
+
+class FunctionCallItem(WireModel):
+    """A call that the assistant made."""
+
+    type: Literal["function_call"]
+    call_id: str
+    name: str
+    arguments: str
+    id: str | None = None
+    status: str | None = None
+
+
+class FunctionOutputItem(WireModel):
+    """What the caller's function answered."""
+
+    type: Literal["function_call_output"]
+    call_id: str
+    output: str | list[ItemPart]
+    id: str | None = None
+    status: str | None = None
+
+
+class ReasoningItem(WireModel):
+    """Thinking of an earlier answer."""
+
+    type: Literal["reasoning"]
+    id: str | None = None
+    summary: Any = None
+    content: Any = None
+    encrypted_content: str | None = None
+    status: str | None = None
+
+
+class ItemReference(WireModel):
+    """An item that the server keeps."""
+
+    type: Literal["item_reference"] | None = None
+    id: str
+
+
+class OtherItem(WireModel):
+    """An item of a kind that is not served."""
+
+    type: str
+
+
+def _item_kind(item: Any) -> str:
+    kind = item.get("type") if isinstance(item, dict) else getattr(item, "type", None)
+    if kind is None:
+        # So does OpenAI: an id alone is a reference, anything else a message.
+        return "item_reference" if isinstance(item, dict) and set(item) <= _REFERENCE else "message"
+    return kind if isinstance(kind, str) and kind in ITEM_TYPES else "other"
+
+
+_REFERENCE: Final = frozenset({"id", "type"})
+
+InputItem: TypeAlias = Annotated[
+    Annotated[MessageItem, Tag("message")]
+    | Annotated[FunctionCallItem, Tag("function_call")]
+    | Annotated[FunctionOutputItem, Tag("function_call_output")]
+    | Annotated[ReasoningItem, Tag("reasoning")]
+    | Annotated[ItemReference, Tag("item_reference")]
+    | Annotated[OtherItem, Tag("other")],
+    Discriminator(_item_kind),
+]
+
+
+class FunctionTool(FunctionDefinition):
+    """A function on offer to the model."""
+
+    type: Literal["function"] | None = None
+
+
+class OtherTool(WireModel):
+    """A tool of a kind that is not served."""
+
+    type: str
+
+
+def _tool_kind(tool: Any) -> str:
+    kind = tool.get("type") if isinstance(tool, dict) else getattr(tool, "type", None)
+    return "function" if kind in (None, "function") else "other"
+
+
+ResponseTool: TypeAlias = Annotated[
+    Annotated[FunctionTool, Tag("function")] | Annotated[OtherTool, Tag("other")],
+    Discriminator(_tool_kind),
+]
+
+
+class NamedTool(WireModel):
+    """A tool by its name."""
+
+    type: str | None = None
+    name: str | None = None
+
+
+class ResponseToolChoice(WireModel):
+    """A tool choice that is more than a word."""
+
+    type: str
+    name: str | None = None
+    mode: Literal["auto", "required"] | None = None
+    tools: list[NamedTool] | None = None
+
+
+class TextFormat(WireModel):
+    """The shape of the answer."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    name: str | None = None
+    description: str | None = None
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    strict: bool | None = None
+
+
+class TextOptions(WireModel):
+    """How the text of the answer is to be."""
+
+    format: TextFormat | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+
+
+class Reasoning(WireModel):
+    """How hard the model thinks, and whether its thinking is sent."""
+
+    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    summary: Literal["auto", "concise", "detailed"] | None = None
+    generate_summary: Literal["auto", "concise", "detailed"] | None = None
+    """The deprecated name of `summary`."""
+    context: str | None = None
+    mode: str | None = None
+
+
+class ResponsesRequest(WireModel):
+    """What a caller of `POST /v1/responses` sends. Null is the same as absent."""
+
+    input: str | list[InputItem] | None = None
+    model: str | None = None
+    instructions: str | None = None
+    previous_response_id: str | None = None
+    store: bool | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    tools: list[ResponseTool] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ResponseToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    text: TextOptions | None = None
+    reasoning: Reasoning | None = None
+    max_output_tokens: TokenLimit | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    metadata: dict[str, str] | None = None
+    include: list[str] | None = None
+    background: bool | None = None
+    background_options: Any = None
+    conversation: Any = None
+    prompt: Any = None
+    max_tool_calls: JsonInt | None = None
+    top_logprobs: Annotated[JsonInt, Field(ge=0)] | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    context_management: Any = None
+    image: Any = None
+    access_programs: Any = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    service_tier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: Any = None
+    prompt_cache_retention: Any = None
+    moderation: Moderation | None = None

@@ -1,0 +1,44 @@
+"""What decoding yields: the neutral request, and how the answer is to be written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bridge.core.contract.request import CompletionRequest, Sampling
+from bridge.http_server.openai.shared.content import note_extras
+from bridge.http_server.openai.shared.parameters import Ignored
+from bridge.http_server.openai.shared.wire import StreamOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A completion that is asked for, with what concerns its reply only."""
+
+    request: CompletionRequest
+    stream: bool = False
+    include_usage: bool = False
+    function_call_form: bool = False
+    """Whether calls are answered in the deprecated form, because they were offered in it."""
+    metadata: Mapping[str, str] | None = None
+    """What the caller wants to find in the reply again."""
+
+
+def wants_usage(options: StreamOptions | None, ignored: Ignored) -> bool:
+    """Read `stream_options`. Its other option asks for padding, which is never sent."""
+    if options is None:
+        return False
+    note_extras(options, "stream_options", "stream_options", ignored)
+    return options.include_usage is True
+
+
+def decode_sampling(
+    temperature: float | None, top_p: float | None, stop: str | list[str] | None, ignored: Ignored
+) -> Sampling:
+    """Read the parameters of sampling."""
+    if temperature is not None and temperature > 1:
+        # OpenAI's scale ends at 2, Claude's at 1.
+        ignored.add("temperature", why="is taken as 1, the most that Claude has")
+        temperature = 1.0
+    texts = [stop] if isinstance(stop, str) else stop or []
+    return Sampling(temperature, top_p, tuple(text for text in texts if text))

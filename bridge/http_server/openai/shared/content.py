@@ -1,0 +1,180 @@
+"""The parts of a message: text, pictures and documents."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Sequence
+from typing import Final, assert_never
+
+from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
+from bridge.core.contract.request import DocumentPart, ImagePart, InlineData, TextPart, UrlSource
+from bridge.core.validation.messages import (
+    IMAGE_KINDS,
+    bad_document,
+    bad_image,
+    media_misplaced,
+    missing,
+    no_data,
+)
+from bridge.http_server.openai.chat.wire import (
+    ContentPart,
+    ContentPartFile,
+    ContentPartImage,
+    ContentPartInputAudio,
+    ContentPartRefusal,
+    ContentPartText,
+    FileSource,
+    ImageURL,
+)
+from bridge.http_server.openai.shared.parameters import Ignored
+from bridge.http_server.openai.shared.wire import WireModel
+
+IMAGE_TYPES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+CACHE_HINTS: Final = frozenset({"prompt_cache_breakpoint", "cache_control"})
+"""Marks for a prompt cache, OpenAI's and Anthropic's. The bridge sets its own."""
+
+_DATA_URL: Final = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),(.*)", re.DOTALL | re.IGNORECASE)
+_PDF_START: Final = base64.b64encode(b"%PDF-")[:6].decode()
+_NO_DETAIL: Final = frozenset({None, "auto", "high", "original"})
+"""Values of `detail` that ask for what Claude does: it sees the whole picture."""
+
+
+def note_extras(
+    model: WireModel,
+    name: str,
+    where: str,
+    ignored: Ignored,
+    *,
+    hints: frozenset[str] = frozenset(),
+) -> None:
+    """Note the names that an object has beyond OpenAI's, unless they are empty or hints."""
+    for extra, value in model.extras.items():
+        if extra not in CACHE_HINTS | hints and value not in (None, [], {}, ""):
+            ignored.add(f"{name}.{extra}", f"{where}.{extra}")
+
+
+def decode_text(
+    content: str | Sequence[ContentPart] | None, where: str, ignored: Ignored
+) -> list[TextPart]:
+    """Read content that may hold text only, without its empty texts."""
+    texts = []
+    for part in decode_content(content, where, ignored):
+        if not isinstance(part, TextPart):
+            raise media_misplaced(where)
+        texts.append(part)
+    return texts
+
+
+def decode_content(
+    content: str | Sequence[ContentPart] | None, where: str, ignored: Ignored
+) -> list[TextPart | ImagePart | DocumentPart]:
+    """Read the content of a message, without its empty texts."""
+    if isinstance(content, str):
+        return [TextPart(content)] if content else []
+    decoded = (
+        _decode_part(part, f"{where}[{index}]", ignored) for index, part in enumerate(content or ())
+    )
+    return [part for part in decoded if part != TextPart("")]
+
+
+def _decode_part(
+    part: ContentPart, where: str, ignored: Ignored
+) -> TextPart | ImagePart | DocumentPart:
+    note_extras(part, "messages.content", where, ignored)
+    match part:
+        case ContentPartText():
+            return TextPart(part.text)
+        case ContentPartRefusal():
+            return TextPart(part.refusal)
+        case ContentPartImage():
+            return _image(part.image_url, f"{where}.image_url", ignored)
+        case ContentPartFile():
+            return _document(part.file, f"{where}.file")
+        case ContentPartInputAudio():
+            raise UnsupportedError(
+                f"'{where}' is audio, which Claude cannot hear. Send a transcript as text.",
+                field=f"{where}.type",
+            )
+        case _:
+            assert_never(part)
+
+
+def _image(image: ImageURL | str, where: str, ignored: Ignored) -> ImagePart:
+    if isinstance(image, str):
+        return decode_image(image, where)
+    note_detail(image.detail, "messages.content.image_url", where, ignored)
+    return decode_image(image.url, f"{where}.url")
+
+
+def note_detail(detail: str | None, name: str, where: str, ignored: Ignored) -> None:
+    """Note a wish for a coarser look at a picture: Claude sees the whole."""
+    if detail not in _NO_DETAIL:
+        ignored.add(f"{name}.detail", f"{where}.detail")
+
+
+def decode_image(url: str, where: str) -> ImagePart:
+    """Read a picture: an https address or a data URL."""
+    if url.lower().startswith("https://"):
+        return ImagePart(UrlSource(url))
+    if not url.lower().startswith("data:"):
+        raise bad_image(where, "Give an https address or a data URL.")
+    media_type, data = _data_url(url, where)
+    media_type = "image/jpeg" if media_type == "image/jpg" else media_type
+    if media_type not in IMAGE_TYPES:
+        raise bad_image(where, IMAGE_KINDS)
+    return ImagePart(InlineData(media_type, data))
+
+
+def _document(file: FileSource, where: str) -> DocumentPart:
+    refuse_file_id(file.file_id, where, "file_data")
+    if file.file_data is None:
+        raise missing(f"{where}.file_data")
+    return decode_document(file.file_data, file.filename, f"{where}.file_data")
+
+
+def refuse_file_id(file_id: str | None, where: str, instead: str) -> None:
+    """Refuse a reference to a file; `instead` is the field for its data."""
+    if file_id is not None:
+        raise UnsupportedError(
+            f"'{where}.file_id': this server keeps no files. Send the data as {instead}.",
+            field=f"{where}.file_id",
+        )
+
+
+def decode_document(file_data: str, filename: str | None, where: str) -> DocumentPart:
+    """Read a PDF or a text, given in base64 or as a data URL."""
+    if file_data.lower().startswith("data:"):
+        media_type, data = _data_url(file_data, where)
+    else:
+        data = _checked_base64(file_data, where)
+        media_type = "application/pdf" if data.startswith(_PDF_START) else "text/plain"
+    if media_type.startswith("text/") or media_type == "application/json":
+        media_type = "text/plain"
+    elif media_type != "application/pdf":
+        raise bad_document(where, media_type)
+    return DocumentPart(InlineData(media_type, data), title=filename or None)
+
+
+def _data_url(url: str, where: str) -> tuple[str, str]:
+    match = _DATA_URL.fullmatch(url)
+    if match is None or ";base64" not in match[2].lower():
+        raise InvalidRequestError(
+            f"'{where}' must be a data URL in base64, such as data:image/png;base64,iVBOR…",
+            field=where,
+        )
+    return match[1].strip().lower(), _checked_base64(match[3], where)
+
+
+def _checked_base64(data: str, where: str) -> str:
+    data = "".join(data.split())
+    try:
+        decoded = base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidRequestError(
+            f"'{where}' does not hold valid base64 data.", field=where
+        ) from None
+    if not decoded:
+        raise no_data(where)
+    return data

@@ -1,0 +1,111 @@
+"""Errors of a request that name the field in OpenAI's spelling, such as `messages[0].content`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from bridge.core.contract.errors import InvalidRequestError
+from bridge.core.validation.messages import NOT_EMPTY, TOOL_NAME, invalid, missing
+from bridge.core.validation.sizes import BOUNDS, check_count
+from bridge.http_server.openai.shared.wire import WireModel
+
+M = TypeVar("M", bound=WireModel)
+
+_EXPECTED: Mapping[str, str] = {
+    "string_type": "a string",
+    "string_unicode": "a string",
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "an array",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+}
+"""Errors of type, with what the type is called in JSON."""
+
+_MISSING = "missing"
+
+
+def parse(model: type[M], body: object) -> M:
+    """Validate a body; raises InvalidRequestError on the field that is wrong."""
+    if not isinstance(body, dict):
+        raise InvalidRequestError(
+            "The body of the request must be a JSON object.", reason="INVALID_TYPE"
+        )
+    for name, things in (("messages", "messages"), ("input", "items")):
+        if isinstance(given := body.get(name), list):
+            check_count(things, len(given), BOUNDS.messages, name)
+    try:
+        return model.model_validate(body)
+    except ValidationError as exc:
+        raise _from_validation(exc.errors(include_url=False, include_input=False), body) from exc
+
+
+def _from_validation(errors: Sequence[ErrorDetails], body: object) -> InvalidRequestError:
+    # A union reports every alternative that failed. The one that got deepest into the body is
+    # what the caller meant; those that failed at the same place are all that would do there.
+    paths = [_path(error, body) for error in errors]
+    deepest = max(paths, key=len)
+    here = [error for error, path in zip(errors, paths, strict=True) if path == deepest]
+    field = dotted(deepest)
+    if any(error["type"] == _MISSING for error in here):
+        return missing(field)
+    wrong_type = all(error["type"] in _EXPECTED for error in here)
+    expected = " or ".join(dict.fromkeys(map(_expectation, here)))
+    if not wrong_type:
+        return invalid(field, expected)
+    return InvalidRequestError(
+        f"Invalid type for '{field}': it should be {expected}.", field=field, reason="INVALID_TYPE"
+    )
+
+
+def _path(error: ErrorDetails, body: object) -> tuple[str | int, ...]:
+    """Drop from an error's location what pydantic adds to it: the names of alternatives."""
+    path: list[str | int] = []
+    here: Any = body
+    for step in error["loc"]:
+        if _leads_on(here, step):
+            here = here[step]
+            path.append(step)
+    if error["type"] == _MISSING:
+        path.append(error["loc"][-1])
+    if error["type"].startswith("union_tag"):
+        path.append(error["ctx"]["discriminator"].strip("'"))
+    return tuple(path)
+
+
+def _leads_on(here: object, step: str | int) -> bool:
+    if isinstance(here, dict):
+        return step in here
+    return isinstance(here, list) and isinstance(step, int) and step < len(here)
+
+
+def dotted(path: Sequence[str | int]) -> str:
+    """Spell a path as OpenAI does."""
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return "".join(steps).removeprefix(".")
+
+
+def _expectation(error: ErrorDetails) -> str:
+    kind = error["type"]
+    if kind == "union_tag_invalid":
+        return f"one of {error['ctx']['expected_tags']}"
+    if kind == "union_tag_not_found":
+        return "there, to say what kind of part this is"
+    if kind == "too_long":
+        return f"an array of at most {error['ctx']['max_length']}"
+    if kind == "too_short":
+        return NOT_EMPTY
+    if kind == "string_pattern_mismatch":
+        return TOOL_NAME
+    if kind == "greater_than_equal":
+        return f"at least {error['ctx']['ge']:g}"
+    if kind == "less_than_equal":
+        return f"at most {error['ctx']['le']:g}"
+    return _EXPECTED.get(kind) or error["msg"].removeprefix("Input should be ")

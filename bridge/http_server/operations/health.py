@@ -1,0 +1,58 @@
+"""`GET /health`."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bridge.core.contract.service import PlanState
+from bridge.http_server.context import Door, is_admin
+from bridge.http_server.errors import json_response
+from bridge.http_server.openai.shared.replies import JsonDict
+from bridge.http_server.openapi import describe
+
+
+def plan_object(plan: PlanState) -> JsonDict:
+    """Write what the API last said of the person's plan; times in Unix seconds."""
+    return {
+        "status": plan.status,
+        "limit": plan.limit or None,
+        "resets_at": plan.resets_at,
+        "utilization": plan.utilization,
+        "using_overage": plan.using_overage,
+        "overage_status": plan.overage_status or None,
+    }
+
+
+def health_routes(door: Door) -> APIRouter:
+    """Build the route that says how things stand."""
+    router = APIRouter()
+
+    @router.get("/health", **describe())
+    async def health(request: Request) -> Response:
+        """Say whether completions work: 200 if so, else 503."""
+        now = door.service.health()
+        status = 200 if now.serving else 503
+        if door.settings.public and not is_admin(request.scope):
+            return json_response({"status": now.status}, status)
+        plan = door.service.pool_state().plan
+        content = {
+            "status": now.status,
+            "detail": now.detail,
+            "version": door.version,
+            "cli_version": now.cli_version,
+            "logged_in": now.logged_in,
+            "account": now.account,
+            "simulated": now.simulated,
+            "lacking": list(now.lacking),
+            "pool": {
+                "size": now.pool_size,
+                "processes": now.processes,
+                "waiting": now.waiting,
+            },
+            "plan": None if plan is None else plan_object(plan),
+        }
+        return json_response(content, status)
+
+    return router

@@ -1,0 +1,76 @@
+"""`GET /`, a page for people, and `GET /bridge/state`, what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from importlib.resources import files
+from typing import Final
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bridge.core.contract.service import PoolState
+from bridge.http_server.context import Door
+from bridge.http_server.errors import json_response
+from bridge.http_server.openai.shared.replies import JsonDict
+from bridge.http_server.openapi import describe
+
+FILES: Final = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+}
+
+_HEADERS: Final = {
+    # Nothing from elsewhere, nothing inline, in nobody's frame.
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "cache-control": "no-cache",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+
+
+def page_routes(door: Door) -> APIRouter:
+    """Build the routes of the page. Its files say nothing of this server; its state does."""
+    router = APIRouter()
+    folder = files("bridge.http_server.page")
+    for path, (name, kind) in FILES.items():
+        content = folder.joinpath(name).read_bytes()
+        router.add_api_route(path, _serve(content, kind), include_in_schema=False)
+
+    @router.get("/bridge/state", **describe())
+    async def state(request: Request) -> Response:
+        """Tell how the pool and the plan stand, and the latest requests without their texts."""
+        content = {
+            "version": door.version,
+            "grpc": door.settings.grpc,
+            "keys": door.asks_for_keys(),
+            "pool": pool_object(door.service.pool_state()),
+            "recent": list(door.recent()),
+        }
+        return json_response(content, headers={"cache-control": "no-store"})
+
+    return router
+
+
+def _serve(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
+    async def serve() -> Response:
+        return Response(content, media_type=kind, headers=_HEADERS)
+
+    return serve
+
+
+def pool_object(state: PoolState) -> JsonDict:
+    """Write how the pool stands, under the core's own names; times in Unix seconds."""
+    health = asdict(state.health)
+    return {
+        **health,
+        "max_processes": state.max_processes,
+        "totals": asdict(state.totals),
+        "plan": None if state.plan is None else asdict(state.plan),
+    }

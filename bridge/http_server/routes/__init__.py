@@ -1,1 +1,0 @@
-"""The URLs that are served."""

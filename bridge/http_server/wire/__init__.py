@@ -1,1 +1,0 @@
-"""OpenAI's types as they travel: request models and reply builders, without logic."""
