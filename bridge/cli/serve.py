@@ -138,7 +138,7 @@ async def _serve(settings: Settings, served: Doors, out: BackgroundWriter, *, tr
 
             with bridge.access.temporary_key("tour") as key:
                 doors = bridge.http_address, bridge.grpc_address
-                await _until(stop, lambda: take_tour(*doors, bridge.server.tls, key, out.write))
+                await _until(stop, lambda: take_tour(*doors, bridge.tls, key, out.write))
         await _until(stop, lambda: _warm(bridge, say))
         await stop.wait()
         stop.clear()
@@ -179,7 +179,7 @@ def _announce(bridge: Bridge, say: Callable[[str], None]) -> None:
 
     health = bridge.engine.health()
     say(f"claude-code-bridge {__version__}")
-    tls = bridge.server.tls
+    tls = bridge.tls
     if bridge.http_address is not None:
         say(f"  HTTP     {door_url(bridge.http_address, tls=tls is not None)}")
     if bridge.grpc_address is not None:

@@ -172,7 +172,7 @@ async def serving(
         access.on_revoked = engine.pool.forget
         await stack.enter_async_context(access.following())
         bridge = Bridge(engine, doors, simulator, access, log, metrics)
-        bridge.server.tls = tls
+        bridge.tls = tls
         if plan.grpc is not None:
             bridge.grpc_address = await _serve_grpc(
                 bridge, settings, plan.grpc, recent, stack, health_changed
@@ -361,7 +361,7 @@ async def _serve_grpc(
     health_changed: asyncio.Event,
 ) -> Address:
     """Serve gRPC; returns the address with the port that was got. Raises StartError."""
-    tls = bridge.server.tls
+    tls = bridge.tls
     server = GrpcServer(
         bridge.engine,
         host=settings.host,
@@ -407,7 +407,7 @@ async def _serve_http(
     recent: RecentRequests,
     stack: AsyncExitStack,
 ) -> None:
-    tls = bridge.server.tls
+    tls = bridge.tls
     door = HttpSettings(
         strict=settings.bridge_strict,
         max_body_bytes=MAX_REQUEST_BYTES,
@@ -427,7 +427,7 @@ async def _serve_http(
         settings=door,
         access=bridge.access,
         store=store,
-        metrics=bridge.core.telemetry.metrics.render,
+        metrics=bridge.metrics.render,
         recent=recent.lines,
     )
     server = _HttpServer(

@@ -350,7 +350,7 @@ def pool(bridge: RunningBridge, *arguments: str) -> Result:
 def test_the_pool_is_told_for_people_and_for_programs(bridge: RunningBridge) -> None:
     bridge.wait_until_settled()
     told = json.loads(pool(bridge, "--json").stdout)
-    assert told["pool_size"] == bridge.server.settings.pool_size
+    assert told["pool_size"] == bridge.settings.pool_size
     assert told["processes"]["running"] == 0
     table = pool(bridge).stdout
     for line in ("status +ok", "a simulated model", "processes +\\d", "turns +2 at once"):

@@ -170,7 +170,7 @@ def test_health_tells_pool_cli_and_login(bridge: RunningBridge) -> None:
     assert body["status"] == "ok"
     assert body["cli_version"].count(".") == 2
     assert body["simulated"] is True
-    assert body["pool"]["size"] == bridge.server.settings.pool_size
+    assert body["pool"]["size"] == bridge.settings.pool_size
 
 
 def test_the_session_log_has_one_line_a_request_and_no_word_of_it(bridge: RunningBridge) -> None:

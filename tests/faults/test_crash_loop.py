@@ -17,8 +17,8 @@ import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from bridge.core.pool import backoff
 from bridge.core.pool.policy import Limits
-from bridge.core.pool.pool import backoff as starting
 from bridge.server import supervisor
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
@@ -55,7 +55,7 @@ async def looping(
     sound.touch()
     how = faking(tmp_path / "numbers", sound=str(sound), last="apply_flag_settings")
     monkeypatch.setattr(supervisor, "make_launcher", lambda *_: fake_launcher(**how))
-    monkeypatch.setattr(starting, "MAX_DELAY", 0.1)
+    monkeypatch.setattr(backoff, "MAX_DELAY", 0.1)
     running = await asyncio.to_thread(start_bridge, pool_size=1, bridge_spares=0)
     sound.unlink()
     return Looping(running, sound)
@@ -110,7 +110,7 @@ async def test_processes_are_started_ever_more_seldom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     delay = 0.3
-    monkeypatch.setattr(starting, "MAX_DELAY", delay)
+    monkeypatch.setattr(backoff, "MAX_DELAY", delay)
     sound = tmp_path / "sound"
     sound.touch()
     how = {"sound": str(sound), "last": "apply_flag_settings"}
@@ -139,7 +139,7 @@ async def test_processes_are_started_ever_more_seldom(
 async def test_a_sound_process_goes_on_serving_while_others_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starting, "MAX_DELAY", 0.1)
+    monkeypatch.setattr(backoff, "MAX_DELAY", 0.1)
     how = {"sound": [0], "last": "apply_flag_settings"}
     async with faked_engine(tmp_path, Limits(1, 2, 1), how=how) as engine:
         pool = engine.engine.pool

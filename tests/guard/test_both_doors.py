@@ -379,7 +379,7 @@ def test_the_tour_goes_in_with_a_key_that_ends_with_it(guarded: Guarded) -> None
             assert key is not None
             secrets.append(key)
             doors = bridge.http_address, bridge.grpc_address
-            await take_tour(*doors, bridge.server.tls, key, told.append)
+            await take_tour(*doors, bridge.tls, key, told.append)
 
     guarded.running.call(tour)
     printed = "".join(told)

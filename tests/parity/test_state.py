@@ -107,7 +107,7 @@ async def test_a_request_that_cannot_be_read_is_one_too(
         ("grpc", "opus"): 1,
     }
     bridge.bridge.log.flush()
-    log = (bridge.server.settings.bridge_state_dir / "sessions.jsonl").read_text()
+    log = (bridge.settings.bridge_state_dir / "sessions.jsonl").read_text()
     assert {json.loads(line)["request_id"] for line in log.splitlines()} == told.keys()
     assert 'bridge_requests_total{door="http",' in metrics
     assert 'outcome="invalid_value"' in metrics

@@ -215,7 +215,7 @@ def test_the_tour_trusts_the_servers_own_certificate(
     bridge = with_tls.bridge
     texts: list[str] = []
     doors = bridge.http_address, bridge.grpc_address
-    loop_thread.call(take_tour(*doors, bridge.server.tls, None, texts.append))
+    loop_thread.call(take_tour(*doors, bridge.tls, None, texts.append))
     told = "".join(texts)
     assert told.count(SIMULATED) == 2
     assert f"--insecure https://127.0.0.1:{bridge.http_port}/v1/" in told
