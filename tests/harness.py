@@ -37,8 +37,8 @@ from bridge.core.contract.request import (
     Role,
     TextPart,
     ToolCallPart,
-    Usage,
 )
+from bridge.core.contract.usage import Usage
 from bridge.core.engine.engine import Engine, EngineOptions
 from bridge.core.pool.policy import Limits
 from bridge.core.telemetry.session_log import SessionLog

@@ -9,6 +9,7 @@ from bridge.core.contract.errors import InvalidRequestError, TooLargeError
 from bridge.core.contract.events import (
     Event,
     Finished,
+    FinishReason,
     Started,
     TextDelta,
     ThinkingDelta,
@@ -17,7 +18,6 @@ from bridge.core.contract.events import (
 )
 from bridge.core.contract.request import (
     CompletionRequest,
-    FinishReason,
     Message,
     Part,
     Role,

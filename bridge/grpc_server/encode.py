@@ -11,18 +11,20 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from bridge import __version__
 from bridge.core.contract import events, service
-from bridge.core.contract import request as model
+from bridge.core.contract.events import FinishReason
+from bridge.core.contract.service import Model
+from bridge.core.contract.usage import Usage
 from bridge.grpc_server.status import FIELDS
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import model_pb2, pool_pb2
 
 _Response = TypeVar("_Response", pb.CompleteResponse, pb.ConverseResponse)
 
-_FINISH_REASONS: Final[Mapping[model.FinishReason, pb.FinishReason.ValueType]] = {
-    model.FinishReason.STOP: pb.FINISH_REASON_STOP,
-    model.FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
-    model.FinishReason.TOOL_CALLS: pb.FINISH_REASON_TOOL_CALLS,
-    model.FinishReason.REFUSAL: pb.FINISH_REASON_REFUSAL,
+_FINISH_REASONS: Final[Mapping[FinishReason, pb.FinishReason.ValueType]] = {
+    FinishReason.STOP: pb.FINISH_REASON_STOP,
+    FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+    FinishReason.TOOL_CALLS: pb.FINISH_REASON_TOOL_CALLS,
+    FinishReason.REFUSAL: pb.FINISH_REASON_REFUSAL,
 }
 
 
@@ -93,7 +95,7 @@ def _sendable(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def encode_usage(usage: model.Usage) -> pb.Usage:
+def encode_usage(usage: Usage) -> pb.Usage:
     """Write the tokens used."""
     return pb.Usage(
         input_tokens=usage.input_tokens,
@@ -104,7 +106,7 @@ def encode_usage(usage: model.Usage) -> pb.Usage:
     )
 
 
-def encode_model(offered: model.Model) -> model_pb2.Model:
+def encode_model(offered: Model) -> model_pb2.Model:
     """Write a model on offer."""
     return model_pb2.Model(
         id=offered.id,

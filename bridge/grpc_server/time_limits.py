@@ -8,7 +8,7 @@ from typing import Any, Final
 import grpc
 
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.engine.timeouts import seconds_from
+from bridge.core.validation.time_limits import seconds_from
 
 QUEUE_TIMEOUT_KEY: Final = "x-bridge-queue-timeout"
 FIRST_TOKEN_TIMEOUT_KEY: Final = "x-bridge-first-token-timeout"

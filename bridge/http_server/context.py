@@ -11,8 +11,8 @@ from starlette.types import Scope
 
 from bridge.core.contract.errors import InvalidRequestError
 from bridge.core.contract.service import Service
-from bridge.core.engine.timeouts import seconds_from
 from bridge.core.validation.sizes import BOUNDS
+from bridge.core.validation.time_limits import seconds_from
 from bridge.http_server.store import ResponseStore
 
 TIMEOUT_HEADER = "x-bridge-timeout"

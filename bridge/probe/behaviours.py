@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from bridge.core.claude.answer_reader import AnswerReader
 from bridge.core.claude.client_tools import MAX_RESULT_CHARACTERS
-from bridge.core.claude.from_claude import AnswerReader
 from bridge.core.claude.session import Session
-from bridge.core.claude.to_claude import TOOL_PREFIX, ExtraBody, TurnSettings
+from bridge.core.claude.turn_settings import ExtraBody, TurnSettings
+from bridge.core.claude.wire import TOOL_PREFIX
 from bridge.core.contract.request import Tool
 from bridge.probe.stage import (
     OWN_LIMIT,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bridge.core.claude.capabilities import Abilities
-from bridge.core.claude.to_claude import SETTINGS
+from bridge.core.claude.turn_settings import SETTINGS
 from bridge.probe.behaviours import BEHAVIOURS, Behaviour
 
 

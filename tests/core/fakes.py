@@ -11,7 +11,7 @@ from typing import Any
 
 from bridge.core.claude.launch import Launcher
 from bridge.core.claude.process import Command
-from bridge.core.claude.to_claude import TurnSettings
+from bridge.core.claude.turn_settings import TurnSettings
 
 FAKE_CLI = Path(__file__).parent.parent / "faults" / "fake_cli.py"
 

@@ -13,11 +13,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.core.claude.capabilities import ALL
-from bridge.core.claude.to_claude import replay_lines, setting_changes, user_line
+from bridge.core.claude.turn_settings import setting_changes
+from bridge.core.claude.turns import replay_lines, user_line
 from bridge.core.contract.errors import BridgeError
-from bridge.core.contract.events import Event, Finished, TextDelta, ToolCallDelta, ToolCallStart
-from bridge.core.contract.request import CompletionRequest, FinishReason, Usage
+from bridge.core.contract.events import (
+    Event,
+    Finished,
+    FinishReason,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+)
+from bridge.core.contract.request import CompletionRequest
 from bridge.core.contract.service import PlanState
+from bridge.core.contract.usage import Usage
 from bridge.core.engine.planner import Planner
 from bridge.core.validation.sizes import check_bounds
 from bridge.grpc_server.conversation import Conversation

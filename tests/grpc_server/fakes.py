@@ -10,9 +10,10 @@ from typing import Any, TypeAlias, TypeVar
 import grpc
 
 from bridge.core.contract.errors import ModelNotFoundError
-from bridge.core.contract.events import Event, Finished, Started, TextDelta
-from bridge.core.contract.request import CompletionRequest, FinishReason, Model, Usage
-from bridge.core.contract.service import Health, PlanState, PoolState, Totals
+from bridge.core.contract.events import Event, Finished, FinishReason, Started, TextDelta
+from bridge.core.contract.request import CompletionRequest
+from bridge.core.contract.service import Health, Model, PlanState, PoolState, Totals
+from bridge.core.contract.usage import Usage
 from bridge.v1 import completion_pb2 as pb
 from tests.harness import PATIENCE
 

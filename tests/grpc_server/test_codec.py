@@ -9,6 +9,9 @@ import pytest
 from bridge.core.contract import events
 from bridge.core.contract import request as model
 from bridge.core.contract.errors import InvalidRequestError
+from bridge.core.contract.events import FinishReason
+from bridge.core.contract.service import Model
+from bridge.core.contract.usage import Usage
 from bridge.grpc_server.decode import decode_request
 from bridge.grpc_server.encode import encode_event, encode_model
 from bridge.v1 import completion_pb2 as pb
@@ -380,7 +383,7 @@ USAGE = pb.Usage(
             [pb.CompleteResponse(tool_call_delta=pb.ToolCallDelta(index=1, arguments_json='{"a'))],
         ),
         (
-            events.Finished(model.FinishReason.LENGTH, model.Usage(1, 2, 3, 4, 5), "END"),
+            events.Finished(FinishReason.LENGTH, Usage(1, 2, 3, 4, 5), "END"),
             [
                 pb.CompleteResponse(usage=USAGE),
                 pb.CompleteResponse(
@@ -396,9 +399,9 @@ def test_events(event: events.Event, expected: list[pb.CompleteResponse]) -> Non
     assert list(encode_event(event, "req_1", pb.CompleteResponse)) == expected
 
 
-@pytest.mark.parametrize("reason", model.FinishReason)
-def test_finish_reasons(reason: model.FinishReason) -> None:
-    finished = encode_event(events.Finished(reason, model.Usage()), "req_1", pb.CompleteResponse)[
+@pytest.mark.parametrize("reason", FinishReason)
+def test_finish_reasons(reason: FinishReason) -> None:
+    finished = encode_event(events.Finished(reason, Usage()), "req_1", pb.CompleteResponse)[
         -1
     ].finished
     assert pb.FinishReason.Name(finished.reason) == f"FINISH_REASON_{reason.name}"
@@ -412,6 +415,6 @@ def test_half_a_surrogate_pair_does_not_break_the_stream() -> None:
 
 
 def test_models() -> None:
-    wire = encode_model(model.Model("opus", "claude-opus-4", "Opus", "Best", ("low",), True))
+    wire = encode_model(Model("opus", "claude-opus-4", "Opus", "Best", ("low",), True))
     assert (wire.id, wire.resolved_model, wire.display_name) == ("opus", "claude-opus-4", "Opus")
     assert (wire.description, list(wire.efforts), wire.is_default) == ("Best", ["low"], True)

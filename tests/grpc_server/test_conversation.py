@@ -8,6 +8,7 @@ from bridge.core.contract.errors import InvalidRequestError, TooLargeError
 from bridge.core.contract.events import (
     Event,
     Finished,
+    FinishReason,
     Started,
     TextDelta,
     ToolCallDelta,
@@ -15,14 +16,13 @@ from bridge.core.contract.events import (
 )
 from bridge.core.contract.request import (
     CompletionRequest,
-    FinishReason,
     Message,
     Role,
     TextPart,
     ToolCallPart,
     ToolResultPart,
-    Usage,
 )
+from bridge.core.contract.usage import Usage
 from bridge.grpc_server.conversation import Conversation
 from bridge.v1 import completion_pb2 as pb
 

@@ -13,12 +13,14 @@ from bridge.core.contract import errors
 from bridge.core.contract.events import (
     Event,
     Finished,
+    FinishReason,
     Started,
     TextDelta,
     ToolCallDelta,
     ToolCallStart,
 )
-from bridge.core.contract.request import CompletionRequest, FinishReason, Role, TextPart, Usage
+from bridge.core.contract.request import CompletionRequest, Role, TextPart
+from bridge.core.contract.usage import Usage
 from bridge.v1 import completion_pb2 as pb
 from tests.grpc_server.conftest import Serve
 from tests.grpc_server.details import Details, details_of

@@ -9,9 +9,10 @@ import grpc
 import pytest
 
 from bridge import __version__
-from bridge.core.contract.events import Finished, Started
-from bridge.core.contract.request import CompletionRequest, FinishReason, Usage
+from bridge.core.contract.events import Finished, FinishReason, Started
+from bridge.core.contract.request import CompletionRequest
 from bridge.core.contract.service import Health, PlanState, PlanWindow, PoolState, Totals
+from bridge.core.contract.usage import Usage
 from bridge.core.pool.policy import State
 from bridge.core.telemetry.request_record import RequestRecord
 from bridge.grpc_server.encode import encode_pool, encode_request

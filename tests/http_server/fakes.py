@@ -11,14 +11,16 @@ from bridge.core.contract.errors import ModelNotFoundError
 from bridge.core.contract.events import (
     Event,
     Finished,
+    FinishReason,
     Started,
     TextDelta,
     ThinkingDelta,
     ToolCallDelta,
     ToolCallStart,
 )
-from bridge.core.contract.request import CompletionRequest, FinishReason, Model, Usage
-from bridge.core.contract.service import Health, PoolState, Totals
+from bridge.core.contract.request import CompletionRequest
+from bridge.core.contract.service import Health, Model, PoolState, Totals
+from bridge.core.contract.usage import Usage
 
 USAGE = Usage(
     input_tokens=3,

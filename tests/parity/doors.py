@@ -27,8 +27,8 @@ from bridge.core.contract.request import (
     ToolCallPart,
     ToolResultPart,
     UrlSource,
-    Usage,
 )
+from bridge.core.contract.usage import Usage
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 from tests.harness import PATIENCE, RunningBridge

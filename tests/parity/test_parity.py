@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.core.contract.request import Usage
+from bridge.core.contract.usage import Usage
 from tests.harness import RunningBridge
 from tests.parity.doors import (
     DOORS,

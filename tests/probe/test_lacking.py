@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridge.core.claude.capabilities import ALL, Abilities
-from bridge.core.claude.to_claude import SETTINGS
+from bridge.core.claude.turn_settings import SETTINGS
 from bridge.probe import BEHAVIOURS, Behaviour, Report, abilities_of, fallbacks, missing, probe
 from bridge.probe.run import CHECK_TIMEOUT, ProbeError
 from bridge.probe.stage import Lacking, Stage

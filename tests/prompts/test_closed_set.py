@@ -21,13 +21,8 @@ from hypothesis import strategies as st
 
 from bridge.core.claude.capabilities import ALL, Abilities
 from bridge.core.claude.launch import Launcher
-from bridge.core.claude.to_claude import (
-    TurnSettings,
-    UserLine,
-    replay_lines,
-    setting_changes,
-    user_line,
-)
+from bridge.core.claude.turn_settings import TurnSettings, setting_changes
+from bridge.core.claude.turns import UserLine, replay_lines, user_line
 from bridge.core.contract.errors import BridgeError
 from bridge.core.contract.request import (
     CompletionRequest,

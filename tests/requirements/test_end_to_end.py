@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bridge.core.claude.to_claude import OPENING_PLACEHOLDER
+from bridge.core.claude.turns import OPENING_PLACEHOLDER
 from tests.harness import PATIENCE, RunningBridge, sim
 from tests.parity.scenarios import new_marker
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bridge.core.claude.to_claude import SETTINGS
+from bridge.core.claude.turn_settings import SETTINGS
 
 
 @dataclass(frozen=True, slots=True)

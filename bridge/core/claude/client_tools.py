@@ -15,7 +15,7 @@ from typing import Any
 import mcp_types as mcp
 from mcp.server.lowlevel import Server
 
-from bridge.core.claude.to_claude import Wire
+from bridge.core.claude.wire import Wire
 from bridge.core.contract.request import Tool
 
 SERVER_NAME = "client"

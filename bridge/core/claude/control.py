@@ -18,17 +18,16 @@ import itertools
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from claude_agent_sdk import Transport
 from pydantic_core import from_json
 
 from bridge.core.claude.process import Command, LineProcess, ProcessGoneError
+from bridge.core.claude.wire import Wire
 from bridge.core.telemetry.redaction import trace_of
 
 logger = logging.getLogger(__name__)
-
-Wire: TypeAlias = dict[str, Any]
 
 CONTROL_TIMEOUT = 30.0
 """Seconds a control request may take; each is a matter of milliseconds when all is well."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bridge import __version__
 from bridge.core.claude.process import Command
-from bridge.core.claude.to_claude import TurnSettings, start_options
+from bridge.core.claude.turn_settings import TurnSettings, start_options
 from bridge.core.claude.user_settings import NOTHING, PersonalSettings
 from bridge.core.system.orphan_guard import Guard
 from bridge.core.validation.builtin_tools import BuiltinTools

@@ -16,6 +16,7 @@ from typing import Any
 
 from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient
 
+from bridge.core.claude.answer_reader import calls_builtin_tool
 from bridge.core.claude.capabilities import ALL, Abilities
 from bridge.core.claude.client_tools import SERVER_NAME, ToolServer
 from bridge.core.claude.control import (
@@ -23,22 +24,12 @@ from bridge.core.claude.control import (
     ControlError,
     ControlTimeoutError,
     ControlTransport,
-    Wire,
 )
-from bridge.core.claude.from_claude import calls_builtin_tool
 from bridge.core.claude.launch import Launcher
 from bridge.core.claude.process import ProcessGoneError
-from bridge.core.claude.to_claude import (
-    TOOL_PREFIX,
-    Profile,
-    Turn,
-    TurnSettings,
-    UserLine,
-    replay_lines,
-    setting_changes,
-    traced,
-    user_line,
-)
+from bridge.core.claude.turn_settings import Profile, TurnSettings, setting_changes, traced
+from bridge.core.claude.turns import Turn, UserLine, replay_lines, user_line
+from bridge.core.claude.wire import TOOL_PREFIX, Wire
 from bridge.core.contract.request import Tool
 from bridge.core.engine.continuation import tools_as_told
 from bridge.core.engine.timeouts import Patience

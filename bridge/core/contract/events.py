@@ -7,9 +7,19 @@ ends in neither `Finished` nor an error was cut.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TypeAlias
 
-from bridge.core.contract.request import FinishReason, Usage
+from bridge.core.contract.usage import Usage
+
+
+class FinishReason(StrEnum):
+    """Why the answer ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    REFUSAL = "refusal"
 
 
 @dataclass(frozen=True, slots=True)

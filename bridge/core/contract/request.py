@@ -1,7 +1,7 @@
-"""The protocol-neutral request: what a caller asks for, whichever door it came by.
+"""The protocol-neutral request: what a caller asks for, whichever API it came by.
 
-Everything here is frozen data without behaviour. The doors decode into it, the
-engine reads it, and nothing in it is a wire type of HTTP, of gRPC or of the CLI.
+Frozen data without behaviour. The front ends decode into it, the engine reads it, and nothing in
+it is a wire type of HTTP, of gRPC or of the CLI.
 """
 
 from __future__ import annotations
@@ -196,49 +196,3 @@ class CompletionRequest:
     """The name of the key it came with; conversations are never shared between keys."""
     door: str = ""
     """`http` or `grpc`, for the session log."""
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens, summed over every upstream call made for one request."""
-
-    input_tokens: int = 0
-    """Not counting those read from or written to the prompt cache."""
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
-    output_tokens: int = 0
-    thinking_tokens: int = 0
-    """The part of output_tokens that was thinking, where the API tells it."""
-
-    @property
-    def prompt_tokens(self) -> int:
-        """All tokens of the prompt, cached or not."""
-        return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
-
-    @property
-    def total_tokens(self) -> int:
-        """Prompt and output together."""
-        return self.prompt_tokens + self.output_tokens
-
-
-class FinishReason(StrEnum):
-    """Why the answer ended."""
-
-    STOP = "stop"
-    LENGTH = "length"
-    TOOL_CALLS = "tool_calls"
-    REFUSAL = "refusal"
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model on offer."""
-
-    id: str
-    """A name a request may use: an alias or a full name."""
-    resolved: str
-    """The full name of the model that answers."""
-    display_name: str = ""
-    description: str = ""
-    efforts: tuple[str, ...] = ()
-    default: bool = False

@@ -7,7 +7,21 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from bridge.core.contract.events import Event
-from bridge.core.contract.request import CompletionRequest, Model
+from bridge.core.contract.request import CompletionRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model on offer."""
+
+    id: str
+    """A name a request may use: an alias or a full name."""
+    resolved: str
+    """The full name of the model that answers."""
+    display_name: str = ""
+    description: str = ""
+    efforts: tuple[str, ...] = ()
+    default: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from bridge.core.contract.events import Event, Finished, TextDelta, ToolCallStart
-from bridge.core.contract.request import FinishReason
+from bridge.core.contract.events import Event, Finished, FinishReason, TextDelta, ToolCallStart
 
 
 class UnfitAnswerError(Exception):

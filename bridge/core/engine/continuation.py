@@ -13,7 +13,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from bridge.core.claude.to_claude import Profile, Turn, Wire
+from bridge.core.claude.turn_settings import Profile
+from bridge.core.claude.turns import Turn
+from bridge.core.claude.wire import Wire
 from bridge.core.contract.request import Role, Tool
 
 

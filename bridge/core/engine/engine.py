@@ -14,13 +14,15 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from bridge.core.access.quotas import Quotas
+from bridge.core.claude.answer_reader import AnswerReader
 from bridge.core.claude.capabilities import ALL, Abilities
 from bridge.core.claude.control import ControlError
-from bridge.core.claude.from_claude import AnswerReader, plan_of
 from bridge.core.claude.launch import Launcher
 from bridge.core.claude.process import ProcessGoneError
 from bridge.core.claude.session import Facts, Session
-from bridge.core.claude.to_claude import Profile, TurnSettings, Wire
+from bridge.core.claude.turn_settings import Profile, TurnSettings
+from bridge.core.claude.usage_limits import plan_of
+from bridge.core.claude.wire import Wire
 from bridge.core.contract.errors import (
     BridgeError,
     DrainingError,
@@ -32,9 +34,10 @@ from bridge.core.contract.errors import (
     UnavailableError,
     shown,
 )
-from bridge.core.contract.events import Event, Finished, Started
-from bridge.core.contract.request import CompletionRequest, FinishReason, Model, Usage
-from bridge.core.contract.service import Health, PlanState, PoolState, Totals
+from bridge.core.contract.events import Event, Finished, FinishReason, Started
+from bridge.core.contract.request import CompletionRequest
+from bridge.core.contract.service import Health, Model, PlanState, PoolState, Totals
+from bridge.core.contract.usage import Usage
 from bridge.core.engine.answer_filters import StopTexts, UnfitAnswerError, shaped
 from bridge.core.engine.health import account_of, condition_of
 from bridge.core.engine.models import Catalog

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from bridge.core.contract.errors import ModelNotFoundError, shown
-from bridge.core.contract.request import Model
+from bridge.core.contract.service import Model
 
 _VENDOR_PREFIX = "anthropic/"
 _FULL_NAME = re.compile(r"claude-[a-z0-9]+(-[a-z0-9]+)*(\[1m\])?")

@@ -12,21 +12,20 @@ from dataclasses import dataclass, field
 
 from jsonschema.protocols import Validator
 
+from bridge.core.claude.answer_reader import CONTINUABLE, AnswerReader
 from bridge.core.claude.capabilities import Abilities
 from bridge.core.claude.client_tools import deliverable
-from bridge.core.claude.from_claude import CONTINUABLE, AnswerReader
-from bridge.core.claude.to_claude import (
+from bridge.core.claude.turn_settings import (
     ExtraBody,
     Profile,
-    Turn,
     TurnSettings,
     is_about,
     sampling_named_in,
     settings_of,
     started_with,
-    turns_of,
     without_sampling,
 )
+from bridge.core.claude.turns import Turn, turns_of
 from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
 from bridge.core.contract.request import (
     CompletionRequest,
@@ -36,9 +35,9 @@ from bridge.core.contract.request import (
     Tool,
     ToolChoice,
     ToolMode,
-    Usage,
 )
 from bridge.core.contract.service import PlanState
+from bridge.core.contract.usage import Usage
 from bridge.core.engine.answer_filters import CallRequired, JsonOnly, Shaper, StopTexts
 from bridge.core.engine.continuation import Scope, answers_exactly, call_ids, fingerprint
 from bridge.core.engine.models import Catalog

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bridge.core.contract.errors import DeadlineError, InvalidRequestError
+from bridge.core.contract.errors import DeadlineError
 
 
 class Limit(StrEnum):
@@ -96,22 +96,6 @@ def next_limit(limits: TimeLimits, standing: Standing, now: float) -> tuple[floa
         return min((total, Limit.TOTAL), (silent_since + limits.idle, Limit.IDLE))
     waits_since = now if standing.excused else standing.put_at
     return min((total, Limit.TOTAL), (waits_since + limits.first_token, Limit.FIRST_TOKEN))
-
-
-def seconds_from(what: str, text: str, *, field: str) -> float:
-    """Read a limit that a caller gives beside its request: `what` it is, by the name of `field`.
-
-    Raises InvalidRequestError for what is no number of seconds above 0.
-    """
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise InvalidRequestError(
-            f"{what} takes a number of seconds above 0, such as 30.", field=field
-        )
-    return seconds
 
 
 class Patience:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from bridge.core.claude.session import Session
-from bridge.core.claude.to_claude import Profile, TurnSettings
+from bridge.core.claude.turn_settings import Profile, TurnSettings
 from bridge.core.pool.backoff import PROOF_SECONDS
 from bridge.core.pool.policy import ProcessView, State
 

@@ -16,7 +16,7 @@ from typing import Any
 from bridge.core.claude.control import ControlError
 from bridge.core.claude.process import ProcessGoneError
 from bridge.core.claude.session import Session
-from bridge.core.claude.to_claude import TurnSettings
+from bridge.core.claude.turn_settings import TurnSettings
 from bridge.core.contract.errors import DrainingError, ProcessFailedError, QueueFullError
 from bridge.core.pool.backoff import PROOF_SECONDS, StartBackoff
 from bridge.core.pool.leases import Lease, Need, Parking, PooledProcess

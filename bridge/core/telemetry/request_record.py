@@ -24,7 +24,8 @@ from bridge.core.contract.events import (
     ToolCallDelta,
     ToolCallStart,
 )
-from bridge.core.contract.request import CompletionRequest, Usage
+from bridge.core.contract.request import CompletionRequest
+from bridge.core.contract.usage import Usage
 from bridge.core.validation.sizes import BOUNDS
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from bridge.core.claude.from_claude import AnswerReader, failure_of
+from bridge.core.claude.answer_reader import AnswerReader
+from bridge.core.claude.failures import failure_of
 from bridge.core.contract.errors import (
     BridgeError,
     InvalidRequestError,
@@ -20,13 +21,14 @@ from bridge.core.contract.errors import (
 from bridge.core.contract.events import (
     Event,
     Finished,
+    FinishReason,
     Started,
     TextDelta,
     ThinkingDelta,
     ToolCallDelta,
     ToolCallStart,
 )
-from bridge.core.contract.request import FinishReason, Usage
+from bridge.core.contract.usage import Usage
 
 Wire = dict[str, Any]
 

@@ -17,7 +17,8 @@ from bridge.core.claude.control import ControlError
 from bridge.core.claude.launch import Launcher
 from bridge.core.claude.process import ProcessGoneError
 from bridge.core.claude.session import Session
-from bridge.core.claude.to_claude import Profile, Turn, TurnSettings
+from bridge.core.claude.turn_settings import Profile, TurnSettings
+from bridge.core.claude.turns import Turn
 from bridge.core.contract.request import Role
 from bridge.core.engine.timeouts import Patience, TimeLimits
 from tests.core.fakes import fake_launcher

@@ -9,17 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.core.claude.to_claude import (
+from bridge.core.claude.turn_settings import (
     CLI_RETRIES,
-    OPENING_PLACEHOLDER,
     ExtraBody,
-    Turn,
     TurnSettings,
+    setting_changes,
+    settings_of,
+)
+from bridge.core.claude.turns import (
+    OPENING_PLACEHOLDER,
+    Turn,
     UserLine,
     assistant_line,
     replay_lines,
-    setting_changes,
-    settings_of,
     turns_of,
     user_line,
 )

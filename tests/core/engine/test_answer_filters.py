@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core.contract.errors import InvalidRequestError
-from bridge.core.contract.events import Event, Finished, TextDelta, ToolCallStart
-from bridge.core.contract.request import FinishReason, Usage
+from bridge.core.contract.events import Event, Finished, FinishReason, TextDelta, ToolCallStart
+from bridge.core.contract.usage import Usage
 from bridge.core.engine.answer_filters import (
     CallRequired,
     JsonOnly,

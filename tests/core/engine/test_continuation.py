@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.core.claude.to_claude import Profile, turns_of
+from bridge.core.claude.turn_settings import Profile
+from bridge.core.claude.turns import turns_of
 from bridge.core.contract.request import (
     DocumentPart,
     ImagePart,

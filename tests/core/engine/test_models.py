@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bridge.core.contract.errors import ModelNotFoundError
-from bridge.core.contract.request import Model
+from bridge.core.contract.service import Model
 from bridge.core.engine.models import Catalog, Choice
 
 OFFERED: tuple[dict[str, Any], ...] = (

@@ -8,14 +8,8 @@ import math
 import pytest
 
 from bridge.core.contract.errors import InvalidRequestError
-from bridge.core.engine.timeouts import (
-    Limit,
-    Patience,
-    Standing,
-    TimeLimits,
-    next_limit,
-    seconds_from,
-)
+from bridge.core.engine.timeouts import Limit, Patience, Standing, TimeLimits, next_limit
+from bridge.core.validation.time_limits import seconds_from
 from tests.core.waiting import soon
 
 LIMITS = TimeLimits(total=100, queue=10, first_token=20, idle=5)

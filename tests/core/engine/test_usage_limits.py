@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.core.claude.from_claude import plan_of
+from bridge.core.claude.usage_limits import plan_of
 from bridge.core.contract.errors import PlanLimitError
 from bridge.core.contract.service import PlanState, PlanWindow
 from bridge.core.engine.usage_limits import (

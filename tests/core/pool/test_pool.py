@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.claude.to_claude import Profile, TurnSettings
+from bridge.core.claude.turn_settings import Profile, TurnSettings
 from bridge.core.contract.errors import DrainingError, QueueFullError
 from bridge.core.pool.policy import Limits
 from bridge.core.pool.pool import Lease, Need, Parking, Pool, Recycling

@@ -13,9 +13,10 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from bridge.core.contract.events import Finished, Started, TextDelta
-from bridge.core.contract.request import CompletionRequest, FinishReason, Usage
+from bridge.core.contract.events import Finished, FinishReason, Started, TextDelta
+from bridge.core.contract.request import CompletionRequest
 from bridge.core.contract.service import Health, PlanState, PlanWindow, PoolState, Totals
+from bridge.core.contract.usage import Usage
 from bridge.core.telemetry.metrics import OTHER, Metrics
 from bridge.core.telemetry.request_record import RequestRecord
 from tests.harness import PATIENCE, RunningBridge, sim, user

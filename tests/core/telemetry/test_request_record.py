@@ -5,15 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.core.contract.events import Finished, Started, TextDelta, ToolCallDelta, ToolCallStart
-from bridge.core.contract.request import (
-    CompletionRequest,
+from bridge.core.contract.events import (
+    Finished,
     FinishReason,
-    Message,
-    Role,
-    TextPart,
-    Usage,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
 )
+from bridge.core.contract.request import CompletionRequest, Message, Role, TextPart
+from bridge.core.contract.usage import Usage
 from bridge.core.engine.models import Catalog
 from bridge.core.telemetry.request_record import GAP_BOUNDS, Observers, RequestRecord
 from bridge.core.telemetry.tracing import request_attributes

@@ -15,15 +15,9 @@ import grpc
 import httpx
 import pytest
 
-from bridge.core.contract.events import Finished, Started, TextDelta
-from bridge.core.contract.request import (
-    CompletionRequest,
-    FinishReason,
-    OutputFormat,
-    OutputKind,
-    Sampling,
-    Usage,
-)
+from bridge.core.contract.events import Finished, FinishReason, Started, TextDelta
+from bridge.core.contract.request import CompletionRequest, OutputFormat, OutputKind, Sampling
+from bridge.core.contract.usage import Usage
 from bridge.core.telemetry.request_record import RequestRecord, TraceContext, incoming_trace
 from bridge.core.telemetry.tracing import cli_environment, is_wanted, start_tracing
 from bridge.v1 import completion_pb2 as pb

@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 
 from bridge.core.contract.errors import BridgeError
-from bridge.core.contract.events import Finished, Started, ToolCallDelta, ToolCallStart
-from bridge.core.contract.request import FinishReason
+from bridge.core.contract.events import (
+    Finished,
+    FinishReason,
+    Started,
+    ToolCallDelta,
+    ToolCallStart,
+)
 from bridge.http_server.errors import error_body
 from bridge.http_server.event_encoder import EventEncoder
 from bridge.http_server.openai.shared.replies import FINISH_REASONS, usage_object

@@ -7,8 +7,13 @@ from collections.abc import Callable
 from typing import Final
 
 from bridge.core.contract.errors import BridgeError
-from bridge.core.contract.events import Finished, Started, ToolCallDelta, ToolCallStart
-from bridge.core.contract.request import FinishReason
+from bridge.core.contract.events import (
+    Finished,
+    FinishReason,
+    Started,
+    ToolCallDelta,
+    ToolCallStart,
+)
 from bridge.http_server.errors import RESPONSES_PARAMS, error_body
 from bridge.http_server.event_encoder import EventEncoder
 from bridge.http_server.openai.responses.items import item_id

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from bridge.core.contract.request import FinishReason, Model, Usage
+from bridge.core.contract.events import FinishReason
+from bridge.core.contract.service import Model
+from bridge.core.contract.usage import Usage
 
 JsonDict: TypeAlias = dict[str, Any]
 

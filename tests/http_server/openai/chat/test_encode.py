@@ -13,13 +13,13 @@ from bridge.core.contract.errors import BridgeError, QueueFullError, Unavailable
 from bridge.core.contract.events import (
     Event,
     Finished,
+    FinishReason,
     Started,
     TextDelta,
     ThinkingDelta,
     ToolCallDelta,
     ToolCallStart,
 )
-from bridge.core.contract.request import FinishReason
 from bridge.http_server.event_encoder import EventEncoder
 from bridge.http_server.openai.chat.reply import ChatReplyCollector
 from bridge.http_server.openai.chat.stream import ChatStreamEncoder

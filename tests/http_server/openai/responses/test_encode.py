@@ -17,13 +17,13 @@ from bridge.core.contract.errors import (
 from bridge.core.contract.events import (
     Event,
     Finished,
+    FinishReason,
     Started,
     TextDelta,
     ThinkingDelta,
     ToolCallDelta,
     ToolCallStart,
 )
-from bridge.core.contract.request import FinishReason
 from bridge.http_server.openai.responses.encode import ResponseCollector, ResponseStreamEncoder
 from bridge.http_server.openai.shared.replies import JsonDict
 from tests.harness import SCALE

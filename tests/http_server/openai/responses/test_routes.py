@@ -15,14 +15,14 @@ from openai.types.responses import Response, ResponseItemList
 from bridge.core.access.authentication import Access
 from bridge.core.access.keys import KeyFile, parse_given
 from bridge.core.contract.errors import InvalidRequestError, QueueFullError, UnavailableError
-from bridge.core.contract.events import Finished, TextDelta, ToolCallDelta, ToolCallStart
-from bridge.core.contract.request import (
-    CompletionRequest,
+from bridge.core.contract.events import (
+    Finished,
     FinishReason,
-    TextPart,
-    ToolCallPart,
-    ToolResultPart,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
 )
+from bridge.core.contract.request import CompletionRequest, TextPart, ToolCallPart, ToolResultPart
 from bridge.http_server.app import HttpSettings
 from bridge.http_server.store import KeptResponse, ResponseStore
 from tests.harness import assistant, user

@@ -1,4 +1,4 @@
-"""From what the CLI says to the events of an answer, and to errors a caller may read.
+"""From what the CLI prints to the events of an answer.
 
 `AnswerReader` is a pure state machine: it is fed the lines of one turn and gives events. It
 passes on only what the model itself streamed. What the CLI says in the model's place, such
@@ -8,37 +8,31 @@ as "API Error: ...", is never text of an answer.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
-from typing import Any, TypeAlias
 
-from bridge.core.claude.to_claude import TOOL_PREFIX, Turn
+from bridge.core.claude.failures import failure_of
+from bridge.core.claude.turns import Turn
+from bridge.core.claude.usage_limits import plan_of
+from bridge.core.claude.wire import TOOL_PREFIX, Wire
 from bridge.core.contract.errors import (
     BridgeError,
-    InvalidRequestError,
-    ModelNotFoundError,
-    NotLoggedInError,
-    PermissionDeniedError,
     PlanLimitError,
-    ProcessFailedError,
     RateLimitedError,
-    TooLargeError,
     UnavailableError,
-    shown,
 )
 from bridge.core.contract.events import (
     Event,
     Finished,
+    FinishReason,
     Started,
     TextDelta,
     ThinkingDelta,
     ToolCallDelta,
     ToolCallStart,
 )
-from bridge.core.contract.request import FinishReason, Role, Usage
-from bridge.core.contract.service import PlanState, PlanWindow
-
-Wire: TypeAlias = dict[str, Any]
+from bridge.core.contract.request import Role
+from bridge.core.contract.service import PlanState
+from bridge.core.contract.usage import Usage
 
 # https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons
 FINISH_REASONS = {
@@ -50,17 +44,22 @@ FINISH_REASONS = {
     "refusal": FinishReason.REFUSAL,
 }
 
+
 _GOES_ON = frozenset({"tool_use", "pause_turn"})
 """Stop reasons after which the CLI goes on with the same answer, unless the caller's tools are
 called."""
 
+
 _THINKING = frozenset({"thinking", "redacted_thinking"})
+
 
 OUTPUT_TOOL = "StructuredOutput"
 """The tool that the CLI offers where it was initialised with a JSON schema."""
 
+
 PARAGRAPH = "\n\n"
 """What stands between the texts before and after a call of the CLI's own tools."""
+
 
 CONTINUABLE = frozenset({"end_turn", "stop_sequence", "tool_use"})
 """Stop reasons after which the CLI adds nothing of its own to the conversation."""
@@ -266,35 +265,6 @@ class AnswerReader:
         return failure_of(result, self._asked)
 
 
-def plan_of(line: Wire, said_at: float = 0.0) -> PlanState:
-    """What a `rate_limit_event` says of the person's plan."""
-    info = line.get("rate_limit_info")
-    info = info if isinstance(info, dict) else {}
-    told = info.get("unifiedWindows")
-    windows = tuple(
-        PlanWindow(str(limit), used, _number(window.get("resetsAt")))
-        for limit, window in (told.items() if isinstance(told, dict) else ())
-        # The window of extra usage itself is none of the plan's.
-        if limit != "overage"
-        and isinstance(window, dict)
-        and (used := _number(window.get("utilization"))) is not None
-    )
-    return PlanState(
-        status=str(info.get("status", "")),
-        resets_at=_number(info.get("resetsAt")),
-        limit=str(info.get("rateLimitType") or ""),
-        utilization=_number(info.get("utilization")),
-        using_overage=info.get("isUsingOverage") is True or info.get("overageInUse") is True,
-        overage_status=str(info.get("overageStatus") or ""),
-        windows=windows,
-        said_at=said_at,
-    )
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
-
-
 def calls_builtin_tool(line: Wire) -> bool:
     """Whether a line of the CLI is an answer that calls a tool of the CLI's own."""
     if line["type"] != "assistant":
@@ -305,81 +275,6 @@ def calls_builtin_tool(line: Wire) -> bool:
         and block["name"] != OUTPUT_TOOL
         and not block["name"].startswith(TOOL_PREFIX)
         for block in content
-    )
-
-
-def failure_of(result: Wire, asked: str | None = None) -> BridgeError:
-    """The error that a `result` line without an answer stands for; `asked` is the model.
-
-    Only the status decides, and where there is none a few fixed phrases of the CLI: its text
-    is not for callers.
-    """
-    status = result.get("api_error_status")
-    text = result.get("result") if isinstance(result.get("result"), str) else ""
-    if status is None:
-        return _failure_without_status(text or "")
-    if status == 400:
-        return _bad_request(text or "")
-    if status == 401:
-        return NotLoggedInError(
-            "Claude Code's login is not accepted any more. Whoever runs this server must log in "
-            "again: run `claude` and type /login."
-        )
-    if status == 403:
-        return PermissionDeniedError("The Anthropic API refuses this request to this account.")
-    if status == 404:
-        named = asked not in (None, "", "default")
-        missing = f"the model {shown(str(asked))}" if named else "the default model"
-        return ModelNotFoundError(
-            f"The Anthropic API does not have {missing} for this account. "
-            "Take one from the list of models: `bridge models` shows it."
-        )
-    if status == 413:
-        return TooLargeError("The request is larger than the Anthropic API takes.")
-    if status == 429:
-        return PlanLimitError("The plan's usage limit is reached.")
-    return UnavailableError(
-        f"The Anthropic API is failing (status {status}). Try again later.",
-        reason="OVERLOADED" if status == 529 else None,
-    )
-
-
-_CONTEXT = re.compile(r"prompt is too long|context (window|limit)|input length", re.IGNORECASE)
-
-
-def _bad_request(text: str) -> BridgeError:
-    if _CONTEXT.search(text):
-        return context_too_long()
-    # The API's words about the request itself: they hold nothing of the server's.
-    detail = re.sub(r"^API Error: (400 )?", "", text).strip()
-    return InvalidRequestError(
-        f"The Anthropic API refused the request: {detail[:500]}"
-        if detail
-        else "The Anthropic API refused the request.",
-        reason="UPSTREAM_REFUSED",
-    )
-
-
-def _failure_without_status(text: str) -> BridgeError:
-    if "/login" in text:
-        return NotLoggedInError(
-            "Claude Code is not logged in. Whoever runs this server must run `claude` and type "
-            "/login, or start it with --demo."
-        )
-    if _CONTEXT.search(text):
-        return context_too_long()
-    if "API Error" in text:
-        return UnavailableError("The Anthropic API cannot be reached. Try again later.")
-    return ProcessFailedError("Claude Code ended the turn without an answer.")
-
-
-def context_too_long() -> InvalidRequestError:
-    """The conversation is longer than the model's context window."""
-    return InvalidRequestError(
-        "The conversation is longer than the model's context window. Send fewer or shorter "
-        "messages.",
-        field="messages",
-        reason="CONTEXT_LENGTH_EXCEEDED",
     )
 
 

@@ -1,49 +1,21 @@
-"""From a request to what the CLI is told: its profile, its settings and its stdin lines.
-
-Pure functions on plain data. The history goes in as real turns; nothing of it is ever
-flattened into text.
-"""
+"""What the CLI is told beside the messages: profile and settings of a turn. Pure."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
-import uuid
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeAlias
 
+from bridge.core.claude.wire import TOOL_PREFIX, Wire
 from bridge.core.contract.request import (
     CompletionRequest,
-    DocumentPart,
     Effort,
-    ImagePart,
-    InlineData,
-    Message,
-    Part,
-    Role,
     Sampling,
-    TextPart,
     Tool,
-    ToolCallPart,
     ToolChoice,
     ToolMode,
-    ToolResultPart,
-    UrlSource,
 )
-
-Wire: TypeAlias = dict[str, Any]
-
-OPENING_PLACEHOLDER = "(The conversation begins with the assistant.)"
-"""The user turn put before a history that starts with the assistant: the Messages API takes
-none that does (https://platform.claude.com/docs/en/api/messages)."""
-
-
-TOOL_PREFIX = "mcp__client__"
-"""What the CLI puts before the names of the caller's tools."""
 
 CLI_RETRIES = 2
 """How often the CLI itself tries a failed upstream call again."""
@@ -121,6 +93,7 @@ EFFORT_LEVELS: Mapping[Effort, str] = {
     Effort.MAX: "max",
 }
 """The CLI's own names; NONE turns thinking off besides."""
+
 
 SAMPLING_FIELDS = ("temperature", "top_p")
 """What some models refuse: https://platform.claude.com/docs/en/about-claude/models/migration-guide"""
@@ -236,6 +209,7 @@ SETTINGS = frozenset(setting.name for setting in fields(TurnSettings))
 _NEVER = str(2**31 - 1)
 """The longest time that the CLI takes, in milliseconds: 24 days."""
 
+
 _NOT_VARIABLES = frozenset({"model", "effort"})
 
 
@@ -313,186 +287,3 @@ def _environment(name: str, settings: TurnSettings) -> dict[str, str]:
             return {"CLAUDE_CODE_EXTRA_BODY": settings.extra_body.as_json()}
         case _:
             raise AssertionError(name)
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One turn as the Messages API has it: alternating roles, content blocks."""
-
-    role: Role
-    content: tuple[Wire, ...]
-
-    @property
-    def tool_results(self) -> tuple[Wire, ...]:
-        """The results in it. A turn with any cannot be rewound to by itself."""
-        return tuple(block for block in self.content if block["type"] == "tool_result")
-
-
-def turns_of(messages: Sequence[Message]) -> tuple[Turn, ...]:
-    """The conversation as alternating turns, from the user to the user.
-
-    Neighbours of one role become one turn, as the API itself would make of them; messages
-    without content are left out, and a history that starts with the assistant gets
-    `OPENING_PLACEHOLDER` before it.
-    """
-    merged: list[tuple[Role, list[Wire]]] = []
-    for message in messages:
-        blocks = [block for part in message.parts if (block := _block(part)) is not None]
-        if not blocks:
-            continue
-        if merged and merged[-1][0] is message.role:
-            merged[-1][1].extend(blocks)
-        else:
-            merged.append((message.role, blocks))
-    if merged and merged[0][0] is Role.ASSISTANT:
-        merged.insert(0, (Role.USER, [{"type": "text", "text": OPENING_PLACEHOLDER}]))
-    _tell_calls_apart(merged)
-    return tuple(Turn(role, _results_first(blocks)) for role, blocks in merged)
-
-
-def _tell_calls_apart(turns: Sequence[tuple[Role, list[Wire]]]) -> None:
-    """Give a call whose id was used before another one, and its result with it.
-
-    Some clients count the calls of each answer anew, and the CLI drops what it has seen.
-    """
-    uses: Counter[str] = Counter()
-    for _, blocks in turns:
-        for block in blocks:
-            if block["type"] == "tool_use":
-                uses[block["id"]] += 1
-                block["id"] = _nth_use(block["id"], uses[block["id"]])
-            elif block["type"] == "tool_result":
-                call_id = block["tool_use_id"]
-                block["tool_use_id"] = _nth_use(call_id, uses[call_id])
-
-
-def _nth_use(call_id: str, use: int) -> str:
-    return call_id if use <= 1 else legal_id(f"{call_id} #{use}")
-
-
-def _results_first(blocks: list[Wire]) -> tuple[Wire, ...]:
-    # The API wants a turn's tool results before anything else in it.
-    results = [block for block in blocks if block["type"] == "tool_result"]
-    return (*results, *(block for block in blocks if block["type"] != "tool_result"))
-
-
-def _block(part: Part) -> Wire | None:
-    match part:
-        case TextPart(text):
-            # The API takes no empty text block.
-            return {"type": "text", "text": text} if text else None
-        case ImagePart(source):
-            return {"type": "image", "source": _source(source)}
-        case DocumentPart(source, title):
-            document: Wire = {"type": "document", "source": _source(source)}
-            return document if title is None else {**document, "title": title}
-        case ToolCallPart(id, name, arguments):
-            return {
-                "type": "tool_use",
-                "id": legal_id(id),
-                "name": TOOL_PREFIX + _legal(name),
-                "input": json.loads(arguments),
-            }
-        case ToolResultPart(call_id, content, is_error):
-            inner = [block for item in content if (block := _block(item)) is not None]
-            result: Wire = {
-                "type": "tool_result",
-                "tool_use_id": legal_id(call_id),
-                "content": inner,
-            }
-            return {**result, "is_error": True} if is_error else result
-
-
-# https://platform.claude.com/docs/en/api/messages: ids and names of tools.
-_LEGAL = re.compile(r"[a-zA-Z0-9_-]+")
-_LONGEST_NAME = 64
-
-
-def legal_id(call_id: str) -> str:
-    """A call's id as the API takes it: one made elsewhere is mapped, always to the same."""
-    if _LEGAL.fullmatch(call_id):
-        return call_id
-    return "toolu_" + hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def _legal(name: str) -> str:
-    """A tool's name as the API takes it: only a history made elsewhere can have another."""
-    if _LEGAL.fullmatch(name) and len(name) <= _LONGEST_NAME:
-        return name
-    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return f"{re.sub(r'[^a-zA-Z0-9_-]', '_', name)[:50]}_{digest}"
-
-
-def _source(source: InlineData | UrlSource) -> Wire:
-    if isinstance(source, UrlSource):
-        return {"type": "url", "url": source.url}
-    if source.media_type == "text/plain":
-        # The API takes only PDFs and images as base64; a text goes in as such.
-        text = base64.b64decode(source.base64).decode("utf-8", "replace")
-        return {"type": "text", "media_type": source.media_type, "data": text}
-    return {"type": "base64", "media_type": source.media_type, "data": source.base64}
-
-
-@dataclass(frozen=True, slots=True)
-class UserLine:
-    """A line on the CLI's stdin that carries a user turn."""
-
-    id: str
-    """The line's own uuid, by which it can be rewound."""
-    wire: Wire
-    rewindable: bool
-    """False for tool results: the CLI takes those back with the turn they answer."""
-
-
-def _new_id() -> str:
-    return str(uuid.uuid4())
-
-
-def user_line(
-    turn: Turn,
-    *,
-    query: bool,
-    cache_control: Wire | None = None,
-    new_id: Callable[[], str] = _new_id,
-) -> UserLine:
-    """A user turn; with `query` the model answers it, without it is history.
-
-    Every line is marked `client_composed`: without the mark the CLI would run slash commands
-    in it and read local files that it mentions. `cache_control` goes onto its last block.
-    """
-    line_id = new_id()
-    content = list(turn.content)
-    if cache_control is not None:
-        content[-1] = {**content[-1], "cache_control": cache_control}
-    wire: Wire = {
-        "type": "user",
-        "message": {"role": "user", "content": content},
-        "parent_tool_use_id": None,
-        "session_id": "default",
-        "client_composed": True,
-        "uuid": line_id,
-    }
-    if not query:
-        wire["shouldQuery"] = False
-    return UserLine(line_id, wire, rewindable=not turn.tool_results)
-
-
-def assistant_line(turn: Turn) -> Wire:
-    """An earlier answer, put into the conversation as it is."""
-    return {
-        "type": "assistant",
-        "message": {"role": "assistant", "content": list(turn.content)},
-        "parent_tool_use_id": None,
-        "session_id": "default",
-    }
-
-
-def replay_lines(
-    turns: Sequence[Turn], *, new_id: Callable[[], str] = _new_id
-) -> Iterator[UserLine | Wire]:
-    """The lines that put earlier turns into an empty conversation, in order."""
-    for turn in turns:
-        if turn.role is Role.USER:
-            yield user_line(turn, query=False, new_id=new_id)
-        else:
-            yield assistant_line(turn)

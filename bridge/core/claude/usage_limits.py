@@ -1,0 +1,35 @@
+"""What the API says of the account's usage limits, from the CLI's `rate_limit_event`. Pure."""
+
+from __future__ import annotations
+
+from bridge.core.claude.wire import Wire
+from bridge.core.contract.service import PlanState, PlanWindow
+
+
+def plan_of(line: Wire, said_at: float = 0.0) -> PlanState:
+    """What a `rate_limit_event` says of the person's plan."""
+    info = line.get("rate_limit_info")
+    info = info if isinstance(info, dict) else {}
+    told = info.get("unifiedWindows")
+    windows = tuple(
+        PlanWindow(str(limit), used, _number(window.get("resetsAt")))
+        for limit, window in (told.items() if isinstance(told, dict) else ())
+        # The window of extra usage itself is none of the plan's.
+        if limit != "overage"
+        and isinstance(window, dict)
+        and (used := _number(window.get("utilization"))) is not None
+    )
+    return PlanState(
+        status=str(info.get("status", "")),
+        resets_at=_number(info.get("resetsAt")),
+        limit=str(info.get("rateLimitType") or ""),
+        utilization=_number(info.get("utilization")),
+        using_overage=info.get("isUsingOverage") is True or info.get("overageInUse") is True,
+        overage_status=str(info.get("overageStatus") or ""),
+        windows=windows,
+        said_at=said_at,
+    )
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
