@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from bridge.core.claude.capabilities import ALL, Abilities
+from bridge.core.claude.capabilities import ALL, Capabilities
 from bridge.core.claude.launch import Launcher, hermetic_environment
 from bridge.core.contract.events import (
     Event,
@@ -40,7 +40,7 @@ from bridge.core.contract.request import (
 )
 from bridge.core.contract.usage import Usage
 from bridge.core.engine.engine import Engine, EngineOptions
-from bridge.core.pool.policy import Limits
+from bridge.core.pool.policy import PoolLimits
 from bridge.core.telemetry.session_log import SessionLog
 from bridge.server.settings import Settings
 from bridge.server.supervisor import Bridge, Doors, bundled_cli, serving
@@ -267,10 +267,10 @@ def sim(**directive: Any) -> str:
 @asynccontextmanager
 async def running_engine(
     folder: Path,
-    limits: Limits | None = None,
+    limits: PoolLimits | None = None,
     *,
     cli: Path | None = None,
-    abilities: Abilities = ALL,
+    capabilities: Capabilities = ALL,
     **options: Any,
 ) -> AsyncIterator[RunningEngine]:
     """An engine on a simulator, with the real CLI unless another is given.
@@ -287,9 +287,9 @@ async def running_engine(
         )
         engine = Engine(
             launcher,
-            EngineOptions(limits or Limits(2, 8, 2), **options),
+            EngineOptions(limits or PoolLimits(2, 8, 2), **options),
             log,
-            abilities=abilities,
+            capabilities=capabilities,
         )
         async with engine:
             yield RunningEngine(engine, simulator, log, log_path)

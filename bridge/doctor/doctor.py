@@ -40,8 +40,8 @@ from bridge.core.contract.errors import BridgeError
 from bridge.core.contract.request import CompletionRequest, Message, Role, TextPart
 from bridge.core.contract.service import Health
 from bridge.core.engine.engine import Engine, EngineOptions
-from bridge.core.pool.policy import Limits
-from bridge.core.system.orphan_guard import Guard
+from bridge.core.pool.policy import PoolLimits
+from bridge.core.system.orphan_guard import OrphanGuard
 from bridge.core.system.unix_sockets import UnixSocketError, is_served
 from bridge.core.telemetry.request_record import Observers, RequestRecord
 from bridge.probe import ProbeError, Report, fallbacks, missing, report_for
@@ -122,7 +122,7 @@ async def examine(*, demo: bool = False, live: bool = False) -> AsyncGenerator[F
             return
         launcher = await _launcher(cli, settings, stack, demo=demo)
         yield cli_finding(cli, await _version_of(launcher))
-        options = EngineOptions(Limits(1, 1, 0), system_prompt="", simulated=demo)
+        options = EngineOptions(PoolLimits(1, 1, 0), system_prompt="", simulated=demo)
         engine = Engine(launcher, options, Observers(()))
         stack.push_async_callback(engine.aclose)
         began = time.perf_counter()
@@ -228,7 +228,7 @@ async def _version_of(launcher: Launcher) -> str:
 async def _launcher(
     cli: Path, settings: Settings, stack: AsyncExitStack, *, demo: bool
 ) -> Launcher:
-    guard = await stack.enter_async_context(Guard())
+    guard = await stack.enter_async_context(OrphanGuard())
     if not demo:
         return make_launcher(cli, settings, None, guard, stack)
     from bridge.simulator import Simulator

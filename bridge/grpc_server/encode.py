@@ -168,7 +168,7 @@ def _totals(totals: service.Totals) -> pool_pb2.Totals:
     )
 
 
-def _plan(plan: service.PlanState) -> pool_pb2.Plan:
+def _plan(plan: service.UsageLimits) -> pool_pb2.Plan:
     return pool_pb2.Plan(
         status=plan.status,
         resets_at=None if plan.resets_at is None else _timestamp(plan.resets_at),
@@ -181,7 +181,7 @@ def _plan(plan: service.PlanState) -> pool_pb2.Plan:
     )
 
 
-def _window(window: service.PlanWindow) -> pool_pb2.PlanWindow:
+def _window(window: service.UsageWindow) -> pool_pb2.PlanWindow:
     return pool_pb2.PlanWindow(
         limit=window.limit,
         utilization=window.utilization,

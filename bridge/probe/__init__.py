@@ -7,7 +7,7 @@ stands in the simulator's ledger. That takes seconds, so the result is kept by t
 
 from bridge.probe.behaviours import BEHAVIOURS, Behaviour
 from bridge.probe.keeping import report_for
-from bridge.probe.report import Report, abilities_of, fallbacks, missing
+from bridge.probe.report import Report, capabilities_of, fallbacks, missing
 from bridge.probe.run import ProbeError, probe
 
 __all__ = [
@@ -15,7 +15,7 @@ __all__ = [
     "Behaviour",
     "ProbeError",
     "Report",
-    "abilities_of",
+    "capabilities_of",
     "fallbacks",
     "missing",
     "probe",

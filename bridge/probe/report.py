@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bridge.core.claude.capabilities import Abilities
+from bridge.core.claude.capabilities import Capabilities
 from bridge.core.claude.turn_settings import SETTINGS
 from bridge.probe.behaviours import BEHAVIOURS, Behaviour
 
@@ -41,11 +41,11 @@ def missing(report: Report) -> tuple[str, ...]:
     return tuple(b.sentence for b in report.lacking if not _replaceable(report, b))
 
 
-def abilities_of(report: Report) -> Abilities:
+def capabilities_of(report: Report) -> Capabilities:
     """How the bridge is to use this CLI, where nothing is missing."""
     lacking = report.lacking
     late = {behaviour.setting for behaviour in lacking if behaviour.setting is not None}
-    return Abilities(
+    return Capabilities(
         rewind=all(behaviour.kind != "rewind" for behaviour in lacking),
         late_settings=SETTINGS - late,
         lacking=tuple(behaviour.id for behaviour in lacking),

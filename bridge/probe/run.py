@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bridge.core.claude.process import ProcessGoneError
-from bridge.core.system.orphan_guard import Guard
+from bridge.core.system.orphan_guard import OrphanGuard
 from bridge.probe.behaviours import BEHAVIOURS, Behaviour
 from bridge.probe.hashing import sha256_of
 from bridge.probe.report import Report
@@ -31,7 +31,7 @@ async def probe(
     behaviours: Sequence[Behaviour] = BEHAVIOURS,
     *,
     timeout: float = CHECK_TIMEOUT,
-    guard: Guard | None = None,
+    guard: OrphanGuard | None = None,
 ) -> Report:
     """Find out which of the behaviours this CLI has. Raises ProbeError where it does not run.
 
@@ -61,7 +61,7 @@ async def probe(
                         details[behaviour.id] = problem
                         logger.warning("this Claude Code lacks %s: %s", behaviour.id, problem)
                         if behaviour.kind == "rewind":
-                            stage.abilities = replace(stage.abilities, rewind=False)
+                            stage.capabilities = replace(stage.capabilities, rewind=False)
                         if behaviour.at_start is None:
                             continue
                         problem = await _tried(stage, behaviour.at_start, timeout)

@@ -17,16 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from bridge.core.claude.capabilities import ALL, Abilities
+from bridge.core.claude.capabilities import ALL, Capabilities
 from bridge.core.claude.control import ControlError
 from bridge.core.claude.launch import Launcher, hermetic_environment
 from bridge.core.claude.process import ProcessGoneError
 from bridge.core.claude.session import Session
 from bridge.core.claude.turn_settings import Profile, TurnSettings
 from bridge.core.claude.turns import Turn
-from bridge.core.claude.user_settings import personal_settings
+from bridge.core.claude.user_settings import read_user_settings
 from bridge.core.contract.request import Role
-from bridge.core.system.orphan_guard import Guard
+from bridge.core.system.orphan_guard import OrphanGuard
 
 if TYPE_CHECKING:
     from bridge.simulator import Exchange, Simulator
@@ -155,7 +155,7 @@ class Stage:
     """Processes of one CLI, and the simulator that they talk to. `aclose` ends them."""
 
     def __init__(
-        self, cli: Path, folder: Path, simulator: Simulator, guard: Guard | None = None
+        self, cli: Path, folder: Path, simulator: Simulator, guard: OrphanGuard | None = None
     ) -> None:
         """Keep everything in `folder`."""
         self.folder = folder
@@ -168,7 +168,7 @@ class Stage:
         self._own: Session | None = None
         self._own_asked: Asked | None = None
         self._failed_starts = 0
-        self.abilities = ALL
+        self.capabilities = ALL
         """What the checks so far have left of them."""
         self.ever_ran = False
         """Whether any process has come so far as to be spoken to."""
@@ -187,7 +187,7 @@ class Stage:
             self._cli,
             environment,
             work,
-            person=personal_settings(environment),
+            person=read_user_settings(environment),
             guard=self._guard,
         )
 
@@ -196,7 +196,7 @@ class Stage:
     async def warm(self) -> Session:
         """The process that most checks share: empty, with a system prompt, all defaults."""
         if self._warm is None:
-            self._warm = await self._started(self.launcher, Profile(SYSTEM), self.abilities)
+            self._warm = await self._started(self.launcher, Profile(SYSTEM), self.capabilities)
         return self._warm
 
     async def settle(self) -> None:
@@ -204,7 +204,7 @@ class Stage:
         session = self._warm
         if session is None:
             return
-        if self.abilities.rewind:
+        if self.capabilities.rewind:
             with contextlib.suppress(ControlError, ProcessGoneError, TimeoutError):
                 async with asyncio.timeout(SETTLE_TIMEOUT):
                     await session.stop()
@@ -244,7 +244,7 @@ class Stage:
         session = await self._started(
             self.launcher,
             Profile(SYSTEM, started_with=settings),
-            Abilities(late_settings=frozenset()),
+            Capabilities(late_settings=frozenset()),
             settings,
         )
         try:
@@ -256,10 +256,10 @@ class Stage:
         self,
         launcher: Launcher,
         profile: Profile,
-        abilities: Abilities,
+        capabilities: Capabilities,
         settings: TurnSettings | None = None,
     ) -> Session:
-        session = await self._spawned(launcher, abilities, settings)
+        session = await self._spawned(launcher, capabilities, settings)
         try:
             await self._initialised(session, profile)
         except BaseException:
@@ -270,14 +270,14 @@ class Stage:
     async def _spawned(
         self,
         launcher: Launcher,
-        abilities: Abilities = ALL,
+        capabilities: Capabilities = ALL,
         settings: TurnSettings | None = None,
     ) -> Session:
         if self._failed_starts > 1:
             raise NoProcessError
         self._failed_starts += 1
         try:
-            session = await Session.spawn(launcher, abilities=abilities, settings=settings)
+            session = await Session.spawn(launcher, capabilities=capabilities, settings=settings)
         except ControlError:
             self.ever_ran = True
             raise

@@ -25,13 +25,13 @@ import uvicorn
 from bridge import __version__
 from bridge.core.access.authentication import Access, KeyFileError
 from bridge.core.access.quotas import USAGE_FILE, Quotas
-from bridge.core.claude.capabilities import Abilities
+from bridge.core.claude.capabilities import Capabilities
 from bridge.core.claude.launch import Launcher, hermetic_environment
-from bridge.core.claude.user_settings import NOTHING, personal_settings
+from bridge.core.claude.user_settings import NOTHING, read_user_settings
 from bridge.core.engine.engine import Engine, EngineOptions
-from bridge.core.pool.policy import Limits
+from bridge.core.pool.policy import PoolLimits
 from bridge.core.system.hosts import is_loopback
-from bridge.core.system.orphan_guard import Guard
+from bridge.core.system.orphan_guard import OrphanGuard
 from bridge.core.system.unix_sockets import UnixSocketError
 from bridge.core.telemetry.metrics import Metrics
 from bridge.core.telemetry.recent import RecentRequests
@@ -43,7 +43,7 @@ from bridge.grpc_server.server import GrpcServer, tls_credentials
 from bridge.http_server.app import HttpSettings, create_app
 from bridge.http_server.connection import connections
 from bridge.http_server.store import ResponseStore
-from bridge.probe import ProbeError, abilities_of, fallbacks, missing, probe, report_for
+from bridge.probe import ProbeError, capabilities_of, fallbacks, missing, probe, report_for
 from bridge.server.addresses import (
     Address,
     Listener,
@@ -131,23 +131,23 @@ class Bridge:
 async def serving(
     settings: Settings,
     doors: Doors,
-    abilities: Abilities | None = None,
+    capabilities: Capabilities | None = None,
     say: Callable[[str], None] = logger.info,
 ) -> AsyncIterator[Bridge]:
     """Serve until the block ends; raises StartError where that cannot begin.
 
-    With `abilities` given, the CLI is not asked what it can do. `say` is told what takes long.
+    With `capabilities` given, the CLI is not asked what it can do. `say` is told what takes long.
     """
     async with AsyncExitStack() as stack:
-        guard = await stack.enter_async_context(Guard())
+        guard = await stack.enter_async_context(OrphanGuard())
         access = access_of(settings)
         plan, tls, listener = _listen(settings, doors, access)
         if listener is not None:
             stack.callback(listener.close)
         simulator = await _simulator(stack) if doors.demo else None
         cli = bundled_cli()
-        if abilities is None:
-            abilities = await _abilities(cli, settings, guard, say)
+        if capabilities is None:
+            capabilities = await _abilities(cli, settings, guard, say)
         log = SessionLog(settings.session_log_path, _rotation(settings))
         stack.callback(log.close)
         metrics = Metrics()
@@ -164,7 +164,7 @@ async def serving(
             launcher,
             _options(settings, demo=doors.demo),
             Observers(observers),
-            abilities=abilities,
+            capabilities=capabilities,
             quotas=Quotas(access.limits_of, settings.bridge_state_dir / USAGE_FILE),
             on_change=health_changed.set,
         )
@@ -205,8 +205,8 @@ def access_of(settings: Settings) -> Access:
 
 
 async def _abilities(
-    cli: Path, settings: Settings, guard: Guard, say: Callable[[str], None]
-) -> Abilities:
+    cli: Path, settings: Settings, guard: OrphanGuard, say: Callable[[str], None]
+) -> Capabilities:
     """What this CLI can do, found out if it is not known yet.
 
     Raises StartError where the CLI lacks what the bridge cannot do without.
@@ -234,7 +234,7 @@ async def _abilities(
         sum(report.found.values()),
         len(report.found),
     )
-    return abilities_of(report)
+    return capabilities_of(report)
 
 
 def _not_started(error: Exception) -> StartError:
@@ -266,7 +266,7 @@ def make_launcher(
     cli: Path,
     settings: Settings,
     simulator: Simulator | None,
-    guard: Guard,
+    guard: OrphanGuard,
     stack: AsyncExitStack,
 ) -> Launcher:
     """What starts the processes, in a folder that is removed with the stack."""
@@ -289,7 +289,7 @@ def make_launcher(
             guard=guard,
         )
     sources = settings.bridge_setting_sources
-    person = personal_settings(os.environ) if "user" in sources else NOTHING
+    person = read_user_settings(os.environ) if "user" in sources else NOTHING
     return Launcher(
         cli,
         {**os.environ, **person.environment},
@@ -304,7 +304,7 @@ def make_launcher(
 
 def _options(settings: Settings, *, demo: bool) -> EngineOptions:
     return EngineOptions(
-        limits=Limits(
+        limits=PoolLimits(
             settings.pool_size,
             settings.max_processes,
             settings.bridge_spares,

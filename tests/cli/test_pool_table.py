@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from bridge.cli.pool import as_dict, rows_of
-from bridge.core.contract.service import Health, PlanState, PlanWindow, PoolState, Totals
+from bridge.core.contract.service import Health, PoolState, Totals, UsageLimits, UsageWindow
 from bridge.grpc_server.encode import encode_pool
 
 
-def rows(health: Health, plan: PlanState | None = None) -> list[tuple[str, str]]:
+def rows(health: Health, plan: UsageLimits | None = None) -> list[tuple[str, str]]:
     return rows_of(as_dict(encode_pool(PoolState(health, 6, Totals(), plan))))
 
 
@@ -19,8 +19,8 @@ def test_what_is_wrong_stands_under_the_status_with_what_to_do() -> None:
 
 
 def test_each_limit_of_the_plan_has_its_line() -> None:
-    windows = (PlanWindow("five_hour", 0.83, 1_800_000_000), PlanWindow("seven_day", 0.4))
-    plan = PlanState("allowed_warning", 1_800_000_000, "five_hour", 0.83, windows=windows)
+    windows = (UsageWindow("five_hour", 0.83, 1_800_000_000), UsageWindow("seven_day", 0.4))
+    plan = UsageLimits("allowed_warning", 1_800_000_000, "five_hour", 0.83, windows=windows)
     health = Health(
         "ok", logged_in=True, account="claude.ai", cli_version="2", subscription="Claude Max"
     )

@@ -18,7 +18,7 @@ from bridge.core.contract.request import (
     ToolResultPart,
 )
 from bridge.core.engine.parking_policy import UNFOLLOWED
-from bridge.core.pool.policy import Limits
+from bridge.core.pool.policy import PoolLimits
 from tests.harness import Answer, RunningEngine, assistant, running_engine, sim, user
 
 WEATHER = Tool(
@@ -170,7 +170,7 @@ async def test_a_conversation_is_claimed_once(engine: RunningEngine) -> None:
 async def test_for_a_caller_who_never_goes_on_no_conversation_is_held_open(
     tmp_path: Path,
 ) -> None:
-    async with running_engine(tmp_path, Limits(1, 8, 1)) as engine:
+    async with running_engine(tmp_path, PoolLimits(1, 8, 1)) as engine:
         for number in range(UNFOLLOWED + 1):
             await engine.ask(user(f"{number} " + sim(text="x")))
             await engine.settled()
@@ -323,7 +323,7 @@ async def test_histories_made_elsewhere_are_replayed_as_they_were(engine: Runnin
 
 
 async def test_a_parked_conversation_is_wiped_after_its_time(tmp_path: Path) -> None:
-    async with running_engine(tmp_path, Limits(1, 3, 0, park_seconds=0.05)) as engine:
+    async with running_engine(tmp_path, PoolLimits(1, 3, 0, park_seconds=0.05)) as engine:
         opening = user("one " + sim(text="two"))
         first = await engine.ask(opening)
         await engine.settled()
@@ -333,7 +333,7 @@ async def test_a_parked_conversation_is_wiped_after_its_time(tmp_path: Path) -> 
 
 
 async def test_without_parking_every_request_is_replayed(tmp_path: Path) -> None:
-    async with running_engine(tmp_path, Limits(1, 3, 0, park_seconds=0)) as engine:
+    async with running_engine(tmp_path, PoolLimits(1, 3, 0, park_seconds=0)) as engine:
         opening = user("one " + sim(text="two"))
         first = await engine.ask(opening)
         second = await engine.ask(opening, first.message, user("three"))
@@ -343,7 +343,7 @@ async def test_without_parking_every_request_is_replayed(tmp_path: Path) -> None
 async def test_parked_conversations_make_way_and_are_replayed_when_they_come_back(
     tmp_path: Path,
 ) -> None:
-    async with running_engine(tmp_path, Limits(1, 2, 0)) as engine:
+    async with running_engine(tmp_path, PoolLimits(1, 2, 0)) as engine:
         marks = [marker() for _ in range(3)]
         openings = [user(f"{mark} " + sim(text=f"answer {mark}")) for mark in marks]
         # All with one system prompt: the first of them is evicted for the third.

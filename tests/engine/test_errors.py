@@ -28,7 +28,7 @@ from bridge.core.contract.errors import (
 )
 from bridge.core.contract.events import Event, TextDelta
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.pool.policy import Limits
+from bridge.core.pool.policy import PoolLimits
 from bridge.core.pool.pool import Recycling
 from tests.harness import PATIENCE, RunningEngine, running_engine, sim, user
 
@@ -123,7 +123,7 @@ async def test_the_deadline_ends_a_silent_answer_and_frees_the_session(
 
 
 async def test_a_caller_that_leaves_closes_the_upstream_connection(tmp_path: Path) -> None:
-    async with running_engine(tmp_path, Limits(1, 2, 0)) as engine:
+    async with running_engine(tmp_path, PoolLimits(1, 2, 0)) as engine:
         for after in (0, 1, 5):
             events = engine.engine.complete(
                 CompletionRequest(messages=(user(sim(endless=True, delay_ms=1)),))
@@ -146,7 +146,7 @@ async def test_a_caller_that_leaves_closes_the_upstream_connection(tmp_path: Pat
 
 
 async def test_more_requests_than_the_queue_holds_are_refused(tmp_path: Path) -> None:
-    async with running_engine(tmp_path, Limits(1, 2, 0), queue_size=1) as engine:
+    async with running_engine(tmp_path, PoolLimits(1, 2, 0), queue_size=1) as engine:
         holding = engine.engine.complete(
             CompletionRequest(messages=(user(sim(endless=True, delay_ms=1)),))
         )
@@ -161,7 +161,7 @@ async def test_more_requests_than_the_queue_holds_are_refused(tmp_path: Path) ->
 
 
 async def test_a_process_that_dies_before_the_answer_is_replaced_unseen(tmp_path: Path) -> None:
-    async with running_engine(tmp_path, Limits(1, 3, 1)) as engine:
+    async with running_engine(tmp_path, PoolLimits(1, 3, 1)) as engine:
         pids = _processes(engine)
         mark = uuid.uuid4().hex
         asked = asyncio.ensure_future(
@@ -178,7 +178,7 @@ async def test_a_process_that_dies_before_the_answer_is_replaced_unseen(tmp_path
 async def test_a_process_that_dies_in_the_middle_ends_the_stream_in_an_error(
     tmp_path: Path,
 ) -> None:
-    async with running_engine(tmp_path, Limits(1, 2, 0)) as engine:
+    async with running_engine(tmp_path, PoolLimits(1, 2, 0)) as engine:
         events = engine.engine.complete(
             CompletionRequest(messages=(user(sim(endless=True, delay_ms=1)),))
         )
@@ -197,7 +197,7 @@ async def test_a_process_that_dies_in_the_middle_ends_the_stream_in_an_error(
 
 async def test_a_process_is_replaced_when_it_has_served_enough(tmp_path: Path) -> None:
     async with running_engine(
-        tmp_path, Limits(1, 3, 1, park_seconds=0), recycling=Recycling(answers=2)
+        tmp_path, PoolLimits(1, 3, 1, park_seconds=0), recycling=Recycling(answers=2)
     ) as engine:
         before = _processes(engine)
         for _ in range(3):

@@ -17,7 +17,7 @@ from bridge.core.contract.request import (
     ToolChoice,
     ToolMode,
 )
-from bridge.core.pool.policy import Limits
+from bridge.core.pool.policy import PoolLimits
 from tests.harness import SCALE, RunningEngine, assistant, running_engine, sim, user
 
 TOOL = Tool("look", "Looks.", {"type": "object", "properties": {"at": {"type": "string"}}})
@@ -67,7 +67,7 @@ async def test_what_a_request_leaves_unset_goes_back_to_the_default(
 async def test_no_marker_of_a_conversation_is_in_another(tmp_path: Path) -> None:
     conversations = 60 * SCALE if SCALE == 1 else 100 * SCALE
     rng = random.Random(11)
-    async with running_engine(tmp_path, Limits(6, 9, 1), queue_size=conversations) as engine:
+    async with running_engine(tmp_path, PoolLimits(6, 9, 1), queue_size=conversations) as engine:
         waiting = iter(range(conversations))
         marks: list[str] = []
 
@@ -145,7 +145,7 @@ async def test_prompts_are_text_in_every_turn(engine: RunningEngine, tmp_path: P
 
 
 async def test_only_the_tools_of_the_request_are_offered(tmp_path: Path) -> None:
-    async with running_engine(tmp_path, Limits(1, 2, 0)) as engine:
+    async with running_engine(tmp_path, PoolLimits(1, 2, 0)) as engine:
         # Other names, an old name again, the same name for something else, and none.
         for names in (["a"], ["b"], ["c", "a"], [], ["a"], ["d"]):
             mark = uuid.uuid4().hex
@@ -174,7 +174,7 @@ async def test_a_tool_that_is_taken_never_shows_as_what_another_caller_called_so
 ) -> None:
     """Claude Code goes on with what it last knew by a name where a definition is not to its
     liking. What it might not like is refused before."""
-    async with running_engine(tmp_path, Limits(1, 1, 0)) as engine:
+    async with running_engine(tmp_path, PoolLimits(1, 1, 0)) as engine:
         for number, parameters in enumerate(UNUSUAL):
             for mark in (f"other-{number}", f"mine-{number}"):
                 mine = mark.startswith("mine")

@@ -11,7 +11,7 @@ import pytest
 
 from bridge.core.contract.errors import PlanLimitError
 from bridge.core.contract.request import Sampling, TextPart, Tool, ToolCallPart, ToolResultPart
-from bridge.core.pool.policy import Limits
+from bridge.core.pool.policy import PoolLimits
 from tests.harness import RunningEngine, assistant, running_engine, sim, user
 
 SONNET = "claude-sonnet-4-6"
@@ -21,7 +21,7 @@ SONNET = "claude-sonnet-4-6"
 async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningEngine]:
     """An engine that has learned nothing yet, with one turn at a time."""
     folder = tmp_path_factory.mktemp("engine")
-    async with running_engine(folder, Limits(1, 2, 0)) as running:
+    async with running_engine(folder, PoolLimits(1, 2, 0)) as running:
         yield running
 
 

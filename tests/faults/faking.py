@@ -11,14 +11,14 @@ from typing import Any
 
 from bridge.core.contract.request import CompletionRequest
 from bridge.core.engine.engine import Engine, EngineOptions
-from bridge.core.pool.policy import Limits, State
+from bridge.core.pool.policy import PoolLimits, State
 from bridge.core.telemetry.session_log import SessionLog
 from tests.core.fakes import fake_launcher
 from tests.harness import Answer, user
 
 Line = dict[str, Any]
 
-ONE = Limits(1, 2, 0, park_seconds=0)
+ONE = PoolLimits(1, 2, 0, park_seconds=0)
 """A turn at a time, and no conversation kept."""
 
 
@@ -99,7 +99,7 @@ class FakedEngine:
 
 @asynccontextmanager
 async def faked_engine(
-    folder: Path, limits: Limits = ONE, *, how: dict[str, Any] | None = None, **options: Any
+    folder: Path, limits: PoolLimits = ONE, *, how: dict[str, Any] | None = None, **options: Any
 ) -> AsyncIterator[FakedEngine]:
     """An engine whose processes do as `how` says; `options` are those of EngineOptions."""
     numbers = folder / "numbers"

@@ -13,7 +13,7 @@ import pytest
 from claude_agent_sdk import ClaudeSDKClient
 
 from bridge.core.claude.session import Session
-from bridge.core.pool.policy import Limits
+from bridge.core.pool.policy import PoolLimits
 from bridge.simulator import Exchange
 from tests.faults.doors import KINDS, Asked, Doors, both_doors
 from tests.harness import PATIENCE, RunningEngine, running_engine, sim
@@ -63,7 +63,7 @@ class Stage:
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(
-            running_engine(tmp_path_factory.mktemp("leaving"), Limits(1, 2, 0))
+            running_engine(tmp_path_factory.mktemp("leaving"), PoolLimits(1, 2, 0))
         )
         yield Stage(engine, await stack.enter_async_context(both_doors(engine.engine)))
 

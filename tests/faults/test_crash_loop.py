@@ -18,7 +18,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bridge.core.pool import backoff
-from bridge.core.pool.policy import Limits
+from bridge.core.pool.policy import PoolLimits
 from bridge.server import supervisor
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
@@ -141,7 +141,7 @@ async def test_a_sound_process_goes_on_serving_while_others_fail(
 ) -> None:
     monkeypatch.setattr(backoff, "MAX_DELAY", 0.1)
     how = {"sound": [0], "last": "apply_flag_settings"}
-    async with faked_engine(tmp_path, Limits(1, 2, 1), how=how) as engine:
+    async with faked_engine(tmp_path, PoolLimits(1, 2, 1), how=how) as engine:
         pool = engine.engine.pool
         assert (await engine.ask()).text == "Half and half."
         async with asyncio.timeout(PATIENCE):

@@ -13,7 +13,7 @@ import pytest
 
 from bridge.core.contract.events import TextDelta
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.pool.policy import Limits
+from bridge.core.pool.policy import PoolLimits
 from bridge.simulator import Exchange
 from tests.faults.doors import KINDS, Asked, Doors, Failure, both_doors
 from tests.harness import PATIENCE, RunningEngine, running_engine, sim, user
@@ -58,7 +58,7 @@ class Stage:
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(
-            running_engine(tmp_path_factory.mktemp("deadlines"), Limits(1, 2, 1))
+            running_engine(tmp_path_factory.mktemp("deadlines"), PoolLimits(1, 2, 1))
         )
         yield Stage(engine, await stack.enter_async_context(both_doors(engine.engine)))
 
@@ -163,7 +163,7 @@ async def test_the_servers_own_limits_hold_where_the_caller_asks_for_more(
     async with (
         running_engine(
             tmp_path_factory.mktemp("own"),
-            Limits(1, 1, 0),
+            PoolLimits(1, 1, 0),
             first_token_timeout=SHORT,
         ) as engine,
         both_doors(engine.engine) as doors,

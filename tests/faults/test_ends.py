@@ -29,7 +29,7 @@ async def test_a_process_that_dies_after_its_answer_does_not_spoil_it(tmp_path: 
         tmp_path, ONE, how={"turn": turn, "well": turn}, stop_before_overage=True
     ) as engine:
         paid = {"status": "rejected", "isUsingOverage": True, "resetsAt": time.time() + HOUR}
-        engine.engine._on_plan({"rate_limit_info": paid}, 1.0)
+        engine.engine._on_usage_limits({"rate_limit_info": paid}, 1.0)
         engine.engine._now = lambda: time.time() + 2 * HOUR
         answer = await soon(engine.ask())
         assert (answer.text, answer.reason) == ("Half and half.", "stop")

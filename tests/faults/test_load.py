@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from bridge.core.pool.policy import Limits
+from bridge.core.pool.policy import PoolLimits
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 from tests.faults.doors import KINDS, Asked, Caller, Doors, Failure, both_doors
@@ -52,7 +52,7 @@ class Stage:
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(
-            running_engine(tmp_path_factory.mktemp("load"), Limits(1, 2, 0), queue_size=2)
+            running_engine(tmp_path_factory.mktemp("load"), PoolLimits(1, 2, 0), queue_size=2)
         )
         doors = await stack.enter_async_context(both_doors(engine.engine, stall=STALL))
         yield Stage(engine, doors)
@@ -71,7 +71,7 @@ async def test_beyond_the_queue_a_request_is_told_when_it_would_have_its_turn(
     stage: Stage, kind: str, status: int | str, reason: str
 ) -> None:
     # As if turns had taken 40 seconds each.
-    pace = stage.engine.engine.pool._pace
+    pace = stage.engine.engine.pool._turn_times
     for _ in range(32):
         pace.note(40.0)
     holding = await stage.holding()
@@ -163,7 +163,7 @@ async def test_a_reader_over_grpc_that_stops_reading_is_dropped(stage: Stage) ->
 
 async def test_a_queue_that_is_left_by_all_holds_nobody_up(tmp_path: Path) -> None:
     async with (
-        running_engine(tmp_path, Limits(1, 1, 0), queue_size=20) as engine,
+        running_engine(tmp_path, PoolLimits(1, 1, 0), queue_size=20) as engine,
         both_doors(engine.engine) as doors,
     ):
         stage = Stage(engine, doors)

@@ -19,7 +19,7 @@ from bridge.core.claude.session import Session
 from bridge.core.contract.errors import ProcessFailedError
 from bridge.core.contract.events import Event, TextDelta
 from bridge.core.contract.request import CompletionRequest, TextPart, Tool, ToolResultPart
-from bridge.core.pool.policy import Limits
+from bridge.core.pool.policy import PoolLimits
 from bridge.core.pool.recycling import Recycling
 from bridge.core.pool.watchdog import Watching
 from tests.faults.faking import BEGUN, ONE, WHOLE, FakedEngine, faked_engine
@@ -27,7 +27,7 @@ from tests.harness import PATIENCE, RunningEngine, running_engine, sim, user
 
 Faked = Callable[..., Any]
 
-CLOSELY = Watching(interval=0.02, patience=2)
+CLOSELY = Watching(interval=0.02, deadlines=2)
 """See also `_the_slow_are_not_the_wedged`."""
 GROWN = 300 * 1024 * 1024
 SECONDS = 6.0
@@ -89,7 +89,7 @@ async def faked(tmp_path: Path) -> AsyncIterator[Faked]:
     async with AsyncExitStack() as stack:
         count = itertools.count()
 
-        async def start(limits: Limits = ONE, **how: Any) -> FakedEngine:
+        async def start(limits: PoolLimits = ONE, **how: Any) -> FakedEngine:
             folder = tmp_path / str(next(count))
             folder.mkdir()
             return await stack.enter_async_context(
@@ -173,7 +173,7 @@ async def test_stderr_is_read_whatever_its_size_and_little_of_it_is_kept(faked: 
 async def test_a_process_that_has_grown_is_not_kept_for_the_next_message(tmp_path: Path) -> None:
     async with faked_engine(
         tmp_path,
-        Limits(1, 1, 0),
+        PoolLimits(1, 1, 0),
         how={"turn": [{"grow": GROWN}, *WHOLE]},
         recycling=Recycling(memory_bytes=GROWN),
     ) as engine:
@@ -184,7 +184,7 @@ async def test_a_process_that_has_grown_is_not_kept_for_the_next_message(tmp_pat
 
 
 async def test_the_watchdog_finds_a_wedged_process_while_it_is_idle(faked: Faked) -> None:
-    engine = await faked(Limits(1, 2, 1))
+    engine = await faked(PoolLimits(1, 2, 1))
     await engine.at_rest()
     stopped = engine.pids
     for pid in stopped:
@@ -201,7 +201,7 @@ async def test_a_stopped_cli_is_replaced_and_the_request_that_it_had_is_answered
     tmp_path: Path,
 ) -> None:
     async with running_engine(
-        tmp_path, Limits(1, 2, 1), watching=Watching(interval=0.1, patience=2)
+        tmp_path, PoolLimits(1, 2, 1), watching=Watching(interval=0.1, deadlines=2)
     ) as engine:
         await engine.settled()
         for running in engine.engine.pool.sessions():
@@ -232,7 +232,7 @@ async def test_being_watched_leaves_nothing_in_a_conversation(
                 await look.wait()
 
     async with running_engine(
-        tmp_path, Limits(1, 1, 0), watching=Watching(interval=0.02, patience=60)
+        tmp_path, PoolLimits(1, 1, 0), watching=Watching(interval=0.02, deadlines=60)
     ) as engine:
         monkeypatch.setattr(Session, "answers_within", noted)
         add = Tool("add")

@@ -19,7 +19,7 @@ import pytest
 from bridge.core.claude.launch import Launcher, hermetic_environment
 from bridge.core.contract.errors import BridgeError, NotLoggedInError, UnavailableError
 from bridge.core.engine.engine import Engine, EngineOptions
-from bridge.core.pool.policy import Limits
+from bridge.core.pool.policy import PoolLimits
 from bridge.core.telemetry.session_log import SessionLog
 from bridge.server.supervisor import bundled_cli
 from bridge.simulator import Simulator
@@ -39,7 +39,7 @@ class Stage:
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(
-            running_engine(tmp_path_factory.mktemp("upstream"), Limits(3, 6, 2))
+            running_engine(tmp_path_factory.mktemp("upstream"), PoolLimits(3, 6, 2))
         )
         doors = await stack.enter_async_context(both_doors(engine.engine, keep_alive=0.05))
         yield Stage(engine, doors)
@@ -95,7 +95,7 @@ async def test_an_api_that_cannot_be_reached_is_an_error_that_may_be_tried_again
         bundled_cli(), hermetic_environment(os.environ, tmp_path, upstream), tmp_path
     )
     async with (
-        Engine(launcher, EngineOptions(Limits(1, 1, 0)), SessionLog(None)) as engine,
+        Engine(launcher, EngineOptions(PoolLimits(1, 1, 0)), SessionLog(None)) as engine,
         both_doors(engine) as doors,
     ):
         failure = await doors.ask("grpc", "Hello?")
@@ -132,7 +132,7 @@ async def test_who_logs_in_while_the_bridge_runs_need_not_restart_it(tmp_path: P
         del environment["CLAUDE_CODE_OAUTH_TOKEN"]
         launcher = Launcher(bundled_cli(), environment, tmp_path)
         log_path = tmp_path / "log.jsonl"
-        options = EngineOptions(Limits(1, 1, 0))
+        options = EngineOptions(PoolLimits(1, 1, 0))
         log = SessionLog(log_path)
         async with Engine(launcher, options, log) as engine:
             running = RunningEngine(engine, simulator, log, log_path)
@@ -151,7 +151,7 @@ async def test_a_login_by_the_cli_itself_is_one(tmp_path: Path) -> None:
     # It is there to be billed instead, if the login were not seen.
     environment["ANTHROPIC_API_KEY"] = "k"
     launcher = Launcher(bundled_cli(), environment, tmp_path)
-    async with Engine(launcher, EngineOptions(Limits(1, 1, 0)), SessionLog(None)) as engine:
+    async with Engine(launcher, EngineOptions(PoolLimits(1, 1, 0)), SessionLog(None)) as engine:
         health = engine.health()
         assert (health.status, health.logged_in, health.account) == ("ok", True, "Claude Max")
 

@@ -25,10 +25,10 @@ from bridge.core.contract.events import (
     ToolCallStart,
 )
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import PlanState
+from bridge.core.contract.service import UsageLimits
 from bridge.core.contract.usage import Usage
 from bridge.core.engine.planner import Planner
-from bridge.core.validation.sizes import check_bounds
+from bridge.core.validation.sizes import check_sizes
 from bridge.grpc_server.conversation import Conversation
 from bridge.grpc_server.decode import decode_conversation, decode_request
 from bridge.grpc_server.status import status_of
@@ -79,7 +79,7 @@ def refused_well(error: BridgeError) -> None:
 
 def prepared(request: CompletionRequest) -> None:
     """All that is made of a request before a process is told of it."""
-    check_bounds(request)
+    check_sizes(request)
     plan = Planner(None, ALL).plan(request)
     _ = plan.need
     told: list[object] = [setting_changes(None, plan.settings)]
@@ -88,8 +88,8 @@ def prepared(request: CompletionRequest) -> None:
     told.append([[tool.name, tool.parameters] for tool in plan.scope.tools])
     # As the CLI reads it: strictly.
     json.dumps(told, allow_nan=False)
-    plan.reader(PlanState("allowed"), Usage())
-    plan.shapers()
+    plan.reader(UsageLimits("allowed"), Usage())
+    plan.filters()
 
 
 @given(SEEDS)

@@ -11,7 +11,7 @@ import pytest
 from bridge import __version__
 from bridge.core.contract.events import Finished, FinishReason, Started
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import Health, PlanState, PlanWindow, PoolState, Totals
+from bridge.core.contract.service import Health, PoolState, Totals, UsageLimits, UsageWindow
 from bridge.core.contract.usage import Usage
 from bridge.core.pool.policy import State
 from bridge.core.telemetry.request_record import RequestRecord
@@ -81,7 +81,7 @@ async def test_a_watch_does_not_hold_up_a_drain(serve: Serve, service: FakeServi
     assert (await details_of(call)).info.reason == "DRAINING"
 
 
-def told(status: str = "ok", plan: PlanState | None = None) -> pb.Pool:
+def told(status: str = "ok", plan: UsageLimits | None = None) -> pb.Pool:
     health = Health(status, logged_in=True, account="x", cli_version="")
     return encode_pool(PoolState(health, 0, Totals(), plan))
 
@@ -102,7 +102,7 @@ def test_status(status: str, expected: pb.Pool.Status.ValueType) -> None:
 
 
 def test_a_plan() -> None:
-    plan = told(plan=PlanState("rejected", 1_800_000_000.5, "five_hour", 1.0, True)).plan
+    plan = told(plan=UsageLimits("rejected", 1_800_000_000.5, "five_hour", 1.0, True)).plan
     assert plan.resets_at.ToDatetime(UTC) == datetime(2027, 1, 15, 8, 0, 0, 500_000, UTC)
     assert (plan.status, plan.limit, plan.utilization) == ("rejected", "five_hour", 1.0)
     assert plan.using_overage
@@ -110,14 +110,14 @@ def test_a_plan() -> None:
 
 def test_what_was_not_said_of_a_plan_is_unset() -> None:
     assert not told().HasField("plan")
-    plan = told(plan=PlanState("allowed")).plan
+    plan = told(plan=UsageLimits("allowed")).plan
     assert not plan.HasField("resets_at")
     assert not plan.HasField("utilization")
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1e300])
 def test_a_time_that_is_none_is_left_out(seconds: float) -> None:
-    assert not told(plan=PlanState("allowed", seconds)).plan.HasField("resets_at")
+    assert not told(plan=UsageLimits("allowed", seconds)).plan.HasField("resets_at")
 
 
 def test_every_state_of_a_process_has_its_field() -> None:
@@ -125,8 +125,8 @@ def test_every_state_of_a_process_has_its_field() -> None:
 
 
 def test_the_limits_of_a_plan_and_when_they_were_told() -> None:
-    windows = (PlanWindow("five_hour", 0.4, 1_800_000_000), PlanWindow("seven_day", 0.9))
-    plan = told(plan=PlanState("allowed", windows=windows, said_at=1_700_000_000)).plan
+    windows = (UsageWindow("five_hour", 0.4, 1_800_000_000), UsageWindow("seven_day", 0.9))
+    plan = told(plan=UsageLimits("allowed", windows=windows, said_at=1_700_000_000)).plan
     assert plan.said_at.seconds == 1_700_000_000
     assert [(window.limit, window.utilization) for window in plan.windows] == [
         ("five_hour", 0.4),

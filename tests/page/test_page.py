@@ -15,7 +15,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, Route, expect, sync_playwright
 
-from bridge.core.contract.service import PlanState, PlanWindow
+from bridge.core.contract.service import UsageLimits, UsageWindow
 from tests.harness import PATIENCE, LoopThread, RunningBridge, settings_for_tests, sim
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
@@ -213,10 +213,10 @@ def test_it_tells_of_the_plan_and_of_what_is_wrong(
 
     def near_a_limit(state: Any) -> None:
         windows = (
-            PlanWindow("five_hour", 0.83, time.time() + 60),
-            PlanWindow("seven_day", 0.4),
+            UsageWindow("five_hour", 0.83, time.time() + 60),
+            UsageWindow("seven_day", 0.4),
         )
-        state["pool"]["plan"] = asdict(PlanState("allowed_warning", windows=windows))
+        state["pool"]["plan"] = asdict(UsageLimits("allowed_warning", windows=windows))
         state["pool"]["status"] = "not_logged_in"
         state["pool"]["detail"] = "Log in."
 

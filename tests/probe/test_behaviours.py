@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridge.core.claude.capabilities import ALL
-from bridge.probe import BEHAVIOURS, Behaviour, Report, abilities_of, fallbacks, missing, probe
+from bridge.probe import BEHAVIOURS, Behaviour, Report, capabilities_of, fallbacks, missing, probe
 from bridge.server.supervisor import bundled_cli
 
 
@@ -22,6 +22,6 @@ def test_the_bundled_cli_has_it(report: Report, behaviour: Behaviour) -> None:
 def test_so_nothing_is_missing_and_no_fallback_is_in_use(report: Report) -> None:
     assert missing(report) == ()
     assert fallbacks(report) == ()
-    assert abilities_of(report) == ALL
+    assert capabilities_of(report) == ALL
     assert report.cli_version.count(".") == 2
     assert len(report.cli_sha256) == 64

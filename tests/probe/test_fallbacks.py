@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bridge.core.claude.capabilities import Abilities
+from bridge.core.claude.capabilities import Capabilities
 from bridge.core.contract.request import (
     Effort,
     OutputFormat,
@@ -20,7 +20,7 @@ from bridge.core.contract.request import (
     ToolChoice,
     ToolMode,
 )
-from bridge.core.pool.policy import Limits
+from bridge.core.pool.policy import PoolLimits
 from bridge.probe import BEHAVIOURS, Report, report_for
 from bridge.probe.hashing import sha256_of
 from bridge.server import supervisor
@@ -53,9 +53,9 @@ async def test_without_rewind_each_conversation_has_a_process_and_nothing_is_car
     tmp_path: Path,
 ) -> None:
     cli = cli_without(tmp_path, "rewind")
-    abilities = Abilities(rewind=False)
+    capabilities = Capabilities(rewind=False)
     async with running_engine(
-        tmp_path, Limits(1, 3, 1, park_seconds=0), cli=cli, abilities=abilities
+        tmp_path, PoolLimits(1, 3, 1, park_seconds=0), cli=cli, capabilities=capabilities
     ) as engine:
         seen: list[Exchange] = []
         for number in range(3):
@@ -78,7 +78,7 @@ async def test_without_rewind_a_conversation_is_still_continued_where_it_stands(
 ) -> None:
     cli = cli_without(tmp_path, "rewind")
     async with running_engine(
-        tmp_path, Limits(1, 3, 1), cli=cli, abilities=Abilities(rewind=False)
+        tmp_path, PoolLimits(1, 3, 1), cli=cli, capabilities=Capabilities(rewind=False)
     ) as engine:
         first = user("question-a" + sim(text="one"))
         answer = await engine.ask(first)
@@ -105,8 +105,10 @@ async def unchangeable(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
     folder = tmp_path_factory.mktemp("unchangeable")
     late = ("late-model", "late-effort", "late-max-output-tokens", "late-thinking", "late-retries")
     cli = cli_without(folder, *late, "extra-body")
-    abilities = Abilities(late_settings=frozenset())
-    async with running_engine(folder, Limits(1, 3, 0), cli=cli, abilities=abilities) as engine:
+    capabilities = Capabilities(late_settings=frozenset())
+    async with running_engine(
+        folder, PoolLimits(1, 3, 0), cli=cli, capabilities=capabilities
+    ) as engine:
         yield engine
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge.core.claude.capabilities import ALL, Abilities
+from bridge.core.claude.capabilities import ALL, Capabilities
 from bridge.core.claude.turn_settings import SETTINGS
-from bridge.probe import BEHAVIOURS, Behaviour, Report, abilities_of, fallbacks, missing, probe
+from bridge.probe import BEHAVIOURS, Behaviour, Report, capabilities_of, fallbacks, missing, probe
 from bridge.probe.run import CHECK_TIMEOUT, ProbeError
 from bridge.probe.stage import Lacking, Stage
 from tests.harness import LONG
@@ -85,7 +85,7 @@ async def test_without_a_rewind_each_check_gets_a_process_of_its_own(tmp_path: P
     report = await probe(cli_without(tmp_path, "rewind"), (*REWIND, *some))
     assert [b for b in BEHAVIOURS if report.found.get(b.id)] == some
     assert missing(report) == ()
-    assert not abilities_of(report).rewind
+    assert not capabilities_of(report).rewind
 
 
 async def test_a_cli_that_does_not_run_is_told_apart_from_one_that_lacks_something(
@@ -170,7 +170,7 @@ def report_without(*ids: str, at_start: tuple[str, ...] = ()) -> Report:
 def test_with_everything_there_nothing_is_missing() -> None:
     report = report_without()
     assert missing(report) == fallbacks(report) == ()
-    assert abilities_of(report) == ALL
+    assert capabilities_of(report) == ALL
 
 
 @pytest.mark.parametrize("behaviour", REQUIRED, ids=lambda behaviour: behaviour.id)
@@ -184,7 +184,7 @@ def test_without_what_is_required_it_is_missing(behaviour: Behaviour) -> None:
 def test_without_any_kind_of_rewind_there_is_none(behaviour: Behaviour) -> None:
     report = report_without(behaviour.id)
     assert missing(report) == ()
-    assert abilities_of(report) == Abilities(rewind=False, lacking=(behaviour.id,))
+    assert capabilities_of(report) == Capabilities(rewind=False, lacking=(behaviour.id,))
     assert "closed" in fallbacks(report)[0]
 
 
@@ -196,7 +196,7 @@ def test_without_a_late_setting_processes_are_started_with_it_if_that_works(
     report = report_without(behaviour.id, at_start=(behaviour.id,))
     assert missing(report) == ()
     assert behaviour.setting is not None
-    assert abilities_of(report) == Abilities(
+    assert capabilities_of(report) == Capabilities(
         late_settings=SETTINGS - {behaviour.setting}, lacking=(behaviour.id,)
     )
     assert behaviour.setting in fallbacks(report)[0]

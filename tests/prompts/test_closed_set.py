@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bridge.core.claude.capabilities import ALL, Abilities
+from bridge.core.claude.capabilities import ALL, Capabilities
 from bridge.core.claude.launch import Launcher
 from bridge.core.claude.turn_settings import TurnSettings, setting_changes
 from bridge.core.claude.turns import UserLine, replay_lines, user_line
@@ -282,8 +282,8 @@ def check_start(started_with: TurnSettings | None) -> None:
 
 ABILITIES = (
     ALL,
-    Abilities(late_settings=frozenset()),
-    Abilities(late_settings=frozenset({"model"})),
+    Capabilities(late_settings=frozenset()),
+    Capabilities(late_settings=frozenset({"model"})),
 )
 CATALOG = Catalog.from_cli([{"value": "default"}, {"value": "opus"}])
 
@@ -292,8 +292,8 @@ def check_planned(read: Callable[[], CompletionRequest]) -> None:
     """Read and plan it, whatever the CLI can do; what is refused need not be looked at."""
     with contextlib.suppress(BridgeError):
         request = read()
-        for abilities in ABILITIES:
-            check(Planner(None, abilities, catalog=CATALOG).plan(request))
+        for capabilities in ABILITIES:
+            check(Planner(None, capabilities, catalog=CATALOG).plan(request))
 
 
 @EXAMPLES
@@ -341,5 +341,5 @@ def test_the_property_is_tried_on_what_is_served() -> None:
         decode_request(ParseDict(GRPC, pb.CompleteRequest())),
     ]
     for request in served:
-        for abilities in ABILITIES:
-            check(Planner(None, abilities, catalog=CATALOG).plan(request))
+        for capabilities in ABILITIES:
+            check(Planner(None, capabilities, catalog=CATALOG).plan(request))

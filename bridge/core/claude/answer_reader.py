@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from bridge.core.claude.failures import failure_of
 from bridge.core.claude.turns import Turn
-from bridge.core.claude.usage_limits import plan_of
+from bridge.core.claude.usage_limits import usage_limits_of
 from bridge.core.claude.wire import TOOL_PREFIX, Wire
 from bridge.core.contract.errors import (
     BridgeError,
@@ -31,7 +31,7 @@ from bridge.core.contract.events import (
     ToolCallStart,
 )
 from bridge.core.contract.request import Role
-from bridge.core.contract.service import PlanState
+from bridge.core.contract.service import UsageLimits
 from bridge.core.contract.usage import Usage
 
 # https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons
@@ -74,7 +74,7 @@ class AnswerReader:
         include_thinking: bool,
         ignored: tuple[str, ...] = (),
         structured: bool = False,
-        plan: PlanState | None = None,
+        plan: UsageLimits | None = None,
         spent: Usage = Usage(),  # noqa: B008 - frozen
         asked: str | None = None,
     ) -> None:
@@ -244,7 +244,7 @@ class AnswerReader:
         return Turn(Role.ASSISTANT, tuple(blocks))
 
     def _note_limit(self, line: Wire) -> None:
-        self.plan = plan_of(line)
+        self.plan = usage_limits_of(line)
 
     @property
     def limit_resets_at(self) -> float | None:

@@ -8,7 +8,7 @@ from bridge.core.claude.turn_settings import SETTINGS
 
 
 @dataclass(frozen=True, slots=True)
-class Abilities:
+class Capabilities:
     """What the bridge can make do without; everything else it relies on must be there."""
 
     rewind: bool = True
@@ -20,5 +20,5 @@ class Abilities:
     """What was looked for and not found, in the probe's words: for the operator."""
 
 
-ALL = Abilities()
+ALL = Capabilities()
 """What the CLI that the pinned SDK brings can do."""

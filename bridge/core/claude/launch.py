@@ -15,8 +15,8 @@ from pathlib import Path
 from bridge import __version__
 from bridge.core.claude.process import Command
 from bridge.core.claude.turn_settings import TurnSettings, start_options
-from bridge.core.claude.user_settings import NOTHING, PersonalSettings
-from bridge.core.system.orphan_guard import Guard
+from bridge.core.claude.user_settings import NOTHING, UserSettings
+from bridge.core.system.orphan_guard import OrphanGuard
 from bridge.core.validation.builtin_tools import BuiltinTools
 
 # Set at the start, because SessionStart hooks have already run when settings come later.
@@ -75,7 +75,7 @@ class Launcher:
     setting_sources: Sequence[str] = ()
     """Settings files that the CLI reads and applies whole: `project` and `local`, those of
     `folder`. The person's own are never among them."""
-    person: PersonalSettings = NOTHING
+    person: UserSettings = NOTHING
     """What of the person's own settings holds."""
     builtin_tools: BuiltinTools | None = None
     """Claude Code's own tools that are on; None is none of them."""
@@ -83,7 +83,7 @@ class Launcher:
     """Variables that have the CLI trace what it does."""
     use_api_key: bool = False
     """Whether ANTHROPIC_API_KEY is passed on: the CLI bills it even where there is a login."""
-    guard: Guard | None = None
+    guard: OrphanGuard | None = None
     """Ends the processes if the server is killed."""
 
     @property

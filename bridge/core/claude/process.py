@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.core.system.orphan_guard import Guard
+from bridge.core.system.orphan_guard import OrphanGuard
 from bridge.core.system.orphan_watchdog import MARK
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Command:
     argv: Sequence[str]
     env: Mapping[str, str]
     cwd: Path
-    guard: Guard | None = None
+    guard: OrphanGuard | None = None
     """Ends it if the server is killed. `argv[0]` is a path then; its mark is added to `env`."""
 
 
@@ -62,7 +62,7 @@ class LineProcess(asyncio.SubprocessProtocol):
         self._output_over = False
         self._killed = False
         self._exit_code: int | None = None
-        self._guard: Guard | None = None
+        self._guard: OrphanGuard | None = None
         self._mark = ""
         self.exited = asyncio.Event()
         """Set when the process has ended and all of its output was handed on."""

@@ -17,7 +17,7 @@ from typing import Any
 from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient
 
 from bridge.core.claude.answer_reader import calls_builtin_tool
-from bridge.core.claude.capabilities import ALL, Abilities
+from bridge.core.claude.capabilities import ALL, Capabilities
 from bridge.core.claude.client_tools import SERVER_NAME, ToolServer
 from bridge.core.claude.control import (
     CONTROL_TIMEOUT,
@@ -32,7 +32,7 @@ from bridge.core.claude.turns import Turn, UserLine, replay_lines, user_line
 from bridge.core.claude.wire import TOOL_PREFIX, Wire
 from bridge.core.contract.request import Tool
 from bridge.core.engine.continuation import tools_as_told
-from bridge.core.engine.timeouts import Patience
+from bridge.core.engine.timeouts import Deadlines
 from bridge.core.telemetry.redaction import kind_of
 
 logger = logging.getLogger(__name__)
@@ -62,9 +62,9 @@ class Facts:
 class Session:
     """A CLI process with at most one profile and at most one conversation."""
 
-    def __init__(self, abilities: Abilities, cache_control: Wire | None = None) -> None:
+    def __init__(self, capabilities: Capabilities, cache_control: Wire | None = None) -> None:
         """Mark the first question of a conversation with `cache_control`."""
-        self._abilities = abilities
+        self._abilities = capabilities
         self._cache_control = cache_control
         self.started_with: TurnSettings | None = None
         """Settings that the process was started with, where this CLI takes some only then."""
@@ -80,7 +80,7 @@ class Session:
         self._failed = False
         self._paused = False
         self._listening = False
-        self._patience: Patience | None = None
+        self._deadlines: Deadlines | None = None
         self._time = asyncio.get_running_loop().time
         self.heard_at = self._time()
         """When a line of the conversation last came."""
@@ -94,7 +94,7 @@ class Session:
         self._closed = False
         self._closing: asyncio.Future[None] | None = None
         self._asked_at = 0.0
-        self.on_plan: Callable[[Wire, float], None] = lambda line, asked_at: None
+        self.on_usage_limits: Callable[[Wire, float], None] = lambda line, asked_at: None
         """Called with what the CLI tells of the plan, a `rate_limit_event`, and when the turn that
         it came with was asked, in the time of the running loop. It comes after the answer."""
         self.on_gone: Callable[[], None] = lambda: None
@@ -113,7 +113,7 @@ class Session:
         cls,
         launcher: Launcher,
         *,
-        abilities: Abilities = ALL,
+        capabilities: Capabilities = ALL,
         settings: TurnSettings | None = None,
     ) -> Session:
         """Start a process and wait until it is booted: a blank session.
@@ -121,7 +121,7 @@ class Session:
         Raises OSError where it cannot be started, and ControlError or ProcessGoneError where
         it does not come up.
         """
-        session = cls(abilities, launcher.cache_control)
+        session = cls(capabilities, launcher.cache_control)
         session.started_with = settings
         launcher.restore_folder()
         await session._transport.spawn(launcher.command(settings))
@@ -275,21 +275,21 @@ class Session:
             else:
                 await self._transport.send(line)
 
-    async def ask(self, turn: Turn, patience: Patience | None = None) -> None:
+    async def ask(self, turn: Turn, deadlines: Deadlines | None = None) -> None:
         """Send the turn that the model is to answer; its lines come from `receive`."""
         # The API takes four cache breakpoints a request and the CLI sets three. One set in a
         # user line stays there for the life of the conversation, so only one line has it.
         mark = None if self._asked else self._cache_control
         self._asked = True
-        self._listen(patience)
+        self._listen(deadlines)
         await self._send(user_line(turn, query=True, cache_control=mark))
 
-    async def resume(self, results: Sequence[Wire], patience: Patience | None = None) -> None:
+    async def resume(self, results: Sequence[Wire], deadlines: Deadlines | None = None) -> None:
         """Give the turn that waits its tool results; it goes on where it stopped."""
         if not self._tools.waits_for(result["tool_use_id"] for result in results):
             self.broken = True
             raise ControlError("the calls do not wait any more")
-        self._listen(patience)
+        self._listen(deadlines)
         self._tools.answer(results)
 
     async def park(self, calls: Sequence[str]) -> None:
@@ -318,11 +318,11 @@ class Session:
     async def receive(self) -> Wire:
         """The next line of the conversation.
 
-        Raises TimeoutError when the patience is over, and ProcessGoneError when the process ended.
+        Raises TimeoutError when the deadlines is over, and ProcessGoneError when the process ended.
         """
         # The limits hold though there is always more, as with a slow reader.
-        patience = self._patience
-        while (over := patience is not None and patience.over is not None) or not self._inbox:
+        deadlines = self._deadlines
+        while (over := deadlines is not None and deadlines.over is not None) or not self._inbox:
             if over:
                 raise TimeoutError
             self._check_alive()
@@ -400,14 +400,14 @@ class Session:
             self._arrived.clear()
             await self._arrived.wait()
 
-    def _listen(self, patience: Patience | None) -> None:
+    def _listen(self, deadlines: Deadlines | None) -> None:
         self.answers += 1
         self._asked_at = asyncio.get_running_loop().time()
         self._listening = True
         self.heard_at = self._time()
-        self._patience = patience
-        if patience is not None:
-            patience.watch(lambda: self.heard_at, lambda: bool(self._inbox), self._arrived.set)
+        self._deadlines = deadlines
+        if deadlines is not None:
+            deadlines.watch(lambda: self.heard_at, lambda: bool(self._inbox), self._arrived.set)
 
     def _check_alive(self) -> None:
         if self._gone:
@@ -418,7 +418,7 @@ class Session:
         self._listening = False
         self._inbox.clear()
         self._resume()
-        self._patience = None
+        self._deadlines = None
 
     def _resume(self) -> None:
         if self._paused:
@@ -442,7 +442,7 @@ class Session:
                 self._open_turns -= 1
                 self._last_result = message
             elif message["type"] == "rate_limit_event":
-                self.on_plan(message, self._asked_at)
+                self.on_usage_limits(message, self._asked_at)
             elif calls_builtin_tool(message):
                 self._used_builtin_tool = True
             if self._listening:

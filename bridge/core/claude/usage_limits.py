@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from bridge.core.claude.wire import Wire
-from bridge.core.contract.service import PlanState, PlanWindow
+from bridge.core.contract.service import UsageLimits, UsageWindow
 
 
-def plan_of(line: Wire, said_at: float = 0.0) -> PlanState:
+def usage_limits_of(line: Wire, said_at: float = 0.0) -> UsageLimits:
     """What a `rate_limit_event` says of the person's plan."""
     info = line.get("rate_limit_info")
     info = info if isinstance(info, dict) else {}
     told = info.get("unifiedWindows")
     windows = tuple(
-        PlanWindow(str(limit), used, _number(window.get("resetsAt")))
+        UsageWindow(str(limit), used, _number(window.get("resetsAt")))
         for limit, window in (told.items() if isinstance(told, dict) else ())
         # The window of extra usage itself is none of the plan's.
         if limit != "overage"
         and isinstance(window, dict)
         and (used := _number(window.get("utilization"))) is not None
     )
-    return PlanState(
+    return UsageLimits(
         status=str(info.get("status", "")),
         resets_at=_number(info.get("resetsAt")),
         limit=str(info.get("rateLimitType") or ""),

@@ -52,7 +52,7 @@ _LOGIN_VARIABLES = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class PersonalSettings:
+class UserSettings:
     """The default model and the login, as the person's settings have them."""
 
     model: str | None = None
@@ -69,15 +69,15 @@ class PersonalSettings:
         return {**model, **self.login}
 
 
-NOTHING = PersonalSettings()
+NOTHING = UserSettings()
 
 
-def kept_of(settings: object) -> PersonalSettings:
+def kept_of(settings: object) -> UserSettings:
     """Take the default model and the login out of the JSON of a `settings.json`."""
     if not isinstance(settings, dict):
         return NOTHING
     model, variables = settings.get(_MODEL), settings.get("env")
-    return PersonalSettings(
+    return UserSettings(
         model if isinstance(model, str) and model else None,
         _texts(settings, LOGIN_HELPERS),
         {
@@ -88,7 +88,7 @@ def kept_of(settings: object) -> PersonalSettings:
     )
 
 
-def personal_settings(environment: Mapping[str, str]) -> PersonalSettings:
+def read_user_settings(environment: Mapping[str, str]) -> UserSettings:
     """Read those of the person whose environment this is; nothing where there is no such file."""
     home = Path(environment.get("HOME") or "~")
     folder = Path(environment.get("CLAUDE_CONFIG_DIR") or home / ".claude")

@@ -58,7 +58,7 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
-class PlanWindow:
+class UsageWindow:
     """One of the plan's limits, and how much of it is used."""
 
     limit: str
@@ -70,7 +70,7 @@ class PlanWindow:
 
 
 @dataclass(frozen=True, slots=True)
-class PlanState:
+class UsageLimits:
     """What the API last said of the person's plan."""
 
     status: str
@@ -86,7 +86,7 @@ class PlanState:
     overage_status: str = ""
     """Whether the account may go on to paid extra usage, in the API's own words; `rejected` where
     that is off. Empty where it was not said."""
-    windows: tuple[PlanWindow, ...] = ()
+    windows: tuple[UsageWindow, ...] = ()
     """The limits that the API has told the use of."""
     said_at: float = 0.0
     """When it was said, in Unix seconds."""
@@ -117,7 +117,7 @@ class PoolState:
     health: Health
     max_processes: int
     totals: Totals
-    plan: PlanState | None = None
+    plan: UsageLimits | None = None
     """None until the API has said something."""
 
 

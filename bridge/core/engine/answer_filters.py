@@ -1,8 +1,8 @@
 """What the bridge itself sees to in an answer, where the model's API does not. Pure.
 
-Each shaper is fed the events of an answer and gives events on: `StopTexts` ends it at a stop
-text, `JsonOnly` makes it one JSON object, `CallRequired` insists on a tool call. What may still
-turn out unfit is held back, so that it can be asked for once more.
+Each filter is fed the events of an answer and gives events on: `StopFilter` ends it at a stop
+text, `JsonFilter` makes it one JSON object, `RequiredCallFilter` insists on a tool call. What may
+still turn out unfit is held back, so that it can be asked for once more.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class UnfitAnswerError(Exception):
     """The answer is not what was asked for. The text says what is wrong with it."""
 
 
-class Shaper(Protocol):
+class AnswerFilter(Protocol):
     """Takes the events of an answer one by one and gives those that are passed on."""
 
     def feed(self, event: Event) -> Iterator[Event]:
@@ -25,7 +25,7 @@ class Shaper(Protocol):
         ...
 
 
-class StopTexts:
+class StopFilter:
     """Ends the answer at the first stop text, which is not part of it."""
 
     def __init__(self, texts: Sequence[str]) -> None:
@@ -60,7 +60,7 @@ class StopTexts:
             yield TextDelta(text)
 
 
-class JsonOnly:
+class JsonFilter:
     """Passes on one JSON object, compact, and nothing around it.
 
     Text before it (a fence, a remark) is dropped, and so is what follows it. Beside a tool call
@@ -149,7 +149,7 @@ class JsonScanner:
             self.complete = self._depth == 0
 
 
-class CallRequired:
+class RequiredCallFilter:
     """Insists that the answer calls a tool, where the API would not see to it."""
 
     def __init__(self, name: str | None) -> None:
@@ -174,8 +174,8 @@ class CallRequired:
         yield event
 
 
-def shaped(events: Sequence[Event], shapers: Sequence[Shaper]) -> Sequence[Event]:
-    """Put events through all shapers, in order."""
-    for shaper in shapers:
+def filtered(events: Sequence[Event], filters: Sequence[AnswerFilter]) -> Sequence[Event]:
+    """Put events through all filters, in order."""
+    for shaper in filters:
         events = [given for event in events for given in shaper.feed(event)]
     return events

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 
 from bridge.core.access.quotas import Quotas
 from bridge.core.claude.answer_reader import AnswerReader
-from bridge.core.claude.capabilities import ALL, Abilities
+from bridge.core.claude.capabilities import ALL, Capabilities
 from bridge.core.claude.control import ControlError
 from bridge.core.claude.launch import Launcher
 from bridge.core.claude.process import ProcessGoneError
 from bridge.core.claude.session import Facts, Session
 from bridge.core.claude.turn_settings import Profile, TurnSettings
-from bridge.core.claude.usage_limits import plan_of
+from bridge.core.claude.usage_limits import usage_limits_of
 from bridge.core.claude.wire import Wire
 from bridge.core.contract.errors import (
     BridgeError,
@@ -36,24 +36,24 @@ from bridge.core.contract.errors import (
 )
 from bridge.core.contract.events import Event, Finished, FinishReason, Started
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import Health, Model, PlanState, PoolState, Totals
+from bridge.core.contract.service import Health, Model, PoolState, Totals, UsageLimits
 from bridge.core.contract.usage import Usage
-from bridge.core.engine.answer_filters import StopTexts, UnfitAnswerError, shaped
-from bridge.core.engine.health import account_of, condition_of
+from bridge.core.engine.answer_filters import StopFilter, UnfitAnswerError, filtered
+from bridge.core.engine.health import account_of, status_of
 from bridge.core.engine.models import Catalog
-from bridge.core.engine.parking_policy import Habits
+from bridge.core.engine.parking_policy import ParkingPolicy
 from bridge.core.engine.planner import Plan, Planner
-from bridge.core.engine.timeouts import Limit, Patience, TimeLimits
-from bridge.core.engine.usage_limits import Admission, OverageGuard
+from bridge.core.engine.timeouts import Deadlines, Limit, TimeLimits
+from bridge.core.engine.usage_limits import Admission, OveragePolicy
 from bridge.core.pool.leases import Lease, Need, Parking
-from bridge.core.pool.policy import Limits
+from bridge.core.pool.policy import PoolLimits
 from bridge.core.pool.pool import Pool
 from bridge.core.pool.recycling import Recycling
 from bridge.core.pool.watchdog import Watchdog, Watching
 from bridge.core.telemetry.redaction import kind_of, trace_of
 from bridge.core.telemetry.request_record import Observer, RequestRecord
 from bridge.core.validation.messages import NOT_EMPTY, invalid
-from bridge.core.validation.sizes import check_bounds
+from bridge.core.validation.sizes import check_sizes
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ logger = logging.getLogger(__name__)
 class EngineOptions:
     """How an engine serves; see the settings of the same names."""
 
-    limits: Limits
+    limits: PoolLimits
     timeout: float = 120.0
     """Seconds a whole request may take; the next three are for parts of it."""
     queue_timeout: float = math.inf
@@ -114,7 +114,7 @@ class Engine:
         options: EngineOptions,
         observer: Observer,
         *,
-        abilities: Abilities = ALL,
+        capabilities: Capabilities = ALL,
         quotas: Quotas | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
@@ -128,18 +128,18 @@ class Engine:
         self._on_change = on_change
         self._facts: Facts | None = None
         self._facts_known = asyncio.Event()
-        self._abilities = abilities
+        self._abilities = capabilities
         self._quotas = quotas or Quotas()
         self._ends: Counter[str] = Counter()
         self._sessions_got: Counter[str] = Counter()
-        self._plan_state: PlanState | None = None
-        self._plan_asked_at = 0.0
-        self._overage = OverageGuard(options.stop_before_overage)
+        self._usage_limits: UsageLimits | None = None
+        self._usage_limits_asked_at = 0.0
+        self._overage = OveragePolicy(options.stop_before_overage)
         self._overage_timer: asyncio.TimerHandle | None = None
         self._planner = Planner(
-            options.system_prompt, abilities, builtin_tools=launcher.builtin_tools is not None
+            options.system_prompt, capabilities, builtin_tools=launcher.builtin_tools is not None
         )
-        self._habits = Habits()
+        self._parking_policy = ParkingPolicy()
         self._draining = False
         self._login_accepted: bool | None = None
         self.pool = Pool(
@@ -250,13 +250,13 @@ class Engine:
     def health(self) -> Health:
         """How things stand now."""
         facts = self._facts
-        status, detail = condition_of(
+        status, detail = status_of(
             facts,
             draining=self._draining,
             usable=self.pool.usable,
             trouble=self.pool.trouble,
             login_accepted=self._login_accepted,
-            overage_ahead=self._overage.until(self._plan_state, self._now()) is not None,
+            overage_ahead=self._overage.until(self._usage_limits, self._now()) is not None,
         )
         account = account_of(facts)
         return Health(
@@ -285,7 +285,7 @@ class Engine:
             processes_replaced=dict(self.pool.replaced),
         )
         limits = self._options.limits
-        return PoolState(self.health(), limits.max_processes, totals, self._plan_state)
+        return PoolState(self.health(), limits.max_processes, totals, self._usage_limits)
 
     async def watch_pool(self) -> AsyncGenerator[PoolState, None]:
         """Give how the pool stands now, and again whenever that has changed; without end."""
@@ -318,13 +318,13 @@ class Engine:
     ) -> AsyncGenerator[Event, None]:
         if not request.messages:
             raise invalid("messages", NOT_EMPTY)
-        check_bounds(request)
-        patience = Patience(
+        check_sizes(request)
+        deadlines = Deadlines(
             self._time_limits(request),
             begun=lambda: progress.reader is not None and progress.reader.begun,
             excused=lambda: progress.reader is not None and progress.reader.thinking,
         )
-        at, limit = patience.next()
+        at, limit = deadlines.next()
         try:
             async with asyncio.timeout_at(at):
                 await self._known()
@@ -333,8 +333,8 @@ class Engine:
             while not finished:
                 self._admit(progress)
                 plan = self._planner.plan(request)
-                progress.reader = plan.reader(self._plan_state, progress.spent)
-                lease = await self._begin(plan, record, patience, progress)
+                progress.reader = plan.reader(self._usage_limits, progress.spent)
+                lease = await self._begin(plan, record, deadlines, progress)
                 record.asked_at = self._clock()
                 parking: Parking | None = None
                 try:
@@ -353,9 +353,9 @@ class Engine:
                 finally:
                     self.pool.release(lease, parking)
         except TimeoutError as error:
-            raise patience.error(patience.over or limit) from error
+            raise deadlines.error(deadlines.over or limit) from error
         finally:
-            patience.unwatch()
+            deadlines.unwatch()
             if progress.probing:
                 self._overage.probed(answered=progress.passed_on)
 
@@ -390,7 +390,7 @@ class Engine:
         """Read the answer from the session, shape it, and give what is new of it."""
         reader = progress.reader
         assert reader is not None
-        shapers = plan.shapers()
+        filters = plan.filters()
         while reader.stop_reason is None:
             line = await lease.session.receive()
             try:
@@ -409,12 +409,12 @@ class Engine:
                 )
                 lease.session.kill()
                 raise ProcessGoneError from error
-            events = shaped(raw, shapers)
-            stop = next((s.found for s in shapers if isinstance(s, StopTexts) and s.found), None)
+            events = filtered(raw, filters)
+            stop = next((s.found for s in filters if isinstance(s, StopFilter) and s.found), None)
             if stop is not None:
                 # What the model would say on is not asked for any more.
                 end = Finished(FinishReason.STOP, reader.usage, stop)
-                events = [*events, *shaped([end], shapers[1:])]
+                events = [*events, *filtered([end], filters[1:])]
             for event in events:
                 if isinstance(event, Started):
                     if progress.started:
@@ -436,7 +436,7 @@ class Engine:
         if self._launcher.builtin_tools is not None:
             # What these have read stands in the conversation only: a replay is without it.
             return parking
-        worth = self._habits.worth_holding(plan.kind, parking.conversation)
+        worth = self._parking_policy.worth_holding(plan.kind, parking.conversation)
         return parking if worth else None
 
     def _note_login(self, *, accepted: bool) -> None:
@@ -471,7 +471,7 @@ class Engine:
                     ) from error
 
     async def _begin(
-        self, plan: Plan, record: RequestRecord, patience: Patience, progress: _Progress
+        self, plan: Plan, record: RequestRecord, deadlines: Deadlines, progress: _Progress
     ) -> Lease:
         """Lease a session and put the request to it; one that fails is replaced once.
 
@@ -479,23 +479,23 @@ class Engine:
         """
         need = plan.need
         # Asked first, since it takes note; of an attempt before it knows no more.
-        known = self._habits.goes_on(plan.kind, need.continues)
+        known = self._parking_policy.goes_on(plan.kind, need.continues)
         progress.goes_on = known or progress.goes_on or plan.request.conversing
         for attempt in (1, 2):
             admitted = attempt > 1 or progress.attempts > 0
-            lease = await self._acquire(need, patience, admitted=admitted)
+            lease = await self._acquire(need, deadlines, admitted=admitted)
             progress.goes_on = progress.goes_on or lease.got == "continued"
             record.leased(lease.got, self._clock())
-            patience.put()
-            at, limit = patience.next()
+            deadlines.put()
+            at, limit = deadlines.next()
             try:
                 # It may have waited, and the plan has changed meanwhile.
                 self._admit(progress)
                 async with asyncio.timeout_at(at):
-                    await self._put(plan, lease, patience, record.trace_parent)
+                    await self._put(plan, lease, deadlines, record.trace_parent)
             except TimeoutError as error:
                 self.pool.release(lease)
-                raise patience.error(limit) from error
+                raise deadlines.error(limit) from error
             except (ControlError, ProcessGoneError) as error:
                 lease.session.broken = True
                 lease.session.kill()
@@ -515,21 +515,21 @@ class Engine:
     def _admit(self, progress: _Progress) -> None:
         """Raise PlanLimitError where paid extra usage would answer."""
         if not progress.probing:
-            admission = self._overage.admit(self._plan_state, self._now())
+            admission = self._overage.admit(self._usage_limits, self._now())
             progress.probing = admission is Admission.PROBE
 
-    def _on_plan(self, line: Wire, asked_at: float) -> None:
+    def _on_usage_limits(self, line: Wire, asked_at: float) -> None:
         """Take in what the API says of the plan. Of several processes the newest turn counts."""
-        if asked_at < self._plan_asked_at:
+        if asked_at < self._usage_limits_asked_at:
             return
         now = self._now()
-        self._plan_asked_at = asked_at
-        self._plan_state = plan_of(line, now)
-        self._overage.note(self._plan_state, now)
+        self._usage_limits_asked_at = asked_at
+        self._usage_limits = usage_limits_of(line, now)
+        self._overage.note(self._usage_limits, now)
         if self._overage_timer is not None:
             self._overage_timer.cancel()
             self._overage_timer = None
-        until = self._overage.until(self._plan_state, now)
+        until = self._overage.until(self._usage_limits, now)
         if until is not None:
             # So that whoever watches is told that it goes on.
             self._overage_timer = asyncio.get_running_loop().call_later(
@@ -537,18 +537,18 @@ class Engine:
             )
         self.pool.announce()
 
-    async def _acquire(self, need: Need, patience: Patience, *, admitted: bool) -> Lease:
-        patience.queue()
-        at, limit = patience.next()
+    async def _acquire(self, need: Need, deadlines: Deadlines, *, admitted: bool) -> Lease:
+        deadlines.queue()
+        at, limit = deadlines.next()
         try:
             async with asyncio.timeout_at(at):
                 return await self.pool.acquire(need, admitted=admitted)
         except TimeoutError as error:
             wait = self.pool.wait_estimate(need) if limit is Limit.QUEUE else None
-            raise patience.error(limit, retry_after=wait) from error
+            raise deadlines.error(limit, retry_after=wait) from error
 
     async def _put(
-        self, plan: Plan, lease: Lease, patience: Patience, trace_parent: str = ""
+        self, plan: Plan, lease: Lease, deadlines: Deadlines, trace_parent: str = ""
     ) -> None:
         session = lease.session
         if session.profile is None:
@@ -557,19 +557,21 @@ class Engine:
         await session.configure(plan.settings, trace_parent)
         if lease.got == "continued":
             if plan.last.tool_results:
-                await session.resume(plan.last.tool_results, patience)
+                await session.resume(plan.last.tool_results, deadlines)
             else:
-                await session.ask(plan.last, patience)
+                await session.ask(plan.last, deadlines)
             return
         await session.offer(plan.scope.tools)
         await session.replay(plan.history)
-        await session.ask(plan.last, patience)
+        await session.ask(plan.last, deadlines)
 
     # Start
 
     async def _spawn(self, settings: TurnSettings | None = None) -> Session:
-        session = await Session.spawn(self._launcher, abilities=self._abilities, settings=settings)
-        session.on_plan = self._on_plan
+        session = await Session.spawn(
+            self._launcher, capabilities=self._abilities, settings=settings
+        )
+        session.on_usage_limits = self._on_usage_limits
         return session
 
     async def _scout(self) -> None:

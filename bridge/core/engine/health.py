@@ -34,7 +34,7 @@ def account_of(facts: Facts | None) -> str:
     return str(provider) if provider and provider != "firstParty" else "none"
 
 
-def condition_of(
+def status_of(
     facts: Facts | None,
     *,
     draining: bool,

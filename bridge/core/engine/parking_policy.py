@@ -20,7 +20,7 @@ _KEPT_KINDS = 256
 _KEPT_CONVERSATIONS = 64
 
 
-class Habits:
+class ParkingPolicy:
     """Remembers by kind, which is a caller and a profile, the new conversations it left."""
 
     def __init__(self) -> None:

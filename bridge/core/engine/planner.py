@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from jsonschema.protocols import Validator
 
 from bridge.core.claude.answer_reader import CONTINUABLE, AnswerReader
-from bridge.core.claude.capabilities import Abilities
+from bridge.core.claude.capabilities import Capabilities
 from bridge.core.claude.client_tools import deliverable
 from bridge.core.claude.turn_settings import (
     ExtraBody,
@@ -36,9 +36,14 @@ from bridge.core.contract.request import (
     ToolChoice,
     ToolMode,
 )
-from bridge.core.contract.service import PlanState
+from bridge.core.contract.service import UsageLimits
 from bridge.core.contract.usage import Usage
-from bridge.core.engine.answer_filters import CallRequired, JsonOnly, Shaper, StopTexts
+from bridge.core.engine.answer_filters import (
+    AnswerFilter,
+    JsonFilter,
+    RequiredCallFilter,
+    StopFilter,
+)
 from bridge.core.engine.continuation import Scope, answers_exactly, call_ids, fingerprint
 from bridge.core.engine.models import Catalog
 from bridge.core.pool.leases import Need, Parking
@@ -89,10 +94,10 @@ class Plan:
             return not self.last.tool_results
         return answers_exactly(calls, self.last) and all(map(deliverable, self.last.content))
 
-    def reader(self, plan_state: PlanState | None, spent: Usage) -> AnswerReader:
+    def reader(self, usage_limits: UsageLimits | None, spent: Usage) -> AnswerReader:
         """Reads the CLI's lines; see AnswerReader for what it is told."""
         return AnswerReader(
-            plan=plan_state,
+            plan=usage_limits,
             spent=spent,
             include_thinking=self.request.include_thinking,
             ignored=self.ignored,
@@ -100,17 +105,17 @@ class Plan:
             asked=self.request.model,
         )
 
-    def shapers(self) -> tuple[Shaper, ...]:
+    def filters(self) -> tuple[AnswerFilter, ...]:
         """What the events go through, in order; made anew for each attempt."""
-        shapers: list[Shaper] = []
+        filters: list[AnswerFilter] = []
         request = self.request
         if request.sampling.stop:
-            shapers.append(StopTexts(request.sampling.stop))
+            filters.append(StopFilter(request.sampling.stop))
         if self.force_call:
-            shapers.append(CallRequired(request.tool_choice.name))
+            filters.append(RequiredCallFilter(request.tool_choice.name))
         if request.output_format.kind is not OutputKind.TEXT:
-            shapers.append(JsonOnly(lambda text: check_answer(text, self.schema)))
-        return tuple(shapers)
+            filters.append(JsonFilter(lambda text: check_answer(text, self.schema)))
+        return tuple(filters)
 
     def parking(self, reader: AnswerReader) -> Parking | None:
         """How the conversation is held open after its answer; None if it is not."""
@@ -129,7 +134,7 @@ class Planner:
     """Makes plans, and remembers what the API refused."""
 
     default_system_prompt: str | None
-    abilities: Abilities
+    capabilities: Capabilities
     builtin_tools: bool = False
     """Whether Claude Code's own tools are on."""
     catalog: Catalog = field(default_factory=Catalog)
@@ -178,7 +183,7 @@ class Planner:
             settings.model if system is None else None,
             instruction,
             late,
-            started_with(settings, self.abilities.late_settings),
+            started_with(settings, self.capabilities.late_settings),
         )
         scope = Scope(
             request.caller, profile, settings.model, settings.effort, settings.thinking, tools

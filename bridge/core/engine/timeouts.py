@@ -98,8 +98,8 @@ def next_limit(limits: TimeLimits, standing: Standing, now: float) -> tuple[floa
     return min((total, Limit.TOTAL), (waits_since + limits.first_token, Limit.FIRST_TOKEN))
 
 
-class Patience:
-    """The patience with one request. Times are those of the running loop.
+class Deadlines:
+    """The deadlines with one request. Times are those of the running loop.
 
     What is said in the answer costs nothing here: one timer looks, when the next limit could be
     reached, whether it was.

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Final
 
 from bridge.core.contract.errors import PlanLimitError
-from bridge.core.contract.service import PlanState
+from bridge.core.contract.service import UsageLimits
 
 NEARLY_FULL: Final = 0.98
 """The used share of a limit from which on no request is begun. A request is asked whole, and the
@@ -23,7 +23,7 @@ UNKNOWN_RESET_SECONDS: Final = 900.0
 _PROBE_SECONDS: Final = 1.0
 
 
-def overage_ahead(plan: PlanState, now: float) -> float | None:
+def overage_ahead(plan: UsageLimits, now: float) -> float | None:
     """When serving may go on, in Unix seconds; None where the next request costs nothing extra.
 
     It would be paid for where
@@ -44,7 +44,7 @@ def overage_ahead(plan: PlanState, now: float) -> float | None:
     return until if until > now else None
 
 
-def _lifted(plan: PlanState, resets_at: float | None) -> float:
+def _lifted(plan: UsageLimits, resets_at: float | None) -> float:
     if resets_at is None or resets_at <= plan.said_at:
         return plan.said_at + UNKNOWN_RESET_SECONDS
     return resets_at
@@ -60,7 +60,7 @@ class Admission(Enum):
 
 
 @dataclass(slots=True)
-class OverageGuard:
+class OveragePolicy:
     """Refuses requests while extra usage would pay for them.
 
     When the limit is lifted, one request is let through, and the others wait for what the API
@@ -73,18 +73,18 @@ class OverageGuard:
     _heard: bool = False
     """Whether the API has said anything since the probe began."""
 
-    def note(self, plan: PlanState, now: float) -> None:
+    def note(self, plan: UsageLimits, now: float) -> None:
         """Take in what the API has said last."""
         self._heard = True
         self._stopped = overage_ahead(plan, now) is not None
 
-    def until(self, plan: PlanState | None, now: float) -> float | None:
+    def until(self, plan: UsageLimits | None, now: float) -> float | None:
         """When serving may go on, in Unix seconds; None where it is not stopped."""
         if not self.enabled or plan is None:
             return None
         return overage_ahead(plan, now)
 
-    def admit(self, plan: PlanState | None, now: float) -> Admission:
+    def admit(self, plan: UsageLimits | None, now: float) -> Admission:
         """Let a request through, or raise PlanLimitError."""
         if not self.enabled or plan is None:
             return Admission.FREE

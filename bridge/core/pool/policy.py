@@ -66,7 +66,7 @@ class RequestView:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class PoolLimits:
     """How much may run, and how much is kept ready."""
 
     pool_size: int
@@ -120,7 +120,7 @@ class Decision:
 def decide(  # noqa: C901
     processes: Sequence[ProcessView],
     waiting: Sequence[RequestView],
-    limits: Limits,
+    limits: PoolLimits,
     now: float = 0.0,
     served: Mapping[str, int] | None = None,
 ) -> Decision:
@@ -255,7 +255,7 @@ def _wanted(
     unmet: Sequence[Hashable | None],
     coming: Sequence[ProcessView],
     processes: int,
-    limits: Limits,
+    limits: PoolLimits,
 ) -> list[Hashable | None]:
     """What is to be started, beside the blanks there are and those that start already."""
     ready = Counter(p.started_with for p in coming)
@@ -301,7 +301,7 @@ def _eviction_order(process: ProcessView) -> tuple[bool, float]:
 
 
 def _next_look(
-    parked: Sequence[ProcessView], idle: Sequence[ProcessView], limits: Limits, now: float
+    parked: Sequence[ProcessView], idle: Sequence[ProcessView], limits: PoolLimits, now: float
 ) -> float | None:
     times = [p.used_at + limits.park_seconds for p in parked]
     times += [t for p in idle if (t := p.used_at + limits.idle_seconds) > now]

@@ -20,10 +20,10 @@ from bridge.core.claude.turn_settings import TurnSettings
 from bridge.core.contract.errors import DrainingError, ProcessFailedError, QueueFullError
 from bridge.core.pool.backoff import PROOF_SECONDS, StartBackoff
 from bridge.core.pool.leases import Lease, Need, Parking, PooledProcess
-from bridge.core.pool.policy import Limits, RequestView, State, decide, fair_order
+from bridge.core.pool.policy import PoolLimits, RequestView, State, decide, fair_order
 from bridge.core.pool.queue import RequestQueue
 from bridge.core.pool.recycling import Recycling
-from bridge.core.pool.turn_times import TurnPace, wait_estimate
+from bridge.core.pool.turn_times import TurnTimes, wait_estimate
 from bridge.core.telemetry.redaction import kind_of, trace_of
 
 __all__ = ["Lease", "Need", "Parking", "Pool", "Recycling"]
@@ -37,7 +37,7 @@ class Pool:
     def __init__(
         self,
         spawn: Callable[[TurnSettings | None], Coroutine[Any, Any, Session]],
-        limits: Limits,
+        limits: PoolLimits,
         *,
         queue_size: int,
         clock: Callable[[], float],
@@ -55,7 +55,7 @@ class Pool:
         self._ids = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._backoff = StartBackoff()
-        self._pace = TurnPace()
+        self._turn_times = TurnTimes()
         self._served: dict[str, int] = {}
         """The last turn of each caller, by its number: callers are the names of keys, so few."""
         self._start_timer: asyncio.TimerHandle | None = None
@@ -130,7 +130,7 @@ class Pool:
             Counter(process.caller for process in running),
             self._served,
         )
-        turn = self._pace.seconds_a_turn(now - process.leased_at for process in running)
+        turn = self._turn_times.seconds_a_turn(now - process.leased_at for process in running)
         return wait_estimate(order.index(newcomer), self._limits.pool_size, turn)
 
     def release(self, lease: Lease, parking: Parking | None = None) -> None:
@@ -138,7 +138,7 @@ class Pool:
 
         Returns at once: a task of the pool's does the rest.
         """
-        self._pace.note(self._clock() - lease.process.leased_at)
+        self._turn_times.note(self._clock() - lease.process.leased_at)
         self._hand_back(lease.process, parking)
 
     def forget(self, caller: str) -> None:

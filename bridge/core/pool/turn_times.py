@@ -13,7 +13,7 @@ LONGEST = 600.0
 _KEPT = 32
 
 
-class TurnPace:
+class TurnTimes:
     """What the last turns tell of how long one takes."""
 
     def __init__(self) -> None:

@@ -24,7 +24,7 @@ class Watching:
 
     interval: float = 15.0
     """Seconds from one look at all processes to the next."""
-    patience: float = 20.0
+    deadlines: float = 20.0
     """Seconds that a process has to answer, a matter of milliseconds when all is well."""
 
 
@@ -64,7 +64,7 @@ class Watchdog:
             if self._recycling.runaway(session):
                 logger.error("process %s has grown too large and is ended", session.pid)
                 session.kill()
-            elif not await session.answers_within(self._watching.patience):
+            elif not await session.answers_within(self._watching.deadlines):
                 logger.error("process %s does not answer and is ended", session.pid)
                 session.kill()
         except Exception:

@@ -65,7 +65,7 @@ def _works(argv: Sequence[str]) -> bool:
     return tried.returncode == 0
 
 
-class Guard:
+class OrphanGuard:
     """Guards the processes of one server. Use as an async context manager."""
 
     def __init__(self) -> None:

@@ -84,7 +84,7 @@ BOUNDS: Final = Bounds()
 """Those of a server."""
 
 
-def check_bounds(request: CompletionRequest, bounds: Bounds = BOUNDS) -> None:
+def check_sizes(request: CompletionRequest, bounds: Bounds = BOUNDS) -> None:
     """Raise for the first thing of which a request has too much.
 
     TooLargeError where it is a size, InvalidRequestError where it is a number, a length or a

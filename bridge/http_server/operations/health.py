@@ -6,14 +6,14 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.core.contract.service import PlanState
+from bridge.core.contract.service import UsageLimits
 from bridge.http_server.context import Door, is_admin
 from bridge.http_server.errors import json_response
 from bridge.http_server.openai.shared.replies import JsonDict
 from bridge.http_server.openapi import describe
 
 
-def plan_object(plan: PlanState) -> JsonDict:
+def plan_object(plan: UsageLimits) -> JsonDict:
     """Write what the API last said of the person's plan; times in Unix seconds."""
     return {
         "status": plan.status,

@@ -27,7 +27,7 @@ from bridge.core.claude.process import ProcessGoneError
 from bridge.core.claude.session import Session
 from bridge.core.claude.turn_settings import ExtraBody, Profile, TurnSettings
 from bridge.core.claude.turns import Turn
-from bridge.core.claude.user_settings import personal_settings
+from bridge.core.claude.user_settings import read_user_settings
 from bridge.core.claude.wire import Wire
 from bridge.core.contract.errors import (
     BridgeError,
@@ -363,7 +363,7 @@ async def test_of_the_persons_own_settings_only_the_default_model_reaches_a_conv
             }
         )
     )
-    launcher = replace(launcher, person=personal_settings(launcher.environment))
+    launcher = replace(launcher, person=read_user_settings(launcher.environment))
     async with running(launcher, Profile(SYSTEM)) as session:
         await session.configure(TurnSettings(model="opus"))
         await session.configure(TurnSettings())

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bridge.core.claude.launch import API_KEY, Launcher, hermetic_environment
-from bridge.core.claude.user_settings import PersonalSettings, kept_of
+from bridge.core.claude.user_settings import UserSettings, kept_of
 from bridge.core.validation.builtin_tools import BuiltinTools, parsed_rules
 
 CLI = Path("/opt/claude")
@@ -141,7 +141,7 @@ def test_the_default_model_and_the_login_of_the_person_are_said() -> None:
 
 
 def test_nothing_of_the_person_stands_over_what_the_bridge_says() -> None:
-    person = PersonalSettings(login={"outputStyle": "evil", "env": "evil"})
+    person = UserSettings(login={"outputStyle": "evil", "env": "evil"})
     argv = launcher(person=person).command().argv
     assert settings_of(tuple(argv)) == settings_of(tuple(launcher().command().argv))
 

@@ -20,7 +20,7 @@ from bridge.core.claude.session import Session
 from bridge.core.claude.turn_settings import Profile, TurnSettings
 from bridge.core.claude.turns import Turn
 from bridge.core.contract.request import Role
-from bridge.core.engine.timeouts import Patience, TimeLimits
+from bridge.core.engine.timeouts import Deadlines, TimeLimits
 from tests.core.fakes import fake_launcher
 from tests.core.waiting import soon
 
@@ -244,7 +244,7 @@ async def test_nothing_of_an_earlier_turn_is_received_in_the_next(spawn: Spawn) 
 
 async def test_receiving_ends_at_the_deadline(spawn: Spawn) -> None:
     session = await spawn()
-    await session.ask(HELLO, Patience(TimeLimits(0.01)))
+    await session.ask(HELLO, Deadlines(TimeLimits(0.01)))
     task = asyncio.create_task(_receive_all(session))
     await asyncio.wait({task}, timeout=60)
     assert task.done()
@@ -258,7 +258,7 @@ async def _receive_all(session: Session) -> None:
 
 async def test_receiving_ends_at_the_deadline_though_there_is_always_more(spawn: Spawn) -> None:
     session = await spawn(flood=True)
-    await session.ask(HELLO, Patience(TimeLimits(0.05)))
+    await session.ask(HELLO, Deadlines(TimeLimits(0.05)))
 
     async def arrived_next() -> None:
         session._arrived.clear()
@@ -280,7 +280,7 @@ async def test_receiving_ends_at_the_deadline_though_there_is_always_more(spawn:
 
 async def test_a_deadline_that_has_passed_does_not_reach_the_next_turn(spawn: Spawn) -> None:
     session = await spawn(turn=[{"type": "result"}])
-    await session.ask(HELLO, Patience(TimeLimits(0)))
+    await session.ask(HELLO, Deadlines(TimeLimits(0)))
     with pytest.raises(TimeoutError):
         await _receive_all(session)
     await soon(session.park(()))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.claude.user_settings import LOGIN_HELPERS, NOTHING, kept_of, personal_settings
+from bridge.core.claude.user_settings import LOGIN_HELPERS, NOTHING, kept_of, read_user_settings
 from tests.prompts import hostile
 
 
@@ -77,13 +77,13 @@ def test_the_file_is_found_where_claude_code_keeps_it(tmp_path: Path) -> None:
     for folder, model in ((tmp_path / ".claude", "opus"), (tmp_path / "other", "haiku")):
         folder.mkdir()
         (folder / "settings.json").write_text(json.dumps({"model": model}), encoding="utf-8-sig")
-    assert personal_settings({"HOME": str(tmp_path)}).model == "opus"
+    assert read_user_settings({"HOME": str(tmp_path)}).model == "opus"
     moved = {"HOME": str(tmp_path), "CLAUDE_CONFIG_DIR": str(tmp_path / "other")}
-    assert personal_settings(moved).model == "haiku"
+    assert read_user_settings(moved).model == "haiku"
 
 
 def test_without_a_file_there_is_nothing(tmp_path: Path) -> None:
-    assert personal_settings({"HOME": str(tmp_path)}) == NOTHING
+    assert read_user_settings({"HOME": str(tmp_path)}) == NOTHING
 
 
 @pytest.mark.parametrize("text", ["{", "\xff", "[" * 100_000])
@@ -91,5 +91,5 @@ def test_a_broken_file_is_said_in_the_log_and_not_what_is_in_it(
     tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "settings.json").write_bytes(text.encode("latin-1"))
-    assert personal_settings({"CLAUDE_CONFIG_DIR": str(tmp_path)}) == NOTHING
+    assert read_user_settings({"CLAUDE_CONFIG_DIR": str(tmp_path)}) == NOTHING
     assert str(tmp_path) in caplog.text

@@ -13,12 +13,12 @@ from bridge.core.contract.errors import InvalidRequestError
 from bridge.core.contract.events import Event, Finished, FinishReason, TextDelta, ToolCallStart
 from bridge.core.contract.usage import Usage
 from bridge.core.engine.answer_filters import (
-    CallRequired,
-    JsonOnly,
-    Shaper,
-    StopTexts,
+    AnswerFilter,
+    JsonFilter,
+    RequiredCallFilter,
+    StopFilter,
     UnfitAnswerError,
-    shaped,
+    filtered,
 )
 from bridge.core.validation.schemas import check_answer, for_api, validator_of
 
@@ -27,9 +27,9 @@ LENGTH = Finished(FinishReason.LENGTH, Usage())
 CALL = ToolCallStart(0, "toolu_1", "look")
 
 
-def text_of(shaper: Shaper, *events: str | Event) -> str:
+def text_of(shaper: AnswerFilter, *events: str | Event) -> str:
     given = [TextDelta(event) if isinstance(event, str) else event for event in events]
-    return "".join(e.text for e in shaped(given, [shaper]) if isinstance(e, TextDelta))
+    return "".join(e.text for e in filtered(given, [shaper]) if isinstance(e, TextDelta))
 
 
 def accept(_text: str) -> None: ...
@@ -42,7 +42,7 @@ def test_a_stop_text_is_found_however_the_text_comes_in_pieces(text: str, cuts: 
         pieces.append(rest[:cut])
         rest = rest[cut:]
     pieces.append(rest)
-    shaper = StopTexts(("\n\n", "aba"))
+    shaper = StopFilter(("\n\n", "aba"))
     got = text_of(shaper, *pieces, STOP)
     ends = [at for stop in ("\n\n", "aba") if (at := text.find(stop)) >= 0]
     assert got == (text[: min(ends)] if ends else text)
@@ -58,29 +58,29 @@ def test_a_stop_text_is_found_however_the_text_comes_in_pieces(text: str, cuts: 
     ],
 )
 def test_json_comes_alone_and_compact(pieces: tuple[str, ...], expected: str) -> None:
-    assert text_of(JsonOnly(accept), *pieces, STOP) == expected
+    assert text_of(JsonFilter(accept), *pieces, STOP) == expected
 
 
 @pytest.mark.parametrize("text", ["no json", '{"a": 1', '[{"a": 1}]', "  [1]", ""])
 def test_what_is_no_object_is_unfit(text: str) -> None:
     with pytest.raises(UnfitAnswerError):
-        text_of(JsonOnly(accept), text, STOP)
+        text_of(JsonFilter(accept), text, STOP)
 
 
 def test_json_that_a_limit_cut_is_passed_on_as_it_is() -> None:
-    assert text_of(JsonOnly(accept), '{"a": 1', LENGTH) == '{"a":1'
+    assert text_of(JsonFilter(accept), '{"a": 1', LENGTH) == '{"a":1'
 
 
 def test_text_beside_a_call_is_kept() -> None:
-    assert text_of(JsonOnly(accept), "I look.", CALL, LENGTH) == "I look."
-    assert text_of(CallRequired("look"), "I look.", CALL, STOP) == "I look."
+    assert text_of(JsonFilter(accept), "I look.", CALL, LENGTH) == "I look."
+    assert text_of(RequiredCallFilter("look"), "I look.", CALL, STOP) == "I look."
 
 
 def test_an_answer_without_its_call_is_unfit_and_nothing_of_it_is_passed_on() -> None:
-    shaper = CallRequired("look")
-    assert shaped([TextDelta("No.")], [shaper]) == []
+    shaper = RequiredCallFilter("look")
+    assert filtered([TextDelta("No.")], [shaper]) == []
     with pytest.raises(UnfitAnswerError, match="look"):
-        shaped([STOP], [shaper])
+        filtered([STOP], [shaper])
 
 
 OBJECT: dict[str, Any] = {"type": "object"}

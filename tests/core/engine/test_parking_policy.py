@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from bridge.core.engine.parking_policy import UNFOLLOWED, Habits
+from bridge.core.engine.parking_policy import UNFOLLOWED, ParkingPolicy
 
 SCRIPT, CHAT = "script", "chat"
 
 
-def ended(habits: Habits, kind: str, count: int) -> list[bool]:
+def ended(habits: ParkingPolicy, kind: str, count: int) -> list[bool]:
     return [habits.worth_holding(kind, f"{kind} {n}") for n in range(count)]
 
 
 def test_whoever_never_goes_on_is_not_waited_for() -> None:
-    habits = Habits()
+    habits = ParkingPolicy()
     assert ended(habits, SCRIPT, UNFOLLOWED + 2) == [True] * UNFOLLOWED + [False] * 2
 
 
 def test_whoever_goes_on_with_one_of_them_is_waited_for_again() -> None:
-    habits = Habits()
+    habits = ParkingPolicy()
     ended(habits, CHAT, UNFOLLOWED + 1)
     # Also with one that was not held open.
     assert habits.goes_on(CHAT, f"{CHAT} {UNFOLLOWED}")
@@ -25,7 +25,7 @@ def test_whoever_goes_on_with_one_of_them_is_waited_for_again() -> None:
 
 
 def test_a_conversation_that_is_not_known_says_nothing() -> None:
-    habits = Habits()
+    habits = ParkingPolicy()
     ended(habits, CHAT, UNFOLLOWED)
     assert not habits.goes_on(CHAT, "one with examples in its history")
     assert not habits.goes_on(CHAT, None)
@@ -33,14 +33,14 @@ def test_a_conversation_that_is_not_known_says_nothing() -> None:
 
 
 def test_each_kind_has_habits_of_its_own() -> None:
-    habits = Habits()
+    habits = ParkingPolicy()
     ended(habits, SCRIPT, UNFOLLOWED)
     assert habits.worth_holding(CHAT, "first")
     assert not habits.goes_on(CHAT, f"{SCRIPT} 0")
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    habits = Habits()
+    habits = ParkingPolicy()
     for kind in range(1000):
         ended(habits, str(kind), 2)
     assert len(habits._left) < 1000

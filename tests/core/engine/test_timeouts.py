@@ -8,7 +8,7 @@ import math
 import pytest
 
 from bridge.core.contract.errors import InvalidRequestError
-from bridge.core.engine.timeouts import Limit, Patience, Standing, TimeLimits, next_limit
+from bridge.core.engine.timeouts import Deadlines, Limit, Standing, TimeLimits, next_limit
 from bridge.core.validation.time_limits import seconds_from
 from tests.core.waiting import soon
 
@@ -70,8 +70,8 @@ def test_what_is_no_time_is_refused_by_name(text: str) -> None:
 
 
 async def test_of_the_errors_only_that_of_the_queue_asks_to_try_again() -> None:
-    patience = Patience(LIMITS)
-    errors = {limit: patience.error(limit) for limit in Limit}
+    deadlines = Deadlines(LIMITS)
+    errors = {limit: deadlines.error(limit) for limit in Limit}
     assert {limit for limit, error in errors.items() if error.retryable} == {Limit.QUEUE}
     assert {error.reason for error in errors.values()} == {
         "DEADLINE_EXCEEDED",
@@ -87,12 +87,12 @@ async def test_one_timer_finds_each_limit_when_it_is_reached() -> None:
     over = asyncio.Event()
     begun = False
     heard_at = loop.time()
-    patience = Patience(TimeLimits(first_token=0.02, idle=0.05), begun=lambda: begun)
-    patience.put()
-    patience.watch(lambda: heard_at, lambda: False, over.set)
+    deadlines = Deadlines(TimeLimits(first_token=0.02, idle=0.05), begun=lambda: begun)
+    deadlines.put()
+    deadlines.watch(lambda: heard_at, lambda: False, over.set)
     begun = True
     await soon(over.wait())
-    assert patience.over is Limit.IDLE
+    assert deadlines.over is Limit.IDLE
     assert loop.time() >= heard_at + 0.05
 
 
@@ -107,9 +107,9 @@ async def test_what_is_heard_puts_the_end_off_without_a_new_timer() -> None:
             asked.append(loop.time())
         return asked[-1]
 
-    patience = Patience(TimeLimits(idle=0.01), begun=lambda: True)
-    patience.put()
-    patience.watch(heard_at, lambda: False, over.set)
+    deadlines = Deadlines(TimeLimits(idle=0.01), begun=lambda: True)
+    deadlines.put()
+    deadlines.watch(heard_at, lambda: False, over.set)
     await soon(over.wait())
     assert len(asked) == 5
     assert loop.time() >= asked[-1] + 0.01
@@ -120,31 +120,31 @@ async def test_a_silence_that_begins_unseen_is_found_in_time() -> None:
     over = asyncio.Event()
     begun = False
     heard_at = asyncio.get_running_loop().time()
-    patience = Patience(TimeLimits(idle=0.02), begun=lambda: begun)
-    patience.put()
-    patience.watch(lambda: heard_at, lambda: False, over.set)
+    deadlines = Deadlines(TimeLimits(idle=0.02), begun=lambda: begun)
+    deadlines.put()
+    deadlines.watch(lambda: heard_at, lambda: False, over.set)
     begun = True
     await soon(over.wait())
-    assert patience.over is Limit.IDLE
+    assert deadlines.over is Limit.IDLE
 
 
 async def test_who_waits_for_another_process_hears_nothing_of_the_first() -> None:
     over = asyncio.Event()
-    patience = Patience(TimeLimits(total=0.02, queue=60))
-    patience.put()
-    patience.watch(lambda: 0.0, lambda: True, over.set)
-    patience.queue()
+    deadlines = Deadlines(TimeLimits(total=0.02, queue=60))
+    deadlines.put()
+    deadlines.watch(lambda: 0.0, lambda: True, over.set)
+    deadlines.queue()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(over.wait(), 0.05)
     # Nor do the first one's words excuse it.
-    assert not patience._pending()
+    assert not deadlines._pending()
 
 
 async def test_who_does_not_watch_any_more_is_not_called() -> None:
     over = asyncio.Event()
-    patience = Patience(TimeLimits(idle=0.01), begun=lambda: True)
-    patience.put()
-    patience.watch(lambda: 0.0, lambda: True, over.set)
-    patience.unwatch()
+    deadlines = Deadlines(TimeLimits(idle=0.01), begun=lambda: True)
+    deadlines.put()
+    deadlines.watch(lambda: 0.0, lambda: True, over.set)
+    deadlines.unwatch()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(over.wait(), 0.05)

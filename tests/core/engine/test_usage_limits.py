@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.core.claude.usage_limits import plan_of
+from bridge.core.claude.usage_limits import usage_limits_of
 from bridge.core.contract.errors import PlanLimitError
-from bridge.core.contract.service import PlanState, PlanWindow
+from bridge.core.contract.service import UsageLimits, UsageWindow
 from bridge.core.engine.usage_limits import (
     NEARLY_FULL,
     UNKNOWN_RESET_SECONDS,
     Admission,
-    OverageGuard,
+    OveragePolicy,
     overage_ahead,
 )
 
@@ -19,12 +19,12 @@ NOW = 1_000_000.0
 RESET = NOW + 3600
 
 
-def said(status: str = "allowed", resets_at: float | None = RESET, **fields: object) -> PlanState:
-    return PlanState(status, resets_at, "five_hour", said_at=NOW, **fields)  # type: ignore[arg-type]
+def said(status: str = "allowed", resets_at: float | None = RESET, **fields: object) -> UsageLimits:
+    return UsageLimits(status, resets_at, "five_hour", said_at=NOW, **fields)  # type: ignore[arg-type]
 
 
-def window(used: float, resets_at: float | None = RESET, limit: str = "five_hour") -> PlanWindow:
-    return PlanWindow(limit, used, resets_at)
+def window(used: float, resets_at: float | None = RESET, limit: str = "five_hour") -> UsageWindow:
+    return UsageWindow(limit, used, resets_at)
 
 
 WEEK = NOW + 500_000
@@ -52,7 +52,7 @@ WEEK = NOW + 500_000
         (said(windows=(window(0.1), window(0.99, WEEK, "seven_day"))), WEEK),
     ],
 )
-def test_what_is_ahead(plan: PlanState, until: float | None) -> None:
+def test_what_is_ahead(plan: UsageLimits, until: float | None) -> None:
     assert overage_ahead(plan, NOW) == until
     # Once the limit is lifted, what was said holds no more.
     assert overage_ahead(plan, (until or NOW) + 1) is None
@@ -63,7 +63,7 @@ def event(**info: object) -> dict[str, object]:
 
 
 def test_an_event_is_read_as_the_cli_writes_it() -> None:
-    plan = plan_of(
+    plan = usage_limits_of(
         event(
             status="rejected",
             resetsAt=RESET,
@@ -94,18 +94,18 @@ def test_an_event_is_read_as_the_cli_writes_it() -> None:
     ],
 )
 def test_what_is_no_event_as_known_stops_nothing(info: dict[str, object]) -> None:
-    assert overage_ahead(plan_of(event(**info), NOW), NOW) is None
+    assert overage_ahead(usage_limits_of(event(**info), NOW), NOW) is None
 
 
 def test_without_the_setting_nothing_is_refused() -> None:
-    guard, plan = OverageGuard(enabled=False), said("rejected", using_overage=True)
+    guard, plan = OveragePolicy(enabled=False), said("rejected", using_overage=True)
     guard.note(plan, NOW)
     assert guard.admit(plan, NOW) is Admission.FREE
     assert guard.until(plan, NOW) is None
 
 
-def stopped() -> tuple[OverageGuard, PlanState]:
-    guard, plan = OverageGuard(enabled=True), said("rejected", using_overage=True)
+def stopped() -> tuple[OveragePolicy, UsageLimits]:
+    guard, plan = OveragePolicy(enabled=True), said("rejected", using_overage=True)
     guard.note(plan, NOW)
     return guard, plan
 
@@ -140,7 +140,7 @@ def test_a_probe_that_fails_is_followed_by_another() -> None:
 def test_a_probe_that_was_paid_for_is_the_last() -> None:
     guard, plan = stopped()
     guard.admit(plan, RESET)
-    again = PlanState("rejected", WEEK, "seven_day", using_overage=True, said_at=RESET)
+    again = UsageLimits("rejected", WEEK, "seven_day", using_overage=True, said_at=RESET)
     guard.note(again, RESET)
     guard.probed(answered=True)
     with pytest.raises(PlanLimitError):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bridge.core.pool.policy import (
     Decision,
-    Limits,
+    PoolLimits,
     ProcessView,
     RequestView,
     State,
@@ -20,7 +20,7 @@ from bridge.core.pool.policy import (
 )
 from tests.harness import SCALE
 
-LIMITS = Limits(pool_size=2, max_processes=5, spares=1, park_seconds=100, idle_seconds=1000)
+LIMITS = PoolLimits(pool_size=2, max_processes=5, spares=1, park_seconds=100, idle_seconds=1000)
 BARE = replace(LIMITS, spares=0)
 
 
@@ -161,7 +161,7 @@ def test_an_empty_session_is_kept_ready_for_whoever_asked_last() -> None:
 def test_a_conversation_does_not_make_way_for_a_session_that_nobody_has_asked_for() -> None:
     # The spare has just ended: there is room for another, and for nothing else.
     parked = process(1, State.PARKED, "p", conversation="c")
-    decision = decide([parked], [], Limits(1, 2, 1), now=1)
+    decision = decide([parked], [], PoolLimits(1, 2, 1), now=1)
     assert (decision.close, len(decision.start)) == ((), 1)
 
 
@@ -179,10 +179,10 @@ CALLERS = st.sampled_from(["a", "b"])
 
 
 @st.composite
-def pools(draw: st.DrawFn) -> tuple[list[ProcessView], list[RequestView], Limits, float]:
+def pools(draw: st.DrawFn) -> tuple[list[ProcessView], list[RequestView], PoolLimits, float]:
     pool_size = draw(st.integers(1, 4))
     spares = draw(st.integers(0, 2))
-    limits = Limits(
+    limits = PoolLimits(
         pool_size,
         draw(st.integers(pool_size, pool_size + spares + 3)),
         spares,
@@ -222,7 +222,7 @@ def pools(draw: st.DrawFn) -> tuple[list[ProcessView], list[RequestView], Limits
 @settings(max_examples=300 * SCALE, deadline=None)
 @given(pools())
 def test_every_decision_keeps_the_rules(
-    case: tuple[list[ProcessView], list[RequestView], Limits, float],
+    case: tuple[list[ProcessView], list[RequestView], PoolLimits, float],
 ) -> None:
     processes, waiting, limits, now = case
     by_id = {p.id: p for p in processes}
@@ -285,7 +285,7 @@ def test_every_decision_keeps_the_rules(
 @settings(max_examples=100 * SCALE, deadline=None)
 @given(pools())
 def test_every_request_is_served_in_the_end(  # noqa: C901
-    case: tuple[list[ProcessView], list[RequestView], Limits, float],
+    case: tuple[list[ProcessView], list[RequestView], PoolLimits, float],
 ) -> None:
     """Carry the decisions out, step by step, and see that nobody starves."""
     processes, waiting, limits, now = case

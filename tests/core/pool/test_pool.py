@@ -11,7 +11,7 @@ import pytest
 
 from bridge.core.claude.turn_settings import Profile, TurnSettings
 from bridge.core.contract.errors import DrainingError, QueueFullError
-from bridge.core.pool.policy import Limits
+from bridge.core.pool.policy import PoolLimits
 from bridge.core.pool.pool import Lease, Need, Parking, Pool, Recycling
 from tests.core.waiting import soon
 
@@ -56,7 +56,7 @@ async def spawn(_settings: TurnSettings | None) -> StandIn:
     return StandIn()
 
 
-def pool_of(limits: Limits, queue_size: int = 8) -> Pool:
+def pool_of(limits: PoolLimits, queue_size: int = 8) -> Pool:
     pool = Pool(
         spawn,  # type: ignore[arg-type]  # it stands in for a Session
         limits,
@@ -70,7 +70,7 @@ def pool_of(limits: Limits, queue_size: int = 8) -> Pool:
 
 @pytest.fixture
 async def pool() -> AsyncIterator[Pool]:
-    pool = pool_of(Limits(1, 3, 1))
+    pool = pool_of(PoolLimits(1, 3, 1))
     yield pool
     await pool.aclose()
 
@@ -88,7 +88,7 @@ async def test_two_who_leave_in_the_moment_a_lease_comes_back_cost_no_turn(pool:
 
 
 async def test_a_queue_of_none_refuses_only_those_who_would_wait() -> None:
-    pool = pool_of(Limits(1, 3, 1), queue_size=0)
+    pool = pool_of(PoolLimits(1, 3, 1), queue_size=0)
     await pool.wait_for(lambda counts: counts["blank"] > 0)
     lease = await pool.acquire(Need(A))
     with pytest.raises(QueueFullError):
@@ -100,7 +100,7 @@ async def test_a_queue_of_none_refuses_only_those_who_would_wait() -> None:
 
 
 async def test_one_key_does_not_fill_the_queue_of_another() -> None:
-    pool = pool_of(Limits(1, 2, 0), queue_size=1)
+    pool = pool_of(PoolLimits(1, 2, 0), queue_size=1)
     lease = await pool.acquire(Need(A, "x"))
     waiting = [asyncio.ensure_future(pool.acquire(Need(A, caller))) for caller in ("x", "y")]
     await pool.wait_for(lambda _: pool.waiting == 2)
@@ -177,7 +177,7 @@ def settled(counts: dict[str, int]) -> bool:
 async def test_a_forgotten_caller_has_no_conversation_held_open_and_the_others_keep_theirs() -> (
     None
 ):
-    pool = pool_of(Limits(3, 5, 0))
+    pool = pool_of(PoolLimits(3, 5, 0))
     leases = [(caller, await lease_of(pool, caller)) for caller in ("x", "y")]
     for caller, lease in leases:
         pool.release(lease, Parking(f"of {caller}"))
@@ -196,7 +196,7 @@ async def test_a_forgotten_caller_has_no_conversation_held_open_and_the_others_k
 
 
 async def test_what_is_just_being_parked_or_runs_or_waits_is_forgotten_too() -> None:
-    pool = pool_of(Limits(2, 2, 0))
+    pool = pool_of(PoolLimits(2, 2, 0))
     parking, running = [await lease_of(pool, "x") for _ in range(2)]
     stand_in(parking).may_park.clear()
     queued = asyncio.ensure_future(lease_of(pool, "x"))
@@ -221,7 +221,7 @@ async def test_what_is_just_being_parked_or_runs_or_waits_is_forgotten_too() -> 
     ],
 )
 async def test_why_a_process_was_replaced_is_counted(state: dict[str, Any], reason: str) -> None:
-    pool = pool_of(Limits(1, 1, 0))
+    pool = pool_of(PoolLimits(1, 1, 0))
     lease = await pool.acquire(Need(A))
     for name, value in state.items():
         setattr(lease.session, name, value)
@@ -232,7 +232,7 @@ async def test_why_a_process_was_replaced_is_counted(state: dict[str, Any], reas
 
 
 async def test_a_process_that_does_not_do_what_it_is_told_counts_as_failed() -> None:
-    pool = pool_of(Limits(1, 1, 0))
+    pool = pool_of(PoolLimits(1, 1, 0))
     lease = await pool.acquire(Need(A))
     lease.session.broken = True
     lease.session.alive = False  # type: ignore[misc]  # it stands in for a Session
@@ -243,7 +243,7 @@ async def test_a_process_that_does_not_do_what_it_is_told_counts_as_failed() -> 
 
 
 async def test_a_closed_pool_lets_nobody_wait_not_even_who_was_let_in_before() -> None:
-    pool = pool_of(Limits(1, 1, 0))
+    pool = pool_of(PoolLimits(1, 1, 0))
     pool.release(await pool.acquire(Need(A)))
     await pool.aclose()
     with pytest.raises(DrainingError):
@@ -258,7 +258,7 @@ async def test_whatever_keeps_processes_from_starting_is_tried_again_later_and_l
         starts += 1
         raise ValueError("unforeseen")
 
-    pool = Pool(failing, Limits(1, 1, 0), queue_size=8, clock=time.monotonic)  # type: ignore[arg-type]
+    pool = Pool(failing, PoolLimits(1, 1, 0), queue_size=8, clock=time.monotonic)  # type: ignore[arg-type]
     pool.start()
     # The second at once, the third a second later.
     for _ in range(50):
@@ -268,7 +268,7 @@ async def test_whatever_keeps_processes_from_starting_is_tried_again_later_and_l
 
 
 async def test_trouble_is_over_when_what_is_left_is_sound_and_nothing_is_to_be_started() -> None:
-    pool = pool_of(Limits(1, 1, 0))
+    pool = pool_of(PoolLimits(1, 1, 0))
     lease = await pool.acquire(Need(A))
     # Others failed after this one was started, so that its answer proves nothing of them.
     for _ in range(3):
@@ -281,7 +281,7 @@ async def test_trouble_is_over_when_what_is_left_is_sound_and_nothing_is_to_be_s
 
 
 async def test_closing_waits_for_a_process_that_was_being_ended_already() -> None:
-    pool = pool_of(Limits(1, 1, 0))
+    pool = pool_of(PoolLimits(1, 1, 0))
     lease = await pool.acquire(Need(A))
     session = stand_in(lease)
     may_end, ended = asyncio.Event(), False

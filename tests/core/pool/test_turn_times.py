@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.core.pool.turn_times import LONGEST, SHORTEST, TurnPace, wait_estimate
+from bridge.core.pool.turn_times import LONGEST, SHORTEST, TurnTimes, wait_estimate
 
 
 @pytest.mark.parametrize(
@@ -26,26 +26,26 @@ def test_the_place_in_the_queue_by_the_turns_at_once(
 
 
 def test_a_turn_takes_what_the_last_ones_took() -> None:
-    pace = TurnPace()
+    pace = TurnTimes()
     for seconds in (2.0, 4.0):
         pace.note(seconds)
     assert pace.seconds_a_turn() == 3.0
 
 
 def test_only_the_last_turns_count() -> None:
-    pace = TurnPace()
+    pace = TurnTimes()
     for seconds in (100.0, *[2.0] * 32):
         pace.note(seconds)
     assert pace.seconds_a_turn() == 2.0
 
 
 def test_turns_that_take_longer_than_usual_count_before_they_are_over() -> None:
-    pace = TurnPace()
+    pace = TurnTimes()
     pace.note(2.0)
     assert pace.seconds_a_turn([10.0]) == 6.0
     assert pace.seconds_a_turn([0.5]) == 2.0
 
 
 def test_before_any_turn_was_over_those_that_run_tell() -> None:
-    assert TurnPace().seconds_a_turn([10.0, 20.0]) == 15.0
-    assert TurnPace().seconds_a_turn() == 0.0
+    assert TurnTimes().seconds_a_turn([10.0, 20.0]) == 15.0
+    assert TurnTimes().seconds_a_turn() == 0.0

@@ -18,7 +18,7 @@ import pytest
 from bridge.core.claude.process import Command, LineProcess
 from bridge.core.system import orphan_guard as orphans
 from bridge.core.system import orphan_watchdog
-from bridge.core.system.orphan_guard import Guard, death_signal
+from bridge.core.system.orphan_guard import OrphanGuard, death_signal
 from bridge.core.system.orphan_watchdog import MARK, watch
 from tests.core.waiting import PATIENCE, soon
 
@@ -231,16 +231,16 @@ def test_other_systems_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def guard() -> AsyncGenerator[Guard, None]:
-    async with Guard() as guard:
+async def guard() -> AsyncGenerator[OrphanGuard, None]:
+    async with OrphanGuard() as guard:
         yield guard
 
 
-def started(guard: Guard, *argv: str) -> Command:
+def started(guard: OrphanGuard, *argv: str) -> Command:
     return Command(argv, {"PATH": os.environ["PATH"]}, Path("/"), guard)
 
 
-async def test_a_guarded_process_keeps_its_pid_and_has_its_mark(guard: Guard) -> None:
+async def test_a_guarded_process_keeps_its_pid_and_has_its_mark(guard: OrphanGuard) -> None:
     lines: list[bytes] = []
     process = await LineProcess.start(
         started(guard, "/bin/sh", "-c", f"echo $$; echo ${{#{MARK}}}"), lines.append
@@ -252,7 +252,7 @@ async def test_a_guarded_process_keeps_its_pid_and_has_its_mark(guard: Guard) ->
 
 
 async def test_a_guarded_process_that_is_ended_takes_along_what_left_its_session(
-    guard: Guard,
+    guard: OrphanGuard,
 ) -> None:
     if sys.platform != "linux":
         pytest.skip("found by its environment")
@@ -266,7 +266,7 @@ async def test_a_guarded_process_that_is_ended_takes_along_what_left_its_session
 
 @pytest.mark.parametrize("kind", ["missing", "a folder", "not executable"])
 async def test_what_cannot_be_executed_is_an_oserror_all_the_same(
-    guard: Guard, tmp_path: Path, kind: str
+    guard: OrphanGuard, tmp_path: Path, kind: str
 ) -> None:
     path = tmp_path / "claude"
     if kind == "a folder":
@@ -282,7 +282,7 @@ async def test_a_watchdog_that_was_killed_is_replaced_and_told_of_everything(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(orphans, "REVIVE_SECONDS", 0.0)
-    async with Guard() as guard:
+    async with OrphanGuard() as guard:
         first = guard.watchdog_pid
         assert first is not None
         with parent() as (pid, below):
@@ -302,7 +302,7 @@ async def test_a_watchdog_that_cannot_be_started_costs_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
-    async with Guard() as guard:
+    async with OrphanGuard() as guard:
         assert guard.watchdog_pid is None
         process = await LineProcess.start(
             started(guard, "/bin/sh", "-c", "true"), lambda line: None

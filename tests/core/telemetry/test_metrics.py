@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from bridge.core.contract.events import Finished, FinishReason, Started, TextDelta
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import Health, PlanState, PlanWindow, PoolState, Totals
+from bridge.core.contract.service import Health, PoolState, Totals, UsageLimits, UsageWindow
 from bridge.core.contract.usage import Usage
 from bridge.core.telemetry.metrics import OTHER, Metrics
 from bridge.core.telemetry.request_record import RequestRecord
@@ -126,7 +126,7 @@ LIMITS = ("five_hour", "seven_day")
 
 
 class Watched:
-    def __init__(self, plan: PlanState | None = None) -> None:
+    def __init__(self, plan: UsageLimits | None = None) -> None:
         health = Health("ok", True, "subscription", "2.1.0", pool_size=3, waiting=4)
         totals = Totals(processes_started=9, processes_replaced={"died": 2})
         self._state = PoolState(health, 6, totals, plan)
@@ -139,21 +139,21 @@ def test_the_plan_is_told_once_something_is_known_of_it() -> None:
     metrics = Metrics()
     metrics.watch(Watched())
     assert not any("plan" in name for name, _ in rendered(metrics))
-    metrics.watch(Watched(PlanState("rejected", 1_800_000_000, "five_hour", 0.93)))
+    metrics.watch(Watched(UsageLimits("rejected", 1_800_000_000, "five_hour", 0.93)))
     told = rendered(metrics)
     assert value(told, "bridge_plan_utilization_ratio", limit="five_hour") == 0.93
     assert value(told, "bridge_plan_resets_timestamp_seconds", limit="five_hour") == 1_800_000_000
     assert value(told, "bridge_plan_rejected") == 1
-    metrics.watch(Watched(PlanState("allowed")))
+    metrics.watch(Watched(UsageLimits("allowed")))
     told = rendered(metrics)
     assert value(told, "bridge_plan_rejected") == 0
     assert not any("utilization" in name or "resets" in name for name, _ in told)
 
 
 def test_each_limit_of_the_plan_is_told_of() -> None:
-    windows = (PlanWindow("five_hour", 0.9, 1_800_000_000), PlanWindow("seven_day", 0.4))
+    windows = (UsageWindow("five_hour", 0.9, 1_800_000_000), UsageWindow("seven_day", 0.4))
     metrics = Metrics()
-    metrics.watch(Watched(PlanState("allowed", 1_800_000_000, "five_hour", 0.9, windows=windows)))
+    metrics.watch(Watched(UsageLimits("allowed", 1_800_000_000, "five_hour", 0.9, windows=windows)))
     told = rendered(metrics)
     shares = {limit: value(told, "bridge_plan_utilization_ratio", limit=limit) for limit in LIMITS}
     assert shares == {"five_hour": 0.9, "seven_day": 0.4}
@@ -203,7 +203,7 @@ def test_nothing_is_global() -> None:
 
 def test_both_formats_are_what_their_readers_expect() -> None:
     metrics = Metrics()
-    metrics.watch(Watched(PlanState("allowed", 1_800_000_000, "five_hour", 0.5)))
+    metrics.watch(Watched(UsageLimits("allowed", 1_800_000_000, "five_hour", 0.5)))
     metrics.ended(answered(101.0, 102.0))
     body, media_type = metrics.render("application/openmetrics-text; version=1.0.0")
     assert media_type.startswith("application/openmetrics-text")

@@ -28,7 +28,7 @@ from bridge.core.contract.request import (
     ToolResultPart,
     UrlSource,
 )
-from bridge.core.validation.sizes import BOUNDS, Bounds, check_bounds, json_object
+from bridge.core.validation.sizes import BOUNDS, Bounds, check_sizes, json_object
 from bridge.core.validation.strict_json import NotJsonError, TooNestedError, depth_of, parse_strict
 
 SMALL = Bounds(
@@ -93,7 +93,7 @@ def schema_answer(schema: dict[str, Any]) -> OutputFormat:
     ],
 )
 def test_what_is_just_within_is_let_through(request_: CompletionRequest) -> None:
-    check_bounds(request_, SMALL)
+    check_sizes(request_, SMALL)
 
 
 SHAPES: list[tuple[CompletionRequest, str, str]] = [
@@ -121,7 +121,7 @@ SHAPES: list[tuple[CompletionRequest, str, str]] = [
 @pytest.mark.parametrize(("request_", "field", "bound"), SHAPES)
 def test_what_has_too_much_of_a_thing(request_: CompletionRequest, field: str, bound: str) -> None:
     with pytest.raises(InvalidRequestError, match=bound) as caught:
-        check_bounds(request_, SMALL)
+        check_sizes(request_, SMALL)
     assert caught.value.field == field
 
 
@@ -140,7 +140,7 @@ SIZES: list[tuple[CompletionRequest, str, int]] = [
 @pytest.mark.parametrize(("request_", "field", "bound"), SIZES)
 def test_what_is_too_large(request_: CompletionRequest, field: str, bound: int) -> None:
     with pytest.raises(TooLargeError, match=f"at most {bound} (characters|pixels)") as caught:
-        check_bounds(request_, SMALL)
+        check_sizes(request_, SMALL)
     assert caught.value.field == field
 
 
@@ -153,7 +153,7 @@ def test_every_bound_is_kept() -> None:
         for bound in dataclasses.fields(Bounds):
             narrow = dataclasses.replace(wide, **{bound.name: getattr(SMALL, bound.name)})
             try:
-                check_bounds(request, narrow)
+                check_sizes(request, narrow)
             except BridgeError:
                 kept.add(bound.name)
     assert kept == {bound.name for bound in dataclasses.fields(Bounds)} - at_the_doors
