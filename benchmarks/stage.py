@@ -17,7 +17,7 @@ from benchmarks.processes import Started, descendants
 from benchmarks.record import SDK
 from benchmarks.subjects import Direct, Grpc, Http, Sdk
 from benchmarks.wire import Connection, HttpError
-from bridge.core.claude.launch import hermetic_environment
+from bridge.core.claude import hermetic_environment
 
 _SETTLE_SECONDS = 60.0
 _POLL_SECONDS = 0.005

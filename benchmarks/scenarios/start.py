@@ -72,8 +72,7 @@ async def _imports() -> float:
 
 async def _process(stage: Stage) -> float:
     # Imported here: in the benchmark's own process only this one needs it.
-    from bridge.core.claude.launch import Launcher
-    from bridge.core.claude.session import Session
+    from bridge.core.claude import Launcher, Session
     from bridge.server.supervisor import bundled_cli
 
     began = now()

@@ -12,7 +12,7 @@ import typer
 from bridge.cli.common import fail, settings_from
 
 if TYPE_CHECKING:
-    from bridge.core.access.keys import Key, KeyFile, KeyLimits
+    from bridge.core.access import Key, KeyFile, KeyLimits
 
 keys = typer.Typer(help="Make, list and revoke the keys of the server.", no_args_is_help=True)
 
@@ -33,7 +33,7 @@ def add(
     ] = None,
 ) -> None:
     """Make a key and print its secret, which is shown this once."""
-    from bridge.core.access.keys import KeyFileError, KeyLimits, KeyScope
+    from bridge.core.access import KeyFileError, KeyLimits, KeyScope
 
     file = _file()
     limits = KeyLimits(concurrent, per_minute, tokens_per_day, tuple(model or ()))
@@ -60,7 +60,7 @@ def list_keys(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the keys, without their secrets."""
-    from bridge.core.access.keys import KeyFileError
+    from bridge.core.access import KeyFileError
 
     file = _file()
     try:
@@ -81,7 +81,7 @@ def list_keys(
 @keys.command()
 def revoke(name: Annotated[str, typer.Argument(help="The key's name.")]) -> None:
     """Revoke a key: a running server refuses it from now on."""
-    from bridge.core.access.keys import KeyFileError
+    from bridge.core.access import KeyFileError
 
     file = _file()
     try:
@@ -100,7 +100,7 @@ def revoke(name: Annotated[str, typer.Argument(help="The key's name.")]) -> None
 
 
 def _file() -> KeyFile:
-    from bridge.core.access.keys import KeyFile
+    from bridge.core.access import KeyFile
 
     return KeyFile(settings_from({}).keys_file)
 

@@ -13,7 +13,7 @@ from bridge.cli.common import fail, printable, settings_from, table_width
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bridge.core.telemetry.session_log_reader import Entry
+    from bridge.core.telemetry import Entry
 
 # A request's id, door and times are never cut: what is cut where a terminal is narrow are the
 # names that callers and models have.
@@ -34,7 +34,7 @@ def logs(
     as_json: Annotated[bool, typer.Option("--json", help="The lines as they are.")] = False,
 ) -> None:
     """Show the last requests from the session log."""
-    from bridge.core.telemetry.session_log_reader import LogReader, wanted
+    from bridge.core.telemetry import LogReader, wanted
 
     path = settings_from({}).session_log_path
     if path is None:
@@ -87,7 +87,7 @@ class _Table:
         from rich.table import Table
         from rich.text import Text
 
-        from bridge.core.telemetry.session_log_reader import COLUMNS, cells
+        from bridge.core.telemetry import COLUMNS, cells
 
         table = Table(box=None, pad_edge=False, show_header=self._head, header_style="bold")
         for name, width in zip(COLUMNS, _WIDTHS, strict=True):

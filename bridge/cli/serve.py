@@ -72,7 +72,7 @@ def serve(
         "claude_timeout": timeout,
     }
     settings = settings_from({name: value for name, value in given.items() if value is not None})
-    from bridge.core.telemetry.redaction import on_loop_error, on_unraisable
+    from bridge.core.telemetry import on_loop_error, on_unraisable
     from bridge.server.settings_errors import unknown_variables
 
     sys.unraisablehook = on_unraisable
@@ -108,7 +108,7 @@ def _allow_files() -> None:
 
 
 def _log_to(err: BackgroundWriter, level: int) -> None:
-    from bridge.core.telemetry.redaction import PrivateFormatter
+    from bridge.core.telemetry import PrivateFormatter
 
     log = BackgroundHandler(err)
     log.setFormatter(PrivateFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

@@ -33,17 +33,12 @@ import httpx
 from pydantic import ValidationError
 
 from bridge.client.connection import certified_name, target_of
-from bridge.core.claude.control import ControlError
-from bridge.core.claude.launch import Launcher
-from bridge.core.claude.process import ProcessGoneError
-from bridge.core.contract.errors import BridgeError
-from bridge.core.contract.request import CompletionRequest, Message, Role, TextPart
-from bridge.core.contract.service import Health
-from bridge.core.engine.engine import Engine, EngineOptions
-from bridge.core.pool.policy import PoolLimits
-from bridge.core.system.orphan_guard import OrphanGuard
-from bridge.core.system.unix_sockets import UnixSocketError, is_served
-from bridge.core.telemetry.request_record import Observers, RequestRecord
+from bridge.core.claude import ControlError, Launcher, ProcessGoneError
+from bridge.core.contract import BridgeError, CompletionRequest, Health, Message, Role, TextPart
+from bridge.core.engine import Engine, EngineOptions
+from bridge.core.pool import PoolLimits
+from bridge.core.system import OrphanGuard, UnixSocketError, is_served
+from bridge.core.telemetry import Observers, RequestRecord
 from bridge.probe import ProbeError, Report, fallbacks, missing, report_for
 from bridge.server.addresses import (
     Address,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
-from bridge.core.access.authentication import ANYONE, Grant
+from bridge.core.access import ANYONE, Grant
 
 current_grant: ContextVar[Grant] = ContextVar("current_grant", default=ANYONE)
 """By which key the call came in. Set by the interceptor for the task of each call."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from bridge.core.access.authentication import Grant
-from bridge.core.contract.errors import BridgeError, DrainingError
+from bridge.core.access import Grant
+from bridge.core.contract import BridgeError, DrainingError
 from bridge.grpc_server.caller import current_grant
 
 _DRAINING = "The server is shutting down."

@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterator
 from typing import Final, NoReturn
 
-from bridge.core.contract.errors import InvalidRequestError
-from bridge.core.contract.request import (
+from bridge.core.contract import (
     CompletionRequest,
     DocumentPart,
     ImagePart,
     InlineData,
+    InvalidRequestError,
     Message,
     OutputKind,
     Part,
@@ -27,7 +27,7 @@ from bridge.core.contract.request import (
     ToolResultPart,
     UrlSource,
 )
-from bridge.core.validation.messages import (
+from bridge.core.validation import (
     IMAGE_KINDS,
     NOT_EMPTY,
     TOOL_NAME,
@@ -36,6 +36,7 @@ from bridge.core.validation.messages import (
     call_id_twice,
     ends_with_assistant,
     invalid,
+    json_object,
     media_misplaced,
     missing,
     no_data,
@@ -45,7 +46,6 @@ from bridge.core.validation.messages import (
     unknown_call,
     without_tools,
 )
-from bridge.core.validation.sizes import json_object
 
 MAX_STOP: Final = 4
 

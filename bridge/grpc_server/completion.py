@@ -7,8 +7,7 @@ from contextlib import aclosing
 
 import grpc
 
-from bridge.core.contract.errors import InvalidRequestError
-from bridge.core.contract.service import Service
+from bridge.core.contract import InvalidRequestError, Service
 from bridge.grpc_server.caller import current_caller
 from bridge.grpc_server.calls import Calls
 from bridge.grpc_server.conversation import Conversation

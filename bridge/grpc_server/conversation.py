@@ -5,27 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from bridge.core.contract.errors import InvalidRequestError, TooLargeError
-from bridge.core.contract.events import (
+from bridge.core.contract import (
+    CompletionRequest,
     Event,
     Finished,
     FinishReason,
-    Started,
-    TextDelta,
-    ThinkingDelta,
-    ToolCallDelta,
-    ToolCallStart,
-)
-from bridge.core.contract.request import (
-    CompletionRequest,
+    InvalidRequestError,
     Message,
     Part,
     Role,
+    Started,
+    TextDelta,
     TextPart,
+    ThinkingDelta,
+    TooLargeError,
+    ToolCallDelta,
     ToolCallPart,
+    ToolCallStart,
     ToolResultPart,
 )
-from bridge.core.validation.messages import unknown_call
+from bridge.core.validation import unknown_call
 from bridge.grpc_server.checks import check_message, check_part
 from bridge.grpc_server.decode import decode_results, decode_said
 from bridge.v1 import completion_pb2 as pb

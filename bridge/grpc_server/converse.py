@@ -14,10 +14,15 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, assert_never
 
-from bridge.core.contract.errors import BridgeError, InvalidRequestError, QueueFullError
-from bridge.core.contract.events import Event, Finished
-from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import Service
+from bridge.core.contract import (
+    BridgeError,
+    CompletionRequest,
+    Event,
+    Finished,
+    InvalidRequestError,
+    QueueFullError,
+    Service,
+)
 from bridge.grpc_server.calls import Calls, is_cancelled
 from bridge.grpc_server.conversation import Conversation
 from bridge.grpc_server.decode import OPEN

@@ -9,10 +9,9 @@ from typing import Final, NoReturn, TypeAlias, TypeVar, assert_never
 
 from google.protobuf.message import Message as ProtoMessage
 
+from bridge.core.contract import BOUNDS, InvalidRequestError
 from bridge.core.contract import request as model
-from bridge.core.contract.errors import InvalidRequestError
-from bridge.core.validation.messages import bad_result, invalid, missing
-from bridge.core.validation.sizes import BOUNDS, check_count, json_object
+from bridge.core.validation import bad_result, check_count, invalid, json_object, missing
 from bridge.grpc_server.checks import (
     check_history,
     check_on_offer,

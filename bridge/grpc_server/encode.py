@@ -10,10 +10,7 @@ from typing import Any, Final, TypeVar, assert_never
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from bridge import __version__
-from bridge.core.contract import events, service
-from bridge.core.contract.events import FinishReason
-from bridge.core.contract.service import Model
-from bridge.core.contract.usage import Usage
+from bridge.core.contract import FinishReason, Model, Usage, events, service
 from bridge.grpc_server.status import FIELDS
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import model_pb2, pool_pb2

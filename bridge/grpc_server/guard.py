@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import grpc
 
-from bridge.core.access.authentication import ANYONE, Access, Grant, KeyScope, bearer
-from bridge.core.contract.errors import AuthenticationError, PermissionDeniedError
+from bridge.core.access import ANYONE, Access, Grant, KeyScope, bearer
+from bridge.core.contract import AuthenticationError, PermissionDeniedError
 
 NEEDS: Final[Mapping[str, KeyScope | None]] = {
     "bridge.v1.CompletionService": KeyScope.COMPLETE,

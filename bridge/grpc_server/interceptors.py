@@ -18,10 +18,9 @@ from typing import Any, Final, NoReturn, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 
-from bridge.core.access.authentication import Grant
+from bridge.core.access import Grant
 from bridge.core.contract import errors
-from bridge.core.telemetry.redaction import kind_of, trace_of
-from bridge.core.telemetry.request_record import TraceContext, incoming_trace
+from bridge.core.telemetry import TraceContext, incoming_trace, kind_of, trace_of
 from bridge.grpc_server.caller import current_grant
 from bridge.grpc_server.calls import Calls, is_cancelled
 from bridge.grpc_server.guard import Guard, needed_for

@@ -6,8 +6,7 @@ from typing import Any
 
 import grpc
 
-from bridge.core.contract.errors import InvalidRequestError, ModelNotFoundError
-from bridge.core.contract.service import Service
+from bridge.core.contract import InvalidRequestError, ModelNotFoundError, Service
 from bridge.grpc_server.caller import current_caller
 from bridge.grpc_server.encode import encode_model
 from bridge.v1 import model_pb2 as pb

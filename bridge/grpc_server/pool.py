@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import grpc
 
-from bridge.core.contract.service import Service
+from bridge.core.contract import Service
 from bridge.grpc_server.calls import Calls
 from bridge.grpc_server.encode import encode_pool, encode_request
 from bridge.v1 import pool_pb2 as pb

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import Service
+from bridge.core.contract import CompletionRequest, Service
 from bridge.grpc_server.caller import current_caller
 from bridge.grpc_server.request_id import current_request_id
 

@@ -19,10 +19,9 @@ from grpc_health.v1 import (
 )
 from grpc_reflection.v1alpha import reflection
 
-from bridge.core.access.authentication import Access
-from bridge.core.contract.service import Service
-from bridge.core.system.unix_sockets import UnixSocket, make_unix_socket
-from bridge.core.validation.sizes import BOUNDS
+from bridge.core.access import Access
+from bridge.core.contract import BOUNDS, Service
+from bridge.core.system import UnixSocket, make_unix_socket
 from bridge.grpc_server.address import resolve
 from bridge.grpc_server.calls import Calls
 from bridge.grpc_server.completion import CompletionServicer

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import grpc
 
-from bridge.core.contract.request import CompletionRequest
-from bridge.core.validation.time_limits import seconds_from
+from bridge.core.contract import CompletionRequest
+from bridge.core.validation import seconds_from
 
 QUEUE_TIMEOUT_KEY: Final = "x-bridge-queue-timeout"
 FIRST_TOKEN_TIMEOUT_KEY: Final = "x-bridge-first-token-timeout"

@@ -10,9 +10,7 @@ from typing import Protocol
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.core.contract.events import Event, Started
-from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import Service
+from bridge.core.contract import CompletionRequest, Event, Service, Started
 from bridge.http_server.body import read_json
 from bridge.http_server.context import CallOptions, Door, call_options, caller_of, request_id_of
 from bridge.http_server.disconnect import disconnected, run_until

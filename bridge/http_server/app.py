@@ -12,8 +12,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from bridge.core.access.authentication import Access
-from bridge.core.contract.service import Service
+from bridge.core.access import Access
+from bridge.core.contract import Service
 from bridge.http_server.browsers import BrowserRules
 from bridge.http_server.context import Door, HttpSettings
 from bridge.http_server.fallback import answer_http_exception, answer_validation_error

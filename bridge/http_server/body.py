@@ -6,14 +6,14 @@ import asyncio
 
 from starlette.requests import Request
 
-from bridge.core.contract.errors import (
+from bridge.core.contract import (
+    BOUNDS,
     ClientClosedError,
     InvalidRequestError,
     RequestTimeoutError,
     TooLargeError,
 )
-from bridge.core.validation.sizes import BOUNDS
-from bridge.core.validation.strict_json import NotJsonError, TooNestedError, parse_strict
+from bridge.core.validation import NotJsonError, TooNestedError, parse_strict
 
 
 async def read_json(request: Request, limit: int, seconds: float) -> object:

@@ -13,8 +13,8 @@ from typing import Final
 
 from starlette.datastructures import Headers
 
-from bridge.core.contract.errors import PermissionDeniedError
-from bridge.core.system.hosts import is_loopback, matches, same_origin, split_host
+from bridge.core.contract import PermissionDeniedError
+from bridge.core.system import is_loopback, matches, same_origin, split_host
 
 _OWN_SITES: Final = frozenset({"same-origin", "none"})
 _METHODS: Final = "GET, POST, DELETE, OPTIONS"

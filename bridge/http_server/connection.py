@@ -13,7 +13,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from bridge.core.contract.errors import (
+from bridge.core.contract import (
     BridgeError,
     InvalidRequestError,
     QueueFullError,

@@ -9,10 +9,8 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from bridge.core.contract.errors import InvalidRequestError
-from bridge.core.contract.service import Service
-from bridge.core.validation.sizes import BOUNDS
-from bridge.core.validation.time_limits import seconds_from
+from bridge.core.contract import BOUNDS, InvalidRequestError, Service
+from bridge.core.validation import seconds_from
 from bridge.http_server.store import ResponseStore
 
 TIMEOUT_HEADER = "x-bridge-timeout"

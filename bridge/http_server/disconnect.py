@@ -9,8 +9,8 @@ from typing import Any, NoReturn, TypeVar
 
 from starlette.types import Receive
 
-from bridge.core.contract.errors import ClientClosedError
-from bridge.core.telemetry.redaction import trace_of
+from bridge.core.contract import ClientClosedError
+from bridge.core.telemetry import trace_of
 
 logger = logging.getLogger(__name__)
 

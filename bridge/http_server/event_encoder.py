@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, assert_never
 
-from bridge.core.contract.errors import BridgeError, UnavailableError
-from bridge.core.contract.events import (
+from bridge.core.contract import (
+    BridgeError,
     Event,
     Finished,
     Started,
@@ -13,6 +13,7 @@ from bridge.core.contract.events import (
     ThinkingDelta,
     ToolCallDelta,
     ToolCallStart,
+    UnavailableError,
 )
 
 _OpenPart: TypeAlias = Literal["text", "thinking"] | int

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import compile_path
 
-from bridge.core.contract.errors import InvalidRequestError
+from bridge.core.contract import InvalidRequestError
 from bridge.http_server.context import request_id_of
 from bridge.http_server.errors import error_response, json_response
 from bridge.http_server.openai.shared.problems import dotted

@@ -12,8 +12,7 @@ from typing import Final, NoReturn, Self
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from bridge.core.contract.errors import ClientClosedError
-from bridge.core.contract.events import Event, Started
+from bridge.core.contract import ClientClosedError, Event, Started
 from bridge.http_server.context import HttpSettings, request_id_of
 from bridge.http_server.disconnect import disconnected, run_until
 from bridge.http_server.event_encoder import EventEncoder

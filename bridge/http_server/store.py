@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from bridge.core.contract.errors import TooLargeError
-from bridge.core.system.private_files import open_private, private_file, private_folder
+from bridge.core.contract import TooLargeError
+from bridge.core.system import open_private, private_file, private_folder
 from bridge.http_server.body import parse_json
 from bridge.http_server.errors import StoreUnavailableError
 from bridge.http_server.openai.shared.replies import JsonDict

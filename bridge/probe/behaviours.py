@@ -11,12 +11,15 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bridge.core.claude.answer_reader import AnswerReader
-from bridge.core.claude.client_tools import MAX_RESULT_CHARACTERS
-from bridge.core.claude.session import Session
-from bridge.core.claude.turn_settings import ExtraBody, TurnSettings
-from bridge.core.claude.wire import TOOL_PREFIX
-from bridge.core.contract.request import Tool
+from bridge.core.claude import (
+    MAX_RESULT_CHARACTERS,
+    TOOL_PREFIX,
+    AnswerReader,
+    ExtraBody,
+    Session,
+    TurnSettings,
+)
+from bridge.core.contract import Tool
 from bridge.probe.stage import (
     OWN_LIMIT,
     OWN_WORDS,

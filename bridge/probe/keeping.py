@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge import __version__
-from bridge.core.system.private_files import private_file, private_folder
+from bridge.core.system import private_file, private_folder
 from bridge.probe.behaviours import BEHAVIOURS, LIST_VERSION
 from bridge.probe.hashing import sha256_of
 from bridge.probe.report import Report, missing

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bridge.core.claude.capabilities import Capabilities
-from bridge.core.claude.turn_settings import SETTINGS
+from bridge.core.claude import SETTINGS, Capabilities
 from bridge.probe.behaviours import BEHAVIOURS, Behaviour
 
 

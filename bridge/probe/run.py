@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bridge.core.claude.process import ProcessGoneError
-from bridge.core.system.orphan_guard import OrphanGuard
+from bridge.core.claude import ProcessGoneError
+from bridge.core.system import OrphanGuard
 from bridge.probe.behaviours import BEHAVIOURS, Behaviour
 from bridge.probe.hashing import sha256_of
 from bridge.probe.report import Report

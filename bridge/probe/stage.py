@@ -17,16 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from bridge.core.claude.capabilities import ALL, Capabilities
-from bridge.core.claude.control import ControlError
-from bridge.core.claude.launch import Launcher, hermetic_environment
-from bridge.core.claude.process import ProcessGoneError
-from bridge.core.claude.session import Session
-from bridge.core.claude.turn_settings import Profile, TurnSettings
-from bridge.core.claude.turns import Turn
-from bridge.core.claude.user_settings import read_user_settings
-from bridge.core.contract.request import Role
-from bridge.core.system.orphan_guard import OrphanGuard
+from bridge.core.claude import (
+    ALL,
+    Capabilities,
+    ControlError,
+    Launcher,
+    ProcessGoneError,
+    Profile,
+    Session,
+    Turn,
+    TurnSettings,
+    hermetic_environment,
+    read_user_settings,
+)
+from bridge.core.contract import Role
+from bridge.core.system import OrphanGuard
 
 if TYPE_CHECKING:
     from bridge.simulator import Exchange, Simulator

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from bridge.core.system.hosts import is_loopback
-from bridge.core.system.unix_sockets import UnixSocket, UnixSocketError, make_unix_socket
+from bridge.core.system import UnixSocket, UnixSocketError, is_loopback, make_unix_socket
 
 if TYPE_CHECKING:
     from bridge.server.settings import Settings

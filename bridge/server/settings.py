@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from bridge.core.access.keys import KEYS_FILE, Key, parse_given
-from bridge.core.system.hosts import check_host, check_origin
-from bridge.core.validation.builtin_tools import BuiltinTools, check_folder, parsed_rules
+from bridge.core.access import KEYS_FILE, Key, parse_given
+from bridge.core.system import check_host, check_origin
+from bridge.core.validation import BuiltinTools, check_folder, parsed_rules
 
 
 def _state_folder() -> Path:

@@ -23,22 +23,28 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from bridge import __version__
-from bridge.core.access.authentication import Access, KeyFileError
-from bridge.core.access.quotas import USAGE_FILE, Quotas
-from bridge.core.claude.capabilities import Capabilities
-from bridge.core.claude.launch import Launcher, hermetic_environment
-from bridge.core.claude.user_settings import NOTHING, read_user_settings
-from bridge.core.engine.engine import Engine, EngineOptions
-from bridge.core.pool.policy import PoolLimits
-from bridge.core.system.hosts import is_loopback
-from bridge.core.system.orphan_guard import OrphanGuard
-from bridge.core.system.unix_sockets import UnixSocketError
-from bridge.core.telemetry.metrics import Metrics
-from bridge.core.telemetry.recent import RecentRequests
-from bridge.core.telemetry.request_record import Observer, Observers
-from bridge.core.telemetry.session_log import Rotation, SessionLog
-from bridge.core.telemetry.tracing import cli_environment, start_tracing
-from bridge.core.validation.sizes import BOUNDS
+from bridge.core.access import USAGE_FILE, Access, KeyFileError, Quotas
+from bridge.core.claude import (
+    NOTHING,
+    Capabilities,
+    Launcher,
+    hermetic_environment,
+    read_user_settings,
+)
+from bridge.core.contract import BOUNDS
+from bridge.core.engine import Engine, EngineOptions
+from bridge.core.pool import PoolLimits
+from bridge.core.system import OrphanGuard, UnixSocketError, is_loopback
+from bridge.core.telemetry import (
+    Metrics,
+    Observer,
+    Observers,
+    RecentRequests,
+    Rotation,
+    SessionLog,
+    cli_environment,
+    start_tracing,
+)
 from bridge.grpc_server.server import GrpcServer, tls_credentials
 from bridge.http_server.app import HttpSettings, create_app
 from bridge.http_server.connection import connections

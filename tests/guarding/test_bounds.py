@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from bridge.core.contract.errors import InvalidRequestError
-from bridge.core.validation.sizes import BOUNDS
+from bridge.core.contract.limits import BOUNDS
 from bridge.grpc_server.decode import decode_request, decode_results, decode_said
 from bridge.http_server.context import CallOptions
 from bridge.http_server.openai.chat.decode import decode_chat

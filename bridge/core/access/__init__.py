@@ -1,1 +1,29 @@
 """Keys, who may come in, and the limits of each key."""
+
+from bridge.core.access.authentication import ANYONE, Access, Grant, bearer
+from bridge.core.access.keys import (
+    KEYS_FILE,
+    Key,
+    KeyFile,
+    KeyFileError,
+    KeyLimits,
+    KeyScope,
+    parse_given,
+)
+from bridge.core.access.quotas import USAGE_FILE, Quotas
+
+__all__ = [
+    "ANYONE",
+    "KEYS_FILE",
+    "USAGE_FILE",
+    "Access",
+    "Grant",
+    "Key",
+    "KeyFile",
+    "KeyFileError",
+    "KeyLimits",
+    "KeyScope",
+    "Quotas",
+    "bearer",
+    "parse_given",
+]

@@ -26,7 +26,7 @@ from bridge.core.access.keys import (
     KeyScope,
     digest_of,
 )
-from bridge.core.contract.errors import AuthenticationError, PermissionDeniedError
+from bridge.core.contract import AuthenticationError, PermissionDeniedError
 
 __all__ = ["ANYONE", "Access", "Grant", "Key", "KeyFileError", "KeyLimits", "KeyScope", "bearer"]
 

@@ -20,7 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from bridge.core.system.private_files import locked, private_folder, replace_file
+from bridge.core.system import locked, private_folder, replace_file
 
 KEYS_FILE: Final = "keys.json"
 """Its name in the state folder, unless another is set."""

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from bridge.core.access.keys import KeyLimits
-from bridge.core.contract.errors import RateLimitedError
-from bridge.core.system.private_files import locked, private_folder, replace_file
+from bridge.core.contract import RateLimitedError
+from bridge.core.system import locked, private_folder, replace_file
 
 logger = logging.getLogger(__name__)
 

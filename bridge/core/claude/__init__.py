@@ -1,1 +1,57 @@
 """All that knows the words of the `claude` CLI, and nothing else does."""
+
+from bridge.core.claude.answer_reader import CONTINUABLE, AnswerReader
+from bridge.core.claude.capabilities import ALL, Capabilities
+from bridge.core.claude.client_tools import MAX_RESULT_CHARACTERS, deliverable
+from bridge.core.claude.control import ControlError
+from bridge.core.claude.launch import Launcher, hermetic_environment
+from bridge.core.claude.process import ProcessGoneError
+from bridge.core.claude.session import Facts, Session
+from bridge.core.claude.tools_as_told import tools_as_told
+from bridge.core.claude.turn_settings import (
+    SETTINGS,
+    ExtraBody,
+    Profile,
+    TurnSettings,
+    is_about,
+    sampling_named_in,
+    settings_of,
+    started_with,
+    without_sampling,
+)
+from bridge.core.claude.turns import Turn, turns_of
+from bridge.core.claude.usage_limits import usage_limits_of
+from bridge.core.claude.user_settings import NOTHING, read_user_settings
+from bridge.core.claude.wire import TOOL_PREFIX, Wire
+
+__all__ = [
+    "ALL",
+    "CONTINUABLE",
+    "MAX_RESULT_CHARACTERS",
+    "NOTHING",
+    "SETTINGS",
+    "TOOL_PREFIX",
+    "AnswerReader",
+    "Capabilities",
+    "ControlError",
+    "ExtraBody",
+    "Facts",
+    "Launcher",
+    "ProcessGoneError",
+    "Profile",
+    "Session",
+    "Turn",
+    "TurnSettings",
+    "Wire",
+    "deliverable",
+    "hermetic_environment",
+    "is_about",
+    "read_user_settings",
+    "sampling_named_in",
+    "settings_of",
+    "started_with",
+    "tools_as_told",
+    "turns_of",
+    "usage_limits_of",
+    "without_sampling",
+]

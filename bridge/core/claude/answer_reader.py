@@ -14,25 +14,23 @@ from bridge.core.claude.failures import failure_of
 from bridge.core.claude.turns import Turn
 from bridge.core.claude.usage_limits import usage_limits_of
 from bridge.core.claude.wire import TOOL_PREFIX, Wire
-from bridge.core.contract.errors import (
+from bridge.core.contract import (
     BridgeError,
-    PlanLimitError,
-    RateLimitedError,
-    UnavailableError,
-)
-from bridge.core.contract.events import (
     Event,
     Finished,
     FinishReason,
+    PlanLimitError,
+    RateLimitedError,
+    Role,
     Started,
     TextDelta,
     ThinkingDelta,
     ToolCallDelta,
     ToolCallStart,
+    UnavailableError,
+    Usage,
+    UsageLimits,
 )
-from bridge.core.contract.request import Role
-from bridge.core.contract.service import UsageLimits
-from bridge.core.contract.usage import Usage
 
 # https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons
 FINISH_REASONS = {

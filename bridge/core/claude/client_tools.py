@@ -16,7 +16,7 @@ import mcp_types as mcp
 from mcp.server.lowlevel import Server
 
 from bridge.core.claude.wire import Wire
-from bridge.core.contract.request import Tool
+from bridge.core.contract import Tool
 
 SERVER_NAME = "client"
 MAX_RESULT_CHARACTERS = 500_000

@@ -25,7 +25,7 @@ from pydantic_core import from_json
 
 from bridge.core.claude.process import Command, LineProcess, ProcessGoneError
 from bridge.core.claude.wire import Wire
-from bridge.core.telemetry.redaction import trace_of
+from bridge.core.telemetry import trace_of
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from bridge.core.claude.wire import Wire
-from bridge.core.contract.errors import (
+from bridge.core.contract import (
     BridgeError,
     InvalidRequestError,
     ModelNotFoundError,

@@ -16,8 +16,8 @@ from bridge import __version__
 from bridge.core.claude.process import Command
 from bridge.core.claude.turn_settings import TurnSettings, start_options
 from bridge.core.claude.user_settings import NOTHING, UserSettings
-from bridge.core.system.orphan_guard import OrphanGuard
-from bridge.core.validation.builtin_tools import BuiltinTools
+from bridge.core.system import OrphanGuard
+from bridge.core.validation import BuiltinTools
 
 # Set at the start, because SessionStart hooks have already run when settings come later.
 _SETTINGS = {

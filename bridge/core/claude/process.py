@@ -19,8 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.core.system.orphan_guard import OrphanGuard
-from bridge.core.system.orphan_watchdog import MARK
+from bridge.core.system import MARK, OrphanGuard
 
 logger = logging.getLogger(__name__)
 

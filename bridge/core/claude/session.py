@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient
 
@@ -27,13 +27,15 @@ from bridge.core.claude.control import (
 )
 from bridge.core.claude.launch import Launcher
 from bridge.core.claude.process import ProcessGoneError
+from bridge.core.claude.tools_as_told import tools_as_told
 from bridge.core.claude.turn_settings import Profile, TurnSettings, setting_changes, traced
 from bridge.core.claude.turns import Turn, UserLine, replay_lines, user_line
 from bridge.core.claude.wire import TOOL_PREFIX, Wire
-from bridge.core.contract.request import Tool
-from bridge.core.engine.continuation import tools_as_told
-from bridge.core.engine.timeouts import Deadlines
-from bridge.core.telemetry.redaction import kind_of
+from bridge.core.contract import Tool
+from bridge.core.telemetry import kind_of
+
+if TYPE_CHECKING:
+    from bridge.core.engine import Deadlines
 
 logger = logging.getLogger(__name__)
 

@@ -8,14 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 from bridge.core.claude.wire import TOOL_PREFIX, Wire
-from bridge.core.contract.request import (
-    CompletionRequest,
-    Effort,
-    Sampling,
-    Tool,
-    ToolChoice,
-    ToolMode,
-)
+from bridge.core.contract import CompletionRequest, Effort, Sampling, Tool, ToolChoice, ToolMode
 
 CLI_RETRIES = 2
 """How often the CLI itself tries a failed upstream call again."""

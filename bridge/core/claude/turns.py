@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bridge.core.claude.wire import TOOL_PREFIX, Wire
-from bridge.core.contract.request import (
+from bridge.core.contract import (
     DocumentPart,
     ImagePart,
     InlineData,

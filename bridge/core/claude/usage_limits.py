@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bridge.core.claude.wire import Wire
-from bridge.core.contract.service import UsageLimits, UsageWindow
+from bridge.core.contract import UsageLimits, UsageWindow
 
 
 def usage_limits_of(line: Wire, said_at: float = 0.0) -> UsageLimits:

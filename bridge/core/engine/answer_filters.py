@@ -10,11 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from bridge.core.contract.events import Event, Finished, FinishReason, TextDelta, ToolCallStart
-
-
-class UnfitAnswerError(Exception):
-    """The answer is not what was asked for. The text says what is wrong with it."""
+from bridge.core.contract import Event, Finished, FinishReason, TextDelta, ToolCallStart
+from bridge.core.validation import UnfitAnswerError
 
 
 class AnswerFilter(Protocol):

@@ -13,10 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from bridge.core.claude.turn_settings import Profile
-from bridge.core.claude.turns import Turn
-from bridge.core.claude.wire import Wire
-from bridge.core.contract.request import Role, Tool
+from bridge.core.claude import Profile, Turn, Wire, tools_as_told
+from bridge.core.contract import Role, Tool
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +45,6 @@ def fingerprint(scope: Scope, turns: Iterable[Turn]) -> str:
     for turn in turns:
         digest = _hash(digest, normalised(turn))
     return digest
-
-
-def tools_as_told(tools: Iterable[Tool]) -> str:
-    """The tools as text that differs wherever the model sees a difference, order included."""
-    return json.dumps([[tool.name, tool.description, tool.parameters] for tool in tools])
 
 
 def _profile(profile: Profile) -> list[Any]:

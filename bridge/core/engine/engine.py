@@ -13,47 +13,53 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from bridge.core.access.quotas import Quotas
-from bridge.core.claude.answer_reader import AnswerReader
-from bridge.core.claude.capabilities import ALL, Capabilities
-from bridge.core.claude.control import ControlError
-from bridge.core.claude.launch import Launcher
-from bridge.core.claude.process import ProcessGoneError
-from bridge.core.claude.session import Facts, Session
-from bridge.core.claude.turn_settings import Profile, TurnSettings
-from bridge.core.claude.usage_limits import usage_limits_of
-from bridge.core.claude.wire import Wire
-from bridge.core.contract.errors import (
+from bridge.core.access import Quotas
+from bridge.core.claude import (
+    ALL,
+    AnswerReader,
+    Capabilities,
+    ControlError,
+    Facts,
+    Launcher,
+    ProcessGoneError,
+    Profile,
+    Session,
+    TurnSettings,
+    Wire,
+    usage_limits_of,
+)
+from bridge.core.contract import (
     BridgeError,
+    CompletionRequest,
     DrainingError,
+    Event,
+    Finished,
+    FinishReason,
+    Health,
     InvalidRequestError,
+    Model,
     NotLoggedInError,
     PermissionDeniedError,
     PlanLimitError,
+    PoolState,
     ProcessFailedError,
+    Started,
+    Totals,
     UnavailableError,
+    Usage,
+    UsageLimits,
     shown,
 )
-from bridge.core.contract.events import Event, Finished, FinishReason, Started
-from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import Health, Model, PoolState, Totals, UsageLimits
-from bridge.core.contract.usage import Usage
-from bridge.core.engine.answer_filters import StopFilter, UnfitAnswerError, filtered
+from bridge.core.engine.answer_filters import StopFilter, filtered
 from bridge.core.engine.health import account_of, status_of
 from bridge.core.engine.models import Catalog
 from bridge.core.engine.parking_policy import ParkingPolicy
 from bridge.core.engine.planner import Plan, Planner
 from bridge.core.engine.timeouts import Deadlines, Limit, TimeLimits
 from bridge.core.engine.usage_limits import Admission, OveragePolicy
-from bridge.core.pool.leases import Lease, Need, Parking
-from bridge.core.pool.policy import PoolLimits
-from bridge.core.pool.pool import Pool
-from bridge.core.pool.recycling import Recycling
-from bridge.core.pool.watchdog import Watchdog, Watching
-from bridge.core.telemetry.redaction import kind_of, trace_of
-from bridge.core.telemetry.request_record import Observer, RequestRecord
-from bridge.core.validation.messages import NOT_EMPTY, invalid
-from bridge.core.validation.sizes import check_sizes
+from bridge.core.pool import Lease, Need, Parking, Pool, PoolLimits, Recycling, Watchdog, Watching
+from bridge.core.telemetry import Observer, RequestRecord, kind_of, trace_of
+from bridge.core.validation import NOT_EMPTY, UnfitAnswerError, check_sizes, invalid
 
 logger = logging.getLogger(__name__)
 

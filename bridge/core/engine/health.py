@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridge.core.claude.session import Facts
+from bridge.core.claude import Facts
 
 LOG_IN = (
     "Claude Code is not logged in: run `claude` and type /login. The next request after that is "

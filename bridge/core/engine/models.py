@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from bridge.core.contract.errors import ModelNotFoundError, shown
-from bridge.core.contract.service import Model
+from bridge.core.contract import Model, ModelNotFoundError, shown
 
 _VENDOR_PREFIX = "anthropic/"
 _FULL_NAME = re.compile(r"claude-[a-z0-9]+(-[a-z0-9]+)*(\[1m\])?")

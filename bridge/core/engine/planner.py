@@ -12,32 +12,35 @@ from dataclasses import dataclass, field
 
 from jsonschema.protocols import Validator
 
-from bridge.core.claude.answer_reader import CONTINUABLE, AnswerReader
-from bridge.core.claude.capabilities import Capabilities
-from bridge.core.claude.client_tools import deliverable
-from bridge.core.claude.turn_settings import (
+from bridge.core.claude import (
+    CONTINUABLE,
+    AnswerReader,
+    Capabilities,
     ExtraBody,
     Profile,
+    Turn,
     TurnSettings,
+    deliverable,
     is_about,
     sampling_named_in,
     settings_of,
     started_with,
+    turns_of,
     without_sampling,
 )
-from bridge.core.claude.turns import Turn, turns_of
-from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
-from bridge.core.contract.request import (
+from bridge.core.contract import (
     CompletionRequest,
     Effort,
+    InvalidRequestError,
     OutputKind,
     Role,
     Tool,
     ToolChoice,
     ToolMode,
+    UnsupportedError,
+    Usage,
+    UsageLimits,
 )
-from bridge.core.contract.service import UsageLimits
-from bridge.core.contract.usage import Usage
 from bridge.core.engine.answer_filters import (
     AnswerFilter,
     JsonFilter,
@@ -46,10 +49,8 @@ from bridge.core.engine.answer_filters import (
 )
 from bridge.core.engine.continuation import Scope, answers_exactly, call_ids, fingerprint
 from bridge.core.engine.models import Catalog
-from bridge.core.pool.leases import Need, Parking
-from bridge.core.validation.images import check_images
-from bridge.core.validation.schemas import check_answer, for_api, validator_of
-from bridge.core.validation.tools import check_tools
+from bridge.core.pool import Need, Parking
+from bridge.core.validation import check_answer, check_images, check_tools, for_api, validator_of
 
 ONLY_JSON = "Answer with one JSON object and nothing else: no text around it, no code fence."
 CALL_ANY = "Answer this by calling one of the tools; do not answer in text alone."

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bridge.core.contract.errors import DeadlineError
+from bridge.core.contract import DeadlineError
 
 
 class Limit(StrEnum):

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from bridge.core.contract.errors import PlanLimitError
-from bridge.core.contract.service import UsageLimits
+from bridge.core.contract import PlanLimitError, UsageLimits
 
 NEARLY_FULL: Final = 0.98
 """The used share of a limit from which on no request is begun. A request is asked whole, and the

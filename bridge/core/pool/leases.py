@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from bridge.core.claude.session import Session
-from bridge.core.claude.turn_settings import Profile, TurnSettings
+from bridge.core.claude import Profile, Session, TurnSettings
 from bridge.core.pool.backoff import PROOF_SECONDS
 from bridge.core.pool.policy import ProcessView, State
 

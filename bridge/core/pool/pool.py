@@ -13,18 +13,15 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from bridge.core.claude.control import ControlError
-from bridge.core.claude.process import ProcessGoneError
-from bridge.core.claude.session import Session
-from bridge.core.claude.turn_settings import TurnSettings
-from bridge.core.contract.errors import DrainingError, ProcessFailedError, QueueFullError
+from bridge.core.claude import ControlError, ProcessGoneError, Session, TurnSettings
+from bridge.core.contract import DrainingError, ProcessFailedError, QueueFullError
 from bridge.core.pool.backoff import PROOF_SECONDS, StartBackoff
 from bridge.core.pool.leases import Lease, Need, Parking, PooledProcess
 from bridge.core.pool.policy import PoolLimits, RequestView, State, decide, fair_order
 from bridge.core.pool.queue import RequestQueue
 from bridge.core.pool.recycling import Recycling
 from bridge.core.pool.turn_times import TurnTimes, wait_estimate
-from bridge.core.telemetry.redaction import kind_of, trace_of
+from bridge.core.telemetry import kind_of, trace_of
 
 __all__ = ["Lease", "Need", "Parking", "Pool", "Recycling"]
 

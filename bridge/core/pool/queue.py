@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bridge.core.contract.errors import BridgeError
+from bridge.core.contract import BridgeError
 from bridge.core.pool.leases import PooledProcess
 from bridge.core.pool.policy import RequestView
 

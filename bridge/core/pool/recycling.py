@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.core.claude.session import Session
+from bridge.core.claude import Session
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from bridge.core.claude.session import Session
+from bridge.core.claude import Session
 from bridge.core.pool.recycling import Recycling
 
 logger = logging.getLogger(__name__)

@@ -1,1 +1,40 @@
 """What the operating system offers: private files, sockets, host names, ends of processes."""
+
+from bridge.core.system.hosts import (
+    check_host,
+    check_origin,
+    is_loopback,
+    matches,
+    same_origin,
+    split_host,
+)
+from bridge.core.system.orphan_guard import OrphanGuard
+from bridge.core.system.orphan_watchdog import MARK
+from bridge.core.system.private_files import (
+    locked,
+    open_private,
+    private_file,
+    private_folder,
+    replace_file,
+)
+from bridge.core.system.unix_sockets import UnixSocket, UnixSocketError, is_served, make_unix_socket
+
+__all__ = [
+    "MARK",
+    "OrphanGuard",
+    "UnixSocket",
+    "UnixSocketError",
+    "check_host",
+    "check_origin",
+    "is_loopback",
+    "is_served",
+    "locked",
+    "make_unix_socket",
+    "matches",
+    "open_private",
+    "private_file",
+    "private_folder",
+    "replace_file",
+    "same_origin",
+    "split_host",
+]

@@ -13,7 +13,7 @@ from asyncio import AbstractEventLoop
 from types import TracebackType
 from typing import Any
 
-from bridge.core.contract.errors import BridgeError
+from bridge.core.contract import BridgeError
 
 logger = logging.getLogger(__name__)
 

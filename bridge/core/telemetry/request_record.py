@@ -16,17 +16,17 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from bridge.core.contract.events import (
+from bridge.core.contract import (
+    BOUNDS,
+    CompletionRequest,
     Event,
     Finished,
     Started,
     TextDelta,
     ToolCallDelta,
     ToolCallStart,
+    Usage,
 )
-from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.usage import Usage
-from bridge.core.validation.sizes import BOUNDS
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bridge.core.system.private_files import open_private, private_folder
+from bridge.core.system import open_private, private_folder
 from bridge.core.telemetry.request_record import RequestRecord
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge import __version__
-from bridge.core.contract.request import CompletionRequest, OutputKind
+from bridge.core.contract import CompletionRequest, OutputKind
 from bridge.core.telemetry.request_record import RequestRecord, incoming_trace, shown_model
 
 if TYPE_CHECKING:

@@ -1,1 +1,67 @@
 """The rules of a request, once, for every way in. Pure."""
+
+from bridge.core.validation.answers import UnfitAnswerError
+from bridge.core.validation.builtin_tools import BuiltinTools, check_folder, parsed_rules
+from bridge.core.validation.images import check_images
+from bridge.core.validation.messages import (
+    IMAGE_KINDS,
+    NOT_EMPTY,
+    OWN_IDS,
+    TOOL_NAME,
+    bad_document,
+    bad_image,
+    bad_result,
+    call_id_twice,
+    ends_with_assistant,
+    invalid,
+    media_misplaced,
+    missing,
+    no_data,
+    no_such_tool,
+    tool_twice,
+    unanswered_call,
+    unknown_call,
+    without_tools,
+)
+from bridge.core.validation.schemas import check_answer, for_api, validator_of
+from bridge.core.validation.sizes import check_count, check_sizes, json_object
+from bridge.core.validation.strict_json import NotJsonError, TooNestedError, parse_strict
+from bridge.core.validation.time_limits import seconds_from
+from bridge.core.validation.tools import check_tools
+
+__all__ = [
+    "IMAGE_KINDS",
+    "NOT_EMPTY",
+    "OWN_IDS",
+    "TOOL_NAME",
+    "BuiltinTools",
+    "NotJsonError",
+    "TooNestedError",
+    "UnfitAnswerError",
+    "bad_document",
+    "bad_image",
+    "bad_result",
+    "call_id_twice",
+    "check_answer",
+    "check_count",
+    "check_folder",
+    "check_images",
+    "check_sizes",
+    "check_tools",
+    "ends_with_assistant",
+    "for_api",
+    "invalid",
+    "json_object",
+    "media_misplaced",
+    "missing",
+    "no_data",
+    "no_such_tool",
+    "parse_strict",
+    "parsed_rules",
+    "seconds_from",
+    "tool_twice",
+    "unanswered_call",
+    "unknown_call",
+    "validator_of",
+    "without_tools",
+]

@@ -11,8 +11,7 @@ import binascii
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from bridge.core.contract.errors import InvalidRequestError
-from bridge.core.contract.request import ImagePart, InlineData, Message, ToolResultPart
+from bridge.core.contract import ImagePart, InlineData, InvalidRequestError, Message, ToolResultPart
 
 Size = tuple[int, int]
 

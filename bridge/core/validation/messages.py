@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bridge.core.contract.errors import InvalidRequestError, UnsupportedError, shown
+from bridge.core.contract import InvalidRequestError, UnsupportedError, shown
 
 TOOL_NAME: Final = '1 to 64 letters, digits, "_" and "-"'
 NOT_EMPTY: Final = "an array that is not empty"

@@ -11,8 +11,8 @@ import referencing
 from jsonschema.protocols import Validator
 from jsonschema.validators import validator_for
 
-from bridge.core.contract.errors import InvalidRequestError
-from bridge.core.engine.answer_filters import UnfitAnswerError
+from bridge.core.contract import InvalidRequestError
+from bridge.core.validation.answers import UnfitAnswerError
 
 # What structured outputs do not take:
 # https://platform.claude.com/docs/en/build-with-claude/structured-outputs#json-schema-limitations

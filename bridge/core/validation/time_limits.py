@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from bridge.core.contract.errors import InvalidRequestError
+from bridge.core.contract import InvalidRequestError
 
 
 def seconds_from(what: str, text: str, *, field: str) -> float:

@@ -16,9 +16,7 @@ from typing import Any
 import jsonschema
 from jsonschema.validators import validator_for
 
-from bridge.core.contract.errors import InvalidRequestError
-from bridge.core.contract.request import Tool
-from bridge.core.validation.sizes import BOUNDS
+from bridge.core.contract import BOUNDS, InvalidRequestError, Tool
 
 # https://platform.claude.com/docs/en/agents-and-tools/tool-use/overview: names of properties.
 _PROPERTY = re.compile(r"[a-zA-Z0-9_.-]{1,64}")

@@ -9,8 +9,8 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bridge.core.access.authentication import Access, Grant, KeyScope, bearer
-from bridge.core.contract.errors import AuthenticationError, PermissionDeniedError
+from bridge.core.access import Access, Grant, KeyScope, bearer
+from bridge.core.contract import AuthenticationError, PermissionDeniedError
 from bridge.http_server.browsers import BrowserRules, is_preflight, preflight_headers
 
 NEEDS: Final[Mapping[str, KeyScope | None]] = {

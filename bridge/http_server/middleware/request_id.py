@@ -8,9 +8,8 @@ from collections.abc import Callable
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bridge.core.contract.errors import BridgeError, InternalError
-from bridge.core.telemetry.redaction import kind_of, trace_of
-from bridge.core.telemetry.request_record import TraceContext, incoming_trace
+from bridge.core.contract import BridgeError, InternalError
+from bridge.core.telemetry import TraceContext, incoming_trace, kind_of, trace_of
 from bridge.http_server.errors import PARAMS, error_response
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.core.contract.service import UsageLimits
+from bridge.core.contract import UsageLimits
 from bridge.http_server.context import Door, is_admin
 from bridge.http_server.errors import json_response
 from bridge.http_server.openai.shared.replies import JsonDict

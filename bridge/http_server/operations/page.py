@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.core.contract.service import PoolState
+from bridge.core.contract import PoolState
 from bridge.http_server.context import Door
 from bridge.http_server.errors import json_response
 from bridge.http_server.openai.shared.replies import JsonDict

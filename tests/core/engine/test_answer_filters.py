@@ -17,9 +17,9 @@ from bridge.core.engine.answer_filters import (
     JsonFilter,
     RequiredCallFilter,
     StopFilter,
-    UnfitAnswerError,
     filtered,
 )
+from bridge.core.validation.answers import UnfitAnswerError
 from bridge.core.validation.schemas import check_answer, for_api, validator_of
 
 STOP = Finished(FinishReason.STOP, Usage())

@@ -13,12 +13,12 @@ from bridge.core.contract.events import (
     ToolCallDelta,
     ToolCallStart,
 )
+from bridge.core.contract.limits import BOUNDS
 from bridge.core.contract.request import CompletionRequest, Message, Role, TextPart
 from bridge.core.contract.usage import Usage
 from bridge.core.engine.models import Catalog
 from bridge.core.telemetry.request_record import GAP_BOUNDS, Observers, RequestRecord
 from bridge.core.telemetry.tracing import request_attributes
-from bridge.core.validation.sizes import BOUNDS
 
 REQUEST = CompletionRequest(
     (Message(Role.USER, (TextPart("question"),)),),

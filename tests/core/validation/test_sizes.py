@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bridge.core.contract.errors import BridgeError, InvalidRequestError, TooLargeError
+from bridge.core.contract.limits import BOUNDS, Bounds
 from bridge.core.contract.request import (
     CompletionRequest,
     DocumentPart,
@@ -28,7 +29,7 @@ from bridge.core.contract.request import (
     ToolResultPart,
     UrlSource,
 )
-from bridge.core.validation.sizes import BOUNDS, Bounds, check_sizes, json_object
+from bridge.core.validation.sizes import check_sizes, json_object
 from bridge.core.validation.strict_json import NotJsonError, TooNestedError, depth_of, parse_strict
 
 SMALL = Bounds(

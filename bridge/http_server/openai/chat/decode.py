@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from bridge.core.contract.errors import UnsupportedError
-from bridge.core.contract.request import CompletionRequest, Effort, OutputFormat, OutputKind
-from bridge.core.validation.messages import missing
+from bridge.core.contract import (
+    CompletionRequest,
+    Effort,
+    OutputFormat,
+    OutputKind,
+    UnsupportedError,
+)
+from bridge.core.validation import missing
 from bridge.http_server.context import CallOptions
 from bridge.http_server.openai.chat.messages import decode_messages
 from bridge.http_server.openai.chat.wire import ChatCompletionRequest, Moderation, ResponseFormat

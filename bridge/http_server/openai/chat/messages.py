@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, assert_never
 
-from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
-from bridge.core.contract.request import Message, Part, Role, TextPart, ToolResultPart
-from bridge.core.validation.messages import missing, unknown_call
+from bridge.core.contract import (
+    InvalidRequestError,
+    Message,
+    Part,
+    Role,
+    TextPart,
+    ToolResultPart,
+    UnsupportedError,
+)
+from bridge.core.validation import missing, unknown_call
 from bridge.http_server.openai.chat.wire import ChatMessage, FunctionCall
 from bridge.http_server.openai.shared.content import decode_content, decode_text, note_extras
 from bridge.http_server.openai.shared.parameters import Ignored

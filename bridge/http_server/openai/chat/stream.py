@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from bridge.core.contract.errors import BridgeError
-from bridge.core.contract.events import (
+from bridge.core.contract import (
+    BridgeError,
     Finished,
     FinishReason,
     Started,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bridge.core.contract.errors import UnsupportedError
-from bridge.core.contract.request import CompletionRequest, Message, Role, TextPart
+from bridge.core.contract import CompletionRequest, Message, Role, TextPart, UnsupportedError
 from bridge.http_server.context import CallOptions
 from bridge.http_server.openai.completions.wire import TextCompletionRequest
 from bridge.http_server.openai.shared.call import Call, decode_sampling, wants_usage

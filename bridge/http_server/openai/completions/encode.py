@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bridge.core.contract.errors import BridgeError
-from bridge.core.contract.events import Finished, Started
+from bridge.core.contract import BridgeError, Finished, Started
 from bridge.http_server.errors import error_body
 from bridge.http_server.event_encoder import EventEncoder
 from bridge.http_server.openai.shared.replies import FINISH_REASONS, JsonDict, usage_object

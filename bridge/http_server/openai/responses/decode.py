@@ -6,9 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
-from bridge.core.contract.request import CompletionRequest, OutputFormat, OutputKind
-from bridge.core.validation.messages import missing
+from bridge.core.contract import (
+    CompletionRequest,
+    InvalidRequestError,
+    OutputFormat,
+    OutputKind,
+    UnsupportedError,
+)
+from bridge.core.validation import missing
 from bridge.http_server.context import CallOptions
 from bridge.http_server.openai.chat.decode import EFFORTS, refuse_blocking
 from bridge.http_server.openai.responses.items import (

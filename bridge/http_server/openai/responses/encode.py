@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Final
 
-from bridge.core.contract.errors import BridgeError
-from bridge.core.contract.events import (
+from bridge.core.contract import (
+    BridgeError,
     Finished,
     FinishReason,
     Started,

@@ -8,9 +8,17 @@ from typing import Any, Final, TypeAlias, assert_never
 
 from pydantic import TypeAdapter
 
-from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
-from bridge.core.contract.request import DocumentPart, ImagePart, Message, Role, TextPart, UrlSource
-from bridge.core.validation.messages import media_misplaced, missing, unknown_call
+from bridge.core.contract import (
+    DocumentPart,
+    ImagePart,
+    InvalidRequestError,
+    Message,
+    Role,
+    TextPart,
+    UnsupportedError,
+    UrlSource,
+)
+from bridge.core.validation import media_misplaced, missing, unknown_call
 from bridge.http_server.openai.chat.wire import (
     ContentPartInputAudio,
     ContentPartRefusal,

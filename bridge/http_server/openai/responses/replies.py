@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bridge.core.contract.usage import Usage
+from bridge.core.contract import Usage
 from bridge.http_server.openai.shared.replies import JsonDict
 
 

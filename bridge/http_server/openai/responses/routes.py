@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.core.contract.errors import InvalidRequestError, TooLargeError, UnsupportedError
+from bridge.core.contract import InvalidRequestError, TooLargeError, UnsupportedError
 from bridge.http_server.answering import collect, noting_refusals, read_body, within
 from bridge.http_server.context import Door, call_options, owner_of
 from bridge.http_server.errors import RESPONSES_PARAMS, NotFoundError, json_response

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
-from bridge.core.contract.request import Tool, ToolChoice, ToolMode
-from bridge.core.validation.messages import missing, without_tools
+from bridge.core.contract import InvalidRequestError, Tool, ToolChoice, ToolMode, UnsupportedError
+from bridge.core.validation import missing, without_tools
 from bridge.http_server.openai.responses.wire import OtherTool, ResponsesRequest, ResponseToolChoice
 from bridge.http_server.openai.shared.parameters import Ignored
 from bridge.http_server.openai.shared.tools import MODES, add_function, allowed_only, check_on_offer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bridge.core.contract.request import CompletionRequest, Sampling
+from bridge.core.contract import CompletionRequest, Sampling
 from bridge.http_server.openai.shared.content import note_extras
 from bridge.http_server.openai.shared.parameters import Ignored
 from bridge.http_server.openai.shared.wire import StreamOptions

@@ -8,9 +8,16 @@ import re
 from collections.abc import Sequence
 from typing import Final, assert_never
 
-from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
-from bridge.core.contract.request import DocumentPart, ImagePart, InlineData, TextPart, UrlSource
-from bridge.core.validation.messages import (
+from bridge.core.contract import (
+    DocumentPart,
+    ImagePart,
+    InlineData,
+    InvalidRequestError,
+    TextPart,
+    UnsupportedError,
+    UrlSource,
+)
+from bridge.core.validation import (
     IMAGE_KINDS,
     bad_document,
     bad_image,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
-from bridge.core.contract.errors import UnsupportedError
+from bridge.core.contract import UnsupportedError
 
 
 class Treatment(Enum):

@@ -8,9 +8,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from bridge.core.contract.errors import InvalidRequestError
-from bridge.core.validation.messages import NOT_EMPTY, TOOL_NAME, invalid, missing
-from bridge.core.validation.sizes import BOUNDS, check_count
+from bridge.core.contract import BOUNDS, InvalidRequestError
+from bridge.core.validation import NOT_EMPTY, TOOL_NAME, check_count, invalid, missing
 from bridge.http_server.openai.shared.wire import WireModel
 
 M = TypeVar("M", bound=WireModel)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from bridge.core.contract.events import FinishReason
-from bridge.core.contract.service import Model
-from bridge.core.contract.usage import Usage
+from bridge.core.contract import FinishReason, Model, Usage
 
 JsonDict: TypeAlias = dict[str, Any]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, assert_never
 
-from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
-from bridge.core.contract.request import Tool, ToolChoice, ToolMode
-from bridge.core.validation.messages import missing, no_such_tool, tool_twice, without_tools
+from bridge.core.contract import InvalidRequestError, Tool, ToolChoice, ToolMode, UnsupportedError
+from bridge.core.validation import missing, no_such_tool, tool_twice, without_tools
 from bridge.http_server.openai.chat.wire import (
     AllowedTools,
     ChatCompletionRequest,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bridge.core.contract.errors import InvalidRequestError
-from bridge.core.contract.request import (
+from bridge.core.contract import (
     DocumentPart,
     ImagePart,
+    InvalidRequestError,
     Message,
     Part,
     Role,
@@ -16,14 +16,14 @@ from bridge.core.contract.request import (
     ToolCallPart,
     ToolResultPart,
 )
-from bridge.core.validation.messages import (
+from bridge.core.validation import (
     OWN_IDS,
     bad_result,
     call_id_twice,
     ends_with_assistant,
+    json_object,
     unanswered_call,
 )
-from bridge.core.validation.sizes import json_object
 
 
 @dataclass(frozen=True, slots=True)
