@@ -9,8 +9,8 @@ from typing import Final, NoReturn, TypeAlias, TypeVar, assert_never
 
 from google.protobuf.message import Message as ProtoMessage
 
+from bridge.core import contract
 from bridge.core.contract import BOUNDS, InvalidRequestError
-from bridge.core.contract import request as model
 from bridge.core.validation import bad_result, check_count, invalid, json_object, missing
 from bridge.grpc_server.checks import (
     check_history,
@@ -22,31 +22,31 @@ from bridge.v1 import completion_pb2 as pb
 
 _T = TypeVar("_T")
 
-_ROLES: Final[Mapping[int, model.Role]] = {
-    pb.ROLE_USER: model.Role.USER,
-    pb.ROLE_ASSISTANT: model.Role.ASSISTANT,
+_ROLES: Final[Mapping[int, contract.Role]] = {
+    pb.ROLE_USER: contract.Role.USER,
+    pb.ROLE_ASSISTANT: contract.Role.ASSISTANT,
 }
-_TOOL_MODES: Final[Mapping[int, model.ToolMode]] = {
-    pb.ToolChoice.MODE_UNSPECIFIED: model.ToolMode.AUTO,
-    pb.ToolChoice.MODE_AUTO: model.ToolMode.AUTO,
-    pb.ToolChoice.MODE_NONE: model.ToolMode.NONE,
-    pb.ToolChoice.MODE_REQUIRED: model.ToolMode.REQUIRED,
-    pb.ToolChoice.MODE_NAMED: model.ToolMode.NAMED,
+_TOOL_MODES: Final[Mapping[int, contract.ToolMode]] = {
+    pb.ToolChoice.MODE_UNSPECIFIED: contract.ToolMode.AUTO,
+    pb.ToolChoice.MODE_AUTO: contract.ToolMode.AUTO,
+    pb.ToolChoice.MODE_NONE: contract.ToolMode.NONE,
+    pb.ToolChoice.MODE_REQUIRED: contract.ToolMode.REQUIRED,
+    pb.ToolChoice.MODE_NAMED: contract.ToolMode.NAMED,
 }
-_OUTPUT_KINDS: Final[Mapping[int, model.OutputKind]] = {
-    pb.OutputFormat.KIND_UNSPECIFIED: model.OutputKind.TEXT,
-    pb.OutputFormat.KIND_TEXT: model.OutputKind.TEXT,
-    pb.OutputFormat.KIND_JSON_OBJECT: model.OutputKind.JSON_OBJECT,
-    pb.OutputFormat.KIND_JSON_SCHEMA: model.OutputKind.JSON_SCHEMA,
+_OUTPUT_KINDS: Final[Mapping[int, contract.OutputKind]] = {
+    pb.OutputFormat.KIND_UNSPECIFIED: contract.OutputKind.TEXT,
+    pb.OutputFormat.KIND_TEXT: contract.OutputKind.TEXT,
+    pb.OutputFormat.KIND_JSON_OBJECT: contract.OutputKind.JSON_OBJECT,
+    pb.OutputFormat.KIND_JSON_SCHEMA: contract.OutputKind.JSON_SCHEMA,
 }
-_EFFORTS: Final[Mapping[int, model.Effort | None]] = {
+_EFFORTS: Final[Mapping[int, contract.Effort | None]] = {
     pb.EFFORT_UNSPECIFIED: None,
-    pb.EFFORT_NONE: model.Effort.NONE,
-    pb.EFFORT_LOW: model.Effort.LOW,
-    pb.EFFORT_MEDIUM: model.Effort.MEDIUM,
-    pb.EFFORT_HIGH: model.Effort.HIGH,
-    pb.EFFORT_XHIGH: model.Effort.XHIGH,
-    pb.EFFORT_MAX: model.Effort.MAX,
+    pb.EFFORT_NONE: contract.Effort.NONE,
+    pb.EFFORT_LOW: contract.Effort.LOW,
+    pb.EFFORT_MEDIUM: contract.Effort.MEDIUM,
+    pb.EFFORT_HIGH: contract.Effort.HIGH,
+    pb.EFFORT_XHIGH: contract.Effort.XHIGH,
+    pb.EFFORT_MAX: contract.Effort.MAX,
 }
 
 OPEN: Final = "open."
@@ -61,7 +61,7 @@ def decode_request(
     request_id: str = "",
     caller: str = "",
     timeout: float | None = None,
-) -> model.CompletionRequest:
+) -> contract.CompletionRequest:
     """Read a request; raises InvalidRequestError, which names the field by its proto path."""
     decoded = replace(_settings(request, caller), request_id=request_id, timeout=timeout)
     check_request(decoded)
@@ -70,7 +70,7 @@ def decode_request(
 
 def decode_conversation(
     settings: pb.ConversationSettings, *, caller: str = ""
-) -> model.CompletionRequest:
+) -> contract.CompletionRequest:
     """Read what opens a conversation: a request whose messages are what was said before.
 
     Raises InvalidRequestError, which names the field as `open.model`.
@@ -81,17 +81,17 @@ def decode_conversation(
     return _with_allowed(decoded, settings.tool_choice.allowed, OPEN)
 
 
-def decode_said(message: pb.UserMessage) -> model.Message:
+def decode_said(message: pb.UserMessage) -> contract.Message:
     """Read what the person says in a conversation; its content is not checked yet."""
     _counted_parts(message.parts, "message")
     parts = tuple(_part(part, f"message.parts[{i}]") for i, part in enumerate(message.parts))
     for index, part in enumerate(parts):
-        if isinstance(part, model.ToolResultPart):
+        if isinstance(part, contract.ToolResultPart):
             _refuse("Results of tools go in tool_results.", f"message.parts[{index}].tool_result")
-    return model.Message(model.Role.USER, parts, origin="message")
+    return contract.Message(contract.Role.USER, parts, origin="message")
 
 
-def decode_results(results: pb.ToolResults) -> Iterator[tuple[str, model.ToolResultPart]]:
+def decode_results(results: pb.ToolResults) -> Iterator[tuple[str, contract.ToolResultPart]]:
     """Read the results of tools, each with its path; their content is not checked yet."""
     if not results.results:
         _refuse("At least one result is needed.", "tool_results.results")
@@ -104,10 +104,10 @@ def decode_results(results: pb.ToolResults) -> Iterator[tuple[str, model.ToolRes
         yield path, _tool_result(result, path)
 
 
-def _settings(settings: _Settings, caller: str, prefix: str = "") -> model.CompletionRequest:
+def _settings(settings: _Settings, caller: str, prefix: str = "") -> contract.CompletionRequest:
     """Read all but what is checked against another field."""
     _check_counts(settings, prefix)
-    return model.CompletionRequest(
+    return contract.CompletionRequest(
         messages=tuple(
             _message(message, f"{prefix}messages[{index}]")
             for index, message in enumerate(settings.messages)
@@ -146,24 +146,24 @@ def _counted_parts(parts: Sequence[pb.Part], path: str) -> int:
     return count
 
 
-def _message(message: pb.Message, path: str) -> model.Message:
+def _message(message: pb.Message, path: str) -> contract.Message:
     role = _looked_up(_ROLES, pb.Role.Name, message.role, f"{path}.role")
     parts = tuple(_part(part, f"{path}.parts[{i}]") for i, part in enumerate(message.parts))
-    return model.Message(role, parts, origin=path)
+    return contract.Message(role, parts, origin=path)
 
 
-def _part(part: pb.Part, path: str) -> model.Part:
+def _part(part: pb.Part, path: str) -> contract.Part:
     match part.WhichOneof("part"):
         case "text":
-            return model.TextPart(part.text)
+            return contract.TextPart(part.text)
         case "image":
-            return model.ImagePart(_source(part.image, f"{path}.image"))
+            return contract.ImagePart(_source(part.image, f"{path}.image"))
         case "document":
             source = _source(part.document, f"{path}.document")
-            return model.DocumentPart(source, part.document.title or None)
+            return contract.DocumentPart(source, part.document.title or None)
         case "tool_call":
             call = part.tool_call
-            return model.ToolCallPart(call.id, call.name, call.arguments_json)
+            return contract.ToolCallPart(call.id, call.name, call.arguments_json)
         case "tool_result":
             return _tool_result(part.tool_result, f"{path}.tool_result")
         case None:
@@ -172,33 +172,33 @@ def _part(part: pb.Part, path: str) -> model.Part:
             assert_never(never)
 
 
-def _tool_result(result: pb.ToolResult, path: str) -> model.ToolResultPart:
-    content: list[model.TextPart | model.ImagePart] = []
+def _tool_result(result: pb.ToolResult, path: str) -> contract.ToolResultPart:
+    content: list[contract.TextPart | contract.ImagePart] = []
     for index, piece in enumerate(result.content):
         piece_path = f"{path}.content[{index}]"
         part = _part(piece, piece_path)
-        if not isinstance(part, model.TextPart | model.ImagePart):
+        if not isinstance(part, contract.TextPart | contract.ImagePart):
             raise bad_result(piece_path)
         content.append(part)
-    return model.ToolResultPart(result.call_id, tuple(content), result.is_error)
+    return contract.ToolResultPart(result.call_id, tuple(content), result.is_error)
 
 
-def _source(holder: pb.Image | pb.Document, path: str) -> model.InlineData | model.UrlSource:
+def _source(holder: pb.Image | pb.Document, path: str) -> contract.InlineData | contract.UrlSource:
     match holder.WhichOneof("source"):
         case "data":
             data = b64encode(holder.data.content).decode("ascii")
-            return model.InlineData(holder.data.media_type, data)
+            return contract.InlineData(holder.data.media_type, data)
         case "url":
-            return model.UrlSource(holder.url)
+            return contract.UrlSource(holder.url)
         case None:
             _refuse("Either data or url is needed.", path)
         case never:
             assert_never(never)
 
 
-def _tools(tools: Iterable[pb.Tool], prefix: str) -> tuple[model.Tool, ...]:
+def _tools(tools: Iterable[pb.Tool], prefix: str) -> tuple[contract.Tool, ...]:
     return tuple(
-        model.Tool(
+        contract.Tool(
             tool.name,
             tool.description,
             _optional_object(tool.parameters_json, f"{prefix}tools[{index}].parameters_json") or {},
@@ -207,8 +207,8 @@ def _tools(tools: Iterable[pb.Tool], prefix: str) -> tuple[model.Tool, ...]:
     )
 
 
-def _tool_choice(choice: pb.ToolChoice, prefix: str) -> model.ToolChoice:
-    return model.ToolChoice(
+def _tool_choice(choice: pb.ToolChoice, prefix: str) -> contract.ToolChoice:
+    return contract.ToolChoice(
         mode=_looked_up(
             _TOOL_MODES, pb.ToolChoice.Mode.Name, choice.mode, f"{prefix}tool_choice.mode"
         ),
@@ -218,29 +218,29 @@ def _tool_choice(choice: pb.ToolChoice, prefix: str) -> model.ToolChoice:
 
 
 def _with_allowed(
-    request: model.CompletionRequest, allowed: Iterable[str], prefix: str = ""
-) -> model.CompletionRequest:
+    request: contract.CompletionRequest, allowed: Iterable[str], prefix: str = ""
+) -> contract.CompletionRequest:
     """Hold back the tools that are not allowed."""
     kept = list(allowed)
     if not kept:
         return request
     for index, name in enumerate(kept):
         check_on_offer(name, request.tools, f"{prefix}tool_choice.allowed[{index}]")
-    if request.tool_choice.mode is model.ToolMode.NAMED and request.tool_choice.name not in kept:
+    if request.tool_choice.mode is contract.ToolMode.NAMED and request.tool_choice.name not in kept:
         _refuse("The named tool is not among those allowed.", f"{prefix}tool_choice.name")
     return replace(request, tools=tuple(tool for tool in request.tools if tool.name in kept))
 
 
-def _sampling(sampling: pb.Sampling) -> model.Sampling:
-    return model.Sampling(
+def _sampling(sampling: pb.Sampling) -> contract.Sampling:
+    return contract.Sampling(
         temperature=_optional(sampling, "temperature", sampling.temperature),
         top_p=_optional(sampling, "top_p", sampling.top_p),
         stop=tuple(sampling.stop),
     )
 
 
-def _output_format(output: pb.OutputFormat, prefix: str) -> model.OutputFormat:
-    return model.OutputFormat(
+def _output_format(output: pb.OutputFormat, prefix: str) -> contract.OutputFormat:
+    return contract.OutputFormat(
         kind=_looked_up(
             _OUTPUT_KINDS, pb.OutputFormat.Kind.Name, output.kind, f"{prefix}output_format.kind"
         ),
@@ -249,7 +249,7 @@ def _output_format(output: pb.OutputFormat, prefix: str) -> model.OutputFormat:
     )
 
 
-def _optional_object(text: str, path: str) -> model.JsonObject | None:
+def _optional_object(text: str, path: str) -> contract.JsonObject | None:
     return json_object(text, path) if text else None
 
 

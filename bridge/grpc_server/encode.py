@@ -10,18 +10,18 @@ from typing import Any, Final, TypeVar, assert_never
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from bridge import __version__
-from bridge.core.contract import FinishReason, Model, Usage, events, service
+from bridge.core import contract
 from bridge.grpc_server.status import FIELDS
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import model_pb2, pool_pb2
 
 _Response = TypeVar("_Response", pb.CompleteResponse, pb.ConverseResponse)
 
-_FINISH_REASONS: Final[Mapping[FinishReason, pb.FinishReason.ValueType]] = {
-    FinishReason.STOP: pb.FINISH_REASON_STOP,
-    FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
-    FinishReason.TOOL_CALLS: pb.FINISH_REASON_TOOL_CALLS,
-    FinishReason.REFUSAL: pb.FINISH_REASON_REFUSAL,
+_FINISH_REASONS: Final[Mapping[contract.FinishReason, pb.FinishReason.ValueType]] = {
+    contract.FinishReason.STOP: pb.FINISH_REASON_STOP,
+    contract.FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+    contract.FinishReason.TOOL_CALLS: pb.FINISH_REASON_TOOL_CALLS,
+    contract.FinishReason.REFUSAL: pb.FINISH_REASON_REFUSAL,
 }
 
 
@@ -39,7 +39,7 @@ _STATUSES: Final[Mapping[str, pool_pb2.Pool.Status.ValueType]] = {
 
 
 def encode_event(
-    event: events.Event, request_id: str, response: type[_Response]
+    event: contract.Event, request_id: str, response: type[_Response]
 ) -> tuple[_Response, ...]:
     """Write an event. `Finished` is preceded by the usage as an event of its own."""
     try:
@@ -50,24 +50,24 @@ def encode_event(
 
 
 def _encoded(
-    event: events.Event, request_id: str, response: type[_Response]
+    event: contract.Event, request_id: str, response: type[_Response]
 ) -> tuple[_Response, ...]:
     match event:
-        case events.TextDelta(text):
+        case contract.TextDelta(text):
             return (response(text_delta=pb.TextDelta(text=text)),)
-        case events.ThinkingDelta(text):
+        case contract.ThinkingDelta(text):
             return (response(thinking_delta=pb.ThinkingDelta(text=text)),)
-        case events.ToolCallDelta(index, arguments):
+        case contract.ToolCallDelta(index, arguments):
             delta = pb.ToolCallDelta(index=index, arguments_json=arguments)
             return (response(tool_call_delta=delta),)
-        case events.ToolCallStart(index, call_id, name):
+        case contract.ToolCallStart(index, call_id, name):
             call = pb.ToolCallStart(index=index, id=call_id, name=name)
             return (response(tool_call_start=call),)
-        case events.Started(answering, ignored):
+        case contract.Started(answering, ignored):
             names = [FIELDS.get(name, name) for name in ignored]
             started = pb.Started(request_id=request_id, model=answering, ignored_params=names)
             return (response(started=started),)
-        case events.Finished(reason, usage, stop_sequence):
+        case contract.Finished(reason, usage, stop_sequence):
             wire_usage = encode_usage(usage)
             finished = pb.Finished(
                 reason=_FINISH_REASONS[reason],
@@ -79,7 +79,7 @@ def _encoded(
             assert_never(never)
 
 
-def _encodable(event: events.Event) -> events.Event:
+def _encodable(event: contract.Event) -> contract.Event:
     texts = {
         field.name: _sendable(value)
         for field in fields(event)
@@ -92,7 +92,7 @@ def _sendable(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def encode_usage(usage: Usage) -> pb.Usage:
+def encode_usage(usage: contract.Usage) -> pb.Usage:
     """Write the tokens used."""
     return pb.Usage(
         input_tokens=usage.input_tokens,
@@ -103,7 +103,7 @@ def encode_usage(usage: Usage) -> pb.Usage:
     )
 
 
-def encode_model(offered: Model) -> model_pb2.Model:
+def encode_model(offered: contract.Model) -> model_pb2.Model:
     """Write a model on offer."""
     return model_pb2.Model(
         id=offered.id,
@@ -115,7 +115,7 @@ def encode_model(offered: Model) -> model_pb2.Model:
     )
 
 
-def encode_pool(state: service.PoolState) -> pool_pb2.Pool:
+def encode_pool(state: contract.PoolState) -> pool_pb2.Pool:
     """Write how the pool stands. What this version of the API has no name for is left out."""
     health = state.health
     return pool_pb2.Pool(
@@ -151,7 +151,7 @@ def encode_request(line: Mapping[str, Any]) -> pool_pb2.RecentRequest:
     )
 
 
-def _totals(totals: service.Totals) -> pool_pb2.Totals:
+def _totals(totals: contract.Totals) -> pool_pb2.Totals:
     return pool_pb2.Totals(
         answered=totals.answered,
         failed=totals.failed,
@@ -165,7 +165,7 @@ def _totals(totals: service.Totals) -> pool_pb2.Totals:
     )
 
 
-def _plan(plan: service.UsageLimits) -> pool_pb2.Plan:
+def _plan(plan: contract.UsageLimits) -> pool_pb2.Plan:
     return pool_pb2.Plan(
         status=plan.status,
         resets_at=None if plan.resets_at is None else _timestamp(plan.resets_at),
@@ -178,7 +178,7 @@ def _plan(plan: service.UsageLimits) -> pool_pb2.Plan:
     )
 
 
-def _window(window: service.UsageWindow) -> pool_pb2.PlanWindow:
+def _window(window: contract.UsageWindow) -> pool_pb2.PlanWindow:
     return pool_pb2.PlanWindow(
         limit=window.limit,
         utilization=window.utilization,

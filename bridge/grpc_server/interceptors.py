@@ -18,8 +18,8 @@ from typing import Any, Final, NoReturn, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 
+from bridge.core import contract
 from bridge.core.access import Grant
-from bridge.core.contract import errors
 from bridge.core.telemetry import TraceContext, incoming_trace, kind_of, trace_of
 from bridge.grpc_server.caller import current_grant
 from bridge.grpc_server.calls import Calls, is_cancelled
@@ -156,7 +156,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     if not guard.stalled:
                         raise
                     _uncancel()
-                    raise errors.ClientClosedError(
+                    raise contract.ClientClosedError(
                         f"The answer was left unread for {self._stall_seconds:g} seconds."
                     ) from None
 
@@ -172,7 +172,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 return None
             _uncancel()
             error = reason
-        if isinstance(error, errors.BridgeError):
+        if isinstance(error, contract.BridgeError):
             status = status_of(error, request_id)
             _log.info("request %s: %s: %s", request_id, method, kind_of(error))
             return status
@@ -183,7 +183,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             # A generated method that nobody has filled in: Health.List.
             return CallStatus(grpc.StatusCode.UNIMPLEMENTED, "Method not found!", ())
         _log.error("request %s: %s failed\n%s", request_id, method, trace_of(error))
-        return status_of(errors.InternalError(), request_id)
+        return status_of(contract.InternalError(), request_id)
 
 
 def _join_trace(context: _Context) -> None:
@@ -238,13 +238,13 @@ async def _abort(context: _Context, status: CallStatus) -> NoReturn:
 
 def _decoded(request: _Wire, decode: _Decode | None, limit: int | None) -> _Wire:
     if limit is not None and len(request) > limit:
-        raise errors.TooLargeError(f"A request of this method may have at most {limit} bytes.")
+        raise contract.TooLargeError(f"A request of this method may have at most {limit} bytes.")
     if decode is None:
         return request
     try:
         return decode(request)
     except DecodeError:
-        raise errors.InvalidRequestError(
+        raise contract.InvalidRequestError(
             "The request is not a valid protocol buffer message of the method's request type.",
             reason="MALFORMED_MESSAGE",
         ) from None
@@ -256,10 +256,10 @@ async def _single(requests: AsyncIterator[_Wire], seconds: float) -> _Wire:
             async for request in requests:
                 return request
     except TimeoutError:
-        raise errors.RequestTimeoutError(
+        raise contract.RequestTimeoutError(
             f"The request did not come within {seconds:g} seconds."
         ) from None
-    raise errors.InvalidRequestError("There is no request.", reason="MALFORMED_MESSAGE")
+    raise contract.InvalidRequestError("There is no request.", reason="MALFORMED_MESSAGE")
 
 
 def _unary(behaviour: _Coroutine) -> _Coroutine:

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 
-from bridge.core.contract import errors
+from bridge.core import contract
 from bridge.grpc_server.request_id import REQUEST_ID_KEY
 
 DOMAIN: Final = "bridge.v1"
@@ -19,25 +19,25 @@ DOMAIN: Final = "bridge.v1"
 DETAILS_KEY: Final = "grpc-status-details-bin"
 PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
 
-CODES: Final[dict[type[errors.BridgeError], StatusCode]] = {
-    errors.BridgeError: StatusCode.INTERNAL,
-    errors.InvalidRequestError: StatusCode.INVALID_ARGUMENT,
-    errors.UnsupportedError: StatusCode.INVALID_ARGUMENT,
-    errors.AuthenticationError: StatusCode.UNAUTHENTICATED,
-    errors.PermissionDeniedError: StatusCode.PERMISSION_DENIED,
-    errors.ModelNotFoundError: StatusCode.NOT_FOUND,
-    errors.TooLargeError: StatusCode.RESOURCE_EXHAUSTED,
-    errors.PlanLimitError: StatusCode.RESOURCE_EXHAUSTED,
-    errors.RateLimitedError: StatusCode.RESOURCE_EXHAUSTED,
-    errors.QueueFullError: StatusCode.RESOURCE_EXHAUSTED,
-    errors.ClientClosedError: StatusCode.CANCELLED,
-    errors.NotLoggedInError: StatusCode.FAILED_PRECONDITION,
-    errors.UnavailableError: StatusCode.UNAVAILABLE,
-    errors.ProcessFailedError: StatusCode.UNAVAILABLE,
-    errors.DrainingError: StatusCode.UNAVAILABLE,
-    errors.RequestTimeoutError: StatusCode.DEADLINE_EXCEEDED,
-    errors.DeadlineError: StatusCode.DEADLINE_EXCEEDED,
-    errors.InternalError: StatusCode.INTERNAL,
+CODES: Final[dict[type[contract.BridgeError], StatusCode]] = {
+    contract.BridgeError: StatusCode.INTERNAL,
+    contract.InvalidRequestError: StatusCode.INVALID_ARGUMENT,
+    contract.UnsupportedError: StatusCode.INVALID_ARGUMENT,
+    contract.AuthenticationError: StatusCode.UNAUTHENTICATED,
+    contract.PermissionDeniedError: StatusCode.PERMISSION_DENIED,
+    contract.ModelNotFoundError: StatusCode.NOT_FOUND,
+    contract.TooLargeError: StatusCode.RESOURCE_EXHAUSTED,
+    contract.PlanLimitError: StatusCode.RESOURCE_EXHAUSTED,
+    contract.RateLimitedError: StatusCode.RESOURCE_EXHAUSTED,
+    contract.QueueFullError: StatusCode.RESOURCE_EXHAUSTED,
+    contract.ClientClosedError: StatusCode.CANCELLED,
+    contract.NotLoggedInError: StatusCode.FAILED_PRECONDITION,
+    contract.UnavailableError: StatusCode.UNAVAILABLE,
+    contract.ProcessFailedError: StatusCode.UNAVAILABLE,
+    contract.DrainingError: StatusCode.UNAVAILABLE,
+    contract.RequestTimeoutError: StatusCode.DEADLINE_EXCEEDED,
+    contract.DeadlineError: StatusCode.DEADLINE_EXCEEDED,
+    contract.InternalError: StatusCode.INTERNAL,
 }
 
 FIELDS: Final[dict[str, str]] = {
@@ -60,14 +60,14 @@ class CallStatus:
     trailing_metadata: tuple[tuple[str, str | bytes], ...]
 
 
-def status_of(error: errors.BridgeError, request_id: str) -> CallStatus:
+def status_of(error: contract.BridgeError, request_id: str) -> CallStatus:
     """Say an error in gRPC's terms, with the id under which the log knows it."""
     code = _code_of(error)
     message = _trailer_text(error.message)
     retry_after = _retry_after(error)
     details = [_error_info(error, request_id)]
     field = _field_of(error)
-    if isinstance(error, errors.InvalidRequestError) and field:
+    if isinstance(error, contract.InvalidRequestError) and field:
         details.append(_bad_request(field, message, error.reason))
     if retry_after is not None:
         details.append(_retry_info(retry_after))
@@ -84,22 +84,22 @@ def status_of(error: errors.BridgeError, request_id: str) -> CallStatus:
     return CallStatus(code, message, tuple(metadata))
 
 
-def _code_of(error: errors.BridgeError) -> StatusCode:
+def _code_of(error: contract.BridgeError) -> StatusCode:
     return next(CODES[cls] for cls in type(error).__mro__ if cls in CODES)
 
 
-def _field_of(error: errors.BridgeError) -> str:
+def _field_of(error: contract.BridgeError) -> str:
     field: str = getattr(error, "field", None) or ""
     return FIELDS.get(field, field)
 
 
-def _retry_after(error: errors.BridgeError) -> float | None:
+def _retry_after(error: contract.BridgeError) -> float | None:
     if error.retry_after is not None:
         return max(error.retry_after, 0.0)
     return _DEFAULT_RETRY_SECONDS if error.retryable else None
 
 
-def _error_info(error: errors.BridgeError, request_id: str) -> any_pb2.Any:
+def _error_info(error: contract.BridgeError, request_id: str) -> any_pb2.Any:
     metadata = {"request_id": request_id, "retryable": "true" if error.retryable else "false"}
     if field := _field_of(error):
         metadata["field"] = field

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
-from bridge.core.contract import errors as core
+from bridge.core import contract
 from bridge.http_server.openai.shared.replies import JsonDict, error_object
 
 
-class NotFoundError(core.BridgeError):
+class NotFoundError(contract.BridgeError):
     """Nothing of this id is kept for the caller; `field` names the parameter with the id."""
 
     reason = "RESPONSE_NOT_FOUND"
@@ -23,7 +23,7 @@ class NotFoundError(core.BridgeError):
         self.field = field
 
 
-class StoreUnavailableError(core.UnavailableError):
+class StoreUnavailableError(contract.UnavailableError):
     """What is kept cannot be reached; it takes a person to mend that."""
 
     reason = "STORE_UNAVAILABLE"
@@ -45,27 +45,27 @@ class Row:
     code: str | None
 
 
-ERRORS: Mapping[type[core.BridgeError], Row] = {
-    core.InvalidRequestError: Row(400, "invalid_request_error", None),
-    core.UnsupportedError: Row(400, "invalid_request_error", None),
-    core.AuthenticationError: Row(401, "invalid_request_error", "invalid_api_key"),
-    core.PermissionDeniedError: Row(403, "permission_error", "permission_denied"),
-    core.ModelNotFoundError: Row(404, "invalid_request_error", "model_not_found"),
+ERRORS: Mapping[type[contract.BridgeError], Row] = {
+    contract.InvalidRequestError: Row(400, "invalid_request_error", None),
+    contract.UnsupportedError: Row(400, "invalid_request_error", None),
+    contract.AuthenticationError: Row(401, "invalid_request_error", "invalid_api_key"),
+    contract.PermissionDeniedError: Row(403, "permission_error", "permission_denied"),
+    contract.ModelNotFoundError: Row(404, "invalid_request_error", "model_not_found"),
     NotFoundError: Row(404, "invalid_request_error", None),
-    core.TooLargeError: Row(413, "invalid_request_error", "request_too_large"),
-    core.PlanLimitError: Row(429, "rate_limit_error", "rate_limit_exceeded"),
-    core.RateLimitedError: Row(429, "rate_limit_error", "rate_limit_exceeded"),
-    core.QueueFullError: Row(429, "rate_limit_error", "queue_full"),
-    core.ClientClosedError: Row(499, "invalid_request_error", "client_closed"),
-    core.NotLoggedInError: Row(503, "server_error", "claude_not_logged_in"),
-    core.UnavailableError: Row(503, "server_error", "upstream_error"),
-    core.ProcessFailedError: Row(503, "server_error", "claude_process_error"),
+    contract.TooLargeError: Row(413, "invalid_request_error", "request_too_large"),
+    contract.PlanLimitError: Row(429, "rate_limit_error", "rate_limit_exceeded"),
+    contract.RateLimitedError: Row(429, "rate_limit_error", "rate_limit_exceeded"),
+    contract.QueueFullError: Row(429, "rate_limit_error", "queue_full"),
+    contract.ClientClosedError: Row(499, "invalid_request_error", "client_closed"),
+    contract.NotLoggedInError: Row(503, "server_error", "claude_not_logged_in"),
+    contract.UnavailableError: Row(503, "server_error", "upstream_error"),
+    contract.ProcessFailedError: Row(503, "server_error", "claude_process_error"),
     StoreUnavailableError: Row(503, "server_error", "store_unavailable"),
-    core.DrainingError: Row(503, "server_error", "draining"),
-    core.RequestTimeoutError: Row(408, "invalid_request_error", "request_timeout"),
-    core.DeadlineError: Row(504, "server_error", "timeout"),
-    core.InternalError: Row(500, "server_error", "internal_error"),
-    core.BridgeError: Row(500, "server_error", "internal_error"),
+    contract.DrainingError: Row(503, "server_error", "draining"),
+    contract.RequestTimeoutError: Row(408, "invalid_request_error", "request_timeout"),
+    contract.DeadlineError: Row(504, "server_error", "timeout"),
+    contract.InternalError: Row(500, "server_error", "internal_error"),
+    contract.BridgeError: Row(500, "server_error", "internal_error"),
 }
 
 REASON_CODES: Mapping[str, str] = {
@@ -102,13 +102,13 @@ _MAX_MESSAGE = 1_000
 _MAX_PARAM = 200
 
 
-def row_of(error: core.BridgeError) -> Row:
+def row_of(error: contract.BridgeError) -> Row:
     """Find the row of the nearest class of an error."""
     return next(ERRORS[cls] for cls in type(error).__mro__ if cls in ERRORS)
 
 
 def error_body(
-    error: core.BridgeError, request_id: str, params: Mapping[str, str] = PARAMS
+    error: contract.BridgeError, request_id: str, params: Mapping[str, str] = PARAMS
 ) -> JsonDict:
     """Build the envelope of an error; `params` are the API's names for fields."""
     row = row_of(error)
@@ -126,7 +126,7 @@ def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[:length]}…"
 
 
-def retry_headers(error: core.BridgeError) -> dict[str, str]:
+def retry_headers(error: contract.BridgeError) -> dict[str, str]:
     """Tell when to try again, and keep clients from retrying what cannot help.
 
     Their retry of a POST is another turn on the person's plan.
@@ -157,14 +157,14 @@ def json_response(
 
 
 def error_response(
-    error: core.BridgeError, request_id: str, params: Mapping[str, str] = PARAMS
+    error: contract.BridgeError, request_id: str, params: Mapping[str, str] = PARAMS
 ) -> Response:
     """Make the reply to an error; `params` are the API's names for fields."""
     status = row_of(error).status
     headers = retry_headers(error)
     if status == 401:
         headers["www-authenticate"] = "Bearer"
-    if isinstance(error, core.DrainingError):
+    if isinstance(error, contract.DrainingError):
         # So that the next request on this connection finds another server.
         headers["connection"] = "close"
     return json_response(error_body(error, request_id, params), status, headers)

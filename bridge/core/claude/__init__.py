@@ -7,7 +7,7 @@ from bridge.core.claude.control import ControlError
 from bridge.core.claude.launch import Launcher, hermetic_environment
 from bridge.core.claude.process import ProcessGoneError
 from bridge.core.claude.session import Facts, Session
-from bridge.core.claude.tools_as_told import tools_as_told
+from bridge.core.claude.tool_definitions import tools_as_told
 from bridge.core.claude.turn_settings import (
     SETTINGS,
     ExtraBody,

@@ -27,7 +27,7 @@ from bridge.core.claude.control import (
 )
 from bridge.core.claude.launch import Launcher
 from bridge.core.claude.process import ProcessGoneError
-from bridge.core.claude.tools_as_told import tools_as_told
+from bridge.core.claude.tool_definitions import tools_as_told
 from bridge.core.claude.turn_settings import Profile, TurnSettings, setting_changes, traced
 from bridge.core.claude.turns import Turn, UserLine, replay_lines, user_line
 from bridge.core.claude.wire import TOOL_PREFIX, Wire
