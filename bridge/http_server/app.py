@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from bridge.core.access import Access
+from bridge.core.answers import ResponseStore
 from bridge.core.contract import Service
 from bridge.http_server.browsers import BrowserRules
 from bridge.http_server.context import Door, HttpSettings
@@ -28,7 +29,6 @@ from bridge.http_server.openapi import add_schemas
 from bridge.http_server.operations.health import health_routes
 from bridge.http_server.operations.metrics import metrics_routes
 from bridge.http_server.operations.page import page_routes
-from bridge.http_server.store import ResponseStore
 
 __all__ = ["HttpSettings", "create_app"]
 

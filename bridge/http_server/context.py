@@ -9,9 +9,9 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from bridge.core.answers import ResponseStore
 from bridge.core.contract import BOUNDS, InvalidRequestError, Service
 from bridge.core.validation import seconds_from
-from bridge.http_server.store import ResponseStore
 
 TIMEOUT_HEADER = "x-bridge-timeout"
 QUEUE_TIMEOUT_HEADER = "x-bridge-queue-timeout"

@@ -13,29 +13,6 @@ from bridge.core import contract
 from bridge.http_server.openai.shared.replies import JsonDict, error_object
 
 
-class NotFoundError(contract.BridgeError):
-    """Nothing of this id is kept for the caller; `field` names the parameter with the id."""
-
-    reason = "RESPONSE_NOT_FOUND"
-
-    def __init__(self, message: str, *, field: str | None = None, reason: str | None = None):
-        super().__init__(message, reason=reason)
-        self.field = field
-
-
-class StoreUnavailableError(contract.UnavailableError):
-    """What is kept cannot be reached; it takes a person to mend that."""
-
-    reason = "STORE_UNAVAILABLE"
-    retryable = False
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The responses that this server keeps cannot be reached; its log says why. Without "
-            "previous_response_id a request can still be answered."
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class Row:
     """How one class of error looks; `code` None means the error's own reason."""
@@ -51,7 +28,7 @@ ERRORS: Mapping[type[contract.BridgeError], Row] = {
     contract.AuthenticationError: Row(401, "invalid_request_error", "invalid_api_key"),
     contract.PermissionDeniedError: Row(403, "permission_error", "permission_denied"),
     contract.ModelNotFoundError: Row(404, "invalid_request_error", "model_not_found"),
-    NotFoundError: Row(404, "invalid_request_error", None),
+    contract.NotFoundError: Row(404, "invalid_request_error", None),
     contract.TooLargeError: Row(413, "invalid_request_error", "request_too_large"),
     contract.PlanLimitError: Row(429, "rate_limit_error", "rate_limit_exceeded"),
     contract.RateLimitedError: Row(429, "rate_limit_error", "rate_limit_exceeded"),
@@ -60,7 +37,7 @@ ERRORS: Mapping[type[contract.BridgeError], Row] = {
     contract.NotLoggedInError: Row(503, "server_error", "claude_not_logged_in"),
     contract.UnavailableError: Row(503, "server_error", "upstream_error"),
     contract.ProcessFailedError: Row(503, "server_error", "claude_process_error"),
-    StoreUnavailableError: Row(503, "server_error", "store_unavailable"),
+    contract.StoreUnavailableError: Row(503, "server_error", "store_unavailable"),
     contract.DrainingError: Row(503, "server_error", "draining"),
     contract.RequestTimeoutError: Row(408, "invalid_request_error", "request_timeout"),
     contract.DeadlineError: Row(504, "server_error", "timeout"),
@@ -88,6 +65,7 @@ PARAMS: Mapping[str, str] = {
 
 RESPONSES_PARAMS: Mapping[str, str] = {
     "effort": "reasoning.effort",
+    "history": "previous_response_id",
     "include_thinking": "reasoning.summary",
     "messages": "input",
     "output_format": "text.format",

@@ -24,6 +24,7 @@ import uvicorn
 
 from bridge import __version__
 from bridge.core.access import USAGE_FILE, Access, KeyFileError, Quotas
+from bridge.core.answers import ResponseStore, SqliteResponseStore
 from bridge.core.claude import (
     NOTHING,
     Capabilities,
@@ -48,7 +49,6 @@ from bridge.core.telemetry import (
 from bridge.grpc_server.server import GrpcServer, tls_credentials
 from bridge.http_server.app import HttpSettings, create_app
 from bridge.http_server.connection import connections
-from bridge.http_server.store import ResponseStore
 from bridge.probe import ProbeError, capabilities_of, fallbacks, missing, probe, report_for
 from bridge.server.addresses import (
     Address,
@@ -339,7 +339,7 @@ def response_store(settings: Settings) -> ResponseStore | None:
     """Where responses are kept; None where that is turned off."""
     if settings.bridge_responses_days == 0:
         return None
-    return ResponseStore(
+    return SqliteResponseStore(
         settings.bridge_state_dir / RESPONSES,
         days=settings.bridge_responses_days,
         max_bytes=settings.bridge_responses_megabytes * 1024 * 1024,

@@ -11,8 +11,8 @@ from typing import Any
 from fastapi import FastAPI
 
 from bridge.core.access.authentication import Access
+from bridge.core.answers import ResponseStore
 from bridge.http_server.app import HttpSettings, create_app
-from bridge.http_server.store import ResponseStore
 from tests.http_server.fakes import FakeService
 
 CLOCK = 1_700_000_000.9

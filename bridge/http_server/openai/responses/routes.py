@@ -10,10 +10,16 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.core.contract import InvalidRequestError, TooLargeError, UnsupportedError
+from bridge.core.answers import ResponseStore, StoredResponse
+from bridge.core.contract import (
+    InvalidRequestError,
+    NotFoundError,
+    TooLargeError,
+    UnsupportedError,
+)
 from bridge.http_server.answering import collect, noting_refusals, read_body, within
 from bridge.http_server.context import Door, call_options, owner_of
-from bridge.http_server.errors import RESPONSES_PARAMS, NotFoundError, json_response
+from bridge.http_server.errors import RESPONSES_PARAMS, json_response
 from bridge.http_server.openai.responses.decode import (
     Past,
     ResponseCall,
@@ -27,7 +33,6 @@ from bridge.http_server.openai.responses.wire import ResponsesRequest
 from bridge.http_server.openai.shared.replies import JsonDict
 from bridge.http_server.openapi import describe
 from bridge.http_server.sse import EventStreamResponse, ignored_header
-from bridge.http_server.store import KeptResponse, ResponseStore
 
 
 def response_routes(door: Door) -> APIRouter:
@@ -174,13 +179,13 @@ async def _kept_reply(
     reply = collector.reply()
     if call.store:
         assert store is not None
-        response = KeptResponse(collector.id, call.previous, call.items, reply)
+        response = StoredResponse(collector.id, call.previous, call.items, reply)
         if not await store.put(owner, response):
             reply["store"] = False
     return reply
 
 
-async def _find(store: ResponseStore | None, request: Request, id: str) -> KeptResponse:
+async def _find(store: ResponseStore | None, request: Request, id: str) -> StoredResponse:
     kept = None if store is None else await store.get(owner_of(request.scope), id)
     if kept is None:
         raise _not_found(id)
@@ -188,7 +193,11 @@ async def _find(store: ResponseStore | None, request: Request, id: str) -> KeptR
 
 
 def _not_found(id: str) -> NotFoundError:
-    return NotFoundError(f"Response with id '{id[:_SHOWN]}' not found.", field="response_id")
+    return NotFoundError(
+        f"Response with id '{id[:_SHOWN]}' not found.",
+        field="response_id",
+        reason="RESPONSE_NOT_FOUND",
+    )
 
 
 _SHOWN = 100

@@ -200,7 +200,7 @@ HONOURED: list[tuple[str, Any, str, Any]] = [
 ]
 
 ELSEWHERE = {
-    "previous_response_id",  # tests/http_server/test_responses.py
+    "previous_response_id",  # tests/http_server/openai/responses/test_routes.py
     "stream",
     "stream_options",
     "metadata",
