@@ -7,6 +7,7 @@ takes any number of connections.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -20,19 +21,21 @@ from bridge.core.contract import (
     RequestTimeoutError,
 )
 from bridge.http_server.context import HttpSettings
-from bridge.http_server.errors import error_response
+from bridge.http_server.dialect import Dialect
 
 LINGER_SECONDS = 10.0
 """How long the rest of a body that was refused is read, so that the refusal can be read."""
 
 
-class GuardedConnection(H11Protocol):
-    """A connection on which a client can not take all the time in the world.
+class LimitedConnection(H11Protocol):
+    """A connection that limits what a client may take of time, and how many there are.
 
-    Made by `connections`, which gives it its settings.
+    Made by `connections`, which gives it its settings and the dialect to refuse in: there is no
+    request yet that could say which one it speaks.
     """
 
-    guard_settings: HttpSettings
+    settings: HttpSettings
+    dialect: Dialect
     _guard: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
 
@@ -44,7 +47,7 @@ class GuardedConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request, unless there are too many connections already."""
         super().connection_made(transport)
-        limit = self.guard_settings.max_connections
+        limit = self.settings.max_connections
         if len(self.connections) > limit:
             self._refuse(QueueFullError(f"There are {limit} connections already.", retry_after=1))
         else:
@@ -56,7 +59,7 @@ class GuardedConnection(H11Protocol):
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let everything go."""
+        """Stop all timers."""
         self._unwatch()
         self._is_read()
         super().connection_lost(exc)
@@ -76,12 +79,12 @@ class GuardedConnection(H11Protocol):
         self._is_to_be_read()
 
     def resume_writing(self) -> None:
-        """It reads."""
+        """Stop waiting: the client reads."""
         super().resume_writing()
         self._is_read()
 
     def send_400_response(self, msg: str) -> None:
-        """Say in OpenAI's form that this is no HTTP."""
+        """Refuse what is not HTTP."""
         self._refuse(InvalidRequestError(msg, reason="INVALID_HTTP"))
 
     def _watch(self) -> None:
@@ -91,7 +94,7 @@ class GuardedConnection(H11Protocol):
             if state in (h11.SEND_BODY, h11.DONE) and not self.cycle.response_complete:
                 self._unwatch()
         elif self._guard is None and not self.transport.is_closing():
-            self._guard = self.loop.call_later(self.guard_settings.head_seconds, self._late)
+            self._guard = self.loop.call_later(self.settings.head_seconds, self._late)
 
     def _unwatch(self) -> None:
         if self._guard is not None:
@@ -101,7 +104,7 @@ class GuardedConnection(H11Protocol):
     def _is_to_be_read(self) -> None:
         """Limit the time for the client to take what was written."""
         if self._unread is None:
-            seconds = self.guard_settings.stalled_client_seconds
+            seconds = self.settings.stalled_client_seconds
             self._unread = self.loop.call_later(seconds, self._give_up)
 
     def _is_read(self) -> None:
@@ -116,7 +119,7 @@ class GuardedConnection(H11Protocol):
             self.transport.abort()
 
     def _late(self) -> None:
-        seconds = self.guard_settings.head_seconds
+        seconds = self.settings.head_seconds
         self._refuse(RequestTimeoutError(f"The request did not come within {seconds:g} seconds."))
 
     def _refuse(self, error: BridgeError) -> None:
@@ -124,7 +127,7 @@ class GuardedConnection(H11Protocol):
         self._unwatch()
         if self.transport.is_closing():
             return
-        response = error_response(error, "")
+        response = self.dialect.error_response(error, "")
         phrase = HTTPStatus(response.status_code).phrase
         head = [f"HTTP/1.1 {response.status_code} {phrase}".encode()]
         head += [name + b": " + value for name, value in response.raw_headers]
@@ -133,6 +136,7 @@ class GuardedConnection(H11Protocol):
         self.transport.close()
 
 
-def connections(settings: HttpSettings) -> type[GuardedConnection]:
+def connections(settings: HttpSettings, dialects: Sequence[Dialect]) -> type[LimitedConnection]:
     """The class of a server's connections, for `uvicorn.Config(http=…)`."""
-    return type("Connection", (GuardedConnection,), {"guard_settings": settings})
+    members = {"settings": settings, "dialect": dialects[0]}
+    return type("Connection", (LimitedConnection,), members)

@@ -47,8 +47,7 @@ from bridge.core.telemetry import (
     start_tracing,
 )
 from bridge.grpc_server.server import GrpcServer, tls_credentials
-from bridge.http_server.app import HttpSettings, create_app
-from bridge.http_server.connection import connections
+from bridge.http_server import HttpSettings, all_dialects, connections, create_app
 from bridge.probe import ProbeError, capabilities_of, fallbacks, missing, probe, report_for
 from bridge.server.addresses import (
     Address,
@@ -427,19 +426,20 @@ async def _serve_http(
     if store is not None:
         stack.push_async_callback(store.aclose)
         await store.expire()
+    dialects = all_dialects(store)
     app = create_app(
         bridge.engine,
+        dialects,
         version=__version__,
         settings=door,
         access=bridge.access,
-        store=store,
         metrics=bridge.metrics.render,
         recent=recent.lines,
     )
     server = _HttpServer(
         uvicorn.Config(
             app,
-            http=connections(door),
+            http=connections(door, dialects),
             lifespan="off",
             # Answered by the app like any other request, whichever packages are installed.
             ws="none",

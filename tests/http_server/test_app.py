@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from bridge.core.contract.errors import DeadlineError, QueueFullError, UnavailableError
 from bridge.core.contract.events import Started, TextDelta
 from bridge.core.contract.service import Health
-from bridge.http_server.app import HttpSettings
+from bridge.http_server import HttpSettings
 from bridge.http_server.body import parse_json
 from tests.http_server.asgi import Exchange, ask, build, chat, frames
 from tests.http_server.fakes import HELLO, STARTED, STOP, FakeService, Gate

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from bridge.http_server.openai.shared.wire import (
     JsonInt,
+    Moderation,
     StopList,
     StreamOptions,
     Temperature,
@@ -15,68 +16,13 @@ from bridge.http_server.openai.shared.wire import (
     TopP,
     WireModel,
 )
-
-FunctionName: TypeAlias = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
-
-
-class ContentPartText(WireModel):
-    """A piece of text."""
-
-    type: Literal["text"]
-    text: str
-
-
-class ContentPartRefusal(WireModel):
-    """A refusal that an assistant gave earlier."""
-
-    type: Literal["refusal"]
-    refusal: str
-
-
-class ImageURL(WireModel):
-    """Where a picture is: an address or a data URL."""
-
-    url: str
-    detail: str | None = None
-
-
-class ContentPartImage(WireModel):
-    """A picture. Some clients write the address without the object around it."""
-
-    type: Literal["image_url"]
-    image_url: ImageURL | str
-
-
-class FileSource(WireModel):
-    """A file, by its data or by an id."""
-
-    file_data: str | None = None
-    file_id: str | None = None
-    filename: str | None = None
-
-
-class ContentPartFile(WireModel):
-    """A document."""
-
-    type: Literal["file"]
-    file: FileSource
-
-
-class ContentPartInputAudio(WireModel):
-    """A recording."""
-
-    type: Literal["input_audio"]
-    input_audio: Any = None
-
-
-ContentPart: TypeAlias = Annotated[
-    ContentPartText
-    | ContentPartRefusal
-    | ContentPartImage
-    | ContentPartFile
-    | ContentPartInputAudio,
-    Field(discriminator="type"),
-]
+from bridge.http_server.openai.shared.wire_content import ContentPart
+from bridge.http_server.openai.shared.wire_tools import (
+    FunctionDefinition,
+    FunctionReference,
+    ToolChoiceObject,
+    ToolDefinition,
+)
 
 
 class FunctionCall(WireModel):
@@ -107,50 +53,6 @@ class ChatMessage(WireModel):
     audio: Any = None
 
 
-class FunctionDefinition(WireModel):
-    """A function on offer to the model."""
-
-    name: FunctionName
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class ToolDefinition(WireModel):
-    """A tool on offer to the model."""
-
-    type: str | None = None
-    function: FunctionDefinition | None = None
-
-
-class FunctionReference(WireModel):
-    """A function by its name."""
-
-    name: str
-
-
-class ToolReference(WireModel):
-    """A tool by its name."""
-
-    type: str | None = None
-    function: FunctionReference
-
-
-class AllowedTools(WireModel):
-    """The tools that may be called, out of those on offer."""
-
-    mode: Literal["auto", "required"]
-    tools: list[ToolReference]
-
-
-class ToolChoiceObject(WireModel):
-    """A tool choice that is more than a word."""
-
-    type: Literal["function", "allowed_tools", "custom"]
-    function: FunctionReference | None = None
-    allowed_tools: AllowedTools | None = None
-
-
 class JSONSchemaFormat(WireModel):
     """The schema of the answer."""
 
@@ -165,26 +67,6 @@ class ResponseFormat(WireModel):
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JSONSchemaFormat | None = None
-
-
-class ModerationMode(WireModel):
-    """What moderation does with what it finds."""
-
-    mode: str | None = None
-
-
-class ModerationPolicy(WireModel):
-    """What moderation does, on the way in and on the way out."""
-
-    input: ModerationMode | None = None
-    output: ModerationMode | None = None
-
-
-class Moderation(WireModel):
-    """Moderation of the request and the answer."""
-
-    model: str | None = None
-    policy: ModerationPolicy | None = None
 
 
 class ChatCompletionRequest(WireModel):

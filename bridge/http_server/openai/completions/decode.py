@@ -28,12 +28,7 @@ def decode_text_completion(body: object, options: CallOptions) -> Call:
         model=wire.model or None,
         sampling=sampling,
         max_output_tokens=wire.max_tokens,
-        timeout=options.timeout,
-        strict=options.strict,
         ignored=ignored.names,
-        request_id=options.request_id,
-        caller=options.caller,
-        door="http",
     )
     return Call(request, stream=wire.stream is True, include_usage=include_usage)
 

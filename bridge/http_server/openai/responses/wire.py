@@ -6,21 +6,21 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag
 
-from bridge.http_server.openai.chat.wire import (
-    ContentPartInputAudio,
-    ContentPartRefusal,
-    ContentPartText,
-    FunctionDefinition,
-    Moderation,
-)
 from bridge.http_server.openai.shared.wire import (
     JsonInt,
+    Moderation,
     StreamOptions,
     Temperature,
     TokenLimit,
     TopP,
     WireModel,
 )
+from bridge.http_server.openai.shared.wire_content import (
+    ContentPartInputAudio,
+    ContentPartRefusal,
+    ContentPartText,
+)
+from bridge.http_server.openai.shared.wire_tools import FunctionDefinition
 
 ITEM_TYPES: Final = frozenset(
     {"message", "function_call", "function_call_output", "reasoning", "item_reference"}

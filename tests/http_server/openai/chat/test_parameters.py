@@ -17,10 +17,10 @@ from bridge.core.contract.request import (
     Sampling,
 )
 from bridge.http_server.context import CallOptions
-from bridge.http_server.openai.chat.decode import EFFORTS, decode_chat
+from bridge.http_server.openai.chat.decode import decode_chat
 from bridge.http_server.openai.chat.wire import ChatCompletionRequest
 from bridge.http_server.openai.completions.wire import TextCompletionRequest
-from bridge.http_server.openai.shared.call import Call
+from bridge.http_server.openai.shared.call import EFFORTS, Call
 from bridge.http_server.openai.shared.parameters import (
     CHAT_PARAMETERS,
     TEXT_COMPLETION_PARAMETERS,
@@ -35,7 +35,7 @@ def decode(options: CallOptions | None = None, **parameters: Any) -> Call:
 
 
 def request(**parameters: Any) -> CompletionRequest:
-    return decode(**parameters).request
+    return CallOptions().applied_to(decode(**parameters).request)
 
 
 def test_the_table_knows_every_parameter_of_the_client() -> None:
@@ -240,7 +240,7 @@ def test_stream_options_without_a_stream_are_no_error() -> None:
 def test_the_options_of_the_call_reach_the_core() -> None:
     options = CallOptions("req_1", "key", strict=True, include_reasoning=True, timeout=9.5)
 
-    decoded = decode(options).request
+    decoded = options.applied_to(decode(options).request)
 
     assert decoded.request_id == "req_1"
     assert decoded.caller == "key"

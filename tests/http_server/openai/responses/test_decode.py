@@ -30,6 +30,7 @@ from bridge.core.contract.request import (
     UrlSource,
 )
 from bridge.http_server.context import CallOptions
+from bridge.http_server.dialect import JsonDict
 from bridge.http_server.openai.responses.decode import (
     Past,
     ResponseCall,
@@ -38,7 +39,6 @@ from bridge.http_server.openai.responses.decode import (
 )
 from bridge.http_server.openai.responses.wire import ResponsesRequest
 from bridge.http_server.openai.shared.parameters import RESPONSES_PARAMETERS, Treatment
-from bridge.http_server.openai.shared.replies import JsonDict
 from tests.harness import assistant, user
 
 PIXEL = base64.b64encode(b"pixel").decode()
@@ -405,7 +405,7 @@ def test_tool_choices(choice: object, tools: tuple[str, ...], expected: ToolChoi
 
 def test_options_of_the_call_reach_the_core() -> None:
     options = CallOptions("req_1", "alice", include_reasoning=True, timeout=3.0)
-    asked = decode(options).request
+    asked = options.applied_to(decode(options).request)
 
     assert (asked.request_id, asked.caller, asked.door) == ("req_1", "alice", "http")
     assert (asked.include_thinking, asked.timeout) == (True, 3.0)

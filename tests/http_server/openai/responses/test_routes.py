@@ -24,7 +24,7 @@ from bridge.core.contract.events import (
     ToolCallStart,
 )
 from bridge.core.contract.request import CompletionRequest, TextPart, ToolCallPart, ToolResultPart
-from bridge.http_server.app import HttpSettings
+from bridge.http_server import HttpSettings
 from tests.harness import assistant, user
 from tests.http_server.asgi import Exchange, ask, build, chat
 from tests.http_server.fakes import CALLS, STARTED, USAGE, FakeService, Gate
