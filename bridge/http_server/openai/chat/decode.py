@@ -19,7 +19,7 @@ from bridge.http_server.openai.shared.call import (
     wants_usage,
 )
 from bridge.http_server.openai.shared.content import note_extras
-from bridge.http_server.openai.shared.parameters import CHAT_PARAMETERS, Ignored, apply_rules
+from bridge.http_server.openai.shared.parameters import Ignored, apply_rules
 from bridge.http_server.openai.shared.problems import parse
 from bridge.http_server.openai.shared.tools import decode_tools
 
@@ -30,7 +30,7 @@ def decode_chat(body: object, options: CallOptions) -> Call:
     wire = parse(ChatCompletionRequest, body)
     assert isinstance(body, dict)
     ignored = Ignored(strict=options.strict)
-    apply_rules(CHAT_PARAMETERS, body, ignored)
+    apply_rules(ChatCompletionRequest, body, ignored)
     refuse_blocking(wire.moderation)
     system, messages = decode_messages(wire.messages, ignored)
     tools, tool_choice = decode_tools(wire, ignored)

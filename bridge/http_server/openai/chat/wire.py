@@ -6,6 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from bridge.http_server.openai.shared.parameters import (
+    NAMED,
+    REFUSED,
+    SILENT,
+    named_unless,
+    refused_unless,
+)
 from bridge.http_server.openai.shared.wire import (
     JsonInt,
     Moderation,
@@ -72,6 +79,7 @@ class ResponseFormat(WireModel):
 class ChatCompletionRequest(WireModel):
     """What a caller of `POST /v1/chat/completions` sends. Null is the same as absent."""
 
+    # What has no mark is honoured.
     messages: list[ChatMessage] = Field(min_length=1)
     model: str | None = None
     stream: bool | None = None
@@ -81,7 +89,7 @@ class ChatCompletionRequest(WireModel):
     temperature: Temperature | None = None
     top_p: TopP | None = None
     stop: str | StopList | None = None
-    n: Annotated[JsonInt, Field(ge=1)] | None = None
+    n: Annotated[Annotated[JsonInt, Field(ge=1)] | None, refused_unless(1)] = None
     tools: list[ToolDefinition] | None = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoiceObject | None = None
     parallel_tool_calls: bool | None = None
@@ -93,23 +101,23 @@ class ChatCompletionRequest(WireModel):
     )
     include_reasoning: bool | None = None
     """Not OpenAI's, but in wide use: whether the reply carries `reasoning_content`."""
-    verbosity: Literal["low", "medium", "high"] | None = None
-    seed: JsonInt | None = None
-    logit_bias: dict[str, float] | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[JsonInt, Field(ge=0)] | None = None
-    modalities: list[str] | None = None
-    audio: Any = None
-    prediction: Any = None
-    web_search_options: Any = None
-    store: bool | None = None
+    verbosity: Annotated[Literal["low", "medium", "high"] | None, named_unless("medium")] = None
+    seed: Annotated[JsonInt | None, NAMED] = None
+    logit_bias: Annotated[dict[str, float] | None, named_unless({})] = None
+    frequency_penalty: Annotated[float | None, named_unless(0)] = None
+    presence_penalty: Annotated[float | None, named_unless(0)] = None
+    logprobs: Annotated[bool | None, refused_unless(False)] = None
+    top_logprobs: Annotated[Annotated[JsonInt, Field(ge=0)] | None, refused_unless(0)] = None
+    modalities: Annotated[list[str] | None, refused_unless([], ["text"])] = None
+    audio: Annotated[Any, REFUSED] = None
+    prediction: Annotated[Any, NAMED] = None
+    web_search_options: Annotated[Any, REFUSED] = None
+    store: Annotated[bool | None, SILENT] = None
     metadata: dict[str, str] | None = None
-    user: str | None = None
-    safety_identifier: str | None = None
-    service_tier: str | None = None
-    prompt_cache_key: str | None = None
-    prompt_cache_options: Any = None
-    prompt_cache_retention: Any = None
-    moderation: Moderation | None = None
+    user: Annotated[str | None, SILENT] = None
+    safety_identifier: Annotated[str | None, SILENT] = None
+    service_tier: Annotated[str | None, SILENT] = None
+    prompt_cache_key: Annotated[str | None, SILENT] = None
+    prompt_cache_options: Annotated[Any, SILENT] = None
+    prompt_cache_retention: Annotated[Any, SILENT] = None
+    moderation: Annotated[Moderation | None, NAMED] = None

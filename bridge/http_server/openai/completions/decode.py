@@ -7,7 +7,6 @@ from bridge.http_server.context import CallOptions
 from bridge.http_server.openai.completions.wire import TextCompletionRequest
 from bridge.http_server.openai.shared.call import Call, decode_sampling, wants_usage
 from bridge.http_server.openai.shared.parameters import (
-    TEXT_COMPLETION_PARAMETERS,
     Ignored,
     apply_rules,
 )
@@ -19,7 +18,7 @@ def decode_text_completion(body: object, options: CallOptions) -> Call:
     wire = parse(TextCompletionRequest, body)
     assert isinstance(body, dict)
     ignored = Ignored(strict=options.strict)
-    apply_rules(TEXT_COMPLETION_PARAMETERS, body, ignored)
+    apply_rules(TextCompletionRequest, body, ignored)
     message = Message(Role.USER, (TextPart(_prompt(wire)),), origin="prompt")
     sampling = decode_sampling(wire.temperature, wire.top_p, wire.stop, ignored)
     include_usage = wants_usage(wire.stream_options, ignored)

@@ -34,7 +34,7 @@ from bridge.http_server.openai.responses.wire import (
 )
 from bridge.http_server.openai.shared.call import EFFORTS, decode_sampling, refuse_blocking
 from bridge.http_server.openai.shared.content import note_extras
-from bridge.http_server.openai.shared.parameters import RESPONSES_PARAMETERS, Ignored, apply_rules
+from bridge.http_server.openai.shared.parameters import Ignored, apply_rules
 from bridge.http_server.openai.shared.problems import parse
 
 _NEVER_THERE: Final = frozenset(
@@ -130,7 +130,7 @@ def decode_responses(
     """
     assert isinstance(body, dict)
     ignored = Ignored(strict=options.strict)
-    apply_rules(RESPONSES_PARAMETERS, body, ignored)
+    apply_rules(ResponsesRequest, body, ignored)
     refuse_blocking(wire.moderation)
     _check_include(wire.include or (), ignored)
     if wire.store and not keeps:

@@ -22,9 +22,8 @@ from bridge.http_server.openai.chat.wire import ChatCompletionRequest
 from bridge.http_server.openai.completions.wire import TextCompletionRequest
 from bridge.http_server.openai.shared.call import EFFORTS, Call
 from bridge.http_server.openai.shared.parameters import (
-    CHAT_PARAMETERS,
-    TEXT_COMPLETION_PARAMETERS,
     Treatment,
+    rules_of,
 )
 
 USER = {"role": "user", "content": "hi"}
@@ -41,15 +40,13 @@ def request(**parameters: Any) -> CompletionRequest:
 def test_the_table_knows_every_parameter_of_the_client() -> None:
     of_client = set(chat_create_params.CompletionCreateParamsBase.__annotations__)
 
-    assert set(CHAT_PARAMETERS) == of_client | {"stream", "include_reasoning"}
-    assert set(CHAT_PARAMETERS) == set(ChatCompletionRequest.model_fields)
+    assert set(rules_of(ChatCompletionRequest)) == of_client | {"stream", "include_reasoning"}
 
 
 def test_the_legacy_table_knows_every_parameter_of_the_client() -> None:
     of_client = set(completion_create_params.CompletionCreateParamsBase.__annotations__)
 
-    assert set(TEXT_COMPLETION_PARAMETERS) == of_client | {"stream"}
-    assert set(TEXT_COMPLETION_PARAMETERS) == set(TextCompletionRequest.model_fields)
+    assert set(rules_of(TextCompletionRequest)) == of_client | {"stream"}
 
 
 SILENT: list[tuple[str, Any]] = [
@@ -80,7 +77,7 @@ SILENT: list[tuple[str, Any]] = [
     ("parallel_tool_calls", False),
     ("temperature", 1),
     ("made_up", None),
-    *((name, None) for name in CHAT_PARAMETERS if name != "messages"),
+    *((name, None) for name in ChatCompletionRequest.model_fields if name != "messages"),
 ]
 
 NAMED: list[tuple[str, Any, str]] = [
@@ -156,7 +153,7 @@ def test_every_parameter_has_a_row_in_the_tests_of_its_treatment() -> None:
         Treatment.REFUSED: {name for name, *_ in REFUSED},
         Treatment.HONOURED: {name for name, *_ in HONOURED} | {"messages"},
     }
-    for name, rule in CHAT_PARAMETERS.items():
+    for name, rule in rules_of(ChatCompletionRequest).items():
         assert name in by_treatment[rule.treatment], name
 
 
