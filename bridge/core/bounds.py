@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from bridge.core.errors import InvalidRequestError, TooLargeError
 from bridge.core.images import size_of
@@ -26,7 +26,8 @@ from bridge.core.model import (
     ToolCallPart,
     ToolResultPart,
 )
-from bridge.core.strict_json import NotJsonError, TooNestedError, depth_of, parse_strict
+from bridge.core.schema_size import SchemaSize, expanded, measure
+from bridge.core.strict_json import NotJsonError, TooNestedError, parse_strict
 
 _MIB: Final = 1024 * 1024
 
@@ -56,9 +57,24 @@ class Bounds:
     """As many as a process is told of in its life."""
     tools_characters: int = 4_000_000
     """Names, descriptions and schemas of all tools, as JSON text."""
+    tools_subschemas: int = 10_000
+    """Of all tools together."""
     schema_levels: int = 64
     schema_characters: int = 500_000
     """One schema, of a tool or of the answer, as JSON text."""
+    schema_subschemas: int = 2_000
+    """Objects and truth values in one schema, each of which takes half a millisecond to check."""
+    schema_values: int = 20_000
+    """All values in one schema, such as those of an `enum`."""
+    schema_references: int = 500
+    """In one schema."""
+    schema_expanded: int = 10_000
+    """Subschemas of one schema with its references followed: 20 that are doubled one after the
+    other come to a million, and an answer is checked against each."""
+    schema_pattern_characters: int = 1_000
+    """One regular expression in a schema."""
+    schema_text_characters: int = 50_000
+    """One name or text in a schema."""
     images: int = 600
     """The API's own: https://platform.claude.com/docs/en/build-with-claude/vision"""
     image_characters: int = 10 * _MIB
@@ -135,14 +151,16 @@ def json_object(text: str, field: str, bounds: Bounds = BOUNDS) -> JsonObject:
 
 def _check_tools(request: CompletionRequest, bounds: Bounds) -> None:
     check_count("tools", len(request.tools), bounds.tools, "tools")
-    size = 0
+    size = subschemas = 0
     for tool in request.tools:
-        size += len(tool.name) + len(tool.description)
-        size += _check_schema(
-            tool.parameters, f"The parameters of the tool '{tool.name[:64]}'", "tools", bounds
-        )
+        what = f"The parameters of the tool '{tool.name[:64]}'"
+        schema = _check_schema(tool.parameters, what, "tools", bounds)
+        size += len(tool.name) + len(tool.description) + schema.json_characters
+        subschemas += schema.subschemas
         if size > bounds.tools_characters:
             _too_large("All tools together", bounds.tools_characters, "tools")
+        if subschemas > bounds.tools_subschemas:
+            _too_complex("All tools together", bounds.tools_subschemas, "subschemas", "tools")
 
 
 def _check_output(request: CompletionRequest, bounds: Bounds) -> None:
@@ -153,14 +171,33 @@ def _check_output(request: CompletionRequest, bounds: Bounds) -> None:
         _check_schema(output.schema, "The schema of the answer", "output_format", bounds)
 
 
-def _check_schema(schema: Any, what: str, field: str, bounds: Bounds) -> int:
-    """Give its size."""
-    if depth_of(schema, bounds.schema_levels) > bounds.schema_levels:
+def _check_schema(schema: JsonObject, what: str, field: str, bounds: Bounds) -> SchemaSize:
+    size = measure(schema, levels=bounds.schema_levels, values=bounds.schema_values)
+    if size.levels > bounds.schema_levels:
         _too_deep(what, bounds.schema_levels, field)
-    size = len(json.dumps(schema))
-    if size > bounds.schema_characters:
+    for count, bound, things in (
+        (size.values, bounds.schema_values, "values"),
+        (size.subschemas, bounds.schema_subschemas, "subschemas"),
+        (size.references, bounds.schema_references, "references"),
+    ):
+        if count > bound:
+            _too_complex(what, bound, things, field)
+    if size.longest_pattern > bounds.schema_pattern_characters:
+        _too_long(f"A pattern in {_lower(what)}", bounds.schema_pattern_characters, field)
+    if size.characters <= bounds.schema_characters:
+        # Not before it is known to be of a reasonable size.
+        size.json_characters = len(json.dumps(schema))
+    if max(size.characters, size.json_characters) > bounds.schema_characters:
         _too_large(what, bounds.schema_characters, field)
+    if size.longest_text > bounds.schema_text_characters:
+        _too_long(f"A text in {_lower(what)}", bounds.schema_text_characters, field)
+    if size.references and expanded(schema, bounds.schema_expanded) > bounds.schema_expanded:
+        _too_complex(what, bounds.schema_expanded, "subschemas with its references followed", field)
     return size
+
+
+def _lower(what: str) -> str:
+    return what[0].lower() + what[1:]
 
 
 def _check_messages(messages: tuple[Message, ...], bounds: Bounds) -> None:
@@ -231,6 +268,14 @@ def _too_deep(what: str, bound: int, field: str) -> NoReturn:
         f"{what} may have at most {bound} levels of arrays and objects.",
         field=field,
         reason="NESTED_TOO_DEEPLY",
+    )
+
+
+def _too_complex(what: str, bound: int, things: str, field: str) -> NoReturn:
+    raise InvalidRequestError(
+        f"{what} may have at most {bound} {things}. Leave out what is not needed, or divide it up.",
+        field=field,
+        reason="SCHEMA_TOO_COMPLEX",
     )
 
 

@@ -45,9 +45,10 @@ from bridge.core.pool_policy import Limits
 from bridge.core.process import ProcessGoneError
 from bridge.core.quota import Quotas
 from bridge.core.recycling import Recycling
+from bridge.core.schema_checker import SchemaChecker
 from bridge.core.service import Health, PlanState, PoolState, Totals
 from bridge.core.session import Facts, Session
-from bridge.core.shaping import StopTexts, UnfitAnswerError, shaped
+from bridge.core.shaping import JsonOnly, StopTexts, UnfitAnswerError, shaped
 from bridge.core.to_claude import Profile, TurnSettings, Wire
 from bridge.core.watchdog import Watchdog, Watching
 from bridge.core.wording import NOT_EMPTY, invalid
@@ -136,6 +137,7 @@ class Engine:
         self._planner = Planner(
             options.system_prompt, abilities, builtin_tools=launcher.builtin_tools is not None
         )
+        self._schemas = SchemaChecker(launcher.guard)
         self._habits = Habits()
         self._draining = False
         self._login_accepted: bool | None = None
@@ -168,6 +170,7 @@ class Engine:
         # Whoever waits for the first process waits for none any more.
         self._facts_known.set()
         await self._watchdog.aclose()
+        await self._schemas.aclose()
         await self.pool.aclose()
 
     async def __aenter__(self) -> Engine:
@@ -326,6 +329,7 @@ class Engine:
             async with asyncio.timeout_at(at):
                 await self._known()
             self._check_model(request)
+            await patience.bound(self._schemas.admit(request))
             finished = False
             while not finished:
                 self._admit(progress)
@@ -335,7 +339,7 @@ class Engine:
                 record.asked_at = self._clock()
                 parking: Parking | None = None
                 try:
-                    async with aclosing(self._answer(plan, lease, progress)) as events:
+                    async with aclosing(self._answer(plan, lease, patience, progress)) as events:
                         async for event in events:
                             yield event
                     if progress.probing and progress.parking and not progress.parking.calls:
@@ -382,9 +386,9 @@ class Engine:
         return served.within(TimeLimits(*(math.inf if s is None else s for s in asked)))
 
     async def _answer(
-        self, plan: Plan, lease: Lease, progress: _Progress
+        self, plan: Plan, lease: Lease, patience: Patience, progress: _Progress
     ) -> AsyncGenerator[Event, None]:
-        """Read the answer from the session, shape it, and give what is new of it."""
+        """Read the answer from the session, shape and check it, and give what is new of it."""
         reader = progress.reader
         assert reader is not None
         shapers = plan.shapers()
@@ -412,6 +416,9 @@ class Engine:
                 # What the model would say on is not asked for any more.
                 end = Finished(FinishReason.STOP, reader.usage, stop)
                 events = [*events, *shaped([end], shapers[1:])]
+            whole = next((s.whole for s in shapers if isinstance(s, JsonOnly)), None)
+            if whole is not None and plan.schema is not None:
+                await patience.bound(self._schemas.check_answer(plan.schema, whole))
             for event in events:
                 if isinstance(event, Started):
                     if progress.started:

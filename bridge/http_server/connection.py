@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from bridge.core.errors import BridgeError, InvalidRequestError, QueueFullError, RequestTimeoutError
 from bridge.http_server.context import HttpSettings
@@ -89,7 +89,8 @@ class GuardedConnection(H11Protocol):
         Not told by h11's state, of which there are many: a whole request is DONE, MUST_CLOSE
         (HTTP/1.0, `Connection: close`) or MIGHT_SWITCH_PROTOCOL (`Upgrade`).
         """
-        return self.cycle is not None and not self.cycle.response_complete
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
 
     def _watch(self) -> None:
         """Limit the time for the head of a request, from its first byte to its last."""
