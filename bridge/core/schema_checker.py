@@ -86,9 +86,11 @@ class SchemaChecker:
             raise UnfitAnswerError(fault)
 
     async def aclose(self) -> None:
-        """End the worker, whatever it does."""
+        """End the worker, whatever it does, and refuse what waits for it."""
         self._closed = True
         await self._end()
+        async with self._turn:
+            pass
 
     def _remember(self, key: bytes, fault: str) -> None:
         self._known[key] = fault
@@ -98,44 +100,60 @@ class SchemaChecker:
     async def _outcome(self, job: Mapping[str, Any], field: str) -> str:
         line = json.dumps(job).encode() + b"\n"
         async with self._turn:
-            done = False
-            try:
-                worker = await self._started()
-                async with asyncio.timeout(self._seconds):
-                    await worker.write(line)
-                    fault = str(json.loads(await self._line())["fault"])
-                done = True
-            except (TimeoutError, ProcessGoneError) as error:
-                if self._closed:
-                    raise DrainingError("The server has shut down.") from error
-                logger.warning("a check of a schema was given up: it takes too long")
-                raise InvalidRequestError(
-                    f"The schema is too expensive to check: it took more than {self._seconds:g} "
-                    "seconds. Make it simpler: fewer alternatives, references and conditions.",
-                    field=field,
-                    reason="SCHEMA_TOO_EXPENSIVE",
-                ) from error
-            finally:
-                if not done:
-                    # It goes on with the job, also where the caller has left.
-                    await self._end()
-        return fault
+            # One that somebody has ended meanwhile is replaced; one that ends twice does so by the
+            # job: there was no memory for it.
+            for last in (False, True):
+                try:
+                    return await self._done(line)
+                except (TimeoutError, ProcessGoneError) as error:
+                    if self._closed:
+                        raise DrainingError("The server has shut down.") from error
+                    if last or isinstance(error, TimeoutError):
+                        logger.warning("a check of a schema is given up: it takes too long")
+                        raise self._too_expensive(field) from error
+        raise AssertionError("unreachable")
+
+    async def _done(self, line: bytes) -> str:
+        done = False
+        try:
+            worker = await self._started()
+            async with asyncio.timeout(self._seconds):
+                await worker.write(line)
+                outcome = json.loads(await self._line())
+            done = True
+            return str(outcome["fault"])
+        finally:
+            if not done:
+                # It would go on with the job, also where the caller has left.
+                await self._end()
+
+    def _too_expensive(self, field: str) -> InvalidRequestError:
+        return InvalidRequestError(
+            f"The schema is too expensive to check: it takes more than {self._seconds:g} seconds. "
+            "Make it simpler: fewer alternatives, references and conditions, no uniqueItems.",
+            field=field,
+            reason="SCHEMA_TOO_EXPENSIVE",
+        )
 
     async def _started(self) -> LineProcess:
         """The worker, ready for a job."""
         if self._worker is not None and self._worker.alive:
             return self._worker
         await self._end()
-        if self._closed:
-            raise ProcessGoneError
-        lines: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._lines = lines
-        worker = self._worker = LineProcess(lines.put_nowait, lambda: lines.put_nowait(None))
+        lines = self._lines = asyncio.Queue()
+        worker = LineProcess(lines.put_nowait, lambda: lines.put_nowait(None))
         try:
-            await worker.launch(_command(self._guard, self._seconds))
+            if not self._closed:
+                await worker.launch(_command(self._guard, self._seconds))
+                self._worker = worker
+            if self._closed:
+                raise ProcessGoneError
             async with asyncio.timeout(_START_SECONDS):
                 await self._line()
-        except (OSError, TimeoutError, ProcessGoneError) as error:
+        except (OSError, ProcessGoneError) as error:
+            # TimeoutError is an OSError.
+            if self._closed:
+                raise ProcessGoneError from error
             logger.error("the process that checks schemas does not start: %s", worker.stderr_tail)
             raise ProcessFailedError("Schemas cannot be checked now.", retry_after=1) from error
         return worker

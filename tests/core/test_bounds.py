@@ -41,7 +41,7 @@ SMALL = Bounds(
     schema_levels=3,
     schema_characters=50,
     tools_subschemas=5,
-    schema_subschemas=4,
+    schema_subschemas=7,
     schema_values=12,
     schema_references=2,
     schema_expanded=6,
@@ -107,7 +107,7 @@ def test_what_is_just_within_is_let_through(request_: CompletionRequest) -> None
     check_bounds(request_, SMALL)
 
 
-TWICE = ({"$ref": "#/$defs/a"}, {"$ref": "#/$defs/a"})
+TWICE = {"": [{}, {}], "$ref": "#/", "$dynamicRef": "#/"}
 
 SHAPES: list[tuple[CompletionRequest, str, str]] = [
     (asking(said(), said(), said()), "messages", "2 messages"),
@@ -127,13 +127,13 @@ SHAPES: list[tuple[CompletionRequest, str, str]] = [
     (asking(tools=(Tool("a"), Tool("b"), Tool("c"))), "tools", "2 tools"),
     (asking(tools=(Tool("a", parameters=nested(4)),)), "tools", "3 levels"),
     (asking(tools=(Tool("a", parameters=many(2)),) * 2), "tools", "5 subschemas"),
-    (asking(tools=(Tool("a", parameters=many(4)),)), "tools", "4 subschemas"),
-    (asking(output_format=schema_answer(many(4))), "output_format", "4 subschemas"),
-    (asking(output_format=schema_answer({"a": [True] * 4})), "output_format", "4 subschemas"),
+    (asking(tools=(Tool("a", parameters=many(7)),)), "tools", "7 subschemas"),
+    (asking(output_format=schema_answer(many(7))), "output_format", "7 subschemas"),
+    (asking(output_format=schema_answer({"a": [True] * 7})), "output_format", "7 subschemas"),
     (asking(output_format=schema_answer({"enum": [1] * 11})), "output_format", "12 values"),
     (asking(output_format=schema_answer({"a": [{"$ref": "#/x"}] * 3})), "output_format", "2 ref"),
     (
-        asking(output_format=schema_answer({"$defs": {"a": [{}, {}]}, "b": [*TWICE]})),
+        asking(output_format=schema_answer(TWICE)),
         "output_format",
         "6 subschemas with",
     ),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +30,7 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
 LARGE = {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(100)}}
 # Each item with each other one: unlike numbers, lists of unlike kinds cannot be sorted.
 UNIQUE = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
-ENDLESS = '{"a": [%s]}' % ",".join(f'[{i}], {{"{i}": {i}}}' for i in range(10_000))
+ENDLESS = json.dumps({"a": [item for i in range(10_000) for item in ([i], {"a": i})]})
 
 
 @asynccontextmanager
@@ -61,7 +63,7 @@ def runs(pid: int) -> bool:
 async def pid_of(checker: SchemaChecker) -> int:
     """The worker, once there is one."""
     async with asyncio.timeout(PATIENCE):
-        while (pid := checker.worker_pid) is None:
+        while (pid := checker.worker_pid) is None:  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.01)
     return pid
 
@@ -102,7 +104,7 @@ async def test_what_is_no_schema_is_refused_and_named(size: str) -> None:
             with pytest.raises(InvalidRequestError, match="at required") as caught:
                 await checker.admit(request(broken))
             assert caught.value.field == "output_format"
-            with pytest.raises(InvalidRequestError, match="'tool1'.*at required") as caught:
+            with pytest.raises(InvalidRequestError, match=r"'tool1'.*at required") as caught:
                 await checker.admit(request(None, base, broken))
             assert caught.value.field == "tools"
 
@@ -173,7 +175,6 @@ async def test_nothing_of_the_environment_reaches_the_worker(
     monkeypatch.setenv("SECRET", "of the server")
     async with checking() as checker:
         await checker.check_answer(SCHEMA, '{"a":1}')
-        with open(f"/proc/{checker.worker_pid}/environ", "rb") as file:
-            environment = file.read()
+        environment = Path(f"/proc/{checker.worker_pid}/environ").read_bytes()  # noqa: ASYNC240
     assert b"PYTHONPATH" in environment
     assert b"SECRET" not in environment
