@@ -137,7 +137,7 @@ class Engine:
         self._planner = Planner(
             options.system_prompt, abilities, builtin_tools=launcher.builtin_tools is not None
         )
-        self._schemas = SchemaChecker(launcher.guard)
+        self.schemas = SchemaChecker(launcher.guard)
         self._habits = Habits()
         self._draining = False
         self._login_accepted: bool | None = None
@@ -170,7 +170,7 @@ class Engine:
         # Whoever waits for the first process waits for none any more.
         self._facts_known.set()
         await self._watchdog.aclose()
-        await self._schemas.aclose()
+        await self.schemas.aclose()
         await self.pool.aclose()
 
     async def __aenter__(self) -> Engine:
@@ -329,7 +329,7 @@ class Engine:
             async with asyncio.timeout_at(at):
                 await self._known()
             self._check_model(request)
-            await patience.bound(self._schemas.admit(request))
+            await patience.bound(self.schemas.admit(request))
             finished = False
             while not finished:
                 self._admit(progress)
@@ -418,7 +418,7 @@ class Engine:
                 events = [*events, *shaped([end], shapers[1:])]
             whole = next((s.whole for s in shapers if isinstance(s, JsonOnly)), None)
             if whole is not None and plan.schema is not None:
-                await patience.bound(self._schemas.check_answer(plan.schema, whole))
+                await patience.bound(self.schemas.check_answer(plan.schema, whole))
             for event in events:
                 if isinstance(event, Started):
                     if progress.started:

@@ -42,7 +42,8 @@ class SchemaChecker:
 
     def __init__(self, guard: Guard | None = None, seconds: float = CHECK_SECONDS) -> None:
         self._guard = guard
-        self._seconds = seconds
+        self.seconds = seconds
+        """How long one check may take."""
         self._known: dict[bytes, str] = {}
         """What is wrong with schemas by their hash, "" for nothing; the oldest first."""
         self._turn = asyncio.Lock()
@@ -117,7 +118,7 @@ class SchemaChecker:
         done = False
         try:
             worker = await self._started()
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self.seconds):
                 await worker.write(line)
                 outcome = json.loads(await self._line())
             done = True
@@ -129,7 +130,7 @@ class SchemaChecker:
 
     def _too_expensive(self, field: str) -> InvalidRequestError:
         return InvalidRequestError(
-            f"The schema is too expensive to check: it takes more than {self._seconds:g} seconds. "
+            f"The schema is too expensive to check: it takes more than {self.seconds:g} seconds. "
             "Make it simpler: fewer alternatives, references and conditions, no uniqueItems.",
             field=field,
             reason="SCHEMA_TOO_EXPENSIVE",
@@ -144,7 +145,7 @@ class SchemaChecker:
         worker = LineProcess(lines.put_nowait, lambda: lines.put_nowait(None))
         try:
             if not self._closed:
-                await worker.launch(_command(self._guard, self._seconds))
+                await worker.launch(_command(self._guard, self.seconds))
                 self._worker = worker
             if self._closed:
                 raise ProcessGoneError

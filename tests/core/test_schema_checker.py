@@ -52,12 +52,17 @@ def request(schema: dict[str, Any] | None = None, *tools: dict[str, Any]) -> Com
     )
 
 
-def runs(pid: int) -> bool:
+def runs(pid: int | None) -> bool:
+    assert pid is not None
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     return True
+
+
+def has_worker(checker: SchemaChecker) -> bool:
+    return checker.worker_pid is not None
 
 
 async def pid_of(checker: SchemaChecker) -> int:
@@ -71,22 +76,20 @@ async def pid_of(checker: SchemaChecker) -> int:
 async def test_answers_are_checked() -> None:
     async with checking() as checker:
         await checker.check_answer(SCHEMA, '{"a":1}')
-        pid = checker.worker_pid
+        pid = await pid_of(checker)
         with pytest.raises(UnfitAnswerError, match="does not match the schema at a"):
             await checker.check_answer(SCHEMA, '{"a":"ü"}')
         await checker.check_answer(SCHEMA, '{"a":2}')
         assert checker.worker_pid == pid
-    assert pid is not None
     assert not runs(pid)
 
 
 async def test_a_small_schema_needs_no_process_and_a_large_one_does_once() -> None:
     async with checking() as checker:
         await checker.admit(request(SCHEMA, SCHEMA))
-        assert checker.worker_pid is None
+        assert not has_worker(checker)
         await checker.admit(request(LARGE, SCHEMA))
-        pid = checker.worker_pid
-        assert pid is not None
+        pid = await pid_of(checker)
         os.kill(pid, 9)
         # What is known is not asked for again.
         await checker.admit(request(LARGE, SCHEMA))
