@@ -55,11 +55,11 @@ REFUSED = {
 }
 
 # The dialect's own schema wants these to be unlike each other, and they cannot be sorted.
-UNLIKE = [item for number in range(4_000) for item in ([number], {"a": number})]
+UNLIKE = [item for number in range(4_000) for item in ([number], str(number))]
 DRAFT_4 = "http://json-schema.org/draft-04/schema#"
-SLOW_ITSELF = within({"allOf": [{"enum": UNLIKE[:900]}] * 9}, **{"$schema": DRAFT_4})
+SLOW_ITSELF = within({"allOf": [{"enum": UNLIKE[:1_200]}] * 9}, **{"$schema": DRAFT_4})
 
-SLOW_ANSWER = within({"type": "array", "allOf": [{"uniqueItems": True}] * 1_000})
+SLOW_ANSWER = within({"type": "array", "allOf": [{"uniqueItems": True}] * 900})
 ANSWER = json.dumps({"a": UNLIKE[:400]})
 
 
@@ -135,6 +135,7 @@ async def test_one_that_takes_too_long_to_check_holds_up_nothing_else(
 ) -> None:
     running = await asyncio.to_thread(start_bridge, pool_size=3)
     checker = running.bridge.engine.schemas
+    checker.seconds = 1.0
     schema = SLOW_ANSWER if kind == "answer" else SLOW_ITSELF
     text = sim(text=ANSWER)
     tool = kind == "tool"
@@ -159,6 +160,9 @@ async def test_one_that_takes_too_long_to_check_holds_up_nothing_else(
     assert checker.worker_pid is None
 
 
+HEADER = ("-H", "content-type: application/json")
+
+
 def worker_of(pid: int) -> int:
     """The process of a server that checks schemas, once it has a job."""
     until = time.monotonic() + PATIENCE
@@ -178,7 +182,7 @@ def test_the_server_can_be_ended_meanwhile(tmp_path: Path, ends: str) -> None:
     with served(tmp_path, "--demo", "--http") as running:
         url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
         asked = subprocess.Popen(
-            ["curl", "-s", "--max-time", "120", f"{url}/v1/chat/completions", "-d", "@-"],
+            ["curl", "-s", "--max-time", "120", f"{url}/v1/chat/completions", "-d", "@-", *HEADER],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
         )
