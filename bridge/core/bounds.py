@@ -64,7 +64,7 @@ class Bounds:
     """One schema, of a tool or of the answer, as JSON text."""
     schema_subschemas: int = 2_000
     """Objects and truth values in one schema, each of which takes half a millisecond to check."""
-    schema_values: int = 20_000
+    schema_values: int = 10_000
     """All values in one schema, such as those of an `enum`."""
     schema_references: int = 500
     """In one schema."""
