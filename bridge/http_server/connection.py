@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from bridge.core.contract import (
     BridgeError,
@@ -51,9 +51,10 @@ class GuardedConnection(H11Protocol):
             self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Take what the client sent."""
-        super().data_received(data)
-        self._watch()
+        """Take what the client sent, but nothing behind a request that it said is its last."""
+        if self.conn.their_state is not h11.MUST_CLOSE:
+            super().data_received(data)
+            self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let everything go."""
@@ -66,7 +67,10 @@ class GuardedConnection(H11Protocol):
         super().on_response_complete()
         if self.transport.get_write_buffer_size():
             self._is_to_be_read()
-        if self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
+        if self._answers() or self.transport.is_closing():
+            # The next request had come already.
+            return
+        if self.conn.their_state is h11.SEND_BODY:
             self._unwatch()
             self._guard = self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
@@ -84,12 +88,19 @@ class GuardedConnection(H11Protocol):
         """Say in OpenAI's form that this is no HTTP."""
         self._refuse(InvalidRequestError(msg, reason="INVALID_HTTP"))
 
+    def _answers(self) -> bool:
+        """Whether there is a request, of which the whole head has come, without its whole answer.
+
+        Not told by h11's state, of which there are many: a whole request is DONE, MUST_CLOSE
+        (HTTP/1.0, `Connection: close`) or MIGHT_SWITCH_PROTOCOL (`Upgrade`).
+        """
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
     def _watch(self) -> None:
         """Limit the time for the head of a request, from its first byte to its last."""
-        state = self.conn.their_state
-        if state is not h11.IDLE:
-            if state in (h11.SEND_BODY, h11.DONE) and not self.cycle.response_complete:
-                self._unwatch()
+        if self._answers():
+            self._unwatch()
         elif self._guard is None and not self.transport.is_closing():
             self._guard = self.loop.call_later(self.guard_settings.head_seconds, self._late)
 
@@ -120,9 +131,12 @@ class GuardedConnection(H11Protocol):
         self._refuse(RequestTimeoutError(f"The request did not come within {seconds:g} seconds."))
 
     def _refuse(self, error: BridgeError) -> None:
-        """Answer without a request, and close."""
+        """Answer without a request, and close; only close where an answer has begun."""
         self._unwatch()
         if self.transport.is_closing():
+            return
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.close()
             return
         response = error_response(error, "")
         phrase = HTTPStatus(response.status_code).phrase
