@@ -273,7 +273,9 @@ def _directive(value: object, *, nested: bool = False) -> Directive:
         return Directive(
             turns=tuple(_directive(turn, nested=True) for turn in fields_given["turns"]),
         )
-    if "script" in fields_given and (nested or fields_given.keys() - {"script", "conversation", "note"}):
+    if "script" in fields_given and (
+        nested or fields_given.keys() - {"script", "conversation", "note"}
+    ):
         raise BadDirective("script goes with nothing but conversation, and not inside others")
     if "tools" in fields_given:
         fields_given["tools"] = tuple(_tool_call(tool) for tool in fields_given["tools"])

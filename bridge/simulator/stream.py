@@ -1,7 +1,7 @@
 """A Reply as the API puts it on the wire: server-sent events, or one JSON message. Pure.
 
-Events and their order: https://platform.claude.com/docs/en/build-with-claude/streaming. Which fields
-stand where is as seen in public recordings of the Messages API.
+Events and their order: https://platform.claude.com/docs/en/build-with-claude/streaming
+Which fields stand where is as seen in public recordings of the Messages API.
 """
 
 import itertools
