@@ -77,7 +77,7 @@ def test_an_empty_body_without_a_stream() -> None:
 
 def test_what_does_not_stream_is_treated_on_its_own() -> None:
     async def scenario(simulator: Simulator, client: httpx.AsyncClient) -> None:
-        directive = {"error_after": "headers", "whole": {"text": "second try"}}
+        directive: dict[str, Any] = {"error_after": "headers", "whole": {"text": "second try"}}
         assert names((await post(client, request(**directive))).text) == ["error"]
         message = (await post(client, request(**directive, stream=False))).json()
         assert message["content"] == [{"type": "text", "text": "second try"}]
@@ -96,8 +96,12 @@ def test_what_does_not_stream_is_treated_on_its_own() -> None:
 
 def test_the_second_try_counts_its_own_failures() -> None:
     async def scenario(_: Simulator, client: httpx.AsyncClient) -> None:
-        failure = {"kind": "overloaded", "times": 1}
-        directive = {"error": failure, "text": "a", "whole": {"error": failure, "text": "b"}}
+        failure: dict[str, Any] = {"kind": "overloaded", "times": 1}
+        directive: dict[str, Any] = {
+            "error": failure,
+            "text": "a",
+            "whole": {"error": failure, "text": "b"},
+        }
         statuses = [
             (await post(client, request(**directive, stream=stream))).status_code
             for stream in (True, False, True, False)
