@@ -64,21 +64,37 @@ def content_present(body: Body) -> str | None:
 
 
 def text_present(body: Body) -> str | None:
-    """No text block is empty or of whitespace alone, inside tool results neither (wordings seen).
+    """No text block is empty; the texts of a message, or of a tool result, are not all blank.
 
+    Seen, and tried out by others: a blank text beside one with words passes, beside a call not.
     https://platform.claude.com/docs/en/api/errors
     """
-    places = [("system", content_blocks(body.get("system") or []))]
+    contents = [("system", content_blocks(body.get("system") or []))]
     for message in body["messages"]:
         blocks = content_blocks(message["content"] or [])
-        inner = [content_blocks(block.get("content") or []) for block in blocks]
-        places.append(("messages", [*blocks, *itertools.chain(*inner)]))
-    for place, blocks in places:
+        results = [block for block in blocks if block.get("type") == "tool_result"]
+        inner = [content_blocks(block.get("content") or []) for block in results]
+        contents += [("messages", content) for content in (blocks, *inner)]
+    for place, blocks in contents:
         texts = [str(block.get("text", "")) for block in blocks if block.get("type") == "text"]
         if not all(texts):
             return f"{place}: text content blocks must be non-empty"
-        if not all(text.strip() for text in texts):
+        if texts and not any(text.strip() for text in texts):
             return f"{place}: text content blocks must contain non-whitespace text"
+    return None
+
+
+def failed_results(body: Body) -> str | None:
+    """A result that is an error has text, and nothing else (wordings seen):
+    https://platform.claude.com/docs/en/agents-and-tools/tool-use/handle-tool-calls
+    """
+    for where, _, block in placed_blocks(body):
+        if block.get("type") != "tool_result" or not block.get("is_error"):
+            continue
+        if not block.get("content"):
+            return f"{where}.tool_result: content cannot be empty if `is_error` is true"
+        if any(inner.get("type") != "text" for inner in content_blocks(block["content"])):
+            return f"{where}.tool_result: all content must be type `text` if `is_error` is true"
     return None
 
 

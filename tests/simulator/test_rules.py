@@ -149,7 +149,7 @@ CASES: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
         "no empty text block",
         talk(user(text(""), text("x"))),
         "messages: text content blocks must be non-empty",
-        talk(user(text("y"), text("x"))),
+        talk(user(text(" "), text("x"))),
     ),
     (
         "no text of whitespace alone",
@@ -158,10 +158,10 @@ CASES: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
         talk(user(text(" \nx"))),
     ),
     (
-        "no text of whitespace alone beside others",
+        "no text of whitespace alone beside a call",
         talk(user(), assistant(text("\n\n"), call()), user(result())),
         "messages: text content blocks must contain non-whitespace text",
-        talk(user(), assistant(text("\n\nx"), call()), user(result())),
+        talk(user(), assistant(text("\n\n"), text("x"), call()), user(result())),
     ),
     (
         "no result of whitespace alone",
@@ -240,6 +240,22 @@ CASES: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
         talk(user(), assistant(call()), user(result()), assistant(result())),
         "messages.3.content.0: `tool_result` blocks can only be in `user` messages",
         talk(user(), assistant(call()), user(result()), assistant()),
+    ),
+    (
+        "a result that is an error says something",
+        talk(user(), assistant(call()), user(result() | {"content": "", "is_error": True})),
+        "messages.2.content.0.tool_result: content cannot be empty if `is_error` is true",
+        talk(user(), assistant(call()), user(result() | {"is_error": True})),
+    ),
+    (
+        "a result that is an error is text",
+        talk(
+            user(),
+            assistant(call()),
+            user(result() | {"content": [image("image/png")], "is_error": True}),
+        ),
+        "messages.2.content.0.tool_result: all content must be type `text` if `is_error` is true",
+        talk(user(), assistant(call()), user(result() | {"content": [image("image/png")]})),
     ),
     (
         "images are of four types",
