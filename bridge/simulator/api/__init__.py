@@ -1,0 +1,1 @@
+"""What the Messages API takes, refuses and sends. Each rule cites the page it comes from."""
