@@ -10,19 +10,24 @@ from typing import Any
 from bridge.simulator import accounts, script
 from bridge.simulator.accounts import Accounts
 from bridge.simulator.admin import Admin
-from bridge.simulator.api import answers, rules, stream
-from bridge.simulator.api.cache import PromptCache, prefixes
-from bridge.simulator.api.failures import FAILURES, Failure, should_retry
-from bridge.simulator.api.wire import (
+from bridge.simulator.api import (
+    FAILURES,
+    Failure,
     Gone,
     Message,
+    PromptCache,
     Receive,
     Refused,
     Send,
+    answers,
     invalid,
     parsed,
+    prefixes,
     read,
     respond,
+    rules,
+    should_retry,
+    stream,
 )
 from bridge.simulator.delivery import Delivery, Plan
 from bridge.simulator.ledger import Ledger, credential

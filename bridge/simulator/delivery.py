@@ -4,9 +4,17 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bridge.simulator.api import stream
-from bridge.simulator.api.failures import should_retry
-from bridge.simulator.api.wire import Message, Receive, Send, left, respond, start, write
+from bridge.simulator.api import (
+    Message,
+    Receive,
+    Send,
+    left,
+    respond,
+    should_retry,
+    start,
+    stream,
+    write,
+)
 from bridge.simulator.ledger import Ledger
 from bridge.simulator.script import CONTENT, MESSAGE_DELTA, PLACES, Directive
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 import uvicorn
 
 from bridge.simulator.accounts import Accounts
-from bridge.simulator.api.cache import PromptCache
+from bridge.simulator.api import PromptCache
 from bridge.simulator.app import Application
 from bridge.simulator.ledger import Ledger
 from bridge.simulator.playing import Scripts
