@@ -13,7 +13,7 @@ import typer
 from bridge.cli.common import printable
 
 if TYPE_CHECKING:
-    from bridge.doctor.doctor import Finding
+    from bridge.doctor import Finding
 
 _MARKS = {"good": ("✓", "+", "green"), "warning": ("!", "!", "yellow"), "bad": ("✗", "x", "red")}
 
@@ -43,7 +43,7 @@ def doctor(
 
 
 async def _examine(*, live: bool, demo: bool, quiet: bool) -> list[Finding]:
-    from bridge.doctor.doctor import examine
+    from bridge.doctor import examine
 
     findings = []
     async for finding in examine(demo=demo, live=live):

@@ -1,1 +1,6 @@
-"""doctor"""
+"""`bridge doctor`: whether everything is there that `bridge serve` needs, and what to do if not."""
+
+from bridge.doctor.examine import examine
+from bridge.doctor.findings import Finding, Mark
+
+__all__ = ["Finding", "Mark", "examine"]

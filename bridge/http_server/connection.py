@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from bridge.core.contract import (
     BridgeError,
@@ -36,8 +36,8 @@ class LimitedConnection(H11Protocol):
 
     settings: HttpSettings
     dialect: Dialect
-    _guard: asyncio.TimerHandle | None = None
-    _unread: asyncio.TimerHandle | None = None
+    _head_timer: asyncio.TimerHandle | None = None
+    _write_timer: asyncio.TimerHandle | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Log no addresses, even where the log of accesses is on: callers can write into them."""
@@ -51,81 +51,97 @@ class LimitedConnection(H11Protocol):
         if len(self.connections) > limit:
             self._refuse(QueueFullError(f"There are {limit} connections already.", retry_after=1))
         else:
-            self._watch()
+            self._watch_head()
 
     def data_received(self, data: bytes) -> None:
-        """Take what the client sent."""
-        super().data_received(data)
-        self._watch()
+        """Take what the client sent, but nothing after a request that it said is its last."""
+        if self.conn.their_state is not h11.MUST_CLOSE:
+            super().data_received(data)
+            self._watch_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop all timers."""
-        self._unwatch()
-        self._is_read()
+        self._stop_head_timer()
+        self._stop_write_timer()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
         """Wait for the next request, or for the rest of a body that is not wanted any more."""
         super().on_response_complete()
         if self.transport.get_write_buffer_size():
-            self._is_to_be_read()
-        if self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
-            self._unwatch()
-            self._guard = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+            self._start_write_timer()
+        if self._is_answering() or self.transport.is_closing():
+            # The next request had come already.
+            return
+        if self.conn.their_state is h11.SEND_BODY:
+            self._stop_head_timer()
+            self._head_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def pause_writing(self) -> None:
         """Begin to wait for a client that does not read."""
         super().pause_writing()
-        self._is_to_be_read()
+        self._start_write_timer()
 
     def resume_writing(self) -> None:
         """Stop waiting: the client reads."""
         super().resume_writing()
-        self._is_read()
+        self._stop_write_timer()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP."""
         self._refuse(InvalidRequestError(msg, reason="INVALID_HTTP"))
 
-    def _watch(self) -> None:
+    def _is_answering(self) -> bool:
+        """Whether there is a request, of which the whole head has come, without its whole answer.
+
+        Not known from h11's state, of which there are many: a whole request is DONE, MUST_CLOSE
+        (HTTP/1.0, `Connection: close`) or MIGHT_SWITCH_PROTOCOL (`Upgrade`).
+        """
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    def _watch_head(self) -> None:
         """Limit the time for the head of a request, from its first byte to its last."""
-        state = self.conn.their_state
-        if state is not h11.IDLE:
-            if state in (h11.SEND_BODY, h11.DONE) and not self.cycle.response_complete:
-                self._unwatch()
-        elif self._guard is None and not self.transport.is_closing():
-            self._guard = self.loop.call_later(self.settings.head_seconds, self._late)
+        if self._is_answering():
+            self._stop_head_timer()
+        elif self._head_timer is None and not self.transport.is_closing():
+            self._head_timer = self.loop.call_later(
+                self.settings.head_seconds, self._on_head_timeout
+            )
 
-    def _unwatch(self) -> None:
-        if self._guard is not None:
-            self._guard.cancel()
-            self._guard = None
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
-    def _is_to_be_read(self) -> None:
+    def _start_write_timer(self) -> None:
         """Limit the time for the client to take what was written."""
-        if self._unread is None:
+        if self._write_timer is None:
             seconds = self.settings.stalled_client_seconds
-            self._unread = self.loop.call_later(seconds, self._give_up)
+            self._write_timer = self.loop.call_later(seconds, self._on_write_timeout)
 
-    def _is_read(self) -> None:
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
-    def _give_up(self) -> None:
-        self._unread = None
+    def _on_write_timeout(self) -> None:
+        self._write_timer = None
         # To be closed in good order, a connection waits for its last byte to be taken.
         if self.flow.write_paused or self.transport.is_closing():
             self.transport.abort()
 
-    def _late(self) -> None:
+    def _on_head_timeout(self) -> None:
         seconds = self.settings.head_seconds
         self._refuse(RequestTimeoutError(f"The request did not come within {seconds:g} seconds."))
 
     def _refuse(self, error: BridgeError) -> None:
-        """Answer without a request, and close."""
-        self._unwatch()
+        """Answer without a request, and close; only close where an answer has begun."""
+        self._stop_head_timer()
         if self.transport.is_closing():
+            return
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.close()
             return
         response = self.dialect.error_response(error, "")
         phrase = HTTPStatus(response.status_code).phrase

@@ -16,14 +16,12 @@ import pytest
 from claude_agent_sdk._cli_version import __cli_version__ as bundled_version
 
 from bridge.core.contract.service import Health
-from bridge.doctor.doctor import (
+from bridge.doctor.findings import (
     PROCESS_BYTES,
     TESTED_CLI,
     Mark,
-    available_memory,
     cli_finding,
     disk_finding,
-    health_said,
     login_finding,
     memory_finding,
     port_finding,
@@ -31,6 +29,8 @@ from bridge.doctor.doctor import (
     python_finding,
     settings_finding,
 )
+from bridge.doctor.listening import health_said
+from bridge.doctor.machine import available_memory
 from bridge.probe import BEHAVIOURS, Report, keeping
 from tests.cli.test_serve import _known
 from tests.harness import PATIENCE, RunningBridge, settings_for_tests

@@ -22,8 +22,8 @@ from tests.harness import PATIENCE, LoopThread, sim
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 # As on a system without a death signal.
 WATCHDOG_ALONE = """
-from bridge.core import orphans
-orphans.death_signal = tuple
+from bridge.core.system import orphan_guard
+orphan_guard.death_signal = tuple
 from bridge.cli import main
 main()
 """

@@ -53,11 +53,11 @@ class Gate:
         self.opened = asyncio.Event()
 
 
-Step: TypeAlias = Event | Exception | Gate
+Step: TypeAlias = Event | Exception | Gate | float
 
 
 class FakeService:
-    """Answers every request by the same script: events, errors, and gates to wait at."""
+    """Answers every request by the same script: events, errors, gates to wait at, and seconds."""
 
     def __init__(self, *script: Step, health: Health | None = None) -> None:
         self.script = script or HELLO
@@ -82,6 +82,8 @@ class FakeService:
                 if isinstance(step, Gate):
                     step.reached.set()
                     await step.opened.wait()
+                elif isinstance(step, float):
+                    await asyncio.sleep(step)
                 else:
                     yield step
         finally:

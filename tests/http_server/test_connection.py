@@ -8,6 +8,7 @@ import time
 from contextlib import closing, suppress
 from typing import Any
 
+import h11
 import pytest
 
 from bridge.core.contract.events import TextDelta
@@ -128,3 +129,123 @@ def has_room(url: str) -> bool:
         return connection.recv(65536).startswith(b"HTTP/1.1 200")
     # It was refused so soon that nothing more could be sent.
     return False
+
+
+LAST = {
+    "HTTP/1.1, close": (b"HTTP/1.1", b"connection: close\r\n"),
+    "HTTP/1.0": (b"HTTP/1.0", b""),
+    "HTTP/1.0, keep-alive": (b"HTTP/1.0", b"connection: keep-alive\r\n"),
+    # Java's client offers this with every first request.
+    "HTTP/1.1, upgrade": (b"HTTP/1.1", b"connection: upgrade\r\nupgrade: h2c\r\n"),
+    "HTTP/1.1": (b"HTTP/1.1", b""),
+}
+LATE = 0.2
+
+
+def asking(version: bytes, header: bytes, *, stream: bool) -> tuple[bytes, bytes]:
+    """Head and body of a request."""
+    content = {"stream": stream, "messages": [{"role": "user", "content": "Hello"}]}
+    body = json.dumps(content).encode()
+    head = b"POST /v1/chat/completions %s\r\nhost: localhost\r\n%scontent-length: %d\r\n\r\n"
+    return head % (version, header, len(body)), body
+
+
+def slow() -> FakeService:
+    """Answers in the middle of which the time for a head is long over."""
+    return FakeService(LATE * 2, STARTED, TextDelta("Hel"), LATE * 2, TextDelta("lo"), STOP)
+
+
+def responses(connection: socket.socket, count: int) -> list[tuple[int, bytes]]:
+    """Status and body of so many responses, after which nothing else may have come."""
+    client = h11.Connection(h11.CLIENT)
+    given: list[tuple[int, bytes]] = []
+    while len(given) < count:
+        client.send(h11.Request(method="GET", target="/", headers=[("host", "localhost")]))
+        client.send(h11.EndOfMessage())
+        status, body = 0, b""
+        while not isinstance(event := client.next_event(), h11.EndOfMessage):
+            if event is h11.NEED_DATA:
+                client.receive_data(connection.recv(65536))
+            elif isinstance(event, h11.Response):
+                status = event.status_code
+            elif isinstance(event, h11.Data):
+                body += event.data
+            else:
+                raise AssertionError(event)
+        given.append((status, body))
+        if len(given) < count:
+            client.start_next_cycle()
+    assert client.trailing_data[0] == b""
+    return given
+
+
+def assert_whole(response: tuple[int, bytes], *, stream: bool) -> None:
+    status, body = response
+    assert status == 200
+    assert b"HTTP/1." not in body
+    if stream:
+        assert body.rstrip().endswith(b"data: [DONE]")
+        assert b"error" not in body
+    else:
+        assert json.loads(body)["choices"][0]["message"]["content"] == "Hello"
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("writes", [1, 2])
+@pytest.mark.parametrize("kind", LAST)
+def test_an_answer_may_take_longer_than_a_head(kind: str, writes: int, stream: bool) -> None:
+    head, body = asking(*LAST[kind], stream=stream)
+    service = slow()
+    with serving(service, HttpSettings(head_seconds=LATE)) as url, connected(url) as connection:
+        for data in (head + body,) if writes == 1 else (head, body):
+            connection.sendall(data)
+        [response] = responses(connection, 1)
+    assert_whole(response, stream=stream)
+    assert service.closed.is_set()
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_so_may_one_to_a_request_that_was_sent_before_its_turn(
+    stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.http_server.connection.LINGER_SECONDS", LATE)
+    first = b"".join(asking(b"HTTP/1.1", b"", stream=stream))
+    head, body = asking(b"HTTP/1.1", b"", stream=stream)
+    settings = HttpSettings(head_seconds=LATE)
+    with serving(slow(), settings) as url, connected(url) as connection:
+        connection.sendall(first + head + body[:5])
+        [one] = responses(connection, 1)
+        # Longer than the rest of a body is waited for that was refused.
+        time.sleep(LATE * 2)
+        connection.sendall(body[5:])
+        [other] = responses(connection, 1)
+    assert_whole(one, stream=stream)
+    assert_whole(other, stream=stream)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_what_comes_behind_the_last_request_is_no_part_of_its_answer(begun: bool) -> None:
+    head, body = asking(b"HTTP/1.1", b"connection: close\r\n", stream=True)
+    with serving(slow()) as url, connected(url) as connection:
+        connection.sendall(head + body)
+        received = connection.recv(65536) if begun else b""
+        for _ in range(2):
+            connection.sendall(b"\r\nGET / HTTP/1.1\r\n\r\n")
+        while data := connection.recv(65536):
+            received += data
+    assert received.count(b"HTTP/1.") == 1
+    assert received.startswith(b"HTTP/1.1 200")
+    assert received.rstrip().endswith(b"data: [DONE]\n\n\r\n0")
+
+
+def test_a_body_that_turns_out_no_http_ends_an_answer_that_has_begun() -> None:
+    head = b"POST /v1/nowhere HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+    with serving(FakeService()) as url, connected(url) as connection:
+        connection.sendall(head)
+        received = connection.recv(65536)
+        with suppress(ConnectionError):
+            connection.sendall(b"this is no length\r\n")
+            while data := connection.recv(65536):
+                received += data
+    assert received.startswith(b"HTTP/1.1 404")
+    assert received.count(b"HTTP/1.") == 1

@@ -24,7 +24,8 @@ from bridge.client import ChatError, Client, Question, Text, Turn
 from bridge.client.connection import GrpcAddress, ServerAddress
 from bridge.client.grpc import GrpcClient
 from bridge.client.http import HttpClient
-from bridge.doctor.doctor import Finding, Mark, _door_findings
+from bridge.doctor.findings import Finding, Mark
+from bridge.doctor.listening import listening_findings
 from bridge.server.addresses import ListenError, Tcp, TlsFiles, Unix, listen_http
 from bridge.server.settings import Settings
 from bridge.server.supervisor import StartError
@@ -284,7 +285,7 @@ async def doors_of(running: RunningBridge) -> dict[str, Finding]:
     if isinstance(address, Tcp):
         ports = {"port": running.bridge.http_port, "grpc_port": running.bridge.grpc_port}
         settings = settings.model_copy(update=ports)
-    return {finding.check: finding async for finding in _door_findings(settings)}
+    return {finding.check: finding async for finding in listening_findings(settings)}
 
 
 @pytest.mark.parametrize("bridge_with", ["on_sockets", "with_tls"])
@@ -316,7 +317,7 @@ def test_the_doctor_says_that_a_server_for_others_needs_keys(tmp_path: Path) -> 
 
 
 async def _first(settings: Settings) -> Finding:
-    async with aclosing(_door_findings(settings)) as findings:
+    async with aclosing(listening_findings(settings)) as findings:
         return await anext(findings)
 
 

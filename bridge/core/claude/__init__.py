@@ -5,7 +5,7 @@ from bridge.core.claude.capabilities import ALL, Capabilities
 from bridge.core.claude.client_tools import MAX_RESULT_CHARACTERS, deliverable
 from bridge.core.claude.control import ControlError
 from bridge.core.claude.launch import Launcher, hermetic_environment
-from bridge.core.claude.process import ProcessGoneError
+from bridge.core.claude.process import Command, LineProcess, ProcessGoneError
 from bridge.core.claude.session import Facts, Session
 from bridge.core.claude.tool_definitions import tools_as_told
 from bridge.core.claude.turn_settings import (
@@ -33,10 +33,12 @@ __all__ = [
     "TOOL_PREFIX",
     "AnswerReader",
     "Capabilities",
+    "Command",
     "ControlError",
     "ExtraBody",
     "Facts",
     "Launcher",
+    "LineProcess",
     "ProcessGoneError",
     "Profile",
     "Session",

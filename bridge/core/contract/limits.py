@@ -37,9 +37,24 @@ class Bounds:
     """As many as a process is told of in its life."""
     tools_characters: int = 4_000_000
     """Names, descriptions and schemas of all tools, as JSON text."""
+    tools_subschemas: int = 10_000
+    """Of all tools together."""
     schema_levels: int = 64
     schema_characters: int = 500_000
     """One schema, of a tool or of the answer, as JSON text."""
+    schema_subschemas: int = 2_000
+    """Objects and truth values in one schema, each of which takes half a millisecond to check."""
+    schema_values: int = 10_000
+    """All values in one schema, such as those of an `enum`."""
+    schema_references: int = 500
+    """In one schema."""
+    schema_expanded: int = 10_000
+    """Subschemas of one schema with its references followed: 20 that are doubled one after the
+    other come to a million, and an answer is checked against each."""
+    schema_pattern_characters: int = 1_000
+    """One regular expression in a schema."""
+    schema_text_characters: int = 50_000
+    """One name or text in a schema."""
     images: int = 600
     """The API's own: https://platform.claude.com/docs/en/build-with-claude/vision"""
     image_characters: int = 10 * _MIB

@@ -7,7 +7,8 @@ still turn out unfit is held back, so that it can be asked for once more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from bridge.core.contract import Event, Finished, FinishReason, TextDelta, ToolCallStart
@@ -64,9 +65,9 @@ class JsonFilter:
     text is text, and is kept.
     """
 
-    def __init__(self, check: Callable[[str], None]) -> None:
-        """`check` is given the whole object and raises UnfitAnswerError."""
-        self._check = check
+    def __init__(self) -> None:
+        self.whole: str | None = None
+        """The object, once the answer is over: still to be checked against a schema."""
         self._scanner = JsonScanner()
         self._before: list[str] = []
         self._text: list[str] = []
@@ -96,7 +97,12 @@ class JsonFilter:
     def _finish(self) -> None:
         if not self._scanner.complete:
             raise UnfitAnswerError("is not a JSON object")
-        self._check("".join(self._text))
+        whole = "".join(self._text)
+        try:
+            json.loads(whole)
+        except (ValueError, RecursionError) as error:
+            raise UnfitAnswerError("is not valid JSON") from error
+        self.whole = whole
 
 
 class JsonScanner:

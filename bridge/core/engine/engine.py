@@ -50,11 +50,12 @@ from bridge.core.contract import (
     UsageLimits,
     shown,
 )
-from bridge.core.engine.answer_filters import StopFilter, filtered
+from bridge.core.engine.answer_filters import JsonFilter, StopFilter, filtered
 from bridge.core.engine.health import account_of, status_of
 from bridge.core.engine.models import Catalog
 from bridge.core.engine.parking_policy import ParkingPolicy
 from bridge.core.engine.planner import Plan, Planner
+from bridge.core.engine.schema_checker import SchemaChecker
 from bridge.core.engine.timeouts import Deadlines, Limit, TimeLimits
 from bridge.core.engine.usage_limits import Admission, OveragePolicy
 from bridge.core.pool import Lease, Need, Parking, Pool, PoolLimits, Recycling, Watchdog, Watching
@@ -145,6 +146,7 @@ class Engine:
         self._planner = Planner(
             options.system_prompt, capabilities, builtin_tools=launcher.builtin_tools is not None
         )
+        self.schemas = SchemaChecker(launcher.guard)
         self._parking_policy = ParkingPolicy()
         self._draining = False
         self._login_accepted: bool | None = None
@@ -177,6 +179,7 @@ class Engine:
         # Whoever waits for the first process waits for none any more.
         self._facts_known.set()
         await self._watchdog.aclose()
+        await self.schemas.aclose()
         await self.pool.aclose()
 
     async def __aenter__(self) -> Engine:
@@ -335,6 +338,7 @@ class Engine:
             async with asyncio.timeout_at(at):
                 await self._known()
             self._check_model(request)
+            await deadlines.bound(self.schemas.admit(request))
             finished = False
             while not finished:
                 self._admit(progress)
@@ -344,7 +348,7 @@ class Engine:
                 record.asked_at = self._clock()
                 parking: Parking | None = None
                 try:
-                    async with aclosing(self._answer(plan, lease, progress)) as events:
+                    async with aclosing(self._answer(plan, lease, deadlines, progress)) as events:
                         async for event in events:
                             yield event
                     if progress.probing and progress.parking and not progress.parking.calls:
@@ -391,36 +395,24 @@ class Engine:
         return served.within(TimeLimits(*(math.inf if s is None else s for s in asked)))
 
     async def _answer(
-        self, plan: Plan, lease: Lease, progress: _Progress
+        self, plan: Plan, lease: Lease, deadlines: Deadlines, progress: _Progress
     ) -> AsyncGenerator[Event, None]:
-        """Read the answer from the session, shape it, and give what is new of it."""
+        """Read the answer from the session, shape and check it, and give what is new of it."""
         reader = progress.reader
         assert reader is not None
         filters = plan.filters()
         while reader.stop_reason is None:
             line = await lease.session.receive()
-            try:
-                raw = list(reader.feed(line))
-            except NotLoggedInError:
-                self._note_login(accepted=False)
-                raise
-            except PlanLimitError as error:
-                if reader.limit_resets_at is not None:
-                    error.retry_after = max(reader.limit_resets_at - self._now(), 0.0)
-                raise
-            except (LookupError, TypeError, AttributeError) as error:
-                # JSON, and yet a broken line.
-                logger.error(
-                    "process %s is ended: its line failed\n%s", lease.session.pid, trace_of(error)
-                )
-                lease.session.kill()
-                raise ProcessGoneError from error
+            raw = self._read(lease, reader, line)
             events = filtered(raw, filters)
             stop = next((s.found for s in filters if isinstance(s, StopFilter) and s.found), None)
             if stop is not None:
                 # What the model would say on is not asked for any more.
                 end = Finished(FinishReason.STOP, reader.usage, stop)
                 events = [*events, *filtered([end], filters[1:])]
+            whole = next((s.whole for s in filters if isinstance(s, JsonFilter)), None)
+            if whole is not None and plan.schema is not None:
+                await deadlines.bound(self.schemas.check_answer(plan.schema, whole))
             for event in events:
                 if isinstance(event, Started):
                     if progress.started:
@@ -433,6 +425,25 @@ class Engine:
             if stop is not None:
                 return
         progress.parking = plan.parking(reader)
+
+    def _read(self, lease: Lease, reader: AnswerReader, line: Wire) -> list[Event]:
+        """Give the events of a line of the answer."""
+        try:
+            return list(reader.feed(line))
+        except NotLoggedInError:
+            self._note_login(accepted=False)
+            raise
+        except PlanLimitError as error:
+            if reader.limit_resets_at is not None:
+                error.retry_after = max(reader.limit_resets_at - self._now(), 0.0)
+            raise
+        except (LookupError, TypeError, AttributeError) as error:
+            # JSON, and yet a broken line.
+            logger.error(
+                "process %s is ended: its line failed\n%s", lease.session.pid, trace_of(error)
+            )
+            lease.session.kill()
+            raise ProcessGoneError from error
 
     def _held(self, plan: Plan, progress: _Progress) -> Parking | None:
         """How the conversation is held open, where it is likely that its caller goes on."""

@@ -6,11 +6,10 @@ request goes without it and says so, or the bridge sees to it itself.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-
-from jsonschema.protocols import Validator
 
 from bridge.core.claude import (
     CONTINUABLE,
@@ -32,6 +31,7 @@ from bridge.core.contract import (
     CompletionRequest,
     Effort,
     InvalidRequestError,
+    JsonObject,
     OutputKind,
     Role,
     Tool,
@@ -50,7 +50,7 @@ from bridge.core.engine.answer_filters import (
 from bridge.core.engine.continuation import Scope, answers_exactly, call_ids, fingerprint
 from bridge.core.engine.models import Catalog
 from bridge.core.pool import Need, Parking
-from bridge.core.validation import check_answer, check_images, check_tools, for_api, validator_of
+from bridge.core.validation import check_images, for_api
 
 ONLY_JSON = "Answer with one JSON object and nothing else: no text around it, no code fence."
 CALL_ANY = "Answer this by calling one of the tools; do not answer in text alone."
@@ -72,7 +72,8 @@ class Plan:
     ignored: tuple[str, ...]
     force_call: bool = False
     """Whether the bridge itself has to insist on a tool call."""
-    schema: Validator | None = None
+    schema: JsonObject | None = None
+    """What the whole answer has to match."""
 
     @property
     def need(self) -> Need:
@@ -115,7 +116,7 @@ class Plan:
         if self.force_call:
             filters.append(RequiredCallFilter(request.tool_choice.name))
         if request.output_format.kind is not OutputKind.TEXT:
-            filters.append(JsonFilter(lambda text: check_answer(text, self.schema)))
+            filters.append(JsonFilter())
         return tuple(filters)
 
     def parking(self, reader: AnswerReader) -> Parking | None:
@@ -141,11 +142,11 @@ class Planner:
     catalog: Catalog = field(default_factory=Catalog)
     _refused: dict[str | None, frozenset[str]] = field(default_factory=dict)
     """Fields by model."""
-    _refused_schemas: dict[str, None] = field(default_factory=dict)
-    """Schemas as JSON text, the oldest first."""
+    _refused_schemas: dict[bytes, None] = field(default_factory=dict)
+    """Hashes of schemas as JSON text, the oldest first."""
 
     def plan(self, request: CompletionRequest) -> Plan:
-        """Raise a BridgeError for what cannot be served."""
+        """Raise a BridgeError for what cannot be served. Schemas are checked before."""
         choice = self.catalog.choose(request.model, strict=request.strict)
         refused = self._refused.get(choice.name, frozenset())
         request, dropped = without_sampling(request, refused)
@@ -157,8 +158,7 @@ class Planner:
                 "The last message must be from the user and must not be empty.",
                 field=request.messages[-1].origin if request.messages else "messages",
             )
-        tools, tool_choice = _tools(request)
-        check_tools(tools)
+        tools, tool_choice = tools_of(request)
         forced = tool_choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
         # "Any" tool would be met by one of Claude Code's own, over and over.
         any_does = self.builtin_tools and tool_choice.mode is ToolMode.REQUIRED
@@ -205,28 +205,28 @@ class Planner:
             self._refused[plan.settings.model] = known | fields
             return True
         if body.output_schema and is_about(refusal, "output_config"):
-            self._refused_schemas[body.output_schema] = None
+            self._refused_schemas[_hash(body.output_schema)] = None
             while len(self._refused_schemas) > _KEPT_SCHEMAS:
                 del self._refused_schemas[next(iter(self._refused_schemas))]
             return True
         return False
 
-    def _output(self, request: CompletionRequest) -> tuple[Validator | None, str, str]:
-        """The check of the whole answer, the schema for the API, and the one for the CLI."""
+    def _output(self, request: CompletionRequest) -> tuple[JsonObject | None, str, str]:
+        """The schema of the whole answer, the schema for the API, and the one for the CLI."""
         schema = request.output_format.schema
         if request.output_format.kind is not OutputKind.JSON_SCHEMA or schema is None:
             return None, "", ""
-        validator = validator_of(schema)
         native = _as_text(for_api(schema))
-        if native in self._refused_schemas:
-            return validator, "", _as_text(schema)
-        return validator, native, ""
+        if _hash(native) in self._refused_schemas:
+            return schema, "", _as_text(schema)
+        return schema, native, ""
 
 
 _KEPT_SCHEMAS = 256
 
 
-def _tools(request: CompletionRequest) -> tuple[tuple[Tool, ...], ToolChoice]:
+def tools_of(request: CompletionRequest) -> tuple[tuple[Tool, ...], ToolChoice]:
+    """The tools that are offered to the model, and how it chooses among them."""
     if not request.tools or request.tool_choice.mode is ToolMode.NONE:
         return (), ToolChoice()
     return request.tools, request.tool_choice
@@ -252,6 +252,10 @@ def _refuse_if_strict(request: CompletionRequest, ignored: tuple[str, ...]) -> N
             f"{', '.join(ignored)}: no effect on this server or model, and the request is strict.",
             field=ignored[0],
         )
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _as_text(schema: Mapping[str, object]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -145,6 +145,14 @@ class Deadlines:
             self._excused() or self._pending(),
         )
         return next_limit(self._limits, standing, self._time())
+
+    async def bound(self, work: Awaitable[None]) -> None:
+        """Await what counts towards the limit of the whole alone; raises DeadlineError."""
+        try:
+            async with asyncio.timeout_at(self._started_at + self._limits.total):
+                await work
+        except TimeoutError as error:
+            raise self.error(Limit.TOTAL) from error
 
     def watch(
         self,

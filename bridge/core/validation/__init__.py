@@ -23,11 +23,11 @@ from bridge.core.validation.messages import (
     unknown_call,
     without_tools,
 )
-from bridge.core.validation.schemas import check_answer, for_api, validator_of
+from bridge.core.validation.schema_sizes import measure
+from bridge.core.validation.schemas import fault_of, for_api
 from bridge.core.validation.sizes import check_count, check_sizes, json_object
 from bridge.core.validation.strict_json import NotJsonError, TooNestedError, parse_strict
 from bridge.core.validation.time_limits import seconds_from
-from bridge.core.validation.tools import check_tools
 
 __all__ = [
     "IMAGE_KINDS",
@@ -42,16 +42,16 @@ __all__ = [
     "bad_image",
     "bad_result",
     "call_id_twice",
-    "check_answer",
     "check_count",
     "check_folder",
     "check_images",
     "check_sizes",
-    "check_tools",
     "ends_with_assistant",
+    "fault_of",
     "for_api",
     "invalid",
     "json_object",
+    "measure",
     "media_misplaced",
     "missing",
     "no_data",
@@ -62,6 +62,5 @@ __all__ = [
     "tool_twice",
     "unanswered_call",
     "unknown_call",
-    "validator_of",
     "without_tools",
 ]

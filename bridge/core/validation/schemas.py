@@ -1,4 +1,7 @@
-"""JSON schemas of answers: what the API takes of one, and the check against the whole. Pure."""
+"""JSON schemas of answers: what the API takes of one, and the check against the whole. Pure.
+
+Checks can take any time: they run in a process of their own, see `schema_worker`.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,10 @@ from typing import Any
 
 import jsonschema
 import referencing
-from jsonschema.protocols import Validator
 from jsonschema.validators import validator_for
 
-from bridge.core.contract import InvalidRequestError
-from bridge.core.validation.answers import UnfitAnswerError
+from bridge.core.validation.schema_sizes import REFERENCES
+from bridge.core.validation.tools import fault_of_parameters
 
 # What structured outputs do not take:
 # https://platform.claude.com/docs/en/build-with-claude/structured-outputs#json-schema-limitations
@@ -39,33 +41,49 @@ _CONSTRAINTS = frozenset(
 _BY_NAME = frozenset({"properties", "$defs", "definitions", "patternProperties"})
 
 
-def validator_of(schema: Mapping[str, Any]) -> Validator:
-    """A validator for the caller's schema; raises InvalidRequestError where it is none.
-
-    It fetches nothing, and leaves patterns to the API: a pattern can take any time to try.
-    """
-    _check_form(schema)
-    kind = validator_for(schema, default=jsonschema.Draft202012Validator)
-    try:
-        kind.check_schema(dict(schema))
-    except jsonschema.SchemaError as error:
-        path = "/".join(map(str, error.absolute_path))
-        raise _no_schema(f"at {path or 'its root'}: {error.message[:200]}") from error
-    except Exception as error:
-        raise _no_schema("and cannot be read") from error
-    return kind(_without_patterns(schema), registry=referencing.Registry())
+def fault_of(job: Mapping[str, Any]) -> str:
+    """What is wrong with what a job is about; "" where nothing is."""
+    match job:
+        case {"kind": "tool", "schema": schema}:
+            return fault_of_parameters(schema)
+        case {"kind": "schema", "schema": schema}:
+            return fault_of_schema(schema)
+        case {"kind": "answer", "schema": schema, "answer": answer}:
+            return fault_of_answer(schema, answer)
+    raise ValueError(job)
 
 
-def _check_form(schema: Mapping[str, Any]) -> None:
-    """Refuse what cannot be served, before anything is made of it."""
+def fault_of_schema(schema: Mapping[str, Any]) -> str:
+    """What is wrong with a schema for answers, as a sentence; "" where nothing is."""
     if not isinstance(schema.get("$schema", ""), str):
-        raise _no_schema("at $schema: it is not a text")
+        return _no_schema("at $schema: it is not a text")
     if schema.get("type", "object") != "object" or not (
         schema.keys() & {"type", "properties", "$ref", "anyOf", "allOf"}
     ):
-        raise InvalidRequestError(
-            'The root of the schema must be an object: "type": "object".', field="output_format"
-        )
+        return 'The root of the schema must be an object: "type": "object".'
+    if (reference := _remote_reference(schema)) is not None:
+        return _no_schema(f"at {reference}")
+    try:
+        # Patterns are the API's matter: its dialect is another than Python's.
+        _dialect(schema).check_schema(schema, format_checker=jsonschema.FormatChecker(()))
+    except jsonschema.SchemaError as error:
+        path = "/".join(map(str, error.absolute_path))
+        return _no_schema(f"at {path or 'its root'}: {error.message[:200]}")
+    except Exception:  # noqa: BLE001 - it may be anything
+        return _no_schema("and cannot be read")
+    return ""
+
+
+def _dialect(schema: Mapping[str, Any]) -> Any:
+    return validator_for(schema, default=jsonschema.Draft202012Validator)
+
+
+def _no_schema(why: str) -> str:
+    return f"The schema is not valid JSON Schema {why}"
+
+
+def _remote_reference(schema: Mapping[str, Any]) -> str | None:
+    """A reference to something that would have to be fetched."""
     level: list[Any] = [schema]
     while level:
         level = [
@@ -74,14 +92,12 @@ def _check_form(schema: Mapping[str, Any]) -> None:
             for inner in (value.values() if isinstance(value, Mapping) else value)
             if isinstance(inner, Mapping | list)
         ]
-        for value in level:
-            reference = value.get("$ref") if isinstance(value, Mapping) else None
-            if isinstance(reference, str) and not reference.startswith("#"):
-                raise _no_schema(f"at $ref: only references within it are taken, not {reference!r}")
-
-
-def _no_schema(why: str) -> InvalidRequestError:
-    return InvalidRequestError(f"The schema is not valid JSON Schema {why}", field="output_format")
+        for value in (schema, *level):
+            for name in REFERENCES:
+                reference = value.get(name) if isinstance(value, Mapping) else None
+                if isinstance(reference, str) and not reference.startswith("#"):
+                    return f"{name}: only references within it are taken, not {reference[:200]!r}"
+    return None
 
 
 def _without_patterns(schema: Any) -> Any:
@@ -102,22 +118,21 @@ def _without_patterns(schema: Any) -> Any:
     }
 
 
-def check_answer(text: str, validator: Validator | None) -> None:
-    """Raise UnfitAnswerError unless the text is JSON that matches the whole schema."""
+def fault_of_answer(schema: Mapping[str, Any], text: str) -> str:
+    """What is wrong with an answer, after "The answer"; "" where it matches the whole schema.
+
+    Nothing is fetched, and patterns are left to the API: its dialect is another than Python's.
+    """
+    validator = _dialect(schema)(_without_patterns(schema), registry=referencing.Registry())
     try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise UnfitAnswerError("is not valid JSON") from error
-    if validator is None:
-        return
-    try:
-        fault = next(iter(validator.iter_errors(value)), None)
-    except Exception as error:
+        fault = next(iter(validator.iter_errors(json.loads(text))), None)
+    except Exception:  # noqa: BLE001 - it may be anything
         # A reference that leads nowhere, or in a circle.
-        raise UnfitAnswerError("cannot be checked against the schema") from error
-    if fault is not None:
-        path = "/".join(map(str, fault.absolute_path))
-        raise UnfitAnswerError(f"does not match the schema at {path or 'its root'}")
+        return "cannot be checked against the schema"
+    if fault is None:
+        return ""
+    path = "/".join(map(str, fault.absolute_path))
+    return f"does not match the schema at {path or 'its root'}"
 
 
 def for_api(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from bridge.core.contract import (
     BOUNDS,
@@ -23,7 +23,8 @@ from bridge.core.contract import (
     ToolResultPart,
 )
 from bridge.core.validation.images import size_of
-from bridge.core.validation.strict_json import NotJsonError, TooNestedError, depth_of, parse_strict
+from bridge.core.validation.schema_sizes import SchemaSize, expanded, measure
+from bridge.core.validation.strict_json import NotJsonError, TooNestedError, parse_strict
 
 
 def check_sizes(request: CompletionRequest, bounds: Bounds = BOUNDS) -> None:
@@ -77,14 +78,16 @@ def json_object(text: str, field: str, bounds: Bounds = BOUNDS) -> JsonObject:
 
 def _check_tools(request: CompletionRequest, bounds: Bounds) -> None:
     check_count("tools", len(request.tools), bounds.tools, "tools")
-    size = 0
+    size = subschemas = 0
     for tool in request.tools:
-        size += len(tool.name) + len(tool.description)
-        size += _check_schema(
-            tool.parameters, f"The parameters of the tool '{tool.name[:64]}'", "tools", bounds
-        )
+        what = f"The parameters of the tool '{tool.name[:64]}'"
+        schema = _check_schema(tool.parameters, what, "tools", bounds)
+        size += len(tool.name) + len(tool.description) + schema.json_characters
+        subschemas += schema.subschemas
         if size > bounds.tools_characters:
             _too_large("All tools together", bounds.tools_characters, "tools")
+        if subschemas > bounds.tools_subschemas:
+            _too_complex("All tools together", bounds.tools_subschemas, "subschemas", "tools")
 
 
 def _check_output(request: CompletionRequest, bounds: Bounds) -> None:
@@ -95,14 +98,33 @@ def _check_output(request: CompletionRequest, bounds: Bounds) -> None:
         _check_schema(output.schema, "The schema of the answer", "output_format", bounds)
 
 
-def _check_schema(schema: Any, what: str, field: str, bounds: Bounds) -> int:
-    """Give its size."""
-    if depth_of(schema, bounds.schema_levels) > bounds.schema_levels:
+def _check_schema(schema: JsonObject, what: str, field: str, bounds: Bounds) -> SchemaSize:
+    size = measure(schema, levels=bounds.schema_levels, values=bounds.schema_values)
+    if size.levels > bounds.schema_levels:
         _too_deep(what, bounds.schema_levels, field)
-    size = len(json.dumps(schema))
-    if size > bounds.schema_characters:
+    for count, bound, things in (
+        (size.values, bounds.schema_values, "values"),
+        (size.subschemas, bounds.schema_subschemas, "subschemas"),
+        (size.references, bounds.schema_references, "references"),
+    ):
+        if count > bound:
+            _too_complex(what, bound, things, field)
+    if size.longest_pattern > bounds.schema_pattern_characters:
+        _too_long(f"A pattern in {_lower(what)}", bounds.schema_pattern_characters, field)
+    if size.characters <= bounds.schema_characters:
+        # Not before it is known to be of a reasonable size.
+        size.json_characters = len(json.dumps(schema))
+    if max(size.characters, size.json_characters) > bounds.schema_characters:
         _too_large(what, bounds.schema_characters, field)
+    if size.longest_text > bounds.schema_text_characters:
+        _too_long(f"A text in {_lower(what)}", bounds.schema_text_characters, field)
+    if size.references and expanded(schema, bounds.schema_expanded) > bounds.schema_expanded:
+        _too_complex(what, bounds.schema_expanded, "subschemas with its references followed", field)
     return size
+
+
+def _lower(what: str) -> str:
+    return what[0].lower() + what[1:]
 
 
 def _check_messages(messages: tuple[Message, ...], bounds: Bounds) -> None:
@@ -173,6 +195,14 @@ def _too_deep(what: str, bound: int, field: str) -> NoReturn:
         f"{what} may have at most {bound} levels of arrays and objects.",
         field=field,
         reason="NESTED_TOO_DEEPLY",
+    )
+
+
+def _too_complex(what: str, bound: int, things: str, field: str) -> NoReturn:
+    raise InvalidRequestError(
+        f"{what} may have at most {bound} {things}. Leave out what is not needed, or divide it up.",
+        field=field,
+        reason="SCHEMA_TOO_COMPLEX",
     )
 
 

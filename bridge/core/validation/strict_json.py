@@ -42,21 +42,6 @@ def parse_strict(text: str, *, levels: int, values: int | None = None) -> Any:
     return _mended(value) if _HALVES.search(text) else value
 
 
-def depth_of(value: Any, limit: int) -> int:
-    """How many levels of arrays and objects a value has; `limit` + 1 where it has more."""
-    level = [value] if isinstance(value, dict | list) else []
-    depth = 0
-    while level and depth <= limit:
-        depth += 1
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
-        ]
-    return depth
-
-
 def _check_shape(text: str, levels: int, values: int | None) -> None:
     """Raise TooNestedError before anything is made of the text."""
     opened = text.count("[") + text.count("{")

@@ -1,45 +1,27 @@
 """Whether Claude Code will take a tool as the caller defines it. Pure.
 
 It leaves out a tool whose definition it cannot use, and goes on offering what it last knew by that
-name, which may be another caller's. So nothing of the kind is ever told to it.
+name, which may be another caller's. So nothing of the kind is ever told to it. The check can take
+long: it runs in a process of its own, see `schema_worker`.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jsonschema
 from jsonschema.validators import validator_for
-
-from bridge.core.contract import BOUNDS, InvalidRequestError, Tool
 
 # https://platform.claude.com/docs/en/agents-and-tools/tool-use/overview: names of properties.
 _PROPERTY = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 _BRANCHES = ("allOf", "anyOf", "oneOf")
 
 
-def check_tools(tools: Sequence[Tool]) -> None:
-    """Raise InvalidRequestError for parameters that are no JSON Schema which the API takes."""
-    for tool in tools:
-        try:
-            fault = _fault(json.dumps(tool.parameters))
-        except (ValueError, RecursionError):
-            fault = f"they have more than {BOUNDS.schema_levels} levels"
-        if fault:
-            raise InvalidRequestError(
-                f"The parameters of the tool {tool.name[:64]!r}: {fault}.", field="tools"
-            )
-
-
-# The same tools come with every request of a conversation.
-@lru_cache(maxsize=1024)
-def _fault(text: str) -> str:
-    schema = json.loads(text)
+def fault_of_parameters(schema: Mapping[str, Any]) -> str:
+    """Why parameters are no JSON Schema which the API takes; "" where they are one."""
     if schema.get("type", "object") != "object":
         return 'their schema must be of an object: "type": "object"'
     if not isinstance(schema.get("$schema", ""), str):
@@ -53,6 +35,8 @@ def _fault(text: str) -> str:
     except jsonschema.SchemaError as error:
         path = "/".join(map(str, error.absolute_path))
         return f"they are not valid JSON Schema at {path or 'the root'}: {error.message[:200]}"
+    except Exception:  # noqa: BLE001 - it may be anything
+        return "they cannot be read as JSON Schema"
     for branch in (schema, *_branches(schema)):
         for name in branch.get("properties", {}):
             if not _PROPERTY.fullmatch(name):
@@ -70,18 +54,13 @@ def _branches(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
                 yield branch
 
 
-def _numbers(schema: Any) -> list[float]:
-    """All numbers in it; raises RecursionError where it is too deep."""
-    numbers: list[float] = []
+def _numbers(schema: Any) -> Iterator[float]:
     level: list[Any] = [schema]
-    for _ in range(BOUNDS.schema_levels):
-        numbers += [value for value in level if isinstance(value, float)]
+    while level:
+        yield from (value for value in level if isinstance(value, float))
         level = [
             inner
             for value in level
             if isinstance(value, Mapping | list)
             for inner in (value.values() if isinstance(value, Mapping) else value)
         ]
-        if not level:
-            return numbers
-    raise RecursionError

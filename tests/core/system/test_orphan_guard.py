@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 
 from bridge.core.claude.process import Command, LineProcess
-from bridge.core.system import orphan_guard as orphans
-from bridge.core.system import orphan_watchdog
+from bridge.core.system import orphan_guard, orphan_watchdog
 from bridge.core.system.orphan_guard import OrphanGuard, death_signal
 from bridge.core.system.orphan_watchdog import MARK, watch
 from tests.core.waiting import PATIENCE, soon
@@ -35,10 +34,10 @@ PARENT = (
 # Starts one behind the death signal, says which, and waits.
 WITH_DEATH_SIGNAL = """
 import subprocess, sys
-from bridge.core import orphans
+from bridge.core.system import orphan_guard
 if sys.argv[1] == "by hand":
-    orphans.shutil.which = lambda name: None
-prefix = orphans.death_signal()
+    orphan_guard.shutil.which = lambda name: None
+prefix = orphan_guard.death_signal()
 assert prefix
 child = subprocess.Popen([*prefix, "/bin/sh", "-c", "echo $$; exec sleep 1000"])
 print(child.pid, flush=True)
@@ -281,7 +280,7 @@ async def test_what_cannot_be_executed_is_an_oserror_all_the_same(
 async def test_a_watchdog_that_was_killed_is_replaced_and_told_of_everything(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(orphans, "REVIVE_SECONDS", 0.0)
+    monkeypatch.setattr(orphan_guard, "REVIVE_SECONDS", 0.0)
     async with OrphanGuard() as guard:
         first = guard.watchdog_pid
         assert first is not None

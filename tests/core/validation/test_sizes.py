@@ -30,7 +30,7 @@ from bridge.core.contract.request import (
     UrlSource,
 )
 from bridge.core.validation.sizes import check_sizes, json_object
-from bridge.core.validation.strict_json import NotJsonError, TooNestedError, depth_of, parse_strict
+from bridge.core.validation.strict_json import NotJsonError, TooNestedError, parse_strict
 
 SMALL = Bounds(
     messages=2,
@@ -41,6 +41,13 @@ SMALL = Bounds(
     tools_characters=60,
     schema_levels=3,
     schema_characters=50,
+    tools_subschemas=5,
+    schema_subschemas=7,
+    schema_values=12,
+    schema_references=2,
+    schema_expanded=6,
+    schema_pattern_characters=3,
+    schema_text_characters=30,
     images=1,
     image_characters=40,
     image_pixels=5,
@@ -75,6 +82,10 @@ def nested(levels: int) -> dict[str, Any]:
     return value
 
 
+def many(count: int) -> dict[str, Any]:
+    return {str(number): {} for number in range(count)}
+
+
 def schema_answer(schema: dict[str, Any]) -> OutputFormat:
     return OutputFormat(OutputKind.JSON_SCHEMA, "name5", schema)
 
@@ -97,6 +108,8 @@ def test_what_is_just_within_is_let_through(request_: CompletionRequest) -> None
     check_sizes(request_, SMALL)
 
 
+TWICE = {"": [{}, {}], "$ref": "#/", "$dynamicRef": "#/"}
+
 SHAPES: list[tuple[CompletionRequest, str, str]] = [
     (asking(said(), said(), said()), "messages", "2 messages"),
     (asking(said(*[TextPart("x")] * 3)), "messages[0]", "2 parts"),
@@ -114,6 +127,24 @@ SHAPES: list[tuple[CompletionRequest, str, str]] = [
     (asking(sampling=Sampling(stop=("1234",))), "stop", "3 characters"),
     (asking(tools=(Tool("a"), Tool("b"), Tool("c"))), "tools", "2 tools"),
     (asking(tools=(Tool("a", parameters=nested(4)),)), "tools", "3 levels"),
+    (asking(tools=(Tool("a", parameters=many(2)),) * 2), "tools", "5 subschemas"),
+    (asking(tools=(Tool("a", parameters=many(7)),)), "tools", "7 subschemas"),
+    (asking(output_format=schema_answer(many(7))), "output_format", "7 subschemas"),
+    (asking(output_format=schema_answer({"a": [True] * 7})), "output_format", "7 subschemas"),
+    (asking(output_format=schema_answer({"enum": [1] * 11})), "output_format", "12 values"),
+    (asking(output_format=schema_answer({"a": [{"$ref": "#/x"}] * 3})), "output_format", "2 ref"),
+    (
+        asking(output_format=schema_answer(TWICE)),
+        "output_format",
+        "6 subschemas with",
+    ),
+    (asking(output_format=schema_answer({"a": "x" * 31})), "output_format", "30 characters"),
+    (asking(output_format=schema_answer({"pattern": "abcd"})), "output_format", "3 characters"),
+    (
+        asking(output_format=schema_answer({"patternProperties": {"abcd": 1}})),
+        "output_format",
+        "3 characters",
+    ),
     (asking(output_format=OutputFormat(name="longer")), "output_format", "5 characters"),
     (asking(output_format=schema_answer(nested(4))), "output_format", "3 levels"),
 ]
@@ -204,11 +235,6 @@ def test_json_of_too_many_values() -> None:
         parse_strict("[" + "[]," * 2_000_000 + "[]]", levels=2, values=BOUNDS.json_values)
     # Commas of a text are none.
     assert parse_strict('["' + "," * 100 + '"]', levels=2, values=3)
-
-
-def test_how_deep_a_value_is() -> None:
-    assert [depth_of(value, 5) for value in (1, [], [1, {"a": [2]}], nested(5))] == [0, 1, 3, 5]
-    assert depth_of(nested(500), 5) == 6
 
 
 @pytest.mark.parametrize("text", ["", "[]", "1", "{", '{"a": NaN}'])

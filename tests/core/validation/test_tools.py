@@ -4,9 +4,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.contract.errors import InvalidRequestError
-from bridge.core.contract.request import Tool
-from bridge.core.validation.tools import check_tools
+from bridge.core.validation.tools import fault_of_parameters
 
 
 def with_properties(**properties: Any) -> dict[str, Any]:
@@ -35,7 +33,7 @@ def deep(levels: int) -> dict[str, Any]:
     ],
 )
 def test_a_schema_that_the_api_takes_is_taken(parameters: dict[str, Any]) -> None:
-    check_tools([Tool("look", "", parameters)])
+    assert fault_of_parameters(parameters) == ""
 
 
 @pytest.mark.parametrize(
@@ -56,12 +54,7 @@ def test_a_schema_that_the_api_takes_is_taken(parameters: dict[str, Any]) -> Non
         (with_properties(**{"$a": {}}), "the name '$a'"),
         (with_properties(**{"x" * 65: {}}), "1 to 64 letters"),
         ({"anyOf": [with_properties(**{"a b": {}})]}, "the name 'a b'"),
-        (deep(100), "more than 64 levels"),
     ],
 )
 def test_what_claude_code_would_leave_out_is_refused(parameters: dict[str, Any], said: str) -> None:
-    with pytest.raises(InvalidRequestError) as error:
-        check_tools([Tool("fine"), Tool("look", "", parameters)])
-    assert said in error.value.message
-    assert "'look'" in error.value.message
-    assert error.value.field == "tools"
+    assert said in fault_of_parameters(parameters)

@@ -1,0 +1,191 @@
+"""Checks schemas and answers off the event loop, in a worker process that can be killed.
+
+The worker starts when it is first needed, does one job at a time, and is replaced when a job takes
+too long. What was found out about a schema is remembered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from bridge.core.claude import Command, LineProcess, ProcessGoneError
+from bridge.core.contract import (
+    CompletionRequest,
+    DrainingError,
+    InvalidRequestError,
+    JsonObject,
+    ProcessFailedError,
+)
+from bridge.core.engine.planner import tools_of
+from bridge.core.system import OrphanGuard
+from bridge.core.validation import UnfitAnswerError, fault_of, measure
+
+logger = logging.getLogger(__name__)
+
+CHECK_SECONDS: Final = 10.0
+"""How long one check may take: many times what the largest schema within the bounds needs."""
+
+_START_SECONDS: Final = 60.0
+_KEPT: Final = 4096
+_VALUES_AT_ONCE: Final = 80
+"""Schemas of so few values altogether are checked where they are, at half a millisecond each: that
+is sooner done than asked for, and does not wait for what others have checked."""
+
+
+class SchemaChecker:
+    """Whoever makes one must `aclose` it."""
+
+    def __init__(self, guard: OrphanGuard | None = None, seconds: float = CHECK_SECONDS) -> None:
+        self._guard = guard
+        self.seconds = seconds
+        """How long one check may take."""
+        self._known: dict[bytes, str] = {}
+        """What is wrong with schemas by their hash, "" for nothing; the oldest first."""
+        self._turn = asyncio.Lock()
+        self._worker: LineProcess | None = None
+        self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._closed = False
+
+    @property
+    def worker_pid(self) -> int | None:
+        """The process id of the worker; None while there is none."""
+        return None if self._worker is None else self._worker.pid
+
+    async def admit(self, request: CompletionRequest) -> None:
+        """Raise InvalidRequestError for a schema that is none, or that the API would not take."""
+        jobs = [
+            ("tool", tool.parameters, "tools", f"The parameters of the tool {tool.name[:64]!r}: ")
+            for tool in tools_of(request)[0]
+        ]
+        if request.output_format.schema is not None:
+            jobs.append(("schema", request.output_format.schema, "output_format", ""))
+        room = _VALUES_AT_ONCE
+        for kind, schema, field, what in jobs:
+            key = _key(kind, schema)
+            fault = self._known.get(key)
+            if fault is None:
+                room -= measure(schema, levels=room, values=room).values
+                job = {"kind": kind, "schema": schema}
+                fault = fault_of(job) if room >= 0 else await self._outcome(job, field)
+                self._remember(key, fault)
+            if fault:
+                end = "." if what else ""
+                raise InvalidRequestError(f"{what}{fault}{end}", field=field)
+
+    async def check_answer(self, schema: JsonObject, answer: str) -> None:
+        """Raise UnfitAnswerError for an answer that does not match the schema.
+
+        InvalidRequestError where that cannot be found out in time.
+        """
+        job = {"kind": "answer", "schema": schema, "answer": answer}
+        if fault := await self._outcome(job, "output_format"):
+            raise UnfitAnswerError(fault)
+
+    async def aclose(self) -> None:
+        """End the worker, whatever it does, and refuse what waits for it."""
+        self._closed = True
+        await self._end()
+        async with self._turn:
+            pass
+
+    def _remember(self, key: bytes, fault: str) -> None:
+        self._known[key] = fault
+        while len(self._known) > _KEPT:
+            del self._known[next(iter(self._known))]
+
+    async def _outcome(self, job: Mapping[str, Any], field: str) -> str:
+        line = json.dumps(job).encode() + b"\n"
+        async with self._turn:
+            # One that somebody has ended meanwhile is replaced; one that ends twice does so by the
+            # job: there was no memory for it.
+            for last in (False, True):
+                try:
+                    return await self._done(line)
+                except (TimeoutError, ProcessGoneError) as error:
+                    if self._closed:
+                        raise DrainingError("The server has shut down.") from error
+                    if last or isinstance(error, TimeoutError):
+                        logger.warning("a check of a schema is given up: it takes too long")
+                        raise self._too_expensive(field) from error
+        raise AssertionError("unreachable")
+
+    async def _done(self, line: bytes) -> str:
+        done = False
+        try:
+            worker = await self._started()
+            async with asyncio.timeout(self.seconds):
+                await worker.write(line)
+                outcome = json.loads(await self._line())
+            done = True
+            return str(outcome["fault"])
+        finally:
+            if not done:
+                # It would go on with the job, also where the caller has left.
+                await self._end()
+
+    def _too_expensive(self, field: str) -> InvalidRequestError:
+        return InvalidRequestError(
+            f"The schema is too expensive to check: it takes more than {self.seconds:g} seconds. "
+            "Make it simpler: fewer alternatives, references and conditions, no uniqueItems.",
+            field=field,
+            reason="SCHEMA_TOO_EXPENSIVE",
+        )
+
+    async def _started(self) -> LineProcess:
+        """The worker, ready for a job."""
+        if self._worker is not None and self._worker.alive:
+            return self._worker
+        await self._end()
+        lines = self._lines = asyncio.Queue()
+        worker = LineProcess(lines.put_nowait, lambda: lines.put_nowait(None))
+        try:
+            if not self._closed:
+                await worker.launch(_command(self._guard, self.seconds))
+                self._worker = worker
+            if self._closed:
+                raise ProcessGoneError
+            async with asyncio.timeout(_START_SECONDS):
+                await self._line()
+        except (OSError, ProcessGoneError) as error:
+            # TimeoutError is an OSError.
+            if self._closed:
+                raise ProcessGoneError from error
+            logger.error("the process that checks schemas does not start: %s", worker.stderr_tail)
+            raise ProcessFailedError("Schemas cannot be checked now.", retry_after=1) from error
+        return worker
+
+    async def _line(self) -> bytes:
+        line = await self._lines.get()
+        if line is None:
+            raise ProcessGoneError
+        return line
+
+    async def _end(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            await worker.aclose()
+
+
+def _key(kind: str, schema: JsonObject) -> bytes:
+    return hashlib.sha256(f"{kind} {json.dumps(schema)}".encode()).digest()
+
+
+def _command(guard: OrphanGuard | None, seconds: float) -> Command:
+    return Command(
+        argv=(
+            *(sys.executable, "-P", "-s", "-m", "bridge.core.validation.schema_worker"),
+            str(int(seconds) + 5),
+        ),
+        # What the server itself imports from, and nothing else of its environment.
+        env={"PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path))},
+        cwd=Path("/"),
+        guard=guard,
+    )

@@ -1,0 +1,161 @@
+"""What `bridge doctor` looks at, one check after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Mapping,
+)
+from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from bridge.core.claude import ControlError, Launcher, ProcessGoneError
+from bridge.core.contract import BridgeError, CompletionRequest, Message, Role, TextPart
+from bridge.core.engine import Engine, EngineOptions
+from bridge.core.pool import PoolLimits
+from bridge.core.system import OrphanGuard
+from bridge.core.telemetry import Observers, RequestRecord
+from bridge.doctor.findings import (
+    REINSTALL,
+    Finding,
+    Mark,
+    cli_finding,
+    disk_finding,
+    live_finding,
+    live_remedy,
+    login_finding,
+    memory_finding,
+    probe_finding,
+    python_finding,
+    settings_finding,
+)
+from bridge.doctor.listening import listening_findings
+from bridge.doctor.machine import available_memory, disk_of
+from bridge.probe import ProbeError, report_for
+from bridge.server.settings import Settings
+from bridge.server.settings_errors import unknown_variables, wrong_values
+from bridge.server.supervisor import StartError, bundled_cli, make_launcher
+
+_VERSION_SECONDS: Final = 60.0
+
+
+_NO_FLAGS: Final[Mapping[str, Any]] = {}
+
+
+_QUESTION: Final = "Answer with the one word: ready"
+
+
+async def examine(*, demo: bool = False, live: bool = False) -> AsyncGenerator[Finding, None]:
+    """Check everything in turn; with `live` ask the model once, which the plan pays for."""
+    yield python_finding(sys.version_info[:3], sys.platform)
+    try:
+        settings = Settings(**_NO_FLAGS)
+    except ValidationError as error:
+        yield settings_finding(wrong=wrong_values(error))
+        return
+    yield settings_finding(settings.model_fields_set, unknown=unknown_variables(os.environ))
+    async with AsyncExitStack() as stack:
+        try:
+            cli = bundled_cli()
+        except StartError as error:
+            yield Finding("claude", Mark.BAD, str(error), REINSTALL)
+            return
+        launcher = await _launcher(cli, settings, stack, demo=demo)
+        yield cli_finding(cli, await _version_of(launcher))
+        options = EngineOptions(PoolLimits(1, 1, 0), system_prompt="", simulated=demo)
+        engine = Engine(launcher, options, Observers(()))
+        stack.push_async_callback(engine.aclose)
+        began = time.perf_counter()
+        ready: float | None = None
+        try:
+            await engine.start()
+        except (OSError, ControlError, ProcessGoneError) as error:
+            yield Finding(
+                "login",
+                Mark.BAD,
+                f"Claude Code did not start: {type(error).__name__}.",
+                "Run `claude` by hand to see whether it works on this machine.",
+            )
+        else:
+            ready = time.perf_counter() - began
+            yield login_finding(engine.health(), uses_key=_uses_key(launcher, engine))
+        yield await _probe_finding(cli, settings)
+        async for finding in listening_findings(settings):
+            yield finding
+        yield disk_finding(settings, *disk_of(settings.bridge_state_dir))
+        yield memory_finding(settings.pool_size, settings.max_processes, available_memory())
+        if live and ready is not None:
+            yield await _live_finding(engine, ready)
+
+
+async def _version_of(launcher: Launcher) -> str:
+    """What `claude --version` says first; empty where it does not run."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            str(launcher.cli),
+            "--version",
+            env=dict(launcher.environment),
+            cwd=launcher.folder,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+    except OSError:
+        return ""
+    try:
+        async with asyncio.timeout(_VERSION_SECONDS):
+            output, _ = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return ""
+    return output.decode(errors="replace").split(" ")[0].strip() if not process.returncode else ""
+
+
+async def _launcher(
+    cli: Path, settings: Settings, stack: AsyncExitStack, *, demo: bool
+) -> Launcher:
+    guard = await stack.enter_async_context(OrphanGuard())
+    if not demo:
+        return make_launcher(cli, settings, None, guard, stack)
+    from bridge.simulator import Simulator
+
+    simulator = await stack.enter_async_context(Simulator())
+    return make_launcher(cli, settings, simulator, guard, stack)
+
+
+def _uses_key(launcher: Launcher, engine: Engine) -> bool:
+    return launcher.has_api_key and engine.health().account == "ANTHROPIC_API_KEY"
+
+
+async def _probe_finding(cli: Path, settings: Settings) -> Finding:
+    try:
+        return probe_finding(await report_for(cli, settings.bridge_state_dir))
+    except (ProbeError, OSError) as error:
+        found = f"It could not be found out: {type(error).__name__}."
+        return Finding("probe", Mark.BAD, found, "Run `claude` by hand to see whether it works.")
+
+
+async def _live_finding(engine: Engine, ready: float) -> Finding:
+    message = Message(Role.USER, (TextPart(_QUESTION),))
+    record = RequestRecord(CompletionRequest((message,)), time.perf_counter())
+    try:
+        async for event in _events(engine, record.request):
+            record.see(event, time.perf_counter())
+    except BridgeError as error:
+        return Finding("completion", Mark.BAD, error.message, live_remedy(error))
+    return live_finding(record, ready, time.perf_counter())
+
+
+async def _events(engine: Engine, request: CompletionRequest) -> AsyncIterator[Any]:
+    async with aclosing(engine.complete(request)) as events:
+        async for event in events:
+            yield event

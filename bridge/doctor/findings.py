@@ -1,0 +1,247 @@
+"""What each check means, and what to do where it is not well. Pure."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import (
+    Collection,
+    Sequence,
+)
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from bridge.core.contract import BridgeError, Health
+from bridge.core.telemetry import RequestRecord
+from bridge.probe import Report, fallbacks, missing
+from bridge.server.settings import Settings
+
+TESTED_CLI: Final = "2.1.330"
+"""The version of Claude Code that this bridge was tested with."""
+
+
+PROCESS_BYTES: Final = 210_000_000
+"""The memory of one Claude Code process, as measured."""
+
+
+_SPARE_DISK_BYTES: Final = 100_000_000
+
+
+class Mark(StrEnum):
+    """How a check came out."""
+
+    GOOD = "good"
+    WARNING = "warning"
+    """It works, but a person should know."""
+    BAD = "bad"
+    """`bridge serve` does not work like that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found."""
+
+    check: str
+    mark: Mark
+    found: str
+    remedy: str = ""
+    """What to do; empty where all is well."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """The same for programs."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self)
+
+
+REINSTALL = "Install claude-code-bridge anew: pip install --force-reinstall claude-code-bridge"
+
+
+def python_finding(version: tuple[int, ...], platform: str) -> Finding:
+    """Whether this Python will do."""
+    text = ".".join(map(str, version))
+    facts = {"version": text, "platform": platform}
+    if version < (3, 11):
+        return Finding("python", Mark.BAD, text, "Install Python 3.11 or later.", facts)
+    if platform == "win32":
+        remedy = "Use it within WSL."
+        return Finding("python", Mark.BAD, f"{text} on Windows", remedy, facts)
+    return Finding("python", Mark.GOOD, f"{text} on {platform}", facts=facts)
+
+
+def settings_finding(
+    changed: Collection[str] = (), *, wrong: Sequence[str] = (), unknown: Sequence[str] = ()
+) -> Finding:
+    """Whether the settings can be used, and are those that were meant.
+
+    `changed` are those that are not left at their defaults, `wrong` and `unknown` sentences.
+    """
+    names = sorted(name.upper() for name in changed)
+    # Their values may be secrets.
+    facts = {"changed": names, "wrong": list(wrong), "unknown": list(unknown)}
+    if wrong:
+        remedy = "The other checks need settings that can be used. See docs/settings.md."
+        return Finding("settings", Mark.BAD, " ".join(wrong), remedy, facts)
+    found = f"set: {', '.join(names)}; the rest are defaults" if names else "all are defaults"
+    if unknown:
+        return Finding("settings", Mark.WARNING, found, " ".join(unknown), facts)
+    return Finding("settings", Mark.GOOD, found, facts=facts)
+
+
+def cli_finding(cli: Path, version: str) -> Finding:
+    """Whether this Claude Code is the one that was tested; an empty version does not run."""
+    facts = {"path": str(cli), "version": version, "tested": TESTED_CLI}
+    if not version:
+        return Finding("claude", Mark.BAD, f"{cli} does not run.", REINSTALL, facts)
+    if version != TESTED_CLI:
+        return Finding(
+            "claude",
+            Mark.WARNING,
+            f"Claude Code {version}; tested is {TESTED_CLI}",
+            "The probe below says what it can do. To have the tested one: "
+            "pip install --upgrade claude-code-bridge",
+            facts,
+        )
+    return Finding("claude", Mark.GOOD, f"Claude Code {version}, the one tested", facts=facts)
+
+
+_LOG_IN = (
+    "Run `claude` and type /login, or set CLAUDE_CODE_OAUTH_TOKEN (from `claude setup-token`). "
+    "To look around without an account: bridge serve --demo"
+)
+
+
+def login_finding(health: Health, *, uses_key: bool = False) -> Finding:
+    """Who pays."""
+    facts = {
+        "logged_in": health.logged_in,
+        "account": health.account,
+        "plan": health.subscription,
+        "simulated": health.simulated,
+    }
+    if health.simulated:
+        return Finding("login", Mark.GOOD, "none: a simulated model answers (--demo)", facts=facts)
+    if not health.logged_in:
+        return Finding("login", Mark.BAD, "Claude Code is not logged in.", _LOG_IN, facts)
+    found = f"{health.account} pays for every answer"
+    if health.subscription:
+        found += f" ({health.subscription})"
+    if uses_key:
+        remedy = "An API key is billed by use. For your subscription: unset ANTHROPIC_API_KEY."
+        return Finding("login", Mark.WARNING, found, remedy, facts)
+    return Finding("login", Mark.GOOD, found, facts=facts)
+
+
+def probe_finding(report: Report) -> Finding:
+    """What of all that the bridge relies on this Claude Code does."""
+    held = sum(report.found.values())
+    found = f"does {held} of the {len(report.found)} things that the bridge relies on"
+    lacking = missing(report)
+    facts = {"held": held, "looked_for": len(report.found), "missing": list(lacking)}
+    if lacking:
+        return Finding(
+            "probe",
+            Mark.BAD,
+            f"{found}; missing: {'; '.join(lacking)}",
+            "Install the version of claude-agent-sdk that this bridge was made for.",
+            facts,
+        )
+    if instead := fallbacks(report):
+        remedy = "It works, but slower. An update of the bridge may know this Claude Code."
+        return Finding("probe", Mark.WARNING, f"{found}; {'; '.join(instead)}", remedy, facts)
+    return Finding("probe", Mark.GOOD, found, facts=facts)
+
+
+def port_finding(
+    name: str, variable: str, host: str, port: int, problem: int | None, bridge: str | None
+) -> Finding:
+    """Whether a door can listen; `problem` is the errno, `bridge` what answers there already."""
+    facts = {"host": host, "port": port, "free": problem is None, "bridge": bridge is not None}
+    where = f"{host}:{port}"
+    if port == 0:
+        return Finding(name, Mark.GOOD, f"any free one ({variable}=0)", facts=facts)
+    if problem is None:
+        return Finding(name, Mark.GOOD, f"{where} is free", facts=facts)
+    if bridge is not None:
+        return Finding(name, Mark.GOOD, f"{where} is served by a running bridge{bridge}", "", facts)
+    if problem == errno.EADDRINUSE:
+        remedy = f"Stop what listens there, or set {variable} to a free port."
+        return Finding(name, Mark.BAD, f"{where} is taken by another program", remedy, facts)
+    if problem == errno.EACCES:
+        remedy = f"Set {variable} to a port from 1024 up."
+        return Finding(name, Mark.BAD, f"{where} needs special rights", remedy, facts)
+    found = f"{where} cannot be had: {os.strerror(problem)}"
+    return Finding(name, Mark.BAD, found, "Set HOST to an address of this machine.", facts)
+
+
+def socket_finding(
+    name: str, variable: str, path: Path, problem: str, bridge: str | None
+) -> Finding:
+    """Whether a door can listen on a Unix socket; `bridge` is what answers there already."""
+    facts = {"path": str(path), "free": not problem, "bridge": bridge is not None}
+    if bridge is not None:
+        return Finding(name, Mark.GOOD, f"{path} is served by a running bridge{bridge}", "", facts)
+    if problem:
+        remedy = f"Set {variable} to another path."
+        return Finding(name, Mark.BAD, f"{path}: {problem}", remedy, facts)
+    return Finding(name, Mark.GOOD, f"{path} is free", facts=facts)
+
+
+def disk_finding(settings: Settings, writable: bool, free: int) -> Finding:
+    """Whether the state folder can take what is written into it."""
+    folder = settings.bridge_state_dir
+    logs = settings.bridge_session_log_megabytes * (settings.bridge_session_log_files + 1)
+    need = round(logs * 1024 * 1024) if settings.session_log_path else 0
+    need += _SPARE_DISK_BYTES
+    facts = {"folder": str(folder), "writable": writable, "free": free, "needed": need}
+    if not writable:
+        remedy = "Make it writable, or set BRIDGE_STATE_DIR to a folder that is."
+        return Finding("disk", Mark.BAD, f"{folder} cannot be written", remedy, facts)
+    found = f"{_size(free)} free for {folder}"
+    if free < need:
+        remedy = f"Up to {_size(need)} may be needed: see BRIDGE_SESSION_LOG_MEGABYTES."
+        return Finding("disk", Mark.WARNING, found, remedy, facts)
+    return Finding("disk", Mark.GOOD, found, facts=facts)
+
+
+def memory_finding(pool_size: int, max_processes: int, available: int | None) -> Finding:
+    """Whether there is memory for so many processes."""
+    need, most = pool_size * PROCESS_BYTES, max_processes * PROCESS_BYTES
+    facts = {"available": available, "needed": need, "at_most": most}
+    if available is None:
+        found = f"not known here; {_size(need)} to {_size(most)} will be used"
+        return Finding("memory", Mark.GOOD, found, facts=facts)
+    found = f"{_size(available)} available; POOL_SIZE={pool_size} takes {_size(need)}"
+    found += f", all processes at most {_size(most)}"
+    if available < PROCESS_BYTES:
+        return Finding("memory", Mark.BAD, found, "Free memory: not one process fits.", facts)
+    if available < most:
+        remedy = "Lower POOL_SIZE or BRIDGE_MAX_PROCESSES, or free memory."
+        return Finding("memory", Mark.WARNING, found, remedy, facts)
+    return Finding("memory", Mark.GOOD, found, facts=facts)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def live_remedy(error: BridgeError) -> str:
+    if error.retry_after is not None:
+        return f"Try again in {error.retry_after:.0f} seconds."
+    return "See the checks above, or try `claude` by hand."
+
+
+def live_finding(record: RequestRecord, ready: float, now: float) -> Finding:
+    """The times of a completion that was answered."""
+    first = (record.first_at or now) - record.started_at
+    total = now - record.started_at
+    facts = {
+        "model": record.model,
+        "ready_seconds": round(ready, 3),
+        "first_token_seconds": round(first, 3),
+        "total_seconds": round(total, 3),
+    }
+    found = f"{record.model}: ready after {ready:.2f} s, first token {first:.2f} s, "
+    return Finding("completion", Mark.GOOD, f"{found}all {total:.2f} s", facts=facts)

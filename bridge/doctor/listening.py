@@ -1,0 +1,135 @@
+"""Whether the addresses are free, and who listens there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Mapping,
+)
+from typing import Any, Final, TypeAlias
+
+import httpx
+
+from bridge.client.connection import certified_name, target_of
+from bridge.core.system import UnixSocketError, is_served
+from bridge.doctor.findings import Finding, Mark, port_finding, socket_finding
+from bridge.server.addresses import (
+    Address,
+    ListenError,
+    Tcp,
+    Unix,
+    grpc_address,
+    http_address,
+    local_address,
+    local_url,
+    plan_listening,
+)
+from bridge.server.settings import Settings
+from bridge.server.supervisor import StartError, access_of
+from bridge.server.tls import Tls, first_certificate, own_client_context, read_tls
+
+_ANSWER_SECONDS: Final = 3.0
+
+
+Ask: TypeAlias = "Callable[[Address, Tls | None], Awaitable[str | None]]"
+"""Asks who listens there; None where it is no bridge."""
+
+
+async def listening_findings(settings: Settings) -> AsyncGenerator[Finding, None]:
+    """Whether both doors can listen where they are to."""
+    try:
+        keys = access_of(settings).required
+        plan = plan_listening(settings, http=True, grpc=True, has_keys=keys)
+        tls = read_tls(plan.tls) if plan.tls is not None else None
+    except (ListenError, StartError) as error:
+        found, _, remedy = str(error).partition("\n")
+        yield Finding("doors", Mark.BAD, found, remedy or "See docs/security.md.")
+        return
+    yield await _listening_finding(
+        *("http port", "PORT", "BRIDGE_UDS", http_address(settings), tls, _http_bridge)
+    )
+    yield await _listening_finding(
+        *("grpc port", "GRPC_PORT", "BRIDGE_GRPC_UDS", grpc_address(settings), tls, _grpc_bridge)
+    )
+
+
+async def _listening_finding(
+    name: str, port_variable: str, uds_variable: str, address: Address, tls: Tls | None, ask: Ask
+) -> Finding:
+    if isinstance(address, Tcp):
+        problem = _why_not_free(address.host, address.port) if address.port else None
+        bridge = await ask(local_address(address), tls) if problem == errno.EADDRINUSE else None
+        return port_finding(name, port_variable, address.host, address.port, problem, bridge)
+    try:
+        served = is_served(address.path)
+    except UnixSocketError as error:
+        return socket_finding(name, uds_variable, address.path, str(error), None)
+    bridge = await ask(address, tls) if served else None
+    problem_text = "another program listens on it" if served else ""
+    return socket_finding(name, uds_variable, address.path, problem_text, bridge)
+
+
+def _why_not_free(host: str, port: int) -> int | None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        return error.errno or errno.EADDRNOTAVAIL
+    return None
+
+
+async def _http_bridge(address: Address, tls: Tls | None) -> str | None:
+    """What a bridge that listens there says of itself; None where it is no bridge."""
+    url = f"{local_url(address, tls=tls is not None)}/health"
+    transport = httpx.AsyncHTTPTransport(
+        verify=True if tls is None else own_client_context(tls.files.cert),
+        uds=str(address.path) if isinstance(address, Unix) else None,
+    )
+    with contextlib.suppress(httpx.HTTPError, ValueError, KeyError, TypeError):
+        async with httpx.AsyncClient(timeout=_ANSWER_SECONDS, transport=transport) as client:
+            reply = await client.get(url)
+        return health_said(reply.json(), reply.headers)
+    return None
+
+
+def health_said(health: Mapping[str, Any], headers: Mapping[str, str]) -> str:
+    """What a bridge says of itself in its `/health`; raises KeyError where it is none."""
+    if "version" not in health:
+        # To those without an admin key it tells no more, where others can reach it.
+        if not {"openai-version", "x-request-id"} <= headers.keys():
+            raise KeyError("version")
+        return f" ({health['status']})"
+    return f" ({health['version']}, Claude Code {health['cli_version']}, {health['status']})"
+
+
+async def _grpc_bridge(address: Address, tls: Tls | None) -> str | None:
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    request = health_pb2.HealthCheckRequest(service="bridge.v1.CompletionService")
+    try:
+        if tls is None:
+            channel = grpc.aio.insecure_channel(target_of(address))
+        else:
+            # Also shows that it is a server with this certificate.
+            name = await asyncio.to_thread(certified_name, address, tls.files.cert)
+            if tls.client_ca is not None:
+                return " (it asks for a client's certificate)"
+            channel = grpc.aio.secure_channel(
+                target_of(address),
+                grpc.ssl_channel_credentials(first_certificate(tls.cert)),
+                options=[("grpc.ssl_target_name_override", name)],
+            )
+        async with channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            reply = await stub.Check(request, timeout=_ANSWER_SECONDS)  # type: ignore[attr-defined]
+    except (grpc.RpcError, OSError):
+        return None
+    serving = reply.status == health_pb2.HealthCheckResponse.SERVING
+    return " (ok)" if serving else " (not serving)"
