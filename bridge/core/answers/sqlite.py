@@ -126,7 +126,7 @@ class SqliteResponseStore:
 
     def _database(self) -> sqlite3.Connection:
         if self._open_database is not None and identity_of(self._path) != self._open_file:
-            # Somebody removed the file, or put another in its place. SQLite would go on with the
+            # The file was removed, or another put in its place. SQLite would go on with the
             # one that has no name any more: what is kept there ends with this process.
             self._close()
         if self._open_database is None:

@@ -96,7 +96,7 @@ def parse_responses(body: object) -> ResponsesRequest:
 
 
 def _refuse_nested(tools: object) -> None:
-    """Tell whoever spells tools as for chat completions how they are spelled here."""
+    """Say how tools are spelled here, where they are spelled as for chat completions."""
     for index, tool in enumerate(tools if isinstance(tools, list) else ()):
         if isinstance(tool, dict) and "name" not in tool and isinstance(tool.get("function"), dict):
             raise missing(

@@ -52,7 +52,7 @@ class OutputText(WireModel):
 
 
 class InputImage(WireModel):
-    """A picture, by its address or as a data URL."""
+    """An image, by its address or as a data URL."""
 
     type: Literal["input_image"]
     image_url: str | None = None
