@@ -76,7 +76,7 @@ class FakeService:
 
     def __init__(self, script: Script = hello) -> None:
         self.script = script
-        self.status = "ok"
+        self.status = HealthStatus.OK
         self.requests: list[CompletionRequest] = []
         self.entered = asyncio.Event()
         self.closed = asyncio.Event()

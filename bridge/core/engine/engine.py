@@ -43,6 +43,7 @@ from bridge.core.contract import (
     PlanLimitError,
     PoolState,
     ProcessFailedError,
+    SessionSource,
     Started,
     Totals,
     UnavailableError,
@@ -138,7 +139,7 @@ class Engine:
         self._abilities = capabilities
         self._quotas = quotas or Quotas()
         self._ends: Counter[str] = Counter()
-        self._sessions_got: Counter[str] = Counter()
+        self._session_sources: Counter[SessionSource] = Counter()
         self._usage_limits: UsageLimits | None = None
         self._usage_limits_asked_at = 0.0
         self._overage = OveragePolicy(options.stop_before_overage)
@@ -198,7 +199,7 @@ class Engine:
     async def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
         """Stream the answer; close the generator to cancel it."""
         record = RequestRecord(
-            request, self._clock(), bodies=self._options.log_bodies, began_at=self._now()
+            request, self._clock(), bodies=self._options.log_bodies, started_on=self._now()
         )
         self._observer.began(record)
         try:
@@ -226,14 +227,14 @@ class Engine:
 
     def refused(self, request: CompletionRequest, error: Exception) -> None:
         """Take note of a request that a door could not read: as much of it as is known."""
-        record = RequestRecord(request, self._clock(), began_at=self._now())
+        record = RequestRecord(request, self._clock(), started_on=self._now())
         self._observer.began(record)
         record.error = error.reason if isinstance(error, BridgeError) else "INTERNAL"
         self._ended(record)
 
     def _ended(self, record: RequestRecord) -> None:
-        record.ended_at, record.ended_on = self._clock(), self._now()
-        record.offered = self._planner.catalog.offered(record.model or record.request.model)
+        record.ended(self._clock(), self._now())
+        record.offered_model = self._planner.catalog.offered(record.model or record.request.model)
         self._count(record)
         self._observer.ended(record)
 
@@ -288,10 +289,10 @@ class Engine:
             answered=self._ends["answered"],
             failed=self._ends["failed"],
             left=self._ends["left"],
-            sessions=dict(self._sessions_got),
+            sessions={str(source): n for source, n in self._session_sources.items()},
             processes_started=self.pool.started,
             processes_ended=self.pool.ended,
-            processes_replaced=dict(self.pool.replaced),
+            processes_replaced={str(reason): n for reason, n in self.pool.replaced.items()},
         )
         limits = self._options.limits
         return PoolState(self.health(), limits.max_processes, totals, self._usage_limits)
@@ -310,8 +311,8 @@ class Engine:
     def _count(self, record: RequestRecord) -> None:
         failed = "left" if record.error == "CLIENT_CLOSED" else "failed"
         self._ends[failed if record.error else "answered"] += 1
-        if record.got:
-            self._sessions_got[record.got] += 1
+        if record.session_source:
+            self._session_sources[record.session_source] += 1
         self.pool.announce()
 
     async def drain(self) -> None:
@@ -345,7 +346,7 @@ class Engine:
                 plan = self._planner.plan(request)
                 progress.reader = plan.reader(self._usage_limits, progress.spent)
                 lease = await self._begin(plan, record, deadlines, progress)
-                record.asked_at = self._clock()
+                record.times.asked_at = self._clock()
                 parking: Parking | None = None
                 try:
                     async with aclosing(self._answer(plan, lease, deadlines, progress)) as events:
@@ -501,8 +502,8 @@ class Engine:
         for attempt in (1, 2):
             admitted = attempt > 1 or progress.attempts > 0
             lease = await self._acquire(need, deadlines, admitted=admitted)
-            progress.goes_on = progress.goes_on or lease.got == "continued"
-            record.leased(lease.got, self._clock())
+            progress.goes_on = progress.goes_on or lease.source is SessionSource.CONTINUED
+            record.leased(lease.source, self._clock())
             deadlines.put()
             at, limit = deadlines.next()
             try:
@@ -572,7 +573,7 @@ class Engine:
             await session.initialise(plan.scope.profile)
             self._learn(session)
         await session.configure(plan.settings, trace_parent)
-        if lease.got == "continued":
+        if lease.source is SessionSource.CONTINUED:
             if plan.last.tool_results:
                 await session.resume(plan.last.tool_results, deadlines)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bridge.core.claude import Facts
+from bridge.core.contract import HealthStatus
 
 LOG_IN = (
     "Claude Code is not logged in: run `claude` and type /login. The next request after that is "
@@ -42,7 +43,7 @@ def status_of(
     trouble: str,
     login_accepted: bool | None,
     overage_ahead: bool = False,
-) -> tuple[str, str]:
+) -> tuple[HealthStatus, str]:
     """The status, and what is to be said of it; see `Health`.
 
     `usable` says whether there is a process that can be expected to work, `trouble` what is
@@ -51,15 +52,15 @@ def status_of(
     wanted.
     """
     if draining:
-        return "draining", "The server is shutting down."
+        return HealthStatus.DRAINING, "The server is shutting down."
     if trouble and not usable:
-        return "unavailable", trouble
+        return HealthStatus.UNAVAILABLE, trouble
     if facts is None:
-        return "starting", ""
+        return HealthStatus.STARTING, ""
     if login_accepted is False:
-        return "not_logged_in", LOGIN_REFUSED if account_of(facts) != "none" else LOG_IN
+        return HealthStatus.NOT_LOGGED_IN, LOGIN_REFUSED if account_of(facts) != "none" else LOG_IN
     if login_accepted is None and account_of(facts) == "none":
-        return "not_logged_in", LOG_IN
+        return HealthStatus.NOT_LOGGED_IN, LOG_IN
     if overage_ahead:
-        return "overage_ahead", OVERAGE
-    return "ok", trouble
+        return HealthStatus.OVERAGE_AHEAD, OVERAGE
+    return HealthStatus.OK, trouble

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from bridge.core.claude import Profile, Session, TurnSettings
+from bridge.core.contract import SessionSource
 from bridge.core.pool.backoff import PROOF_SECONDS
 from bridge.core.pool.policy import ProcessView, State
 
@@ -95,20 +96,18 @@ class Lease:
     """The exclusive use of a session for one completion. Give it back with `Pool.release`."""
 
     session: Session
-    got: str
-    """How the session was got: `continued`, `warm`, `initialised`, or `spawned` if it waited for
-    a start."""
+    source: SessionSource
     process: PooledProcess = field(repr=False)
 
     @classmethod
     def of(cls, process: PooledProcess, *, spawn_awaited: bool) -> Lease:
-        """Lease a process that was granted, and say how it was got."""
+        """Lease a process that was granted."""
         assert process.session is not None
         if process.parking is not None:
-            got = "continued"
+            source = SessionSource.CONTINUED
         elif process.session.profile is not None:
-            got = "warm"
+            source = SessionSource.WARM
         else:
-            got = "spawned" if spawn_awaited else "initialised"
+            source = SessionSource.SPAWNED if spawn_awaited else SessionSource.INITIALISED
         process.parking = None
-        return cls(process.session, got, process)
+        return cls(process.session, source, process)

@@ -14,7 +14,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from bridge.core.claude import ControlError, ProcessGoneError, Session, TurnSettings
-from bridge.core.contract import DrainingError, ProcessFailedError, QueueFullError
+from bridge.core.contract import (
+    DrainingError,
+    ProcessFailedError,
+    QueueFullError,
+    ReplacementReason,
+)
 from bridge.core.pool.backoff import PROOF_SECONDS, StartBackoff
 from bridge.core.pool.leases import Lease, Need, Parking, PooledProcess
 from bridge.core.pool.policy import PoolLimits, RequestView, State, decide, fair_order
@@ -63,8 +68,8 @@ class Pool:
         """Processes that came up so far."""
         self.ended = 0
         """Processes that were ended so far."""
-        self.replaced: Counter[str] = Counter()
-        """Those of them that a new one has to take the place of, by why: died, failed, worn."""
+        self.replaced: Counter[ReplacementReason] = Counter()
+        """Those of them that were replaced."""
         self._draining = False
         self._closed = False
 
@@ -322,7 +327,7 @@ class Pool:
                     logger.warning(
                         "process %s ended while unused%s", process.session.pid, process.last_words
                     )
-                    self._close(process, "died")
+                    self._close(process, ReplacementReason.DIED)
 
     def _start(self, started_with: Any) -> None:
         now = self._clock()
@@ -436,21 +441,23 @@ class Pool:
         except (ControlError, ProcessGoneError) as error:
             pid, kind = process.session.pid, kind_of(error)
             logger.warning("process %s could not be initialised: %s", pid, kind)
-            self._close(process, "failed")
+            self._close(process, ReplacementReason.FAILED)
         else:
             process.state = State.IDLE
             process.used_at = self._clock()
         process.preparing = None
         self._step()
 
-    def _why_unfit(self, process: PooledProcess) -> str:
+    def _why_unfit(self, process: PooledProcess) -> ReplacementReason:
         session = process.session
         assert session is not None
         if session.gone:
-            return "died"
-        return "failed" if session.broken or session.failed else "worn"
+            return ReplacementReason.DIED
+        if session.broken or session.failed:
+            return ReplacementReason.FAILED
+        return ReplacementReason.WORN
 
-    def _close(self, process: PooledProcess, replaced: str = "") -> None:
+    def _close(self, process: PooledProcess, replaced: ReplacementReason | None = None) -> None:
         if replaced:
             self.replaced[replaced] += 1
         process.state = State.CLOSING
@@ -483,7 +490,7 @@ class Pool:
             self._processes.pop(process.id, None)
             self._failed(process)
         elif process.state is not State.CLOSING:
-            self._close(process, "failed")
+            self._close(process, ReplacementReason.FAILED)
         self._step()
 
     async def _guarded(

@@ -11,6 +11,7 @@ import pytest
 
 from bridge.core.claude.turn_settings import Profile, TurnSettings
 from bridge.core.contract.errors import DrainingError, QueueFullError
+from bridge.core.contract.service import SessionSource
 from bridge.core.pool.policy import PoolLimits
 from bridge.core.pool.pool import Lease, Need, Parking, Pool, Recycling
 from tests.core.waiting import soon
@@ -187,7 +188,7 @@ async def test_a_forgotten_caller_has_no_conversation_held_open_and_the_others_k
     await pool.wait_for(settled)
     assert parked(pool) == {"y": 1}
     again = await lease_of(pool, "x", "of x")
-    assert again.got == "warm"
+    assert again.source is SessionSource.WARM
     # What is said from now on is another matter: a new key may have the name.
     pool.release(again, Parking("of x"))
     await pool.wait_for(settled)
