@@ -32,7 +32,7 @@ from bridge.core.claude import (
     read_user_settings,
 )
 from bridge.core.contract import BOUNDS
-from bridge.core.engine import Engine, EngineOptions
+from bridge.core.engine import Engine, EngineOptions, ModelNames, TimeLimits
 from bridge.core.pool import PoolLimits
 from bridge.core.system import OrphanGuard, UnixSocketError, is_loopback
 from bridge.core.telemetry import (
@@ -316,14 +316,18 @@ def _options(settings: Settings, *, demo: bool) -> EngineOptions:
             settings.bridge_spares,
             park_seconds=settings.bridge_park_seconds,
         ),
-        timeout=settings.claude_timeout,
-        queue_timeout=settings.bridge_queue_timeout or math.inf,
-        first_token_timeout=settings.bridge_first_token_timeout or math.inf,
-        idle_timeout=settings.bridge_idle_timeout or math.inf,
+        time_limits=TimeLimits(
+            total=settings.claude_timeout,
+            queue=settings.bridge_queue_timeout or math.inf,
+            first_token=settings.bridge_first_token_timeout or math.inf,
+            idle=settings.bridge_idle_timeout or math.inf,
+        ),
         queue_size=settings.bridge_queue_size,
         system_prompt=settings.system_prompt(),
-        aliases=settings.bridge_model_aliases,
-        refuse_unknown_models=settings.bridge_unknown_model == "error",
+        models=ModelNames(
+            aliases=settings.bridge_model_aliases,
+            refuse_unknown=settings.bridge_unknown_model == "error",
+        ),
         log_bodies=settings.bridge_session_log == "full",
         simulated=demo,
         stop_before_overage=settings.bridge_stop_before_overage,

@@ -117,6 +117,14 @@ class ControlTransport(Transport):
             fields["jsonSchema"] = json.loads(json_schema)
         self._initialize_fields = fields
 
+    def pause_reading(self) -> None:
+        """Let the output of the process wait in the pipe."""
+        self.process.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take it again."""
+        self.process.resume_reading()
+
     async def apply_settings(self, settings: Mapping[str, Any]) -> None:
         """Change settings for the turns to come; they merge, and null takes one back."""
         await self.request("apply_flag_settings", settings=dict(settings))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 
 from bridge.core.claude.wire import TOOL_PREFIX, Wire
@@ -246,6 +247,32 @@ def traced(changes: Wire, settings: TurnSettings, late: frozenset[str], trace_pa
     # All variables with it, for the reason given in `setting_changes`.
     variables = changes.get("env") or _variables(late, settings)
     return {**changes, "env": {**variables, "TRACEPARENT": trace_parent}}
+
+
+class AppliedSettings:
+    """The settings that a process holds."""
+
+    def __init__(self, late: frozenset[str]) -> None:
+        """`late` are those that can be changed while it runs."""
+        self._late = late
+        self._held: TurnSettings | None = None
+        self.default_model: str | None = None
+        """The model of turns that name none."""
+
+    @contextmanager
+    def changing(self, settings: TurnSettings, trace_parent: str) -> Iterator[Wire]:
+        """Give what has to be sent for the next turn; it holds if nothing is raised meanwhile."""
+        settings = replace(settings, model=settings.model or self.default_model)
+        changes = setting_changes(self._held, settings, self._late)
+        if trace_parent:
+            changes = traced(changes, settings, self._late, trace_parent)
+        if not changes:
+            yield changes
+            return
+        # Until the answer is there it is not known which settings hold.
+        self._held = None
+        yield changes
+        self._held = settings
 
 
 def start_options(settings: TurnSettings) -> tuple[list[str], dict[str, str]]:

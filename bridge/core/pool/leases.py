@@ -1,4 +1,4 @@
-"""What the pool keeps of a process, what a request asks of it, and what it gets."""
+"""What the pool keeps of a process, what a request needs of it, and what it is given."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class PooledProcess:
 
     @property
     def last_words(self) -> str:
-        """What it wrote to stderr, for the log: only where it was told nothing of a caller's."""
+        """What it wrote to stderr, for the log: only where it was given nothing of a caller's."""
         session = self.session
         if session is None or session.profile is not None or session.answers:
             return ""

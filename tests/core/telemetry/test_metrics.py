@@ -285,7 +285,7 @@ def test_a_process_that_dies_is_told_of_as_a_restart(
         process.session._transport.process.kill()
 
     bridge.call(kill)
-    bridge.wait_for_processes(lambda _: pool.replaced[ReplacementReason.DIED] == 1)
+    bridge.wait_for_processes(lambda _: pool.totals.replaced[ReplacementReason.DIED] == 1)
     bridge.wait_until_settled()
     told = scrape(bridge)
     assert value(told, "bridge_process_restarts_total", reason="died") == 1
