@@ -332,10 +332,9 @@ class Session:
             raise ProcessGoneError
 
     def _on_message(self, message: Wire | None) -> None:
-        if message is None:
-            if self._closing is None:
-                self.on_gone()
-        else:
+        if message is None and self._closing is None:
+            self.on_gone()
+        elif message is not None:
             kind = message["type"]
             if kind == "result":
                 if self._conversation.open_turns <= 0:

@@ -100,13 +100,10 @@ class Engine:
         self.usage_limits = UsageLimitsState(
             OveragePolicy(options.stop_before_overage), now, self.pool.announce
         )
+        builtin_tools = launcher.builtin_tools is not None
         self.resources = Resources(
             self.pool,
-            Planner(
-                options.system_prompt,
-                capabilities,
-                builtin_tools=launcher.builtin_tools is not None,
-            ),
+            Planner(options.system_prompt, capabilities, builtin_tools),
             SchemaChecker(launcher.guard),
             self.account,
             self.usage_limits,

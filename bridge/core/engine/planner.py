@@ -99,7 +99,7 @@ class Plan:
     def reader(self, usage_limits: UsageLimits | None, spent: Usage) -> AnswerReader:
         """Reads the CLI's lines; see AnswerReader for the arguments."""
         return AnswerReader(
-            plan=usage_limits,
+            usage_limits=usage_limits,
             spent=spent,
             include_thinking=self.request.include_thinking,
             ignored=self.ignored,

@@ -73,6 +73,17 @@ class PooledProcess:
             return ""
         return f": {session.stderr_tail}"
 
+    def lend(self, caller: str, at: float, *, forgotten: bool) -> None:
+        """Begin a turn of a caller's; for `forgotten` see the attribute."""
+        self.state = State.RUNNING
+        self.leased_at, self.caller, self.forgotten = at, caller, forgotten
+
+    def prepare_like(self, other: PooledProcess) -> None:
+        """Begin to be given the profile of another one."""
+        assert other.session is not None
+        self.state = State.PREPARING
+        self.preparing = other.session.profile
+
     def view(self) -> ProcessView:
         """What decisions need of it."""
         profile = self.preparing

@@ -9,34 +9,22 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections import Counter
 from collections.abc import Callable, Coroutine
-from enum import Enum, auto
 from typing import Any
 
 from bridge.core.claude import Session, TurnSettings
 from bridge.core.contract import DrainingError, ProcessFailedError, ReplacementReason
 from bridge.core.pool.leases import Lease, Need, Parking, PooledProcess
-from bridge.core.pool.policy import Decision, PoolLimits, RequestView, State, decide, fair_order
-from bridge.core.pool.processes import Processes, ProcessTotals
+from bridge.core.pool.policy import Decision, PoolLimits, RequestView, State, decide
+from bridge.core.pool.processes import Phase, Processes, ProcessTotals
 from bridge.core.pool.queue import RequestQueue
 from bridge.core.pool.recycling import Recycling
 from bridge.core.pool.starts import Starter
-from bridge.core.pool.tasks import ProcessTasks, Work
+from bridge.core.pool.tasks import ProcessTasks
 from bridge.core.pool.turn_times import TurnTimes, wait_estimate
 from bridge.core.pool.upkeep import initialise, settle
 
 logger = logging.getLogger(__name__)
-
-
-class _Phase(Enum):
-    NEW = auto()
-    """Nothing is started yet."""
-    OPEN = auto()
-    DRAINING = auto()
-    """No new requests are taken."""
-    CLOSED = auto()
-    """Every process was ended, or is being ended."""
 
 
 class Pool:
@@ -64,13 +52,13 @@ class Pool:
         self._turn_times = TurnTimes()
         self._timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
-        self._phase = _Phase.NEW
+        self._phase = Phase.NEW
         self.totals = ProcessTotals()
 
     def start(self) -> None:
         """Begin to start processes."""
-        if self._phase is _Phase.NEW:
-            self._phase = _Phase.OPEN
+        if self._phase is Phase.NEW:
+            self._phase = Phase.OPEN
         self._step()
 
     def adopt(self, session: Session) -> None:
@@ -92,7 +80,7 @@ class Pool:
         of the queue, but as all others once the pool is closed. Raises QueueFullError,
         DrainingError, and ProcessFailedError where no process can be started.
         """
-        if self.closed or (self._phase is _Phase.DRAINING and not admitted):
+        if self.closed or (self._phase is Phase.DRAINING and not admitted):
             raise DrainingError("The server is shutting down.", retry_after=5)
         view = RequestView(
             next(self._ids), need.profile, need.caller, need.profile.started_with, need.continues
@@ -116,14 +104,9 @@ class Pool:
         """Seconds that a request which came now would wait for its turn, by what turns take."""
         now = self._clock()
         running = self._processes.running()
-        newcomer = RequestView(0, need.profile, need.caller)
-        order = fair_order(
-            [*(waiting.view for waiting in self._queue.present()), newcomer],
-            Counter(process.caller for process in running),
-            self._queue.served,
-        )
+        ahead = self._queue.ahead(need, (process.caller for process in running))
         turn = self._turn_times.seconds_a_turn(now - process.leased_at for process in running)
-        return wait_estimate(order.index(newcomer), self._limits.pool_size, turn)
+        return wait_estimate(ahead, self._limits.pool_size, turn)
 
     def release(self, lease: Lease, parking: Parking | None = None) -> None:
         """Give a lease back; with `parking`, its conversation is held open if it ended well.
@@ -139,14 +122,8 @@ class Pool:
         Their answers go on to their end.
         """
         self._queue.forget(caller)
-        for process in self._processes.values():
-            if process.caller != caller:
-                continue
-            process.forgotten = True
-            if process.state is State.PARKED:
-                self._hand_back(process, None, step=False)
-            elif process.state is State.RESETTING:
-                process.parking = None
+        for process in self._processes.forget(caller):
+            self._hand_back(process, None, step=False)
         self._step()
 
     # What the operator sees
@@ -173,7 +150,7 @@ class Pool:
     @property
     def closed(self) -> bool:
         """Whether every process was ended, or is being ended."""
-        return self._phase is _Phase.CLOSED
+        return self._phase is Phase.CLOSED
 
     def sessions(self) -> list[Session]:
         """See `Processes.sessions`."""
@@ -193,14 +170,14 @@ class Pool:
 
     async def drain(self) -> None:
         """Take no more requests and wait until none is served any more."""
-        if self._phase is not _Phase.CLOSED:
-            self._phase = _Phase.DRAINING
+        if self._phase is not Phase.CLOSED:
+            self._phase = Phase.DRAINING
         self.announce()
         await self.wait_for(lambda counts: not counts[State.RUNNING] and not self._queue)
 
     async def aclose(self) -> None:
         """End every process, whatever it does, and wait for that."""
-        self._phase = _Phase.CLOSED
+        self._phase = Phase.CLOSED
         self._starter.close()
         self._look_again(None)
         self._queue.refuse_all(lambda: DrainingError("The server is shutting down."))
@@ -215,7 +192,7 @@ class Pool:
     # The machinery
 
     def _step(self) -> None:
-        if self._phase in (_Phase.NEW, _Phase.CLOSED):
+        if self._phase in (Phase.NEW, Phase.CLOSED):
             return
         for process in self._processes.dead():
             assert process.session is not None
@@ -249,18 +226,17 @@ class Pool:
         """Change the processes that there are as was decided."""
         for request_id, process_id in decision.assign:
             process = self._processes[process_id]
-            process.state = State.RUNNING
             waiting = self._queue.grant(request_id, process)
-            process.leased_at = self._clock()
-            process.caller = waiting.view.caller
-            process.forgotten = waiting.forgotten
+            process.lend(waiting.view.caller, self._clock(), forgotten=waiting.forgotten)
             self._queue.served[process.caller] = next(self._ids)
         for process_id in decision.reset:
             self._hand_back(self._processes[process_id], None, step=False)
         for process_id in decision.close:
             self._close(self._processes[process_id])
         for blank_id, model_id in decision.prepare:
-            self._prepare(self._processes[blank_id], self._processes[model_id])
+            blank = self._processes[blank_id]
+            blank.prepare_like(self._processes[model_id])
+            self._tasks.run(self._initialise, blank)
 
     def _look_again(self, at: float | None) -> None:
         if self._timer is not None:
@@ -277,15 +253,11 @@ class Pool:
 
     # What is done to a process
 
-    def _run(self, work: Work, on: PooledProcess) -> None:
-        if not self.closed:
-            self._tasks.run(work, on)
-
     def _start(self, started_with: Any) -> None:
         now = self._clock()
         process = PooledProcess(next(self._ids), State.STARTING, now, started_with, started_at=now)
         self._processes[process.id] = process
-        self._run(self._start_task, process)
+        self._tasks.run(self._start_task, process)
 
     async def _start_task(self, process: PooledProcess) -> None:
         try:
@@ -321,7 +293,7 @@ class Pool:
         process.state = State.RESETTING
         may_park = self._limits.park_seconds > 0 and not process.forgotten
         process.parking = parking if may_park else None
-        self._run(self._settle, process)
+        self._tasks.run(self._settle, process)
         if step:
             self._step()
 
@@ -333,12 +305,6 @@ class Pool:
         elif process.session and process.session.answers:
             self._starter.proven(process)
         self._step()
-
-    def _prepare(self, blank: PooledProcess, like: PooledProcess) -> None:
-        assert like.session is not None
-        blank.state = State.PREPARING
-        blank.preparing = like.session.profile
-        self._run(self._initialise, blank)
 
     async def _initialise(self, process: PooledProcess) -> None:
         unfit = await initialise(process)
@@ -358,7 +324,7 @@ class Pool:
         ended_badly = process.session is not None and process.session.failed
         if ended_badly and not process.sound(self._clock()):
             self._failed(process)
-        self._run(self._close_task, process)
+        self._tasks.run(self._close_task, process)
 
     async def _close_task(self, process: PooledProcess) -> None:
         assert process.session is not None

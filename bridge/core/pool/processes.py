@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from bridge.core.claude import Session
 from bridge.core.contract import ReplacementReason
@@ -23,6 +24,18 @@ class ProcessTotals:
     ended: int = 0
     replaced: Counter[ReplacementReason] = field(default_factory=Counter)
     """Those of the ended ones that were replaced."""
+
+
+class Phase(Enum):
+    """What a pool does."""
+
+    NEW = auto()
+    """Nothing is started yet."""
+    OPEN = auto()
+    DRAINING = auto()
+    """No new requests are taken."""
+    CLOSED = auto()
+    """Every process was ended, or is being ended."""
 
 
 class Processes(dict[int, PooledProcess]):
@@ -58,6 +71,15 @@ class Processes(dict[int, PooledProcess]):
             for process in self.values()
             if process.session is not None and process.state in _SETTLED
         ]
+
+    def forget(self, caller: str) -> list[PooledProcess]:
+        """Park nothing of a caller any longer; gives those that are parked now."""
+        own = [process for process in self.values() if process.caller == caller]
+        for process in own:
+            process.forgotten = True
+            if process.state is State.RESETTING:
+                process.parking = None
+        return [process for process in own if process.state is State.PARKED]
 
     def any_alive(self) -> bool:
         """Whether any can be used, now or soon."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from bridge.core.contract import BridgeError, QueueFullError
-from bridge.core.pool.leases import PooledProcess
-from bridge.core.pool.policy import RequestView
+from bridge.core.pool.leases import Need, PooledProcess
+from bridge.core.pool.policy import RequestView, fair_order
 
 
 @dataclass(slots=True, eq=False)
@@ -69,6 +70,15 @@ class RequestQueue:
         """Hold no conversation of a caller open later."""
         for waiting in self._waiting.values():
             waiting.forgotten = waiting.forgotten or waiting.view.caller == caller
+
+    def ahead(self, need: Need, running: Iterable[str]) -> int:
+        """How many requests would have their turn before one that came now.
+
+        `running` are the callers of the turns that run.
+        """
+        newcomer = RequestView(0, need.profile, need.caller)
+        views = [*(waiting.view for waiting in self.present()), newcomer]
+        return fair_order(views, Counter(running), self.served).index(newcomer)
 
     def leave(self, waiting: Waiting) -> None:
         """Take a request out, if it is still there."""

@@ -22,15 +22,19 @@ class ProcessTasks:
         """`on_error` is called with a process whose work failed unexpectedly."""
         self._on_error = on_error
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def run(self, work: Work, on: PooledProcess) -> None:
-        """Begin some work on a process."""
+        """Begin some work on a process; nothing is begun after `aclose`."""
+        if self._closed:
+            return
         task = asyncio.create_task(self._guarded(work, on))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def aclose(self) -> None:
         """Cancel all of it, and wait for that."""
+        self._closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

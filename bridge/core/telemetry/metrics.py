@@ -25,7 +25,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from bridge import __version__
-from bridge.core.contract import PoolState, ReplacementReason, SessionSource
+from bridge.core.contract import PoolState, ReplacementReason, SessionSource, UsageLimits
 from bridge.core.telemetry.request_record import GAP_BOUNDS, RequestRecord
 
 SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -187,7 +187,7 @@ class Metrics(Collector):
 
 
 def _of_pool(state: PoolState) -> Iterator[Metric]:
-    health, totals, plan = state.health, state.totals, state.plan
+    health, totals = state.health, state.totals
     info = {
         "version": __version__,
         "cli_version": health.cli_version,
@@ -228,8 +228,11 @@ def _of_pool(state: PoolState) -> Iterator[Metric]:
         ("reason",),
         _from_zero(ReplacementReason, totals.processes_replaced),
     )
-    if plan is None:
-        return
+    if state.plan is not None:
+        yield from _of_usage_limits(state.plan)
+
+
+def _of_usage_limits(plan: UsageLimits) -> Iterator[Metric]:
     utilization = GaugeMetricFamily(
         "bridge_plan_utilization_ratio", "The used share of a limit of the plan.", labels=("limit",)
     )
