@@ -295,13 +295,13 @@ def make_launcher(
             guard=guard,
         )
     sources = settings.bridge_setting_sources
-    person = read_user_settings(os.environ) if "user" in sources else NOTHING
+    user_settings = read_user_settings(os.environ) if "user" in sources else NOTHING
     return Launcher(
         cli,
-        {**os.environ, **person.environment},
+        {**os.environ, **user_settings.environment},
         folder,
         setting_sources=tuple(source for source in sources if source != "user"),
-        person=person,
+        user_settings=user_settings,
         use_api_key=settings.bridge_use_api_key,
         builtin_tools=settings.builtin_tools(),
         guard=guard,

@@ -1,7 +1,7 @@
 """From what the CLI prints to the events of an answer.
 
 `AnswerReader` is a pure state machine: it is fed the lines of one turn and gives events. It
-passes on only what the model itself streamed. What the CLI says in the model's place, such
+passes on only what the model itself streamed. What the CLI writes in the model's place, such
 as "API Error: ...", is never text of an answer.
 """
 

@@ -98,7 +98,7 @@ class ToolServer:
         schema = dict(tool.parameters) or {"type": "object", "properties": {}}
         schema.setdefault("type", "object")
         # Of two tools with one name and one schema, offered one after the other, the CLI goes on
-        # describing the first. A comment, which means nothing to anybody, tells them apart.
+        # describing the first. A comment, which has no meaning, tells them apart.
         known = self._seen.setdefault((tool.name, json.dumps(schema, sort_keys=True)), [])
         if tool.description not in known:
             known.append(tool.description)

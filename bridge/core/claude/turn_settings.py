@@ -1,4 +1,4 @@
-"""What the CLI is told beside the messages: profile and settings of a turn. Pure."""
+"""What the CLI is given beside the messages: profile and settings of a turn. Pure."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def settings_of(
     choice: ToolChoice = ToolChoice(),  # noqa: B008 - frozen
     output_schema: str = "",
 ) -> TurnSettings:
-    """The settings of a request that is answered by `model` (None: the person's default).
+    """The settings of a request that is answered by `model` (None: the operator's default).
 
     `tools` and `choice` are what is offered in the end, `output_schema` is the JSON Schema that
     the API itself is to keep to.
@@ -220,10 +220,10 @@ def started_with(settings: TurnSettings, late: frozenset[str]) -> TurnSettings |
 def setting_changes(
     before: TurnSettings | None, after: TurnSettings, late: frozenset[str] = SETTINGS
 ) -> Wire:
-    """What `apply_flag_settings` must be told, or an empty dict when nothing differs.
+    """What `apply_flag_settings` must be sent, or an empty dict when nothing differs.
 
-    With `before` None everything is said, defaults too: the person's own settings may hold
-    values for the same names, and these must not reach a caller. Only `late` settings are said.
+    With `before` None everything is sent, defaults too: the operator's own settings may hold
+    values for the same names, and these must not reach a caller. Only `late` settings are sent.
     """
     unsaid = {name: getattr(before or TurnSettings(), name) for name in SETTINGS - late}
     after = replace(after, **unsaid)
@@ -236,8 +236,8 @@ def setting_changes(
     if "effort" in differs:
         changes["effortLevel"] = after.effort
     if differs - _NOT_VARIABLES:
-        # All of them: told any variable, the CLI first sets those of the person's own settings
-        # again, over what it was told before.
+        # All of them: sent any variable, the CLI first sets those of the operator's own settings
+        # again, over what it was sent before.
         changes["env"] = _variables(late, after)
     return changes
 

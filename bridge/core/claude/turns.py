@@ -29,7 +29,7 @@ from bridge.core.contract import (
 )
 
 OPENING_PLACEHOLDER = "(The conversation begins with the assistant.)"
-"""The user turn put before a history that starts with the assistant: the Messages API takes
+"""The user turn that stands before a history that starts with the assistant: the Messages API takes
 none that does (https://platform.claude.com/docs/en/api/messages)."""
 
 
@@ -64,14 +64,14 @@ def turns_of(messages: Sequence[Message]) -> tuple[Turn, ...]:
             merged.append((message.role, blocks))
     if merged and merged[0][0] is Role.ASSISTANT:
         merged.insert(0, (Role.USER, [{"type": "text", "text": OPENING_PLACEHOLDER}]))
-    _tell_calls_apart(merged)
+    _make_call_ids_unique(merged)
     return tuple(Turn(role, _results_first(blocks)) for role, blocks in merged)
 
 
-def _tell_calls_apart(turns: Sequence[tuple[Role, list[Wire]]]) -> None:
+def _make_call_ids_unique(turns: Sequence[tuple[Role, list[Wire]]]) -> None:
     """Give a call whose id was used before another one, and its result with it.
 
-    Some clients count the calls of each answer anew, and the CLI drops what it has seen.
+    Some clients count the calls of each answer from the start, and the CLI drops what it has seen.
     """
     uses: Counter[str] = Counter()
     for _, blocks in turns:
@@ -198,7 +198,7 @@ def user_line(
 
 
 def assistant_line(turn: Turn) -> Wire:
-    """An earlier answer, put into the conversation as it is."""
+    """An earlier answer, as it is."""
     return {
         "type": "assistant",
         "message": {"role": "assistant", "content": list(turn.content)},

@@ -363,7 +363,7 @@ async def test_of_the_persons_own_settings_only_the_default_model_reaches_a_conv
             }
         )
     )
-    launcher = replace(launcher, person=read_user_settings(launcher.environment))
+    launcher = replace(launcher, user_settings=read_user_settings(launcher.environment))
     async with running(launcher, Profile(SYSTEM)) as session:
         await session.configure(TurnSettings(model="opus"))
         await session.configure(TurnSettings())
