@@ -235,8 +235,9 @@ def live_remedy(error: BridgeError) -> str:
 
 def live_finding(record: RequestRecord, ready: float, now: float) -> Finding:
     """The times of a completion that was answered."""
-    first = (record.first_at or now) - record.started_at
-    total = now - record.started_at
+    times = record.times
+    first = times.since_start(times.first_token_at or now)
+    total = times.since_start(now)
     facts = {
         "model": record.model,
         "ready_seconds": round(ready, 3),

@@ -33,7 +33,7 @@ from bridge.core.claude import (
     read_user_settings,
 )
 from bridge.core.contract import BOUNDS
-from bridge.core.engine import Engine, EngineOptions
+from bridge.core.engine import Engine, EngineOptions, ModelNames, TimeLimits
 from bridge.core.pool import PoolLimits
 from bridge.core.system import OrphanGuard, UnixSocketError, is_loopback
 from bridge.core.telemetry import (
@@ -294,13 +294,13 @@ def make_launcher(
             guard=guard,
         )
     sources = settings.bridge_setting_sources
-    person = read_user_settings(os.environ) if "user" in sources else NOTHING
+    user_settings = read_user_settings(os.environ) if "user" in sources else NOTHING
     return Launcher(
         cli,
-        {**os.environ, **person.environment},
+        {**os.environ, **user_settings.environment},
         folder,
         setting_sources=tuple(source for source in sources if source != "user"),
-        person=person,
+        user_settings=user_settings,
         use_api_key=settings.bridge_use_api_key,
         builtin_tools=settings.builtin_tools(),
         guard=guard,
@@ -315,14 +315,18 @@ def _options(settings: Settings, *, demo: bool) -> EngineOptions:
             settings.bridge_spares,
             park_seconds=settings.bridge_park_seconds,
         ),
-        timeout=settings.claude_timeout,
-        queue_timeout=settings.bridge_queue_timeout or math.inf,
-        first_token_timeout=settings.bridge_first_token_timeout or math.inf,
-        idle_timeout=settings.bridge_idle_timeout or math.inf,
+        time_limits=TimeLimits(
+            total=settings.claude_timeout,
+            queue=settings.bridge_queue_timeout or math.inf,
+            first_token=settings.bridge_first_token_timeout or math.inf,
+            idle=settings.bridge_idle_timeout or math.inf,
+        ),
         queue_size=settings.bridge_queue_size,
         system_prompt=settings.system_prompt(),
-        aliases=settings.bridge_model_aliases,
-        refuse_unknown_models=settings.bridge_unknown_model == "error",
+        models=ModelNames(
+            aliases=settings.bridge_model_aliases,
+            refuse_unknown=settings.bridge_unknown_model == "error",
+        ),
         log_bodies=settings.bridge_session_log == "full",
         simulated=demo,
         stop_before_overage=settings.bridge_stop_before_overage,
