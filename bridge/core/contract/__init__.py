@@ -36,6 +36,7 @@ from bridge.core.contract.request import (
     CompletionRequest,
     DocumentPart,
     Effort,
+    FieldNames,
     ImagePart,
     InlineData,
     JsonObject,
@@ -43,6 +44,7 @@ from bridge.core.contract.request import (
     OutputFormat,
     OutputKind,
     Part,
+    Place,
     Role,
     Sampling,
     TextPart,
@@ -52,6 +54,7 @@ from bridge.core.contract.request import (
     ToolMode,
     ToolResultPart,
     UrlSource,
+    neutral_name,
 )
 from bridge.core.contract.service import (
     Health,
@@ -76,6 +79,7 @@ __all__ = [
     "DrainingError",
     "Effort",
     "Event",
+    "FieldNames",
     "FinishReason",
     "Finished",
     "Health",
@@ -92,6 +96,7 @@ __all__ = [
     "OutputKind",
     "Part",
     "PermissionDeniedError",
+    "Place",
     "PlanLimitError",
     "PoolState",
     "ProcessFailedError",
@@ -120,5 +125,6 @@ __all__ = [
     "Usage",
     "UsageLimits",
     "UsageWindow",
+    "neutral_name",
     "shown",
 ]

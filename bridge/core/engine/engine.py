@@ -60,7 +60,7 @@ from bridge.core.engine.timeouts import Deadlines, Limit, TimeLimits
 from bridge.core.engine.usage_limits import Admission, OveragePolicy
 from bridge.core.pool import Lease, Need, Parking, Pool, PoolLimits, Recycling, Watchdog, Watching
 from bridge.core.telemetry import Observer, RequestRecord, kind_of, trace_of
-from bridge.core.validation import NOT_EMPTY, UnfitAnswerError, check_sizes, invalid
+from bridge.core.validation import UnfitAnswerError, validate
 
 logger = logging.getLogger(__name__)
 
@@ -202,6 +202,8 @@ class Engine:
         )
         self._observer.began(record)
         try:
+            # Before it counts: what breaks a rule costs its key nothing.
+            validate(request)
             with self._quotas.admitted(request.caller) as meter:
                 progress = _Progress()
                 try:
@@ -325,9 +327,6 @@ class Engine:
     async def _complete(
         self, request: CompletionRequest, record: RequestRecord, progress: _Progress
     ) -> AsyncGenerator[Event, None]:
-        if not request.messages:
-            raise invalid("messages", NOT_EMPTY)
-        check_sizes(request)
         deadlines = Deadlines(
             self._time_limits(request),
             begun=lambda: progress.reader is not None and progress.reader.begun,

@@ -1,8 +1,6 @@
-"""The rules of a request, once, for every way in. Pure."""
+"""The rules of a request, once, for every API. Pure."""
 
-from bridge.core.validation.answers import UnfitAnswerError
 from bridge.core.validation.builtin_tools import BuiltinTools, check_folder, parsed_rules
-from bridge.core.validation.images import check_images
 from bridge.core.validation.messages import (
     IMAGE_KINDS,
     NOT_EMPTY,
@@ -23,11 +21,13 @@ from bridge.core.validation.messages import (
     unknown_call,
     without_tools,
 )
+from bridge.core.validation.request import validate, validate_opening
 from bridge.core.validation.schema_sizes import measure
-from bridge.core.validation.schemas import fault_of, for_api
-from bridge.core.validation.sizes import check_count, check_sizes, json_object
+from bridge.core.validation.schemas import UnfitAnswerError, fault_of, for_api
+from bridge.core.validation.sizes import check_count, json_object
 from bridge.core.validation.strict_json import NotJsonError, TooNestedError, parse_strict
 from bridge.core.validation.time_limits import seconds_from
+from bridge.core.validation.turns import check_message
 
 __all__ = [
     "IMAGE_KINDS",
@@ -44,8 +44,7 @@ __all__ = [
     "call_id_twice",
     "check_count",
     "check_folder",
-    "check_images",
-    "check_sizes",
+    "check_message",
     "ends_with_assistant",
     "fault_of",
     "for_api",
@@ -62,5 +61,7 @@ __all__ = [
     "tool_twice",
     "unanswered_call",
     "unknown_call",
+    "validate",
+    "validate_opening",
     "without_tools",
 ]

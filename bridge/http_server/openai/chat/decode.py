@@ -8,16 +8,18 @@ from typing import Final
 from bridge.core.contract import (
     CompletionRequest,
     Effort,
+    FieldNames,
     OutputFormat,
     OutputKind,
     UnsupportedError,
 )
 from bridge.core.validation import missing
 from bridge.http_server.context import CallOptions
-from bridge.http_server.openai.chat.messages import decode_messages
+from bridge.http_server.openai.chat.messages import call_field, decode_messages
 from bridge.http_server.openai.chat.wire import ChatCompletionRequest, Moderation, ResponseFormat
 from bridge.http_server.openai.shared.call import Call, decode_sampling, wants_usage
 from bridge.http_server.openai.shared.content import note_extras
+from bridge.http_server.openai.shared.names import names_by
 from bridge.http_server.openai.shared.parameters import CHAT_PARAMETERS, Ignored, apply_rules
 from bridge.http_server.openai.shared.problems import parse
 from bridge.http_server.openai.shared.tools import decode_tools
@@ -31,6 +33,26 @@ EFFORTS: Final[Mapping[str, Effort]] = {
     "xhigh": Effort.XHIGH,
     "max": Effort.MAX,
 }
+
+_FIELDS: Final[Mapping[str, str]] = {
+    r"max_output_tokens": "max_completion_tokens",
+    r"output_format\.schema": "response_format.json_schema.schema",
+    r"output_format": "response_format",
+    r"sampling\.(temperature|top_p|stop).*": r"\1",
+    r"system": "messages",
+    r"tool_choice\.allowed(\[\d+\])": r"tool_choice.allowed_tools.tools\1.function.name",
+    r"tool_choice\.mode": "tool_choice",
+    r"tool_choice\.name": "tool_choice.function.name",
+    r"tools(\[\d+\])\.name": r"tools\1.function.name",
+}
+_FUNCTION_FIELDS: Final[Mapping[str, str]] = {
+    r"tool_choice\.name": "function_call.name",
+    r"tools": "functions",
+    r"tools(\[\d+\])\.name": r"functions\1.name",
+}
+_NAMES: Final[FieldNames] = names_by(_FIELDS, call_field)
+_FUNCTION_NAMES: Final[FieldNames] = names_by({**_FIELDS, **_FUNCTION_FIELDS}, call_field)
+"""Those of a request that offers its tools in the deprecated form."""
 
 
 def decode_chat(body: object, options: CallOptions) -> Call:
@@ -63,6 +85,7 @@ def decode_chat(body: object, options: CallOptions) -> Call:
         request_id=options.request_id,
         caller=options.caller,
         door="http",
+        field_names=_FUNCTION_NAMES if wire.functions else _NAMES,
     )
     return Call(
         request,

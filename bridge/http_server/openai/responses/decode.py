@@ -8,6 +8,7 @@ from typing import Final
 
 from bridge.core.contract import (
     CompletionRequest,
+    FieldNames,
     InvalidRequestError,
     OutputFormat,
     OutputKind,
@@ -19,6 +20,7 @@ from bridge.http_server.openai.chat.decode import EFFORTS, refuse_blocking
 from bridge.http_server.openai.responses.items import (
     PAST,
     Items,
+    call_field,
     item_id,
     kept_item,
     kind_of,
@@ -34,6 +36,7 @@ from bridge.http_server.openai.responses.wire import (
 )
 from bridge.http_server.openai.shared.call import decode_sampling
 from bridge.http_server.openai.shared.content import note_extras
+from bridge.http_server.openai.shared.names import names_by
 from bridge.http_server.openai.shared.parameters import RESPONSES_PARAMETERS, Ignored, apply_rules
 from bridge.http_server.openai.shared.problems import parse
 from bridge.http_server.openai.shared.replies import JsonDict
@@ -52,6 +55,19 @@ _NEVER_THERE: Final = frozenset(
 _ALWAYS_THERE: Final = frozenset({"message.input_image.image_url"})
 _WITHOUT_USE: Final = frozenset({"reasoning.encrypted_content"})
 """Thinking to be handed back in a later request, which needs none."""
+
+_NAMES: Final[FieldNames] = names_by(
+    {
+        r"messages": "input",
+        r"output_format\.schema": "text.format.schema",
+        r"output_format": "text.format",
+        r"sampling\.(temperature|top_p)": r"\1",
+        r"system": "instructions",
+        r"tool_choice\.allowed(\[\d+\])": r"tool_choice.tools\1.name",
+        r"tool_choice\.mode": "tool_choice",
+    },
+    call_field,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +197,7 @@ def decode_responses(
         request_id=options.request_id,
         caller=options.caller,
         door="http",
+        field_names=_NAMES,
     )
     return ResponseCall(
         request,
