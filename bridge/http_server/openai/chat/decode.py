@@ -50,9 +50,7 @@ _FUNCTION_FIELDS: Final[Mapping[str, str]] = {
     r"tools": "functions",
     r"tools(\[\d+\])\.name": r"functions\1.name",
 }
-_NAMES: Final[FieldNames] = names_by(_FIELDS, call_field)
-_FUNCTION_NAMES: Final[FieldNames] = names_by({**_FIELDS, **_FUNCTION_FIELDS}, call_field)
-"""Those of a request that offers its tools in the deprecated form."""
+"""Those that are others where tools are offered in the deprecated form."""
 
 
 def decode_chat(body: object, options: CallOptions) -> Call:
@@ -85,7 +83,7 @@ def decode_chat(body: object, options: CallOptions) -> Call:
         request_id=options.request_id,
         caller=options.caller,
         door="http",
-        field_names=_FUNCTION_NAMES if wire.functions else _NAMES,
+        field_names=_names(wire),
     )
     return Call(
         request,
@@ -94,6 +92,13 @@ def decode_chat(body: object, options: CallOptions) -> Call:
         function_call_form=bool(wire.functions),
         metadata=wire.metadata,
     )
+
+
+def _names(wire: ChatCompletionRequest) -> FieldNames:
+    table = {**_FIELDS, **_FUNCTION_FIELDS} if wire.functions else _FIELDS
+    if wire.max_completion_tokens is None:
+        table = {**table, r"max_output_tokens": "max_tokens"}
+    return names_by(table, call_field)
 
 
 def _refuse_responses_shape(body: object) -> None:

@@ -8,7 +8,6 @@ from typing import Final
 
 from bridge.core.contract import (
     CompletionRequest,
-    FieldNames,
     InvalidRequestError,
     OutputFormat,
     OutputKind,
@@ -56,18 +55,14 @@ _ALWAYS_THERE: Final = frozenset({"message.input_image.image_url"})
 _WITHOUT_USE: Final = frozenset({"reasoning.encrypted_content"})
 """Thinking to be handed back in a later request, which needs none."""
 
-_NAMES: Final[FieldNames] = names_by(
-    {
-        r"messages": "input",
-        r"output_format\.schema": "text.format.schema",
-        r"output_format": "text.format",
-        r"sampling\.(temperature|top_p)": r"\1",
-        r"system": "instructions",
-        r"tool_choice\.allowed(\[\d+\])": r"tool_choice.tools\1.name",
-        r"tool_choice\.mode": "tool_choice",
-    },
-    call_field,
-)
+_FIELDS: Final[Mapping[str, str]] = {
+    r"messages": "input",
+    r"output_format\.schema": "text.format.schema",
+    r"output_format": "text.format",
+    r"sampling\.(temperature|top_p)": r"\1",
+    r"tool_choice\.allowed(\[\d+\])": r"tool_choice.tools\1.name",
+    r"tool_choice\.mode": "tool_choice",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +192,9 @@ def decode_responses(
         request_id=options.request_id,
         caller=options.caller,
         door="http",
-        field_names=_NAMES,
+        field_names=names_by(
+            {**_FIELDS, r"system": "instructions" if wire.instructions else "input"}, call_field
+        ),
     )
     return ResponseCall(
         request,
