@@ -2,24 +2,15 @@
 
 from bridge.core.validation.builtin_tools import BuiltinTools, check_folder, parsed_rules
 from bridge.core.validation.messages import (
-    IMAGE_KINDS,
     NOT_EMPTY,
-    OWN_IDS,
     TOOL_NAME,
-    bad_document,
     bad_image,
     bad_result,
     call_id_twice,
-    ends_with_assistant,
     invalid,
     media_misplaced,
     missing,
-    no_data,
-    no_such_tool,
-    tool_twice,
-    unanswered_call,
     unknown_call,
-    without_tools,
 )
 from bridge.core.validation.request import validate, validate_opening
 from bridge.core.validation.schema_sizes import measure
@@ -30,22 +21,18 @@ from bridge.core.validation.time_limits import seconds_from
 from bridge.core.validation.turns import check_message
 
 __all__ = [
-    "IMAGE_KINDS",
     "NOT_EMPTY",
-    "OWN_IDS",
     "TOOL_NAME",
     "BuiltinTools",
     "NotJsonError",
     "TooNestedError",
     "UnfitAnswerError",
-    "bad_document",
     "bad_image",
     "bad_result",
     "call_id_twice",
     "check_count",
     "check_folder",
     "check_message",
-    "ends_with_assistant",
     "fault_of",
     "for_api",
     "invalid",
@@ -53,15 +40,10 @@ __all__ = [
     "measure",
     "media_misplaced",
     "missing",
-    "no_data",
-    "no_such_tool",
     "parse_strict",
     "parsed_rules",
     "seconds_from",
-    "tool_twice",
-    "unanswered_call",
     "unknown_call",
     "validate",
     "validate_opening",
-    "without_tools",
 ]

@@ -1,4 +1,4 @@
-"""Whatever is asked: the engine refuses it exactly where the rules say so, whichever API it came by.
+"""The engine refuses a request exactly where the rules say so, whichever API it came by.
 
 A request is built that keeps to every rule; then one rule is broken at a place that is known. What
 the rules are is written down here as what breaks them, and not a second time as code that checks.

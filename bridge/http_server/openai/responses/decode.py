@@ -8,7 +8,9 @@ from typing import Final
 
 from bridge.core.contract import (
     CompletionRequest,
+    Effort,
     InvalidRequestError,
+    Message,
     OutputFormat,
     OutputKind,
     UnsupportedError,
@@ -30,6 +32,7 @@ from bridge.http_server.openai.responses.wire import (
     InputItem,
     ItemReference,
     MessageItem,
+    Reasoning,
     ResponsesRequest,
     TextOptions,
 )
@@ -150,30 +153,10 @@ def decode_responses(
     if wire.stream_options is not None:
         note_extras(wire.stream_options, "stream_options", "stream_options", ignored)
     items = _new_items(wire, past)
-    if not items:
-        raise InvalidRequestError("'input' is empty. Add a message.", field="input")
-    gathered = Items(wire.instructions)
-    # What is ignored of an earlier request was named in its own reply.
-    known = Ignored(strict=False)
-    for item in parse_kept(past.items):
-        gathered.add(item, PAST, known)
-    for index, item in enumerate(items):
-        where = "input" if isinstance(wire.input, str) else f"input[{index}]"
-        gathered.add(item, where, ignored)
-    system, messages = gathered.finish()
+    system, messages = _gathered(wire, items, past, ignored)
     tools, tool_choice = decode_response_tools(wire, ignored)
     output_format = _output_format(wire.text, ignored)
-    reasoning = wire.reasoning
-    effort = summary = None
-    if reasoning is not None:
-        note_extras(reasoning, "reasoning", "reasoning", ignored)
-        effort, summary = reasoning.effort, reasoning.summary or reasoning.generate_summary
-        for name, value, usual in (
-            ("context", reasoning.context, "auto"),
-            ("mode", reasoning.mode, "standard"),
-        ):
-            if value not in (None, usual):
-                ignored.add(f"reasoning.{name}")
+    effort, summarised = _reasoning(wire.reasoning, ignored)
     sampling = decode_sampling(wire.temperature, wire.top_p, None, ignored)
     request = CompletionRequest(
         messages=messages,
@@ -184,8 +167,8 @@ def decode_responses(
         sampling=sampling,
         max_output_tokens=wire.max_output_tokens,
         output_format=output_format,
-        effort=None if effort is None else EFFORTS[effort],
-        include_thinking=options.include_reasoning or summary is not None,
+        effort=effort,
+        include_thinking=options.include_reasoning or summarised,
         timeout=options.timeout,
         strict=options.strict,
         ignored=ignored.names,
@@ -207,6 +190,38 @@ def decode_responses(
         store=keeps and wire.store is not False,
         previous=wire.previous_response_id,
     )
+
+
+def _gathered(
+    wire: ResponsesRequest, items: Sequence[InputItem], past: Past, ignored: Ignored
+) -> tuple[str | None, tuple[Message, ...]]:
+    """Return the system prompt, if there is one, and the turns, those of the past first."""
+    if not items:
+        raise InvalidRequestError("'input' is empty. Add a message.", field="input")
+    gathered = Items(wire.instructions)
+    # What is ignored of an earlier request was named in its own reply.
+    known = Ignored(strict=False)
+    for item in parse_kept(past.items):
+        gathered.add(item, PAST, known)
+    for index, item in enumerate(items):
+        where = "input" if isinstance(wire.input, str) else f"input[{index}]"
+        gathered.add(item, where, ignored)
+    return gathered.finish()
+
+
+def _reasoning(reasoning: Reasoning | None, ignored: Ignored) -> tuple[Effort | None, bool]:
+    """Return the effort, and whether a summary of the thinking is asked for."""
+    if reasoning is None:
+        return None, False
+    note_extras(reasoning, "reasoning", "reasoning", ignored)
+    for name, value, usual in (
+        ("context", reasoning.context, "auto"),
+        ("mode", reasoning.mode, "standard"),
+    ):
+        if value not in (None, usual):
+            ignored.add(f"reasoning.{name}")
+    effort = None if reasoning.effort is None else EFFORTS[reasoning.effort]
+    return effort, bool(reasoning.summary or reasoning.generate_summary)
 
 
 def _new_items(wire: ResponsesRequest, past: Past) -> list[InputItem]:
