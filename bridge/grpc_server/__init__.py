@@ -1,4 +1,4 @@
-"""The gRPC door: decodes calls, asks the core, encodes its events. Nothing is decided here."""
+"""The gRPC server: decodes calls, asks the core, encodes its events. Nothing is decided here."""
 
 import os
 

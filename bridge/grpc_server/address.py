@@ -29,7 +29,7 @@ class Address:
 def resolve(host: str, port: int) -> list[Address]:
     """Give the addresses of a host on which the port is free.
 
-    Raises OSError, in words for the person who started the server.
+    Raises OSError, in words for the operator.
     """
     try:
         found = socket.getaddrinfo(

@@ -8,15 +8,18 @@ from contextlib import aclosing
 import grpc
 
 from bridge.core.contract import InvalidRequestError, Service
-from bridge.grpc_server.caller import current_caller
-from bridge.grpc_server.calls import Calls
+from bridge.grpc_server.call_context import (
+    Calls,
+    current_caller,
+    current_request_id,
+    new_request_id,
+    noting_refusals,
+    with_time_limits,
+)
 from bridge.grpc_server.conversation import Conversation
 from bridge.grpc_server.converse import ConverseCall, OpenConversations
 from bridge.grpc_server.decode import decode_conversation, decode_request
 from bridge.grpc_server.encode import encode_event
-from bridge.grpc_server.refusals import noting_refusals
-from bridge.grpc_server.request_id import current_request_id, new_request_id
-from bridge.grpc_server.time_limits import with_time_limits
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 

@@ -24,8 +24,7 @@ from bridge.core.contract import (
     ToolCallStart,
     ToolResultPart,
 )
-from bridge.core.validation import unknown_call
-from bridge.grpc_server.checks import check_message, check_part
+from bridge.core.validation import check_message, unknown_call
 from bridge.grpc_server.decode import decode_results, decode_said
 from bridge.v1 import completion_pb2 as pb
 
@@ -154,14 +153,16 @@ class Conversation:
                 reason="TOOL_RESULTS_DUE",
             )
         message = decode_said(said)
-        check_message(message)
+        check_message(message, self._settings.field_names)
         return message
 
     def _take_results(self, said: pb.ToolResults) -> None:
-        for path, result in decode_results(said):
-            check_part(Role.USER, result, path)
+        for result in decode_results(said):
+            # At once, and not when the turn begins: others may be due.
+            message = Message(Role.USER, (result,), origin="tool_results")
+            check_message(message, self._settings.field_names)
             if result.call_id not in self._due or self._due[result.call_id] is not None:
-                raise unknown_call(result.call_id, path, f"{path}.call_id")
+                raise unknown_call(result.call_id, result.origin, f"{result.origin}.call_id")
             self._due[result.call_id] = result
 
     def _grow(self, size: int, kind: str) -> None:

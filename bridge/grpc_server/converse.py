@@ -23,12 +23,10 @@ from bridge.core.contract import (
     QueueFullError,
     Service,
 )
-from bridge.grpc_server.calls import Calls, is_cancelled
+from bridge.grpc_server.call_context import Calls, current_request_id, is_cancelled, noting_refusals
 from bridge.grpc_server.conversation import Conversation
 from bridge.grpc_server.decode import OPEN
 from bridge.grpc_server.encode import CANCELLED, encode_event
-from bridge.grpc_server.refusals import noting_refusals
-from bridge.grpc_server.request_id import current_request_id
 from bridge.grpc_server.status import FIELDS
 from bridge.v1 import completion_pb2 as pb
 

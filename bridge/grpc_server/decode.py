@@ -5,18 +5,20 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final, NoReturn, TypeAlias, TypeVar, assert_never
 
 from google.protobuf.message import Message as ProtoMessage
 
 from bridge.core import contract
 from bridge.core.contract import BOUNDS, InvalidRequestError
-from bridge.core.validation import bad_result, check_count, invalid, json_object, missing
-from bridge.grpc_server.checks import (
-    check_history,
-    check_on_offer,
-    check_request,
-    check_settings,
+from bridge.core.validation import (
+    bad_result,
+    check_count,
+    invalid,
+    json_object,
+    missing,
+    validate_opening,
 )
 from bridge.v1 import completion_pb2 as pb
 
@@ -63,9 +65,7 @@ def decode_request(
     timeout: float | None = None,
 ) -> contract.CompletionRequest:
     """Read a request; raises InvalidRequestError, which names the field by its proto path."""
-    decoded = replace(_settings(request, caller), request_id=request_id, timeout=timeout)
-    check_request(decoded)
-    return _with_allowed(decoded, request.tool_choice.allowed)
+    return replace(_settings(request, caller), request_id=request_id, timeout=timeout)
 
 
 def decode_conversation(
@@ -73,16 +73,17 @@ def decode_conversation(
 ) -> contract.CompletionRequest:
     """Read what opens a conversation: a request whose messages are what was said before.
 
-    Raises InvalidRequestError, which names the field as `open.model`.
+    Raises what `validate` raises, which names the field as `open.model`.
     """
     decoded = _settings(settings, caller, OPEN)
-    check_history(decoded.messages)
-    check_settings(decoded, OPEN)
-    return _with_allowed(decoded, settings.tool_choice.allowed, OPEN)
+    if decoded.messages and decoded.messages[-1].role is not contract.Role.ASSISTANT:
+        _refuse("What was said before must end with the model.", decoded.messages[-1].origin)
+    validate_opening(decoded)
+    return decoded
 
 
 def decode_said(message: pb.UserMessage) -> contract.Message:
-    """Read what the person says in a conversation; its content is not checked yet."""
+    """Read what the user says in a conversation."""
     _counted_parts(message.parts, "message")
     parts = tuple(_part(part, f"message.parts[{i}]") for i, part in enumerate(message.parts))
     for index, part in enumerate(parts):
@@ -91,8 +92,8 @@ def decode_said(message: pb.UserMessage) -> contract.Message:
     return contract.Message(contract.Role.USER, parts, origin="message")
 
 
-def decode_results(results: pb.ToolResults) -> Iterator[tuple[str, contract.ToolResultPart]]:
-    """Read the results of tools, each with its path; their content is not checked yet."""
+def decode_results(results: pb.ToolResults) -> Iterator[contract.ToolResultPart]:
+    """Read the results of tools."""
     if not results.results:
         _refuse("At least one result is needed.", "tool_results.results")
     count = len(results.results)
@@ -100,12 +101,30 @@ def decode_results(results: pb.ToolResults) -> Iterator[tuple[str, contract.Tool
         count += sum(len(result.content) for result in results.results)
     check_count("parts in one message", count, BOUNDS.parts, "tool_results.results")
     for index, result in enumerate(results.results):
-        path = f"tool_results.results[{index}]"
-        yield path, _tool_result(result, path)
+        yield _tool_result(result, f"tool_results.results[{index}]")
+
+
+def _field_name(prefix: str, place: contract.Place) -> str:
+    """What the proto calls a field; `prefix` comes before those that are in no message."""
+    if not place.origin:
+        return f"{prefix}{place.path}{_JSON.get(place.path, '')}"
+    match place.rest:
+        case "":
+            # The message, also of a part.
+            return place.origin.partition(".parts[")[0]
+        case ".tool_call.arguments":
+            return f"{place.origin}.arguments_json"
+        case ".tool_call.id" | ".tool_call.name":
+            return f"{place.origin}{place.rest.removeprefix('.tool_call')}"
+        case _:
+            return place.origin
+
+
+_JSON: Final[Mapping[str, str]] = {"output_format.schema": "_json"}
+"""Ends of names: the proto has some values as JSON text."""
 
 
 def _settings(settings: _Settings, caller: str, prefix: str = "") -> contract.CompletionRequest:
-    """Read all but what is checked against another field."""
     _check_counts(settings, prefix)
     return contract.CompletionRequest(
         messages=tuple(
@@ -124,6 +143,7 @@ def _settings(settings: _Settings, caller: str, prefix: str = "") -> contract.Co
         strict=settings.strict,
         caller=caller,
         door="grpc",
+        field_names=partial(_field_name, prefix),
     )
 
 
@@ -157,13 +177,17 @@ def _part(part: pb.Part, path: str) -> contract.Part:
         case "text":
             return contract.TextPart(part.text)
         case "image":
-            return contract.ImagePart(_source(part.image, f"{path}.image"))
+            path = f"{path}.image"
+            return contract.ImagePart(_source(part.image, path), origin=path)
         case "document":
-            source = _source(part.document, f"{path}.document")
-            return contract.DocumentPart(source, part.document.title or None)
+            path = f"{path}.document"
+            source = _source(part.document, path)
+            return contract.DocumentPart(source, part.document.title or None, origin=path)
         case "tool_call":
             call = part.tool_call
-            return contract.ToolCallPart(call.id, call.name, call.arguments_json)
+            return contract.ToolCallPart(
+                call.id, call.name, call.arguments_json, origin=f"{path}.tool_call"
+            )
         case "tool_result":
             return _tool_result(part.tool_result, f"{path}.tool_result")
         case None:
@@ -180,7 +204,7 @@ def _tool_result(result: pb.ToolResult, path: str) -> contract.ToolResultPart:
         if not isinstance(part, contract.TextPart | contract.ImagePart):
             raise bad_result(piece_path)
         content.append(part)
-    return contract.ToolResultPart(result.call_id, tuple(content), result.is_error)
+    return contract.ToolResultPart(result.call_id, tuple(content), result.is_error, origin=path)
 
 
 def _source(holder: pb.Image | pb.Document, path: str) -> contract.InlineData | contract.UrlSource:
@@ -214,21 +238,8 @@ def _tool_choice(choice: pb.ToolChoice, prefix: str) -> contract.ToolChoice:
         ),
         name=choice.name or None,
         parallel=not choice.disable_parallel,
+        allowed=tuple(choice.allowed),
     )
-
-
-def _with_allowed(
-    request: contract.CompletionRequest, allowed: Iterable[str], prefix: str = ""
-) -> contract.CompletionRequest:
-    """Hold back the tools that are not allowed."""
-    kept = list(allowed)
-    if not kept:
-        return request
-    for index, name in enumerate(kept):
-        check_on_offer(name, request.tools, f"{prefix}tool_choice.allowed[{index}]")
-    if request.tool_choice.mode is contract.ToolMode.NAMED and request.tool_choice.name not in kept:
-        _refuse("The named tool is not among those allowed.", f"{prefix}tool_choice.name")
-    return replace(request, tools=tuple(tool for tool in request.tools if tool.name in kept))
 
 
 def _sampling(sampling: pb.Sampling) -> contract.Sampling:

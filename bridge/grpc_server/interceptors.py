@@ -1,4 +1,4 @@
-"""What surrounds every call: its id, its guard, its place among those that run, its errors.
+"""What surrounds every call: its id, who makes it, its place among those that run, its errors.
 
 The text of an exception that leaves a handler would reach the client, and a CancelledError that
 leaves one without the client's doing would leave the client waiting until its deadline. So every
@@ -13,7 +13,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, nullcontext
 from functools import partial
 from inspect import isasyncgenfunction
-from typing import Any, Final, NoReturn, TypeAlias
+from types import TracebackType
+from typing import Any, Final, NoReturn, Self, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -21,11 +22,15 @@ from google.protobuf.message import DecodeError
 from bridge.core import contract
 from bridge.core.access import Grant
 from bridge.core.telemetry import TraceContext, incoming_trace, kind_of, trace_of
-from bridge.grpc_server.caller import current_grant
-from bridge.grpc_server.calls import Calls, is_cancelled
-from bridge.grpc_server.guard import Guard, needed_for
-from bridge.grpc_server.request_id import REQUEST_ID_KEY, current_request_id, new_request_id
-from bridge.grpc_server.stall import StallGuard
+from bridge.grpc_server.authenticator import CallAuthenticator, needed_for
+from bridge.grpc_server.call_context import (
+    REQUEST_ID_KEY,
+    Calls,
+    current_grant,
+    current_request_id,
+    is_cancelled,
+    new_request_id,
+)
 from bridge.grpc_server.status import CallStatus, status_of
 
 _log = logging.getLogger(__name__)
@@ -45,20 +50,64 @@ _Coroutine: TypeAlias = Callable[[_Wire, _Context], Awaitable[_Wire]]
 _Decode: TypeAlias = Callable[[bytes], _Wire]
 
 
+class StallTimeout:
+    """Cancels the current task when one write takes longer than `limit` seconds.
+
+    A write waits until the client has taken enough of what came before: one that stops reading
+    without going away would hold its process for ever.
+
+    The writer sets `since` to the loop's time before each write and to None after it; that, and
+    not a timer for each write, is all that a token costs.
+    """
+
+    __slots__ = ("_handle", "_limit", "_loop", "_task", "since", "stalled")
+
+    def __init__(self, limit: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._limit = limit
+        self._handle: asyncio.TimerHandle | None = None
+        self.since: float | None = None
+        self.stalled = False
+        """Whether the task was cancelled by this."""
+
+    def __enter__(self) -> Self:
+        self._handle = self._loop.call_later(self._limit, self._check)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+
+    def _check(self) -> None:
+        now = self._loop.time()
+        due = (now if self.since is None else self.since) + self._limit
+        if due > now:
+            self._handle = self._loop.call_at(due, self._check)
+        elif self._task is not None:
+            self.stalled = True
+            self._task.cancel()
+
+
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Gives each call an id, asks the guard, enters it among the running calls, maps exceptions."""
+    """Gives each call an id, has it authenticated, counts it as running, maps exceptions."""
 
     def __init__(
         self,
         calls: Calls,
-        guard: Guard,
+        authenticator: CallAuthenticator,
         *,
         stall_seconds: float,
         request_seconds: float,
         make_id: Callable[[], str] = new_request_id,
     ) -> None:
         self._calls = calls
-        self._guard = guard
+        self._authenticator = authenticator
         self._stall_seconds = stall_seconds
         self._request_seconds = request_seconds
         self._make_id = make_id
@@ -74,7 +123,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return None
         method = handler_call_details.method
         try:
-            grant = self._guard.admit(method, handler_call_details.invocation_metadata or ())
+            grant = self._authenticator.admit(
+                method, handler_call_details.invocation_metadata or ()
+            )
         except Exception as error:  # noqa: BLE001 - raised again where all are mapped
             return self._refused(error, method)
         return self._wrapped(handler, method, grant)
@@ -129,7 +180,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                             if seconds is not None:
                                 request = await _single(messages, seconds)
                             if grant is not None:
-                                current_grant.set(self._guard.identify(grant, method, context))
+                                current_grant.set(
+                                    self._authenticator.identify(grant, method, context)
+                                )
                             return await answer(request, context)
                     except (Exception, asyncio.CancelledError) as error:
                         status = self._status(error, method)
@@ -148,12 +201,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self, behaviour: Callable[[_Wire, _Context], AsyncGenerator[_Wire, None]]
     ) -> _Coroutine:
         async def stream(request: _Wire, context: _Context) -> None:
-            with StallGuard(self._stall_seconds) as guard:
+            with StallTimeout(self._stall_seconds) as stall:
                 try:
                     async with aclosing(behaviour(request, context)) as responses:
-                        await _write_all(responses, context, guard)
+                        await _write_all(responses, context, stall)
                 except asyncio.CancelledError:
-                    if not guard.stalled:
+                    if not stall.stalled:
                         raise
                     _uncancel()
                     raise contract.ClientClosedError(
@@ -202,28 +255,28 @@ def _uncancel() -> None:
 
 
 async def _write_all(
-    responses: AsyncGenerator[_Wire, None], context: _Context, guard: StallGuard
+    responses: AsyncGenerator[_Wire, None], context: _Context, stall: StallTimeout
 ) -> None:
     now = asyncio.get_running_loop().time
     begun = False
     try:
         async for response in responses:
-            guard.since = now()
+            stall.since = now()
             if not begun:
                 # Not sooner: once a client has seen metadata it no longer retries by policy, and
                 # what fails before the first event is what it may retry.
                 await _send_request_id(context)
                 begun = True
             await context.write(response)
-            guard.since = None
+            stall.since = None
     except grpc.aio.InternalError:
         # The call is over, and grpc.aio is about to cancel this task for it. That must not hit
         # the cleanup of the answer, so it is awaited here.
-        guard.since = None
+        stall.since = None
         await asyncio.sleep(_CANCELLED_SECONDS)
         raise
     finally:
-        guard.since = None
+        stall.since = None
 
 
 async def _abort(context: _Context, status: CallStatus) -> NoReturn:

@@ -23,9 +23,9 @@ from bridge.core.access import Access
 from bridge.core.contract import BOUNDS, Service
 from bridge.core.system import UnixSocket, make_unix_socket
 from bridge.grpc_server.address import resolve
-from bridge.grpc_server.calls import Calls
+from bridge.grpc_server.authenticator import CallAuthenticator
+from bridge.grpc_server.call_context import Calls
 from bridge.grpc_server.completion import CompletionServicer
-from bridge.grpc_server.guard import Guard
 from bridge.grpc_server.interceptors import CallInterceptor
 from bridge.grpc_server.models import ModelServicer
 from bridge.grpc_server.pool import PoolServicer
@@ -101,7 +101,9 @@ class GrpcServer:
         self._max_conversations = max_conversations
         self._recent = recent
         access = access or Access()
-        self._guard = Guard(access, allowed_origins, certificates=client_certificates)
+        self._authenticator = CallAuthenticator(
+            access, allowed_origins, certificates=client_certificates
+        )
         self._calls = Calls(access.check)
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
@@ -125,7 +127,7 @@ class GrpcServer:
             interceptors=[
                 CallInterceptor(
                     self._calls,
-                    self._guard,
+                    self._authenticator,
                     stall_seconds=self._stall_seconds,
                     request_seconds=self._request_seconds,
                 )

@@ -11,7 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 
 from bridge.core import contract
-from bridge.grpc_server.request_id import REQUEST_ID_KEY
+from bridge.grpc_server.call_context import REQUEST_ID_KEY
 
 DOMAIN: Final = "bridge.v1"
 """google.rpc.ErrorInfo.domain of every error that the bridge itself reports."""

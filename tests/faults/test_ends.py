@@ -16,7 +16,7 @@ from bridge.core.engine.completion import Completion
 from bridge.core.engine.engine import Engine, EngineOptions
 from bridge.core.telemetry.request_record import RequestRecord
 from bridge.core.telemetry.session_log import SessionLog
-from bridge.core.validation.answers import UnfitAnswerError
+from bridge.core.validation.schemas import UnfitAnswerError
 from tests.core.fakes import fake_launcher
 from tests.core.waiting import soon
 from tests.faults.faking import ONE, WHOLE, faked_engine

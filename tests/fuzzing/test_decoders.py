@@ -28,7 +28,7 @@ from bridge.core.contract.request import CompletionRequest
 from bridge.core.contract.service import UsageLimits
 from bridge.core.contract.usage import Usage
 from bridge.core.engine.planner import Planner
-from bridge.core.validation.sizes import check_sizes
+from bridge.core.validation import validate
 from bridge.grpc_server.conversation import Conversation
 from bridge.grpc_server.decode import decode_conversation, decode_request
 from bridge.grpc_server.status import status_of
@@ -79,7 +79,7 @@ def refused_well(error: BridgeError) -> None:
 
 def prepared(request: CompletionRequest) -> None:
     """All that is made of a request before a process is told of it."""
-    check_sizes(request)
+    validate(request)
     plan = Planner(None, ALL).plan(request)
     _ = plan.need
     told: list[object] = [setting_changes(None, plan.settings)]

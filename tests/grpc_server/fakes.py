@@ -14,6 +14,7 @@ from bridge.core.contract.events import Event, Finished, FinishReason, Started, 
 from bridge.core.contract.request import CompletionRequest
 from bridge.core.contract.service import Health, HealthStatus, Model, PoolState, Totals, UsageLimits
 from bridge.core.contract.usage import Usage
+from bridge.core.validation import validate
 from bridge.v1 import completion_pb2 as pb
 from tests.harness import PATIENCE
 
@@ -86,6 +87,7 @@ class FakeService:
         """Set it when what the pool tells has changed."""
 
     async def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
+        validate(request)
         self.requests.append(request)
         self.entered.set()
         try:

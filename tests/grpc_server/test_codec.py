@@ -12,6 +12,8 @@ from bridge.core.contract.errors import InvalidRequestError
 from bridge.core.contract.events import FinishReason
 from bridge.core.contract.service import Model
 from bridge.core.contract.usage import Usage
+from bridge.core.engine.planner import tools_of
+from bridge.core.validation import validate
 from bridge.grpc_server.decode import decode_request
 from bridge.grpc_server.encode import encode_event, encode_model
 from bridge.v1 import completion_pb2 as pb
@@ -150,7 +152,8 @@ def test_a_failed_result_with_an_image() -> None:
 
 def test_allowed_tools_hold_back_the_others() -> None:
     decoded = decode_request(question(tools=[ADD, SUB], tool_choice=pb.ToolChoice(allowed=["sub"])))
-    assert [tool.name for tool in decoded.tools] == ["sub"]
+    assert decoded.tool_choice.allowed == ("sub",)
+    assert [tool.name for tool in tools_of(decoded)[0]] == ["sub"]
 
 
 @pytest.mark.parametrize("effort", pb.Effort.items())
@@ -330,7 +333,7 @@ REFUSED: list[tuple[str, pb.CompleteRequest, str]] = [
 )
 def test_what_is_refused_is_named(request_: pb.CompleteRequest, field: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
-        decode_request(request_)
+        validate(decode_request(request_))
     assert caught.value.field == field
 
 
@@ -343,8 +346,8 @@ def test_what_is_refused_is_named(request_: pb.CompleteRequest, field: str) -> N
     ],
     ids=["an id in two turns", "a name made elsewhere", "a blank stop text"],
 )
-def test_what_the_other_door_takes_is_taken(request_: pb.CompleteRequest) -> None:
-    assert decode_request(request_).messages
+def test_what_the_http_api_takes_is_taken(request_: pb.CompleteRequest) -> None:
+    validate(decode_request(request_))
 
 
 USAGE = pb.Usage(

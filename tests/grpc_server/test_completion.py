@@ -15,7 +15,7 @@ from grpc_status import rpc_status
 
 from bridge.core.contract import errors
 from bridge.core.contract.events import Event, TextDelta
-from bridge.core.contract.request import CompletionRequest
+from bridge.core.contract.request import CompletionRequest, TextPart
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 from tests.grpc_server.conftest import Serve
@@ -29,6 +29,7 @@ from tests.grpc_server.fakes import (
     raising,
     read,
     soon,
+    user,
 )
 
 HELLO = ["started", "text_delta", "text_delta", "usage", "finished"]
@@ -122,7 +123,7 @@ async def test_the_sync_stub_works_from_a_thread(serve: Serve) -> None:
     assert await soon(asyncio.to_thread(ask)) == HELLO
 
 
-async def test_a_bad_request_never_reaches_the_core(serve: Serve, service: FakeService) -> None:
+async def test_a_bad_request_is_never_answered(serve: Serve, service: FakeService) -> None:
     _, channel = await serve()
     error = await failure(channel, pb.CompleteRequest())
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -385,8 +386,8 @@ async def test_a_request_may_be_larger_than_grpcs_own_limit(
     serve: Serve, service: FakeService
 ) -> None:
     _, channel = await serve()
-    await collect(channel, question(system="x" * 8_000_000))
-    assert len(service.requests[0].system or "") == 8_000_000
+    await collect(channel, question(messages=[user("x" * 8_000_000)]))
+    assert service.requests[0].messages[0].parts == (TextPart("x" * 8_000_000),)
 
 
 async def test_a_request_may_be_gzipped_and_its_limit_counts_what_it_unpacks_to(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bridge.core.contract.errors import InvalidRequestError, TooLargeError
@@ -24,6 +26,7 @@ from bridge.core.contract.request import (
 )
 from bridge.core.contract.usage import Usage
 from bridge.grpc_server.conversation import Conversation
+from bridge.grpc_server.decode import decode_conversation
 from bridge.v1 import completion_pb2 as pb
 
 CALLS: tuple[Event, ...] = (
@@ -38,7 +41,8 @@ CALLS: tuple[Event, ...] = (
 
 
 def conversation(*messages: Message, max_bytes: int = 10_000) -> Conversation:
-    return Conversation(CompletionRequest(messages, model="opus"), max_bytes)
+    opened = decode_conversation(pb.ConversationSettings(model="opus"))
+    return Conversation(replace(opened, messages=messages), max_bytes)
 
 
 def said(*texts: str) -> pb.UserMessage:

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from bridge.grpc_server.interceptors import _write_all
-from bridge.grpc_server.request_id import current_request_id
-from bridge.grpc_server.stall import StallGuard
+from bridge.grpc_server.call_context import current_request_id
+from bridge.grpc_server.interceptors import StallTimeout, _write_all
 from tests.core.waiting import soon
 
 
@@ -33,7 +32,7 @@ async def test_a_reply_whose_head_is_not_taken_is_given_up() -> None:
             let_go.set()
 
     async def serve() -> None:
-        with StallGuard(0.02) as guard:
+        with StallTimeout(0.02) as guard:
             try:
                 async with aclosing(responses()) as given:
                     await _write_all(given, Full(), guard)  # type: ignore[arg-type]

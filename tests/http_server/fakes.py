@@ -21,6 +21,7 @@ from bridge.core.contract.events import (
 from bridge.core.contract.request import CompletionRequest
 from bridge.core.contract.service import Health, HealthStatus, Model, PoolState, Totals
 from bridge.core.contract.usage import Usage
+from bridge.core.validation import validate
 
 USAGE = Usage(
     input_tokens=3,
@@ -80,6 +81,7 @@ class FakeService:
         )
 
     async def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
+        validate(request)
         self.requests.append(request)
         try:
             for step in self.script:

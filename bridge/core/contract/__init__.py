@@ -38,6 +38,7 @@ from bridge.core.contract.request import (
     CompletionRequest,
     DocumentPart,
     Effort,
+    FieldNames,
     ImagePart,
     InlineData,
     JsonObject,
@@ -45,6 +46,7 @@ from bridge.core.contract.request import (
     OutputFormat,
     OutputKind,
     Part,
+    Place,
     Role,
     Sampling,
     TextPart,
@@ -54,6 +56,7 @@ from bridge.core.contract.request import (
     ToolMode,
     ToolResultPart,
     UrlSource,
+    neutral_name,
 )
 from bridge.core.contract.service import (
     Health,
@@ -81,6 +84,7 @@ __all__ = [
     "DrainingError",
     "Effort",
     "Event",
+    "FieldNames",
     "FinishReason",
     "Finished",
     "Health",
@@ -99,6 +103,7 @@ __all__ = [
     "OutputKind",
     "Part",
     "PermissionDeniedError",
+    "Place",
     "PlanLimitError",
     "PoolState",
     "ProcessFailedError",
@@ -130,5 +135,6 @@ __all__ = [
     "Usage",
     "UsageLimits",
     "UsageWindow",
+    "neutral_name",
     "shown",
 ]

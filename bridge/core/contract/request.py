@@ -2,11 +2,14 @@
 
 Frozen data without behaviour. The front ends decode into it, the engine reads it, and nothing in
 it is a wire type of HTTP, of gRPC or of the CLI.
+
+An `origin` is where the caller wrote a message or a part, such as `messages[3].content[1]`, in the
+caller's own words. It is for errors alone, and may be left empty where `FieldNames` need none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -48,6 +51,7 @@ class ImagePart:
     """A picture: PNG, JPEG, GIF or WebP."""
 
     source: InlineData | UrlSource
+    origin: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class DocumentPart:
 
     source: InlineData | UrlSource
     title: str | None = None
+    origin: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,7 @@ class ToolCallPart:
     name: str
     arguments: str
     """The arguments as JSON text, as the caller gave them."""
+    origin: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,7 @@ class ToolResultPart:
     call_id: str
     content: tuple[TextPart | ImagePart, ...] = ()
     is_error: bool = False
+    origin: str = field(default="", compare=False)
 
 
 Part: TypeAlias = TextPart | ImagePart | DocumentPart | ToolCallPart | ToolResultPart
@@ -87,7 +94,27 @@ class Message:
     role: Role
     parts: tuple[Part, ...]
     origin: str = field(default="", compare=False)
-    """Where the caller wrote it, such as `messages[3]`: named in errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A field of a request, for an error to name."""
+
+    path: str
+    """What the core calls it: `tools[0].name`, `messages[3].parts[1].tool_call.arguments`."""
+    origin: str = ""
+    """Where the caller wrote the innermost part that it is in, or else the message."""
+    rest: str = ""
+    """The end of the path, from the kind of the part on; empty for a part or a message itself."""
+
+
+FieldNames: TypeAlias = Callable[[Place], str]
+"""What the callers of an API call a field."""
+
+
+def neutral_name(place: Place) -> str:
+    """What the core itself calls a field."""
+    return place.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +145,8 @@ class ToolChoice:
     """The tool to call, where mode is NAMED."""
     parallel: bool = True
     """Whether one answer may hold several calls."""
+    allowed: tuple[str, ...] = ()
+    """The tools that may be called, out of those on offer; empty means all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,3 +225,5 @@ class CompletionRequest:
     """The name of the key it came with; conversations are never shared between keys."""
     door: str = ""
     """`http` or `grpc`, for the session log."""
+    field_names: FieldNames = field(default=neutral_name, compare=False, repr=False)
+    """What its caller calls the fields that are wrong."""

@@ -31,7 +31,7 @@ from bridge.core.engine.timeouts import AnswerProgress, Deadlines, Limit, TimeLi
 from bridge.core.engine.usage_limits import Admission
 from bridge.core.pool import Lease, Need, Parking
 from bridge.core.telemetry import RequestRecord, kind_of
-from bridge.core.validation import NOT_EMPTY, UnfitAnswerError, check_sizes, invalid
+from bridge.core.validation import UnfitAnswerError
 
 logger = logging.getLogger(__name__)
 
@@ -81,9 +81,6 @@ class Completion:
     async def events(self) -> AsyncGenerator[Event, None]:
         """The events of the answer; raises a BridgeError."""
         request, deadlines = self._request, self._deadlines
-        if not request.messages:
-            raise invalid("messages", NOT_EMPTY)
-        check_sizes(request)
         at, limit = deadlines.next()
         try:
             async with asyncio.timeout_at(at):

@@ -34,6 +34,7 @@ from bridge.core.engine.timeouts import TimeLimits
 from bridge.core.engine.usage_limits import OveragePolicy, UsageLimitsState
 from bridge.core.pool import Pool, PoolLimits, Recycling, Watchdog, WatchdogLimits
 from bridge.core.telemetry import Observer, RequestRecord
+from bridge.core.validation import validate
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,8 @@ class Engine:
         )
         self._observer.began(record)
         try:
+            # Before it counts: what breaks a rule costs its key nothing.
+            validate(request)
             with self.resources.quotas.admitted(request.caller) as meter:
                 completion = Completion(request, record, self.resources)
                 try:

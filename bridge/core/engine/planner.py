@@ -30,10 +30,8 @@ from bridge.core.claude import (
 from bridge.core.contract import (
     CompletionRequest,
     Effort,
-    InvalidRequestError,
     JsonObject,
     OutputKind,
-    Role,
     Tool,
     ToolChoice,
     ToolMode,
@@ -50,7 +48,7 @@ from bridge.core.engine.answer_filters import (
 from bridge.core.engine.continuation import Scope, answers_exactly, call_ids, fingerprint
 from bridge.core.engine.models import Catalog
 from bridge.core.pool import Need, Parking
-from bridge.core.validation import check_images, for_api
+from bridge.core.validation import for_api
 
 ONLY_JSON = "Answer with one JSON object and nothing else: no text around it, no code fence."
 CALL_ANY = "Answer this by calling one of the tools; do not answer in text alone."
@@ -146,18 +144,12 @@ class Planner:
     """Hashes of schemas as JSON text, the oldest first."""
 
     def plan(self, request: CompletionRequest) -> Plan:
-        """Raise a BridgeError for what cannot be served. Schemas are checked before."""
+        """Raise a BridgeError for what cannot be served. The rest is checked before."""
         choice = self.catalog.choose(request.model, strict=request.strict)
         refused = self._refused.get(choice.name, frozenset())
         request, dropped = without_sampling(request, refused)
         ignored = (*request.ignored, *(("model",) if choice.replaced else ()), *dropped)
-        check_images(request.messages)
         turns = turns_of(request.messages)
-        if not turns or turns[-1].role is not Role.USER:
-            raise InvalidRequestError(
-                "The last message must be from the user and must not be empty.",
-                field=request.messages[-1].origin if request.messages else "messages",
-            )
         tools, tool_choice = tools_of(request)
         forced = tool_choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
         # "Any" tool would be met by one of Claude Code's own, over and over.
@@ -227,9 +219,12 @@ _KEPT_SCHEMAS = 256
 
 def tools_of(request: CompletionRequest) -> tuple[tuple[Tool, ...], ToolChoice]:
     """The tools that are offered to the model, and how it chooses among them."""
-    if not request.tools or request.tool_choice.mode is ToolMode.NONE:
+    tools, choice = request.tools, request.tool_choice
+    if choice.allowed:
+        tools = tuple(tool for tool in tools if tool.name in choice.allowed)
+    if not tools or choice.mode is ToolMode.NONE:
         return (), ToolChoice()
-    return request.tools, request.tool_choice
+    return tools, choice
 
 
 def _insist(tools: tuple[Tool, ...], choice: ToolChoice) -> tuple[tuple[Tool, ...], str]:

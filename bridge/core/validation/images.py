@@ -9,34 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
-
-from bridge.core.contract import ImagePart, InlineData, InvalidRequestError, Message, ToolResultPart
+from collections.abc import Callable, Mapping
 
 Size = tuple[int, int]
-
-
-def check_images(messages: Sequence[Message]) -> None:
-    """Raise InvalidRequestError for the first picture that cannot be read."""
-    for message in messages:
-        for part in _images(message):
-            if not isinstance(part.source, InlineData):
-                continue
-            media_type = part.source.media_type
-            if not readable(media_type, part.source.base64):
-                raise InvalidRequestError(
-                    f"A picture is not a readable {media_type} file.",
-                    field=message.origin or "messages",
-                    reason="INVALID_IMAGE",
-                )
-
-
-def _images(message: Message) -> Iterator[ImagePart]:
-    for part in message.parts:
-        if isinstance(part, ImagePart):
-            yield part
-        elif isinstance(part, ToolResultPart):
-            yield from (inner for inner in part.content if isinstance(inner, ImagePart))
 
 
 def readable(media_type: str, data: str) -> bool:

@@ -1,7 +1,7 @@
-"""What is said of a request that is wrong, in the same words at both doors.
+"""What is said of a request that is wrong, in the same words for every API.
 
-A door decides what is wrong and knows what its callers call the field (`messages[0].role`,
-`tools[0].function.name`); each sentence says the rest.
+Whoever finds the fault knows what the caller calls the field (`tools[0].function.name`); each
+sentence says the rest.
 """
 
 from __future__ import annotations
@@ -39,6 +39,13 @@ def ends_with_assistant(where: str) -> InvalidRequestError:
         "The last message is the assistant's, and Claude does not continue it. End with the "
         "user's words, or with the results of the assistant's tool calls.",
         field=where,
+    )
+
+
+def nothing_said(where: str) -> InvalidRequestError:
+    """The last message, in `where`, is empty."""
+    return InvalidRequestError(
+        "The last message must be from the user and must not be empty.", field=where
     )
 
 
@@ -93,6 +100,13 @@ def bad_image(field: str, remedy: str) -> InvalidRequestError:
         f"'{field}' is no picture that can be used. {remedy}",
         field=field,
         reason="INVALID_IMAGE_URL",
+    )
+
+
+def unreadable_image(media_type: str, where: str) -> InvalidRequestError:
+    """The bytes of a picture, in `where`, are none of its type."""
+    return InvalidRequestError(
+        f"A picture is not a readable {media_type} file.", field=where, reason="INVALID_IMAGE"
     )
 
 

@@ -41,6 +41,10 @@ _CONSTRAINTS = frozenset(
 _BY_NAME = frozenset({"properties", "$defs", "definitions", "patternProperties"})
 
 
+class UnfitAnswerError(Exception):
+    """The answer is not what was asked for. The text says what is wrong with it."""
+
+
 def fault_of(job: Mapping[str, Any]) -> str:
     """What is wrong with what a job is about; "" where nothing is."""
     match job:

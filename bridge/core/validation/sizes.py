@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from bridge.core.contract import (
@@ -11,12 +11,14 @@ from bridge.core.contract import (
     Bounds,
     CompletionRequest,
     DocumentPart,
+    FieldNames,
     ImagePart,
     InlineData,
     InvalidRequestError,
     JsonObject,
     Message,
     Part,
+    Place,
     TextPart,
     TooLargeError,
     ToolCallPart,
@@ -33,25 +35,26 @@ def check_sizes(request: CompletionRequest, bounds: Bounds = BOUNDS) -> None:
     TooLargeError where it is a size, InvalidRequestError where it is a number, a length or a
     depth. Both name the field and the bound.
     """
+    names = request.field_names
     if len(request.model or "") > bounds.name_characters:
-        _too_long("The name of the model", bounds.name_characters, "model")
+        _too_long("The name of the model", bounds.name_characters, names(Place("model")))
     if len(request.system or "") > bounds.system_characters:
-        _too_large("The system prompt", bounds.system_characters, "system")
+        _too_large("The system prompt", bounds.system_characters, names(Place("system")))
     if (request.max_output_tokens or 0) > bounds.output_tokens:
         raise InvalidRequestError(
             f"The answer may be limited to at most {bounds.output_tokens} tokens.",
-            field="max_output_tokens",
+            field=names(Place("max_output_tokens")),
         )
     for text in request.sampling.stop:
         if len(text) > bounds.stop_characters:
-            _too_long("A stop text", bounds.stop_characters, "stop")
+            _too_long("A stop text", bounds.stop_characters, names(Place("sampling.stop")))
     _check_tools(request, bounds)
     _check_output(request, bounds)
-    _check_messages(request.messages, bounds)
+    _check_messages(request.messages, names, bounds)
 
 
 def check_count(things: str, count: int, bound: int, field: str) -> None:
-    """Raise InvalidRequestError for too many of them; a door asks before it reads each."""
+    """Raise InvalidRequestError for too many of them; a front end asks before it reads each."""
     if count > bound:
         raise InvalidRequestError(
             f"A request may have at most {bound} {things}.",
@@ -65,37 +68,45 @@ def json_object(text: str, field: str, bounds: Bounds = BOUNDS) -> JsonObject:
 
     Raises InvalidRequestError.
     """
+    return check_json_object(text, lambda: field, bounds)
+
+
+def check_json_object(text: str, named: Callable[[], str], bounds: Bounds = BOUNDS) -> JsonObject:
+    """Do the same where the name of the field is found out only if there is something to say."""
     try:
         value = parse_strict(text, levels=bounds.json_levels)
     except TooNestedError:
+        field = named()
         _too_deep(f"'{field}'", bounds.json_levels, field)
     except NotJsonError:
         value = None
     if not isinstance(value, dict):
+        field = named()
         raise InvalidRequestError(f"'{field}' must be the JSON text of an object.", field=field)
     return value
 
 
 def _check_tools(request: CompletionRequest, bounds: Bounds) -> None:
-    check_count("tools", len(request.tools), bounds.tools, "tools")
+    field = request.field_names(Place("tools"))
+    check_count("tools", len(request.tools), bounds.tools, field)
     size = subschemas = 0
     for tool in request.tools:
         what = f"The parameters of the tool '{tool.name[:64]}'"
-        schema = _check_schema(tool.parameters, what, "tools", bounds)
+        schema = _check_schema(tool.parameters, what, field, bounds)
         size += len(tool.name) + len(tool.description) + schema.json_characters
         subschemas += schema.subschemas
         if size > bounds.tools_characters:
-            _too_large("All tools together", bounds.tools_characters, "tools")
+            _too_large("All tools together", bounds.tools_characters, field)
         if subschemas > bounds.tools_subschemas:
-            _too_complex("All tools together", bounds.tools_subschemas, "subschemas", "tools")
+            _too_complex("All tools together", bounds.tools_subschemas, "subschemas", field)
 
 
 def _check_output(request: CompletionRequest, bounds: Bounds) -> None:
-    output = request.output_format
+    output, field = request.output_format, request.field_names(Place("output_format"))
     if len(output.name) > bounds.name_characters:
-        _too_long("The name of the output format", bounds.name_characters, "output_format")
+        _too_long("The name of the output format", bounds.name_characters, field)
     if output.schema is not None:
-        _check_schema(output.schema, "The schema of the answer", "output_format", bounds)
+        _check_schema(output.schema, "The schema of the answer", field, bounds)
 
 
 def _check_schema(schema: JsonObject, what: str, field: str, bounds: Bounds) -> SchemaSize:
@@ -127,11 +138,12 @@ def _lower(what: str) -> str:
     return what[0].lower() + what[1:]
 
 
-def _check_messages(messages: tuple[Message, ...], bounds: Bounds) -> None:
-    check_count("messages", len(messages), bounds.messages, "messages")
+def _check_messages(messages: tuple[Message, ...], names: FieldNames, bounds: Bounds) -> None:
+    whole = names(Place("messages"))
+    check_count("messages", len(messages), bounds.messages, whole)
     images = documents = all_parts = 0
-    for message in messages:
-        field = message.origin or "messages"
+    for index, message in enumerate(messages):
+        field = names(Place(f"messages[{index}]", message.origin))
         parts = 0
         for part in _all_parts(message):
             parts += 1
@@ -140,7 +152,7 @@ def _check_messages(messages: tuple[Message, ...], bounds: Bounds) -> None:
             documents += isinstance(part, DocumentPart)
         all_parts += parts
         check_count("parts in one message", parts, bounds.parts, field)
-        check_count("parts in all messages", all_parts, bounds.all_parts, "messages")
+        check_count("parts in all messages", all_parts, bounds.all_parts, whole)
         check_count("pictures", images, bounds.images, field)
         check_count("documents", documents, bounds.documents, field)
 

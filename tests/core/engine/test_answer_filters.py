@@ -18,8 +18,12 @@ from bridge.core.engine.answer_filters import (
     StopFilter,
     filtered,
 )
-from bridge.core.validation.answers import UnfitAnswerError
-from bridge.core.validation.schemas import fault_of_answer, fault_of_schema, for_api
+from bridge.core.validation.schemas import (
+    UnfitAnswerError,
+    fault_of_answer,
+    fault_of_schema,
+    for_api,
+)
 
 STOP = Finished(FinishReason.STOP, Usage())
 LENGTH = Finished(FinishReason.LENGTH, Usage())

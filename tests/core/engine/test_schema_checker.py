@@ -23,7 +23,7 @@ from bridge.core.contract.request import (
     ToolMode,
 )
 from bridge.core.engine.schema_checker import SchemaChecker
-from bridge.core.validation.answers import UnfitAnswerError
+from bridge.core.validation.schemas import UnfitAnswerError
 from tests.harness import PATIENCE
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}

@@ -8,8 +8,15 @@ import struct
 import pytest
 
 from bridge.core.contract.errors import InvalidRequestError
-from bridge.core.contract.request import ImagePart, InlineData, ToolResultPart, UrlSource
-from bridge.core.validation.images import check_images, readable, size_of
+from bridge.core.contract.request import (
+    ImagePart,
+    InlineData,
+    ToolResultPart,
+    UrlSource,
+    neutral_name,
+)
+from bridge.core.validation.images import readable, size_of
+from bridge.core.validation.turns import check_message
 from tests.harness import user
 
 PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 2, 3) + bytes(9)
@@ -55,11 +62,11 @@ def test_a_picture_is_known_by_its_size_and_nothing_less(media_type: str, data: 
 
 def test_a_picture_that_cannot_be_read_is_refused_wherever_it_is() -> None:
     broken = ImagePart(InlineData("image/png", of(PNG[:8])))
-    check_images((user("x", ImagePart(InlineData("image/png", of(PNG)))),))
-    check_images((user(ImagePart(UrlSource("https://example.com/x.png"))),))
+    check_message(user("x", ImagePart(InlineData("image/png", of(PNG)))), neutral_name)
+    check_message(user(ImagePart(UrlSource("https://example.com/x.png"))), neutral_name)
     for message in (user(broken), user(ToolResultPart("c", (broken,)))):
         with pytest.raises(InvalidRequestError) as caught:
-            check_images((message,))
+            check_message(message, neutral_name)
         assert caught.value.reason == "INVALID_IMAGE"
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from bridge.core.contract import (
     CompletionRequest,
+    FieldNames,
     OutputFormat,
     OutputKind,
 )
 from bridge.core.validation import missing
 from bridge.http_server.context import CallOptions
-from bridge.http_server.openai.chat.messages import decode_messages
+from bridge.http_server.openai.chat.messages import call_field, decode_messages
 from bridge.http_server.openai.chat.wire import ChatCompletionRequest, ResponseFormat
 from bridge.http_server.openai.shared.call import (
     EFFORTS,
@@ -19,9 +23,28 @@ from bridge.http_server.openai.shared.call import (
     wants_usage,
 )
 from bridge.http_server.openai.shared.content import note_extras
+from bridge.http_server.openai.shared.names import names_by
 from bridge.http_server.openai.shared.parameters import Ignored, apply_rules
 from bridge.http_server.openai.shared.problems import parse
 from bridge.http_server.openai.shared.tools import decode_tools
+
+_FIELDS: Final[Mapping[str, str]] = {
+    r"max_output_tokens": "max_completion_tokens",
+    r"output_format\.schema": "response_format.json_schema.schema",
+    r"output_format": "response_format",
+    r"sampling\.(temperature|top_p|stop).*": r"\1",
+    r"system": "messages",
+    r"tool_choice\.allowed(\[\d+\])": r"tool_choice.allowed_tools.tools\1.function.name",
+    r"tool_choice\.mode": "tool_choice",
+    r"tool_choice\.name": "tool_choice.function.name",
+    r"tools(\[\d+\])\.name": r"tools\1.function.name",
+}
+_FUNCTION_FIELDS: Final[Mapping[str, str]] = {
+    r"tool_choice\.name": "function_call.name",
+    r"tools": "functions",
+    r"tools(\[\d+\])\.name": r"functions\1.name",
+}
+"""Those that are others where tools are offered in the deprecated form."""
 
 
 def decode_chat(body: object, options: CallOptions) -> Call:
@@ -49,6 +72,7 @@ def decode_chat(body: object, options: CallOptions) -> Call:
         effort=None if wire.reasoning_effort is None else EFFORTS[wire.reasoning_effort],
         include_thinking=options.include_reasoning or wire.include_reasoning is True,
         ignored=ignored.names,
+        field_names=_names(wire),
     )
     return Call(
         request,
@@ -57,6 +81,13 @@ def decode_chat(body: object, options: CallOptions) -> Call:
         function_call_form=bool(wire.functions),
         metadata=wire.metadata,
     )
+
+
+def _names(wire: ChatCompletionRequest) -> FieldNames:
+    table = {**_FIELDS, **_FUNCTION_FIELDS} if wire.functions else _FIELDS
+    if wire.max_completion_tokens is None:
+        table = {**table, r"max_output_tokens": "max_tokens"}
+    return names_by(table, call_field)
 
 
 def _refuse_responses_shape(body: object) -> None:

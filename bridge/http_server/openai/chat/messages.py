@@ -1,4 +1,4 @@
-"""The messages of a chat: instructions hoisted, turns merged, calls matched with results."""
+"""The messages of a chat: instructions hoisted, turns merged, functions found by their names."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from bridge.core.contract import (
     Part,
     Role,
     TextPart,
+    ToolCallPart,
     ToolResultPart,
     UnsupportedError,
 )
-from bridge.core.validation import missing, unknown_call
-from bridge.http_server.openai.chat.wire import ChatMessage, FunctionCall
+from bridge.core.validation import missing
+from bridge.http_server.openai.chat.wire import ChatMessage
 from bridge.http_server.openai.shared.content import decode_content, decode_text, note_extras
 from bridge.http_server.openai.shared.parameters import Ignored
 from bridge.http_server.openai.shared.turns import Turns, decode_call, decode_result
@@ -30,6 +31,7 @@ def decode_messages(
     """Return the system prompt, if there is one, and the turns."""
     system: list[TextPart] = []
     turns = Turns("messages")
+    functions = _FunctionCalls()
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
         _note_ignored(message, where, ignored)
@@ -41,27 +43,38 @@ def decode_messages(
             case "user":
                 turns.add(Role.USER, where, _user_parts(message, where, ignored))
             case "assistant":
-                turns.add(Role.ASSISTANT, where, _assistant_parts(message, where, ignored))
-                _expect_results(turns, message, where)
+                parts = _assistant_parts(message, where, ignored)
+                turns.add(Role.ASSISTANT, where, parts)
+                functions.made(parts)
             case "tool":
-                turns.add(Role.USER, where, [_tool_result(message, where, turns, ignored)])
+                turns.add(Role.USER, where, [_tool_result(message, where, functions, ignored)])
             case "function":
-                turns.add(Role.USER, where, [_function_result(message, where, turns, ignored)])
+                turns.add(Role.USER, where, [_function_result(message, where, functions, ignored)])
             case _:
                 assert_never(message.role)
     instructions = "\n".join(part.text for part in system)
     return instructions if instructions.strip() else None, turns.finish()
 
 
-def _expect_results(turns: Turns, message: ChatMessage, where: str) -> None:
-    for index, call in enumerate(message.tool_calls or ()):
-        place = f"{where}.tool_calls[{index}].id"
-        missing_id = f"{where}.tool_call_id"
-        turns.expect(call.id, _call_name(call.function), where, place, missing_id)
-    if message.function_call is not None:
-        call_id = _function_call_id(where)
-        place = f"{where}.function_call"
-        turns.expect(call_id, message.function_call.name, where, place, place)
+class _FunctionCalls:
+    """Which calls wait for results: the deprecated form answers a function by its name alone."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, str] = {}
+        """Names by the ids of their calls."""
+
+    def made(self, parts: Iterable[Part]) -> None:
+        self._waiting |= {part.id: part.name for part in parts if isinstance(part, ToolCallPart)}
+
+    def answered(self, call_id: str) -> None:
+        self._waiting.pop(call_id, None)
+
+    def answer(self, name: str | None) -> str | None:
+        """Take the first that waits for a function of this name; its id."""
+        call_id = next((id for id, called in self._waiting.items() if called == name), None)
+        if call_id is not None:
+            del self._waiting[call_id]
+        return call_id
 
 
 def _user_parts(message: ChatMessage, where: str, ignored: Ignored) -> Iterable[Part]:
@@ -97,20 +110,19 @@ def _assistant_parts(message: ChatMessage, where: str, ignored: Ignored) -> list
 
 
 def _tool_result(
-    message: ChatMessage, where: str, turns: Turns, ignored: Ignored
+    message: ChatMessage, where: str, functions: _FunctionCalls, ignored: Ignored
 ) -> ToolResultPart:
     call_id = message.tool_call_id
     if call_id is None:
         raise missing(f"{where}.tool_call_id")
-    if not turns.answer(call_id):
-        raise unknown_call(call_id, where, f"{where}.tool_call_id")
+    functions.answered(call_id)
     return _result(call_id, message, where, ignored)
 
 
 def _function_result(
-    message: ChatMessage, where: str, turns: Turns, ignored: Ignored
+    message: ChatMessage, where: str, functions: _FunctionCalls, ignored: Ignored
 ) -> ToolResultPart:
-    call_id = turns.answer_function(message.name)
+    call_id = functions.answer(message.name)
     if call_id is None:
         raise InvalidRequestError(
             f"'{where}' answers the function '{message.name}', which the assistant's turn before "
@@ -121,8 +133,8 @@ def _function_result(
 
 
 def _result(call_id: str, message: ChatMessage, where: str, ignored: Ignored) -> ToolResultPart:
-    parts = decode_content(message.content, f"{where}.content", ignored)
-    return decode_result(call_id, parts, f"{where}.content")
+    content = f"{where}.content"
+    return decode_result(call_id, decode_content(message.content, content, ignored), where, content)
 
 
 def _function_call_id(where: str) -> str:
@@ -130,8 +142,18 @@ def _function_call_id(where: str) -> str:
     return "function_call_" + "".join(filter(str.isdigit, where))
 
 
-def _call_name(function: FunctionCall | None) -> str:
-    return "" if function is None else function.name
+def call_field(where: str, rest: str) -> str:
+    """Name what belongs to a call or to its result, which was written in `where`."""
+    message = where.partition(".")[0]
+    match rest:
+        case ".tool_result" | ".tool_call.result" if not where.endswith(".function_call"):
+            return f"{message}.tool_call_id"
+        case ".tool_call.name" | ".tool_call.arguments":
+            return f"{where}{rest.removeprefix('.tool_call')}"
+        case _ if where.endswith(".function"):
+            return f"{where.removesuffix('.function')}.id"
+        case _:
+            return where
 
 
 def _note_ignored(message: ChatMessage, where: str, ignored: Ignored) -> None:

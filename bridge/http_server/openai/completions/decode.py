@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from bridge.core.contract import CompletionRequest, Message, Role, TextPart, UnsupportedError
+from typing import Final
+
+from bridge.core.contract import (
+    CompletionRequest,
+    FieldNames,
+    Message,
+    Role,
+    TextPart,
+    UnsupportedError,
+)
 from bridge.http_server.context import CallOptions
 from bridge.http_server.openai.completions.wire import TextCompletionRequest
 from bridge.http_server.openai.shared.call import Call, decode_sampling, wants_usage
+from bridge.http_server.openai.shared.names import names_by
 from bridge.http_server.openai.shared.parameters import (
     Ignored,
     apply_rules,
 )
 from bridge.http_server.openai.shared.problems import parse
+
+_NAMES: Final[FieldNames] = names_by(
+    {
+        r"max_output_tokens": "max_tokens",
+        r"messages": "prompt",
+        r"sampling\.(temperature|top_p|stop).*": r"\1",
+    },
+    lambda where, rest: where,
+)
 
 
 def decode_text_completion(body: object, options: CallOptions) -> Call:
@@ -28,6 +47,7 @@ def decode_text_completion(body: object, options: CallOptions) -> Call:
         sampling=sampling,
         max_output_tokens=wire.max_tokens,
         ignored=ignored.names,
+        field_names=_NAMES,
     )
     return Call(request, stream=wire.stream is True, include_usage=include_usage)
 

@@ -8,7 +8,9 @@ from typing import Final
 
 from bridge.core.contract import (
     CompletionRequest,
+    Effort,
     InvalidRequestError,
+    Message,
     OutputFormat,
     OutputKind,
     UnsupportedError,
@@ -19,6 +21,7 @@ from bridge.http_server.dialect import JsonDict
 from bridge.http_server.openai.responses.items import (
     PAST,
     Items,
+    call_field,
     item_id,
     kept_item,
     kind_of,
@@ -29,11 +32,13 @@ from bridge.http_server.openai.responses.wire import (
     InputItem,
     ItemReference,
     MessageItem,
+    Reasoning,
     ResponsesRequest,
     TextOptions,
 )
 from bridge.http_server.openai.shared.call import EFFORTS, decode_sampling, refuse_blocking
 from bridge.http_server.openai.shared.content import note_extras
+from bridge.http_server.openai.shared.names import names_by
 from bridge.http_server.openai.shared.parameters import Ignored, apply_rules
 from bridge.http_server.openai.shared.problems import parse
 
@@ -51,6 +56,15 @@ _NEVER_THERE: Final = frozenset(
 _ALWAYS_THERE: Final = frozenset({"message.input_image.image_url"})
 _WITHOUT_USE: Final = frozenset({"reasoning.encrypted_content"})
 """Thinking to be handed back in a later request, which needs none."""
+
+_FIELDS: Final[Mapping[str, str]] = {
+    r"messages": "input",
+    r"output_format\.schema": "text.format.schema",
+    r"output_format": "text.format",
+    r"sampling\.(temperature|top_p)": r"\1",
+    r"tool_choice\.allowed(\[\d+\])": r"tool_choice.tools\1.name",
+    r"tool_choice\.mode": "tool_choice",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,30 +152,10 @@ def decode_responses(
     if wire.stream_options is not None:
         note_extras(wire.stream_options, "stream_options", "stream_options", ignored)
     items = _new_items(wire, past)
-    if not items:
-        raise InvalidRequestError("'input' is empty. Add a message.", field="input")
-    gathered = Items(wire.instructions)
-    # What is ignored of an earlier request was named in its own reply.
-    known = Ignored(strict=False)
-    for item in parse_kept(past.items):
-        gathered.add(item, PAST, known)
-    for index, item in enumerate(items):
-        where = "input" if isinstance(wire.input, str) else f"input[{index}]"
-        gathered.add(item, where, ignored)
-    system, messages = gathered.finish()
+    system, messages = _gathered(wire, items, past, ignored)
     tools, tool_choice = decode_response_tools(wire, ignored)
     output_format = _output_format(wire.text, ignored)
-    reasoning = wire.reasoning
-    effort = summary = None
-    if reasoning is not None:
-        note_extras(reasoning, "reasoning", "reasoning", ignored)
-        effort, summary = reasoning.effort, reasoning.summary or reasoning.generate_summary
-        for name, value, usual in (
-            ("context", reasoning.context, "auto"),
-            ("mode", reasoning.mode, "standard"),
-        ):
-            if value not in (None, usual):
-                ignored.add(f"reasoning.{name}")
+    effort, summarised = _reasoning(wire.reasoning, ignored)
     sampling = decode_sampling(wire.temperature, wire.top_p, None, ignored)
     request = CompletionRequest(
         messages=messages,
@@ -172,9 +166,12 @@ def decode_responses(
         sampling=sampling,
         max_output_tokens=wire.max_output_tokens,
         output_format=output_format,
-        effort=None if effort is None else EFFORTS[effort],
-        include_thinking=options.include_reasoning or summary is not None,
+        effort=effort,
+        include_thinking=options.include_reasoning or summarised,
         ignored=ignored.names,
+        field_names=names_by(
+            {**_FIELDS, r"system": "instructions" if wire.instructions else "input"}, call_field
+        ),
     )
     return ResponseCall(
         request,
@@ -187,6 +184,38 @@ def decode_responses(
         store=keeps and wire.store is not False,
         previous=wire.previous_response_id,
     )
+
+
+def _gathered(
+    wire: ResponsesRequest, items: Sequence[InputItem], past: Past, ignored: Ignored
+) -> tuple[str | None, tuple[Message, ...]]:
+    """Return the system prompt, if there is one, and the turns, those of the past first."""
+    if not items:
+        raise InvalidRequestError("'input' is empty. Add a message.", field="input")
+    gathered = Items(wire.instructions)
+    # What is ignored of an earlier request was named in its own reply.
+    known = Ignored(strict=False)
+    for item in parse_kept(past.items):
+        gathered.add(item, PAST, known)
+    for index, item in enumerate(items):
+        where = "input" if isinstance(wire.input, str) else f"input[{index}]"
+        gathered.add(item, where, ignored)
+    return gathered.finish()
+
+
+def _reasoning(reasoning: Reasoning | None, ignored: Ignored) -> tuple[Effort | None, bool]:
+    """Return the effort, and whether a summary of the thinking is asked for."""
+    if reasoning is None:
+        return None, False
+    note_extras(reasoning, "reasoning", "reasoning", ignored)
+    for name, value, usual in (
+        ("context", reasoning.context, "auto"),
+        ("mode", reasoning.mode, "standard"),
+    ):
+        if value not in (None, usual):
+            ignored.add(f"reasoning.{name}")
+    effort = None if reasoning.effort is None else EFFORTS[reasoning.effort]
+    return effort, bool(reasoning.summary or reasoning.generate_summary)
 
 
 def _new_items(wire: ResponsesRequest, past: Past) -> list[InputItem]:

@@ -18,7 +18,7 @@ from bridge.core.contract import (
     UnsupportedError,
     UrlSource,
 )
-from bridge.core.validation import media_misplaced, missing, unknown_call
+from bridge.core.validation import call_id_twice, media_misplaced, missing
 from bridge.http_server.dialect import JsonDict
 from bridge.http_server.openai.responses.wire import (
     FunctionCallItem,
@@ -95,7 +95,9 @@ class Items:
 
     def __init__(self, instructions: str | None) -> None:
         self._system = [instructions] if instructions else []
-        self._turns = Turns("input", _TWICE)
+        self._turns = Turns("input")
+        self._past_calls: set[str] = set()
+        """Calls of the past that have no output yet."""
 
     def add(self, item: InputItem, where: str, ignored: Ignored) -> None:
         """Add an item; `where` names it in errors."""
@@ -142,18 +144,29 @@ class Items:
     def _call(self, item: FunctionCallItem, where: str) -> None:
         if item.status == "incomplete" and not is_json_object(item.arguments):
             return  # It was cut off by a limit: nobody can have made it.
+        if where == PAST:
+            self._past_calls.add(item.call_id)
+        elif item.call_id in self._past_calls:
+            raise call_id_twice(item.call_id, f"{where}.call_id", _TWICE)
         call = decode_call(item.call_id, item.name, item.arguments, where)
         self._turns.add(Role.ASSISTANT, where, [call])
-        place = f"{where}.call_id"
-        missing_in = "input" if where == PAST else place
-        self._turns.expect(item.call_id, item.name, where, place, missing_in)
 
     def _output(self, item: FunctionOutputItem, where: str, ignored: Ignored) -> None:
-        if not self._turns.answer(item.call_id):
-            raise unknown_call(item.call_id, where, f"{where}.call_id")
+        self._past_calls.discard(item.call_id)
         place = f"{where}.output"
-        result = decode_result(item.call_id, _parts(item.output, place, ignored), place)
-        self._turns.add(Role.USER, where, [result])
+        parts = _parts(item.output, place, ignored)
+        self._turns.add(Role.USER, where, [decode_result(item.call_id, parts, where, place)])
+
+
+def call_field(where: str, rest: str) -> str:
+    """Name what belongs to a call or to its output, which was written in `where`."""
+    match rest:
+        case ".tool_call.result" if where == PAST:
+            return "input"
+        case ".tool_call.name" | ".tool_call.arguments":
+            return f"{where}{rest.removeprefix('.tool_call')}"
+        case _:
+            return f"{where}.call_id"
 
 
 def _texts(content: Content, where: str, ignored: Ignored) -> list[TextPart]:
@@ -211,7 +224,9 @@ def _file(part: InputFile, where: str) -> DocumentPart:
             "file_data.",
             field=f"{where}.file_url",
         )
-    return DocumentPart(UrlSource(part.file_url), title=part.filename or None)
+    return DocumentPart(
+        UrlSource(part.file_url), title=part.filename or None, origin=f"{where}.file_url"
+    )
 
 
 def kept_item(item: InputItem, id: str) -> JsonDict:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bridge.core.contract import InvalidRequestError, Tool, ToolChoice, ToolMode, UnsupportedError
-from bridge.core.validation import missing, without_tools
+from bridge.core.validation import missing
 from bridge.http_server.openai.responses.wire import OtherTool, ResponsesRequest, ResponseToolChoice
 from bridge.http_server.openai.shared.parameters import Ignored
-from bridge.http_server.openai.shared.tools import MODES, add_function, allowed_only, check_on_offer
+from bridge.http_server.openai.shared.tools import MODES, decode_function, some_allowed
 
 
 def decode_response_tools(
@@ -19,23 +19,20 @@ def decode_response_tools(
     if choice is None:
         return tools, ToolChoice(parallel=parallel)
     if isinstance(choice, str):
-        if choice == "required" and not tools:
-            raise without_tools("tool_choice")
         return tools, ToolChoice(MODES[choice], parallel=parallel)
     match choice.type:
         case "function":
             if choice.name is None:
                 raise missing("tool_choice.name", "It names the function, beside 'type'.")
-            check_on_offer(choice.name, tools, "tool_choice.name")
             return tools, ToolChoice(ToolMode.NAMED, choice.name, parallel)
         case "allowed_tools":
             mode = MODES[choice.mode or "auto"]
-            return _allowed(choice, tools), ToolChoice(mode, parallel=parallel)
+            return tools, ToolChoice(mode, parallel=parallel, allowed=_allowed(choice))
         case other:
             raise _hosted("tool_choice.type", other)
 
 
-def _allowed(choice: ResponseToolChoice, tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
+def _allowed(choice: ResponseToolChoice) -> tuple[str, ...]:
     names = []
     for index, reference in enumerate(choice.tools or ()):
         where = f"tool_choice.tools[{index}]"
@@ -44,7 +41,7 @@ def _allowed(choice: ResponseToolChoice, tools: tuple[Tool, ...]) -> tuple[Tool,
         if reference.name is None:
             raise missing(f"{where}.name")
         names.append(reference.name)
-    return allowed_only(names, tools, "tool_choice.tools", ".name")
+    return some_allowed(names, "tool_choice.tools")
 
 
 def _definitions(request: ResponsesRequest, ignored: Ignored) -> tuple[Tool, ...]:
@@ -53,7 +50,7 @@ def _definitions(request: ResponsesRequest, ignored: Ignored) -> tuple[Tool, ...
         where = f"tools[{index}]"
         if isinstance(definition, OtherTool):
             raise _hosted(f"{where}.type", definition.type)
-        add_function(tools, definition, "tools", where, ignored)
+        tools.append(decode_function(definition, "tools", where, ignored))
     return tuple(tools)
 
 

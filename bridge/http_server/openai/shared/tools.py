@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, assert_never
 
 from bridge.core.contract import InvalidRequestError, Tool, ToolChoice, ToolMode, UnsupportedError
-from bridge.core.validation import missing, no_such_tool, tool_twice, without_tools
+from bridge.core.validation import missing
 from bridge.http_server.openai.shared.content import note_extras
 from bridge.http_server.openai.shared.parameters import Ignored
 from bridge.http_server.openai.shared.wire_tools import (
@@ -43,15 +43,11 @@ def decode_tools(
     if choice is None:
         return tools, ToolChoice(parallel=parallel)
     if isinstance(choice, str):
-        if choice == "required" and not tools:
-            raise without_tools("tool_choice")
         return tools, ToolChoice(MODES[choice], parallel=parallel)
-    return _decode_object(choice, tools, parallel)
+    return tools, _decode_object(choice, parallel)
 
 
-def _decode_object(
-    choice: ToolChoiceObject, tools: tuple[Tool, ...], parallel: bool
-) -> tuple[tuple[Tool, ...], ToolChoice]:
+def _decode_object(choice: ToolChoiceObject, parallel: bool) -> ToolChoice:
     match choice.type:
         case "custom":
             raise UnsupportedError(
@@ -60,37 +56,28 @@ def _decode_object(
         case "function":
             if choice.function is None:
                 raise missing("tool_choice.function", "It names the function to call.")
-            name = choice.function.name
-            check_on_offer(name, tools, "tool_choice.function.name")
-            return tools, ToolChoice(ToolMode.NAMED, name, parallel)
+            return ToolChoice(ToolMode.NAMED, choice.function.name, parallel)
         case "allowed_tools":
             if choice.allowed_tools is None:
                 raise missing("tool_choice.allowed_tools")
             mode = MODES[choice.allowed_tools.mode]
-            return _allowed(choice.allowed_tools, tools), ToolChoice(mode, parallel=parallel)
+            return ToolChoice(mode, parallel=parallel, allowed=_allowed(choice.allowed_tools))
         case _:
             assert_never(choice.type)
 
 
-def _allowed(allowed: AllowedTools, tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
+def _allowed(allowed: AllowedTools) -> tuple[str, ...]:
     names = [reference.function.name for reference in allowed.tools]
-    return allowed_only(names, tools, "tool_choice.allowed_tools.tools", ".function.name")
+    return some_allowed(names, "tool_choice.allowed_tools.tools")
 
 
-def allowed_only(
-    names: Sequence[str], tools: tuple[Tool, ...], where: str, field: str
-) -> tuple[Tool, ...]:
-    """Return the tools of these names, all of which must be on offer.
-
-    `where` holds the list of names, and `field` is where each of its members has the name.
-    """
+def some_allowed(names: Sequence[str], where: str) -> tuple[str, ...]:
+    """Return the names of the tools that may be called, which `where` holds: at least one."""
     if not names:
         raise InvalidRequestError(
             f"'{where}' is empty. Name the tools that may be called.", field=where
         )
-    for index, name in enumerate(names):
-        check_on_offer(name, tools, f"{where}[{index}]{field}")
-    return tuple(tool for tool in tools if tool.name in names)
+    return tuple(names)
 
 
 def _decode_functions(
@@ -101,15 +88,15 @@ def _decode_functions(
             raise InvalidRequestError(
                 f"'{name}' cannot be used together with the deprecated 'functions'.", field=name
             )
-    tools: list[Tool] = []
-    for index, function in enumerate(request.functions or ()):
-        add_function(tools, function, "functions", f"functions[{index}]", ignored)
+    tools = tuple(
+        decode_function(function, "functions", f"functions[{index}]", ignored)
+        for index, function in enumerate(request.functions or ())
+    )
     choice = request.function_call
     # The deprecated reply has room for one call.
     if choice is None or isinstance(choice, str):
-        return tuple(tools), ToolChoice(MODES[choice or "auto"], parallel=False)
-    check_on_offer(choice.name, tools, "function_call.name")
-    return tuple(tools), ToolChoice(ToolMode.NAMED, choice.name, parallel=False)
+        return tools, ToolChoice(MODES[choice or "auto"], parallel=False)
+    return tools, ToolChoice(ToolMode.NAMED, choice.name, parallel=False)
 
 
 def _decode_definitions(
@@ -126,25 +113,14 @@ def _decode_definitions(
         if definition.function is None:
             raise missing(f"{where}.function", "Name and parameters belong inside it.")
         note_extras(definition, "tools", where, ignored)
-        add_function(tools, definition.function, "tools.function", f"{where}.function", ignored)
+        function = definition.function
+        tools.append(decode_function(function, "tools.function", f"{where}.function", ignored))
     return tuple(tools)
 
 
-def add_function(
-    tools: list[Tool], function: FunctionDefinition, name: str, where: str, ignored: Ignored
-) -> None:
-    """Add a function to the tools on offer. `name` is its kind of place, `where` its own one."""
-    if any(tool.name == function.name for tool in tools):
-        raise tool_twice(function.name, f"{where}.name")
+def decode_function(function: FunctionDefinition, name: str, where: str, ignored: Ignored) -> Tool:
+    """Read a function on offer. `name` is its kind of place, `where` its own one."""
     if function.strict:
         ignored.add(f"{name}.strict", f"{where}.strict")
     note_extras(function, name, where, ignored)
-    tools.append(Tool(function.name, function.description or "", function.parameters or {}))
-
-
-def check_on_offer(name: str, tools: Sequence[Tool], where: str) -> None:
-    """Refuse the name of a tool that is not on offer."""
-    if not tools:
-        raise without_tools(where)
-    if all(tool.name != name for tool in tools):
-        raise no_such_tool(name, where)
+    return Tool(function.name, function.description or "", function.parameters or {})

@@ -21,6 +21,7 @@ from bridge.core.contract.request import (
     ToolResultPart,
     UrlSource,
 )
+from bridge.core.validation import validate
 from bridge.http_server.context import CallOptions
 from bridge.http_server.openai.chat.decode import decode_chat
 
@@ -84,9 +85,9 @@ RESULT = ToolResultPart("c1", (T("42"),))
         ([user("a"), system("s"), user("b")], [said(U, T("a"), T("b"))]),
         ([assistant("a"), user()], [said(A, T("a")), HI]),
         ([user(), assistant(), user()], [HI, said(A, T("ok")), HI]),
-        ([user(), assistant(None), user()], [HI, said(A), HI]),
-        ([user(), {"role": "assistant"}, user()], [HI, said(A), HI]),
-        ([user(), assistant(""), user()], [HI, said(A), HI]),
+        ([user(), assistant(None), user()], [HI, said(A, T("")), HI]),
+        ([user(), {"role": "assistant"}, user()], [HI, said(A, T("")), HI]),
+        ([user(), assistant(""), user()], [HI, said(A, T("")), HI]),
         ([user(), assistant("a"), assistant("b"), user()], [HI, said(A, T("a"), T("b")), HI]),
         ([user(), assistant([text("a"), text("b")]), user()], [HI, said(A, T("a"), T("b")), HI]),
         (
@@ -283,7 +284,7 @@ def test_a_part(part: Wire, decoded: Part) -> None:
 )
 def test_a_part_that_cannot_be_used_names_its_field(part: Wire, field: str, reason: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
-        decode(user([text("a"), part]))
+        validate(decode(user([text("a"), part])))
 
     assert caught.value.field == f"messages[0].content[1]{field}"
     assert caught.value.reason == reason
@@ -339,7 +340,7 @@ def test_a_conversation_that_cannot_be_answered_names_the_place(
     messages: list[Wire], field: str
 ) -> None:
     with pytest.raises(InvalidRequestError) as caught:
-        decode(*messages)
+        validate(decode(*messages))
 
     assert caught.value.field == field
 

@@ -16,6 +16,7 @@ from bridge.core.contract.request import (
     OutputKind,
     Sampling,
 )
+from bridge.core.validation import validate
 from bridge.http_server.context import CallOptions
 from bridge.http_server.openai.chat.decode import decode_chat
 from bridge.http_server.openai.chat.wire import ChatCompletionRequest
@@ -30,7 +31,9 @@ USER = {"role": "user", "content": "hi"}
 
 
 def decode(options: CallOptions | None = None, **parameters: Any) -> Call:
-    return decode_chat({"messages": [USER], **parameters}, options or CallOptions())
+    call = decode_chat({"messages": [USER], **parameters}, options or CallOptions())
+    validate(call.request)
+    return call
 
 
 def request(**parameters: Any) -> CompletionRequest:

@@ -8,6 +8,7 @@ import pytest
 
 from bridge.core.contract.errors import InvalidRequestError, UnsupportedError
 from bridge.core.contract.request import Tool, ToolChoice, ToolMode
+from bridge.core.validation import validate
 from bridge.http_server.context import CallOptions
 from bridge.http_server.openai.chat.decode import decode_chat
 from bridge.http_server.openai.shared.call import Call
@@ -15,7 +16,9 @@ from bridge.http_server.openai.shared.call import Call
 
 def decode(**parameters: object) -> Call:
     body = {"messages": [{"role": "user", "content": "hi"}], **parameters}
-    return decode_chat(body, CallOptions())
+    call = decode_chat(body, CallOptions())
+    validate(call.request)
+    return call
 
 
 def tool(name: str, **more: object) -> dict[str, Any]:
@@ -46,11 +49,11 @@ A, B = Tool("a"), Tool("b")
         ({"tools": TWO, "tool_choice": "none"}, (A, B), ToolChoice(ToolMode.NONE)),
         ({"tools": TWO, "tool_choice": "required"}, (A, B), ToolChoice(ToolMode.REQUIRED)),
         ({"tools": TWO, "tool_choice": named("b")}, (A, B), ToolChoice(ToolMode.NAMED, "b")),
-        ({"tools": TWO, "tool_choice": allowed("auto", "b")}, (B,), ToolChoice()),
+        ({"tools": TWO, "tool_choice": allowed("auto", "b")}, (A, B), ToolChoice(allowed=("b",))),
         (
             {"tools": TWO, "tool_choice": allowed("required", "b", "a")},
             (A, B),
-            ToolChoice(ToolMode.REQUIRED),
+            ToolChoice(ToolMode.REQUIRED, allowed=("b", "a")),
         ),
         ({"tools": TWO, "parallel_tool_calls": False}, (A, B), ToolChoice(parallel=False)),
         (

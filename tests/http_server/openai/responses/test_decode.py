@@ -29,6 +29,7 @@ from bridge.core.contract.request import (
     ToolResultPart,
     UrlSource,
 )
+from bridge.core.validation import validate
 from bridge.http_server.context import CallOptions
 from bridge.http_server.dialect import JsonDict
 from bridge.http_server.openai.responses.decode import (
@@ -60,6 +61,11 @@ def decode(
     return decode_responses(
         wire, body, options or CallOptions(), past or Past(), "00ab", keeps=keeps
     )
+
+
+def checked(past: Past | None = None, **parameters: Any) -> None:
+    """Decode a request, and have the core look at it as it does before it answers."""
+    validate(decode(past=past, **parameters).request)
 
 
 def request(**parameters: Any) -> CompletionRequest:
@@ -344,7 +350,7 @@ WRONG: list[tuple[JsonDict, str, str]] = [
 @pytest.mark.parametrize(("parameters", "field", "reason"), WRONG)
 def test_a_wrong_value_names_its_field(parameters: JsonDict, field: str, reason: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
-        decode(**parameters)
+        checked(**parameters)
 
     assert (caught.value.field, caught.value.reason) == (field, reason)
 
@@ -390,8 +396,8 @@ def test_what_is_nested_as_for_chat_completions_is_told_where_it_belongs(
         ),
         (
             {"type": "allowed_tools", "mode": "required", "tools": [{"name": "look"}]},
-            ("look",),
-            ToolChoice(ToolMode.REQUIRED),
+            ("look", "listen"),
+            ToolChoice(ToolMode.REQUIRED, allowed=("look",)),
         ),
     ],
 )
@@ -503,7 +509,7 @@ def test_messages_of_the_user(item: JsonDict, parts: tuple[Part, ...]) -> None:
 )
 def test_parts_that_cannot_be_used(part: JsonDict, field: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
-        messages(message("user", part))
+        checked(input=[message("user", part)])
 
     assert caught.value.field == field
 
@@ -596,7 +602,7 @@ def test_calls_and_their_outputs_are_turns() -> None:
 )
 def test_calls_and_outputs_must_match(items: list[JsonDict], field: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
-        messages(*items)
+        checked(input=items)
 
     assert caught.value.field == field
 
@@ -637,14 +643,14 @@ def test_a_request_builds_on_what_was_kept() -> None:
 
 def test_a_call_of_the_past_wants_its_output_in_the_input() -> None:
     with pytest.raises(InvalidRequestError, match="'c1' in 'previous_response_id'") as caught:
-        decode(past=Past([message("user", text("look")), call("c1")]))
+        checked(Past([message("user", text("look")), call("c1")]))
     assert caught.value.field == "input"
 
 
 def test_what_the_past_has_already_need_not_be_sent_again() -> None:
     past = Past([message("user", text("look")), call("c1")])
     with pytest.raises(InvalidRequestError, match="leave out what previous_response_id") as caught:
-        decode(past=past, input=[call("c1"), output("c1")])
+        checked(past, input=[call("c1"), output("c1")])
     assert caught.value.field == "input[0].call_id"
 
 

@@ -18,7 +18,7 @@ from bridge.core.access.keys import KeyFile, KeyScope, parse_given
 from bridge.core.contract.errors import PermissionDeniedError
 from bridge.core.contract.events import Event
 from bridge.core.contract.request import CompletionRequest
-from bridge.grpc_server.guard import NEEDS, Guard, needed_for
+from bridge.grpc_server.authenticator import NEEDS, CallAuthenticator, needed_for
 from bridge.grpc_server.interceptors import KEYLESS_BYTES
 from bridge.grpc_server.server import MAX_CONNECTIONS, SERVICES, GrpcServer, tls_credentials
 from bridge.v1 import completion_pb2 as pb
@@ -391,13 +391,13 @@ FOREIGN = ("origin", "https://evil.example")
 def test_a_web_page_is_refused_unless_it_is_listed(
     metadata: list[tuple[str, str]], field: str | None
 ) -> None:
-    guard = Guard(Access(), ("https://chat.example.com",))
+    authenticator = CallAuthenticator(Access(), ("https://chat.example.com",))
     for method in METHODS:
         if field is None:
-            guard.admit(method, metadata)
+            authenticator.admit(method, metadata)
             continue
         with pytest.raises(PermissionDeniedError) as caught:
-            guard.admit(method, metadata)
+            authenticator.admit(method, metadata)
         assert caught.value.field == field
 
 

@@ -32,8 +32,8 @@ def needed_for(method: str) -> KeyScope | None:
     return NEEDS.get(method.removeprefix("/").partition("/")[0], KeyScope.ADMIN)
 
 
-class Guard:
-    """Refuses what has no business here, and tells by which key the rest came in."""
+class CallAuthenticator:
+    """Refuses calls by where they come from and by their key; says who makes the others."""
 
     def __init__(
         self, access: Access, allowed_origins: Iterable[str] = (), *, certificates: bool = False
@@ -80,7 +80,7 @@ class Guard:
         name = _certified_name(context.auth_context())
         if name is None:
             raise AuthenticationError("The client's certificate holds no name.")
-        # No key of a person's has a colon in its name.
+        # No key has a colon in its name.
         return Grant(f"cert:{name}")
 
     def _check_page(self, origins: list[str], sites: list[str]) -> None:

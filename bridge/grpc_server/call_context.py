@@ -1,17 +1,85 @@
-"""The calls that are being served: which of them a drain waits for, and how they are ended."""
+"""What belongs to a call: its id, its key, its limits of time, and how it is ended.
+
+The tasks of the calls that run are kept, so that a drain waits for them.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import Any, Final
 
-from bridge.core.access import Grant
-from bridge.core.contract import BridgeError, DrainingError
-from bridge.grpc_server.caller import current_grant
+import grpc
 
-_DRAINING = "The server is shutting down."
+from bridge.core.access import ANYONE, Grant
+from bridge.core.contract import BridgeError, CompletionRequest, DrainingError, Service
+from bridge.core.validation import seconds_from
+
+REQUEST_ID_KEY: Final = "x-request-id"
+"""The metadata key that carries the id to the client."""
+
+QUEUE_TIMEOUT_KEY: Final = "x-bridge-queue-timeout"
+FIRST_TOKEN_TIMEOUT_KEY: Final = "x-bridge-first-token-timeout"
+IDLE_TIMEOUT_KEY: Final = "x-bridge-idle-timeout"
+"""The limit of the whole is the deadline of the call."""
+
+_DRAINING: Final = "The server is shutting down."
+
+current_request_id: ContextVar[str] = ContextVar("current_request_id", default="")
+"""Set by the interceptor for the task of each call."""
+
+current_grant: ContextVar[Grant] = ContextVar("current_grant", default=ANYONE)
+"""By which key the call came in. Set by the interceptor for the task of each call."""
+
+
+def new_request_id() -> str:
+    """Make an id that no other request has."""
+    return f"req_{uuid.uuid4().hex}"
+
+
+def current_caller() -> str:
+    """The name of the call's key; empty where none is asked for."""
+    return current_grant.get().name
+
+
+def with_time_limits(
+    request: CompletionRequest, context: grpc.aio.ServicerContext[Any, Any]
+) -> CompletionRequest:
+    """Add the limits that the call brings; raises InvalidRequestError, which names the key."""
+    given = dict(context.invocation_metadata() or ())
+
+    def seconds(key: str) -> float | None:
+        value = given.get(key)
+        # Bytes only where a key ends in -bin.
+        return None if value is None else seconds_from(f"The metadata {key}", str(value), field=key)
+
+    return replace(
+        request,
+        queue_timeout=seconds(QUEUE_TIMEOUT_KEY),
+        first_token_timeout=seconds(FIRST_TOKEN_TIMEOUT_KEY),
+        idle_timeout=seconds(IDLE_TIMEOUT_KEY),
+    )
+
+
+@contextmanager
+def noting_refusals(service: Service, model: str | None) -> Iterator[None]:
+    """Have the core take note of a request for this model that cannot be read."""
+    try:
+        yield
+    except Exception as error:
+        asked = CompletionRequest(
+            (),
+            model=model or None,
+            request_id=current_request_id.get(),
+            caller=current_caller(),
+            door="grpc",
+        )
+        service.refused(asked, error)
+        raise
 
 
 def is_cancelled() -> bool:

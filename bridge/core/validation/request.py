@@ -1,0 +1,27 @@
+"""The rules of a request, whichever API it came by. Pure."""
+
+from __future__ import annotations
+
+from bridge.core.contract import BOUNDS, Bounds, CompletionRequest
+from bridge.core.validation.settings import check_settings
+from bridge.core.validation.sizes import check_sizes
+from bridge.core.validation.turns import check_history, check_turns
+
+
+def validate(request: CompletionRequest, bounds: Bounds = BOUNDS) -> None:
+    """Raise for the first rule that a request breaks; the field is named by the caller's own name.
+
+    InvalidRequestError, or TooLargeError. What needs the API's word on schemas is not among the
+    rules: see `fault_of`.
+    """
+    # First, so that what follows reads no more than the bounds let through.
+    check_sizes(request, bounds)
+    check_turns(request.messages, request.field_names)
+    check_settings(request)
+
+
+def validate_opening(request: CompletionRequest, bounds: Bounds = BOUNDS) -> None:
+    """Do the same for a conversation in which the user is yet to speak: calls may wait."""
+    check_sizes(request, bounds)
+    check_history(request.messages, request.field_names)
+    check_settings(request)

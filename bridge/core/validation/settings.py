@@ -1,0 +1,112 @@
+"""What a request sets besides its messages: tools, sampling, the shape of the answer. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from bridge.core.contract import (
+    CompletionRequest,
+    FieldNames,
+    InvalidRequestError,
+    OutputKind,
+    Place,
+    Sampling,
+    Tool,
+    ToolMode,
+)
+from bridge.core.validation.messages import (
+    TOOL_NAME,
+    invalid,
+    missing,
+    no_such_tool,
+    tool_twice,
+    without_tools,
+)
+
+MAX_STOP: Final = 4
+
+_TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def check_settings(request: CompletionRequest) -> None:
+    """Raise InvalidRequestError for the first fault of a request besides its messages."""
+    names = request.field_names
+    _check_tools(request.tools, names)
+    _check_tool_choice(request, names)
+    _check_sampling(request.sampling, names)
+    if request.max_output_tokens is not None and request.max_output_tokens < 1:
+        raise invalid(names(Place("max_output_tokens")), "at least 1")
+    _check_output_format(request, names)
+
+
+def _check_tools(tools: Sequence[Tool], names: FieldNames) -> None:
+    seen: set[str] = set()
+    for index, tool in enumerate(tools):
+        if not _TOOL_NAME.fullmatch(tool.name):
+            raise invalid(names(Place(f"tools[{index}].name")), TOOL_NAME)
+        if tool.name in seen:
+            raise tool_twice(tool.name, names(Place(f"tools[{index}].name")))
+        seen.add(tool.name)
+
+
+def _check_tool_choice(request: CompletionRequest, names: FieldNames) -> None:
+    choice = request.tool_choice
+    offered = {tool.name for tool in request.tools}
+    for index, allowed in enumerate(choice.allowed):
+        _check_on_offer(allowed, offered, names, f"tool_choice.allowed[{index}]")
+    name = Place("tool_choice.name")
+    match choice.mode:
+        case ToolMode.REQUIRED if not offered:
+            raise without_tools(names(Place("tool_choice.mode")))
+        case ToolMode.NAMED:
+            if not choice.name:
+                raise missing(names(name))
+            _check_on_offer(choice.name, offered, names, name.path)
+            if choice.allowed and choice.name not in choice.allowed:
+                raise InvalidRequestError(
+                    "The named tool is not among those allowed.", field=names(name)
+                )
+        case _ if choice.name:
+            raise InvalidRequestError(
+                "A tool is named only where that tool is to be called.", field=names(name)
+            )
+
+
+def _check_on_offer(name: str, offered: set[str], names: FieldNames, path: str) -> None:
+    if not offered:
+        raise without_tools(names(Place(path)))
+    if name not in offered:
+        raise no_such_tool(name, names(Place(path)))
+
+
+def _check_sampling(sampling: Sampling, names: FieldNames) -> None:
+    _check_unit(sampling.temperature, names, "sampling.temperature")
+    _check_unit(sampling.top_p, names, "sampling.top_p")
+    if len(sampling.stop) > MAX_STOP:
+        raise invalid(names(Place("sampling.stop")), f"an array of at most {MAX_STOP}")
+    for index, text in enumerate(sampling.stop):
+        if not text:
+            raise InvalidRequestError(
+                "A stop text must not be empty.", field=names(Place(f"sampling.stop[{index}]"))
+            )
+
+
+def _check_unit(value: float | None, names: FieldNames, path: str) -> None:
+    if value is None or 0 <= value <= 1:
+        return
+    # Neither is true of what is no number.
+    expected = "at least 0" if value < 0 else "at most 1" if value > 1 else "a number"
+    raise invalid(names(Place(path)), expected)
+
+
+def _check_output_format(request: CompletionRequest, names: FieldNames) -> None:
+    output, schema = request.output_format, Place("output_format.schema")
+    if output.kind is OutputKind.JSON_SCHEMA:
+        if output.schema is None:
+            raise missing(names(schema))
+    elif output.schema is not None:
+        raise InvalidRequestError(
+            "A schema goes only with the JSON Schema output format.", field=names(schema)
+        )

@@ -1,0 +1,212 @@
+"""Who says what and when: messages, their parts, and calls with their results. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeVar
+
+from bridge.core.contract import (
+    DocumentPart,
+    FieldNames,
+    ImagePart,
+    InlineData,
+    InvalidRequestError,
+    Message,
+    Part,
+    Place,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    UrlSource,
+)
+from bridge.core.validation.images import readable
+from bridge.core.validation.messages import (
+    IMAGE_KINDS,
+    NOT_EMPTY,
+    bad_document,
+    bad_image,
+    call_id_twice,
+    ends_with_assistant,
+    invalid,
+    media_misplaced,
+    no_data,
+    nothing_said,
+    unanswered_call,
+    unknown_call,
+    unreadable_image,
+)
+from bridge.core.validation.sizes import check_json_object
+
+_P = TypeVar("_P", bound=Part)
+
+_IMAGE_TYPES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
+_DOCUMENT_TYPES: Final = ("application/pdf", "text/plain")
+
+_KINDS: Final[dict[type[Part], str]] = {
+    TextPart: ".text",
+    ImagePart: ".image",
+    DocumentPart: ".document",
+    ToolCallPart: ".tool_call",
+    ToolResultPart: ".tool_result",
+}
+
+_SPEAKERS: Final[dict[type[Part], Role | None]] = {
+    TextPart: None,
+    ImagePart: Role.USER,
+    DocumentPart: Role.USER,
+    ToolCallPart: Role.ASSISTANT,
+    ToolResultPart: Role.USER,
+}
+"""Who may say what; None: anyone."""
+
+
+def check_turns(messages: Sequence[Message], names: FieldNames) -> None:
+    """Raise InvalidRequestError for the first fault of a conversation that is to be answered."""
+    if not messages:
+        raise invalid(names(Place("messages")), NOT_EMPTY)
+    for call, where in check_history(messages, names).items():
+        raise _unanswered(call, where, names)
+    last = Place(f"messages[{len(messages) - 1}]", messages[-1].origin)
+    if messages[-1].role is not Role.USER:
+        raise ends_with_assistant(names(last))
+    said = next((each for each in reversed(messages) if _says_something(each)), None)
+    if said is None or said.role is not Role.USER:
+        raise nothing_said(names(last))
+
+
+def _says_something(message: Message) -> bool:
+    return any(part != TextPart("") for part in message.parts)
+
+
+def check_history(messages: Sequence[Message], names: FieldNames) -> dict[str, _Where]:
+    """Raise InvalidRequestError for the first fault of what was said so far.
+
+    Returns the calls of the last message, which have no result yet: by their ids.
+    """
+    for index, message in enumerate(messages):
+        check_message(message, names, index)
+    return _unanswered_calls(messages, names)
+
+
+def check_message(message: Message, names: FieldNames, index: int = 0) -> None:
+    """Raise InvalidRequestError for the first fault of a message by itself, the `index`th."""
+    if not message.parts:
+        field = names(Place(f"messages[{index}]", message.origin))
+        raise InvalidRequestError("A message needs at least one part.", field=field)
+    for number, part in enumerate(message.parts):
+        if not isinstance(part, TextPart):
+            _check_part(_Where(index, message, number), part, names)
+
+
+class _Where:
+    """Where a part stands. Paths are written only for what is wrong: most requests are right."""
+
+    __slots__ = ("index", "message", "number")
+
+    def __init__(self, index: int, message: Message, number: int) -> None:
+        self.index = index
+        self.message = message
+        self.number = number
+
+    def place(self, rest: str = "", *, of_kind: bool = True) -> Place:
+        """The part, or with `rest` a field of it; not `of_kind`: the part as a whole."""
+        part = self.message.parts[self.number]
+        rest = f"{_KINDS[type(part)]}{rest}" if of_kind else ""
+        return Place(self._path(rest), self._origin(part), rest)
+
+    def inner(self, index: int, part: Part) -> Place:
+        """A part of a tool's result."""
+        rest = _KINDS[type(part)]
+        path = self._path(f".tool_result.content[{index}]{rest}")
+        return Place(path, self._origin(part), rest)
+
+    def _origin(self, part: Part) -> str:
+        own = "" if isinstance(part, TextPart) else part.origin
+        return own or self.message.origin
+
+    def _path(self, rest: str) -> str:
+        return f"messages[{self.index}].parts[{self.number}]{rest}"
+
+
+def _check_part(where: _Where, part: Part, names: FieldNames) -> None:
+    speaker = _SPEAKERS[type(part)]
+    if speaker is not None and where.message.role is not speaker:
+        field = names(where.place())
+        if isinstance(part, ImagePart | DocumentPart):
+            raise media_misplaced(field)
+        raise InvalidRequestError(
+            f"'{field}' goes only into a message of the role {speaker.value}.", field=field
+        )
+    match part:
+        case ImagePart() | DocumentPart():
+            _check_medium(part, where, where.place(), names)
+        case ToolCallPart():
+            _check_call(part, where, names)
+        case ToolResultPart(content=content):
+            for index, piece in enumerate(content):
+                if isinstance(piece, ImagePart):
+                    _check_medium(piece, where, where.inner(index, piece), names)
+        case TextPart():
+            pass
+
+
+def _check_call(call: ToolCallPart, where: _Where, names: FieldNames) -> None:
+    if not call.id.strip():
+        raise InvalidRequestError("A tool call needs an id.", field=names(where.place(".id")))
+    if not call.name:
+        raise InvalidRequestError(
+            "A tool call needs the name of its tool.", field=names(where.place(".name"))
+        )
+    check_json_object(call.arguments, lambda: names(where.place(".arguments")))
+
+
+def _check_medium(
+    part: ImagePart | DocumentPart, where: _Where, place: Place, names: FieldNames
+) -> None:
+    match part.source:
+        case UrlSource(url):
+            if not url.lower().startswith("https://"):
+                raise bad_image(names(place), "Give an https address or data.")
+        case InlineData(media_type, data):
+            if isinstance(part, DocumentPart):
+                if media_type not in _DOCUMENT_TYPES:
+                    raise bad_document(names(place), media_type)
+            elif media_type not in _IMAGE_TYPES:
+                raise bad_image(names(place), IMAGE_KINDS)
+            if not data:
+                raise no_data(names(place))
+            if isinstance(part, ImagePart) and not readable(media_type, data):
+                message = Place(f"messages[{where.index}]", where.message.origin)
+                raise unreadable_image(media_type, names(message))
+
+
+def _unanswered_calls(messages: Sequence[Message], names: FieldNames) -> dict[str, _Where]:
+    """Every call is answered once, in the message after it; nothing else is answered.
+
+    An id may come again in a later message: some clients count the calls of each answer anew.
+    """
+    waiting: dict[str, _Where] = {}
+    for index, message in enumerate(messages):
+        for number, part in _of_kind(message, ToolResultPart):
+            if waiting.pop(part.call_id, None) is None:
+                where = _Where(index, message, number)
+                holder = names(where.place(of_kind=False))
+                raise unknown_call(part.call_id, holder, names(where.place()))
+        for call_id, where in waiting.items():
+            raise _unanswered(call_id, where, names)
+        for number, call in _of_kind(message, ToolCallPart):
+            where = _Where(index, message, number)
+            if call.id in waiting:
+                raise call_id_twice(call.id, names(where.place()))
+            waiting[call.id] = where
+    return waiting
+
+
+def _unanswered(call_id: str, where: _Where, names: FieldNames) -> InvalidRequestError:
+    holder = names(where.place(of_kind=False))
+    return unanswered_call(call_id, holder, names(where.place(".result")))
+
+
+def _of_kind(message: Message, kind: type[_P]) -> Iterable[tuple[int, _P]]:
+    return ((n, part) for n, part in enumerate(message.parts) if isinstance(part, kind))
