@@ -144,10 +144,11 @@ class LimitedConnection(H11Protocol):
             self.transport.close()
             return
         response = self.dialect.error_response(error, "")
+        response.headers["connection"] = "close"
         phrase = HTTPStatus(response.status_code).phrase
         head = [f"HTTP/1.1 {response.status_code} {phrase}".encode()]
         head += [name + b": " + value for name, value in response.raw_headers]
-        head += [b"connection: close", b"", b""]
+        head += [b"", b""]
         self.transport.write(b"\r\n".join(head) + bytes(response.body))
         self.transport.close()
 

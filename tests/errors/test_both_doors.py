@@ -72,6 +72,9 @@ EXPECTED: Mapping[str, Row] = {
         StatusCode.NOT_FOUND,
         "MODEL_NOT_FOUND",
     ),
+    "NotFoundError": Row(
+        404, "invalid_request_error", "not_found", StatusCode.NOT_FOUND, "NOT_FOUND"
+    ),
     "TooLargeError": Row(
         413,
         "invalid_request_error",
@@ -128,6 +131,9 @@ EXPECTED: Mapping[str, Row] = {
         "CLAUDE_PROCESS_ERROR",
         retryable=True,
     ),
+    "StoreUnavailableError": Row(
+        503, "server_error", "store_unavailable", StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"
+    ),
     "DrainingError": Row(
         503, "server_error", "draining", StatusCode.UNAVAILABLE, "DRAINING", retryable=True
     ),
@@ -148,15 +154,21 @@ CLASSES: Mapping[str, type[errors.BridgeError]] = {
     for name, cls in inspect.getmembers(errors, inspect.isclass)
     if issubclass(cls, errors.BridgeError)
 }
-NAMED = ("InvalidRequestError", "UnsupportedError", "ModelNotFoundError", "TooLargeError")
+NAMED = (
+    "InvalidRequestError",
+    "UnsupportedError",
+    "ModelNotFoundError",
+    "NotFoundError",
+    "TooLargeError",
+)
 """Those that can name a field."""
 
 
 def made(name: str) -> errors.BridgeError:
     """An error as the core would raise it."""
     cls = CLASSES[name]
-    if cls is errors.InternalError:
-        return errors.InternalError()
+    if cls in (errors.InternalError, errors.StoreUnavailableError):
+        return cls()
     return cls("Words.", field="model") if name in NAMED else cls("Words.")  # type: ignore[call-arg]
 
 
