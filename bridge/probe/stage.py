@@ -192,7 +192,7 @@ class Stage:
             self._cli,
             environment,
             work,
-            person=read_user_settings(environment),
+            user_settings=read_user_settings(environment),
             guard=self._guard,
         )
 
