@@ -1,4 +1,4 @@
-"""The gRPC door's guard: keys, what each is good for, web pages, clients' certificates."""
+"""Who may call: keys, what each is good for, web pages, certificates of clients."""
 
 from __future__ import annotations
 

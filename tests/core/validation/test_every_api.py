@@ -17,7 +17,14 @@ from google.protobuf.json_format import MessageToDict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bridge.core.contract.errors import BridgeError, DrainingError, InvalidRequestError
+from bridge.core.access.keys import KeyLimits
+from bridge.core.access.quotas import Quotas
+from bridge.core.contract.errors import (
+    BridgeError,
+    DrainingError,
+    InvalidRequestError,
+    RateLimitedError,
+)
 from bridge.core.contract.request import (
     CompletionRequest,
     DocumentPart,
@@ -39,6 +46,7 @@ from bridge.core.contract.request import (
 )
 from bridge.core.engine.engine import Engine, EngineOptions
 from bridge.core.pool.policy import PoolLimits
+from bridge.core.telemetry.request_record import RequestRecord
 from bridge.core.telemetry.session_log import SessionLog
 from bridge.grpc_server.decode import decode_request
 from bridge.http_server.context import CallOptions
@@ -480,3 +488,39 @@ def test_what_breaks_one_is_refused_by_the_name_of_the_field(
             field,
             sent,
         )
+
+
+async def test_what_is_refused_is_noted_and_costs_its_key_nothing() -> None:
+    quotas = Quotas(lambda caller: KeyLimits(per_minute=1))
+    log = Noted()
+    engine = Engine(fake_launcher(), EngineOptions(PoolLimits(1, 1, 0)), log, quotas=quotas)
+    await engine.aclose()
+    good = CompletionRequest((Message(Role.USER, (TextPart("Hello?"),)),), caller="alice")
+    bad = replace(good, max_output_tokens=0, model="opus", request_id="req_1")
+    for _ in range(2):
+        with pytest.raises(InvalidRequestError):
+            await anext(engine.complete(bad))
+    # The first that counts, and the second, which is one too many.
+    for expected in (DrainingError, RateLimitedError):
+        with pytest.raises(expected):
+            await anext(engine.complete(good))
+    assert [record.metadata()["error"] for record in log.ended_ones] == [
+        *["INVALID_VALUE"] * 2,
+        "DRAINING",
+        "KEY_REQUESTS_PER_MINUTE",
+    ]
+    noted = log.ended_ones[0].metadata()
+    assert (noted["request_id"], noted["key"], noted["model_asked"]) == ("req_1", "alice", "opus")
+
+
+class Noted:
+    """An observer that keeps what it is told of."""
+
+    def __init__(self) -> None:
+        self.ended_ones: list[RequestRecord] = []
+
+    def began(self, record: RequestRecord) -> None:
+        pass
+
+    def ended(self, record: RequestRecord) -> None:
+        self.ended_ones.append(record)
