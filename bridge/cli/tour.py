@@ -48,7 +48,7 @@ async def _through_http(
     try:
         client = _http_client(address, tls, key)
     except ImportError:
-        write("\nThe `openai` package is not installed: pip install 'claude-code-bridge[demo]'\n")
+        write("\nThe `openai` package is not installed: pip install openai httpx2\n")
         return
     write(f"\nHTTP, by the openai client at {client.base_url}:\n  {_QUESTION}\n  > ")
     async with client:

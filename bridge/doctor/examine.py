@@ -33,6 +33,7 @@ from bridge.doctor.findings import (
     live_remedy,
     login_finding,
     memory_finding,
+    not_started,
     probe_finding,
     python_finding,
     settings_finding,
@@ -81,7 +82,7 @@ async def examine(*, demo: bool = False, live: bool = False) -> AsyncGenerator[F
             yield Finding(
                 "login",
                 Mark.BAD,
-                f"Claude Code did not start: {type(error).__name__}.",
+                not_started(error),
                 "Run `claude` by hand to see whether it works on this machine.",
             )
         else:
@@ -140,8 +141,8 @@ async def _probe_finding(cli: Path, settings: Settings) -> Finding:
     try:
         return probe_finding(await report_for(cli, settings.bridge_state_dir))
     except (ProbeError, OSError) as error:
-        found = f"It could not be found out: {type(error).__name__}."
-        return Finding("probe", Mark.BAD, found, "Run `claude` by hand to see whether it works.")
+        remedy = "Run `claude` by hand to see whether it works."
+        return Finding("probe", Mark.BAD, not_started(error), remedy)
 
 
 async def _live_finding(engine: Engine, ready: float) -> Finding:
