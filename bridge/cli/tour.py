@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from bridge.cli.common import printable
 from bridge.client.connection import certified_name, target_of
 from bridge.server.addresses import Address, Tcp, Unix, local_address, local_url
 from bridge.server.tls import Tls, first_certificate, own_client_context
@@ -57,7 +58,7 @@ async def _through_http(
         )
         async for chunk in stream:
             if chunk.choices:
-                write(chunk.choices[0].delta.content or "")
+                write(printable(chunk.choices[0].delta.content or ""))
     write("\n")
 
 
@@ -88,7 +89,7 @@ async def _through_grpc(
     async with await _channel(address, tls) as channel:
         stub = CompletionServiceStub(channel)
         async for response in stub.Complete(request, metadata=metadata):
-            write(response.text_delta.text)
+            write(printable(response.text_delta.text))
     write("\n")
 
 
