@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from bridge.simulator.failures import FAILURES, Failure
+from bridge.simulator.api import FAILURES, Failure
 from bridge.simulator.ledger import text_of
 from bridge.simulator.script import BadDirective, checked, failure
 

@@ -12,10 +12,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from bridge.simulator.accounts import Accounts
+from bridge.simulator.api import Receive, invalid, parsed, read
 from bridge.simulator.ledger import Exchange, Ledger
 from bridge.simulator.playing import Scripts
 from bridge.simulator.script import BadDirective
-from bridge.simulator.wire import Receive, invalid, parsed, read
 
 _SCRIPTS = "/simulator/scripts/"
 _TOKEN_SECONDS = 28_800

@@ -7,26 +7,32 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from bridge.simulator import accounts, answers, rules, script, stream
+from bridge.simulator import accounts, script
 from bridge.simulator.accounts import Accounts
 from bridge.simulator.admin import Admin
-from bridge.simulator.cache import PromptCache, prefixes
-from bridge.simulator.delivery import Delivery, Plan
-from bridge.simulator.failures import FAILURES, Failure, should_retry
-from bridge.simulator.ledger import Ledger, credential
-from bridge.simulator.playing import Scripts
-from bridge.simulator.script import BadDirective, Directive
-from bridge.simulator.wire import (
+from bridge.simulator.api import (
+    FAILURES,
+    Failure,
     Gone,
     Message,
+    PromptCache,
     Receive,
     Refused,
     Send,
+    answers,
     invalid,
     parsed,
+    prefixes,
     read,
     respond,
+    rules,
+    should_retry,
+    stream,
 )
+from bridge.simulator.delivery import Delivery, Plan
+from bridge.simulator.ledger import Ledger, credential
+from bridge.simulator.playing import Scripts
+from bridge.simulator.script import BadDirective, Directive
 
 # What the CLI asks at its start to see whether the API can be reached.
 _GREETINGS = ("", "/api/hello")

@@ -4,11 +4,19 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bridge.simulator import stream
-from bridge.simulator.failures import should_retry
+from bridge.simulator.api import (
+    Message,
+    Receive,
+    Send,
+    left,
+    respond,
+    should_retry,
+    start,
+    stream,
+    write,
+)
 from bridge.simulator.ledger import Ledger
 from bridge.simulator.script import CONTENT, MESSAGE_DELTA, PLACES, Directive
-from bridge.simulator.wire import Message, Receive, Send, left, respond, start, write
 
 # Unpaced deltas go out in batches of this many: the point of no pace is to be cheap.
 _BATCH = 64

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bridge.simulator.failures import ERROR_TYPES, FAILURES, Failure
+from bridge.simulator.api import ERROR_TYPES, FAILURES, Failure
 
 OPENING = "[[sim "
 _DECODER = json.JSONDecoder()

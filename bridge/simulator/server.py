@@ -10,8 +10,8 @@ from typing import Any, Self
 import uvicorn
 
 from bridge.simulator.accounts import Accounts
+from bridge.simulator.api import PromptCache
 from bridge.simulator.app import Application
-from bridge.simulator.cache import PromptCache
 from bridge.simulator.ledger import Ledger
 from bridge.simulator.playing import Scripts
 

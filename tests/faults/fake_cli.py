@@ -94,45 +94,65 @@ def made_sound(how: dict[str, Any]) -> dict[str, Any]:
     return {**kept, "turn": how.get("well", ())}
 
 
-def main() -> None:  # noqa: C901
-    how = made_sound(json.loads(sys.argv[1]) if len(sys.argv) > 1 else {})
-    write_raw(how.get("start", ""))
-    held_back: list[object] = []
-    kept: list[bytearray] = []
-    open_turn = False
-    for text in sys.stdin:
-        line = json.loads(text)
-        write({"type": "seen", "line": line})
-        if "log" in how:
-            with open(how["log"], "a") as log:
-                log.write(text)
-        if line["type"] == "user":
-            if line.get("shouldQuery") is False:
-                write({"type": "result", "num_turns": 0})
-                continue
-            while how.get("flood"):
-                write({"type": "stream_event", "event": {"type": "ping"}})
-            open_turn = True
-            for answer in how.get("turn", ()):
-                if "type" in answer:
-                    open_turn = open_turn and answer["type"] != "result"
-                    write(answer)
-                else:
-                    do(answer, kept)
-        if line["type"] != "control_request":
-            continue
-        subtype = line["request"]["subtype"]
+class FakeCli:
+    """One run of it."""
+
+    def __init__(self, how: dict[str, Any]) -> None:
+        self.how = how
+        self.held_back: list[object] = []
+        self.kept: list[bytearray] = []
+        self.open_turn = False
+
+    def run(self) -> None:
+        write_raw(self.how.get("start", ""))
+        for text in sys.stdin:
+            line = json.loads(text)
+            write({"type": "seen", "line": line})
+            if "log" in self.how:
+                with open(self.how["log"], "a") as log:
+                    log.write(text)
+            if line["type"] == "user":
+                self.user(line)
+            elif line["type"] == "control_request":
+                self.control(line["request_id"], line["request"]["subtype"])
+
+    def user(self, line: dict[str, Any]) -> None:
+        if line.get("shouldQuery") is False:
+            write({"type": "result", "num_turns": 0})
+            return
+        while self.how.get("flood"):
+            write({"type": "stream_event", "event": {"type": "ping"}})
+        self.open_turn = True
+        for answer in self.how.get("turn", ()):
+            if "type" in answer:
+                self.open_turn = self.open_turn and answer["type"] != "result"
+                write(answer)
+            else:
+                do(answer, self.kept)
+
+    def control(self, request_id: str, subtype: str) -> None:
+        how = self.how
         if subtype in how.get("die", ()):
             sys.stderr.write("a last word\n")
             sys.stderr.flush()
             os._exit(9)
-        if subtype in how.get("raw", {}):
-            for piece, times in how["raw"][subtype]:
-                write_raw(piece * times)
-        for answer in held_back:
+        for piece, times in how.get("raw", {}).get(subtype, ()):
+            write_raw(piece * times)
+        for answer in self.held_back:
             write(answer)
-        held_back.clear()
-        response: dict[str, Any] = {"request_id": line["request_id"]}
+        self.held_back.clear()
+        self.respond(request_id, subtype)
+        if subtype == "interrupt" and self.open_turn and how.get("obedient"):
+            self.open_turn = False
+            write({"type": "result", "subtype": "error_during_execution"})
+        if subtype == how.get("last"):
+            os._exit(9)
+        while subtype in how.get("deaf", ()):
+            time.sleep(60)
+
+    def respond(self, request_id: str, subtype: str) -> None:
+        how = self.how
+        response: dict[str, Any] = {"request_id": request_id}
         if subtype in how.get("refuse", {}):
             response |= {"subtype": "error", "error": how["refuse"][subtype]}
         else:
@@ -140,16 +160,13 @@ def main() -> None:  # noqa: C901
             response |= {"subtype": "success", "response": answer}
         message = {"type": "control_response", "response": response}
         if subtype == how.get("late"):
-            held_back.append(message)
+            self.held_back.append(message)
         elif subtype not in how.get("silent", ()):
             write(message)
-        if subtype == "interrupt" and open_turn and how.get("obedient"):
-            open_turn = False
-            write({"type": "result", "subtype": "error_during_execution"})
-        if subtype == how.get("last"):
-            os._exit(9)
-        while subtype in how.get("deaf", ()):
-            time.sleep(60)
+
+
+def main() -> None:
+    FakeCli(made_sound(json.loads(sys.argv[1]) if len(sys.argv) > 1 else {})).run()
 
 
 if __name__ == "__main__":

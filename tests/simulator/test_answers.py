@@ -8,10 +8,10 @@ from typing import Any
 import jsonschema
 import pytest
 
-from bridge.simulator import answers
-from bridge.simulator.schema import minimal
+from bridge.simulator.api import answers
+from bridge.simulator.api.schema import minimal
+from bridge.simulator.api.stream import Reply
 from bridge.simulator.script import BadDirective, Directive, ToolCall
-from bridge.simulator.stream import Reply
 
 ADD = {
     "name": "add",

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bridge.simulator.cache import Account, PromptCache
+from bridge.simulator.api.cache import Account, PromptCache
 
 MARK = {"cache_control": {"type": "ephemeral"}}
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from bridge.simulator import Simulator
-from bridge.simulator.failures import FAILURES
+from bridge.simulator.api.failures import FAILURES
 from tests.simulator.talking import events, failed, names, post, request, run
 
 START_FIELDS = [

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bridge.simulator import models, rules
+from bridge.simulator.api import models, rules
 
 # A model that still takes sampling, a prefill and a forced tool; the rest is for the newer ones.
 OLD = "claude-haiku-4-5"

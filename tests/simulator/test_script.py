@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bridge.simulator import script
-from bridge.simulator.failures import Failure
+from bridge.simulator.api.failures import Failure
 from bridge.simulator.script import BadDirective, Directive, ToolCall
 
 

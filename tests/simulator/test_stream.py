@@ -4,8 +4,8 @@ import itertools
 import json
 from typing import Any
 
-from bridge.simulator import stream
-from bridge.simulator.stream import Envelope, Reply, ToolUse
+from bridge.simulator.api import stream
+from bridge.simulator.api.stream import Envelope, Reply, ToolUse
 
 ENVELOPE = Envelope(id="msg_1", model="claude-opus-5-5", usage={"input_tokens": 7})
 DIRECT = {"caller": {"type": "direct"}}

@@ -5,7 +5,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from bridge.simulator.failures import Failure
+from bridge.simulator.api.failures import Failure
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bridge.simulator.cache import content_blocks
+from bridge.simulator.api.cache import content_blocks
 
 Body = Mapping[str, Any]
 

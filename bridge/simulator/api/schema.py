@@ -37,7 +37,7 @@ def refusal(schema: Mapping[str, Any]) -> str | None:
     return _refusal(schema, schema, ())
 
 
-def _refusal(schema: object, root: Mapping[str, Any], above: tuple[str, ...]) -> str | None:  # noqa: C901
+def _refusal(schema: object, root: Mapping[str, Any], above: tuple[str, ...]) -> str | None:
     if not isinstance(schema, Mapping):
         return None
     reference = schema.get("$ref")
@@ -47,6 +47,19 @@ def _refusal(schema: object, root: Mapping[str, Any], above: tuple[str, ...]) ->
         if reference in above:
             return "Too many recursive definitions in schema"
         return _refusal(_resolve(reference, root), root, (*above, reference))
+    if (message := _refused_keyword(schema)) is not None:
+        return message
+    inner = [
+        *schema.get("properties", {}).values(),
+        *schema.get("anyOf", []),
+        *schema.get("allOf", []),
+        schema.get("items"),
+    ]
+    found = (_refusal(part, root, above) for part in inner)
+    return next((message for message in found if message is not None), None)
+
+
+def _refused_keyword(schema: Mapping[str, Any]) -> str | None:
     for kind, keywords in _UNSUPPORTED.items():
         for keyword in keywords:
             if keyword in schema:
@@ -58,6 +71,12 @@ def _refusal(schema: object, root: Mapping[str, Any], above: tuple[str, ...]) ->
         return "For 'array' type, 'minItems' values other than 0 or 1 are not supported"
     if any(isinstance(value, dict | list) for value in schema.get("enum", [])):
         return "Enum values must be strings, numbers, bools or nulls"
+    if any("$ref" in part for part in schema.get("allOf", [])):
+        return "allOf with $ref is not supported"
+    return _open_object(schema)
+
+
+def _open_object(schema: Mapping[str, Any]) -> str | None:
     is_object = schema.get("type") == "object" or "properties" in schema
     if is_object and schema.get("additionalProperties") is not False:
         if "additionalProperties" not in schema:
@@ -66,19 +85,10 @@ def _refusal(schema: object, root: Mapping[str, Any], above: tuple[str, ...]) ->
             f"For 'object' type, 'additionalProperties: {schema['additionalProperties']}' is not "
             "supported. Please set 'additionalProperties' to false"
         )
-    if any("$ref" in part for part in schema.get("allOf", [])):
-        return "allOf with $ref is not supported"
-    inner = [
-        *schema.get("properties", {}).values(),
-        *schema.get("anyOf", []),
-        *schema.get("allOf", []),
-        schema.get("items"),
-    ]
-    found = (_refusal(part, root, above) for part in inner)
-    return next((message for message in found if message is not None), None)
+    return None
 
 
-def minimal(schema: object, root: Mapping[str, Any] | None = None, depth: int = 0) -> Any:  # noqa: C901
+def minimal(schema: object, root: Mapping[str, Any] | None = None, depth: int = 0) -> Any:
     """A minimal instance of `schema`; `root` is where its `$ref`s point into."""
     if not isinstance(schema, Mapping) or depth > _DEPTH:
         return {} if schema is True and depth == 0 else None
@@ -96,18 +106,22 @@ def minimal(schema: object, root: Mapping[str, Any] | None = None, depth: int = 
             branches = sorted(schema[choice], key=lambda branch: "$ref" in branch)
             return minimal(branches[0], root, depth + 1)
     if schema.get("allOf"):
-        merged: dict[str, Any] = {k: v for k, v in schema.items() if k != "allOf"}
-        for part in schema["allOf"]:
-            part = _resolve(part["$ref"], root) if "$ref" in part else part
-            for key, value in part.items():
-                known = merged.get(key)
-                if key == "properties":
-                    value = {**(known or {}), **value}
-                elif key == "required":
-                    value = [*(known or []), *value]
-                merged[key] = value
-        return minimal(merged, root, depth + 1)
+        return minimal(_merged(schema, root), root, depth + 1)
     return _of_type(schema, root, depth)
+
+
+def _merged(schema: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
+    merged: dict[str, Any] = {k: v for k, v in schema.items() if k != "allOf"}
+    for part in schema["allOf"]:
+        part = _resolve(part["$ref"], root) if "$ref" in part else part
+        for key, value in part.items():
+            known = merged.get(key)
+            if key == "properties":
+                value = {**(known or {}), **value}
+            elif key == "required":
+                value = [*(known or []), *value]
+            merged[key] = value
+    return merged
 
 
 def _of_type(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> Any:

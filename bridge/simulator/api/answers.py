@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bridge.simulator.cache import content_blocks
+from bridge.simulator.api.cache import content_blocks
+from bridge.simulator.api.rules import thinking_on
+from bridge.simulator.api.schema import minimal
+from bridge.simulator.api.stream import Reply, ToolUse, tokens, tool_tokens
 from bridge.simulator.ledger import text_of
-from bridge.simulator.rules import thinking_on
-from bridge.simulator.schema import minimal
 from bridge.simulator.script import CONTENT, BadDirective, Directive, ToolCall
-from bridge.simulator.stream import Reply, ToolUse, tokens, tool_tokens
 
 STRUCTURED = "StructuredOutput"
 _CLIENT_PREFIX = "mcp__client__"

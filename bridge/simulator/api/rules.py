@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bridge.simulator import models
-from bridge.simulator.content_rules import (
+from bridge.simulator.api import models
+from bridge.simulator.api.content_rules import (
     Body,
     cache_breakpoints,
     cache_order,
@@ -27,8 +27,8 @@ from bridge.simulator.content_rules import (
     tool_ids,
     tool_results,
 )
-from bridge.simulator.models import Model
-from bridge.simulator.schema import refusal as schema_refusal
+from bridge.simulator.api.models import Model
+from bridge.simulator.api.schema import refusal as schema_refusal
 
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
@@ -59,19 +59,30 @@ def check(body: Body) -> ApiError | None:
     return None if message is None else ApiError(400, "invalid_request_error", message)
 
 
-def shape(body: Body) -> str | None:  # noqa: C901
+def shape(body: Body) -> str | None:
     """Fields are there and of their type: https://platform.claude.com/docs/en/api/messages"""
-    required = ("model", "max_tokens", "messages")
-    for field in required:
+    return _required(body) or _lists(body) or _messages(body) or _objects(body)
+
+
+def _required(body: Body) -> str | None:
+    for field in ("model", "max_tokens", "messages"):
         if field not in body:
             return f"{field}: Field required"
     if not isinstance(body["max_tokens"], int) or isinstance(body["max_tokens"], bool):
         return "max_tokens: Input should be a valid integer"
     if body["max_tokens"] < 1:
         return "max_tokens: Input should be greater than or equal to 1"
+    return None
+
+
+def _lists(body: Body) -> str | None:
     for field in ("messages", "tools", "stop_sequences"):
         if not isinstance(body.get(field, []), list):
             return f"{field}: Input should be a valid list"
+    return None
+
+
+def _messages(body: Body) -> str | None:
     if not body["messages"]:
         return "messages: at least one message is required"
     for n, message in enumerate(body["messages"]):
@@ -82,6 +93,10 @@ def shape(body: Body) -> str | None:  # noqa: C901
         content = message["content"]
         if not isinstance(content, str) and not _all_objects(content):
             return f"messages.{n}.content: Input should be a valid list"
+    return None
+
+
+def _objects(body: Body) -> str | None:
     if not _all_objects(body.get("tools", [])):
         return "tools: Input should be a valid dictionary"
     system = body.get("system", [])

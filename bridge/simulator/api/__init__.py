@@ -1,0 +1,39 @@
+"""What the Messages API takes, refuses and sends. Each rule cites the page it comes from."""
+
+from bridge.simulator.api.cache import PromptCache, prefixes
+from bridge.simulator.api.failures import ERROR_TYPES, FAILURES, Failure, should_retry
+from bridge.simulator.api.wire import (
+    Gone,
+    Message,
+    Receive,
+    Refused,
+    Send,
+    invalid,
+    left,
+    parsed,
+    read,
+    respond,
+    start,
+    write,
+)
+
+__all__ = [
+    "ERROR_TYPES",
+    "FAILURES",
+    "Failure",
+    "Gone",
+    "Message",
+    "PromptCache",
+    "Receive",
+    "Refused",
+    "Send",
+    "invalid",
+    "left",
+    "parsed",
+    "prefixes",
+    "read",
+    "respond",
+    "should_retry",
+    "start",
+    "write",
+]
