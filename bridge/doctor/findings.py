@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bridge.core.claude import ControlError
-from bridge.core.contract import BridgeError, Health
-from bridge.core.telemetry import RequestRecord
+from bridge.core.contract import Health
 from bridge.probe import Report, fallbacks, missing
 from bridge.server.settings import Settings
 
@@ -284,23 +283,3 @@ def memory_finding(pool_size: int, max_processes: int, available: int | None) ->
 
 def _size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
-
-
-def live_remedy(error: BridgeError) -> str:
-    if error.retry_after is not None:
-        return f"Try again in {error.retry_after:.0f} seconds."
-    return "See the checks above, or try `claude` by hand."
-
-
-def live_finding(record: RequestRecord, ready: float, now: float) -> Finding:
-    """The times of a completion that was answered."""
-    first = (record.first_at or now) - record.started_at
-    total = now - record.started_at
-    facts = {
-        "model": record.model,
-        "ready_seconds": round(ready, 3),
-        "first_token_seconds": round(first, 3),
-        "total_seconds": round(total, 3),
-    }
-    found = f"{record.model}: ready after {ready:.2f} s, first token {first:.2f} s, "
-    return Finding("completion", Mark.GOOD, f"{found}all {total:.2f} s", facts=facts)

@@ -156,6 +156,12 @@ class Session:
         return len(self._ever_offered) > MAX_TOOLS_TOLD
 
     @property
+    def spent_usd(self) -> float | None:
+        """Claude Code's own estimate for the turns that have ended; None before it gave one."""
+        spent = self._last_result.get("total_cost_usd")
+        return float(spent) if isinstance(spent, int | float) else None
+
+    @property
     def stderr_tail(self) -> str:
         """The process's last words, for the log."""
         return self._transport.process.stderr_tail

@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -85,6 +85,8 @@ class EngineOptions:
     log_bodies: bool = False
     simulated: bool = False
     stop_before_overage: bool = False
+    known_refusals: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Fields that the API was seen to refuse, by the model's full name."""
 
 
 @dataclass(slots=True)
@@ -144,7 +146,10 @@ class Engine:
         self._overage = OveragePolicy(options.stop_before_overage)
         self._overage_timer: asyncio.TimerHandle | None = None
         self._planner = Planner(
-            options.system_prompt, capabilities, builtin_tools=launcher.builtin_tools is not None
+            options.system_prompt,
+            capabilities,
+            builtin_tools=launcher.builtin_tools is not None,
+            known_refusals=options.known_refusals,
         )
         self.schemas = SchemaChecker(launcher.guard)
         self._parking_policy = ParkingPolicy()
@@ -295,6 +300,10 @@ class Engine:
         )
         limits = self._options.limits
         return PoolState(self.health(), limits.max_processes, totals, self._usage_limits)
+
+    def refusals(self) -> dict[str, frozenset[str]]:
+        """The fields that the API has refused, by the model's full name."""
+        return self._planner.refusals()
 
     async def watch_pool(self) -> AsyncGenerator[PoolState, None]:
         """Give how the pool stands now, and again whenever that has changed; without end."""
