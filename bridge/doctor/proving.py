@@ -11,8 +11,9 @@ from typing import Final
 from bridge.core.engine import Engine
 from bridge.core.system import private_folder, replace_file
 from bridge.doctor.findings import Finding, Mark
-from bridge.doctor.live import TRIALS, Outcome, Proof, Result, prove
+from bridge.doctor.live import Outcome, Proof, Result, prove
 from bridge.doctor.report import report_of
+from bridge.doctor.trials import TRIALS
 from bridge.server.refusals import write_refusals
 from bridge.server.settings import Settings
 

@@ -16,9 +16,10 @@ import pytest
 
 from bridge.core.contract import Health, Usage
 from bridge.doctor.findings import Mark
-from bridge.doctor.live import EXACT, TRIALS, Outcome, Proof, Result, prove
+from bridge.doctor.live import Outcome, Proof, Result, prove
 from bridge.doctor.proving import REPORT_NAME, cost_finding, question, result_finding
 from bridge.doctor.report import redacted, report_of
+from bridge.doctor.trials import EXACT, TRIALS
 from bridge.probe import keeping
 from bridge.server.refusals import FILE_NAME, KEPT_SECONDS, read_refusals, write_refusals
 from bridge.simulator import Simulator
