@@ -1,4 +1,4 @@
-"""The OpenAI door as an ASGI app."""
+"""The HTTP server as an ASGI app, for whichever dialects."""
 
 from __future__ import annotations
 
@@ -14,23 +14,18 @@ from starlette.middleware import Middleware
 
 from bridge.core.access import Access
 from bridge.core.contract import Service
-from bridge.http_server.browsers import BrowserRules
-from bridge.http_server.context import Door, HttpSettings
+from bridge.http_server.context import HttpSettings, ServerContext
+from bridge.http_server.dialect import Dialect
 from bridge.http_server.fallback import answer_http_exception, answer_validation_error
-from bridge.http_server.middleware.access import GuardMiddleware
-from bridge.http_server.middleware.head import HeadMiddleware
-from bridge.http_server.middleware.request_id import RequestIdMiddleware
-from bridge.http_server.openai.chat.routes import chat_routes
-from bridge.http_server.openai.completions.routes import completion_routes
-from bridge.http_server.openai.models import model_routes
-from bridge.http_server.openai.responses.routes import response_routes
+from bridge.http_server.middleware import (
+    AccessMiddleware,
+    BrowserRules,
+    HeadMiddleware,
+    RequestIdMiddleware,
+)
 from bridge.http_server.openapi import add_schemas
-from bridge.http_server.operations.health import health_routes
-from bridge.http_server.operations.metrics import metrics_routes
-from bridge.http_server.operations.page import page_routes
-from bridge.http_server.store import ResponseStore
-
-__all__ = ["HttpSettings", "create_app"]
+from bridge.http_server.operations import add_operations
+from bridge.http_server.routing import DialectRouting
 
 
 def new_hex_id() -> str:
@@ -40,37 +35,41 @@ def new_hex_id() -> str:
 
 def create_app(
     service: Service,
+    dialects: Sequence[Dialect],
     *,
     version: str,
     settings: HttpSettings | None = None,
     access: Access | None = None,
-    store: ResponseStore | None = None,
     clock: Callable[[], float] = time.time,
     timer: Callable[[], float] = time.perf_counter,
     new_id: Callable[[], str] = new_hex_id,
     metrics: Callable[[str], tuple[bytes, str]] | None = None,
     recent: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
 ) -> FastAPI:
-    """Build the app that serves OpenAI's API from a service.
+    """Build the app that serves a service in some dialects, of which the first is the default.
 
-    `access` says who may come in; without it, everyone may. `store` keeps responses; without it
-    none is kept. `clock` gives the time of day, `timer` measures durations, `new_id` makes the
-    ids, `metrics` renders the metrics for an `Accept` header, `recent` gives the latest requests.
+    `access` says who may come in; without it, everyone may. `clock` gives the time of day,
+    `timer` measures durations, `new_id` makes the ids, `metrics` renders the metrics for an
+    `Accept` header, `recent` gives the latest requests.
     """
     settings = settings or HttpSettings()
-    who = access or Access()
-    door = Door(
+    keys = access or Access()
+    server = ServerContext(
         service,
         settings,
         version,
         clock,
         new_id,
         metrics,
-        store,
         recent,
-        asks_for_keys=lambda: who.required,
+        asks_for_keys=lambda: keys.required,
     )
-    rules = BrowserRules(settings.allowed_hosts, settings.allowed_origins)
+    routing = DialectRouting(dialects)
+    rules = BrowserRules(
+        settings.allowed_hosts,
+        settings.allowed_origins,
+        tuple(dialect.browser_headers for dialect in dialects),
+    )
     app = FastAPI(
         title="Claude Code bridge",
         version=version,
@@ -81,23 +80,17 @@ def create_app(
         redirect_slashes=False,
         middleware=[
             Middleware(HeadMiddleware),
-            Middleware(RequestIdMiddleware, new_id=new_id, timer=timer),
-            Middleware(GuardMiddleware, access=who, rules=rules),
+            Middleware(
+                RequestIdMiddleware, dialect_for=routing.dialect_for, new_id=new_id, timer=timer
+            ),
+            Middleware(AccessMiddleware, access=keys, rules=rules),
         ],
         exception_handlers={
             HTTPException: answer_http_exception,
             RequestValidationError: answer_validation_error,
         },
     )
-    for routes in (
-        chat_routes,
-        response_routes,
-        completion_routes,
-        model_routes,
-        health_routes,
-        metrics_routes,
-        page_routes,
-    ):
-        app.include_router(routes(door))
-    add_schemas(app)
+    routing.add_to(app, server)
+    add_operations(app, server)
+    add_schemas(app, dialects)
     return app

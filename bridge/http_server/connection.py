@@ -7,6 +7,7 @@ takes any number of connections.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -20,21 +21,23 @@ from bridge.core.contract import (
     RequestTimeoutError,
 )
 from bridge.http_server.context import HttpSettings
-from bridge.http_server.errors import error_response
+from bridge.http_server.dialect import Dialect
 
 LINGER_SECONDS = 10.0
 """How long the rest of a body that was refused is read, so that the refusal can be read."""
 
 
-class GuardedConnection(H11Protocol):
-    """A connection on which a client can not take all the time in the world.
+class LimitedConnection(H11Protocol):
+    """A connection that limits what a client may take of time, and how many there are.
 
-    Made by `connections`, which gives it its settings.
+    Made by `connections`, which gives it its settings and the dialect to refuse in: there is no
+    request yet that could say which one it speaks.
     """
 
-    guard_settings: HttpSettings
-    _guard: asyncio.TimerHandle | None = None
-    _unread: asyncio.TimerHandle | None = None
+    settings: HttpSettings
+    dialect: Dialect
+    _head_timer: asyncio.TimerHandle | None = None
+    _write_timer: asyncio.TimerHandle | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Log no addresses, even where the log of accesses is on: callers can write into them."""
@@ -44,101 +47,103 @@ class GuardedConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request, unless there are too many connections already."""
         super().connection_made(transport)
-        limit = self.guard_settings.max_connections
+        limit = self.settings.max_connections
         if len(self.connections) > limit:
             self._refuse(QueueFullError(f"There are {limit} connections already.", retry_after=1))
         else:
-            self._watch()
+            self._watch_head()
 
     def data_received(self, data: bytes) -> None:
-        """Take what the client sent, but nothing behind a request that it said is its last."""
+        """Take what the client sent, but nothing after a request that it said is its last."""
         if self.conn.their_state is not h11.MUST_CLOSE:
             super().data_received(data)
-            self._watch()
+            self._watch_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let everything go."""
-        self._unwatch()
-        self._is_read()
+        """Stop all timers."""
+        self._stop_head_timer()
+        self._stop_write_timer()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
         """Wait for the next request, or for the rest of a body that is not wanted any more."""
         super().on_response_complete()
         if self.transport.get_write_buffer_size():
-            self._is_to_be_read()
-        if self._answers() or self.transport.is_closing():
+            self._start_write_timer()
+        if self._is_answering() or self.transport.is_closing():
             # The next request had come already.
             return
         if self.conn.their_state is h11.SEND_BODY:
-            self._unwatch()
-            self._guard = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+            self._stop_head_timer()
+            self._head_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def pause_writing(self) -> None:
         """Begin to wait for a client that does not read."""
         super().pause_writing()
-        self._is_to_be_read()
+        self._start_write_timer()
 
     def resume_writing(self) -> None:
-        """It reads."""
+        """Stop waiting: the client reads."""
         super().resume_writing()
-        self._is_read()
+        self._stop_write_timer()
 
     def send_400_response(self, msg: str) -> None:
-        """Say in OpenAI's form that this is no HTTP."""
+        """Refuse what is not HTTP."""
         self._refuse(InvalidRequestError(msg, reason="INVALID_HTTP"))
 
-    def _answers(self) -> bool:
+    def _is_answering(self) -> bool:
         """Whether there is a request, of which the whole head has come, without its whole answer.
 
-        Not told by h11's state, of which there are many: a whole request is DONE, MUST_CLOSE
+        Not known from h11's state, of which there are many: a whole request is DONE, MUST_CLOSE
         (HTTP/1.0, `Connection: close`) or MIGHT_SWITCH_PROTOCOL (`Upgrade`).
         """
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
 
-    def _watch(self) -> None:
+    def _watch_head(self) -> None:
         """Limit the time for the head of a request, from its first byte to its last."""
-        if self._answers():
-            self._unwatch()
-        elif self._guard is None and not self.transport.is_closing():
-            self._guard = self.loop.call_later(self.guard_settings.head_seconds, self._late)
+        if self._is_answering():
+            self._stop_head_timer()
+        elif self._head_timer is None and not self.transport.is_closing():
+            self._head_timer = self.loop.call_later(
+                self.settings.head_seconds, self._on_head_timeout
+            )
 
-    def _unwatch(self) -> None:
-        if self._guard is not None:
-            self._guard.cancel()
-            self._guard = None
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
-    def _is_to_be_read(self) -> None:
+    def _start_write_timer(self) -> None:
         """Limit the time for the client to take what was written."""
-        if self._unread is None:
-            seconds = self.guard_settings.stalled_client_seconds
-            self._unread = self.loop.call_later(seconds, self._give_up)
+        if self._write_timer is None:
+            seconds = self.settings.stalled_client_seconds
+            self._write_timer = self.loop.call_later(seconds, self._on_write_timeout)
 
-    def _is_read(self) -> None:
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
-    def _give_up(self) -> None:
-        self._unread = None
+    def _on_write_timeout(self) -> None:
+        self._write_timer = None
         # To be closed in good order, a connection waits for its last byte to be taken.
         if self.flow.write_paused or self.transport.is_closing():
             self.transport.abort()
 
-    def _late(self) -> None:
-        seconds = self.guard_settings.head_seconds
+    def _on_head_timeout(self) -> None:
+        seconds = self.settings.head_seconds
         self._refuse(RequestTimeoutError(f"The request did not come within {seconds:g} seconds."))
 
     def _refuse(self, error: BridgeError) -> None:
         """Answer without a request, and close; only close where an answer has begun."""
-        self._unwatch()
+        self._stop_head_timer()
         if self.transport.is_closing():
             return
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.close()
             return
-        response = error_response(error, "")
+        response = self.dialect.error_response(error, "")
         phrase = HTTPStatus(response.status_code).phrase
         head = [f"HTTP/1.1 {response.status_code} {phrase}".encode()]
         head += [name + b": " + value for name, value in response.raw_headers]
@@ -147,6 +152,7 @@ class GuardedConnection(H11Protocol):
         self.transport.close()
 
 
-def connections(settings: HttpSettings) -> type[GuardedConnection]:
+def connections(settings: HttpSettings, dialects: Sequence[Dialect]) -> type[LimitedConnection]:
     """The class of a server's connections, for `uvicorn.Config(http=…)`."""
-    return type("Connection", (GuardedConnection,), {"guard_settings": settings})
+    members = {"settings": settings, "dialect": dialects[0]}
+    return type("Connection", (LimitedConnection,), members)

@@ -1,17 +1,16 @@
-"""What a handler needs besides the request: the door's parts, and what the headers say."""
+"""What a handler needs besides the request: the server's parts, and what the headers say."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from bridge.core.contract import BOUNDS, InvalidRequestError, Service
+from bridge.core.contract import BOUNDS, CompletionRequest, InvalidRequestError, Service
 from bridge.core.validation import seconds_from
-from bridge.http_server.store import ResponseStore
 
 TIMEOUT_HEADER = "x-bridge-timeout"
 QUEUE_TIMEOUT_HEADER = "x-bridge-queue-timeout"
@@ -23,7 +22,7 @@ REASONING_HEADER = "x-bridge-include-reasoning"
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
-    """What of the server's settings concerns this door."""
+    """What of the settings concerns the HTTP server."""
 
     strict: bool = False
     """Whether parameters without effect are errors for every caller."""
@@ -39,10 +38,10 @@ class HttpSettings:
     max_connections: int = 512
     """Connections at once. Each takes a file descriptor, of which 1,024 are usual."""
     grpc: str = ""
-    """Where the gRPC door listens, as people write it; empty where it is not served."""
+    """Where the gRPC API listens, as users write it; empty where it is not served."""
     public: bool = False
-    """Whether others than this machine's users can reach it: then `/health` tells only its
-    status to whoever has no admin key."""
+    """Whether others than this machine's users can reach it: then `/health` says no more than its
+    status without an admin key."""
     allowed_hosts: tuple[str, ...] = ()
     """Names of this server besides localhost and its addresses; may begin with `*.`."""
     allowed_origins: tuple[str, ...] = ()
@@ -50,7 +49,7 @@ class HttpSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class ServerContext:
     """The parts that all routes of one app share."""
 
     service: Service
@@ -62,8 +61,6 @@ class Door:
     """Hexadecimal digits, never the same twice."""
     metrics: Callable[[str], tuple[bytes, str]] | None = None
     """Gives the metrics and their media type for an `Accept` header."""
-    store: ResponseStore | None = None
-    """Where responses are kept; None keeps none."""
     recent: Callable[[], Sequence[Mapping[str, Any]]] = tuple
     """Gives the latest requests, newest first, without a word of what was said."""
     asks_for_keys: Callable[[], bool] = bool
@@ -72,7 +69,7 @@ class Door:
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
-    """What a call says outside its body."""
+    """What a call says outside its body. Decoders need `strict` and `include_reasoning` alone."""
 
     request_id: str = ""
     caller: str = ""
@@ -82,6 +79,20 @@ class CallOptions:
     queue_timeout: float | None = None
     first_token_timeout: float | None = None
     idle_timeout: float | None = None
+
+    def applied_to(self, request: CompletionRequest) -> CompletionRequest:
+        """Complete a decoded request by what its body does not say."""
+        return replace(
+            request,
+            request_id=self.request_id,
+            caller=self.caller,
+            door="http",
+            strict=self.strict,
+            timeout=self.timeout,
+            queue_timeout=self.queue_timeout,
+            first_token_timeout=self.first_token_timeout,
+            idle_timeout=self.idle_timeout,
+        )
 
 
 def request_id_of(scope: Scope) -> str:
@@ -97,7 +108,7 @@ def caller_of(scope: Scope) -> str:
 
 
 def owner_of(scope: Scope) -> str:
-    """Return whose it is what is kept of the request: no other key's, not even of the same name."""
+    """Return who owns what is stored of a request: its key, and no other key of the same name."""
     owner: str = scope["state"]["owner"]
     return owner
 

@@ -27,7 +27,7 @@ async def disconnected(receive: Receive) -> NoReturn:
 async def run_until(work: Coroutine[Any, Any, T], *watchers: Coroutine[Any, Any, NoReturn]) -> T:
     """Run `work` to its end, or until a watcher raises, which cancels it.
 
-    Returns or raises only after all of them have ended, so what `work` holds is let go.
+    Returns or raises only after all of them have ended, so what `work` holds is released.
     """
     task = asyncio.create_task(work)
     watching = [asyncio.create_task(watcher) for watcher in watchers]
@@ -40,7 +40,7 @@ async def run_until(work: Coroutine[Any, Any, T], *watchers: Coroutine[Any, Any,
             each.cancel()
         await asyncio.wait(everything)
         for each in everything:
-            _failure(each)  # asyncio complains of exceptions that nobody looked at
+            _failure(each)  # asyncio complains of exceptions that are never retrieved
     if finished:
         return task.result()
     if (left := _failure(task)) is not None:

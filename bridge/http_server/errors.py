@@ -1,135 +1,67 @@
-"""Errors as OpenAI clients read them: one literal table, and the reply made from it."""
+"""Errors over HTTP, as far as all dialects have them alike: classes, logging, retry hints."""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Final
 
 from starlette.responses import Response
 
-from bridge.core import contract
-from bridge.http_server.openai.shared.replies import JsonDict, error_object
+from bridge.core.contract import BridgeError, DrainingError, InternalError
+from bridge.core.telemetry import kind_of, trace_of
+
+logger = logging.getLogger(__name__)
+
+_RETRIED_STATUSES: Final = frozenset({408, 409, 429})
+"""What the vendors' clients retry unasked, besides every 5xx."""
+_DEFAULT_RETRY_SECONDS: Final = 1.0
 
 
-class NotFoundError(contract.BridgeError):
-    """Nothing of this id is kept for the caller; `field` names the parameter with the id."""
+class HttpError(BridgeError):
+    """A request that HTTP itself refuses, with the status that it is refused by."""
 
-    reason = "RESPONSE_NOT_FOUND"
+    reason = "HTTP_ERROR"
 
-    def __init__(self, message: str, *, field: str | None = None, reason: str | None = None):
+    def __init__(self, status: int, message: str, *, reason: str | None = None) -> None:
         super().__init__(message, reason=reason)
-        self.field = field
+        self.status = status
 
 
-class StoreUnavailableError(contract.UnavailableError):
-    """What is kept cannot be reached; it takes a person to mend that."""
+class UnknownUrlError(HttpError):
+    """No route has this URL."""
 
-    reason = "STORE_UNAVAILABLE"
-    retryable = False
+    reason = "UNKNOWN_URL"
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The responses that this server keeps cannot be reached; its log says why. Without "
-            "previous_response_id a request can still be answered."
-        )
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(404, message, reason=reason)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """How one class of error looks; `code` None means the error's own reason."""
+class MethodNotSupportedError(HttpError):
+    """The URL does not take this method."""
 
-    status: int
-    type: str
-    code: str | None
+    reason = "METHOD_NOT_SUPPORTED"
 
-
-ERRORS: Mapping[type[contract.BridgeError], Row] = {
-    contract.InvalidRequestError: Row(400, "invalid_request_error", None),
-    contract.UnsupportedError: Row(400, "invalid_request_error", None),
-    contract.AuthenticationError: Row(401, "invalid_request_error", "invalid_api_key"),
-    contract.PermissionDeniedError: Row(403, "permission_error", "permission_denied"),
-    contract.ModelNotFoundError: Row(404, "invalid_request_error", "model_not_found"),
-    NotFoundError: Row(404, "invalid_request_error", None),
-    contract.TooLargeError: Row(413, "invalid_request_error", "request_too_large"),
-    contract.PlanLimitError: Row(429, "rate_limit_error", "rate_limit_exceeded"),
-    contract.RateLimitedError: Row(429, "rate_limit_error", "rate_limit_exceeded"),
-    contract.QueueFullError: Row(429, "rate_limit_error", "queue_full"),
-    contract.ClientClosedError: Row(499, "invalid_request_error", "client_closed"),
-    contract.NotLoggedInError: Row(503, "server_error", "claude_not_logged_in"),
-    contract.UnavailableError: Row(503, "server_error", "upstream_error"),
-    contract.ProcessFailedError: Row(503, "server_error", "claude_process_error"),
-    StoreUnavailableError: Row(503, "server_error", "store_unavailable"),
-    contract.DrainingError: Row(503, "server_error", "draining"),
-    contract.RequestTimeoutError: Row(408, "invalid_request_error", "request_timeout"),
-    contract.DeadlineError: Row(504, "server_error", "timeout"),
-    contract.InternalError: Row(500, "server_error", "internal_error"),
-    contract.BridgeError: Row(500, "server_error", "internal_error"),
-}
-
-REASON_CODES: Mapping[str, str] = {
-    "INSUFFICIENT_QUOTA": "insufficient_quota",
-    "OVERLOADED": "overloaded_error",
-    "QUEUE_TIMEOUT": "queue_timeout",
-    "FIRST_TOKEN_TIMEOUT": "first_token_timeout",
-    "IDLE_TIMEOUT": "idle_timeout",
-}
-"""Reasons with a code of their own, whatever the class: OpenAI's clients know the first two."""
-
-PARAMS: Mapping[str, str] = {
-    "effort": "reasoning_effort",
-    "include_thinking": "include_reasoning",
-    "max_output_tokens": "max_completion_tokens",
-    "output_format": "response_format",
-    "system": "messages",
-}
-"""Fields that the core names otherwise than OpenAI does."""
-
-RESPONSES_PARAMS: Mapping[str, str] = {
-    "effort": "reasoning.effort",
-    "include_thinking": "reasoning.summary",
-    "messages": "input",
-    "output_format": "text.format",
-}
-"""The same for the Responses API."""
-
-_RETRIED_STATUSES = frozenset({408, 409, 429})
-"""What OpenAI's clients retry unasked, besides every 5xx."""
-_DEFAULT_RETRY_SECONDS = 1.0
-
-_MAX_MESSAGE = 1_000
-_MAX_PARAM = 200
+    def __init__(self, message: str) -> None:
+        super().__init__(405, message)
 
 
-def row_of(error: contract.BridgeError) -> Row:
-    """Find the row of the nearest class of an error."""
-    return next(ERRORS[cls] for cls in type(error).__mro__ if cls in ERRORS)
+def as_bridge_error(exc: Exception, request_id: str) -> BridgeError:
+    """Turn what a caller must not read into what it may; the log gets the rest."""
+    if isinstance(exc, BridgeError):
+        logger.info("request %s: %s", request_id, kind_of(exc))
+        return exc
+    logger.error("request %s failed\n%s", request_id, trace_of(exc))
+    return InternalError()
 
 
-def error_body(
-    error: contract.BridgeError, request_id: str, params: Mapping[str, str] = PARAMS
-) -> JsonDict:
-    """Build the envelope of an error; `params` are the API's names for fields."""
-    row = row_of(error)
-    message = error.message
-    if row.status == 500:
-        message = f"{message} (request {request_id})"
-    code = REASON_CODES.get(error.reason) or row.code or error.reason.lower()
-    field: str | None = getattr(error, "field", None)
-    param = None if field is None else _cut(params.get(field, field), _MAX_PARAM)
-    return error_object(_cut(message, _MAX_MESSAGE), row.type, param, code)
+def error_headers(error: BridgeError, status: int) -> dict[str, str]:
+    """Say when to try again, and keep clients from retrying what cannot help.
 
-
-def _cut(text: str, length: int) -> str:
-    """What names a piece of the request could be as long as that, and goes on into logs."""
-    return text if len(text) <= length else f"{text[:length]}…"
-
-
-def retry_headers(error: contract.BridgeError) -> dict[str, str]:
-    """Tell when to try again, and keep clients from retrying what cannot help.
-
-    Their retry of a POST is another turn on the person's plan.
+    Their retry of a POST is another turn that is paid for. Proxies and plain clients read
+    `retry-after`, the vendors' clients the other two as well.
     """
     headers = {}
     retry_after = error.retry_after
@@ -139,9 +71,9 @@ def retry_headers(error: contract.BridgeError) -> dict[str, str]:
         seconds = max(retry_after, 0.0)
         headers["retry-after"] = str(math.ceil(seconds))
         headers["retry-after-ms"] = str(math.ceil(seconds * 1000))
-    status = row_of(error).status
-    if status == 408:
-        # What still comes of the request is not waited for.
+    if status == 408 or isinstance(error, DrainingError):
+        # What still comes of the request is not waited for; and while the server drains, the next
+        # request has to find another one.
         headers["connection"] = "close"
     if not error.retryable and (status >= 500 or status in _RETRIED_STATUSES):
         headers["x-should-retry"] = "false"
@@ -154,17 +86,3 @@ def json_response(
     """Make a reply of a JSON value."""
     body = json.dumps(content, separators=(",", ":")).encode()
     return Response(body, status, headers, media_type="application/json")
-
-
-def error_response(
-    error: contract.BridgeError, request_id: str, params: Mapping[str, str] = PARAMS
-) -> Response:
-    """Make the reply to an error; `params` are the API's names for fields."""
-    status = row_of(error).status
-    headers = retry_headers(error)
-    if status == 401:
-        headers["www-authenticate"] = "Bearer"
-    if isinstance(error, contract.DrainingError):
-        # So that the next request on this connection finds another server.
-        headers["connection"] = "close"
-    return json_response(error_body(error, request_id, params), status, headers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from fastapi.exceptions import RequestValidationError
@@ -11,55 +10,59 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import compile_path
 
-from bridge.core.contract import InvalidRequestError
+from bridge.core.contract import BridgeError, InvalidRequestError
 from bridge.http_server.context import request_id_of
-from bridge.http_server.errors import error_response, json_response
-from bridge.http_server.openai.shared.problems import dotted
-from bridge.http_server.openai.shared.replies import JsonDict, error_object
+from bridge.http_server.dialect import dialect_of
+from bridge.http_server.errors import HttpError, MethodNotSupportedError, UnknownUrlError
 
-_EMBEDDINGS: Final = frozenset({"/v1/embeddings", "/embeddings"})
 _SHOWN: Final = 200
 """How much of a URL is repeated to the caller."""
 
-_CODES: Final[Mapping[int, str]] = {404: "unknown_url", 405: "method_not_supported"}
 
-
-def unknown_url(method: str, path: str, known: frozenset[str]) -> JsonDict:
-    """Say that nothing is there, and where it may be instead."""
-    if path in _EMBEDDINGS:
-        message = (
-            "This server has no embedding model. Claude has none: point your client's "
-            "embeddings at another server."
+async def answer_http_exception(request: Request, exc: Exception) -> Response:
+    """Answer the framework's own errors in the request's dialect."""
+    assert isinstance(exc, HTTPException)
+    method, path = request.method, request.scope["path"]
+    headers = dict(exc.headers or {})
+    error: BridgeError
+    if exc.status_code == 404:
+        known = frozenset(request.app.openapi()["paths"])
+        error = dialect_of(request.scope).missing(path) or _unknown_url(method, path, known)
+    elif exc.status_code == 405:
+        headers = {"Allow": _methods_of(request, headers.get("Allow", ""))}
+        error = MethodNotSupportedError(
+            f"{path[:_SHOWN]} does not take {method}. Use {headers['Allow']}."
         )
-        return error_object(message, "invalid_request_error", None, "model_not_found")
+    else:
+        error = HttpError(exc.status_code, exc.detail)
+    return _in_dialect(request, error, headers)
+
+
+async def answer_validation_error(request: Request, exc: Exception) -> Response:
+    """Answer the framework's complaint about a path or a query in the request's dialect."""
+    assert isinstance(exc, RequestValidationError)
+    first = exc.errors()[0]
+    # The first step of the location is the kind of parameter, such as `query`.
+    field = ".".join(map(str, first["loc"][1:]))
+    error = InvalidRequestError(f"Invalid value for '{field}': {first['msg']}.", field=field)
+    return _in_dialect(request, error, {})
+
+
+def _in_dialect(request: Request, error: BridgeError, headers: dict[str, str]) -> Response:
+    scope = request.scope
+    response = dialect_of(scope).error_response(error, request_id_of(scope), scope)
+    response.headers.update(headers)
+    return response
+
+
+def _unknown_url(method: str, path: str, known: frozenset[str]) -> UnknownUrlError:
+    """Say that nothing is there, and where it may be instead."""
     message = f"Unknown request URL: {method} {path[:_SHOWN]}."
     near = (f"/v1{path}", path.rstrip("/"), path.removeprefix("/v1"))
     meant = next((url for url in near if url in known), None)
     if meant is not None:
         message += f" Did you mean {meant}?"
-    return error_object(message, "invalid_request_error", None, _CODES[404])
-
-
-def wrong_method(method: str, path: str, allowed: str) -> JsonDict:
-    """Say which methods a URL takes."""
-    message = f"{path[:_SHOWN]} does not take {method}. Use {allowed}."
-    return error_object(message, "invalid_request_error", None, _CODES[405])
-
-
-async def answer_http_exception(request: Request, exc: Exception) -> Response:
-    """Put the framework's own errors into OpenAI's envelope."""
-    assert isinstance(exc, HTTPException)
-    method, path = request.method, request.scope["path"]
-    if exc.status_code == 404:
-        known = frozenset(request.app.openapi()["paths"])
-        content = unknown_url(method, path, known)
-    elif exc.status_code == 405:
-        allowed = _methods_of(request, (exc.headers or {}).get("Allow", ""))
-        content = wrong_method(method, path, allowed)
-        return json_response(content, exc.status_code, {"Allow": allowed})
-    else:
-        content = error_object(exc.detail, "invalid_request_error", None, None)
-    return json_response(content, exc.status_code, exc.headers)
+    return UnknownUrlError(message)
 
 
 def _methods_of(request: Request, named: str) -> str:
@@ -71,13 +74,3 @@ def _methods_of(request: Request, named: str) -> str:
     if "GET" in methods:
         methods.add("HEAD")
     return ", ".join(sorted(methods))
-
-
-async def answer_validation_error(request: Request, exc: Exception) -> Response:
-    """Put the framework's complaint about a path or a query into OpenAI's envelope."""
-    assert isinstance(exc, RequestValidationError)
-    first = exc.errors()[0]
-    # The first step of the location is the kind of parameter, such as `query`.
-    field = dotted(first["loc"][1:])
-    error = InvalidRequestError(f"Invalid value for '{field}': {first['msg']}.", field=field)
-    return error_response(error, request_id_of(request.scope))

@@ -1,72 +1,55 @@
-"""The description of the HTTP interface: bodies are read by hand, so they are described by hand."""
+"""The OpenAPI description: bodies are read by hand, so they are described by hand."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from fastapi import FastAPI
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
 
-from bridge.http_server.openai.chat.wire import ChatCompletionRequest
-from bridge.http_server.openai.completions.wire import TextCompletionRequest
-from bridge.http_server.openai.responses.wire import ResponsesRequest
+from bridge.http_server.dialect import Dialect
 
-_REF: Final = "#/components/schemas/{model}"
-_REQUESTS: Final[tuple[type[BaseModel], ...]] = (
-    ChatCompletionRequest,
-    ResponsesRequest,
-    TextCompletionRequest,
-)
-
-_ERROR_SCHEMA: Final[dict[str, Any]] = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
-            },
-        }
-    },
-}
+REF: Final = "#/components/schemas/{model}"
 
 
 def describe(
-    body: type[BaseModel] | None = None, *, stream: bool = False, text: bool = False
+    body: str | None = None,
+    *,
+    stream: bool = False,
+    text: bool = False,
+    error: str | None = None,
 ) -> dict[str, Any]:
-    """Return the arguments of a route that describe its body and its replies."""
+    """Return the arguments of a route that describe its body and its replies.
+
+    `body` and `error` are names among a dialect's `schemas`.
+    """
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if text:
         content = {"text/plain": {"schema": {"type": "string"}}}
     if stream:
         # Without a schema: what reads one takes it for that of each event.
         content["text/event-stream"] = {}
-    error = {"application/json": {"schema": {"$ref": _REF.format(model="Error")}}}
+    failed = {"type": "object"} if error is None else {"$ref": REF.format(model=error)}
     described: dict[str, Any] = {
         "response_model": None,
         "responses": {
             200: {"description": "The answer.", "content": content},
-            "default": {"description": "An error.", "content": error},
+            "default": {
+                "description": "An error.",
+                "content": {"application/json": {"schema": failed}},
+            },
         },
     }
     if body is not None:
-        schema = {"$ref": _REF.format(model=body.__name__)}
+        schema = {"$ref": REF.format(model=body)}
         described["openapi_extra"] = {
             "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}
         }
     return described
 
 
-def add_schemas(app: FastAPI) -> None:
+def add_schemas(app: FastAPI, dialects: Iterable[Dialect]) -> None:
     """Add the schemas that the routes refer to."""
-    _, definitions = models_json_schema(
-        [(model, "validation") for model in _REQUESTS], ref_template=_REF
-    )
     schemas = app.openapi().setdefault("components", {}).setdefault("schemas", {})
-    schemas.update(definitions["$defs"], Error=_ERROR_SCHEMA)
+    for dialect in dialects:
+        schemas.update(dialect.schemas())

@@ -15,10 +15,9 @@ from starlette.types import Receive, Scope, Send
 from bridge.core.contract import ClientClosedError, Event, Started
 from bridge.http_server.context import HttpSettings, request_id_of
 from bridge.http_server.disconnect import disconnected, run_until
+from bridge.http_server.errors import as_bridge_error
 from bridge.http_server.event_encoder import EventEncoder
-from bridge.http_server.middleware.request_id import as_bridge_error
 
-DONE: Final = b"data: [DONE]\n\n"
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 IGNORED_HEADER: Final = "x-bridge-ignored-params"
 
@@ -180,7 +179,7 @@ class FrameWriter:
             await self._task
 
     def refuse(self) -> None:
-        """Fill no silence any more: the error has a reply of its own, or there is nobody."""
+        """Fill no silence any more: the error has a reply of its own, or the client is gone."""
         self._refused = True
 
     async def finish(self) -> None:

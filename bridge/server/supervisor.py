@@ -24,6 +24,7 @@ import uvicorn
 
 from bridge import __version__
 from bridge.core.access import USAGE_FILE, Access, KeyFileError, Quotas
+from bridge.core.answers import ResponseStore, SqliteResponseStore
 from bridge.core.claude import (
     NOTHING,
     Capabilities,
@@ -32,7 +33,7 @@ from bridge.core.claude import (
     read_user_settings,
 )
 from bridge.core.contract import BOUNDS
-from bridge.core.engine import Engine, EngineOptions
+from bridge.core.engine import Engine, EngineOptions, ModelNames, TimeLimits
 from bridge.core.pool import PoolLimits
 from bridge.core.system import OrphanGuard, UnixSocketError, is_loopback
 from bridge.core.telemetry import (
@@ -46,9 +47,7 @@ from bridge.core.telemetry import (
     start_tracing,
 )
 from bridge.grpc_server.server import GrpcServer, tls_credentials
-from bridge.http_server.app import HttpSettings, create_app
-from bridge.http_server.connection import connections
-from bridge.http_server.store import ResponseStore
+from bridge.http_server import HttpSettings, all_dialects, connections, create_app
 from bridge.probe import ProbeError, capabilities_of, fallbacks, missing, probe, report_for
 from bridge.server.addresses import (
     Address,
@@ -296,13 +295,13 @@ def make_launcher(
             guard=guard,
         )
     sources = settings.bridge_setting_sources
-    person = read_user_settings(os.environ) if "user" in sources else NOTHING
+    user_settings = read_user_settings(os.environ) if "user" in sources else NOTHING
     return Launcher(
         cli,
-        {**os.environ, **person.environment},
+        {**os.environ, **user_settings.environment},
         folder,
         setting_sources=tuple(source for source in sources if source != "user"),
-        person=person,
+        user_settings=user_settings,
         use_api_key=settings.bridge_use_api_key,
         builtin_tools=settings.builtin_tools(),
         guard=guard,
@@ -317,14 +316,18 @@ def _options(settings: Settings, *, demo: bool) -> EngineOptions:
             settings.bridge_spares,
             park_seconds=settings.bridge_park_seconds,
         ),
-        timeout=settings.claude_timeout,
-        queue_timeout=settings.bridge_queue_timeout or math.inf,
-        first_token_timeout=settings.bridge_first_token_timeout or math.inf,
-        idle_timeout=settings.bridge_idle_timeout or math.inf,
+        time_limits=TimeLimits(
+            total=settings.claude_timeout,
+            queue=settings.bridge_queue_timeout or math.inf,
+            first_token=settings.bridge_first_token_timeout or math.inf,
+            idle=settings.bridge_idle_timeout or math.inf,
+        ),
         queue_size=settings.bridge_queue_size,
         system_prompt=settings.system_prompt(),
-        aliases=settings.bridge_model_aliases,
-        refuse_unknown_models=settings.bridge_unknown_model == "error",
+        models=ModelNames(
+            aliases=settings.bridge_model_aliases,
+            refuse_unknown=settings.bridge_unknown_model == "error",
+        ),
         log_bodies=settings.bridge_session_log == "full",
         simulated=demo,
         stop_before_overage=settings.bridge_stop_before_overage,
@@ -341,7 +344,7 @@ def response_store(settings: Settings) -> ResponseStore | None:
     """Where responses are kept; None where that is turned off."""
     if settings.bridge_responses_days == 0:
         return None
-    return ResponseStore(
+    return SqliteResponseStore(
         settings.bridge_state_dir / RESPONSES,
         days=settings.bridge_responses_days,
         max_bytes=settings.bridge_responses_megabytes * 1024 * 1024,
@@ -429,19 +432,20 @@ async def _serve_http(
     if store is not None:
         stack.push_async_callback(store.aclose)
         await store.expire()
+    dialects = all_dialects(store)
     app = create_app(
         bridge.engine,
+        dialects,
         version=__version__,
         settings=door,
         access=bridge.access,
-        store=store,
         metrics=bridge.metrics.render,
         recent=recent.lines,
     )
     server = _HttpServer(
         uvicorn.Config(
             app,
-            http=connections(door),
+            http=connections(door, dialects),
             lifespan="off",
             # Answered by the app like any other request, whichever packages are installed.
             ws="none",

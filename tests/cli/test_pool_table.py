@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from bridge.cli.pool import as_dict, rows_of
-from bridge.core.contract.service import Health, PoolState, Totals, UsageLimits, UsageWindow
+from bridge.core.contract.service import (
+    Health,
+    HealthStatus,
+    PoolState,
+    Totals,
+    UsageLimits,
+    UsageWindow,
+)
 from bridge.grpc_server.encode import encode_pool
 
 
@@ -13,7 +20,11 @@ def rows(health: Health, plan: UsageLimits | None = None) -> list[tuple[str, str
 
 def test_what_is_wrong_stands_under_the_status_with_what_to_do() -> None:
     health = Health(
-        "not_logged_in", logged_in=False, account="none", cli_version="2", detail="Log in."
+        HealthStatus.NOT_LOGGED_IN,
+        logged_in=False,
+        account="none",
+        cli_version="2",
+        detail="Log in.",
     )
     assert rows(health)[:2] == [("status", "not logged in"), ("", "Log in.")]
 
@@ -22,7 +33,11 @@ def test_each_limit_of_the_plan_has_its_line() -> None:
     windows = (UsageWindow("five_hour", 0.83, 1_800_000_000), UsageWindow("seven_day", 0.4))
     plan = UsageLimits("allowed_warning", 1_800_000_000, "five_hour", 0.83, windows=windows)
     health = Health(
-        "ok", logged_in=True, account="claude.ai", cli_version="2", subscription="Claude Max"
+        HealthStatus.OK,
+        logged_in=True,
+        account="claude.ai",
+        cli_version="2",
+        subscription="Claude Max",
     )
     told = rows(health, plan)
     assert ("account", "claude.ai (Claude Max) · Claude Code 2") in told

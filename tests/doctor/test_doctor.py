@@ -18,7 +18,7 @@ import pytest
 from claude_agent_sdk._cli_version import __cli_version__ as bundled_version
 
 from bridge.core.claude import ControlError, ProcessGoneError
-from bridge.core.contract.service import Health
+from bridge.core.contract.service import Health, HealthStatus
 from bridge.doctor.findings import (
     PROCESS_BYTES,
     TESTED_CLI,
@@ -89,7 +89,12 @@ def test_claude_code(version: str, mark: Mark) -> None:
 
 
 def health(**changes: Any) -> Health:
-    base: dict[str, Any] = {"status": "ok", "logged_in": True, "account": "x", "cli_version": ""}
+    base: dict[str, Any] = {
+        "status": HealthStatus.OK,
+        "logged_in": True,
+        "account": "x",
+        "cli_version": "",
+    }
     return Health(**{**base, **changes})
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.contract import Health, Usage
+from bridge.core.contract import Health, HealthStatus, Usage
 from bridge.doctor.findings import Mark
 from bridge.doctor.live import Outcome, Proof, Result, prove
 from bridge.doctor.proving import REPORT_NAME, cost_finding, question, result_finding
@@ -141,7 +141,7 @@ def test_the_report_has_no_secrets(secret: str) -> None:
     assert secret not in said
     assert "claude-haiku-4-5-20251001" in said
     result = Result("system", "s", Outcome.FAILED, secret, f"no: {secret}")
-    health = Health("ok", True, f"login of {secret}", "1", subscription=secret)
+    health = Health(HealthStatus.OK, True, f"login of {secret}", "1", subscription=secret)
     report = report_of(Proof([result], {secret: frozenset()}), health, [secret], day="2026-01-01")
     assert secret not in json.dumps(report)
 

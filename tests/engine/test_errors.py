@@ -29,7 +29,7 @@ from bridge.core.contract.errors import (
 from bridge.core.contract.events import Event, TextDelta
 from bridge.core.contract.request import CompletionRequest
 from bridge.core.pool.policy import PoolLimits
-from bridge.core.pool.pool import Recycling
+from bridge.core.pool.recycling import Recycling
 from tests.harness import PATIENCE, RunningEngine, running_engine, sim, user
 
 

@@ -42,7 +42,7 @@ class Guarded:
     def __init__(self, running: RunningBridge) -> None:
         self.running = running
         self.ahead = 0.0
-        running.bridge.engine._now = lambda: time.time() + self.ahead
+        running.bridge.engine.usage_limits._now = lambda: time.time() + self.ahead
 
     def post(self, text: str) -> httpx.Response:
         body = {"messages": [{"role": "user", "content": text}]}

@@ -18,7 +18,7 @@ from grpc_status import rpc_status
 
 from bridge.core.contract.service import Service
 from bridge.grpc_server.server import GrpcServer
-from bridge.http_server.app import HttpSettings, create_app
+from bridge.http_server import HttpSettings, all_dialects, create_app
 from bridge.server.supervisor import _HttpServer
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
@@ -261,7 +261,7 @@ async def both_doors(
     answer unread.
     """
     settings = HttpSettings(keep_alive_seconds=keep_alive, stalled_client_seconds=stall)
-    app = create_app(service, version="1.2.3", settings=settings)
+    app = create_app(service, all_dialects(), version="1.2.3", settings=settings)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         # Inherited by what is accepted: so that little is on its way to one who does not read.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)

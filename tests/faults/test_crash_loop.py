@@ -118,13 +118,14 @@ async def test_processes_are_started_ever_more_seldom(
         pool = engine.engine.pool
         sound.unlink()
         started: list[float] = []
-        spawn = pool._spawn
+        starter = pool._starter
+        spawn = starter._spawn
 
         def noted(*arguments: Any) -> Any:
             started.append(time.monotonic())
             return spawn(*arguments)
 
-        monkeypatch.setattr(pool, "_spawn", noted)
+        monkeypatch.setattr(starter, "_spawn", noted)
         os.kill(engine.pids[0], signal.SIGKILL)
         async with asyncio.timeout(PATIENCE):
             while len(started) < 5:

@@ -151,7 +151,7 @@ async def test_a_reader_that_is_slow_is_not_the_silence_of_the_model(stage: Stag
                 if not text:
                     # All of it comes in the meantime, and nothing after it for longer than that.
                     (session,) = (s for s in stage.engine.engine.pool.sessions() if s.answers)
-                    await asyncio.wait_for(session._await_results(), PATIENCE)
+                    await asyncio.wait_for(session._until(session._conversation.settled), PATIENCE)
                     await asyncio.sleep(1.2 * LONGER)
                 text += event.text
     assert text.endswith("w49 ")

@@ -12,8 +12,11 @@ from bridge.core.claude.process import ProcessGoneError
 from bridge.core.contract.errors import DrainingError, ProcessFailedError
 from bridge.core.contract.events import Finished
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.engine.engine import Engine, EngineOptions, _Progress
+from bridge.core.engine.completion import Completion
+from bridge.core.engine.engine import Engine, EngineOptions
+from bridge.core.telemetry.request_record import RequestRecord
 from bridge.core.telemetry.session_log import SessionLog
+from bridge.core.validation.answers import UnfitAnswerError
 from tests.core.fakes import fake_launcher
 from tests.core.waiting import soon
 from tests.faults.faking import ONE, WHOLE, faked_engine
@@ -29,8 +32,8 @@ async def test_a_process_that_dies_after_its_answer_does_not_spoil_it(tmp_path: 
         tmp_path, ONE, how={"turn": turn, "well": turn}, stop_before_overage=True
     ) as engine:
         paid = {"status": "rejected", "isUsingOverage": True, "resetsAt": time.time() + HOUR}
-        engine.engine._on_usage_limits({"rate_limit_info": paid}, 1.0)
-        engine.engine._now = lambda: time.time() + 2 * HOUR
+        engine.engine.usage_limits.note({"rate_limit_info": paid}, 1.0)
+        engine.engine.usage_limits._now = lambda: time.time() + 2 * HOUR
         answer = await soon(engine.ask())
         assert (answer.text, answer.reason) == ("Half and half.", "stop")
         assert engine.engine.pool_state().totals.answered == 1
@@ -38,12 +41,14 @@ async def test_a_process_that_dies_after_its_answer_does_not_spoil_it(tmp_path: 
 
 async def test_a_process_that_dies_is_replaced_though_the_request_was_tried_again_before() -> None:
     engine = Engine(fake_launcher(), EngineOptions(ONE), SessionLog(None))
-    plan = engine._planner.plan(CompletionRequest((user("Hello?"),)))
-    # What the API refuses is left out, and asked for once more: no fault of the process.
-    progress = _Progress(attempts=1)
-    engine._try_again(ProcessGoneError(), plan, progress)
+    request = CompletionRequest((user("Hello?"),))
+    completion = Completion(request, RequestRecord(request, 0.0), engine.resources)
+    attempt = completion._new_attempt()
+    # An answer that was not what was asked for is asked for once more: no fault of the process.
+    completion._failed(attempt, UnfitAnswerError("is not valid JSON"))
+    completion._failed(attempt, ProcessGoneError())
     with pytest.raises(ProcessFailedError):
-        engine._try_again(ProcessGoneError(), plan, progress)
+        completion._failed(attempt, ProcessGoneError())
 
 
 async def test_who_waits_for_the_first_process_is_told_of_the_end() -> None:

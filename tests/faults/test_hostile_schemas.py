@@ -134,7 +134,7 @@ async def test_one_that_takes_too_long_to_check_holds_up_nothing_else(
     start_bridge: Start, kind: str
 ) -> None:
     running = await asyncio.to_thread(start_bridge, pool_size=3)
-    checker = running.bridge.engine.schemas
+    checker = running.bridge.engine.resources.schemas
     checker.seconds = 1.0
     schema = SLOW_ANSWER if kind == "answer" else SLOW_ITSELF
     text = sim(text=ANSWER)

@@ -21,13 +21,13 @@ from bridge.core.contract.events import Event, TextDelta
 from bridge.core.contract.request import CompletionRequest, TextPart, Tool, ToolResultPart
 from bridge.core.pool.policy import PoolLimits
 from bridge.core.pool.recycling import Recycling
-from bridge.core.pool.watchdog import Watching
+from bridge.core.pool.watchdog import WatchdogLimits
 from tests.faults.faking import BEGUN, ONE, WHOLE, FakedEngine, faked_engine
 from tests.harness import PATIENCE, RunningEngine, running_engine, sim, user
 
 Faked = Callable[..., Any]
 
-CLOSELY = Watching(interval=0.02, deadlines=2)
+CLOSELY = WatchdogLimits(interval=0.02, timeout=2)
 """See also `_the_slow_are_not_the_wedged`."""
 GROWN = 300 * 1024 * 1024
 SECONDS = 6.0
@@ -97,7 +97,7 @@ async def faked(tmp_path: Path) -> AsyncIterator[Faked]:
                     folder,
                     limits,
                     how=how,
-                    watching=CLOSELY,
+                    watchdog=CLOSELY,
                     recycling=Recycling(runaway_bytes=GROWN),
                 )
             )
@@ -190,7 +190,8 @@ async def test_the_watchdog_finds_a_wedged_process_while_it_is_idle(faked: Faked
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
     await asyncio.wait_for(
-        engine.engine.pool.wait_for(lambda _: engine.engine.pool.ended == len(stopped)), PATIENCE
+        engine.engine.pool.wait_for(lambda _: engine.engine.pool.totals.ended == len(stopped)),
+        PATIENCE,
     )
     await engine.at_rest()
     assert not set(stopped) & set(engine.pids)
@@ -201,7 +202,7 @@ async def test_a_stopped_cli_is_replaced_and_the_request_that_it_had_is_answered
     tmp_path: Path,
 ) -> None:
     async with running_engine(
-        tmp_path, PoolLimits(1, 2, 1), watching=Watching(interval=0.1, deadlines=2)
+        tmp_path, PoolLimits(1, 2, 1), watchdog=WatchdogLimits(interval=0.1, timeout=2)
     ) as engine:
         await engine.settled()
         for running in engine.engine.pool.sessions():
@@ -232,7 +233,7 @@ async def test_being_watched_leaves_nothing_in_a_conversation(
                 await look.wait()
 
     async with running_engine(
-        tmp_path, PoolLimits(1, 1, 0), watching=Watching(interval=0.02, deadlines=60)
+        tmp_path, PoolLimits(1, 1, 0), watchdog=WatchdogLimits(interval=0.02, timeout=60)
     ) as engine:
         monkeypatch.setattr(Session, "answers_within", noted)
         add = Tool("add")

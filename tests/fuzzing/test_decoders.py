@@ -34,9 +34,9 @@ from bridge.grpc_server.decode import decode_conversation, decode_request
 from bridge.grpc_server.status import status_of
 from bridge.http_server.body import parse_json
 from bridge.http_server.context import CallOptions
-from bridge.http_server.errors import error_body, row_of
 from bridge.http_server.openai.chat.decode import decode_chat
 from bridge.http_server.openai.completions.decode import decode_text_completion
+from bridge.http_server.openai.shared.errors import error_body, row_of
 from bridge.v1 import completion_pb2 as pb
 from tests.fuzzing.mutations import (
     CHATS,

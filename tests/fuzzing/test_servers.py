@@ -20,8 +20,7 @@ import httpx
 import uvicorn
 
 from bridge.grpc_server.server import GrpcServer
-from bridge.http_server.app import HttpSettings, create_app
-from bridge.http_server.connection import connections
+from bridge.http_server import HttpSettings, all_dialects, connections, create_app
 from bridge.v1 import completion_pb2 as pb
 from tests.fuzzing.mutations import (
     CHATS,
@@ -70,8 +69,9 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def http_door(service: HttpFake) -> AsyncIterator[str]:
     """A server on this loop, so that what it leaves behind can be counted."""
-    app = create_app(service, version="0")
-    config = uvicorn.Config(app, http=connections(HttpSettings()), log_config=None, lifespan="off")
+    app = create_app(service, all_dialects(), version="0")
+    protocol = connections(HttpSettings(), all_dialects())
+    config = uvicorn.Config(app, http=protocol, log_config=None, lifespan="off")
     server = _Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

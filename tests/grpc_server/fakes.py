@@ -12,7 +12,7 @@ import grpc
 from bridge.core.contract.errors import ModelNotFoundError
 from bridge.core.contract.events import Event, Finished, FinishReason, Started, TextDelta
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import Health, Model, PoolState, Totals, UsageLimits
+from bridge.core.contract.service import Health, HealthStatus, Model, PoolState, Totals, UsageLimits
 from bridge.core.contract.usage import Usage
 from bridge.v1 import completion_pb2 as pb
 from tests.harness import PATIENCE
@@ -76,7 +76,7 @@ class FakeService:
 
     def __init__(self, script: Script = hello) -> None:
         self.script = script
-        self.status = "ok"
+        self.status = HealthStatus.OK
         self.requests: list[CompletionRequest] = []
         self.entered = asyncio.Event()
         self.closed = asyncio.Event()

@@ -11,7 +11,15 @@ import pytest
 from bridge import __version__
 from bridge.core.contract.events import Finished, FinishReason, Started
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import Health, PoolState, Totals, UsageLimits, UsageWindow
+from bridge.core.contract.service import (
+    Health,
+    HealthStatus,
+    PoolState,
+    SessionSource,
+    Totals,
+    UsageLimits,
+    UsageWindow,
+)
 from bridge.core.contract.usage import Usage
 from bridge.core.pool.policy import State
 from bridge.core.telemetry.request_record import RequestRecord
@@ -81,7 +89,7 @@ async def test_a_watch_does_not_hold_up_a_drain(serve: Serve, service: FakeServi
     assert (await details_of(call)).info.reason == "DRAINING"
 
 
-def told(status: str = "ok", plan: UsageLimits | None = None) -> pb.Pool:
+def told(status: HealthStatus = HealthStatus.OK, plan: UsageLimits | None = None) -> pb.Pool:
     health = Health(status, logged_in=True, account="x", cli_version="")
     return encode_pool(PoolState(health, 0, Totals(), plan))
 
@@ -89,15 +97,15 @@ def told(status: str = "ok", plan: UsageLimits | None = None) -> pb.Pool:
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
-        ("ok", pb.Pool.STATUS_OK),
-        ("starting", pb.Pool.STATUS_STARTING),
-        ("draining", pb.Pool.STATUS_DRAINING),
-        ("not_logged_in", pb.Pool.STATUS_NOT_LOGGED_IN),
-        ("unavailable", pb.Pool.STATUS_UNAVAILABLE),
-        ("something new", pb.Pool.STATUS_UNSPECIFIED),
+        (HealthStatus.OK, pb.Pool.STATUS_OK),
+        (HealthStatus.STARTING, pb.Pool.STATUS_STARTING),
+        (HealthStatus.DRAINING, pb.Pool.STATUS_DRAINING),
+        (HealthStatus.NOT_LOGGED_IN, pb.Pool.STATUS_NOT_LOGGED_IN),
+        (HealthStatus.UNAVAILABLE, pb.Pool.STATUS_UNAVAILABLE),
+        (HealthStatus.OVERAGE_AHEAD, pb.Pool.STATUS_OVERAGE_AHEAD),
     ],
 )
-def test_status(status: str, expected: pb.Pool.Status.ValueType) -> None:
+def test_status(status: HealthStatus, expected: pb.Pool.Status.ValueType) -> None:
     assert told(status).status == expected
 
 
@@ -137,7 +145,9 @@ def test_the_limits_of_a_plan_and_when_they_were_told() -> None:
 
 
 def test_replaced_processes_are_counted_by_why() -> None:
-    health = Health("ok", logged_in=True, account="x", cli_version="", subscription="max")
+    health = Health(
+        HealthStatus.OK, logged_in=True, account="x", cli_version="", subscription="max"
+    )
     totals = Totals(processes_replaced={"died": 2, "worn": 1, "something new": 9})
     pool = encode_pool(PoolState(health, 0, totals))
     assert pool.totals.processes_replaced == pb.Replaced(died=2, worn=1)
@@ -146,7 +156,7 @@ def test_replaced_processes_are_counted_by_why() -> None:
 
 def record(**fields: object) -> RequestRecord:
     request = CompletionRequest((), request_id="req_1", door="http", **fields)  # type: ignore[arg-type]
-    return RequestRecord(request, 0.0, began_at=1_700_000_000)
+    return RequestRecord(request, 0.0, started_on=1_700_000_000)
 
 
 async def test_the_latest_requests_are_told_newest_first(serve: Serve) -> None:
@@ -164,8 +174,8 @@ async def test_the_latest_requests_are_told_newest_first(serve: Serve) -> None:
 
 def test_a_request_that_was_answered() -> None:
     seen = record(model="opus")
-    seen.leased("warm", 0.25)
-    seen.first_at, seen.ended_at = 0.5, 2.0
+    seen.leased(SessionSource.WARM, 0.25)
+    seen.times.first_token_at, seen.times.ended_at = 0.5, 2.0
     seen.see(Started("claude-opus-4"), 0.5)
     seen.see(Finished(FinishReason.LENGTH, Usage(1, 2, 3, 4, 0)), 2.0)
     request = encode_request(seen.metadata())

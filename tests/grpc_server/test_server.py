@@ -22,6 +22,7 @@ from grpc_reflection.v1alpha import (
 
 from bridge.core.contract.events import Event
 from bridge.core.contract.request import CompletionRequest
+from bridge.core.contract.service import HealthStatus
 from bridge.grpc_server.server import GrpcServer
 from bridge.v1 import completion_pb2_grpc, model_pb2, model_pb2_grpc
 from tests.grpc_server.conftest import Serve
@@ -117,7 +118,7 @@ async def check(channel: grpc.aio.Channel, name: str = "") -> int:
 async def test_health_follows_the_service(serve: Serve, service: FakeService, name: str) -> None:
     server, channel = await serve()
     assert await check(channel, name) == SERVING
-    service.status = "not_logged_in"
+    service.status = HealthStatus.NOT_LOGGED_IN
     assert await check(channel, name) == SERVING
     await server.refresh_health()
     assert await check(channel, name) == NOT_SERVING
@@ -133,7 +134,7 @@ async def test_the_health_of_an_unknown_service_is_not_found(serve: Serve) -> No
 async def test_a_server_that_starts_without_a_login_says_so(
     serve: Serve, service: FakeService
 ) -> None:
-    service.status = "not_logged_in"
+    service.status = HealthStatus.NOT_LOGGED_IN
     _, channel = await serve()
     assert await check(channel) == NOT_SERVING
 

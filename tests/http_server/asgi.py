@@ -11,8 +11,8 @@ from typing import Any
 from fastapi import FastAPI
 
 from bridge.core.access.authentication import Access
-from bridge.http_server.app import HttpSettings, create_app
-from bridge.http_server.store import ResponseStore
+from bridge.core.answers import ResponseStore
+from bridge.http_server import HttpSettings, all_dialects, create_app
 from tests.http_server.fakes import FakeService
 
 CLOCK = 1_700_000_000.9
@@ -28,9 +28,9 @@ def build(
     ids = itertools.count(1)
     return create_app(
         service,
+        all_dialects(store),
         version="1.2.3",
         settings=settings,
-        store=store,
         access=access,
         clock=lambda: CLOCK,
         timer=itertools.count(0.0, 0.25).__next__,

@@ -19,7 +19,7 @@ from bridge.core.contract.events import (
     ToolCallStart,
 )
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import Health, Model, PoolState, Totals
+from bridge.core.contract.service import Health, HealthStatus, Model, PoolState, Totals
 from bridge.core.contract.usage import Usage
 
 USAGE = Usage(
@@ -66,7 +66,13 @@ class FakeService:
         """Set once the generator has ended, however it did, with all that it does then."""
         self.models_gate: Gate | None = None
         self._health = health or Health(
-            "ok", True, "subscription", "2.1.0", pool_size=3, processes={"idle": 2}, waiting=1
+            HealthStatus.OK,
+            True,
+            "subscription",
+            "2.1.0",
+            pool_size=3,
+            processes={"idle": 2},
+            waiting=1,
         )
         self._models = (
             Model("opus", "claude-opus-5", default=True),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 import uvicorn
 
 from bridge.core.access.authentication import Access
-from bridge.http_server.app import HttpSettings, create_app
-from bridge.http_server.connection import connections
+from bridge.http_server import HttpSettings, all_dialects, connections, create_app
+from bridge.http_server.dialect import Dialect
 from tests.harness import PATIENCE
 from tests.http_server.fakes import FakeService
 
@@ -31,17 +31,21 @@ class _Server(uvicorn.Server):
 
 @contextmanager
 def serving(
-    service: FakeService, settings: HttpSettings | None = None, access: Access | None = None
+    service: FakeService,
+    settings: HttpSettings | None = None,
+    access: Access | None = None,
+    dialects: Sequence[Dialect] | None = None,
 ) -> Generator[str, None, None]:
     """Serve, and give the base URL of the API."""
     # With the protocol named, asyncio turns Nagle's algorithm off: else each write waits 40 ms.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
-        app = create_app(service, version="1.2.3", settings=settings, access=access)
+        dialects = dialects or all_dialects()
+        app = create_app(service, dialects, version="1.2.3", settings=settings, access=access)
         server = _Server(
             uvicorn.Config(
                 app,
-                http=connections(settings or HttpSettings()),
+                http=connections(settings or HttpSettings(), dialects),
                 log_config=None,
                 lifespan="off",
             )

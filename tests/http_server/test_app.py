@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 
 from bridge.core.contract.errors import DeadlineError, QueueFullError, UnavailableError
 from bridge.core.contract.events import Started, TextDelta
-from bridge.core.contract.service import Health
-from bridge.http_server.app import HttpSettings
+from bridge.core.contract.service import Health, HealthStatus
+from bridge.http_server import HttpSettings
 from bridge.http_server.body import parse_json
 from tests.http_server.asgi import Exchange, ask, build, chat, frames
 from tests.http_server.fakes import HELLO, STARTED, STOP, FakeService, Gate
@@ -311,8 +311,8 @@ async def test_health(app: FastAPI) -> None:
     }
 
 
-@pytest.mark.parametrize("status", ["starting", "draining", "not_logged_in", "unavailable"])
-async def test_health_when_nothing_can_be_served(status: str) -> None:
+@pytest.mark.parametrize("status", [s for s in HealthStatus if s is not HealthStatus.OK])
+async def test_health_when_nothing_can_be_served(status: HealthStatus) -> None:
     service = FakeService(health=Health(status, False, "none", "2.1.0"))
 
     reply = await ask(build(service), "GET", "/health")

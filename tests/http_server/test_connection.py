@@ -12,7 +12,7 @@ import h11
 import pytest
 
 from bridge.core.contract.events import TextDelta
-from bridge.http_server.app import HttpSettings
+from bridge.http_server import HttpSettings
 from tests.harness import PATIENCE
 from tests.http_server.fakes import STARTED, STOP, FakeService
 from tests.http_server.serving import serving

@@ -9,7 +9,7 @@ import pytest
 
 from bridge.core.contract.errors import ClientClosedError, QueueFullError, UnavailableError
 from bridge.core.contract.events import Started, TextDelta, ToolCallDelta
-from bridge.http_server.app import HttpSettings
+from bridge.http_server import HttpSettings
 from tests.http_server.asgi import Exchange, build, frames
 from tests.http_server.fakes import HELLO, STARTED, STOP, FakeService, Gate, Step
 

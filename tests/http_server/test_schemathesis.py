@@ -16,6 +16,7 @@ from schemathesis.openapi import from_dict
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from bridge.http_server.app import create_app
+from bridge.http_server.dialects import all_dialects
 from tests.harness import PATIENCE, SCALE, RunningBridge
 from tests.http_server.fakes import FakeService
 from tests.http_server.serving import serving
@@ -85,7 +86,7 @@ REFUSED = (
 
 def description() -> dict[str, Any]:
     """What the server says of itself."""
-    return create_app(FakeService(), version="0").openapi()
+    return create_app(FakeService(), all_dialects(), version="0").openapi()
 
 
 def narrowed() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bridge.core.contract.errors import ClientClosedError
-from bridge.http_server.app import HttpSettings
+from bridge.http_server import HttpSettings
 from bridge.http_server.disconnect import run_until
 from bridge.http_server.sse import KEEP_ALIVE, FrameWriter
 from tests.core.waiting import soon

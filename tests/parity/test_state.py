@@ -14,7 +14,14 @@ import pytest
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.json_format import MessageToDict
 
-from bridge.core.contract.service import Health, PoolState, Totals, UsageLimits, UsageWindow
+from bridge.core.contract.service import (
+    Health,
+    HealthStatus,
+    PoolState,
+    Totals,
+    UsageLimits,
+    UsageWindow,
+)
 from bridge.http_server.operations.page import pool_object
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import pool_pb2
@@ -131,6 +138,8 @@ def named(told: Mapping[str, Any], kind: Descriptor) -> set[str]:
 def test_whatever_the_page_is_told_of_the_pool_has_a_field() -> None:
     plan = UsageLimits("allowed", windows=(UsageWindow("five_hour", 0.5),))
     totals = Totals(sessions={"warm": 1}, processes_replaced={"died": 1, "failed": 1, "worn": 1})
-    health = Health("ok", logged_in=True, account="max", cli_version="2", processes={"idle": 1})
+    health = Health(
+        HealthStatus.OK, logged_in=True, account="max", cli_version="2", processes={"idle": 1}
+    )
     told = pool_object(PoolState(health, 6, totals, plan))
     assert named({**told, "version": "1"}, pool_pb2.Pool.DESCRIPTOR) == set()

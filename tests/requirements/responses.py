@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from tests.requirements.chat import Requirement
 
 _AGENTS = "tests/clients/test_openai_agents.py"
-_APP = "tests/http_server/test_responses.py"
+_APP = "tests/http_server/openai/responses/test_routes.py"
 _CLIENT = "tests/clients/test_openai_responses.py"
-_DECODE = "tests/http_server/test_decode_responses.py"
-_ENCODE = "tests/http_server/test_encode_responses.py"
+_DECODE = "tests/http_server/openai/responses/test_decode.py"
+_ENCODE = "tests/http_server/openai/responses/test_encode.py"
 _SCHEMATHESIS = "tests/http_server/test_schemathesis.py"
-_STORE = "tests/http_server/test_store.py"
+_STORE = "tests/core/answers/test_sqlite.py"
 
 _HONOURED = f"{_DECODE}::test_what_is_honoured_reaches_the_core"
 _IGNORED = f"{_DECODE}::test_what_has_no_effect_is_named"

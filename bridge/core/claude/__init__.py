@@ -1,13 +1,12 @@
-"""All that knows the words of the `claude` CLI, and nothing else does."""
+"""Everything that knows the formats of the `claude` CLI."""
 
 from bridge.core.claude.answer_reader import CONTINUABLE, AnswerReader
-from bridge.core.claude.capabilities import ALL, Capabilities
-from bridge.core.claude.client_tools import MAX_RESULT_CHARACTERS, deliverable
+from bridge.core.claude.capabilities import ALL, Capabilities, Facts
+from bridge.core.claude.client_tools import MAX_RESULT_CHARACTERS, definitions_of, deliverable
 from bridge.core.claude.control import ControlError
 from bridge.core.claude.launch import Launcher, hermetic_environment
 from bridge.core.claude.process import Command, LineProcess, ProcessGoneError
-from bridge.core.claude.session import Facts, Session
-from bridge.core.claude.tool_definitions import tools_as_told
+from bridge.core.claude.session import Session
 from bridge.core.claude.turn_settings import (
     SETTINGS,
     ExtraBody,
@@ -45,6 +44,7 @@ __all__ = [
     "Turn",
     "TurnSettings",
     "Wire",
+    "definitions_of",
     "deliverable",
     "hermetic_environment",
     "is_about",
@@ -52,7 +52,6 @@ __all__ = [
     "sampling_named_in",
     "settings_of",
     "started_with",
-    "tools_as_told",
     "turns_of",
     "usage_limits_of",
     "without_sampling",

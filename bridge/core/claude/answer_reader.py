@@ -1,7 +1,7 @@
 """From what the CLI prints to the events of an answer.
 
 `AnswerReader` is a pure state machine: it is fed the lines of one turn and gives events. It
-passes on only what the model itself streamed. What the CLI says in the model's place, such
+passes on only what the model itself streamed. What the CLI writes in the model's place, such
 as "API Error: ...", is never text of an answer.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from enum import IntEnum
 
 from bridge.core.claude.failures import failure_of
 from bridge.core.claude.turns import Turn
@@ -43,8 +44,8 @@ FINISH_REASONS = {
 }
 
 
-_GOES_ON = frozenset({"tool_use", "pause_turn"})
-"""Stop reasons after which the CLI goes on with the same answer, unless the caller's tools are
+_CONTINUING = frozenset({"tool_use", "pause_turn"})
+"""Stop reasons after which the CLI continues the same answer, unless the caller's tools are
 called."""
 
 
@@ -63,6 +64,18 @@ CONTINUABLE = frozenset({"end_turn", "stop_sequence", "tool_use"})
 """Stop reasons after which the CLI adds nothing of its own to the conversation."""
 
 
+class _Stage(IntEnum):
+    """How far an answer is."""
+
+    NOTHING = 0
+    STARTED = 1
+    """The model is known."""
+    BEGUN = 2
+    """The model has begun with an answer, or to think about it."""
+    PRODUCED = 3
+    """A part of an answer was passed on."""
+
+
 class AnswerReader:
     """Reads the lines of one turn."""
 
@@ -72,39 +85,38 @@ class AnswerReader:
         include_thinking: bool,
         ignored: tuple[str, ...] = (),
         structured: bool = False,
-        plan: UsageLimits | None = None,
+        usage_limits: UsageLimits | None = None,
         spent: Usage = Usage(),  # noqa: B008 - frozen
         asked: str | None = None,
     ) -> None:
         """With `structured` the text of the answer is what the model gives `StructuredOutput`.
 
-        `plan` is what was said of the person's plan before: a process says it only once.
+        `usage_limits` is what was reported before: a process reports it only once.
         `spent` is what earlier attempts at the same request have used. `asked` is the model that
         was asked for, None the default, to name it where there is none.
         """
         self._include_thinking = include_thinking
         self._structured = structured
-        self._goes_on = False
         self._ignored = ignored
-        self._started = False
+        self._asked = asked
+        self._stage = _Stage.NOTHING
+        self._continues = False
         self._call_usage = Usage()
         self._total_usage = spent
-        self._asked = asked
         self._error: str | None = None
-        self.stop_reason: str | None = None
-        """Why the model stopped; None until it did. After it nothing more is an event."""
-        self.model: str | None = None
-        """The model that answers, by its full name."""
-        self.plan = plan
-        """What was last said of the person's plan."""
-        self.begun = False
-        """Whether the model has begun with an answer, or to think about it."""
-        self.produced = False
-        """Whether any part of an answer was passed on."""
         self._blocks: list[Wire] = []
         self._pieces: list[str] = []
         self._calls = 0
-        self._gap = False
+        self._paragraph = ""
+        self.stop_reason: str | None = None
+        """Why the model stopped; None until it did. After it nothing more is an event."""
+        self.usage_limits = usage_limits
+        """What was last reported of the account's usage limits."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether the model has begun with an answer, or to think about it."""
+        return self._stage >= _Stage.BEGUN
 
     @property
     def usage(self) -> Usage:
@@ -121,7 +133,7 @@ class AnswerReader:
             if self.stop_reason is None:
                 raise self._failure(line)
         elif kind == "rate_limit_event":
-            self._note_limit(line)
+            self.usage_limits = usage_limits_of(line)
         elif kind == "assistant":
             self._error = line.get("error") or self._error
 
@@ -145,35 +157,35 @@ class AnswerReader:
         uses = {block["name"] for block in self._blocks if block["type"] == "tool_use"}
         calls = any(name.startswith(TOOL_PREFIX) for name in uses)
         if reason == "tool_use" and not calls and OUTPUT_TOOL in uses:
-            # The CLI would go on with a turn in which the model only confirms it.
+            # The CLI would continue with a turn in which the model only confirms it.
             reason = "structured_output"
-        elif reason in _GOES_ON and not calls:
-            self._goes_on = True
+        elif reason in _CONTINUING and not calls:
+            self._continues = True
             # What is said after a call of the CLI's own is another paragraph.
-            self._gap = reason == "tool_use" and not self._structured and bool(self._text_so_far())
+            another = reason == "tool_use" and not self._structured and self._text_so_far()
+            self._paragraph = PARAGRAPH if another else ""
             return
         elif self._structured and reason == "end_turn":
             # The CLI asks the model again for what it did not give.
-            self._goes_on = True
+            self._continues = True
             return
         self.stop_reason = reason
         yield Finished(FINISH_REASONS.get(reason, FinishReason.STOP), self.usage, stop_sequence)
 
     def _message_start(self, message: Wire) -> Iterator[Event]:
-        if self.produced and not self._goes_on:
+        if self._stage is _Stage.PRODUCED and not self._continues:
             # The CLI tries again after a break. What was passed on cannot be taken back, and
             # a second beginning must not be joined to the first.
             raise UnavailableError("The upstream answer broke off in the middle.")
-        if not self._goes_on:
+        if not self._continues:
             # What broke off is no part of the answer, and no thought that still lasts.
             self._blocks = []
-        self._goes_on = False
+        self._continues = False
         self._total_usage = self.usage
         self._call_usage = _updated(Usage(), message.get("usage") or {})
-        self.model = message.get("model", "")
-        if not self._started:
-            self._started = True
-            yield Started(self.model or "", self._ignored)
+        if self._stage is _Stage.NOTHING:
+            self._stage = _Stage.STARTED
+            yield Started(message.get("model") or "", self._ignored)
 
     @property
     def thinking(self) -> bool:
@@ -182,13 +194,13 @@ class AnswerReader:
         return bool(self._blocks) and self._blocks[-1]["type"] in _THINKING
 
     def _block_start(self, block: Wire) -> Iterator[Event]:
-        self.begun = True
+        self._stage = max(self._stage, _Stage.BEGUN)
         self._blocks.append(block)
         self._pieces = []
         if block["type"] == "tool_use" and block["name"].startswith(TOOL_PREFIX):
             if self._structured and (text := self._text_so_far()):
                 yield TextDelta(text)
-            self.produced = True
+            self._stage = _Stage.PRODUCED
             self._calls += 1
             yield ToolCallStart(
                 self._calls - 1, block["id"], block["name"].removeprefix(TOOL_PREFIX)
@@ -202,11 +214,11 @@ class AnswerReader:
     def _delta(self, delta: Wire) -> Iterator[Event]:
         kind = delta["type"]
         if kind == "text_delta":
-            text = PARAGRAPH + delta["text"] if self._gap else delta["text"]
-            self._gap = False
+            text = self._paragraph + delta["text"]
+            self._paragraph = ""
             self._pieces.append(text)
             if not self._structured:
-                self.produced = True
+                self._stage = _Stage.PRODUCED
                 yield TextDelta(text)
         elif kind == "input_json_delta":
             self._pieces.append(delta["partial_json"])
@@ -214,10 +226,10 @@ class AnswerReader:
             if name.startswith(TOOL_PREFIX):
                 yield ToolCallDelta(self._calls - 1, delta["partial_json"])
             elif name == OUTPUT_TOOL and self._structured:
-                self.produced = True
+                self._stage = _Stage.PRODUCED
                 yield TextDelta(delta["partial_json"])
         elif kind == "thinking_delta" and self._include_thinking:
-            self.produced = True
+            self._stage = _Stage.PRODUCED
             yield ThinkingDelta(delta["thinking"])
 
     def _block_stop(self) -> None:
@@ -241,15 +253,12 @@ class AnswerReader:
         )
         return Turn(Role.ASSISTANT, tuple(blocks))
 
-    def _note_limit(self, line: Wire) -> None:
-        self.plan = usage_limits_of(line)
-
     @property
     def limit_resets_at(self) -> float | None:
-        """When the plan's limit is lifted, in Unix seconds, where it refused the request."""
-        if self.plan is None or self.plan.status != "rejected":
+        """When the usage limit is lifted, in Unix seconds, where it refused the request."""
+        if self.usage_limits is None or self.usage_limits.status != "rejected":
             return None
-        return self.plan.resets_at
+        return self.usage_limits.resets_at
 
     def _failure(self, result: Wire) -> BridgeError:
         if self._error == "billing_error":

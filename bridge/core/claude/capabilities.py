@@ -1,10 +1,30 @@
-"""What the CLI at hand can do, as the probe found it."""
+"""What the CLI at hand reports of itself, and what it can do, as the probe found it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from bridge.core.claude.turn_settings import SETTINGS
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an initialised CLI reports of itself."""
+
+    version: str
+    account: dict[str, Any]
+    models: tuple[dict[str, Any], ...]
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Facts:
+        """Read the CLI's answer to `initialize`."""
+        return cls(
+            version=str(answer.get("claude_code_version", "")),
+            account=dict(answer.get("account") or {}),
+            models=tuple(answer.get("models") or ()),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import mcp_types as mcp
+from claude_agent_sdk import McpServerConfig
 from mcp.server.lowlevel import Server
 
-from bridge.core.claude.wire import Wire
+from bridge.core.claude.wire import TOOL_PREFIX, Wire
 from bridge.core.contract import Tool
 
 SERVER_NAME = "client"
@@ -25,6 +26,15 @@ MAX_RESULT_CHARACTERS = 500_000
 _META = {"anthropic/maxResultSizeChars": MAX_RESULT_CHARACTERS}
 # Without the hint the CLI makes parallel calls one after the other.
 _ANNOTATIONS = mcp.ToolAnnotations(read_only_hint=True)
+
+
+MAX_TOOL_NAMES = 1_000
+"""Names of tools that a process is given in its life; the CLI takes 2,048 to withdraw."""
+
+
+def definitions_of(tools: Iterable[Tool]) -> str:
+    """The tools as text that differs wherever the model sees a difference, order included."""
+    return json.dumps([[tool.name, tool.description, tool.parameters] for tool in tools])
 
 
 class ToolServer:
@@ -39,14 +49,34 @@ class ToolServer:
         """What is offered. After a change the CLI must be made to list them again."""
         self.listed = False
         """Whether the CLI has asked for the tools on offer."""
+        self._definitions = definitions_of(())
+        self._names: set[str] = set()
         self._on_change = on_change
         self._seen: dict[tuple[str, str], list[str]] = {}
         self._calls: dict[str, asyncio.Future[mcp.CallToolResult]] = {}
 
-    def offer(self, tools: Sequence[Tool]) -> None:
-        """Offer these tools from the next listing on."""
+    def as_option(self) -> dict[str, McpServerConfig]:
+        """It, as an option of the SDK's client."""
+        return {SERVER_NAME: {"type": "sdk", "name": SERVER_NAME, "instance": self.server}}
+
+    @property
+    def full(self) -> bool:
+        """Whether the CLI was given so many names that it is time for a new process."""
+        return len(self._names) > MAX_TOOL_NAMES
+
+    def offers(self, tools: Sequence[Tool]) -> bool:
+        """Whether exactly these tools are offered."""
+        return definitions_of(tools) == self._definitions
+
+    def offer(self, tools: Sequence[Tool]) -> list[str]:
+        """Offer these tools from the next listing on; gives the names that are withdrawn."""
         self.tools = tuple(tools)
+        self._definitions = definitions_of(tools)
         self.listed = False
+        names = {TOOL_PREFIX + tool.name for tool in tools}
+        withdrawn = sorted(self._names - names)
+        self._names |= names
+        return withdrawn
 
     def waits_for(self, ids: Iterable[str]) -> bool:
         """Whether all of these calls have come in and wait for their results."""
@@ -68,7 +98,7 @@ class ToolServer:
         schema = dict(tool.parameters) or {"type": "object", "properties": {}}
         schema.setdefault("type", "object")
         # Of two tools with one name and one schema, offered one after the other, the CLI goes on
-        # describing the first. A comment, which means nothing to anybody, tells them apart.
+        # describing the first. A comment, which has no meaning, tells them apart.
         known = self._seen.setdefault((tool.name, json.dumps(schema, sort_keys=True)), [])
         if tool.description not in known:
             known.append(tool.description)

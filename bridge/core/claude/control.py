@@ -1,10 +1,10 @@
 """The CLI's control protocol: the one file that knows its subtypes.
 
 `ControlTransport` is an SDK `Transport` over a process that was started and booted before
-anybody asked for it. The SDK's client initialises the process through it and answers what
+it was asked for. The SDK's client initialises the process through it and answers what
 the CLI asks of it; the transport itself sends the control requests for which the SDK has no
 call, adds the system prompt to the SDK's `initialize`, and hands the lines of the
-conversation straight to whoever listens, since the SDK's own queue would stop the control
+conversation straight to its listener, since the SDK's own queue would stop the control
 protocol whenever an answer is not read.
 
 Measured on the CLI that the pinned SDK ships; tests/core/test_control_real.py shows each
@@ -40,7 +40,7 @@ class ControlError(Exception):
     """The CLI refused a control request, or did not answer it in time."""
 
     def __init__(self, for_log: str, detail: str = "") -> None:
-        """`detail` is what the CLI says, which may repeat what it was told: not for a log."""
+        """`detail` is the CLI's own text, which may repeat what it was sent: not for a log."""
         super().__init__(": ".join(filter(None, (for_log, detail))))
         self.for_log = for_log
 
@@ -87,12 +87,12 @@ class ControlTransport(Transport):
         assert self._process is not None
         return self._process
 
-    # What the CLI can be told. Each raises ControlError, or ProcessGoneError.
+    # What the CLI can be sent. Each raises ControlError, or ProcessGoneError.
 
     async def boot(self, timeout: float) -> str | None:
         """Wait until the process has started up and answers.
 
-        Gives the model that the person's own settings come to: once a model was set, null is
+        Gives the model that the operator's own settings come to: once a model was set, null is
         not a way back to it but to the CLI's default.
         """
         answer = await self.request("get_settings", timeout=timeout)
@@ -103,7 +103,7 @@ class ControlTransport(Transport):
     def on_initialize(
         self, *, system_prompt: str | None, instruction: str = "", json_schema: str = ""
     ) -> None:
-        """Say what goes into the SDK's `initialize`.
+        """Set what goes into the SDK's `initialize`.
 
         No system prompt keeps the claude_code preset; the instruction is added to either. For a
         schema the CLI offers the model a tool of its own, `StructuredOutput`.
@@ -117,12 +117,20 @@ class ControlTransport(Transport):
             fields["jsonSchema"] = json.loads(json_schema)
         self._initialize_fields = fields
 
+    def pause_reading(self) -> None:
+        """Let the output of the process wait in the pipe."""
+        self.process.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take it again."""
+        self.process.resume_reading()
+
     async def apply_settings(self, settings: Mapping[str, Any]) -> None:
         """Change settings for the turns to come; they merge, and null takes one back."""
         await self.request("apply_flag_settings", settings=dict(settings))
 
     async def set_tool_servers(self, names: Sequence[str], *, without: Sequence[str] = ()) -> None:
-        """Have exactly these in-process MCP servers. The CLI lists a server's tools anew when
+        """Have exactly these in-process MCP servers. The CLI lists a server's tools again when
         it is added.
 
         It goes on offering what a server once had, though: `without` are tools, by the names
@@ -184,7 +192,7 @@ class ControlTransport(Transport):
         """Ask for something that leaves no trace, whatever the process is at."""
         await self.request("get_settings", timeout=timeout)
 
-    # What the process says
+    # What the process writes
 
     def _on_line(self, line: bytes) -> None:
         if not line.startswith(b"{") and b'{"' not in line:
@@ -216,7 +224,7 @@ class ControlTransport(Transport):
         response: Wire = message.get("response") or {}
         request_id = response.get("request_id")
         if isinstance(request_id, str) and request_id.startswith(_OWN_PREFIX):
-            # One that comes after its time limit has nobody waiting for it any more.
+            # One that comes after its time limit is not waited for any more.
             future = self._pending.get(request_id)
             if future is not None and not future.done():
                 future.set_result(response)
@@ -247,7 +255,7 @@ class ControlTransport(Transport):
         try:
             await self.process.write(data.encode())
         except ProcessGoneError:
-            # An answer to a process that has ended is for nobody.
+            # An answer to a process that has ended is not needed.
             if '"control_response"' not in data:
                 raise
 

@@ -1,6 +1,6 @@
 """How a CLI process is started: its arguments, its environment and its folder.
 
-Everything that the CLI would do behind a caller's back is turned off here. From the person's
+Everything that the CLI would do behind a caller's back is turned off here. From the operator's
 own settings only the default model and the login remain.
 """
 
@@ -46,7 +46,7 @@ _ENVIRONMENT = {
 }
 
 _WITH_TOOLS = (
-    # Denied and not asked for, whatever the settings say: nobody is there to be asked.
+    # Denied and not asked for, whatever the settings say: there is no user to be asked.
     "--permission-mode=dontAsk",
     "--permission-prompts=none",
     # The file tools keep to the working directory, through links too, and project settings,
@@ -54,7 +54,7 @@ _WITH_TOOLS = (
     "--restricted",
 )
 
-# What runs on after the answer would report to whoever has the process next.
+# What runs on after the answer would report to the next caller of the process.
 _ENVIRONMENT_WITH_TOOLS = {"CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1"}
 
 API_KEY = "ANTHROPIC_API_KEY"
@@ -74,9 +74,9 @@ class Launcher:
     where `builtin_tools` names one."""
     setting_sources: Sequence[str] = ()
     """Settings files that the CLI reads and applies whole: `project` and `local`, those of
-    `folder`. The person's own are never among them."""
-    person: UserSettings = NOTHING
-    """What of the person's own settings holds."""
+    `folder`. The operator's own are never among them."""
+    user_settings: UserSettings = NOTHING
+    """What of the operator's own settings holds."""
     builtin_tools: BuiltinTools | None = None
     """Claude Code's own tools that are on; None is none of them."""
     telemetry: Mapping[str, str] = field(default_factory=dict)
@@ -110,7 +110,7 @@ class Launcher:
         return None if self.cache_ttl is None else {"type": "ephemeral", "ttl": self.cache_ttl}
 
     def restore_folder(self) -> None:
-        """Make the working directory anew where it is gone; raises OSError.
+        """Recreate the working directory where it is gone; raises OSError.
 
         Systems tidy away what has lain in their folder for temporary files for days.
         """
@@ -148,8 +148,8 @@ class Launcher:
                 "--no-session-persistence",
                 f"--setting-sources={','.join(self.setting_sources)}",
                 "--settings",
-                # Here and not in the environment, so that they stand over the person's own.
-                json.dumps({**self.person.settings, **_SETTINGS, "env": variables}),
+                # Here and not in the environment, so that they stand over the operator's own.
+                json.dumps({**self.user_settings.settings, **_SETTINGS, "env": variables}),
                 *arguments,
             ),
             env={**env, **_ENVIRONMENT, **self.telemetry, "PWD": str(folder)},

@@ -46,7 +46,7 @@ class Command:
 
 
 class LineProcess(asyncio.SubprocessProtocol):
-    """A running child. Make one with `start`; whoever makes it must `aclose` it."""
+    """A running child. Start one with `start`; it needs `aclose` in the end."""
 
     def __init__(
         self, on_line: Callable[[bytes], None], on_exit: Callable[[], None] | None = None
@@ -128,7 +128,7 @@ class LineProcess(asyncio.SubprocessProtocol):
         assert self._transport is not None
         self._exit_code = self._transport.get_returncode()
         # What it started ends with it: it would hold the pipes open, so that the end of the
-        # process would never be told.
+        # process would never be reported.
         self._kill_group()
         if self._guard is not None:
             self._guard.ended(self.pid)

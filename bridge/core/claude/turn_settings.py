@@ -1,10 +1,11 @@
-"""What the CLI is told beside the messages: profile and settings of a turn. Pure."""
+"""What the CLI is given beside the messages: profile and settings of a turn. Pure."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 
 from bridge.core.claude.wire import TOOL_PREFIX, Wire
@@ -147,7 +148,7 @@ def settings_of(
     choice: ToolChoice = ToolChoice(),  # noqa: B008 - frozen
     output_schema: str = "",
 ) -> TurnSettings:
-    """The settings of a request that is answered by `model` (None: the person's default).
+    """The settings of a request that is answered by `model` (None: the operator's default).
 
     `tools` and `choice` are what is offered in the end, `output_schema` is the JSON Schema that
     the API itself is to keep to.
@@ -219,10 +220,10 @@ def started_with(settings: TurnSettings, late: frozenset[str]) -> TurnSettings |
 def setting_changes(
     before: TurnSettings | None, after: TurnSettings, late: frozenset[str] = SETTINGS
 ) -> Wire:
-    """What `apply_flag_settings` must be told, or an empty dict when nothing differs.
+    """What `apply_flag_settings` must be sent, or an empty dict when nothing differs.
 
-    With `before` None everything is said, defaults too: the person's own settings may hold
-    values for the same names, and these must not reach a caller. Only `late` settings are said.
+    With `before` None everything is sent, defaults too: the operator's own settings may hold
+    values for the same names, and these must not reach a caller. Only `late` settings are sent.
     """
     unsaid = {name: getattr(before or TurnSettings(), name) for name in SETTINGS - late}
     after = replace(after, **unsaid)
@@ -235,8 +236,8 @@ def setting_changes(
     if "effort" in differs:
         changes["effortLevel"] = after.effort
     if differs - _NOT_VARIABLES:
-        # All of them: told any variable, the CLI first sets those of the person's own settings
-        # again, over what it was told before.
+        # All of them: sent any variable, the CLI first sets those of the operator's own settings
+        # again, over what it was sent before.
         changes["env"] = _variables(late, after)
     return changes
 
@@ -246,6 +247,32 @@ def traced(changes: Wire, settings: TurnSettings, late: frozenset[str], trace_pa
     # All variables with it, for the reason given in `setting_changes`.
     variables = changes.get("env") or _variables(late, settings)
     return {**changes, "env": {**variables, "TRACEPARENT": trace_parent}}
+
+
+class AppliedSettings:
+    """The settings that a process holds."""
+
+    def __init__(self, late: frozenset[str]) -> None:
+        """`late` are those that can be changed while it runs."""
+        self._late = late
+        self._held: TurnSettings | None = None
+        self.default_model: str | None = None
+        """The model of turns that name none."""
+
+    @contextmanager
+    def changing(self, settings: TurnSettings, trace_parent: str) -> Iterator[Wire]:
+        """Give what has to be sent for the next turn; it holds if nothing is raised meanwhile."""
+        settings = replace(settings, model=settings.model or self.default_model)
+        changes = setting_changes(self._held, settings, self._late)
+        if trace_parent:
+            changes = traced(changes, settings, self._late, trace_parent)
+        if not changes:
+            yield changes
+            return
+        # Until the answer is there it is not known which settings hold.
+        self._held = None
+        yield changes
+        self._held = settings
 
 
 def start_options(settings: TurnSettings) -> tuple[list[str], dict[str, str]]:

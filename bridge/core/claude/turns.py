@@ -29,7 +29,7 @@ from bridge.core.contract import (
 )
 
 OPENING_PLACEHOLDER = "(The conversation begins with the assistant.)"
-"""The user turn put before a history that starts with the assistant: the Messages API takes
+"""The user turn that stands before a history that starts with the assistant: the Messages API takes
 none that does (https://platform.claude.com/docs/en/api/messages)."""
 
 
@@ -64,14 +64,14 @@ def turns_of(messages: Sequence[Message]) -> tuple[Turn, ...]:
             merged.append((message.role, blocks))
     if merged and merged[0][0] is Role.ASSISTANT:
         merged.insert(0, (Role.USER, [{"type": "text", "text": OPENING_PLACEHOLDER}]))
-    _tell_calls_apart(merged)
+    _make_call_ids_unique(merged)
     return tuple(Turn(role, _results_first(blocks)) for role, blocks in merged)
 
 
-def _tell_calls_apart(turns: Sequence[tuple[Role, list[Wire]]]) -> None:
+def _make_call_ids_unique(turns: Sequence[tuple[Role, list[Wire]]]) -> None:
     """Give a call whose id was used before another one, and its result with it.
 
-    Some clients count the calls of each answer anew, and the CLI drops what it has seen.
+    Some clients count the calls of each answer from the start, and the CLI drops what it has seen.
     """
     uses: Counter[str] = Counter()
     for _, blocks in turns:
@@ -198,7 +198,7 @@ def user_line(
 
 
 def assistant_line(turn: Turn) -> Wire:
-    """An earlier answer, put into the conversation as it is."""
+    """An earlier answer, as it is."""
     return {
         "type": "assistant",
         "message": {"role": "assistant", "content": list(turn.content)},
@@ -216,3 +216,57 @@ def replay_lines(
             yield user_line(turn, query=False, new_id=new_id)
         else:
             yield assistant_line(turn)
+
+
+class Conversation:
+    """What the CLI was sent of a conversation, and which of its turns are still open."""
+
+    def __init__(self, cache_control: Wire | None = None) -> None:
+        """Mark the first question of the conversation with `cache_control`."""
+        self._cache_control = cache_control
+        self._marked = False
+        self.lines: list[UserLine] = []
+        """The user lines that it holds, the newest last."""
+        self.open_turns = 0
+        """Turns whose `result` line has not come."""
+        self.last_result: Wire = {}
+        self.used_builtin_tool = False
+        """Whether a tool of the CLI's own was called in it."""
+
+    def question(self, turn: Turn) -> UserLine:
+        """The line of a turn that the model is to answer."""
+        # The API takes four cache breakpoints a request and the CLI sets three. One set in a
+        # user line stays there for the life of the conversation, so only one line has it.
+        mark = None if self._marked else self._cache_control
+        self._marked = True
+        return user_line(turn, query=True, cache_control=mark)
+
+    def sent(self, line: UserLine) -> None:
+        """A user line is being sent, which opens a turn."""
+        self.lines.append(line)
+        self.open_turns += 1
+
+    def ended(self, result: Wire) -> None:
+        """A turn has ended."""
+        self.open_turns -= 1
+        self.last_result = result
+
+    def settled(self) -> bool:
+        """Whether no turn is open."""
+        return self.open_turns <= 0
+
+    def to_rewind(self) -> UserLine | None:
+        """The line to take back next, with all that came after it; None where none can be."""
+        while self.lines:
+            if self.lines[-1].rewindable:
+                return self.lines[-1]
+            if len(self.lines) == 1:
+                return None
+            # Tool results are taken back with the turn that made the calls.
+            self.lines.pop()
+        return None
+
+    def wiped(self) -> bool:
+        """The next question is the first again; gives whether nothing is left of the others."""
+        self._marked = False
+        return not self.lines and not self.open_turns

@@ -1,4 +1,4 @@
-"""What the API says of the account's usage limits, from the CLI's `rate_limit_event`. Pure."""
+"""What the API reports of the account's usage limits, from the CLI's `rate_limit_event`. Pure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from bridge.core.contract import UsageLimits, UsageWindow
 
 
 def usage_limits_of(line: Wire, said_at: float = 0.0) -> UsageLimits:
-    """What a `rate_limit_event` says of the person's plan."""
+    """Read a `rate_limit_event`; `said_at` is in Unix seconds."""
     info = line.get("rate_limit_info")
     info = info if isinstance(info, dict) else {}
-    told = info.get("unifiedWindows")
+    windows_info = info.get("unifiedWindows")
     windows = tuple(
         UsageWindow(str(limit), used, _number(window.get("resetsAt")))
-        for limit, window in (told.items() if isinstance(told, dict) else ())
+        for limit, window in (windows_info.items() if isinstance(windows_info, dict) else ())
         # The window of extra usage itself is none of the plan's.
         if limit != "overage"
         and isinstance(window, dict)

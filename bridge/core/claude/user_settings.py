@@ -1,6 +1,6 @@
-"""What of the person's own Claude Code settings reaches a caller: the default model and the login.
+"""What of the operator's own Claude Code settings reaches a caller: default model and login.
 
-The CLI is told to read no user settings at all, since it would apply all of them: hooks, agents,
+The CLI is started to read no user settings at all, since it would apply all of them: hooks, agents,
 permission rules, environment variables. The few that are meant are taken out here, by name.
 """
 
@@ -27,7 +27,7 @@ LOGIN_HELPERS = (
     "gcpAuthRefresh",
     "proxyAuthHelper",
 )
-"""Settings by which a person logs in. Several are commands of the person's, which the CLI runs."""
+"""Settings by which a user logs in. Several are commands of the user's, which the CLI runs."""
 
 # https://code.claude.com/docs/en/env-vars: who pays, and how the API is reached.
 _LOGIN_VARIABLES = re.compile(
@@ -53,18 +53,18 @@ _LOGIN_VARIABLES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class UserSettings:
-    """The default model and the login, as the person's settings have them."""
+    """The default model and the login, as the operator's settings have them."""
 
     model: str | None = None
     login: Mapping[str, str] = field(default_factory=dict)
-    """Settings by which the person logs in, among `LOGIN_HELPERS`."""
+    """Settings by which the operator logs in, among `LOGIN_HELPERS`."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables of the settings' `env` that are part of the login; they stand over the server's
     own, as they do for the CLI."""
 
     @property
     def settings(self) -> dict[str, str]:
-        """What the CLI is told in its `--settings`."""
+        """What the CLI is given in its `--settings`."""
         model = {} if self.model is None else {_MODEL: self.model}
         return {**model, **self.login}
 
@@ -89,7 +89,7 @@ def kept_of(settings: object) -> UserSettings:
 
 
 def read_user_settings(environment: Mapping[str, str]) -> UserSettings:
-    """Read those of the person whose environment this is; nothing where there is no such file."""
+    """Read those of the user whose environment this is; nothing where there is no such file."""
     home = Path(environment.get("HOME") or "~")
     folder = Path(environment.get("CLAUDE_CONFIG_DIR") or home / ".claude")
     path = folder.expanduser() / "settings.json"

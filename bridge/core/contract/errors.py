@@ -87,6 +87,16 @@ class ModelNotFoundError(BridgeError):
         self.field = field
 
 
+class NotFoundError(BridgeError):
+    """Nothing of this id is stored for the caller; `field` names the parameter with the id."""
+
+    reason = "NOT_FOUND"
+
+    def __init__(self, message: str, *, field: str | None = None, reason: str | None = None):
+        super().__init__(message, reason=reason)
+        self.field = field
+
+
 class TooLargeError(BridgeError):
     """The request is larger than this server takes."""
 
@@ -143,6 +153,19 @@ class ProcessFailedError(UnavailableError):
     """A CLI process died, hung or could not be started."""
 
     reason = "CLAUDE_PROCESS_ERROR"
+
+
+class StoreUnavailableError(UnavailableError):
+    """The store of responses cannot be reached, until an operator repairs it."""
+
+    reason = "STORE_UNAVAILABLE"
+    retryable = False
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This server cannot reach its stored responses; its log says why. A request that "
+            "builds on none of them can still be answered."
+        )
 
 
 class DrainingError(UnavailableError):

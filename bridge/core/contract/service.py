@@ -1,9 +1,10 @@
-"""The seam between the doors and the core: all that a door may ask of it."""
+"""The seam between the front ends and the core: all that a front end may ask of it."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from bridge.core.contract.events import Event
@@ -24,19 +25,53 @@ class Model:
     default: bool = False
 
 
+class HealthStatus(StrEnum):
+    """Whether completions work, and if not, why."""
+
+    OK = "ok"
+    STARTING = "starting"
+    DRAINING = "draining"
+    NOT_LOGGED_IN = "not_logged_in"
+    UNAVAILABLE = "unavailable"
+    OVERAGE_AHEAD = "overage_ahead"
+    """Serving has stopped before paid extra usage."""
+
+
+class SessionSource(StrEnum):
+    """How a request was given its session."""
+
+    CONTINUED = "continued"
+    """It held the conversation already."""
+    WARM = "warm"
+    """It was initialised with the same profile."""
+    INITIALISED = "initialised"
+    """It was initialised for the request."""
+    SPAWNED = "spawned"
+    """The request waited for its process to start."""
+
+
+class ReplacementReason(StrEnum):
+    """Why a process was replaced by a new one."""
+
+    DIED = "died"
+    """It ended by itself."""
+    FAILED = "failed"
+    """It could not be brought to a known state, or did not answer."""
+    WORN = "worn"
+    """It had served enough."""
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What `/health` and grpc.health.v1 tell."""
+    """What `/health` and grpc.health.v1 report."""
 
-    status: str
-    """`ok`, `starting`, `draining`, `not_logged_in`, `unavailable`, or `overage_ahead` where
-    serving has stopped before paid extra usage."""
+    status: HealthStatus
     logged_in: bool
     account: str
     """Where the login comes from, in Claude Code's own word; `none` without one."""
     cli_version: str
     subscription: str = ""
-    """The name of the person's plan, where Claude Code tells it."""
+    """The name of the account's plan, where Claude Code reports it."""
     simulated: bool = False
     """Whether the embedded simulator answers instead of a model."""
     pool_size: int = 0
@@ -54,7 +89,7 @@ class Health:
     @property
     def serving(self) -> bool:
         """Whether a completion can be expected to work."""
-        return self.status == "ok"
+        return self.status == HealthStatus.OK
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +106,7 @@ class UsageWindow:
 
 @dataclass(frozen=True, slots=True)
 class UsageLimits:
-    """What the API last said of the person's plan."""
+    """What the API last reported of the account's usage limits."""
 
     status: str
     """`allowed`, `allowed_warning` or `rejected`, in the API's own words."""
@@ -103,11 +138,11 @@ class Totals:
     left: int = 0
     """Requests whose caller went away."""
     sessions: dict[str, int] = field(default_factory=dict)
-    """Sessions by how they were got: continued, warm, initialised, spawned."""
+    """Requests by the `SessionSource` of their session."""
     processes_started: int = 0
     processes_ended: int = 0
     processes_replaced: dict[str, int] = field(default_factory=dict)
-    """Those of them that a new one took the place of, by why: died, failed, worn."""
+    """Those of them that were replaced, by `ReplacementReason`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +157,7 @@ class PoolState:
 
 
 class Service(Protocol):
-    """The core, as a door sees it."""
+    """The core, as a front end sees it."""
 
     def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
         """Stream the answer; close the generator (`aclosing`) to cancel it.
@@ -132,7 +167,7 @@ class Service(Protocol):
         ...
 
     def refused(self, request: CompletionRequest, error: Exception) -> None:
-        """Take note of a request that a door could not read: as much of it as is known."""
+        """Record a request that a front end could not read: as much of it as is known."""
         ...
 
     async def models(self, caller: str = "") -> tuple[Model, ...]:

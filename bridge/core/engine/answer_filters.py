@@ -1,4 +1,4 @@
-"""What the bridge itself sees to in an answer, where the model's API does not. Pure.
+"""What the bridge itself takes care of in an answer, where the model's API does not. Pure.
 
 Each filter is fed the events of an answer and gives events on: `StopFilter` ends it at a stop
 text, `JsonFilter` makes it one JSON object, `RequiredCallFilter` insists on a tool call. What may
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from enum import Enum, auto
 from typing import Protocol
 
 from bridge.core.contract import Event, Finished, FinishReason, TextDelta, ToolCallStart
@@ -105,17 +106,33 @@ class JsonFilter:
         self.whole = whole
 
 
+class _Place(Enum):
+    """Where a scanner is."""
+
+    BEFORE = auto()
+    STRUCTURE = auto()
+    STRING = auto()
+    ESCAPE = auto()
+    """After a backslash in a string."""
+    AFTER = auto()
+
+
 class JsonScanner:
     """Finds the first JSON object in a text that comes in pieces, and takes out white space."""
 
     def __init__(self) -> None:
         self._depth = 0
-        self._in_string = False
-        self._escaped = False
-        self.begun = False
+        self._place = _Place.BEFORE
+
+    @property
+    def begun(self) -> bool:
         """Whether the object has begun."""
-        self.complete = False
+        return self._place is not _Place.BEFORE
+
+    @property
+    def complete(self) -> bool:
         """Whether it has ended."""
+        return self._place is _Place.AFTER
 
     def feed(self, text: str) -> str:
         """Give what of the piece belongs to the object."""
@@ -123,20 +140,21 @@ class JsonScanner:
             start = text.find("{")
             if start < 0:
                 return ""
-            self.begun = True
+            self._place = _Place.STRUCTURE
             text = text[start:]
         kept: list[str] = []
         for character in text:
-            if self.complete:
+            if self._place is _Place.AFTER:
                 break
-            if self._in_string:
+            if self._place is _Place.ESCAPE:
                 kept.append(character)
-                if self._escaped:
-                    self._escaped = False
-                elif character == "\\":
-                    self._escaped = True
+                self._place = _Place.STRING
+            elif self._place is _Place.STRING:
+                kept.append(character)
+                if character == "\\":
+                    self._place = _Place.ESCAPE
                 elif character == '"':
-                    self._in_string = False
+                    self._place = _Place.STRUCTURE
             elif not character.isspace():
                 kept.append(character)
                 self._structure(character)
@@ -144,12 +162,13 @@ class JsonScanner:
 
     def _structure(self, character: str) -> None:
         if character == '"':
-            self._in_string = True
+            self._place = _Place.STRING
         elif character in "{[":
             self._depth += 1
         elif character in "}]":
             self._depth -= 1
-            self.complete = self._depth == 0
+            if self._depth == 0:
+                self._place = _Place.AFTER
 
 
 class RequiredCallFilter:
@@ -179,6 +198,6 @@ class RequiredCallFilter:
 
 def filtered(events: Sequence[Event], filters: Sequence[AnswerFilter]) -> Sequence[Event]:
     """Put events through all filters, in order."""
-    for shaper in filters:
-        events = [given for event in events for given in shaper.feed(event)]
+    for each in filters:
+        events = [given for event in events for given in each.feed(event)]
     return events

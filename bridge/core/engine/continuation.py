@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from bridge.core.claude import Profile, Turn, Wire, tools_as_told
+from bridge.core.claude import Profile, Turn, Wire, definitions_of
 from bridge.core.contract import Role, Tool
 
 
@@ -39,7 +39,7 @@ def fingerprint(scope: Scope, turns: Iterable[Turn]) -> str:
             scope.model,
             scope.effort,
             scope.thinking,
-            tools_as_told(scope.tools),
+            definitions_of(scope.tools),
         ],
     )
     for turn in turns:

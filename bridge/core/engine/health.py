@@ -1,8 +1,12 @@
-"""How things stand, from what is known of the processes and of the login. Pure."""
+"""Whether completions work, from what is known of the processes and of the login."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 from bridge.core.claude import Facts
+from bridge.core.contract import DrainingError, HealthStatus
 
 LOG_IN = (
     "Claude Code is not logged in: run `claude` and type /login. The next request after that is "
@@ -19,7 +23,7 @@ OVERAGE = (
 
 
 def account_of(facts: Facts | None) -> str:
-    """Where the login comes from, in the CLI's word; `none` without one."""
+    """Where the login comes from, in the CLI's own word; `none` without one."""
     if facts is None:
         return "none"
     account = facts.account
@@ -42,24 +46,82 @@ def status_of(
     trouble: str,
     login_accepted: bool | None,
     overage_ahead: bool = False,
-) -> tuple[str, str]:
-    """The status, and what is to be said of it; see `Health`.
+) -> tuple[HealthStatus, str]:
+    """The status, and its detail; see `Health`.
 
-    `usable` says whether there is a process that can be expected to work, `trouble` what is
-    wrong with the processes, and `login_accepted` what the last request has shown: None before
-    the first. `overage_ahead` says whether only paid extra usage would answer now, and is not
-    wanted.
+    `usable`: whether there is a process that can be expected to work. `trouble`: what is wrong
+    with the processes. `login_accepted`: what the last request has shown, None before the first.
+    `overage_ahead`: whether only paid extra usage would answer now, and is not wanted.
     """
     if draining:
-        return "draining", "The server is shutting down."
+        return HealthStatus.DRAINING, "The server is shutting down."
     if trouble and not usable:
-        return "unavailable", trouble
+        return HealthStatus.UNAVAILABLE, trouble
     if facts is None:
-        return "starting", ""
+        return HealthStatus.STARTING, ""
     if login_accepted is False:
-        return "not_logged_in", LOGIN_REFUSED if account_of(facts) != "none" else LOG_IN
+        return HealthStatus.NOT_LOGGED_IN, LOGIN_REFUSED if account_of(facts) != "none" else LOG_IN
     if login_accepted is None and account_of(facts) == "none":
-        return "not_logged_in", LOG_IN
+        return HealthStatus.NOT_LOGGED_IN, LOG_IN
     if overage_ahead:
-        return "overage_ahead", OVERAGE
-    return "ok", trouble
+        return HealthStatus.OVERAGE_AHEAD, OVERAGE
+    return HealthStatus.OK, trouble
+
+
+class AccountState:
+    """What is known of Claude Code and of its login, from the first process on."""
+
+    def __init__(self, on_change: Callable[[], None], on_facts: Callable[[Facts], None]) -> None:
+        """`on_facts` is called with what Claude Code reports, when it is new."""
+        self._on_change = on_change
+        self._on_facts = on_facts
+        self._settled = asyncio.Event()
+        self.facts: Facts | None = None
+        """None until a process has been initialised."""
+        self.login_accepted: bool | None = None
+        """Whether the API accepted the login of the last request; None before the first."""
+
+    async def known(self) -> None:
+        """Wait until Claude Code has reported its models; raises DrainingError."""
+        await self._settled.wait()
+        if self.facts is None:
+            raise DrainingError("The server is shutting down.")
+
+    def give_up(self) -> None:
+        """There will be no first process: those that wait for it need not."""
+        self._settled.set()
+
+    def learn(self, facts: Facts | None) -> None:
+        """Take in what a process has reported."""
+        if facts is None or facts == self.facts:
+            return
+        self.facts = facts
+        self._on_facts(facts)
+        self._settled.set()
+        self._on_change()
+
+    def note_login(self, *, accepted: bool) -> None:
+        """Record whether the API accepts the login, as its last answer has shown."""
+        if accepted is not self.login_accepted:
+            self.login_accepted = accepted
+            self._on_change()
+
+    @property
+    def account(self) -> str:
+        """Where the login comes from; see `account_of`."""
+        return account_of(self.facts)
+
+    @property
+    def logged_in(self) -> bool:
+        """Whether there is a login, and it works as far as is known."""
+        return self.account != "none" if self.login_accepted is None else self.login_accepted
+
+    @property
+    def subscription(self) -> str:
+        """The name of the account's plan, where Claude Code reports it."""
+        return str(self.facts.account.get("subscriptionType") or "") if self.facts else ""
+
+    @property
+    def cli_version(self) -> str:
+        """The version of Claude Code; empty until it is known."""
+        return self.facts.version if self.facts else ""

@@ -22,9 +22,19 @@ class Choice:
     """What a request's `model` comes to."""
 
     name: str | None
-    """What the CLI is told; None is the person's default."""
+    """What the CLI is asked for; None is its own default."""
     replaced: bool = False
     """Whether another maker's model was asked for, so that the default answers instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelNames:
+    """The names of models that the operator has added or refused."""
+
+    aliases: tuple[tuple[str, str], ...] = ()
+    """Patterns of names (`gpt-4*`) and the model each stands for."""
+    refuse_unknown: bool = False
+    """Whether another maker's name is an error instead of the default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +84,7 @@ class Catalog:
         return cls(tuple(listed), aliases, refuse_unknown)
 
     def choose(self, name: str | None, *, strict: bool = False) -> Choice:
-        """What to tell the CLI for a request's `model`; raises ModelNotFoundError.
+        """What to ask the CLI for, by a request's `model`; raises ModelNotFoundError.
 
         To a strict request another maker's name is an error, whatever the operator wants.
         """

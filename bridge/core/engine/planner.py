@@ -1,7 +1,7 @@
-"""From a request to the plan by which a session is told and its answer is read.
+"""From a request to the plan by which a session is prepared and its answer is read.
 
 A planner also remembers what the API has refused, so that it is not tried again: then the
-request goes without it and says so, or the bridge sees to it itself.
+request goes without it and reports it, or the bridge does it itself.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _NO_SUCH_FIELD = "Extra inputs are not permitted"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A request, as it is put to a session and as its answer is read."""
+    """How a request is put to a session, and how its answer is read."""
 
     request: CompletionRequest
     """Without what has no effect."""
@@ -80,7 +80,7 @@ class Plan:
     @property
     def need(self) -> Need:
         """What to ask the pool for."""
-        may_continue = bool(self.history) and self._goes_on()
+        may_continue = bool(self.history) and self._may_continue()
         return Need(
             self.scope.profile,
             self.scope.caller,
@@ -89,19 +89,19 @@ class Plan:
 
     @property
     def kind(self) -> Hashable:
-        """Whose request it is and of which profile: by this its habits are known."""
+        """Its caller and its profile, by which `ParkingPolicy` knows it."""
         return self.scope.caller, self.scope.profile
 
-    def _goes_on(self) -> bool:
+    def _may_continue(self) -> bool:
         calls = call_ids(self.history[-1])
         if not calls:
             return not self.last.tool_results
         return answers_exactly(calls, self.last) and all(map(deliverable, self.last.content))
 
     def reader(self, usage_limits: UsageLimits | None, spent: Usage) -> AnswerReader:
-        """Reads the CLI's lines; see AnswerReader for what it is told."""
+        """Reads the CLI's lines; see AnswerReader for the arguments."""
         return AnswerReader(
-            plan=usage_limits,
+            usage_limits=usage_limits,
             spent=spent,
             include_thinking=self.request.include_thinking,
             ignored=self.ignored,
@@ -110,7 +110,7 @@ class Plan:
         )
 
     def filters(self) -> tuple[AnswerFilter, ...]:
-        """What the events go through, in order; made anew for each attempt."""
+        """What the events go through, in order; new ones for each attempt."""
         filters: list[AnswerFilter] = []
         request = self.request
         if request.sampling.stop:
@@ -196,9 +196,9 @@ class Planner:
         return Plan(request, scope, settings, turns[:-1], turns[-1], ignored, force_call, schema)
 
     def learn(self, plan: Plan, refusal: str) -> bool:
-        """Take note of what an upstream refusal is about; False if it is about nothing known.
+        """Record what an upstream refusal is about; False if it is about nothing known.
 
-        Where it says True, another plan for the same request avoids what was refused.
+        Where it gives True, another plan for the same request avoids what was refused.
         """
         body = plan.settings.extra_body
         fields = sampling_named_in(refusal, plan.request)

@@ -41,7 +41,7 @@ is sooner done than asked for, and does not wait for what others have checked.""
 
 
 class SchemaChecker:
-    """Whoever makes one must `aclose` it."""
+    """Needs `aclose` in the end."""
 
     def __init__(self, guard: OrphanGuard | None = None, seconds: float = CHECK_SECONDS) -> None:
         self._guard = guard
@@ -104,7 +104,7 @@ class SchemaChecker:
     async def _outcome(self, job: Mapping[str, Any], field: str) -> str:
         line = json.dumps(job).encode() + b"\n"
         async with self._turn:
-            # One that somebody has ended meanwhile is replaced; one that ends twice does so by the
+            # One that was ended from outside is replaced; one that ends twice does so by the
             # job: there was no memory for it.
             for last in (False, True):
                 try:

@@ -68,83 +68,82 @@ class TimeLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class AnswerProgress:
+    """How far the answer to a request is; times in seconds of one clock."""
+
+    begun: bool = False
+    """Whether the answer has begun."""
+    last_line_at: float = 0.0
+    """When something last came of it."""
+    excused: bool = False
+    """Whether silence means nothing now: the model thinks, or what came is yet to be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestProgress:
     """How far a request is; times in seconds of one clock."""
 
     started_at: float
-    put_at: float | None = None
-    """When it was put to a process."""
-    heard_at: float = 0.0
-    """When something was last heard of its answer."""
-    begun: bool = False
-    """Whether the answer has begun."""
-    excused: bool = False
-    """Whether silence means nothing now: the model thinks, or what it said is yet to be read."""
+    leased_at: float | None = None
+    """When it was assigned a process."""
+    answer: AnswerProgress = AnswerProgress()
 
 
-def next_limit(limits: TimeLimits, standing: Standing, now: float) -> tuple[float, Limit]:
+def next_limit(limits: TimeLimits, request: RequestProgress, now: float) -> tuple[float, Limit]:
     """The limit that comes next, and when.
 
     What is excused comes as if the wait for it began now. Silence counts once the answer has
     begun, and not before.
     """
-    total = standing.started_at + limits.total
-    if standing.put_at is None:
+    total = request.started_at + limits.total
+    answer = request.answer
+    if request.leased_at is None:
         return min((total, Limit.TOTAL), (now + limits.queue, Limit.QUEUE))
-    if standing.begun:
-        silent_since = now if standing.excused else standing.heard_at
+    if answer.begun:
+        silent_since = now if answer.excused else answer.last_line_at
         return min((total, Limit.TOTAL), (silent_since + limits.idle, Limit.IDLE))
-    waits_since = now if standing.excused else standing.put_at
+    waits_since = now if answer.excused else request.leased_at
     return min((total, Limit.TOTAL), (waits_since + limits.first_token, Limit.FIRST_TOKEN))
 
 
 class Deadlines:
-    """The deadlines with one request. Times are those of the running loop.
+    """The limits of time of one request. Times are those of the running loop.
 
-    What is said in the answer costs nothing here: one timer looks, when the next limit could be
+    The lines of the answer cost nothing here: one timer looks, when the next limit could be
     reached, whether it was.
     """
 
     def __init__(
         self,
         limits: TimeLimits,
-        *,
-        begun: Callable[[], bool] = lambda: False,
-        excused: Callable[[], bool] = lambda: False,
+        answer: Callable[[], AnswerProgress] = AnswerProgress,
+        on_reached: Callable[[], None] = lambda: None,
     ) -> None:
-        """Begin now. For `begun` and `excused` see `Standing`."""
+        """Begin now. `answer` is asked for the progress of the answer; for `on_reached` see
+        `watch`."""
         self._limits = limits
-        self._begun = begun
-        self._excused = excused
+        self._answer = answer
+        self._on_reached = on_reached
         self._time = asyncio.get_running_loop().time
         self._started_at = self._time()
-        self._put_at: float | None = None
+        self._leased_at: float | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._heard_at: Callable[[], float] = lambda: self._started_at
-        self._pending: Callable[[], bool] = lambda: False
-        self._on_over: Callable[[], None] = lambda: None
-        self.over: Limit | None = None
-        """The limit that was reached, once that was found out by `watch`."""
+        self.reached: Limit | None = None
+        """The limit that was reached, once `watch` has found it."""
 
-    def queue(self) -> None:
+    def queued(self) -> None:
         """The request waits for a process, its first or another, from now on."""
-        self._put_at = None
+        self._leased_at = None
         self.unwatch()
 
-    def put(self) -> None:
+    def leased(self) -> None:
         """The request has its process: from now on it waits for the first token."""
-        self._put_at = self._time()
+        self._leased_at = self._time()
 
     def next(self) -> tuple[float, Limit]:
         """The limit that comes next, and when."""
-        standing = Standing(
-            self._started_at,
-            self._put_at,
-            self._heard_at(),
-            self._begun(),
-            self._excused() or self._pending(),
-        )
-        return next_limit(self._limits, standing, self._time())
+        request = RequestProgress(self._started_at, self._leased_at, self._answer())
+        return next_limit(self._limits, request, self._time())
 
     async def bound(self, work: Awaitable[None]) -> None:
         """Await what counts towards the limit of the whole alone; raises DeadlineError."""
@@ -154,24 +153,13 @@ class Deadlines:
         except TimeoutError as error:
             raise self.error(Limit.TOTAL) from error
 
-    def watch(
-        self,
-        heard_at: Callable[[], float],
-        pending: Callable[[], bool],
-        on_over: Callable[[], None],
-    ) -> None:
-        """Call `on_over` when a limit is reached, until `unwatch`.
-
-        `heard_at` says when something was last heard, and `pending` whether something was
-        heard that nobody has read yet.
-        """
+    def watch(self) -> None:
+        """Call `on_reached` when a limit is reached, until `unwatch`."""
         self.unwatch()
-        self._heard_at, self._pending, self._on_over = heard_at, pending, on_over
         self._look()
 
     def unwatch(self) -> None:
         """Watch no longer."""
-        self._pending = lambda: False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -180,8 +168,8 @@ class Deadlines:
         at, limit = self.next()
         if at <= self._time():
             self._timer = None
-            self.over = limit
-            self._on_over()
+            self.reached = limit
+            self._on_reached()
         else:
             # Nothing else would look: the answer may begin in the next moment, and fall silent.
             at = min(at, self._time() + self._limits.idle)
@@ -189,7 +177,7 @@ class Deadlines:
                 self._timer = asyncio.get_running_loop().call_at(at, self._look)
 
     def error(self, limit: Limit, *, retry_after: float | None = None) -> DeadlineError:
-        """What the caller is told of a limit that was reached."""
+        """The error for the caller when a limit was reached."""
         seconds = self._limits.seconds(limit)
         return DeadlineError(
             _MESSAGES[limit].format(seconds),

@@ -1,15 +1,18 @@
-"""Stopping before the plan's paid extra usage.
+"""The account's usage limits, and stopping before its paid extra usage.
 
-What the API says of the plan comes with an answer, so the first answer that is paid for can not
+What the API reports of them comes with an answer, so the first answer that is paid for can not
 always be foreseen. What can be known before it, `overage_ahead` takes into account.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from bridge.core.claude import Wire, usage_limits_of
 from bridge.core.contract import PlanLimitError, UsageLimits
 
 NEARLY_FULL: Final = 0.98
@@ -22,7 +25,7 @@ UNKNOWN_RESET_SECONDS: Final = 900.0
 _PROBE_SECONDS: Final = 1.0
 
 
-def overage_ahead(plan: UsageLimits, now: float) -> float | None:
+def overage_ahead(limits: UsageLimits, now: float) -> float | None:
     """When serving may go on, in Unix seconds; None where the next request costs nothing extra.
 
     It would be paid for where
@@ -33,19 +36,19 @@ def overage_ahead(plan: UsageLimits, now: float) -> float | None:
     Not where extra usage is off: then the API itself refuses what goes beyond the plan. Not on
     its early warnings (`allowed_warning`) as such: they come at 75 or 90 % already.
     """
-    if plan.using_overage:
-        until = _lifted(plan, plan.resets_at)
-    elif plan.overage_status == "rejected":
+    if limits.using_overage:
+        until = _lifted(limits, limits.resets_at)
+    elif limits.overage_status == "rejected":
         return None
     else:
-        full = [w for w in plan.windows if w.utilization >= NEARLY_FULL]
-        until = max((_lifted(plan, window.resets_at) for window in full), default=now)
+        full = [w for w in limits.windows if w.utilization >= NEARLY_FULL]
+        until = max((_lifted(limits, window.resets_at) for window in full), default=now)
     return until if until > now else None
 
 
-def _lifted(plan: UsageLimits, resets_at: float | None) -> float:
-    if resets_at is None or resets_at <= plan.said_at:
-        return plan.said_at + UNKNOWN_RESET_SECONDS
+def _lifted(limits: UsageLimits, resets_at: float | None) -> float:
+    if resets_at is None or resets_at <= limits.said_at:
+        return limits.said_at + UNKNOWN_RESET_SECONDS
     return resets_at
 
 
@@ -54,8 +57,14 @@ class Admission(Enum):
 
     FREE = "free"
     PROBE = "probe"
-    """It is the one that finds out how the plan stands after a limit was lifted: tell the guard
-    of its end."""
+    """It finds out what the limits are after one was lifted: report its end by `probed`."""
+
+
+class _Probe(Enum):
+    NONE = "none"
+    RUNNING = "running"
+    REPORTED = "reported"
+    """It runs, and the API has reported the limits since it began."""
 
 
 @dataclass(slots=True)
@@ -63,31 +72,30 @@ class OveragePolicy:
     """Refuses requests while extra usage would pay for them.
 
     When the limit is lifted, one request is let through, and the others wait for what the API
-    says with it.
+    reports with it.
     """
 
     enabled: bool
     _stopped: bool = False
-    _probing: bool = False
-    _heard: bool = False
-    """Whether the API has said anything since the probe began."""
+    _probe: _Probe = _Probe.NONE
 
-    def note(self, plan: UsageLimits, now: float) -> None:
-        """Take in what the API has said last."""
-        self._heard = True
-        self._stopped = overage_ahead(plan, now) is not None
+    def note(self, limits: UsageLimits, now: float) -> None:
+        """Take in what the API has reported last."""
+        if self._probe is _Probe.RUNNING:
+            self._probe = _Probe.REPORTED
+        self._stopped = overage_ahead(limits, now) is not None
 
-    def until(self, plan: UsageLimits | None, now: float) -> float | None:
-        """When serving may go on, in Unix seconds; None where it is not stopped."""
-        if not self.enabled or plan is None:
+    def until(self, limits: UsageLimits | None, now: float) -> float | None:
+        """When serving may continue, in Unix seconds; None where it is not stopped."""
+        if not self.enabled or limits is None:
             return None
-        return overage_ahead(plan, now)
+        return overage_ahead(limits, now)
 
-    def admit(self, plan: UsageLimits | None, now: float) -> Admission:
+    def admit(self, limits: UsageLimits | None, now: float) -> Admission:
         """Let a request through, or raise PlanLimitError."""
-        if not self.enabled or plan is None:
+        if not self.enabled or limits is None:
             return Admission.FREE
-        until = overage_ahead(plan, now)
+        until = overage_ahead(limits, now)
         if until is not None:
             raise PlanLimitError(
                 "The plan's included usage is used up, and this server does not go on to paid "
@@ -97,19 +105,72 @@ class OveragePolicy:
             )
         if not self._stopped:
             return Admission.FREE
-        if self._probing:
+        if self._probe is not _Probe.NONE:
             raise PlanLimitError(
                 "The plan's limit has just been lifted; one request is finding out how it stands.",
                 reason="OVERAGE_AHEAD",
                 retry_after=_PROBE_SECONDS,
                 retryable=True,
             )
-        self._probing = True
-        self._heard = False
+        self._probe = _Probe.RUNNING
         return Admission.PROBE
 
     def probed(self, *, answered: bool) -> None:
-        """The probe has ended. If it was answered and nothing new was said, the plan is well."""
-        self._probing = False
-        if answered and not self._heard:
+        """The probe has ended. If it was answered and nothing was reported, all is well."""
+        if answered and self._probe is _Probe.RUNNING:
             self._stopped = False
+        self._probe = _Probe.NONE
+
+
+class UsageLimitsState:
+    """What the API last reported of the account's usage limits; admits requests by it."""
+
+    def __init__(
+        self, policy: OveragePolicy, now: Callable[[], float], on_change: Callable[[], None]
+    ) -> None:
+        """`now` gives Unix seconds."""
+        self._policy = policy
+        self._now = now
+        self._on_change = on_change
+        self._asked_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self.latest: UsageLimits | None = None
+        """None until the API has reported something."""
+
+    def note(self, line: Wire, asked_at: float) -> None:
+        """Take in a `rate_limit_event`. Of several processes the turn asked last counts."""
+        if asked_at < self._asked_at:
+            return
+        now = self._now()
+        self._asked_at = asked_at
+        self.latest = usage_limits_of(line, now)
+        self._policy.note(self.latest, now)
+        self.close()
+        until = self._policy.until(self.latest, now)
+        if until is not None:
+            # So that watchers are informed when serving continues.
+            self._timer = asyncio.get_running_loop().call_later(until - now, self._on_change)
+        self._on_change()
+
+    def admit(self) -> Admission:
+        """Let a request through, or raise PlanLimitError."""
+        return self._policy.admit(self.latest, self._now())
+
+    def probed(self, *, answered: bool) -> None:
+        """A request let through as a probe has ended."""
+        self._policy.probed(answered=answered)
+
+    @property
+    def overage_ahead(self) -> bool:
+        """Whether serving is stopped, since only paid extra usage would answer."""
+        return self._policy.until(self.latest, self._now()) is not None
+
+    def seconds_until(self, at: float) -> float:
+        """Seconds until a moment in Unix seconds, 0 where it has passed."""
+        return max(at - self._now(), 0.0)
+
+    def close(self) -> None:
+        """Inform watchers of no later change."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

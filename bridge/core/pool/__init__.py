@@ -1,9 +1,18 @@
-"""The pool of CLI processes: who gets which, and which are started and ended."""
+"""The pool of CLI processes: which request gets which, and which are started and ended."""
 
 from bridge.core.pool.leases import Lease, Need, Parking
 from bridge.core.pool.policy import PoolLimits
 from bridge.core.pool.pool import Pool
 from bridge.core.pool.recycling import Recycling
-from bridge.core.pool.watchdog import Watchdog, Watching
+from bridge.core.pool.watchdog import Watchdog, WatchdogLimits
 
-__all__ = ["Lease", "Need", "Parking", "Pool", "PoolLimits", "Recycling", "Watchdog", "Watching"]
+__all__ = [
+    "Lease",
+    "Need",
+    "Parking",
+    "Pool",
+    "PoolLimits",
+    "Recycling",
+    "Watchdog",
+    "WatchdogLimits",
+]

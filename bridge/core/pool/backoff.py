@@ -25,7 +25,7 @@ class StartBackoff:
         """Note the failure of a process that began to start at `started_at`.
 
         Gives the seconds to wait until another is started. Those that fail together, as when
-        somebody ends them all, count as one: in a loop it is the new ones that fail.
+        all are ended from outside, count as one: in a loop it is the new ones that fail.
         """
         if started_at >= self._failed_at:
             self._failed_at = now

@@ -1,4 +1,4 @@
-"""What the pool keeps of a process, what a request asks of it, and what it gets."""
+"""What the pool keeps of a process, what a request needs of it, and what it is given."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from bridge.core.claude import Profile, Session, TurnSettings
+from bridge.core.contract import SessionSource
 from bridge.core.pool.backoff import PROOF_SECONDS
 from bridge.core.pool.policy import ProcessView, State
 
@@ -66,11 +67,22 @@ class PooledProcess:
 
     @property
     def last_words(self) -> str:
-        """What it wrote to stderr, for the log: only where it was told nothing of a caller's."""
+        """What it wrote to stderr, for the log: only where it was given nothing of a caller's."""
         session = self.session
         if session is None or session.profile is not None or session.answers:
             return ""
         return f": {session.stderr_tail}"
+
+    def lend(self, caller: str, at: float, *, forgotten: bool) -> None:
+        """Begin a turn of a caller's; for `forgotten` see the attribute."""
+        self.state = State.RUNNING
+        self.leased_at, self.caller, self.forgotten = at, caller, forgotten
+
+    def prepare_like(self, other: PooledProcess) -> None:
+        """Begin to be given the profile of another one."""
+        assert other.session is not None
+        self.state = State.PREPARING
+        self.preparing = other.session.profile
 
     def view(self) -> ProcessView:
         """What decisions need of it."""
@@ -95,20 +107,18 @@ class Lease:
     """The exclusive use of a session for one completion. Give it back with `Pool.release`."""
 
     session: Session
-    got: str
-    """How the session was got: `continued`, `warm`, `initialised`, or `spawned` if it waited for
-    a start."""
+    source: SessionSource
     process: PooledProcess = field(repr=False)
 
     @classmethod
     def of(cls, process: PooledProcess, *, spawn_awaited: bool) -> Lease:
-        """Lease a process that was granted, and say how it was got."""
+        """Lease a process that was granted."""
         assert process.session is not None
         if process.parking is not None:
-            got = "continued"
+            source = SessionSource.CONTINUED
         elif process.session.profile is not None:
-            got = "warm"
+            source = SessionSource.WARM
         else:
-            got = "spawned" if spawn_awaited else "initialised"
+            source = SessionSource.SPAWNED if spawn_awaited else SessionSource.INITIALISED
         process.parking = None
-        return cls(process.session, got, process)
+        return cls(process.session, source, process)

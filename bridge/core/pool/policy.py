@@ -1,6 +1,6 @@
-"""Who gets which process, and which are started, reset and ended: one pure function.
+"""Which request gets which process, and which are started, reset and ended: one pure function.
 
-`decide` looks at the processes and at the requests that wait, and says what to do now. The
+`decide` looks at the processes and at the requests that wait, and decides what to do now. The
 pool carries it out and asks again whenever something has changed; so every rule stands here
 and nowhere else.
 """
@@ -95,7 +95,7 @@ class PoolLimits:
 
     @property
     def minimum(self) -> int:
-        """Processes kept even when nobody asks."""
+        """Processes kept even when there are no requests."""
         return self.pool_size + self.kept_spares
 
 
@@ -145,8 +145,8 @@ def decide(  # noqa: C901
     unmet: list[Hashable | None] = []
     running = _in(processes, State.RUNNING)
     due = fair_order(waiting, Counter(p.caller for p in running), served)
-    # Whoever continues a conversation takes its process first: for another request it would
-    # have to be evicted.
+    # A request that continues a conversation takes its process first: for another request it
+    # would have to be evicted.
     turns = due[: max(limits.pool_size - len(running), 0)]
     continuing: set[int] = set()
     for request in turns:
@@ -203,7 +203,7 @@ def decide(  # noqa: C901
     needed = _wanted(unmet, [*blanks, *starting], len(processes), limits)
     wanted = extra[: max(1 - len(starting), 0)] + needed
     room = limits.max_processes - len(processes)
-    # Blanks that fit nobody make way first, then the coldest empty ones, then the conversations
+    # Blanks that fit no request make way first, then the coldest empty ones, then the conversations
     # parked for longest, and for a request that needs another start the spares too.
     closing = len(_in(processes, State.CLOSING))
     odd = [p for p in blanks if p.started_with is not None]
@@ -240,7 +240,7 @@ def _unserved_profile(
 ) -> ProcessView | None:
     """The process used last that holds a conversation, if no empty session has its profile.
 
-    Whoever asked last is likely to ask again, and not always in the same conversation.
+    The caller that asked last is likely to ask again, and not always in the same conversation.
     """
     parking = [p for p in _in(processes, State.RESETTING) if p.conversation is not None]
     last = max([*parked, *parking], key=lambda p: p.used_at, default=None)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from bridge.core.contract import BridgeError
-from bridge.core.pool.leases import PooledProcess
-from bridge.core.pool.policy import RequestView
+from bridge.core.contract import BridgeError, QueueFullError
+from bridge.core.pool.leases import Need, PooledProcess
+from bridge.core.pool.policy import RequestView, fair_order
 
 
 @dataclass(slots=True, eq=False)
@@ -23,7 +24,7 @@ class Waiting:
     """Whether its conversation is not to be held open."""
 
     def taken_back(self) -> PooledProcess | None:
-        """The process that was granted to one who is leaving, if that was just done."""
+        """The process that was granted to a caller that is leaving, if that was just done."""
         granted = self.granted
         if granted.done() and not granted.cancelled() and granted.exception() is None:
             return granted.result()
@@ -31,21 +32,33 @@ class Waiting:
 
 
 class RequestQueue:
-    """Holds those who wait, until they are granted a process, refused or gone."""
+    """Holds the requests that wait, until they are granted a process, refused or gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
+        """`size` is the most requests of one caller that wait."""
+        self._size = size
         self._waiting: dict[int, Waiting] = {}
+        self.served: dict[str, int] = {}
+        """The last turn of each caller, by its number: callers are the names of keys, so few."""
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def present(self) -> list[Waiting]:
-        """Those in the queue, without any whose caller has gone in this very moment."""
+        """The requests in it, without any whose caller has gone in this very moment."""
         return [waiting for waiting in self._waiting.values() if not waiting.granted.done()]
 
-    def count(self, caller: str) -> int:
-        """How many of one caller's wait."""
-        return sum(waiting.view.caller == caller for waiting in self.present())
+    def check_size(self, newest: Waiting, wait_estimate: Callable[[], float]) -> None:
+        """Take out the newest request where it is one too many; raises QueueFullError."""
+        caller = newest.view.caller
+        if newest.granted.done():
+            return
+        if sum(waiting.view.caller == caller for waiting in self.present()) > self._size:
+            self.leave(newest)
+            raise QueueFullError(
+                f"{self._size} requests are waiting already (BRIDGE_QUEUE_SIZE).",
+                retry_after=wait_estimate(),
+            )
 
     def join(self, view: RequestView) -> Waiting:
         """Put a request at the end."""
@@ -54,9 +67,18 @@ class RequestQueue:
         return waiting
 
     def forget(self, caller: str) -> None:
-        """Hold no conversation of one caller's open later."""
+        """Hold no conversation of a caller open later."""
         for waiting in self._waiting.values():
             waiting.forgotten = waiting.forgotten or waiting.view.caller == caller
+
+    def ahead(self, need: Need, running: Iterable[str]) -> int:
+        """How many requests would have their turn before one that came now.
+
+        `running` are the callers of the turns that run.
+        """
+        newcomer = RequestView(0, need.profile, need.caller)
+        views = [*(waiting.view for waiting in self.present()), newcomer]
+        return fair_order(views, Counter(running), self.served).index(newcomer)
 
     def leave(self, waiting: Waiting) -> None:
         """Take a request out, if it is still there."""
@@ -69,7 +91,7 @@ class RequestQueue:
         return waiting
 
     def refuse_all(self, error: Callable[[], BridgeError]) -> None:
-        """Answer everybody with an error, each with its own."""
+        """Answer all requests with an error, each with its own."""
         for waiting in self.present():
             waiting.granted.set_exception(error())
         self._waiting.clear()

@@ -20,7 +20,7 @@ class Recycling:
 
     def due(self, session: Session) -> bool:
         """Whether the session's process is to be replaced by a new one."""
-        if session.worn or session.answers >= self.answers:
+        if session.out_of_tool_names or session.answers >= self.answers:
             return True
         return _larger(session, self.memory_bytes)
 
@@ -35,7 +35,7 @@ def _larger(session: Session, limit: int) -> bool:
 
 
 def resident_bytes(pid: int) -> int | None:
-    """The memory a process holds; None where the system does not tell (only Linux does)."""
+    """The memory a process holds; None where the system does not report it (only Linux does)."""
     try:
         pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
     except OSError:

@@ -8,13 +8,13 @@ from statistics import fmean
 
 SHORTEST = 1.0
 LONGEST = 600.0
-"""Seconds that a caller is told to wait, at the least and at the most."""
+"""Seconds that a caller is asked to wait, at the least and at the most."""
 
 _KEPT = 32
 
 
 class TurnTimes:
-    """What the last turns tell of how long one takes."""
+    """How long the last turns have taken."""
 
     def __init__(self) -> None:
         self._took: deque[float] = deque(maxlen=_KEPT)

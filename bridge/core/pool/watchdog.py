@@ -1,7 +1,7 @@
 """Finds processes that run and do not answer, or that have grown without bound, and ends them.
 
-Whoever uses such a process sees it end, and does what is done then: a request that has nothing of
-its answer yet gets another process, and one that nobody uses is replaced.
+A user of such a process sees it end, and handles that: a request that has nothing of its answer
+yet gets another process, and one that is not in use is replaced.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Watching:
+class WatchdogLimits:
     """How closely processes are watched."""
 
     interval: float = 15.0
     """Seconds from one look at all processes to the next."""
-    deadlines: float = 20.0
+    timeout: float = 20.0
     """Seconds that a process has to answer, a matter of milliseconds when all is well."""
 
 
@@ -34,12 +34,12 @@ class Watchdog:
     def __init__(
         self,
         sessions: Callable[[], Iterable[Session]],
-        watching: Watching,
+        limits: WatchdogLimits,
         recycling: Recycling,
     ) -> None:
         """`sessions` are those to look at: booted, and neither being reset nor being ended."""
         self._sessions = sessions
-        self._watching = watching
+        self._limits = limits
         self._recycling = recycling
         self._task: asyncio.Task[None] | None = None
 
@@ -56,7 +56,7 @@ class Watchdog:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(self._watching.interval)
+            await asyncio.sleep(self._limits.interval)
             await asyncio.gather(*(self._look(session) for session in list(self._sessions())))
 
     async def _look(self, session: Session) -> None:
@@ -64,7 +64,7 @@ class Watchdog:
             if self._recycling.runaway(session):
                 logger.error("process %s has grown too large and is ended", session.pid)
                 session.kill()
-            elif not await session.answers_within(self._watching.deadlines):
+            elif not await session.answers_within(self._limits.timeout):
                 logger.error("process %s does not answer and is ended", session.pid)
                 session.kill()
         except Exception:

@@ -1,6 +1,6 @@
 """The metrics, as Prometheus reads them.
 
-Numbers of the pool are asked for when somebody looks; those of requests are added up when a
+Numbers of the pool are read when the metrics are; those of requests are added up when a
 request ends, from its record. Everything lives in an object of one server: nothing is global. All
 of it is on the event loop's thread, so that a count is an addition and nothing else.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
 from typing import Any, Final, Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -24,7 +25,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from bridge import __version__
-from bridge.core.contract import PoolState
+from bridge.core.contract import PoolState, ReplacementReason, SessionSource, UsageLimits
 from bridge.core.telemetry.request_record import GAP_BOUNDS, RequestRecord
 
 SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -85,12 +86,8 @@ class _Histogram:
         return buckets
 
 
-_SESSIONS: Final = ("continued", "warm", "initialised", "spawned")
-_REPLACED: Final = ("died", "failed", "worn")
-
-
 class Metrics(Collector):
-    """Counts requests, and tells the counts together with the state of the pool. An Observer."""
+    """Counts requests, and reports the counts with the state of the pool. An Observer."""
 
     def __init__(self) -> None:
         self._watched: Watched | None = None
@@ -107,7 +104,7 @@ class Metrics(Collector):
         self._queue = _Histogram(SECONDS)
 
     def watch(self, watched: Watched) -> None:
-        """Tell the state of this engine's pool, too."""
+        """Report the state of this engine's pool, too."""
         self._watched = watched
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
@@ -125,17 +122,18 @@ class Metrics(Collector):
         """Count it as ended."""
         door = record.request.door
         self._in_flight[door] -= 1
-        model = record.offered or OTHER
+        times = record.times
+        model = record.offered_model or OTHER
         finished = record.finished
         outcome = record.error or (finished.reason if finished else "unknown")
         self._requests[door, model, outcome.lower()] += 1
         if record.request.messages:
             # One that could not be read took no time, and would make the others look fast.
-            self._total.of(model).add(record.ended_at - record.started_at)
-        if record.leased_at is not None:
-            self._queue.of(record.got).add(record.leased_at - record.started_at)
-        if record.first_at is not None:
-            self._first_token.of(model).add(record.first_at - record.started_at)
+            self._total.of(model).add(times.since_start(times.ended_at))
+        if times.leased_at is not None and record.session_source is not None:
+            self._queue.of(record.session_source).add(times.since_start(times.leased_at))
+        if times.first_token_at is not None:
+            self._first_token.of(model).add(times.since_start(times.first_token_at))
             self._gap.of(model).merge(record.gaps, record.gap_seconds)
         usage = record.usage
         if usage is not None:
@@ -147,7 +145,7 @@ class Metrics(Collector):
     # Collector
 
     def collect(self) -> Iterator[Metric]:
-        """Everything that there is to tell."""
+        """Every metric there is."""
         yield from self._of_requests()
         if self._watched is not None:
             yield from _of_pool(self._watched.pool_state())
@@ -189,7 +187,7 @@ class Metrics(Collector):
 
 
 def _of_pool(state: PoolState) -> Iterator[Metric]:
-    health, totals, plan = state.health, state.totals, state.plan
+    health, totals = state.health, state.totals
     info = {
         "version": __version__,
         "cli_version": health.cli_version,
@@ -215,7 +213,7 @@ def _of_pool(state: PoolState) -> Iterator[Metric]:
         "bridge_sessions",
         "Requests by how they got their session.",
         ("session",),
-        _from_zero(_SESSIONS, totals.sessions),
+        _from_zero(SessionSource, totals.sessions),
     )
     yield CounterMetricFamily(
         "bridge_processes_started", "Processes that came up.", totals.processes_started
@@ -228,10 +226,13 @@ def _of_pool(state: PoolState) -> Iterator[Metric]:
         "Processes replaced by new ones: died by themselves, failed to do what they were told, or "
         "worn.",
         ("reason",),
-        _from_zero(_REPLACED, totals.processes_replaced),
+        _from_zero(ReplacementReason, totals.processes_replaced),
     )
-    if plan is None:
-        return
+    if state.plan is not None:
+        yield from _of_usage_limits(state.plan)
+
+
+def _of_usage_limits(plan: UsageLimits) -> Iterator[Metric]:
     utilization = GaugeMetricFamily(
         "bridge_plan_utilization_ratio", "The used share of a limit of the plan.", labels=("limit",)
     )
@@ -251,9 +252,10 @@ def _of_pool(state: PoolState) -> Iterator[Metric]:
     )
 
 
-def _from_zero(names: tuple[str, ...], counts: Mapping[str, int]) -> dict[tuple[str], int]:
+def _from_zero(kinds: type[StrEnum], counts: Mapping[str, int]) -> dict[tuple[str], int]:
     """By label; with those that were not counted yet, so that a first one is seen as a rise."""
-    return {(name,): counts.get(name, 0) for name in (*names, *(set(counts) - set(names)))}
+    names = dict.fromkeys((*map(str, kinds), *counts))
+    return {(name,): counts.get(name, 0) for name in names}
 
 
 def _counter(

@@ -1,4 +1,4 @@
-"""The latest requests, for whoever looks at the running server."""
+"""The latest requests, for the operator of a running server."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def trace_of(error: BaseException | None) -> str:
 
 
 class PrivateFormatter(logging.Formatter):
-    """Formats records without the texts of exceptions, whoever logs them."""
+    """Formats records without the texts of exceptions, whichever module logs them."""
 
     def formatException(self, ei: Any) -> str:
         """Give the trace of an error."""

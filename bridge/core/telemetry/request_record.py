@@ -1,6 +1,6 @@
-"""What is known of a request while it runs, and who is told: the log, the metrics, the traces.
+"""What is known of a request while it runs, and its observers: the log, the metrics, the traces.
 
-The engine fills in one record a request and tells an observer when the request begins and when
+The engine fills in one record a request and calls the observers when the request begins and when
 it has ended. What a token costs is one call of `RequestRecord.see`: a comparison and the count of
 one bucket; everything else is worked out at the end.
 """
@@ -13,7 +13,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from bridge.core.contract import (
@@ -21,6 +21,7 @@ from bridge.core.contract import (
     CompletionRequest,
     Event,
     Finished,
+    SessionSource,
     Started,
     TextDelta,
     ToolCallDelta,
@@ -47,39 +48,67 @@ class TraceContext:
 
 
 incoming_trace: ContextVar[TraceContext | None] = ContextVar("incoming_trace", default=None)
-"""Set by a door for the task that serves a request."""
+"""Set by a front end for the task that serves a request."""
 
 
 def shown_model(request: CompletionRequest) -> str | None:
-    """The model that is asked for, for logs: what is refused for its length is told cut off."""
+    """The model that is asked for, for logs: a name refused for its length is cut off."""
     return None if request.model is None else request.model[: BOUNDS.name_characters]
 
 
+@dataclass(slots=True)
+class RequestTimes:
+    """The moments of a request in seconds of the engine's clock; its dates in Unix seconds."""
+
+    started_at: float
+    started_on: float = 0.0
+    leased_at: float | None = None
+    """When it left the queue: a session was assigned to it."""
+    asked_at: float | None = None
+    """When the session had everything it needed."""
+    first_token_at: float | None = None
+    ended_at: float = 0.0
+    ended_on: float = 0.0
+
+    def since_start(self, moment: float) -> float:
+        """Seconds from the start of the request."""
+        return moment - self.started_at
+
+
+@dataclass(slots=True)
+class _Answer:
+    """The words of an answer, for a log with bodies."""
+
+    text: list[str] = field(default_factory=list)
+    calls: list[list[str]] = field(default_factory=list)
+
+    def add(self, event: Event) -> None:
+        match event:
+            case TextDelta(text):
+                self.text.append(text)
+            case ToolCallStart(_, id, name):
+                self.calls.append([id, name])
+            case ToolCallDelta(index, arguments):
+                self.calls[index].append(arguments)
+
+
 class RequestRecord:
-    """What is known of one request. Moments are seconds of the engine's clock."""
+    """What is known of one request."""
 
     __slots__ = (
-        "_bodies",
-        "_calls",
+        "_answer",
         "_last_at",
-        "_text",
-        "asked_at",
-        "began_at",
-        "ended_at",
-        "ended_on",
         "error",
         "finished",
-        "first_at",
         "gap_seconds",
         "gaps",
-        "got",
-        "leased_at",
         "model",
-        "offered",
+        "offered_model",
         "request",
-        "started_at",
+        "session_source",
+        "times",
         "trace_parent",
-        "trace_parts",
+        "trace_state",
     )
 
     def __init__(
@@ -88,26 +117,16 @@ class RequestRecord:
         started_at: float,
         *,
         bodies: bool = False,
-        began_at: float = 0.0,
+        started_on: float = 0.0,
     ) -> None:
-        """Keep the words of the answer too with `bodies`; `began_at` is the time of day."""
+        """Keep the words of the answer too with `bodies`; `started_on` is in Unix seconds."""
         self.request = request
-        self.started_at = started_at
-        self.began_at = began_at
-        self.leased_at: float | None = None
-        """When it got a session: it has waited in the queue until then."""
-        self.asked_at: float | None = None
-        """When the session had been told everything."""
-        self.first_at: float | None = None
-        """When the first part of the answer was there."""
-        self.ended_at: float = started_at
-        self.ended_on: float = began_at
-        """The same as time of day."""
-        self.got = ""
-        """How its session was got: continued, warm, initialised, spawned; empty if it never was."""
+        self.times = RequestTimes(started_at, started_on, ended_at=started_at, ended_on=started_on)
+        self.session_source: SessionSource | None = None
+        """None while no session was assigned to it."""
         self.model = ""
         """The model that answers; empty before it does."""
-        self.offered = ""
+        self.offered_model = ""
         """The same, or else the one asked for, if it is among those on offer; empty if not."""
         self.error = ""
         """The reason of the error that ended it; empty if none did."""
@@ -118,19 +137,22 @@ class RequestRecord:
         """The sum of those gaps."""
         self.trace_parent = ""
         """The `traceparent` that Claude Code is handed, where the request is traced."""
-        self.trace_parts: Any = None
-        """Whatever the tracer keeps of it between beginning and end."""
-        self._bodies = bodies
+        self.trace_state: Any = None
+        """What the tracer keeps between the beginning and the end of the request."""
         self._last_at: float | None = None
-        self._text: list[str] = []
-        self._calls: list[list[str]] = []
+        self._answer = _Answer() if bodies else None
 
-    def leased(self, got: str, at: float) -> None:
-        """Note that it has a session, its first or another, which has yet to be told."""
-        self.got, self.leased_at, self.asked_at = got, at, None
+    def leased(self, source: SessionSource, at: float) -> None:
+        """A session was assigned to it, its first or another, which has yet to be prepared."""
+        self.session_source = source
+        self.times.leased_at, self.times.asked_at = at, None
+
+    def ended(self, at: float, on: float) -> None:
+        """It is over, `on` in Unix seconds."""
+        self.times.ended_at, self.times.ended_on = at, on
 
     def see(self, event: Event, at: float) -> None:
-        """Note an event of the answer."""
+        """Record an event of the answer."""
         if isinstance(event, Started):
             self.model = event.model
             return
@@ -140,22 +162,13 @@ class RequestRecord:
         last = self._last_at
         self._last_at = at
         if last is None:
-            self.first_at = at
+            self.times.first_token_at = at
         else:
             gap = at - last
             self.gaps[bisect_left(GAP_BOUNDS, gap)] += 1
             self.gap_seconds += gap
-        if self._bodies:
-            self._keep(event)
-
-    def _keep(self, event: Event) -> None:
-        match event:
-            case TextDelta(text):
-                self._text.append(text)
-            case ToolCallStart(_, id, name):
-                self._calls.append([id, name])
-            case ToolCallDelta(index, arguments):
-                self._calls[index].append(arguments)
+        if self._answer is not None:
+            self._answer.add(event)
 
     @property
     def usage(self) -> Usage | None:
@@ -164,27 +177,28 @@ class RequestRecord:
 
     def line(self) -> dict[str, Any]:
         """The record as the session log has it."""
-        return {**self.metadata(), **self._words()} if self._bodies else self.metadata()
+        return {**self.metadata(), **self._words()}
 
     def metadata(self) -> dict[str, Any]:
         """The record without a word of what was said; times in milliseconds."""
+        times = self.times
 
         def since(moment: float | None) -> int | None:
-            return None if moment is None else round((moment - self.started_at) * 1000)
+            return None if moment is None else round(times.since_start(moment) * 1000)
 
         request = self.request
         usage = self.usage
         return {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.ended_on)),
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(times.ended_on)),
             "request_id": request.request_id,
             "door": request.door,
             "key": request.caller,
             "model_asked": shown_model(request),
             "model": self.model or None,
-            "session": self.got or None,
-            "queue_ms": since(self.leased_at),
-            "first_token_ms": since(self.first_at),
-            "total_ms": since(self.ended_at),
+            "session": self.session_source,
+            "queue_ms": since(times.leased_at),
+            "first_token_ms": since(times.first_token_at),
+            "total_ms": since(times.ended_at),
             "finish": self.finished.reason if self.finished else None,
             "error": self.error or None,
             "input_tokens": usage.input_tokens if usage else None,
@@ -194,19 +208,21 @@ class RequestRecord:
         }
 
     def _words(self) -> dict[str, Any]:
+        if self._answer is None:
+            return {}
         return {
             "system": self.request.system,
             "messages": [dataclasses.asdict(message) for message in self.request.messages],
-            "answer": "".join(self._text),
+            "answer": "".join(self._answer.text),
             "tool_calls": [
                 {"id": id, "name": name, "arguments": "".join(arguments)}
-                for id, name, *arguments in self._calls
+                for id, name, *arguments in self._answer.calls
             ],
         }
 
 
 class Observer(Protocol):
-    """Is told of every request. It never waits: it stands in the way of an answer."""
+    """Is called for every request. It never waits: that would delay the answer."""
 
     def began(self, record: RequestRecord) -> None:
         """A request has come in."""
@@ -224,7 +240,6 @@ class Observers:
         self._observers = tuple(observers)
 
     def began(self, record: RequestRecord) -> None:
-        """Tell each."""
         for observer in self._observers:
             try:
                 observer.began(record)
@@ -232,7 +247,6 @@ class Observers:
                 logger.exception("%s failed", type(observer).__name__)
 
     def ended(self, record: RequestRecord) -> None:
-        """Tell each."""
         for observer in self._observers:
             try:
                 observer.ended(record)

@@ -1,4 +1,4 @@
-"""The session log: one JSON line a request, for the person who runs the server.
+"""The session log: one JSON line a request, for the operator of the server.
 
 By default it holds no word of any prompt or answer. A thread writes it, so that neither a slow
 disk nor a rotation ever holds up an answer. Several servers may share the file: each writes and
@@ -152,7 +152,7 @@ class SessionLog:
             logger.warning("%d lines of the session log %s were lost: disk too slow", lost, path)
 
     def _append(self, path: Path, line: bytes) -> None:
-        # Each time: a person may have cleared it away.
+        # Each time: the operator may have cleared it away.
         private_folder(path.parent)
         with locked(path, exclusive=True):
             fd = self._current(path)
@@ -168,7 +168,7 @@ class SessionLog:
                 line = line[os.write(fd, line) :]
 
     def _current(self, path: Path) -> int:
-        """The open file, anew where another server, or a person, has moved it away."""
+        """The open file, reopened where another server or the operator has moved it away."""
         if self._fd is not None:
             try:
                 same = os.path.samestat(os.fstat(self._fd), os.stat(path))

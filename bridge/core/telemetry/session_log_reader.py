@@ -108,7 +108,7 @@ class LogReader:
             # Asked first: what has been set aside is not written any more.
             moved = not self._is_current(file)
             if os.fstat(file.fileno()).st_size < file.tell():
-                # A person has emptied it.
+                # The operator has emptied it.
                 file.seek(0)
             yield file
             if not moved:

@@ -1,7 +1,7 @@
 """Traces by OpenTelemetry, with the semantic conventions for generative AI.
 
-One span a request, with children for the queue, for telling the session and for the answer. It goes
-on with the trace that the caller sent (W3C `traceparent`), and Claude Code's own spans go on with
+One span a request, with children for the queue, for preparing the session and for the answer. It
+continues the trace that the caller sent (W3C `traceparent`), and Claude Code's own spans continue
 it. Nothing of OpenTelemetry is imported unless it is asked for: the extra `tracing` brings it.
 
 https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
@@ -48,7 +48,7 @@ def is_wanted(environ: Mapping[str, str]) -> bool:
 
 
 def cli_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What Claude Code needs for its spans; what the person has set themselves holds."""
+    """What Claude Code needs for its spans; what the operator has set is kept."""
     own = {name: value for name, value in environ.items() if name.startswith("OTEL_")}
     set_already = {name: environ[name] for name in _CLI_ENVIRONMENT if name in environ}
     return {**_CLI_ENVIRONMENT, **own, **set_already}
@@ -57,7 +57,7 @@ def cli_environment(environ: Mapping[str, str]) -> dict[str, str]:
 def start_tracing(
     environ: Mapping[str, str], say: Callable[[str], None] = logger.info
 ) -> Tracing | None:
-    """Trace if the environment asks for it; `say` is told where what it takes is not installed."""
+    """Trace if the environment asks for it; `say` reports where what it takes is not installed."""
     if not is_wanted(environ):
         return None
     try:
@@ -87,7 +87,7 @@ def _exporter(environ: Mapping[str, str]) -> SpanExporter:
         "OTEL_EXPORTER_OTLP_PROTOCOL"
     )
     if protocol == "grpc":
-        # Not in the extra: it is there where the person has installed it.
+        # Not in the extra: it is there where the operator has installed it.
         from importlib import import_module
 
         module = import_module("opentelemetry.exporter.otlp.proto.grpc.trace_exporter")
@@ -111,7 +111,7 @@ class Tracing:
         self._tracer = provider.get_tracer("claude-code-bridge", __version__)
 
     def began(self, record: RequestRecord) -> None:
-        """Begin the span of a request, and say what Claude Code is to go on with."""
+        """Begin the span of a request, and set the parent of Claude Code's own spans."""
         request = record.request
         incoming = incoming_trace.get()
         carrier: dict[str, str] = {}
@@ -122,34 +122,35 @@ class Tracing:
             self._propagator.extract(carrier),
             self._api.SpanKind.CLIENT,
             request_attributes(request),
-            start_time=_nanoseconds(record.began_at),
+            start_time=_nanoseconds(record.times.started_on),
         )
         context = self._api.set_span_in_context(span)
         outgoing: dict[str, str] = {}
         self._propagator.inject(outgoing, context)
         record.trace_parent = outgoing.get("traceparent", "")
-        record.trace_parts = (span, context)
+        record.trace_state = (span, context)
 
     def ended(self, record: RequestRecord) -> None:
         """End it, with its children."""
-        span, context = record.trace_parts
+        span, context = record.trace_state
+        times = record.times
 
         def at(moment: float) -> int:
-            return _nanoseconds(record.began_at + moment - record.started_at)
+            return _nanoseconds(times.started_on + times.since_start(moment))
 
-        moments = (record.started_at, record.leased_at, record.asked_at, record.ended_at)
+        moments = (times.started_at, times.leased_at, times.asked_at, times.ended_at)
         names = ("queue", "prepare", "answer")
         for name, began, ended in zip(names, moments, moments[1:], strict=False):
             if began is not None:
                 # One that was not passed is where the request ended.
-                over = record.ended_at if ended is None else ended
+                over = times.ended_at if ended is None else ended
                 child = self._tracer.start_span(name, context, start_time=at(began))
                 child.end(at(over))
         span.set_attributes(answer_attributes(record))
         if record.error:
             status = self._api.Status(self._api.StatusCode.ERROR, record.error)
             span.set_status(status)
-        span.end(at(record.ended_at))
+        span.end(at(times.ended_at))
 
     def close(self) -> None:
         """Send what is left; a collector that does not answer is not waited for long."""
@@ -184,7 +185,7 @@ def answer_attributes(record: RequestRecord) -> dict[str, Any]:
         "gen_ai.response.model": record.model or None,
         "gen_ai.response.finish_reasons": (str(finished.reason),) if finished else None,
         "error.type": record.error or None,
-        "bridge.session": record.got or None,
+        "bridge.session": record.session_source and str(record.session_source),
     }
     if usage is not None:
         attributes |= {
@@ -194,8 +195,9 @@ def answer_attributes(record: RequestRecord) -> dict[str, Any]:
             "gen_ai.usage.cache_creation.input_tokens": usage.cache_write_tokens,
             "gen_ai.usage.output_tokens": usage.output_tokens,
         }
-    if record.first_at is not None:
-        first = record.first_at - record.started_at
+    times = record.times
+    if times.first_token_at is not None:
+        first = times.since_start(times.first_token_at)
         attributes["gen_ai.response.time_to_first_chunk"] = first
     return {name: value for name, value in attributes.items() if value is not None}
 

@@ -9,12 +9,13 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bridge.core.access import Access, Grant, KeyScope, bearer
+from bridge.core.access import Access, Grant, KeyScope
 from bridge.core.contract import AuthenticationError, PermissionDeniedError
-from bridge.http_server.browsers import BrowserRules, is_preflight, preflight_headers
+from bridge.http_server.dialect import dialect_of
+from bridge.http_server.middleware.browsers import BrowserRules, is_preflight
 
 NEEDS: Final[Mapping[str, KeyScope | None]] = {
-    # The page for people holds nothing of this server; what it shows comes from below /bridge/.
+    # The page itself holds nothing of this server; what it shows comes from below /bridge/.
     "/": None,
     "/page.css": None,
     "/page.js": None,
@@ -38,7 +39,7 @@ def needed_for(path: str, needs: Mapping[str, KeyScope | None] = NEEDS) -> KeySc
     return KeyScope.COMPLETE
 
 
-class GuardMiddleware:
+class AccessMiddleware:
     """Refuses what has no business here, and notes by which key the rest came in.
 
     Plain ASGI; inside `RequestIdMiddleware`, which answers for what is raised here. For a URL
@@ -70,10 +71,10 @@ class GuardMiddleware:
             self._rules.check(headers, scope["http_version"], _local_host(scope))
             if is_preflight(scope["method"], headers):
                 # A page that is not listed has nothing to ask: its own origin needs none.
-                await Response(None, 204, preflight_headers(headers))(scope, receive, send)
+                reply = Response(None, 204, self._rules.preflight_headers(headers))
+                await reply(scope, receive, send)
                 return
-            given = headers.getlist("authorization")
-            secret = bearer(given[0]) if len(given) == 1 else None
+            secret = dialect_of(scope).secret(headers)
             needed = needed_for(scope["path"], self._needs)
             if needed is not None:
                 grant = self._access.authenticate(secret, needed)

@@ -6,23 +6,22 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.http_server.context import Door, caller_of
+from bridge.http_server.context import ServerContext, caller_of
 from bridge.http_server.disconnect import disconnected, run_until
 from bridge.http_server.errors import json_response
+from bridge.http_server.openai.shared.openapi import describe
 from bridge.http_server.openai.shared.replies import model_object
-from bridge.http_server.openapi import describe
 
 
-def model_routes(door: Door) -> APIRouter:
-    """Build the routes of models."""
-    router = APIRouter()
+def add_model_routes(router: APIRouter, server: ServerContext) -> None:
+    """Add the routes of models."""
     # When Claude Code began to offer a model is not known; clients want a number.
-    created = int(door.clock())
+    created = int(server.clock())
 
     @router.get("/v1/models", **describe())
     async def list_models(request: Request) -> Response:
         """List the models on offer to the key, with their aliases."""
-        listing = door.service.models(caller_of(request.scope))
+        listing = server.service.models(caller_of(request.scope))
         models = await run_until(listing, disconnected(request.receive))
         data = [model_object(model, created) for model in models]
         return json_response({"object": "list", "data": data})
@@ -30,8 +29,6 @@ def model_routes(door: Door) -> APIRouter:
     @router.get("/v1/models/{model_id:path}", **describe())
     async def retrieve_model(request: Request, model_id: str) -> Response:
         """Describe one model; its id may contain slashes."""
-        finding = door.service.model(model_id, caller_of(request.scope))
+        finding = server.service.model(model_id, caller_of(request.scope))
         model = await run_until(finding, disconnected(request.receive))
         return json_response(model_object(model, created))
-
-    return router

@@ -1,1 +1,16 @@
-"""operations"""
+"""What an operator asks for, in no dialect: health, metrics, the status page."""
+
+from fastapi import FastAPI
+
+from bridge.http_server.context import ServerContext
+from bridge.http_server.operations.health import health_routes
+from bridge.http_server.operations.metrics import metrics_routes
+from bridge.http_server.operations.page import page_routes
+
+__all__ = ["add_operations"]
+
+
+def add_operations(app: FastAPI, server: ServerContext) -> None:
+    """Add the routes of all of them."""
+    for routes in (health_routes, metrics_routes, page_routes):
+        app.include_router(routes(server))

@@ -7,14 +7,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bridge.core.contract import UsageLimits
-from bridge.http_server.context import Door, is_admin
+from bridge.http_server.context import ServerContext, is_admin
+from bridge.http_server.dialect import JsonDict
 from bridge.http_server.errors import json_response
-from bridge.http_server.openai.shared.replies import JsonDict
 from bridge.http_server.openapi import describe
 
 
 def plan_object(plan: UsageLimits) -> JsonDict:
-    """Write what the API last said of the person's plan; times in Unix seconds."""
+    """Write what the API last said of the account's usage limits; times in Unix seconds."""
     return {
         "status": plan.status,
         "limit": plan.limit or None,
@@ -25,22 +25,22 @@ def plan_object(plan: UsageLimits) -> JsonDict:
     }
 
 
-def health_routes(door: Door) -> APIRouter:
+def health_routes(server: ServerContext) -> APIRouter:
     """Build the route that says how things stand."""
     router = APIRouter()
 
     @router.get("/health", **describe())
     async def health(request: Request) -> Response:
         """Say whether completions work: 200 if so, else 503."""
-        now = door.service.health()
+        now = server.service.health()
         status = 200 if now.serving else 503
-        if door.settings.public and not is_admin(request.scope):
+        if server.settings.public and not is_admin(request.scope):
             return json_response({"status": now.status}, status)
-        plan = door.service.pool_state().plan
+        plan = server.service.pool_state().plan
         content = {
             "status": now.status,
             "detail": now.detail,
-            "version": door.version,
+            "version": server.version,
             "cli_version": now.cli_version,
             "logged_in": now.logged_in,
             "account": now.account,

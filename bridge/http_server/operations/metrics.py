@@ -6,20 +6,20 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.http_server.context import Door
+from bridge.http_server.context import ServerContext
 from bridge.http_server.openapi import describe
 
 
-def metrics_routes(door: Door) -> APIRouter:
+def metrics_routes(server: ServerContext) -> APIRouter:
     """Build the route that Prometheus scrapes; none where nothing is measured."""
     router = APIRouter()
-    render = door.metrics
+    render = server.metrics
     if render is None:
         return router
 
     @router.get("/metrics", **describe(text=True))
     async def metrics(request: Request) -> Response:
-        """Tell the server's metrics, in the Prometheus or the OpenMetrics text format."""
+        """The server's metrics, in the Prometheus or the OpenMetrics text format."""
         body, media_type = render(request.headers.get("accept", ""))
         return Response(body, headers={"content-type": media_type, "cache-control": "no-store"})
 

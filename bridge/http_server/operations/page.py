@@ -1,4 +1,4 @@
-"""`GET /`, a page for people, and `GET /bridge/state`, what it shows."""
+"""`GET /`, the status page, and `GET /bridge/state`, what it shows."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bridge.core.contract import PoolState
-from bridge.http_server.context import Door
+from bridge.http_server.context import ServerContext
+from bridge.http_server.dialect import JsonDict
 from bridge.http_server.errors import json_response
-from bridge.http_server.openai.shared.replies import JsonDict
 from bridge.http_server.openapi import describe
 
 FILES: Final = {
@@ -24,7 +24,7 @@ FILES: Final = {
 }
 
 _HEADERS: Final = {
-    # Nothing from elsewhere, nothing inline, in nobody's frame.
+    # Nothing from elsewhere, nothing inline, in no other page's frame.
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
         "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -35,7 +35,7 @@ _HEADERS: Final = {
 }
 
 
-def page_routes(door: Door) -> APIRouter:
+def page_routes(server: ServerContext) -> APIRouter:
     """Build the routes of the page. Its files say nothing of this server; its state does."""
     router = APIRouter()
     folder = files("bridge.http_server.page")
@@ -45,13 +45,13 @@ def page_routes(door: Door) -> APIRouter:
 
     @router.get("/bridge/state", **describe())
     async def state(request: Request) -> Response:
-        """Tell how the pool and the plan stand, and the latest requests without their texts."""
+        """Return the state of pool and limits, and the latest requests without their texts."""
         content = {
-            "version": door.version,
-            "grpc": door.settings.grpc,
-            "keys": door.asks_for_keys(),
-            "pool": pool_object(door.service.pool_state()),
-            "recent": list(door.recent()),
+            "version": server.version,
+            "grpc": server.settings.grpc,
+            "keys": server.asks_for_keys(),
+            "pool": pool_object(server.service.pool_state()),
+            "recent": list(server.recent()),
         }
         return json_response(content, headers={"cache-control": "no-store"})
 

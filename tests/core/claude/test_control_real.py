@@ -363,7 +363,7 @@ async def test_of_the_persons_own_settings_only_the_default_model_reaches_a_conv
             }
         )
     )
-    launcher = replace(launcher, person=read_user_settings(launcher.environment))
+    launcher = replace(launcher, user_settings=read_user_settings(launcher.environment))
     async with running(launcher, Profile(SYSTEM)) as session:
         await session.configure(TurnSettings(model="opus"))
         await session.configure(TurnSettings())
@@ -465,7 +465,7 @@ async def test_a_verified_rewind_leaves_nothing(session: Session, simulator: Sim
 
 async def test_an_older_line_cannot_be_rewound_to_before_the_newer_ones(session: Session) -> None:
     await soon(session.replay((user("a"), assistant("b"), user("c"), assistant("d"))))
-    oldest = session._lines[0]
+    oldest = session._conversation.lines[0]
     assert not await session._transport.rewind(oldest.id)
 
 
@@ -508,7 +508,7 @@ async def test_an_answer_cut_at_its_limit_goes_on_by_itself_in_one_turn_if_it_is
     lines = await answer(session, user(marked, sim(tokens=7)))
     assert len([line for line in lines if line["type"] == "result"]) == 1
     assert len(exchanges(simulator, marked)) > 1
-    assert session._open_turns == 0
+    assert session._conversation.open_turns == 0
     assert await soon(session.reset())
     await session.configure(TurnSettings())
     await assert_nothing_is_left(session, simulator)
@@ -580,7 +580,7 @@ async def test_an_interrupt_ends_a_turn_of_which_nothing_has_come_yet(
     await session.ask(user(marked, sim(hang=True)))
     await simulator.ledger.wait_for_async(lambda seen: any(e.contains(marked) for e in seen))
     await soon(session.stop())
-    assert session._open_turns == 0
+    assert session._conversation.open_turns == 0
     found = await simulator.ledger.wait_for_async(
         lambda seen: all(e.ended for e in seen if e.contains(marked))
     )
@@ -593,7 +593,7 @@ async def test_a_turn_can_be_stopped_while_its_line_is_still_queued(
     for _ in range(5):
         await session.ask(user(f"old {sim(endless=True, delay_ms=5)}"))
         await soon(session.stop())
-        assert session._open_turns == 0
+        assert session._conversation.open_turns == 0
         assert await soon(session.reset())
     await assert_nothing_is_left(session, simulator)
 
@@ -606,7 +606,7 @@ async def test_a_turn_can_be_stopped_at_any_moment_and_has_one_result(
         for _ in range(lines):
             await soon(session.receive())
         await soon(session.stop())
-        assert session._open_turns == 0
+        assert session._conversation.open_turns == 0
         assert await soon(session.reset())
     await assert_nothing_is_left(session, simulator)
 

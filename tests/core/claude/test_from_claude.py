@@ -136,17 +136,15 @@ def test_an_answer_is_a_start_its_texts_and_an_end_and_nothing_else_of_what_the_
         TextDelta("there"),
         Finished(FinishReason.STOP, Usage(input_tokens=12, output_tokens=3)),
     ]
-    assert it.model == MODEL
     assert it.stop_reason == "end_turn"
-    assert it.produced
+    assert it.begun
 
 
 def test_nothing_is_known_before_the_model_begins() -> None:
     it = reader()
     assert feed(it, BEFORE) == []
-    assert it.model is None
     assert it.stop_reason is None
-    assert not it.produced
+    assert not it.begun
 
 
 def test_the_start_names_what_had_no_effect() -> None:
@@ -236,7 +234,6 @@ def test_lines_of_a_subagent_are_no_events_and_do_not_count() -> None:
         TextDelta("outer"),
         Finished(FinishReason.STOP, Usage(input_tokens=1)),
     ]
-    assert it.model == MODEL
 
 
 def test_after_the_stop_nothing_is_an_event_not_even_an_error() -> None:
@@ -260,7 +257,7 @@ def test_what_the_cli_says_in_the_models_place_is_never_an_event() -> None:
     assert feed(it, [*BEFORE, synthetic("API Error: 529 Overloaded")]) == []
     with pytest.raises(UnavailableError):
         feed(it, [result(529, "API Error: 529 Overloaded")])
-    assert not it.produced
+    assert not it.begun
 
 
 # Calls of tools

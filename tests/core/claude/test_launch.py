@@ -136,13 +136,13 @@ def test_by_default_the_cli_reads_no_settings_at_all() -> None:
 
 def test_the_default_model_and_the_login_of_the_person_are_said() -> None:
     person = kept_of({"model": "haiku", "apiKeyHelper": "echo key"})
-    settings = settings_of(tuple(launcher(person=person).command().argv))
+    settings = settings_of(tuple(launcher(user_settings=person).command().argv))
     assert (settings["model"], settings["apiKeyHelper"]) == ("haiku", "echo key")
 
 
 def test_nothing_of_the_person_stands_over_what_the_bridge_says() -> None:
     person = UserSettings(login={"outputStyle": "evil", "env": "evil"})
-    argv = launcher(person=person).command().argv
+    argv = launcher(user_settings=person).command().argv
     assert settings_of(tuple(argv)) == settings_of(tuple(launcher().command().argv))
 
 

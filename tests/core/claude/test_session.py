@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from bridge.core.claude import inbox as inbox_module
 from bridge.core.claude import session as session_module
 from bridge.core.claude.control import ControlError
 from bridge.core.claude.launch import Launcher
@@ -20,7 +21,6 @@ from bridge.core.claude.session import Session
 from bridge.core.claude.turn_settings import Profile, TurnSettings
 from bridge.core.claude.turns import Turn
 from bridge.core.contract.request import Role
-from bridge.core.engine.timeouts import Deadlines, TimeLimits
 from tests.core.fakes import fake_launcher
 from tests.core.waiting import soon
 
@@ -242,10 +242,11 @@ async def test_nothing_of_an_earlier_turn_is_received_in_the_next(spawn: Spawn) 
     assert [(await soon(session.receive()))["type"] for _ in range(2)] == ["seen", "a"]
 
 
-async def test_receiving_ends_at_the_deadline(spawn: Spawn) -> None:
+async def test_receiving_ends_when_it_is_timed_out(spawn: Spawn) -> None:
     session = await spawn()
-    await session.ask(HELLO, Deadlines(TimeLimits(0.01)))
+    await session.ask(HELLO)
     task = asyncio.create_task(_receive_all(session))
+    asyncio.get_running_loop().call_later(0.01, session.inbox.time_out)
     await asyncio.wait({task}, timeout=60)
     assert task.done()
     assert isinstance(task.exception(), TimeoutError)
@@ -256,9 +257,12 @@ async def _receive_all(session: Session) -> None:
         await session.receive()
 
 
-async def test_receiving_ends_at_the_deadline_though_there_is_always_more(spawn: Spawn) -> None:
+async def test_receiving_ends_when_it_is_timed_out_though_there_is_always_more(
+    spawn: Spawn,
+) -> None:
     session = await spawn(flood=True)
-    await session.ask(HELLO, Deadlines(TimeLimits(0.05)))
+    await session.ask(HELLO)
+    asyncio.get_running_loop().call_later(0.05, session.inbox.time_out)
 
     async def arrived_next() -> None:
         session._arrived.clear()
@@ -268,7 +272,7 @@ async def test_receiving_ends_at_the_deadline_though_there_is_always_more(spawn:
         while True:
             await session.receive()
             # Slower than the lines come: there is one before the next is asked for.
-            while not session._inbox:
+            while not session.inbox:
                 await arrived_next()
 
     task = asyncio.create_task(receive_slowly())
@@ -278,12 +282,15 @@ async def test_receiving_ends_at_the_deadline_though_there_is_always_more(spawn:
     assert isinstance(task.exception(), TimeoutError)
 
 
-async def test_a_deadline_that_has_passed_does_not_reach_the_next_turn(spawn: Spawn) -> None:
+async def test_a_time_out_does_not_reach_the_next_turn(spawn: Spawn) -> None:
     session = await spawn(turn=[{"type": "result"}])
-    await session.ask(HELLO, Deadlines(TimeLimits(0)))
+    await session.ask(HELLO)
+    session.inbox.time_out()
     with pytest.raises(TimeoutError):
         await _receive_all(session)
     await soon(session.park(()))
+    # Nor does one that comes after the turn.
+    session.inbox.time_out()
     await session.ask(HELLO)
     assert (await soon(session.receive()))["type"] == "seen"
 
@@ -291,8 +298,8 @@ async def test_a_deadline_that_has_passed_does_not_reach_the_next_turn(spawn: Sp
 async def test_what_nobody_receives_waits_in_the_pipe_and_not_in_memory(
     spawn: Spawn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "_HIGH_WATER", 100)
-    monkeypatch.setattr(session_module, "_LOW_WATER", 10)
+    monkeypatch.setattr(inbox_module, "HIGH_WATER", 100)
+    monkeypatch.setattr(inbox_module, "LOW_WATER", 10)
     session = await spawn(flood=True)
     paused = asyncio.Event()
     pause = session._transport.process.pause_reading
@@ -304,10 +311,10 @@ async def test_what_nobody_receives_waits_in_the_pipe_and_not_in_memory(
     monkeypatch.setattr(session._transport.process, "pause_reading", noted_pause)
     await session.ask(HELLO)
     await soon(paused.wait())
-    held = len(session._inbox)
+    held = len(session.inbox)
     for _ in range(100):
         await asyncio.sleep(0)
-    assert len(session._inbox) == held
+    assert len(session.inbox) == held
     # Once they are taken, more come.
     for _ in range(held + 1_000):
         assert (await soon(session.receive()))["type"] in ("seen", "stream_event")
@@ -412,7 +419,7 @@ async def test_closing_ends_the_process_and_may_be_done_twice(spawn: Spawn) -> N
 async def test_closing_in_the_middle_of_a_flood_that_nobody_receives_returns(
     spawn: Spawn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "_HIGH_WATER", 10)
+    monkeypatch.setattr(inbox_module, "HIGH_WATER", 10)
     session = await spawn(flood=True)
     await session.ask(HELLO)
     await soon(session.receive())

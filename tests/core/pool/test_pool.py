@@ -11,8 +11,9 @@ import pytest
 
 from bridge.core.claude.turn_settings import Profile, TurnSettings
 from bridge.core.contract.errors import DrainingError, QueueFullError
+from bridge.core.contract.service import SessionSource
+from bridge.core.pool import Lease, Need, Parking, Pool, Recycling
 from bridge.core.pool.policy import PoolLimits
-from bridge.core.pool.pool import Lease, Need, Parking, Pool, Recycling
 from tests.core.waiting import soon
 
 A, B = Profile("a"), Profile("b")
@@ -24,7 +25,7 @@ class StandIn:
     def __init__(self) -> None:
         self.profile: Profile | None = None
         self.alive = True
-        self.worn = self.gone = self.broken = False
+        self.out_of_tool_names = self.gone = self.broken = False
         self.answers = 0
         self.pid = 1
         self.stderr_tail = ""
@@ -47,6 +48,9 @@ class StandIn:
 
     async def park(self, _calls: object) -> None:
         await self.may_park.wait()
+
+    def mark_broken(self) -> None:
+        self.broken = True
 
     async def close(self) -> None:
         self.alive, self.closed = False, True
@@ -125,13 +129,13 @@ async def test_a_fault_while_resetting_costs_the_process_and_not_the_turn(pool: 
 
 async def test_a_process_that_ends_while_unused_is_replaced_at_once(pool: Pool) -> None:
     await pool.wait_for(lambda counts: counts["blank"] == 2)
-    started = pool.started
+    started = pool.totals.started
     for process in list(pool._processes.values()):
         session: StandIn = process.session  # type: ignore[assignment]
         session.alive = False
         session.on_gone()
     await pool.wait_for(lambda counts: counts["blank"] == 2 and not counts["closing"])
-    assert pool.started == started + 2
+    assert pool.totals.started == started + 2
 
 
 async def test_draining_waits_for_those_who_were_let_in(pool: Pool) -> None:
@@ -187,7 +191,7 @@ async def test_a_forgotten_caller_has_no_conversation_held_open_and_the_others_k
     await pool.wait_for(settled)
     assert parked(pool) == {"y": 1}
     again = await lease_of(pool, "x", "of x")
-    assert again.got == "warm"
+    assert again.source is SessionSource.WARM
     # What is said from now on is another matter: a new key may have the name.
     pool.release(again, Parking("of x"))
     await pool.wait_for(settled)
@@ -214,7 +218,7 @@ async def test_what_is_just_being_parked_or_runs_or_waits_is_forgotten_too() -> 
 @pytest.mark.parametrize(
     ("state", "reason"),
     [
-        ({"worn": True}, "worn"),
+        ({"out_of_tool_names": True}, "worn"),
         ({"gone": True, "alive": False}, "died"),
         ({"failed": True, "alive": False}, "failed"),
         ({"fault": TimeoutError()}, "failed"),
@@ -226,19 +230,19 @@ async def test_why_a_process_was_replaced_is_counted(state: dict[str, Any], reas
     for name, value in state.items():
         setattr(lease.session, name, value)
     pool.release(lease)
-    await soon(pool.wait_for(lambda _: bool(pool.replaced)))
-    assert pool.replaced == {reason: 1}
+    await soon(pool.wait_for(lambda _: bool(pool.totals.replaced)))
+    assert pool.totals.replaced == {reason: 1}
     await pool.aclose()
 
 
 async def test_a_process_that_does_not_do_what_it_is_told_counts_as_failed() -> None:
     pool = pool_of(PoolLimits(1, 1, 0))
     lease = await pool.acquire(Need(A))
-    lease.session.broken = True
+    lease.session.mark_broken()
     lease.session.alive = False  # type: ignore[misc]  # it stands in for a Session
     pool.release(lease)
-    await soon(pool.wait_for(lambda _: bool(pool.replaced)))
-    assert pool.replaced == {"failed": 1}
+    await soon(pool.wait_for(lambda _: bool(pool.totals.replaced)))
+    assert pool.totals.replaced == {"failed": 1}
     await pool.aclose()
 
 
@@ -272,7 +276,7 @@ async def test_trouble_is_over_when_what_is_left_is_sound_and_nothing_is_to_be_s
     lease = await pool.acquire(Need(A))
     # Others failed after this one was started, so that its answer proves nothing of them.
     for _ in range(3):
-        pool._backoff.failed(time.monotonic(), time.monotonic())
+        pool._starter._backoff.failed(time.monotonic(), time.monotonic())
     assert pool.trouble
     lease.session.answers = 1
     pool.release(lease)
@@ -300,7 +304,7 @@ async def test_closing_waits_for_a_process_that_was_being_ended_already() -> Non
         await asyncio.shield(ending)
 
     session.close = close  # type: ignore[method-assign]
-    session.worn, session.alive = True, False
+    session.out_of_tool_names, session.alive = True, False
     pool.release(lease)
     await pool.wait_for(lambda counts: counts["closing"] == 1)
     closing = asyncio.ensure_future(pool.aclose())

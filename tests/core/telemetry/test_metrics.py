@@ -15,7 +15,16 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from bridge.core.contract.events import Finished, FinishReason, Started, TextDelta
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import Health, PoolState, Totals, UsageLimits, UsageWindow
+from bridge.core.contract.service import (
+    Health,
+    HealthStatus,
+    PoolState,
+    ReplacementReason,
+    SessionSource,
+    Totals,
+    UsageLimits,
+    UsageWindow,
+)
 from bridge.core.contract.usage import Usage
 from bridge.core.telemetry.metrics import OTHER, Metrics
 from bridge.core.telemetry.request_record import RequestRecord
@@ -41,22 +50,23 @@ def rendered(metrics: Metrics) -> Samples:
     return samples(metrics.render()[0].decode())
 
 
-def record(door: str = "http", offered: str = "claude-opus-9", **changes: Any) -> RequestRecord:
+def record(
+    door: str = "http", offered: str = "claude-opus-9", error: str = "", ended_at: float = 100.0
+) -> RequestRecord:
     made = RequestRecord(CompletionRequest((user("hi"),), door=door), 100.0)
-    made.offered = offered
-    for name, changed in changes.items():
-        setattr(made, name, changed)
+    made.offered_model, made.error, made.times.ended_at = offered, error, ended_at
     return made
 
 
 def answered(*moments: float, offered: str = "claude-opus-9") -> RequestRecord:
     """A request whose parts came at these moments and that ended with the last of them."""
-    made = record(offered=offered, leased_at=100.2, got="warm")
+    made = record(offered=offered)
+    made.leased(SessionSource.WARM, 100.2)
     made.see(Started("claude-opus-9"), moments[0])
     for moment in moments:
         made.see(TextDelta("x"), moment)
     made.see(Finished(FinishReason.STOP, Usage(3, 40, 5, 7)), moments[-1])
-    made.ended_at = moments[-1]
+    made.times.ended_at = moments[-1]
     return made
 
 
@@ -127,7 +137,7 @@ LIMITS = ("five_hour", "seven_day")
 
 class Watched:
     def __init__(self, plan: UsageLimits | None = None) -> None:
-        health = Health("ok", True, "subscription", "2.1.0", pool_size=3, waiting=4)
+        health = Health(HealthStatus.OK, True, "subscription", "2.1.0", pool_size=3, waiting=4)
         totals = Totals(processes_started=9, processes_replaced={"died": 2})
         self._state = PoolState(health, 6, totals, plan)
 
@@ -174,7 +184,7 @@ def test_what_was_not_counted_yet_stands_at_zero() -> None:
 def test_a_request_that_could_not_be_read_is_counted_and_has_no_duration() -> None:
     metrics = Metrics()
     unread = RequestRecord(CompletionRequest((), door="http"), 100.0)
-    unread.error, unread.offered = "INVALID_VALUE", "claude-opus-9"
+    unread.error, unread.offered_model = "INVALID_VALUE", "claude-opus-9"
     metrics.ended(unread)
     told = rendered(metrics)
     labels = {"door": "http", "model": "claude-opus-9", "outcome": "invalid_value"}
@@ -275,7 +285,7 @@ def test_a_process_that_dies_is_told_of_as_a_restart(
         process.session._transport.process.kill()
 
     bridge.call(kill)
-    bridge.wait_for_processes(lambda _: pool.replaced["died"] == 1)
+    bridge.wait_for_processes(lambda _: pool.totals.replaced[ReplacementReason.DIED] == 1)
     bridge.wait_until_settled()
     told = scrape(bridge)
     assert value(told, "bridge_process_restarts_total", reason="died") == 1

@@ -15,6 +15,7 @@ from bridge.core.contract.events import (
 )
 from bridge.core.contract.limits import BOUNDS
 from bridge.core.contract.request import CompletionRequest, Message, Role, TextPart
+from bridge.core.contract.service import SessionSource
 from bridge.core.contract.usage import Usage
 from bridge.core.engine.models import Catalog
 from bridge.core.telemetry.request_record import GAP_BOUNDS, Observers, RequestRecord
@@ -31,8 +32,8 @@ REQUEST = CompletionRequest(
 
 
 def answered(*, bodies: bool) -> RequestRecord:
-    record = RequestRecord(REQUEST, 10.0, bodies=bodies, began_at=1_800_000_000.0)
-    record.leased_at, record.got = 10.05, "warm"
+    record = RequestRecord(REQUEST, 10.0, bodies=bodies, started_on=1_800_000_000.0)
+    record.leased(SessionSource.WARM, 10.05)
     for at, event in (
         (10.5, Started("claude-opus-9")),
         (10.5, TextDelta("an")),
@@ -43,7 +44,7 @@ def answered(*, bodies: bool) -> RequestRecord:
         (12.0, Finished(FinishReason.TOOL_CALLS, Usage(1, 2, 3, 4))),
     ):
         record.see(event, at)
-    record.ended_at, record.ended_on = 12.0, 1_800_000_002.0
+    record.ended(12.0, 1_800_000_002.0)
     return record
 
 
@@ -141,8 +142,10 @@ def test_a_model_is_told_by_its_full_name_only_if_it_is_on_offer() -> None:
 
 def test_another_session_has_yet_to_be_told() -> None:
     record = RequestRecord(REQUEST, 10.0)
-    record.leased("warm", 10.1)
-    record.asked_at = 10.2
-    record.leased("spawned", 11.0)
+    record.leased(SessionSource.WARM, 10.1)
+    record.times.asked_at = 10.2
+    record.leased(SessionSource.SPAWNED, 11.0)
     # Else the trace would have told it before it was there.
-    assert [record.got, record.leased_at, record.asked_at] == ["spawned", 11.0, None]
+    assert record.session_source is SessionSource.SPAWNED
+    assert record.times.leased_at == 11.0
+    assert record.times.asked_at is None

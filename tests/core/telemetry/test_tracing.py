@@ -17,6 +17,7 @@ import pytest
 
 from bridge.core.contract.events import Finished, FinishReason, Started, TextDelta
 from bridge.core.contract.request import CompletionRequest, OutputFormat, OutputKind, Sampling
+from bridge.core.contract.service import SessionSource
 from bridge.core.contract.usage import Usage
 from bridge.core.telemetry.request_record import RequestRecord, TraceContext, incoming_trace
 from bridge.core.telemetry.tracing import cli_environment, is_wanted, start_tracing
@@ -101,7 +102,7 @@ def tracer() -> Tracer:
 
 def begun(tracer: Tracer, **changes: Any) -> RequestRecord:
     request = CompletionRequest((), request_id="req_1", door="http", **changes)
-    record = RequestRecord(request, 50.0, began_at=1_000.0)
+    record = RequestRecord(request, 50.0, started_on=1_000.0)
     tracer.tracing.began(record)
     return record
 
@@ -116,11 +117,12 @@ def test_a_request_is_a_span_with_the_conventions_attributes_and_three_children(
         sampling=Sampling(temperature=0.5, stop=("END",)),
         output_format=OutputFormat(OutputKind.JSON_OBJECT),
     )
-    record.leased_at, record.asked_at, record.got = 50.25, 50.5, "warm"
+    record.leased(SessionSource.WARM, 50.25)
+    record.times.asked_at = 50.5
     record.see(Started("claude-opus-9"), 51.0)
     record.see(TextDelta("secret"), 51.0)
     record.see(Finished(FinishReason.STOP, Usage(1, 2, 3, 4)), 52.0)
-    record.ended_at = 52.0
+    record.times.ended_at = 52.0
     tracer.tracing.ended(record)
     spans = tracer.spans
     assert list(spans) == ["queue", "prepare", "answer", "chat opus"]
@@ -163,7 +165,7 @@ def test_a_request_that_failed_in_the_queue_says_so_and_has_no_more_children(
     tracer: Tracer,
 ) -> None:
     record = begun(tracer)
-    record.error, record.ended_at = "QUEUE_FULL", 51.0
+    record.error, record.times.ended_at = "QUEUE_FULL", 51.0
     tracer.tracing.ended(record)
     assert list(tracer.spans) == ["queue", "chat default"]
     root = tracer.spans["chat default"]

@@ -7,12 +7,12 @@ import inspect
 import pytest
 
 from bridge.core.contract import errors
-from bridge.http_server.errors import (
+from bridge.http_server.errors import error_headers
+from bridge.http_server.openai.shared.errors import (
     ERRORS,
     REASON_CODES,
     error_body,
     error_response,
-    retry_headers,
     row_of,
 )
 
@@ -33,7 +33,7 @@ class Unheard(errors.ProcessFailedError):
 
 
 def error(cls: type[errors.BridgeError]) -> errors.BridgeError:
-    return cls() if cls is errors.InternalError else cls("why")
+    return cls() if cls in (errors.InternalError, errors.StoreUnavailableError) else cls("why")
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,7 @@ def error(cls: type[errors.BridgeError]) -> errors.BridgeError:
         (errors.AuthenticationError, 401, "invalid_request_error", "invalid_api_key"),
         (errors.PermissionDeniedError, 403, "permission_error", "permission_denied"),
         (errors.ModelNotFoundError, 404, "invalid_request_error", "model_not_found"),
+        (errors.NotFoundError, 404, "invalid_request_error", "not_found"),
         (errors.TooLargeError, 413, "invalid_request_error", "request_too_large"),
         (errors.PlanLimitError, 429, "rate_limit_error", "rate_limit_exceeded"),
         (errors.QueueFullError, 429, "rate_limit_error", "queue_full"),
@@ -51,6 +52,7 @@ def error(cls: type[errors.BridgeError]) -> errors.BridgeError:
         (errors.NotLoggedInError, 503, "server_error", "claude_not_logged_in"),
         (errors.UnavailableError, 503, "server_error", "upstream_error"),
         (errors.ProcessFailedError, 503, "server_error", "claude_process_error"),
+        (errors.StoreUnavailableError, 503, "server_error", "store_unavailable"),
         (Unheard, 503, "server_error", "claude_process_error"),
         (errors.DrainingError, 503, "server_error", "draining"),
         (errors.DeadlineError, 504, "server_error", "timeout"),
@@ -135,6 +137,14 @@ def test_only_a_fault_of_ours_tells_the_request_id() -> None:
             errors.PlanLimitError("x", retry_after=-5),
             {"retry-after": "0", "retry-after-ms": "0", "x-should-retry": "false"},
         ),
+        (
+            errors.DrainingError("x"),
+            {"retry-after": "1", "retry-after-ms": "1000", "connection": "close"},
+        ),
+        (
+            errors.RequestTimeoutError("x"),
+            {"connection": "close", "x-should-retry": "false"},
+        ),
         (errors.NotLoggedInError("x"), {"x-should-retry": "false"}),
         (errors.DeadlineError("x"), {"x-should-retry": "false"}),
         (errors.InternalError(), {"x-should-retry": "false"}),
@@ -142,7 +152,7 @@ def test_only_a_fault_of_ours_tells_the_request_id() -> None:
     ],
 )
 def test_retry_headers(made: errors.BridgeError, headers: dict[str, str]) -> None:
-    assert retry_headers(made) == headers
+    assert error_headers(made, row_of(made).status) == headers
 
 
 def test_a_response_carries_status_envelope_and_headers() -> None:

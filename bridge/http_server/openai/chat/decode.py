@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
-
 from bridge.core.contract import (
     CompletionRequest,
-    Effort,
     OutputFormat,
     OutputKind,
-    UnsupportedError,
 )
 from bridge.core.validation import missing
 from bridge.http_server.context import CallOptions
 from bridge.http_server.openai.chat.messages import decode_messages
-from bridge.http_server.openai.chat.wire import ChatCompletionRequest, Moderation, ResponseFormat
-from bridge.http_server.openai.shared.call import Call, decode_sampling, wants_usage
+from bridge.http_server.openai.chat.wire import ChatCompletionRequest, ResponseFormat
+from bridge.http_server.openai.shared.call import (
+    EFFORTS,
+    Call,
+    decode_sampling,
+    refuse_blocking,
+    wants_usage,
+)
 from bridge.http_server.openai.shared.content import note_extras
-from bridge.http_server.openai.shared.parameters import CHAT_PARAMETERS, Ignored, apply_rules
+from bridge.http_server.openai.shared.parameters import Ignored, apply_rules
 from bridge.http_server.openai.shared.problems import parse
 from bridge.http_server.openai.shared.tools import decode_tools
-
-EFFORTS: Final[Mapping[str, Effort]] = {
-    "none": Effort.NONE,
-    "minimal": Effort.NONE,
-    "low": Effort.LOW,
-    "medium": Effort.MEDIUM,
-    "high": Effort.HIGH,
-    "xhigh": Effort.XHIGH,
-    "max": Effort.MAX,
-}
 
 
 def decode_chat(body: object, options: CallOptions) -> Call:
@@ -39,7 +30,7 @@ def decode_chat(body: object, options: CallOptions) -> Call:
     wire = parse(ChatCompletionRequest, body)
     assert isinstance(body, dict)
     ignored = Ignored(strict=options.strict)
-    apply_rules(CHAT_PARAMETERS, body, ignored)
+    apply_rules(ChatCompletionRequest, body, ignored)
     refuse_blocking(wire.moderation)
     system, messages = decode_messages(wire.messages, ignored)
     tools, tool_choice = decode_tools(wire, ignored)
@@ -57,12 +48,7 @@ def decode_chat(body: object, options: CallOptions) -> Call:
         output_format=output_format,
         effort=None if wire.reasoning_effort is None else EFFORTS[wire.reasoning_effort],
         include_thinking=options.include_reasoning or wire.include_reasoning is True,
-        timeout=options.timeout,
-        strict=options.strict,
         ignored=ignored.names,
-        request_id=options.request_id,
-        caller=options.caller,
-        door="http",
     )
     return Call(
         request,
@@ -78,19 +64,6 @@ def _refuse_responses_shape(body: object) -> None:
         raise missing(
             "messages", "A request with 'input' is for the Responses API: POST /v1/responses."
         )
-
-
-def refuse_blocking(moderation: Moderation | None) -> None:
-    """Refuse to promise a moderation that there is not."""
-    policy = None if moderation is None else moderation.policy
-    if policy is None:
-        return
-    for name, side in (("input", policy.input), ("output", policy.output)):
-        if side is not None and side.mode == "block":
-            raise UnsupportedError(
-                "This server does not moderate, so it cannot block. Leave 'moderation' out.",
-                field=f"moderation.policy.{name}.mode",
-            )
 
 
 def _output_format(wire: ResponseFormat | None, ignored: Ignored) -> OutputFormat:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bridge.core.contract import Finished, Started, ToolCallDelta, ToolCallStart
+from bridge.http_server.dialect import JsonDict
 from bridge.http_server.event_encoder import EventEncoder
 from bridge.http_server.openai.chat.stream import finish_reason
-from bridge.http_server.openai.shared.replies import JsonDict, usage_object
+from bridge.http_server.openai.shared.replies import usage_object
 
 
 class ChatReplyCollector(EventEncoder):

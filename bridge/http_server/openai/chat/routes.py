@@ -6,26 +6,22 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.http_server.answering import answer_whole, read_call
-from bridge.http_server.context import Door
+from bridge.http_server.context import CallOptions, ServerContext
+from bridge.http_server.dialect import Call, StreamedCall, WholeCall
+from bridge.http_server.endpoint import respond
 from bridge.http_server.openai.chat.decode import decode_chat
 from bridge.http_server.openai.chat.reply import ChatReplyCollector
 from bridge.http_server.openai.chat.stream import ChatStreamEncoder
 from bridge.http_server.openai.chat.wire import ChatCompletionRequest
-from bridge.http_server.openapi import describe
-from bridge.http_server.sse import EventStreamResponse
+from bridge.http_server.openai.shared.openapi import describe
 
 
-def chat_routes(door: Door) -> APIRouter:
-    """Build the routes of chat completions."""
-    router = APIRouter()
+def add_chat_routes(router: APIRouter, server: ServerContext) -> None:
+    """Add the routes of chat completions."""
 
-    @router.post("/v1/chat/completions", **describe(ChatCompletionRequest, stream=True))
-    async def create_chat_completion(request: Request) -> Response:
-        """Answer a chat, whole or as a stream of chunks."""
-        call = await read_call(request, door, decode_chat)
-        id = f"chatcmpl-{door.new_id()}"
-        created = int(door.clock())
+    async def decode(body: object, options: CallOptions) -> Call:
+        call = decode_chat(body, options)
+        id, created = f"chatcmpl-{server.new_id()}", int(server.clock())
         if call.stream:
             encoder = ChatStreamEncoder(
                 id=id,
@@ -34,12 +30,7 @@ def chat_routes(door: Door) -> APIRouter:
                 include_thinking=call.request.include_thinking,
                 function_call_form=call.function_call_form,
             )
-            return EventStreamResponse(
-                door.service.complete(call.request),
-                encoder,
-                settings=door.settings,
-                ignored=call.request.ignored,
-            )
+            return StreamedCall(call.request, encoder)
         collector = ChatReplyCollector(
             id=id,
             created=created,
@@ -47,6 +38,9 @@ def chat_routes(door: Door) -> APIRouter:
             function_call_form=call.function_call_form,
             metadata=call.metadata,
         )
-        return await answer_whole(request, door.service, call.request, collector)
+        return WholeCall(call.request, collector)
 
-    return router
+    @router.post("/v1/chat/completions", **describe(ChatCompletionRequest, stream=True))
+    async def create_chat_completion(request: Request) -> Response:
+        """Answer a chat, whole or as a stream of chunks."""
+        return await respond(request, server, decode)

@@ -12,10 +12,10 @@ from bridge.core.contract import (
     ToolCallDelta,
     ToolCallStart,
 )
-from bridge.http_server.errors import error_body
 from bridge.http_server.event_encoder import EventEncoder
-from bridge.http_server.openai.shared.replies import FINISH_REASONS, usage_object
-from bridge.http_server.sse import DONE, data_frame
+from bridge.http_server.openai.shared.errors import error_body
+from bridge.http_server.openai.shared.replies import DONE, FINISH_REASONS, usage_object
+from bridge.http_server.sse import data_frame
 
 
 class ChatStreamEncoder(EventEncoder):

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from bridge.http_server.openai.shared.parameters import (
+    NAMED,
+    REFUSED,
+    SILENT,
+    named_unless,
+    refused_unless,
+)
 from bridge.http_server.openai.shared.wire import (
     JsonInt,
+    Moderation,
     StopList,
     StreamOptions,
     Temperature,
@@ -15,68 +23,13 @@ from bridge.http_server.openai.shared.wire import (
     TopP,
     WireModel,
 )
-
-FunctionName: TypeAlias = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
-
-
-class ContentPartText(WireModel):
-    """A piece of text."""
-
-    type: Literal["text"]
-    text: str
-
-
-class ContentPartRefusal(WireModel):
-    """A refusal that an assistant gave earlier."""
-
-    type: Literal["refusal"]
-    refusal: str
-
-
-class ImageURL(WireModel):
-    """Where a picture is: an address or a data URL."""
-
-    url: str
-    detail: str | None = None
-
-
-class ContentPartImage(WireModel):
-    """A picture. Some clients write the address without the object around it."""
-
-    type: Literal["image_url"]
-    image_url: ImageURL | str
-
-
-class FileSource(WireModel):
-    """A file, by its data or by an id."""
-
-    file_data: str | None = None
-    file_id: str | None = None
-    filename: str | None = None
-
-
-class ContentPartFile(WireModel):
-    """A document."""
-
-    type: Literal["file"]
-    file: FileSource
-
-
-class ContentPartInputAudio(WireModel):
-    """A recording."""
-
-    type: Literal["input_audio"]
-    input_audio: Any = None
-
-
-ContentPart: TypeAlias = Annotated[
-    ContentPartText
-    | ContentPartRefusal
-    | ContentPartImage
-    | ContentPartFile
-    | ContentPartInputAudio,
-    Field(discriminator="type"),
-]
+from bridge.http_server.openai.shared.wire_content import ContentPart
+from bridge.http_server.openai.shared.wire_tools import (
+    FunctionDefinition,
+    FunctionReference,
+    ToolChoiceObject,
+    ToolDefinition,
+)
 
 
 class FunctionCall(WireModel):
@@ -107,50 +60,6 @@ class ChatMessage(WireModel):
     audio: Any = None
 
 
-class FunctionDefinition(WireModel):
-    """A function on offer to the model."""
-
-    name: FunctionName
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class ToolDefinition(WireModel):
-    """A tool on offer to the model."""
-
-    type: str | None = None
-    function: FunctionDefinition | None = None
-
-
-class FunctionReference(WireModel):
-    """A function by its name."""
-
-    name: str
-
-
-class ToolReference(WireModel):
-    """A tool by its name."""
-
-    type: str | None = None
-    function: FunctionReference
-
-
-class AllowedTools(WireModel):
-    """The tools that may be called, out of those on offer."""
-
-    mode: Literal["auto", "required"]
-    tools: list[ToolReference]
-
-
-class ToolChoiceObject(WireModel):
-    """A tool choice that is more than a word."""
-
-    type: Literal["function", "allowed_tools", "custom"]
-    function: FunctionReference | None = None
-    allowed_tools: AllowedTools | None = None
-
-
 class JSONSchemaFormat(WireModel):
     """The schema of the answer."""
 
@@ -167,29 +76,10 @@ class ResponseFormat(WireModel):
     json_schema: JSONSchemaFormat | None = None
 
 
-class ModerationMode(WireModel):
-    """What moderation does with what it finds."""
-
-    mode: str | None = None
-
-
-class ModerationPolicy(WireModel):
-    """What moderation does, on the way in and on the way out."""
-
-    input: ModerationMode | None = None
-    output: ModerationMode | None = None
-
-
-class Moderation(WireModel):
-    """Moderation of the request and the answer."""
-
-    model: str | None = None
-    policy: ModerationPolicy | None = None
-
-
 class ChatCompletionRequest(WireModel):
     """What a caller of `POST /v1/chat/completions` sends. Null is the same as absent."""
 
+    # What has no mark is honoured.
     messages: list[ChatMessage] = Field(min_length=1)
     model: str | None = None
     stream: bool | None = None
@@ -199,7 +89,7 @@ class ChatCompletionRequest(WireModel):
     temperature: Temperature | None = None
     top_p: TopP | None = None
     stop: str | StopList | None = None
-    n: Annotated[JsonInt, Field(ge=1)] | None = None
+    n: Annotated[Annotated[JsonInt, Field(ge=1)] | None, refused_unless(1)] = None
     tools: list[ToolDefinition] | None = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoiceObject | None = None
     parallel_tool_calls: bool | None = None
@@ -211,23 +101,23 @@ class ChatCompletionRequest(WireModel):
     )
     include_reasoning: bool | None = None
     """Not OpenAI's, but in wide use: whether the reply carries `reasoning_content`."""
-    verbosity: Literal["low", "medium", "high"] | None = None
-    seed: JsonInt | None = None
-    logit_bias: dict[str, float] | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[JsonInt, Field(ge=0)] | None = None
-    modalities: list[str] | None = None
-    audio: Any = None
-    prediction: Any = None
-    web_search_options: Any = None
-    store: bool | None = None
+    verbosity: Annotated[Literal["low", "medium", "high"] | None, named_unless("medium")] = None
+    seed: Annotated[JsonInt | None, NAMED] = None
+    logit_bias: Annotated[dict[str, float] | None, named_unless({})] = None
+    frequency_penalty: Annotated[float | None, named_unless(0)] = None
+    presence_penalty: Annotated[float | None, named_unless(0)] = None
+    logprobs: Annotated[bool | None, refused_unless(False)] = None
+    top_logprobs: Annotated[Annotated[JsonInt, Field(ge=0)] | None, refused_unless(0)] = None
+    modalities: Annotated[list[str] | None, refused_unless([], ["text"])] = None
+    audio: Annotated[Any, REFUSED] = None
+    prediction: Annotated[Any, NAMED] = None
+    web_search_options: Annotated[Any, REFUSED] = None
+    store: Annotated[bool | None, SILENT] = None
     metadata: dict[str, str] | None = None
-    user: str | None = None
-    safety_identifier: str | None = None
-    service_tier: str | None = None
-    prompt_cache_key: str | None = None
-    prompt_cache_options: Any = None
-    prompt_cache_retention: Any = None
-    moderation: Moderation | None = None
+    user: Annotated[str | None, SILENT] = None
+    safety_identifier: Annotated[str | None, SILENT] = None
+    service_tier: Annotated[str | None, SILENT] = None
+    prompt_cache_key: Annotated[str | None, SILENT] = None
+    prompt_cache_options: Annotated[Any, SILENT] = None
+    prompt_cache_retention: Annotated[Any, SILENT] = None
+    moderation: Annotated[Moderation | None, NAMED] = None

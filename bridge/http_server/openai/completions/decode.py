@@ -7,7 +7,6 @@ from bridge.http_server.context import CallOptions
 from bridge.http_server.openai.completions.wire import TextCompletionRequest
 from bridge.http_server.openai.shared.call import Call, decode_sampling, wants_usage
 from bridge.http_server.openai.shared.parameters import (
-    TEXT_COMPLETION_PARAMETERS,
     Ignored,
     apply_rules,
 )
@@ -19,7 +18,7 @@ def decode_text_completion(body: object, options: CallOptions) -> Call:
     wire = parse(TextCompletionRequest, body)
     assert isinstance(body, dict)
     ignored = Ignored(strict=options.strict)
-    apply_rules(TEXT_COMPLETION_PARAMETERS, body, ignored)
+    apply_rules(TextCompletionRequest, body, ignored)
     message = Message(Role.USER, (TextPart(_prompt(wire)),), origin="prompt")
     sampling = decode_sampling(wire.temperature, wire.top_p, wire.stop, ignored)
     include_usage = wants_usage(wire.stream_options, ignored)
@@ -28,12 +27,7 @@ def decode_text_completion(body: object, options: CallOptions) -> Call:
         model=wire.model or None,
         sampling=sampling,
         max_output_tokens=wire.max_tokens,
-        timeout=options.timeout,
-        strict=options.strict,
         ignored=ignored.names,
-        request_id=options.request_id,
-        caller=options.caller,
-        door="http",
     )
     return Call(request, stream=wire.stream is True, include_usage=include_usage)
 

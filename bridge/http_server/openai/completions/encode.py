@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bridge.core.contract import BridgeError, Finished, Started
-from bridge.http_server.errors import error_body
+from bridge.http_server.dialect import JsonDict
 from bridge.http_server.event_encoder import EventEncoder
-from bridge.http_server.openai.shared.replies import FINISH_REASONS, JsonDict, usage_object
-from bridge.http_server.sse import DONE, data_frame
+from bridge.http_server.openai.shared.errors import error_body
+from bridge.http_server.openai.shared.replies import DONE, FINISH_REASONS, usage_object
+from bridge.http_server.sse import data_frame
 
 
 class TextStreamEncoder(EventEncoder):

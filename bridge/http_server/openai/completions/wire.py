@@ -6,6 +6,13 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field
 
+from bridge.http_server.openai.shared.parameters import (
+    NAMED,
+    REFUSED,
+    SILENT,
+    named_unless,
+    refused_unless,
+)
 from bridge.http_server.openai.shared.wire import (
     JsonInt,
     StopList,
@@ -22,6 +29,7 @@ Tokens: TypeAlias = list[JsonInt]
 class TextCompletionRequest(WireModel):
     """What a caller of `POST /v1/completions` sends. Null is the same as absent."""
 
+    # What has no mark is honoured.
     prompt: str | list[str] | Tokens | list[Tokens]
     model: str | None = None
     stream: bool | None = None
@@ -30,13 +38,13 @@ class TextCompletionRequest(WireModel):
     temperature: Temperature | None = None
     top_p: TopP | None = None
     stop: str | StopList | None = None
-    n: Annotated[JsonInt, Field(ge=1)] | None = None
-    best_of: Annotated[JsonInt, Field(ge=0)] | None = None
-    echo: bool | None = None
-    suffix: str | None = None
-    logprobs: Annotated[JsonInt, Field(ge=0)] | None = None
-    seed: JsonInt | None = None
-    logit_bias: dict[str, float] | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    user: Any = None
+    n: Annotated[Annotated[JsonInt, Field(ge=1)] | None, refused_unless(1)] = None
+    best_of: Annotated[Annotated[JsonInt, Field(ge=0)] | None, refused_unless(1)] = None
+    echo: Annotated[bool | None, refused_unless(False)] = None
+    suffix: Annotated[str | None, refused_unless("")] = None
+    logprobs: Annotated[Annotated[JsonInt, Field(ge=0)] | None, REFUSED] = None
+    seed: Annotated[JsonInt | None, NAMED] = None
+    logit_bias: Annotated[dict[str, float] | None, named_unless({})] = None
+    frequency_penalty: Annotated[float | None, named_unless(0)] = None
+    presence_penalty: Annotated[float | None, named_unless(0)] = None
+    user: Annotated[Any, SILENT] = None

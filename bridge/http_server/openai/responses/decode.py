@@ -15,7 +15,7 @@ from bridge.core.contract import (
 )
 from bridge.core.validation import missing
 from bridge.http_server.context import CallOptions
-from bridge.http_server.openai.chat.decode import EFFORTS, refuse_blocking
+from bridge.http_server.dialect import JsonDict
 from bridge.http_server.openai.responses.items import (
     PAST,
     Items,
@@ -32,11 +32,10 @@ from bridge.http_server.openai.responses.wire import (
     ResponsesRequest,
     TextOptions,
 )
-from bridge.http_server.openai.shared.call import decode_sampling
+from bridge.http_server.openai.shared.call import EFFORTS, decode_sampling, refuse_blocking
 from bridge.http_server.openai.shared.content import note_extras
-from bridge.http_server.openai.shared.parameters import RESPONSES_PARAMETERS, Ignored, apply_rules
+from bridge.http_server.openai.shared.parameters import Ignored, apply_rules
 from bridge.http_server.openai.shared.problems import parse
-from bridge.http_server.openai.shared.replies import JsonDict
 
 _NEVER_THERE: Final = frozenset(
     {
@@ -97,7 +96,7 @@ def parse_responses(body: object) -> ResponsesRequest:
 
 
 def _refuse_nested(tools: object) -> None:
-    """Tell whoever spells tools as for chat completions how they are spelled here."""
+    """Say how tools are spelled here, where they are spelled as for chat completions."""
     for index, tool in enumerate(tools if isinstance(tools, list) else ()):
         if isinstance(tool, dict) and "name" not in tool and isinstance(tool.get("function"), dict):
             raise missing(
@@ -131,7 +130,7 @@ def decode_responses(
     """
     assert isinstance(body, dict)
     ignored = Ignored(strict=options.strict)
-    apply_rules(RESPONSES_PARAMETERS, body, ignored)
+    apply_rules(ResponsesRequest, body, ignored)
     refuse_blocking(wire.moderation)
     _check_include(wire.include or (), ignored)
     if wire.store and not keeps:
@@ -175,12 +174,7 @@ def decode_responses(
         output_format=output_format,
         effort=None if effort is None else EFFORTS[effort],
         include_thinking=options.include_reasoning or summary is not None,
-        timeout=options.timeout,
-        strict=options.strict,
         ignored=ignored.names,
-        request_id=options.request_id,
-        caller=options.caller,
-        door="http",
     )
     return ResponseCall(
         request,

@@ -14,7 +14,7 @@ from bridge.core.contract import (
     ToolCallDelta,
     ToolCallStart,
 )
-from bridge.http_server.errors import RESPONSES_PARAMS, error_body
+from bridge.http_server.dialect import JsonDict
 from bridge.http_server.event_encoder import EventEncoder
 from bridge.http_server.openai.responses.items import item_id
 from bridge.http_server.openai.responses.replies import (
@@ -26,8 +26,8 @@ from bridge.http_server.openai.responses.replies import (
     response_usage,
     summary_text,
 )
-from bridge.http_server.openai.shared.replies import JsonDict
-from bridge.http_server.sse import DONE
+from bridge.http_server.openai.shared.errors import RESPONSES_PARAMS, error_body
+from bridge.http_server.openai.shared.replies import DONE
 
 _INCOMPLETE: Final = {
     FinishReason.LENGTH: "max_output_tokens",

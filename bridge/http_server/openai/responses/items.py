@@ -19,11 +19,7 @@ from bridge.core.contract import (
     UrlSource,
 )
 from bridge.core.validation import media_misplaced, missing, unknown_call
-from bridge.http_server.openai.chat.wire import (
-    ContentPartInputAudio,
-    ContentPartRefusal,
-    ContentPartText,
-)
+from bridge.http_server.dialect import JsonDict
 from bridge.http_server.openai.responses.wire import (
     FunctionCallItem,
     FunctionOutputItem,
@@ -46,8 +42,12 @@ from bridge.http_server.openai.shared.content import (
     refuse_file_id,
 )
 from bridge.http_server.openai.shared.parameters import Ignored
-from bridge.http_server.openai.shared.replies import JsonDict
 from bridge.http_server.openai.shared.turns import Turns, decode_call, decode_result, is_json_object
+from bridge.http_server.openai.shared.wire_content import (
+    ContentPartInputAudio,
+    ContentPartRefusal,
+    ContentPartText,
+)
 
 PAST: Final = "previous_response_id"
 """Where the items are that a request builds on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bridge.core.contract import Usage
-from bridge.http_server.openai.shared.replies import JsonDict
+from bridge.http_server.dialect import JsonDict
 
 
 def response_object(

@@ -10,10 +10,17 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.core.contract import InvalidRequestError, TooLargeError, UnsupportedError
-from bridge.http_server.answering import collect, noting_refusals, read_body, within
-from bridge.http_server.context import Door, call_options, owner_of
-from bridge.http_server.errors import RESPONSES_PARAMS, NotFoundError, json_response
+from bridge.core.answers import ResponseStore, StoredResponse
+from bridge.core.contract import (
+    InvalidRequestError,
+    NotFoundError,
+    TooLargeError,
+    UnsupportedError,
+)
+from bridge.http_server.context import CallOptions, ServerContext, owner_of
+from bridge.http_server.dialect import Call, Decoder, JsonDict, StreamedCall, WholeCall
+from bridge.http_server.endpoint import respond
+from bridge.http_server.errors import json_response
 from bridge.http_server.openai.responses.decode import (
     Past,
     ResponseCall,
@@ -24,51 +31,20 @@ from bridge.http_server.openai.responses.decode import (
 from bridge.http_server.openai.responses.encode import ResponseCollector, ResponseStreamEncoder
 from bridge.http_server.openai.responses.items import response_of
 from bridge.http_server.openai.responses.wire import ResponsesRequest
-from bridge.http_server.openai.shared.replies import JsonDict
-from bridge.http_server.openapi import describe
-from bridge.http_server.sse import EventStreamResponse, ignored_header
-from bridge.http_server.store import KeptResponse, ResponseStore
+from bridge.http_server.openai.shared.errors import RESPONSES_PARAMS
+from bridge.http_server.openai.shared.openapi import describe
 
 
-def response_routes(door: Door) -> APIRouter:
-    """Build the routes of responses."""
-    router = APIRouter()
-    store = door.store
-    limit = door.settings.max_body_bytes
+def add_response_routes(
+    router: APIRouter, server: ServerContext, store: ResponseStore | None
+) -> None:
+    """Add the routes of responses."""
 
     @router.post("/v1/responses", **describe(ResponsesRequest, stream=True))
     async def create_response(request: Request) -> Response:
         """Answer a request, whole or as a stream of events."""
         request.state.params = RESPONSES_PARAMS
-        owner = owner_of(request.scope)
-        hex, created = door.new_id(), int(door.clock())
-        with noting_refusals(request, door):
-            options = call_options(request.scope, door.settings)
-            body = await read_body(request, door)
-            wire = parse_responses(body)
-            past = await _past(store, owner, wire, limit)
-            call = decode_responses(wire, body, options, past, hex, keeps=store is not None)
-        asked = within(call.request, options)
-        collecting = ResponseStreamEncoder if call.stream else ResponseCollector
-        collector = collecting(
-            hex=hex, created=created, echo=call.echo, store=call.store, clock=door.clock
-        )
-        if isinstance(collector, ResponseStreamEncoder):
-            encoder = collector
-
-            async def conclude() -> bytes:
-                return encoder.last_frame(await _kept_reply(store, owner, call, encoder))
-
-            return EventStreamResponse(
-                door.service.complete(asked),
-                encoder,
-                settings=door.settings,
-                ignored=call.request.ignored,
-                conclude=conclude,
-            )
-        ignored = await collect(request, door.service, asked, collector)
-        reply = await _kept_reply(store, owner, call, collector)
-        return json_response(reply, headers=ignored_header(ignored))
+        return await respond(request, server, _decoder(server, store, owner_of(request.scope)))
 
     @router.get("/v1/responses/{response_id}", **describe())
     async def retrieve_response(
@@ -113,12 +89,38 @@ def response_routes(door: Door) -> APIRouter:
         assert store is not None
         items: Sequence[JsonDict] = kept.input
         if kept.parent is not None:
-            most = door.settings.max_body_bytes
+            most = server.settings.max_body_bytes
             before = await store.history(owner_of(request.scope), kept.parent, most)
             items = [*(before or ()), *items]
         return json_response(_page(items, limit, order, after))
 
-    return router
+
+def _decoder(server: ServerContext, store: ResponseStore | None, owner: str) -> Decoder:
+    """Decode what an owner asks for, together with what is stored of its past."""
+
+    async def decode(body: object, options: CallOptions) -> Call:
+        hex, created = server.new_id(), int(server.clock())
+        wire = parse_responses(body)
+        past = await _past(store, owner, wire, server.settings.max_body_bytes)
+        call = decode_responses(wire, body, options, past, hex, keeps=store is not None)
+        collecting = ResponseStreamEncoder if call.stream else ResponseCollector
+        collector = collecting(
+            hex=hex, created=created, echo=call.echo, store=call.store, clock=server.clock
+        )
+
+        async def reply() -> JsonDict:
+            return await _stored_reply(store, owner, call, collector)
+
+        if not isinstance(collector, ResponseStreamEncoder):
+            return WholeCall(call.request, collector, reply)
+        encoder = collector
+
+        async def last_frame() -> bytes:
+            return encoder.last_frame(await reply())
+
+        return StreamedCall(call.request, encoder, last_frame)
+
+    return decode
 
 
 async def _past(
@@ -167,20 +169,20 @@ async def _past(
     return Past(items, referenced)
 
 
-async def _kept_reply(
+async def _stored_reply(
     store: ResponseStore | None, owner: str, call: ResponseCall, collector: ResponseCollector
 ) -> JsonDict:
-    """Return the whole response, once it is kept; it says if that was not possible."""
+    """Return the whole response, once it is stored; it says if that was not possible."""
     reply = collector.reply()
     if call.store:
         assert store is not None
-        response = KeptResponse(collector.id, call.previous, call.items, reply)
+        response = StoredResponse(collector.id, call.previous, call.items, reply)
         if not await store.put(owner, response):
             reply["store"] = False
     return reply
 
 
-async def _find(store: ResponseStore | None, request: Request, id: str) -> KeptResponse:
+async def _find(store: ResponseStore | None, request: Request, id: str) -> StoredResponse:
     kept = None if store is None else await store.get(owner_of(request.scope), id)
     if kept is None:
         raise _not_found(id)
@@ -188,7 +190,11 @@ async def _find(store: ResponseStore | None, request: Request, id: str) -> KeptR
 
 
 def _not_found(id: str) -> NotFoundError:
-    return NotFoundError(f"Response with id '{id[:_SHOWN]}' not found.", field="response_id")
+    return NotFoundError(
+        f"Response with id '{id[:_SHOWN]}' not found.",
+        field="response_id",
+        reason="RESPONSE_NOT_FOUND",
+    )
 
 
 _SHOWN = 100

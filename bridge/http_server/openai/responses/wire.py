@@ -6,21 +6,28 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag
 
-from bridge.http_server.openai.chat.wire import (
-    ContentPartInputAudio,
-    ContentPartRefusal,
-    ContentPartText,
-    FunctionDefinition,
-    Moderation,
+from bridge.http_server.openai.shared.parameters import (
+    NAMED,
+    REFUSED,
+    SILENT,
+    named_unless,
+    refused_unless,
 )
 from bridge.http_server.openai.shared.wire import (
     JsonInt,
+    Moderation,
     StreamOptions,
     Temperature,
     TokenLimit,
     TopP,
     WireModel,
 )
+from bridge.http_server.openai.shared.wire_content import (
+    ContentPartInputAudio,
+    ContentPartRefusal,
+    ContentPartText,
+)
+from bridge.http_server.openai.shared.wire_tools import FunctionDefinition
 
 ITEM_TYPES: Final = frozenset(
     {"message", "function_call", "function_call_output", "reasoning", "item_reference"}
@@ -45,7 +52,7 @@ class OutputText(WireModel):
 
 
 class InputImage(WireModel):
-    """A picture, by its address or as a data URL."""
+    """An image, by its address or as a data URL."""
 
     type: Literal["input_image"]
     image_url: str | None = None
@@ -223,6 +230,7 @@ class Reasoning(WireModel):
 class ResponsesRequest(WireModel):
     """What a caller of `POST /v1/responses` sends. Null is the same as absent."""
 
+    # What has no mark is honoured.
     input: str | list[InputItem] | None = None
     model: str | None = None
     instructions: str | None = None
@@ -240,20 +248,21 @@ class ResponsesRequest(WireModel):
     top_p: TopP | None = None
     metadata: dict[str, str] | None = None
     include: list[str] | None = None
-    background: bool | None = None
-    background_options: Any = None
-    conversation: Any = None
-    prompt: Any = None
-    max_tool_calls: JsonInt | None = None
-    top_logprobs: Annotated[JsonInt, Field(ge=0)] | None = None
-    truncation: Literal["auto", "disabled"] | None = None
-    context_management: Any = None
-    image: Any = None
-    access_programs: Any = None
-    user: str | None = None
-    safety_identifier: str | None = None
-    service_tier: str | None = None
-    prompt_cache_key: str | None = None
-    prompt_cache_options: Any = None
-    prompt_cache_retention: Any = None
-    moderation: Moderation | None = None
+    background: Annotated[bool | None, refused_unless(False)] = None
+    background_options: Annotated[Any, NAMED] = None
+    conversation: Annotated[Any, REFUSED] = None
+    prompt: Annotated[Any, REFUSED] = None
+    # It bounds the calls of hosted tools, and there are none.
+    max_tool_calls: Annotated[JsonInt | None, SILENT] = None
+    top_logprobs: Annotated[Annotated[JsonInt, Field(ge=0)] | None, refused_unless(0)] = None
+    truncation: Annotated[Literal["auto", "disabled"] | None, named_unless("disabled")] = None
+    context_management: Annotated[Any, named_unless([])] = None
+    image: Annotated[Any, NAMED] = None
+    access_programs: Annotated[Any, NAMED] = None
+    user: Annotated[str | None, SILENT] = None
+    safety_identifier: Annotated[str | None, SILENT] = None
+    service_tier: Annotated[str | None, SILENT] = None
+    prompt_cache_key: Annotated[str | None, SILENT] = None
+    prompt_cache_options: Annotated[Any, SILENT] = None
+    prompt_cache_retention: Annotated[Any, SILENT] = None
+    moderation: Annotated[Moderation | None, NAMED] = None

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
-from bridge.core.contract import CompletionRequest, Sampling
+from bridge.core.contract import CompletionRequest, Effort, Sampling, UnsupportedError
 from bridge.http_server.openai.shared.content import note_extras
 from bridge.http_server.openai.shared.parameters import Ignored
-from bridge.http_server.openai.shared.wire import StreamOptions
+from bridge.http_server.openai.shared.wire import Moderation, StreamOptions
+
+EFFORTS: Final[Mapping[str, Effort]] = {
+    "none": Effort.NONE,
+    "minimal": Effort.NONE,
+    "low": Effort.LOW,
+    "medium": Effort.MEDIUM,
+    "high": Effort.HIGH,
+    "xhigh": Effort.XHIGH,
+    "max": Effort.MAX,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +53,16 @@ def decode_sampling(
         temperature = 1.0
     texts = [stop] if isinstance(stop, str) else stop or []
     return Sampling(temperature, top_p, tuple(text for text in texts if text))
+
+
+def refuse_blocking(moderation: Moderation | None) -> None:
+    """Refuse to promise a moderation that there is not."""
+    policy = None if moderation is None else moderation.policy
+    if policy is None:
+        return
+    for name, side in (("input", policy.input), ("output", policy.output)):
+        if side is not None and side.mode == "block":
+            raise UnsupportedError(
+                "This server does not moderate, so it cannot block. Leave 'moderation' out.",
+                field=f"moderation.policy.{name}.mode",
+            )

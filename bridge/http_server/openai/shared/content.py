@@ -25,7 +25,9 @@ from bridge.core.validation import (
     missing,
     no_data,
 )
-from bridge.http_server.openai.chat.wire import (
+from bridge.http_server.openai.shared.parameters import Ignored
+from bridge.http_server.openai.shared.wire import WireModel
+from bridge.http_server.openai.shared.wire_content import (
     ContentPart,
     ContentPartFile,
     ContentPartImage,
@@ -35,8 +37,6 @@ from bridge.http_server.openai.chat.wire import (
     FileSource,
     ImageURL,
 )
-from bridge.http_server.openai.shared.parameters import Ignored
-from bridge.http_server.openai.shared.wire import WireModel
 
 IMAGE_TYPES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 CACHE_HINTS: Final = frozenset({"prompt_cache_breakpoint", "cache_control"})

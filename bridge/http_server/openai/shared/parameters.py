@@ -1,13 +1,18 @@
-"""What becomes of each parameter: honoured, ignored in silence, ignored and named, or refused."""
+"""What becomes of each parameter: honoured, ignored in silence, ignored and named, or refused.
+
+It stands in the annotation of the parameter's field, in the wire model of the body.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from typing import Any, Final
 
 from bridge.core.contract import UnsupportedError
+from bridge.http_server.openai.shared.wire import WireModel
 
 
 class Treatment(Enum):
@@ -30,113 +35,31 @@ class Rule:
     neutral: tuple[Any, ...] = ()
 
 
-_HONOURED = Rule(Treatment.HONOURED)
-_SILENT = Rule(Treatment.SILENT)
-_NAMED = Rule(Treatment.NAMED)
-_REFUSED = Rule(Treatment.REFUSED)
+_HONOURED: Final = Rule(Treatment.HONOURED)
+SILENT: Final = Rule(Treatment.SILENT)
+NAMED: Final = Rule(Treatment.NAMED)
+REFUSED: Final = Rule(Treatment.REFUSED)
 
-CHAT_PARAMETERS: Final[Mapping[str, Rule]] = {
-    "messages": _HONOURED,
-    "model": _HONOURED,
-    "stream": _HONOURED,
-    "stream_options": _HONOURED,
-    "max_completion_tokens": _HONOURED,
-    "max_tokens": _HONOURED,
-    "temperature": _HONOURED,
-    "top_p": _HONOURED,
-    "stop": _HONOURED,
-    "tools": _HONOURED,
-    "tool_choice": _HONOURED,
-    "parallel_tool_calls": _HONOURED,
-    "functions": _HONOURED,
-    "function_call": _HONOURED,
-    "response_format": _HONOURED,
-    "reasoning_effort": _HONOURED,
-    "include_reasoning": _HONOURED,
-    "metadata": _HONOURED,
-    "n": Rule(Treatment.REFUSED, (1,)),
-    "logprobs": Rule(Treatment.REFUSED, (False,)),
-    "top_logprobs": Rule(Treatment.REFUSED, (0,)),
-    "modalities": Rule(Treatment.REFUSED, ([], ["text"])),
-    "audio": _REFUSED,
-    "web_search_options": _REFUSED,
-    "seed": _NAMED,
-    "logit_bias": Rule(Treatment.NAMED, ({},)),
-    "frequency_penalty": Rule(Treatment.NAMED, (0,)),
-    "presence_penalty": Rule(Treatment.NAMED, (0,)),
-    "verbosity": Rule(Treatment.NAMED, ("medium",)),
-    "prediction": _NAMED,
-    "moderation": _NAMED,
-    "store": _SILENT,
-    "user": _SILENT,
-    "safety_identifier": _SILENT,
-    "service_tier": _SILENT,
-    "prompt_cache_key": _SILENT,
-    "prompt_cache_options": _SILENT,
-    "prompt_cache_retention": _SILENT,
-}
-"""`POST /v1/chat/completions`. A name that is not here is ignored and named."""
 
-TEXT_COMPLETION_PARAMETERS: Final[Mapping[str, Rule]] = {
-    "prompt": _HONOURED,
-    "model": _HONOURED,
-    "stream": _HONOURED,
-    "stream_options": _HONOURED,
-    "max_tokens": _HONOURED,
-    "temperature": _HONOURED,
-    "top_p": _HONOURED,
-    "stop": _HONOURED,
-    "n": Rule(Treatment.REFUSED, (1,)),
-    "best_of": Rule(Treatment.REFUSED, (1,)),
-    "echo": Rule(Treatment.REFUSED, (False,)),
-    "suffix": Rule(Treatment.REFUSED, ("",)),
-    "logprobs": _REFUSED,
-    "seed": _NAMED,
-    "logit_bias": Rule(Treatment.NAMED, ({},)),
-    "frequency_penalty": Rule(Treatment.NAMED, (0,)),
-    "presence_penalty": Rule(Treatment.NAMED, (0,)),
-    "user": _SILENT,
-}
-"""The legacy `POST /v1/completions`. A name that is not here is ignored and named."""
+def named_unless(*neutral: Any) -> Rule:
+    """Ignored and named, but for these values."""
+    return Rule(Treatment.NAMED, neutral)
 
-RESPONSES_PARAMETERS: Final[Mapping[str, Rule]] = {
-    "input": _HONOURED,
-    "model": _HONOURED,
-    "instructions": _HONOURED,
-    "previous_response_id": _HONOURED,
-    "store": _HONOURED,
-    "stream": _HONOURED,
-    "stream_options": _HONOURED,
-    "tools": _HONOURED,
-    "tool_choice": _HONOURED,
-    "parallel_tool_calls": _HONOURED,
-    "text": _HONOURED,
-    "reasoning": _HONOURED,
-    "max_output_tokens": _HONOURED,
-    "temperature": _HONOURED,
-    "top_p": _HONOURED,
-    "metadata": _HONOURED,
-    "include": _HONOURED,
-    "background": Rule(Treatment.REFUSED, (False,)),
-    "conversation": _REFUSED,
-    "prompt": _REFUSED,
-    "top_logprobs": Rule(Treatment.REFUSED, (0,)),
-    "background_options": _NAMED,
-    "truncation": Rule(Treatment.NAMED, ("disabled",)),
-    "context_management": Rule(Treatment.NAMED, ([],)),
-    "image": _NAMED,
-    "access_programs": _NAMED,
-    "moderation": _NAMED,
-    # It bounds the calls of hosted tools, and there are none.
-    "max_tool_calls": _SILENT,
-    "user": _SILENT,
-    "safety_identifier": _SILENT,
-    "service_tier": _SILENT,
-    "prompt_cache_key": _SILENT,
-    "prompt_cache_options": _SILENT,
-    "prompt_cache_retention": _SILENT,
-}
-"""`POST /v1/responses`. A name that is not here is ignored and named."""
+
+def refused_unless(*neutral: Any) -> Rule:
+    """Refused, but for these values."""
+    return Rule(Treatment.REFUSED, neutral)
+
+
+@cache
+def rules_of(model: type[WireModel]) -> Mapping[str, Rule]:
+    """The rules of a body's parameters: what stands in a field's annotation, else HONOURED."""
+    return {
+        field.alias or name: next(
+            (mark for mark in field.metadata if isinstance(mark, Rule)), _HONOURED
+        )
+        for name, field in model.model_fields.items()
+    }
 
 
 class Ignored:
@@ -165,10 +88,14 @@ class Ignored:
         return tuple(self._names)
 
 
-def apply_rules(rules: Mapping[str, Rule], body: Mapping[str, Any], ignored: Ignored) -> None:
-    """Refuse what must be refused, and note what is ignored. Null counts as absent."""
+def apply_rules(model: type[WireModel], body: Mapping[str, Any], ignored: Ignored) -> None:
+    """Refuse what must be refused, and note what is ignored. Null counts as absent.
+
+    A name that the model does not have is ignored and named.
+    """
+    rules = rules_of(model)
     for name, value in body.items():
-        rule = rules.get(name, _NAMED)
+        rule = rules.get(name, NAMED)
         if value is None or value in rule.neutral:
             continue
         match rule.treatment:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Final
 
 from bridge.core.contract import FinishReason, Model, Usage
+from bridge.http_server.dialect import JsonDict
 
-JsonDict: TypeAlias = dict[str, Any]
+DONE: Final = b"data: [DONE]\n\n"
+"""What ends every stream but one that broke."""
 
 FINISH_REASONS: dict[FinishReason, str] = {
     FinishReason.STOP: "stop",

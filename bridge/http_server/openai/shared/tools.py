@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 from bridge.core.contract import InvalidRequestError, Tool, ToolChoice, ToolMode, UnsupportedError
 from bridge.core.validation import missing, no_such_tool, tool_twice, without_tools
-from bridge.http_server.openai.chat.wire import (
+from bridge.http_server.openai.shared.content import note_extras
+from bridge.http_server.openai.shared.parameters import Ignored
+from bridge.http_server.openai.shared.wire_tools import (
     AllowedTools,
-    ChatCompletionRequest,
     FunctionDefinition,
     ToolChoiceObject,
     ToolDefinition,
 )
-from bridge.http_server.openai.shared.content import note_extras
-from bridge.http_server.openai.shared.parameters import Ignored
+
+if TYPE_CHECKING:
+    from bridge.http_server.openai.chat import ChatCompletionRequest
 
 MODES: Final[Mapping[str, ToolMode]] = {
     "none": ToolMode.NONE,

@@ -39,3 +39,23 @@ class StreamOptions(WireModel):
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
+
+
+class ModerationMode(WireModel):
+    """What moderation does with what it finds."""
+
+    mode: str | None = None
+
+
+class ModerationPolicy(WireModel):
+    """What moderation does, on the way in and on the way out."""
+
+    input: ModerationMode | None = None
+    output: ModerationMode | None = None
+
+
+class Moderation(WireModel):
+    """Moderation of the request and the answer."""
+
+    model: str | None = None
+    policy: ModerationPolicy | None = None

@@ -17,14 +17,13 @@ from bridge.core.contract.request import (
     Sampling,
 )
 from bridge.http_server.context import CallOptions
-from bridge.http_server.openai.chat.decode import EFFORTS, decode_chat
+from bridge.http_server.openai.chat.decode import decode_chat
 from bridge.http_server.openai.chat.wire import ChatCompletionRequest
 from bridge.http_server.openai.completions.wire import TextCompletionRequest
-from bridge.http_server.openai.shared.call import Call
+from bridge.http_server.openai.shared.call import EFFORTS, Call
 from bridge.http_server.openai.shared.parameters import (
-    CHAT_PARAMETERS,
-    TEXT_COMPLETION_PARAMETERS,
     Treatment,
+    rules_of,
 )
 
 USER = {"role": "user", "content": "hi"}
@@ -35,21 +34,19 @@ def decode(options: CallOptions | None = None, **parameters: Any) -> Call:
 
 
 def request(**parameters: Any) -> CompletionRequest:
-    return decode(**parameters).request
+    return CallOptions().applied_to(decode(**parameters).request)
 
 
 def test_the_table_knows_every_parameter_of_the_client() -> None:
     of_client = set(chat_create_params.CompletionCreateParamsBase.__annotations__)
 
-    assert set(CHAT_PARAMETERS) == of_client | {"stream", "include_reasoning"}
-    assert set(CHAT_PARAMETERS) == set(ChatCompletionRequest.model_fields)
+    assert set(rules_of(ChatCompletionRequest)) == of_client | {"stream", "include_reasoning"}
 
 
 def test_the_legacy_table_knows_every_parameter_of_the_client() -> None:
     of_client = set(completion_create_params.CompletionCreateParamsBase.__annotations__)
 
-    assert set(TEXT_COMPLETION_PARAMETERS) == of_client | {"stream"}
-    assert set(TEXT_COMPLETION_PARAMETERS) == set(TextCompletionRequest.model_fields)
+    assert set(rules_of(TextCompletionRequest)) == of_client | {"stream"}
 
 
 SILENT: list[tuple[str, Any]] = [
@@ -80,7 +77,7 @@ SILENT: list[tuple[str, Any]] = [
     ("parallel_tool_calls", False),
     ("temperature", 1),
     ("made_up", None),
-    *((name, None) for name in CHAT_PARAMETERS if name != "messages"),
+    *((name, None) for name in ChatCompletionRequest.model_fields if name != "messages"),
 ]
 
 NAMED: list[tuple[str, Any, str]] = [
@@ -156,7 +153,7 @@ def test_every_parameter_has_a_row_in_the_tests_of_its_treatment() -> None:
         Treatment.REFUSED: {name for name, *_ in REFUSED},
         Treatment.HONOURED: {name for name, *_ in HONOURED} | {"messages"},
     }
-    for name, rule in CHAT_PARAMETERS.items():
+    for name, rule in rules_of(ChatCompletionRequest).items():
         assert name in by_treatment[rule.treatment], name
 
 
@@ -240,7 +237,7 @@ def test_stream_options_without_a_stream_are_no_error() -> None:
 def test_the_options_of_the_call_reach_the_core() -> None:
     options = CallOptions("req_1", "key", strict=True, include_reasoning=True, timeout=9.5)
 
-    decoded = decode(options).request
+    decoded = options.applied_to(decode(options).request)
 
     assert decoded.request_id == "req_1"
     assert decoded.caller == "key"

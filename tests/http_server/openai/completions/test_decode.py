@@ -14,7 +14,9 @@ from bridge.http_server.openai.completions.decode import decode_text_completion
 
 def decode(*, strict: bool = False, **parameters: Any) -> CompletionRequest:
     options = CallOptions(request_id="req_1", strict=strict)
-    return decode_text_completion({"prompt": "hi", **parameters}, options).request
+    return options.applied_to(
+        decode_text_completion({"prompt": "hi", **parameters}, options).request
+    )
 
 
 @pytest.mark.parametrize("prompt", ["hi", ["hi"]])

@@ -30,6 +30,7 @@ from bridge.core.contract.request import (
     UrlSource,
 )
 from bridge.http_server.context import CallOptions
+from bridge.http_server.dialect import JsonDict
 from bridge.http_server.openai.responses.decode import (
     Past,
     ResponseCall,
@@ -37,8 +38,7 @@ from bridge.http_server.openai.responses.decode import (
     parse_responses,
 )
 from bridge.http_server.openai.responses.wire import ResponsesRequest
-from bridge.http_server.openai.shared.parameters import RESPONSES_PARAMETERS, Treatment
-from bridge.http_server.openai.shared.replies import JsonDict
+from bridge.http_server.openai.shared.parameters import Treatment, rules_of
 from tests.harness import assistant, user
 
 PIXEL = base64.b64encode(b"pixel").decode()
@@ -73,8 +73,7 @@ def messages(*items: Any, past: Past | None = None) -> tuple[Message, ...]:
 def test_the_table_knows_every_parameter_of_the_client() -> None:
     of_client = set(response_create_params.ResponseCreateParamsBase.__annotations__)
 
-    assert set(RESPONSES_PARAMETERS) == of_client | {"stream"}
-    assert set(RESPONSES_PARAMETERS) == set(ResponsesRequest.model_fields)
+    assert set(rules_of(ResponsesRequest)) == of_client | {"stream"}
 
 
 # Parameters
@@ -106,7 +105,7 @@ SILENT: list[tuple[str, Any]] = [
     ("store", True),
     ("temperature", 1),
     ("made_up", None),
-    *((name, None) for name in RESPONSES_PARAMETERS if name != "input"),
+    *((name, None) for name in ResponsesRequest.model_fields if name != "input"),
 ]
 
 NAMED: list[tuple[str, Any, str]] = [
@@ -200,7 +199,7 @@ HONOURED: list[tuple[str, Any, str, Any]] = [
 ]
 
 ELSEWHERE = {
-    "previous_response_id",  # tests/http_server/test_responses.py
+    "previous_response_id",  # tests/http_server/openai/responses/test_routes.py
     "stream",
     "stream_options",
     "metadata",
@@ -262,7 +261,7 @@ def test_every_parameter_has_a_row_in_the_tests_of_its_treatment() -> None:
         Treatment.REFUSED: {name for name, *_ in REFUSED},
         Treatment.HONOURED: {name for name, *_ in HONOURED} | ELSEWHERE,
     }
-    for name, rule in RESPONSES_PARAMETERS.items():
+    for name, rule in rules_of(ResponsesRequest).items():
         assert name in by_treatment[rule.treatment], name
 
 
@@ -405,7 +404,7 @@ def test_tool_choices(choice: object, tools: tuple[str, ...], expected: ToolChoi
 
 def test_options_of_the_call_reach_the_core() -> None:
     options = CallOptions("req_1", "alice", include_reasoning=True, timeout=3.0)
-    asked = decode(options).request
+    asked = options.applied_to(decode(options).request)
 
     assert (asked.request_id, asked.caller, asked.door) == ("req_1", "alice", "http")
     assert (asked.include_thinking, asked.timeout) == (True, 3.0)

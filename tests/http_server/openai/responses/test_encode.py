@@ -24,8 +24,8 @@ from bridge.core.contract.events import (
     ToolCallDelta,
     ToolCallStart,
 )
+from bridge.http_server.dialect import JsonDict
 from bridge.http_server.openai.responses.encode import ResponseCollector, ResponseStreamEncoder
-from bridge.http_server.openai.shared.replies import JsonDict
 from tests.harness import SCALE
 from tests.http_server.fakes import CALLS, HELLO, STARTED, STOP, USAGE
 from tests.http_server.response_events import CheckedStream, check_response, check_stream

@@ -14,6 +14,7 @@ from openai.types.responses import Response, ResponseItemList
 
 from bridge.core.access.authentication import Access
 from bridge.core.access.keys import KeyFile, parse_given
+from bridge.core.answers import SqliteResponseStore, StoredResponse
 from bridge.core.contract.errors import InvalidRequestError, QueueFullError, UnavailableError
 from bridge.core.contract.events import (
     Finished,
@@ -23,8 +24,7 @@ from bridge.core.contract.events import (
     ToolCallStart,
 )
 from bridge.core.contract.request import CompletionRequest, TextPart, ToolCallPart, ToolResultPart
-from bridge.http_server.app import HttpSettings
-from bridge.http_server.store import KeptResponse, ResponseStore
+from bridge.http_server import HttpSettings
 from tests.harness import assistant, user
 from tests.http_server.asgi import Exchange, ask, build, chat
 from tests.http_server.fakes import CALLS, STARTED, USAGE, FakeService, Gate
@@ -45,7 +45,7 @@ def on_disk(folder: Path, text: str) -> bool:
     return any(text.encode() in file.read_bytes() for file in folder.iterdir())
 
 
-class Shelf(ResponseStore):
+class Shelf(SqliteResponseStore):
     """A store that can be made to wait, or to fail as a full disk does."""
 
     def __init__(self, path: Path) -> None:
@@ -53,11 +53,11 @@ class Shelf(ResponseStore):
         self.gate: Gate | None = None
         self.full = False
 
-    async def put(self, caller: str, response: KeptResponse) -> bool:
+    async def put(self, owner: str, response: StoredResponse) -> bool:
         if self.gate is not None:
             self.gate.reached.set()
             await self.gate.opened.wait()
-        return not self.full and await super().put(caller, response)
+        return not self.full and await super().put(owner, response)
 
 
 @pytest.fixture
@@ -289,7 +289,7 @@ async def test_a_file_that_cannot_be_read_is_a_clear_error(
     tmp_path: Path, service: FakeService
 ) -> None:
     (tmp_path / "file").write_bytes(b"no database, but something else" * 100)
-    async with aclosing(ResponseStore(tmp_path / "file")) as broken:
+    async with aclosing(SqliteResponseStore(tmp_path / "file")) as broken:
         app = build(service, store=broken)
         answered = await respond(app)
         refused = await respond(app, previous_response_id="resp_1")

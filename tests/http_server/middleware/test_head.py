@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import httpx
 import pytest
 
-from bridge.http_server.app import create_app
+from bridge.http_server import all_dialects, create_app
 from tests.harness import PATIENCE, RunningBridge
 from tests.http_server.asgi import ask, build
 from tests.http_server.fakes import FakeService
@@ -47,6 +47,7 @@ async def test_head_has_the_status_and_the_headers_of_get(path: str, status: int
 async def test_what_prometheus_scrapes_can_be_asked_for_its_head() -> None:
     app = create_app(
         FakeService(),
+        all_dialects(),
         version="1",
         metrics=lambda accept: (b"a 1\n", "text/plain"),
         timer=itertools.count(0.0, 0.25).__next__,

@@ -15,24 +15,14 @@ from starlette.datastructures import Headers
 
 from bridge.core.contract import PermissionDeniedError
 from bridge.core.system import is_loopback, matches, same_origin, split_host
+from bridge.http_server.dialect import BrowserHeaders
 
 _OWN_SITES: Final = frozenset({"same-origin", "none"})
 _METHODS: Final = "GET, POST, DELETE, OPTIONS"
-_SENT_HEADERS: Final = frozenset(
-    {
-        "accept",
-        "authorization",
-        "content-type",
-        "idempotency-key",
-        "openai-beta",
-        "openai-organization",
-        "openai-project",
-    }
-)
-_SENT_PREFIXES: Final = ("x-bridge-", "x-stainless-")
-_EXPOSED: Final = (
-    "openai-processing-ms, openai-version, retry-after, retry-after-ms, "
-    "x-bridge-ignored-params, x-request-id, x-should-retry"
+_OWN_HEADERS: Final = BrowserHeaders(
+    sent=frozenset({"accept", "authorization", "content-type"}),
+    sent_prefixes=("x-bridge-",),
+    read=frozenset({"retry-after", "retry-after-ms", "x-bridge-ignored-params", "x-should-retry"}),
 )
 _PREFLIGHT_SECONDS: Final = "600"
 _SHOWN: Final = 100
@@ -46,6 +36,8 @@ class BrowserRules:
     """Names of this server; `*.example.com` stands for all below it."""
     origins: tuple[str, ...] = ()
     """Origins of other pages that may use it."""
+    dialects: tuple[BrowserHeaders, ...] = ()
+    """The headers that the dialects add to the server's own."""
 
     def check(self, headers: Headers, http_version: str, local_host: str | None) -> None:
         """Raise PermissionDeniedError where a page sent this that may not.
@@ -102,8 +94,28 @@ class BrowserRules:
         origin = headers.get("origin", "")
         if origin.lower() in self.origins:
             added["access-control-allow-origin"] = origin
-            added["access-control-expose-headers"] = _EXPOSED
+            added["access-control-expose-headers"] = ", ".join(self._readable())
         return added
+
+    def preflight_headers(self, headers: Headers) -> Mapping[str, str]:
+        """What a listed page may send, of what it asks to."""
+        asked = headers.get("access-control-request-headers", "").lower().split(",")
+        allowed = [name for name in (each.strip() for each in asked) if self._may_be_sent(name)]
+        return {
+            "access-control-allow-methods": _METHODS,
+            "access-control-allow-headers": ", ".join(allowed or ("authorization", "content-type")),
+            "access-control-max-age": _PREFLIGHT_SECONDS,
+            "vary": "Origin, Access-Control-Request-Headers",
+        }
+
+    def _may_be_sent(self, name: str) -> bool:
+        return any(
+            name in each.sent or name.startswith(each.sent_prefixes)
+            for each in (_OWN_HEADERS, *self.dialects)
+        )
+
+    def _readable(self) -> list[str]:
+        return sorted(_OWN_HEADERS.read.union(*(each.read for each in self.dialects)))
 
 
 def _address(local_host: str) -> str | None:
@@ -114,16 +126,3 @@ def _address(local_host: str) -> str | None:
 def is_preflight(method: str, headers: Headers) -> bool:
     """Whether a browser asks what a page may send."""
     return method == "OPTIONS" and "access-control-request-method" in headers
-
-
-def preflight_headers(headers: Headers) -> Mapping[str, str]:
-    """What a listed page may send, of what it asks to."""
-    asked = headers.get("access-control-request-headers", "").lower().split(",")
-    names = (name.strip() for name in asked)
-    allowed = [n for n in names if n in _SENT_HEADERS or n.startswith(_SENT_PREFIXES)]
-    return {
-        "access-control-allow-methods": _METHODS,
-        "access-control-allow-headers": ", ".join(allowed or ("authorization", "content-type")),
-        "access-control-max-age": _PREFLIGHT_SECONDS,
-        "vary": "Origin, Access-Control-Request-Headers",
-    }

@@ -28,10 +28,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from bridge.core.contract.errors import TooLargeError
-from bridge.http_server.errors import StoreUnavailableError
-from bridge.http_server.openai.shared.replies import JsonDict
-from bridge.http_server.store import KeptResponse, ResponseStore
+from bridge.core.answers.sqlite import SqliteResponseStore
+from bridge.core.answers.store import JsonDict, StoredResponse
+from bridge.core.contract.errors import StoreUnavailableError, TooLargeError
 from bridge.server.supervisor import response_store
 from tests.harness import SCALE, settings_for_tests
 
@@ -40,10 +39,10 @@ T = TypeVar("T")
 MEGABYTE = 1024 * 1024
 KEEP_AND_DIE = """
 import asyncio, os, pathlib, signal, sys
-from bridge.http_server.store import KeptResponse, ResponseStore
+from bridge.core.answers import SqliteResponseStore, StoredResponse
 
-store = ResponseStore(pathlib.Path(sys.argv[1]))
-assert asyncio.run(store.put("", KeptResponse("a", None, [], {"id": "a", "output": []})))
+store = SqliteResponseStore(pathlib.Path(sys.argv[1]))
+assert asyncio.run(store.put("", StoredResponse("a", None, [], {"id": "a", "output": []})))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -62,9 +61,9 @@ def item(text: str) -> JsonDict:
     return {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
 
 
-def response(id: str, parent: str | None = None, text: str = "") -> KeptResponse:
+def response(id: str, parent: str | None = None, text: str = "") -> StoredResponse:
     reply = {"id": id, "object": "response", "output": [item(f"answer of {id}")]}
-    return KeptResponse(id, parent, [item(f"question of {id}{text}")], reply)
+    return StoredResponse(id, parent, [item(f"question of {id}{text}")], reply)
 
 
 def said(*ids: str) -> list[JsonDict]:
@@ -102,8 +101,8 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def opened(path: Path, **options: Any) -> AsyncIterator[ResponseStore]:
-    async with aclosing(ResponseStore(path, **options)) as store:
+async def opened(path: Path, **options: Any) -> AsyncIterator[SqliteResponseStore]:
+    async with aclosing(SqliteResponseStore(path, **options)) as store:
         yield store
 
 
@@ -113,7 +112,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def store(path: Path) -> AsyncIterator[ResponseStore]:
+async def store(path: Path) -> AsyncIterator[SqliteResponseStore]:
     async with opened(path) as store:
         yield store
 
@@ -142,7 +141,7 @@ async def test_files_that_others_could_read_are_taken_from_them(path: Path) -> N
         assert modes(path.parent) == [0o700, 0o600, 0o600, 0o600]
 
 
-async def test_only_the_owner_can_read_the_files(path: Path, store: ResponseStore) -> None:
+async def test_only_the_owner_can_read_the_files(path: Path, store: SqliteResponseStore) -> None:
     await store.put("", response("resp_1"))
 
     assert names(path.parent) == [f"{path.name}{end}" for end in ("", "-shm", "-wal")]
@@ -155,7 +154,7 @@ async def test_nothing_is_written_before_there_is_something(path: Path) -> None:
     assert names(path.parent) == []
 
 
-async def test_two_branches_of_one_parent_are_apart(store: ResponseStore) -> None:
+async def test_two_branches_of_one_parent_are_apart(store: SqliteResponseStore) -> None:
     for id, parent in (("root", None), ("a", "root"), ("b", "root"), ("aa", "a")):
         await store.put("", response(id, parent))
 
@@ -163,7 +162,7 @@ async def test_two_branches_of_one_parent_are_apart(store: ResponseStore) -> Non
     assert await store.history("", "b", MEGABYTE) == said("root", "b")
 
 
-async def test_a_key_sees_its_own_responses_only(store: ResponseStore) -> None:
+async def test_a_key_sees_its_own_responses_only(store: SqliteResponseStore) -> None:
     await store.put("alice", response("resp_1"))
 
     assert await store.get("bob", "resp_1") is None
@@ -174,7 +173,9 @@ async def test_a_key_sees_its_own_responses_only(store: ResponseStore) -> None:
     assert await store.get("bob", "resp_2") is None
 
 
-async def test_what_is_deleted_is_gone_from_the_disk(path: Path, store: ResponseStore) -> None:
+async def test_what_is_deleted_is_gone_from_the_disk(
+    path: Path, store: SqliteResponseStore
+) -> None:
     secret = "a word that is nowhere else"
     await store.put("", response("resp_1", text=secret))
     await store.put("", response("resp_2"))
@@ -185,7 +186,7 @@ async def test_what_is_deleted_is_gone_from_the_disk(path: Path, store: Response
     assert not await store.delete("", "resp_1")
 
 
-async def test_what_built_on_a_deleted_response_has_no_history(store: ResponseStore) -> None:
+async def test_what_built_on_a_deleted_response_has_no_history(store: SqliteResponseStore) -> None:
     for id, parent in (("a", None), ("b", "a"), ("c", "b")):
         await store.put("", response(id, parent))
 
@@ -250,16 +251,16 @@ async def test_what_is_larger_than_all_costs_nothing_else(
     assert "too large" in caplog.text
 
 
-async def test_a_history_beyond_the_limit_is_an_error(store: ResponseStore) -> None:
+async def test_a_history_beyond_the_limit_is_an_error(store: SqliteResponseStore) -> None:
     await store.put("", response("a", text="x" * 1000))
     await store.put("", response("b", "a"))
 
     with pytest.raises(TooLargeError) as caught:
         await store.history("", "b", 1000)
-    assert caught.value.field == "previous_response_id"
+    assert caught.value.field == "history"
 
 
-async def test_a_long_conversation_comes_back_in_order(store: ResponseStore) -> None:
+async def test_a_long_conversation_comes_back_in_order(store: SqliteResponseStore) -> None:
     ids = [f"r{number}" for number in range(300)]
     for parent, id in zip([None, *ids], ids, strict=False):
         await store.put("", response(id, parent))
@@ -267,9 +268,9 @@ async def test_a_long_conversation_comes_back_in_order(store: ResponseStore) -> 
     assert await store.history("", ids[-1], MEGABYTE) == said(*ids)
 
 
-async def test_text_of_every_kind_comes_back(store: ResponseStore) -> None:
+async def test_text_of_every_kind_comes_back(store: SqliteResponseStore) -> None:
     await store.put(
-        "", KeptResponse("a", None, [item("ü 🙂 \u2028 \0")], {"output": [item("\ud83d")]})
+        "", StoredResponse("a", None, [item("ü 🙂 \u2028 \0")], {"output": [item("\ud83d")]})
     )
 
     assert await store.history("", "a", MEGABYTE) == [item("ü 🙂 \u2028 \0"), item("\ufffd")]
@@ -299,7 +300,7 @@ async def test_what_is_kept_can_be_read_while_another_program_writes(path: Path)
 
 @pytest.mark.parametrize("endings", [("",), ("", "-wal", "-shm")])
 async def test_a_file_that_was_removed_is_begun_anew(
-    path: Path, store: ResponseStore, endings: tuple[str, ...]
+    path: Path, store: SqliteResponseStore, endings: tuple[str, ...]
 ) -> None:
     await store.put("", response("a"))
     for ending in endings:
@@ -397,8 +398,8 @@ class AnyUse(RuleBasedStateMachine):
         self.used: dict[str, float] = {}
         self.count = 0
 
-    def _open(self) -> ResponseStore:
-        return ResponseStore(self.folder / "r.sqlite3", days=10, clock=self.clock)
+    def _open(self) -> SqliteResponseStore:
+        return SqliteResponseStore(self.folder / "r.sqlite3", days=10, clock=self.clock)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(work)

@@ -1,4 +1,4 @@
-"""Who gets past the HTTP door: keys, and pages of other sites. The real app, a scripted core."""
+"""Who may use the HTTP API: keys, and pages of other sites. The real app, a scripted core."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from bridge.core.access.authentication import Access
 from bridge.core.access.keys import KeyFile, KeyScope, parse_given
 from bridge.core.contract.errors import PermissionDeniedError
 from bridge.http_server.app import create_app
-from bridge.http_server.browsers import BrowserRules
 from bridge.http_server.context import HttpSettings
-from bridge.http_server.middleware.access import GuardMiddleware, needed_for
+from bridge.http_server.dialects import all_dialects
+from bridge.http_server.middleware.access import AccessMiddleware, needed_for
+from bridge.http_server.middleware.browsers import BrowserRules
 from tests.http_server.asgi import Exchange, ask, chat
 from tests.http_server.fakes import FakeService
 
@@ -31,6 +32,7 @@ def app_with(service: FakeService | None = None, *, keys: bool = True, **setting
     access = Access(parse_given(f"laptop={USER},op:admin={ADMIN}") if keys else ())
     return create_app(
         service or FakeService(),
+        all_dialects(),
         version="1.2.3",
         settings=HttpSettings(**settings),
         access=access,
@@ -130,7 +132,7 @@ async def test_a_key_that_is_revoked_while_the_body_comes_is_refused(tmp_path: P
     file = KeyFile(tmp_path / "keys.json")
     secret = file.add("laptop")
     service = FakeService()
-    app = create_app(service, version="1", access=Access(file=file.path))
+    app = create_app(service, all_dialects(), version="1", access=Access(file=file.path))
     body = b'{"model": "opus", "messages": [{"role": "user", "content": "hi"}]}'
     exchange = Exchange(
         app, "POST", "/v1/chat/completions", headers=with_key(secret), chunks=[body[:9], body[9:]]
@@ -213,7 +215,7 @@ async def test_a_websocket_is_turned_away() -> None:
     async def receive() -> Any:
         return {"type": "websocket.connect"}
 
-    await GuardMiddleware(app, Access(), BrowserRules())({"type": "websocket"}, receive, send)
+    await AccessMiddleware(app, Access(), BrowserRules())({"type": "websocket"}, receive, send)
     assert sent == [{"type": "websocket.close", "code": 1008}]
 
 

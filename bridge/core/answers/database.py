@@ -1,0 +1,130 @@
+"""The file of SQLite: how it is opened and what its tables are. Runs in the store's thread."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from bridge.core.contract import BOUNDS
+from bridge.core.system import open_private, private_file, private_folder
+from bridge.core.validation import NotJsonError, TooNestedError, parse_strict
+
+_VERSION: Final = 1
+_BUSY_SECONDS: Final = 5.0
+"""How long another server that shares the file may hold it."""
+_JOURNAL_BYTES: Final = 4 * 1024 * 1024
+
+_SCHEMA: Final = """
+CREATE TABLE conversations (
+    id TEXT PRIMARY KEY,
+    caller TEXT NOT NULL,
+    used_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX conversations_by_use ON conversations (used_at);
+CREATE TABLE responses (
+    id TEXT PRIMARY KEY,
+    caller TEXT NOT NULL,
+    conversation TEXT NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
+    parent TEXT,
+    size INTEGER NOT NULL,
+    input TEXT NOT NULL,
+    output TEXT NOT NULL,
+    reply TEXT NOT NULL
+);
+CREATE INDEX responses_by_conversation ON responses (conversation);
+"""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the file at `path`, private to its owner, and make its tables if it has none."""
+    private_folder(path.parent)
+    # SQLite gives its other files the mode of this one; those of a copy may be there already.
+    os.close(open_private(path, os.O_RDWR))
+    for ending in ("-wal", "-shm"):
+        private_file(path.with_name(path.name + ending))
+    database = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+    try:
+        # Deleted pages are overwritten, and given back. The latter is set in a new file only:
+        # it takes a lock, and reading need not wait for who is writing.
+        for pragma in (
+            *(("auto_vacuum = FULL",) if _version(database) == 0 else ()),
+            "journal_mode = WAL",
+            "synchronous = NORMAL",
+            "foreign_keys = ON",
+            "secure_delete = ON",
+            f"journal_size_limit = {_JOURNAL_BYTES}",
+        ):
+            database.execute(f"PRAGMA {pragma}").fetchall()
+        if _version(database) == 0:
+            with transaction(database):
+                if _version(database) == 0:
+                    for statement in filter(str.strip, _SCHEMA.split(";")):
+                        database.execute(statement)
+                    database.execute(f"PRAGMA user_version = {_VERSION}")
+        if (version := _version(database)) != _VERSION:
+            raise sqlite3.DatabaseError(f"it is of version {version}, not {_VERSION}: move it away")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """Tell the file that has the name now from any other; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+@contextmanager
+def transaction(
+    database: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE"
+) -> Iterator[Callable[[], None]]:
+    """Do all of it or nothing; the function given does nothing of it after all."""
+    abandoned = False
+
+    def abandon() -> None:
+        nonlocal abandoned
+        abandoned = True
+
+    database.execute(begin)
+    try:
+        yield abandon
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
+    database.execute("ROLLBACK" if abandoned else "COMMIT")
+
+
+def used_bytes(database: sqlite3.Connection) -> int:
+    pages, free, size = (
+        database.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
+
+
+def dumps(value: object) -> str:
+    """Write a value as it is stored."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+def loads(text: str) -> Any:
+    """Read a stored value; raises sqlite3.DatabaseError where it is not one."""
+    try:
+        # Some levels more than a request may have: a response holds pieces of one.
+        return parse_strict(text, levels=2 * BOUNDS.json_levels)
+    except (NotJsonError, TooNestedError) as error:
+        raise sqlite3.DatabaseError("a response in it is not JSON") from error
+
+
+def _version(database: sqlite3.Connection) -> int:
+    return int(database.execute("PRAGMA user_version").fetchone()[0])

@@ -1,0 +1,115 @@
+"""One attempt at answering a request: it asks a session and reads the answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator
+
+from bridge.core.claude import AnswerReader, ProcessGoneError, Session, Wire
+from bridge.core.contract import (
+    Event,
+    Finished,
+    FinishReason,
+    NotLoggedInError,
+    PlanLimitError,
+    SessionSource,
+    Usage,
+)
+from bridge.core.engine.answer_filters import JsonFilter, StopFilter, filtered
+from bridge.core.engine.planner import Plan
+from bridge.core.engine.resources import Resources
+from bridge.core.engine.timeouts import AnswerProgress, Deadlines
+from bridge.core.pool import Lease, Parking
+from bridge.core.telemetry import trace_of
+
+logger = logging.getLogger(__name__)
+
+
+class Attempt:
+    """A plan, the session that carries it out, and what was read of the answer."""
+
+    def __init__(self, plan: Plan, resources: Resources, spent: Usage) -> None:
+        """`spent` is what the attempts before it have used."""
+        self.plan = plan
+        self.lease: Lease | None = None
+        """Its session, from the moment that it was asked."""
+        self.parking: Parking | None = None
+        """How the conversation can be held open, where the answer has come to its end."""
+        self._resources = resources
+        self._reader: AnswerReader = plan.reader(resources.usage_limits.latest, spent)
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of this attempt and of those before it."""
+        return self._reader.usage
+
+    def progress(self) -> AnswerProgress:
+        """How far the answer is."""
+        if self.lease is None:
+            return AnswerProgress()
+        inbox = self.lease.session.inbox
+        excused = self._reader.thinking or bool(inbox)
+        return AnswerProgress(self._reader.begun, inbox.last_line_at, excused)
+
+    def time_out(self) -> None:
+        """Let reading the answer raise TimeoutError."""
+        if self.lease is not None:
+            self.lease.session.inbox.time_out()
+
+    async def ask(self, lease: Lease, trace_parent: str) -> None:
+        """Bring a session to what the plan needs and ask it."""
+        session, plan = lease.session, self.plan
+        if session.profile is None:
+            await session.initialise(plan.scope.profile)
+            self._resources.account.learn(session.facts)
+        await session.configure(plan.settings, trace_parent)
+        if lease.source is not SessionSource.CONTINUED:
+            await session.offer(plan.scope.tools)
+            await session.replay(plan.history)
+            await session.ask(plan.last)
+        elif plan.last.tool_results:
+            await session.resume(plan.last.tool_results)
+        else:
+            await session.ask(plan.last)
+        self.lease = lease
+
+    async def events(self, deadlines: Deadlines) -> AsyncGenerator[Event, None]:
+        """Read the answer, filter and check it, and give its events."""
+        assert self.lease is not None
+        session, reader, plan = self.lease.session, self._reader, self.plan
+        filters = plan.filters()
+        stops = next((each for each in filters if isinstance(each, StopFilter)), None)
+        json = next((each for each in filters if isinstance(each, JsonFilter)), None)
+        while reader.stop_reason is None:
+            line = await session.receive()
+            events = filtered(self._read(session, line), filters)
+            stop = None if stops is None else stops.found
+            if stop is not None:
+                # The rest of the model's answer is not wanted any more.
+                end = Finished(FinishReason.STOP, reader.usage, stop)
+                events = [*events, *filtered([end], filters[1:])]
+            if json is not None and json.whole is not None and plan.schema is not None:
+                check = self._resources.schemas.check_answer(plan.schema, json.whole)
+                await deadlines.bound(check)
+            for event in events:
+                yield event
+            if stop is not None:
+                return
+        self.parking = plan.parking(reader)
+
+    def _read(self, session: Session, line: Wire) -> list[Event]:
+        """The events of a line."""
+        try:
+            return list(self._reader.feed(line))
+        except NotLoggedInError:
+            self._resources.account.note_login(accepted=False)
+            raise
+        except PlanLimitError as error:
+            if (resets_at := self._reader.limit_resets_at) is not None:
+                error.retry_after = self._resources.usage_limits.seconds_until(resets_at)
+            raise
+        except (LookupError, TypeError, AttributeError) as error:
+            # JSON, and yet a broken line.
+            logger.error("process %s is ended: its line failed\n%s", session.pid, trace_of(error))
+            session.kill()
+            raise ProcessGoneError from error

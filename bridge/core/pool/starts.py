@@ -1,0 +1,111 @@
+"""Starting processes: at once, or later where one after the other fails."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from bridge.core.claude import ControlError, ProcessGoneError, Session, TurnSettings
+from bridge.core.pool.backoff import PROOF_SECONDS, StartBackoff
+from bridge.core.pool.leases import PooledProcess
+from bridge.core.pool.policy import State
+from bridge.core.telemetry import kind_of
+
+logger = logging.getLogger(__name__)
+
+
+class Starter:
+    """Starts processes, and holds back further starts after failures."""
+
+    def __init__(
+        self,
+        spawn: Callable[[TurnSettings | None], Coroutine[Any, Any, Session]],
+        clock: Callable[[], float],
+        on_ready: Callable[[], None],
+    ) -> None:
+        """`on_ready` is called when processes may be started again after failures."""
+        self._spawn = spawn
+        self._clock = clock
+        self._on_ready = on_ready
+        self._backoff = StartBackoff()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def start(self, process: PooledProcess) -> bool:
+        """Start a process, which is a blank then; False where it does not come up."""
+        try:
+            process.session = await self._spawn(process.started_with)
+        except (OSError, ControlError, ProcessGoneError) as error:
+            logger.error("a Claude Code process could not be started: %s", kind_of(error))
+            return False
+        process.state = State.BLANK
+        process.used_at = process.up_at = self._clock()
+        return True
+
+    @property
+    def ready(self) -> bool:
+        """Whether processes may be started now."""
+        return self._timer is None
+
+    @property
+    def looping(self) -> bool:
+        """Whether whatever is started fails."""
+        return self._backoff.looping
+
+    def failed(self, process: PooledProcess) -> float:
+        """Count a process that failed before it was of use; gives the seconds until the next."""
+        delay = self._backoff.failed(process.started_at, self._clock())
+        if delay:
+            self.close()
+            self._timer = asyncio.get_running_loop().call_later(delay, self._open)
+        return delay
+
+    def proven(self, process: PooledProcess) -> None:
+        """A process has been of use."""
+        process.proven = True
+        self._backoff.proven(process.started_at)
+
+    def check_age(self, processes: Iterable[PooledProcess]) -> float | None:
+        """After failures, look for a process that has lived long; gives when to look again."""
+        if not self._backoff.failures:
+            return None
+        now = self._clock()
+        young: list[float] = []
+        for process in processes:
+            if process.alive and process.sound(now):
+                self._backoff.proven(process.started_at)
+            elif process.alive:
+                young.append(process.up_at + PROOF_SECONDS)
+        return min(young, default=None)
+
+    def settled(self) -> None:
+        """All processes are sound, and none is to be started in the place of one that failed."""
+        self._backoff.over()
+
+    def close(self) -> None:
+        """Do not call `on_ready` any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _open(self) -> None:
+        self._timer = None
+        self._on_ready()
+
+    def usable(self, processes: Iterable[PooledProcess]) -> bool:
+        """Whether there is a process that can be expected to work."""
+        now = self._clock()
+        alive = [process for process in processes if process.alive]
+        if self._backoff.looping:
+            return any(process.sound(now) for process in alive)
+        return bool(alive)
+
+    def trouble(self, *, usable: bool) -> str:
+        """What is wrong with the processes, in a sentence; empty where nothing is."""
+        failures = self._backoff.failures
+        if not self._backoff.looping and (failures <= 1 or usable):
+            return ""
+        return (
+            f"Claude Code has failed {failures} times in a row before it was of any use; "
+            f"it is started again within {max(self._backoff.delay, 1):g} seconds."
+        )

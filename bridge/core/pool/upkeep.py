@@ -1,0 +1,76 @@
+"""What is done to a process between two requests: park its conversation, or wipe it."""
+
+from __future__ import annotations
+
+import logging
+
+from bridge.core.claude import ControlError, ProcessGoneError, Session
+from bridge.core.contract import ReplacementReason
+from bridge.core.pool.leases import PooledProcess
+from bridge.core.pool.policy import State
+from bridge.core.pool.recycling import Recycling
+from bridge.core.telemetry import kind_of
+
+logger = logging.getLogger(__name__)
+
+
+async def settle(process: PooledProcess, recycling: Recycling) -> ReplacementReason | None:
+    """Make a process ready for the next request; otherwise say why it has to be replaced."""
+    session = process.session
+    assert session is not None
+    parked = process.parking is not None and await _park(process, session, recycling)
+    # It may have been forgotten meanwhile.
+    if parked and process.parking is not None:
+        process.state = State.PARKED
+        return None
+    process.parking = None
+    if await _wipe(session, recycling):
+        process.state = State.BLANK if session.profile is None else State.IDLE
+        return None
+    return _why_unfit(session)
+
+
+async def initialise(process: PooledProcess) -> ReplacementReason | None:
+    """Give a blank the profile it is prepared for; otherwise say why it has to be replaced."""
+    assert process.session is not None
+    assert process.preparing is not None
+    try:
+        await process.session.initialise(process.preparing)
+    except (ControlError, ProcessGoneError) as error:
+        pid, kind = process.session.pid, kind_of(error)
+        logger.warning("process %s could not be initialised: %s", pid, kind)
+        return ReplacementReason.FAILED
+    return None
+
+
+async def _park(process: PooledProcess, session: Session, recycling: Recycling) -> bool:
+    assert process.parking is not None
+    if not process.parking.calls and recycling.due(session):
+        # However long the conversation is: its next message is answered by another process.
+        return False
+    try:
+        await session.park(process.parking.calls)
+    except (ControlError, ProcessGoneError, TimeoutError) as error:
+        logger.info("process %s could not be parked: %s", session.pid, kind_of(error))
+        return False
+    return session.alive
+
+
+async def _wipe(session: Session, recycling: Recycling) -> bool:
+    if not session.alive or recycling.due(session):
+        return False
+    try:
+        await session.stop()
+        return await session.reset()
+    except (ControlError, ProcessGoneError, TimeoutError) as error:
+        logger.warning("process %s could not be reset: %s", session.pid, kind_of(error))
+        session.mark_broken()
+        return False
+
+
+def _why_unfit(session: Session) -> ReplacementReason:
+    if session.gone:
+        return ReplacementReason.DIED
+    if session.broken or session.failed:
+        return ReplacementReason.FAILED
+    return ReplacementReason.WORN

@@ -1,0 +1,76 @@
+"""A completion over HTTP from its body to its reply, in whichever dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bridge.core.contract import CompletionRequest, Service, Started
+from bridge.http_server.body import read_json
+from bridge.http_server.context import (
+    CallOptions,
+    ServerContext,
+    call_options,
+    caller_of,
+    request_id_of,
+)
+from bridge.http_server.dialect import Collector, Decoder, StreamedCall
+from bridge.http_server.disconnect import disconnected, run_until
+from bridge.http_server.errors import json_response
+from bridge.http_server.sse import EventStreamResponse, ignored_header
+
+
+async def respond(request: Request, server: ServerContext, decode: Decoder) -> Response:
+    """Read, decode and answer a request; the work ends early if the client goes."""
+    with _recording_refusals(request, server):
+        options = call_options(request.scope, server.settings)
+        call = await decode(await _read_body(request, server), options)
+    asked = options.applied_to(call.request)
+    if isinstance(call, StreamedCall):
+        return EventStreamResponse(
+            server.service.complete(asked),
+            call.encoder,
+            settings=server.settings,
+            ignored=asked.ignored,
+            conclude=call.conclude,
+        )
+    collecting = _collect(server.service, asked, call.collector)
+    ignored = await run_until(collecting, disconnected(request.receive))
+    reply = call.collector.reply() if call.conclude is None else await call.conclude()
+    return json_response(reply, headers=ignored_header(ignored))
+
+
+async def _read_body(request: Request, server: ServerContext) -> object:
+    settings = server.settings
+    body = await read_json(request, settings.max_body_bytes, settings.body_seconds)
+    if isinstance(body, dict) and isinstance(model := body.get("model"), str):
+        request.state.model = model
+    return body
+
+
+@contextmanager
+def _recording_refusals(request: Request, server: ServerContext) -> Iterator[None]:
+    """Have the core record a request that cannot be read; it records the others itself."""
+    try:
+        yield
+    except Exception as error:
+        asked = CompletionRequest((), model=getattr(request.state, "model", None))
+        options = CallOptions(request_id_of(request.scope), caller_of(request.scope))
+        server.service.refused(options.applied_to(asked), error)
+        raise
+
+
+async def _collect(
+    service: Service, asked: CompletionRequest, collector: Collector
+) -> tuple[str, ...]:
+    """Gather an answer to its end, and return what was ignored."""
+    ignored = asked.ignored
+    async with aclosing(service.complete(asked)) as events:
+        async for event in events:
+            if isinstance(event, Started):
+                ignored += event.ignored
+            collector.feed(event)
+    return ignored

@@ -1,0 +1,87 @@
+"""OpenAI's API as a dialect of the HTTP server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fastapi import APIRouter
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Scope
+
+from bridge.core.access import bearer
+from bridge.core.answers import ResponseStore
+from bridge.core.contract import BridgeError
+from bridge.http_server.context import ServerContext
+from bridge.http_server.dialect import BrowserHeaders
+from bridge.http_server.errors import UnknownUrlError
+from bridge.http_server.openai.chat import ChatCompletionRequest, add_chat_routes
+from bridge.http_server.openai.completions import TextCompletionRequest, add_completion_routes
+from bridge.http_server.openai.models import add_model_routes
+from bridge.http_server.openai.responses import ResponsesRequest, add_response_routes
+from bridge.http_server.openai.shared.errors import PARAMS, error_response
+from bridge.http_server.openai.shared.openapi import schemas_of
+
+_VERSION: Final = "2020-10-01"
+"""The one that OpenAI itself names in `openai-version`."""
+_EMBEDDINGS: Final = frozenset({"/v1/embeddings", "/embeddings"})
+
+
+class OpenAI:
+    """OpenAI's API: chat completions, responses, the legacy completions, and models."""
+
+    browser_headers: Final = BrowserHeaders(
+        sent=frozenset({"idempotency-key", "openai-beta", "openai-organization", "openai-project"}),
+        sent_prefixes=("x-stainless-",),
+        read=frozenset({"openai-processing-ms", "openai-version", "x-request-id"}),
+    )
+
+    def __init__(self, store: ResponseStore | None = None) -> None:
+        """`store` keeps responses; without it, none is kept."""
+        self._store = store
+
+    def add_routes(self, router: APIRouter, server: ServerContext) -> None:
+        """Add the routes of all endpoints."""
+        add_chat_routes(router, server)
+        add_response_routes(router, server, self._store)
+        add_completion_routes(router, server)
+        add_model_routes(router, server)
+
+    def schemas(self) -> Mapping[str, Any]:
+        """The bodies of the endpoints, and the envelope of errors."""
+        return schemas_of(ChatCompletionRequest, ResponsesRequest, TextCompletionRequest)
+
+    def speaks(self, scope: Scope) -> bool:
+        """OpenAI's clients name an organisation or a project, if they name anything."""
+        return any(name.startswith(b"openai-") for name, _ in scope["headers"])
+
+    def secret(self, headers: Headers) -> str | None:
+        """The secret of the one `authorization` header."""
+        given = headers.getlist("authorization")
+        return bearer(given[0]) if len(given) == 1 else None
+
+    def reply_headers(self, request_id: str, seconds: float) -> Mapping[str, str]:
+        """The headers that OpenAI's clients log."""
+        return {
+            "x-request-id": request_id,
+            "openai-version": _VERSION,
+            "openai-processing-ms": str(int(seconds * 1000)),
+        }
+
+    def missing(self, path: str) -> BridgeError | None:
+        """There are no embeddings, which clients ask for most of all that is not there."""
+        if path not in _EMBEDDINGS:
+            return None
+        return UnknownUrlError(
+            "This server has no embedding model. Claude has none: point your client's "
+            "embeddings at another server.",
+            reason="MODEL_NOT_FOUND",
+        )
+
+    def error_response(
+        self, error: BridgeError, request_id: str, scope: Scope | None = None
+    ) -> Response:
+        """The reply to an error, with the field named as the endpoint names it."""
+        params = PARAMS if scope is None else scope["state"].get("params", PARAMS)
+        return error_response(error, request_id, params)

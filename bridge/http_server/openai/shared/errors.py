@@ -1,0 +1,116 @@
+"""Errors as OpenAI clients read them: one literal table, and the reply made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starlette.responses import Response
+
+from bridge.core import contract
+from bridge.http_server.dialect import JsonDict
+from bridge.http_server.errors import HttpError, error_headers, json_response
+from bridge.http_server.openai.shared.replies import error_object
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How one class of error looks; `code` None means the error's own reason."""
+
+    status: int
+    type: str
+    code: str | None
+
+
+ERRORS: Mapping[type[contract.BridgeError], Row] = {
+    contract.InvalidRequestError: Row(400, "invalid_request_error", None),
+    contract.UnsupportedError: Row(400, "invalid_request_error", None),
+    contract.AuthenticationError: Row(401, "invalid_request_error", "invalid_api_key"),
+    contract.PermissionDeniedError: Row(403, "permission_error", "permission_denied"),
+    contract.ModelNotFoundError: Row(404, "invalid_request_error", "model_not_found"),
+    contract.NotFoundError: Row(404, "invalid_request_error", None),
+    contract.TooLargeError: Row(413, "invalid_request_error", "request_too_large"),
+    contract.PlanLimitError: Row(429, "rate_limit_error", "rate_limit_exceeded"),
+    contract.RateLimitedError: Row(429, "rate_limit_error", "rate_limit_exceeded"),
+    contract.QueueFullError: Row(429, "rate_limit_error", "queue_full"),
+    contract.ClientClosedError: Row(499, "invalid_request_error", "client_closed"),
+    contract.NotLoggedInError: Row(503, "server_error", "claude_not_logged_in"),
+    contract.UnavailableError: Row(503, "server_error", "upstream_error"),
+    contract.ProcessFailedError: Row(503, "server_error", "claude_process_error"),
+    contract.StoreUnavailableError: Row(503, "server_error", "store_unavailable"),
+    contract.DrainingError: Row(503, "server_error", "draining"),
+    contract.RequestTimeoutError: Row(408, "invalid_request_error", "request_timeout"),
+    contract.DeadlineError: Row(504, "server_error", "timeout"),
+    contract.InternalError: Row(500, "server_error", "internal_error"),
+    contract.BridgeError: Row(500, "server_error", "internal_error"),
+}
+
+REASON_CODES: Mapping[str, str] = {
+    "INSUFFICIENT_QUOTA": "insufficient_quota",
+    "OVERLOADED": "overloaded_error",
+    "QUEUE_TIMEOUT": "queue_timeout",
+    "FIRST_TOKEN_TIMEOUT": "first_token_timeout",
+    "IDLE_TIMEOUT": "idle_timeout",
+}
+"""Reasons with a code of their own, whatever the class: OpenAI's clients know the first two."""
+
+PARAMS: Mapping[str, str] = {
+    "effort": "reasoning_effort",
+    "include_thinking": "include_reasoning",
+    "max_output_tokens": "max_completion_tokens",
+    "output_format": "response_format",
+    "system": "messages",
+}
+"""Fields that the core names otherwise than OpenAI does."""
+
+RESPONSES_PARAMS: Mapping[str, str] = {
+    "effort": "reasoning.effort",
+    "history": "previous_response_id",
+    "include_thinking": "reasoning.summary",
+    "messages": "input",
+    "output_format": "text.format",
+}
+"""The same for the Responses API."""
+
+_MAX_MESSAGE = 1_000
+_MAX_PARAM = 200
+
+
+def row_of(error: contract.BridgeError) -> Row:
+    """Find the row of the nearest class of an error."""
+    if isinstance(error, HttpError):
+        return Row(error.status, "invalid_request_error", None)
+    return next(ERRORS[cls] for cls in type(error).__mro__ if cls in ERRORS)
+
+
+def error_body(
+    error: contract.BridgeError, request_id: str, params: Mapping[str, str] = PARAMS
+) -> JsonDict:
+    """Build the envelope of an error; `params` are the API's names for fields."""
+    row = row_of(error)
+    message = error.message
+    if row.status == 500:
+        message = f"{message} (request {request_id})"
+    code: str | None = REASON_CODES.get(error.reason) or row.code or error.reason.lower()
+    field: str | None = getattr(error, "field", None)
+    param = None if field is None else _cut(params.get(field, field), _MAX_PARAM)
+    if error.reason == HttpError.reason:
+        # One of the framework's own, of which OpenAI has no word.
+        code = None
+    return error_object(_cut(message, _MAX_MESSAGE), row.type, param, code)
+
+
+def _cut(text: str, length: int) -> str:
+    """What names a piece of the request could be as long as that, and goes on into logs."""
+    return text if len(text) <= length else f"{text[:length]}…"
+
+
+def error_response(
+    error: contract.BridgeError, request_id: str, params: Mapping[str, str] = PARAMS
+) -> Response:
+    """Make the reply to an error; `params` are the API's names for fields."""
+    status = row_of(error).status
+    headers = error_headers(error, status)
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return json_response(error_body(error, request_id, params), status, headers)

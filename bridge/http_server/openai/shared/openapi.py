@@ -1,0 +1,42 @@
+"""OpenAI's part of the OpenAPI description."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from bridge.http_server.openapi import REF
+from bridge.http_server.openapi import describe as describe_any
+
+_ERROR: Final = "Error"
+_ERROR_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+
+
+def describe(body: type[BaseModel] | None = None, *, stream: bool = False) -> dict[str, Any]:
+    """Return the arguments of a route that describe its body and its replies."""
+    return describe_any(None if body is None else body.__name__, stream=stream, error=_ERROR)
+
+
+def schemas_of(*requests: type[BaseModel]) -> dict[str, Any]:
+    """The schemas of bodies, and of the envelope of errors."""
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in requests], ref_template=REF
+    )
+    return {**definitions["$defs"], _ERROR: _ERROR_SCHEMA}

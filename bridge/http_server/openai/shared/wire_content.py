@@ -1,0 +1,69 @@
+"""The parts of a message, as chat completions have them; the Responses API takes some too."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Field
+
+from bridge.http_server.openai.shared.wire import WireModel
+
+
+class ContentPartText(WireModel):
+    """A piece of text."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ContentPartRefusal(WireModel):
+    """A refusal that an assistant gave earlier."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
+class ImageURL(WireModel):
+    """Where an image is: an address or a data URL."""
+
+    url: str
+    detail: str | None = None
+
+
+class ContentPartImage(WireModel):
+    """An image. Some clients write the address without the object around it."""
+
+    type: Literal["image_url"]
+    image_url: ImageURL | str
+
+
+class FileSource(WireModel):
+    """A file, by its data or by an id."""
+
+    file_data: str | None = None
+    file_id: str | None = None
+    filename: str | None = None
+
+
+class ContentPartFile(WireModel):
+    """A document."""
+
+    type: Literal["file"]
+    file: FileSource
+
+
+class ContentPartInputAudio(WireModel):
+    """A recording."""
+
+    type: Literal["input_audio"]
+    input_audio: Any = None
+
+
+ContentPart: TypeAlias = Annotated[
+    ContentPartText
+    | ContentPartRefusal
+    | ContentPartImage
+    | ContentPartFile
+    | ContentPartInputAudio,
+    Field(discriminator="type"),
+]
