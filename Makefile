@@ -70,10 +70,10 @@ COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hash
 
 .PHONY: lock
 lock: venv ## Pin what pyproject.toml asks for, with hashes, in requirements/
-	@command -v uv >/dev/null || $(PY) -m pip install --quiet uv
+	@$(PY) -m uv --version >/dev/null 2>&1 || $(PY) -m pip install --quiet uv
 	set -e; \
-	uv $(COMPILE) --output-file $(DEV_LOCK) --all-extras --group dev $(ARGS) pyproject.toml; \
-	uv $(COMPILE) --output-file $(RUNTIME_LOCK) --constraint $(DEV_LOCK) $(ARGS) pyproject.toml
+	$(PY) -m uv $(COMPILE) --output-file $(DEV_LOCK) --all-extras --group dev $(ARGS) pyproject.toml; \
+	$(PY) -m uv $(COMPILE) --output-file $(RUNTIME_LOCK) --constraint $(DEV_LOCK) $(ARGS) pyproject.toml
 
 # What an installation was made of and where; it is repeated when any of that changes.
 STAMP := "$(VENV)/.claude-code-bridge"

@@ -45,11 +45,15 @@ class Certificate:
 
 
 def certificate(
-    name: str = "", *, also: tuple[str, ...] = (), signed_by: Certificate | None = None
+    name: str = "",
+    *,
+    also: tuple[str, ...] = (),
+    signed_by: Certificate | None = None,
+    days: tuple[int, int] = (-1, 2),
 ) -> Certificate:
     """Make a certificate with a common name and alternative names; signed by itself unless told.
 
-    One that is signed by itself may sign others.
+    One that is signed by itself may sign others. It is valid between two `days` from now.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     attributes = [x509.NameAttribute(NameOID.COMMON_NAME, name)] if name else []
@@ -61,8 +65,8 @@ def certificate(
         .issuer_name(signed_by.certificate.subject if signed_by else subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=2))
+        .not_valid_before(now + datetime.timedelta(days=days[0]))
+        .not_valid_after(now + datetime.timedelta(days=days[1]))
         .add_extension(x509.BasicConstraints(signed_by is None, None), critical=True)
     )
     if also:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bridge.cli.chat_commands import HELP, Command, Say, Unknown, entered
 from bridge.cli.common import fail, printable
 from bridge.cli.server import ByGrpc, Key, Url, client_of
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from bridge.client import Picture
     from bridge.client.chat_session import Conversation, Spoken
 
-_PROMPT = "> "
-_HELP = "/new begins anew, /quit or Ctrl-D ends; Ctrl-C cancels an answer"
 _INTERRUPTED = 130
 
 
@@ -87,47 +85,39 @@ def _said(prompt: str | None) -> str | None:
 
 
 def _converse(conversation: Conversation, pictures: tuple[Picture, ...], *, quiet: bool) -> None:
+    from bridge.cli.line_editor import LineEditor
     from bridge.client import ChatError, Turn
     from bridge.client.chat_session import readable
 
-    with contextlib.suppress(ImportError):
-        # With it a line can be edited, and earlier ones come back by the arrow keys.
-        import readline  # noqa: F401
     if not quiet:
-        typer.echo(_HELP, err=True)
-    while True:
-        try:
-            line = readable(_read()).strip()
-        except EOFError:
-            typer.echo()
-            return
-        except KeyboardInterrupt:
-            typer.echo(f"\n{_HELP}", err=True)
-            continue
-        if line in ("/quit", "/exit"):
-            return
-        if line == "/new":
-            conversation.forget()
-        elif line:
+        typer.echo(HELP, err=True)
+    with LineEditor() as editor:
+        while True:
             try:
-                spoken = conversation.say(Turn("user", line, pictures))
-            except ChatError as error:
-                typer.echo(f"bridge: {error}", err=True)
+                meant = entered(readable(editor.read()))
+            except EOFError:
+                typer.echo()
+                return
+            except KeyboardInterrupt:
+                typer.echo(f"\n{HELP}", err=True)
                 continue
-            pictures = ()
-            _end(spoken, quiet=quiet)
-
-
-def _read() -> str:
-    if sys.stdout.isatty():
-        return input(_PROMPT)
-    # The answers go elsewhere, and nothing but them.
-    sys.stderr.write(_PROMPT)
-    sys.stderr.flush()
-    line = sys.stdin.readline()
-    if not line:
-        raise EOFError
-    return line
+            match meant:
+                case Command.QUIT:
+                    return
+                case Command.CLEAR:
+                    conversation.forget()
+                case Command.HELP:
+                    typer.echo(HELP, err=True)
+                case Unknown():
+                    typer.echo(f"bridge: {printable(str(meant))}", err=True)
+                case Say(text):
+                    try:
+                        spoken = conversation.say(Turn("user", text, pictures))
+                    except ChatError as error:
+                        typer.echo(f"bridge: {printable(str(error))}", err=True)
+                        continue
+                    pictures = ()
+                    _end(spoken, quiet=quiet)
 
 
 def _show(text: str) -> None:

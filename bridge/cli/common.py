@@ -68,5 +68,5 @@ def table_width() -> int | None:
 
 def fail(message: str) -> NoReturn:
     """End the command with one line that says why."""
-    typer.echo(f"bridge: {message}", err=True)
+    typer.echo(f"bridge: {printable(message)}", err=True)
     raise typer.Exit(1)

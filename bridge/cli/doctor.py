@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bridge.cli.common import printable
+from bridge.cli.common import fail, printable
 
 if TYPE_CHECKING:
     from bridge.doctor import Finding
@@ -20,7 +20,15 @@ _MARKS = {"good": ("✓", "+", "green"), "warning": ("!", "!", "yellow"), "bad":
 
 def doctor(
     live: Annotated[
-        bool, typer.Option("--live", help="Ask the model once, too; your plan pays for it.")
+        bool,
+        typer.Option(
+            "--live",
+            help="Try what your account and its models accept, with about ten short requests that "
+            "it pays for, and write a report.",
+        ),
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Send the requests of --live without a question.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     demo: Annotated[
@@ -28,10 +36,13 @@ def doctor(
     ] = False,
 ) -> None:
     """Check what `bridge serve` needs, and say what to do. Fails if it would not work."""
+    asks = live and not (yes or demo)
+    if asks and (as_json or not sys.stdin.isatty()):
+        fail("--live sends requests that your account pays for: agree to it with --yes.")
     # What it would report is among the findings.
     logging.basicConfig(handlers=[logging.NullHandler()])
     try:
-        findings = asyncio.run(_examine(live=live, demo=demo, quiet=as_json))
+        findings = asyncio.run(_examine(live=live, demo=demo, quiet=as_json, asks=asks))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     well = all(finding.mark != "bad" for finding in findings)
@@ -42,11 +53,14 @@ def doctor(
         raise typer.Exit(1)
 
 
-async def _examine(*, live: bool, demo: bool, quiet: bool) -> list[Finding]:
-    from bridge.doctor import examine
+async def _examine(*, live: bool, demo: bool, quiet: bool, asks: bool) -> list[Finding]:
+    from bridge.doctor import examine, question
+
+    def agreed(account: str) -> bool:
+        return not asks or typer.confirm(printable(question(account)))
 
     findings = []
-    async for finding in examine(demo=demo, live=live):
+    async for finding in examine(demo=demo, live=live, agreed=agreed):
         findings.append(finding)
         if not quiet:
             _print(finding)

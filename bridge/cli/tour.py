@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from bridge.cli.common import printable
 from bridge.client.connection import certified_name, target_of
 from bridge.server.addresses import Address, Tcp, Unix, local_address, local_url
 from bridge.server.tls import Tls, first_certificate, own_client_context
@@ -48,7 +49,7 @@ async def _through_http(
     try:
         client = _http_client(address, tls, key)
     except ImportError:
-        write("\nThe `openai` package is not installed: pip install 'claude-code-bridge[demo]'\n")
+        write("\nThe `openai` package is not installed: pip install openai httpx2\n")
         return
     write(f"\nHTTP, by the openai client at {client.base_url}:\n  {_QUESTION}\n  > ")
     async with client:
@@ -57,7 +58,7 @@ async def _through_http(
         )
         async for chunk in stream:
             if chunk.choices:
-                write(chunk.choices[0].delta.content or "")
+                write(printable(chunk.choices[0].delta.content or ""))
     write("\n")
 
 
@@ -88,7 +89,7 @@ async def _through_grpc(
     async with await _channel(address, tls) as channel:
         stub = CompletionServiceStub(channel)
         async for response in stub.Complete(request, metadata=metadata):
-            write(response.text_delta.text)
+            write(printable(response.text_delta.text))
     write("\n")
 
 

@@ -2,5 +2,6 @@
 
 from bridge.doctor.examine import examine
 from bridge.doctor.findings import Finding, Mark
+from bridge.doctor.proving import question
 
-__all__ = ["Finding", "Mark", "examine"]
+__all__ = ["Finding", "Mark", "examine", "question"]

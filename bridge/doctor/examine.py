@@ -8,37 +8,36 @@ import sys
 import time
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterator,
+    Callable,
     Mapping,
 )
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from bridge.core.claude import ControlError, Launcher, ProcessGoneError
-from bridge.core.contract import BridgeError, CompletionRequest, Message, Role, TextPart
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.pool import PoolLimits
 from bridge.core.system import OrphanGuard
-from bridge.core.telemetry import Observers, RequestRecord
+from bridge.core.telemetry import Observers
 from bridge.doctor.findings import (
     REINSTALL,
     Finding,
     Mark,
     cli_finding,
     disk_finding,
-    live_finding,
-    live_remedy,
     login_finding,
     memory_finding,
+    not_started,
     probe_finding,
     python_finding,
     settings_finding,
 )
 from bridge.doctor.listening import listening_findings
 from bridge.doctor.machine import available_memory, disk_of
+from bridge.doctor.proving import live_findings
 from bridge.probe import ProbeError, report_for
 from bridge.server.settings import Settings
 from bridge.server.settings_errors import unknown_variables, wrong_values
@@ -50,11 +49,16 @@ _VERSION_SECONDS: Final = 60.0
 _NO_FLAGS: Final[Mapping[str, Any]] = {}
 
 
-_QUESTION: Final = "Answer with the one word: ready"
+async def examine(
+    *,
+    demo: bool = False,
+    live: bool = False,
+    agreed: Callable[[str], bool] = lambda account: True,
+) -> AsyncGenerator[Finding, None]:
+    """Check everything in turn; with `live` try what the account and its models accept.
 
-
-async def examine(*, demo: bool = False, live: bool = False) -> AsyncGenerator[Finding, None]:
-    """Check everything in turn; with `live` ask the model once, which the plan pays for."""
+    That costs, so `agreed` is asked first, with the account that pays.
+    """
     yield python_finding(sys.version_info[:3], sys.platform)
     try:
         settings = Settings(**_NO_FLAGS)
@@ -81,7 +85,7 @@ async def examine(*, demo: bool = False, live: bool = False) -> AsyncGenerator[F
             yield Finding(
                 "login",
                 Mark.BAD,
-                f"Claude Code did not start: {type(error).__name__}.",
+                not_started(error),
                 "Run `claude` by hand to see whether it works on this machine.",
             )
         else:
@@ -92,8 +96,9 @@ async def examine(*, demo: bool = False, live: bool = False) -> AsyncGenerator[F
             yield finding
         yield disk_finding(settings, *disk_of(settings.bridge_state_dir))
         yield memory_finding(settings.pool_size, settings.max_processes, available_memory())
-        if live and ready is not None:
-            yield await _live_finding(engine, ready)
+        if live and ready is not None and agreed(engine.health().account):
+            async for finding in live_findings(engine, settings, ready, demo=demo):
+                yield finding
 
 
 async def _version_of(launcher: Launcher) -> str:
@@ -140,22 +145,5 @@ async def _probe_finding(cli: Path, settings: Settings) -> Finding:
     try:
         return probe_finding(await report_for(cli, settings.bridge_state_dir))
     except (ProbeError, OSError) as error:
-        found = f"It could not be found out: {type(error).__name__}."
-        return Finding("probe", Mark.BAD, found, "Run `claude` by hand to see whether it works.")
-
-
-async def _live_finding(engine: Engine, ready: float) -> Finding:
-    message = Message(Role.USER, (TextPart(_QUESTION),))
-    record = RequestRecord(CompletionRequest((message,)), time.perf_counter())
-    try:
-        async for event in _events(engine, record.request):
-            record.see(event, time.perf_counter())
-    except BridgeError as error:
-        return Finding("completion", Mark.BAD, error.message, live_remedy(error))
-    return live_finding(record, ready, time.perf_counter())
-
-
-async def _events(engine: Engine, request: CompletionRequest) -> AsyncIterator[Any]:
-    async with aclosing(engine.complete(request)) as events:
-        async for event in events:
-            yield event
+        remedy = "Run `claude` by hand to see whether it works."
+        return Finding("probe", Mark.BAD, not_started(error), remedy)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import (
     Collection,
     Sequence,
@@ -13,14 +14,17 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from bridge.core.contract import BridgeError, Health
-from bridge.core.telemetry import RequestRecord
+from bridge.core.claude import ControlError
+from bridge.core.contract import Health
 from bridge.probe import Report, fallbacks, missing
 from bridge.server.settings import Settings
 
 TESTED_CLI: Final = "2.1.330"
 """The version of Claude Code that this bridge was tested with."""
 
+
+TESTED_SDK: Final = "0.2.187"
+"""The version of claude-agent-sdk that brings it, and that pyproject.toml pins."""
 
 PROCESS_BYTES: Final = 210_000_000
 """The memory of one Claude Code process, as measured."""
@@ -56,7 +60,11 @@ class Finding:
         return asdict(self)
 
 
-REINSTALL = "Install claude-code-bridge anew: pip install --force-reinstall claude-code-bridge"
+# Never the name of this project: on the package index it is another's.
+REINSTALL: Final = (
+    "Reinstall it in the environment of the bridge: "
+    f"pip install --force-reinstall --no-deps claude-agent-sdk=={TESTED_SDK}"
+)
 
 
 def python_finding(version: tuple[int, ...], platform: str) -> Finding:
@@ -101,7 +109,7 @@ def cli_finding(cli: Path, version: str) -> Finding:
             Mark.WARNING,
             f"Claude Code {version}; tested is {TESTED_CLI}",
             "The probe below says what it can do. To have the tested one: "
-            "pip install --upgrade claude-code-bridge",
+            f"pip install --no-deps claude-agent-sdk=={TESTED_SDK}",
             facts,
         )
     return Finding("claude", Mark.GOOD, f"Claude Code {version}, the one tested", facts=facts)
@@ -111,6 +119,17 @@ _LOG_IN = (
     "Run `claude` and type /login, or set CLAUDE_CODE_OAUTH_TOKEN (from `claude setup-token`). "
     "To look around without an account: bridge serve --demo"
 )
+
+
+def not_started(error: Exception) -> str:
+    """Why Claude Code did not come up, in a sentence for its user."""
+    if isinstance(error, TimeoutError):
+        return "Claude Code did not come up in time."
+    if isinstance(error, OSError):
+        return f"Claude Code could not be started: {error.strerror or 'the system refused it'}."
+    if isinstance(error, ControlError):
+        return "Claude Code started, and did not answer as the bridge expects."
+    return "Claude Code ended while it started."
 
 
 def login_finding(health: Health, *, uses_key: bool = False) -> Finding:
@@ -145,7 +164,7 @@ def probe_finding(report: Report) -> Finding:
             "probe",
             Mark.BAD,
             f"{found}; missing: {'; '.join(lacking)}",
-            "Install the version of claude-agent-sdk that this bridge was made for.",
+            f"The version that works: pip install --no-deps claude-agent-sdk=={TESTED_SDK}",
             facts,
         )
     if instead := fallbacks(report):
@@ -154,10 +173,27 @@ def probe_finding(report: Report) -> Finding:
     return Finding("probe", Mark.GOOD, found, facts=facts)
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What was found out about a server that listens already."""
+
+    bridge: str | None = None
+    """What a bridge says about itself; None where none answered."""
+    tls_problem: str = ""
+    """Why nothing could be asked: a TLS connection did not come about."""
+
+
+_NOBODY: Final = Heard()
+_RESTART: Final = (
+    "If this is your bridge, restart it, so that it serves the certificate in BRIDGE_TLS_CERT. "
+)
+
+
 def port_finding(
-    name: str, variable: str, host: str, port: int, problem: int | None, bridge: str | None
+    name: str, variable: str, host: str, port: int, problem: int | None, heard: Heard = _NOBODY
 ) -> Finding:
-    """Whether a door can listen; `problem` is the errno, `bridge` what answers there already."""
+    """Whether a server can listen; `problem` is the errno, `heard` is of what listens."""
+    bridge = heard.bridge
     facts = {"host": host, "port": port, "free": problem is None, "bridge": bridge is not None}
     where = f"{host}:{port}"
     if port == 0:
@@ -166,6 +202,10 @@ def port_finding(
         return Finding(name, Mark.GOOD, f"{where} is free", facts=facts)
     if bridge is not None:
         return Finding(name, Mark.GOOD, f"{where} is served by a running bridge{bridge}", "", facts)
+    if problem == errno.EADDRINUSE and heard.tls_problem:
+        found = f"{where} is in use by a server that could not be asked: {heard.tls_problem}"
+        remedy = f"{_RESTART}If it is not, set {variable} to a free port."
+        return Finding(name, Mark.WARNING, found, remedy, facts)
     if problem == errno.EADDRINUSE:
         remedy = f"Stop what listens there, or set {variable} to a free port."
         return Finding(name, Mark.BAD, f"{where} is taken by another program", remedy, facts)
@@ -177,16 +217,34 @@ def port_finding(
 
 
 def socket_finding(
-    name: str, variable: str, path: Path, problem: str, bridge: str | None
+    name: str, variable: str, path: Path, problem: str, heard: Heard = _NOBODY
 ) -> Finding:
-    """Whether a door can listen on a Unix socket; `bridge` is what answers there already."""
+    """Whether a server can listen on a Unix socket; `heard` is of what listens there already."""
+    bridge = heard.bridge
     facts = {"path": str(path), "free": not problem, "bridge": bridge is not None}
     if bridge is not None:
         return Finding(name, Mark.GOOD, f"{path} is served by a running bridge{bridge}", "", facts)
+    if problem and heard.tls_problem:
+        found = f"{path} is in use by a server that could not be asked: {heard.tls_problem}"
+        remedy = f"{_RESTART}If it is not, set {variable} to another path."
+        return Finding(name, Mark.WARNING, found, remedy, facts)
     if problem:
         remedy = f"Set {variable} to another path."
         return Finding(name, Mark.BAD, f"{path}: {problem}", remedy, facts)
     return Finding(name, Mark.GOOD, f"{path} is free", facts=facts)
+
+
+_SOON: Final = 14 * 86_400.0
+
+
+def certificate_finding(not_after: float, now: float) -> Finding:
+    """Whether the certificate lasts; one that has expired is refused before."""
+    until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(not_after))
+    facts = {"not_after": not_after}
+    if not_after - now < _SOON:
+        remedy = "Renew it soon: clients refuse an expired one, and so does the next start."
+        return Finding("certificate", Mark.WARNING, f"expires on {until}", remedy, facts)
+    return Finding("certificate", Mark.GOOD, f"valid until {until}", facts=facts)
 
 
 def disk_finding(settings: Settings, writable: bool, free: int) -> Finding:
@@ -225,24 +283,3 @@ def memory_finding(pool_size: int, max_processes: int, available: int | None) ->
 
 def _size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
-
-
-def live_remedy(error: BridgeError) -> str:
-    if error.retry_after is not None:
-        return f"Try again in {error.retry_after:.0f} seconds."
-    return "See the checks above, or try `claude` by hand."
-
-
-def live_finding(record: RequestRecord, ready: float, now: float) -> Finding:
-    """The times of a completion that was answered."""
-    times = record.times
-    first = times.since_start(times.first_token_at or now)
-    total = times.since_start(now)
-    facts = {
-        "model": record.model,
-        "ready_seconds": round(ready, 3),
-        "first_token_seconds": round(first, 3),
-        "total_seconds": round(total, 3),
-    }
-    found = f"{record.model}: ready after {ready:.2f} s, first token {first:.2f} s, "
-    return Finding("completion", Mark.GOOD, f"{found}all {total:.2f} s", facts=facts)

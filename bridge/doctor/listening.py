@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import socket
+import ssl
+import time
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
@@ -18,7 +19,14 @@ import httpx
 
 from bridge.client.connection import certified_name, target_of
 from bridge.core.system import UnixSocketError, is_served
-from bridge.doctor.findings import Finding, Mark, port_finding, socket_finding
+from bridge.doctor.findings import (
+    Finding,
+    Heard,
+    Mark,
+    certificate_finding,
+    port_finding,
+    socket_finding,
+)
 from bridge.server.addresses import (
     Address,
     ListenError,
@@ -37,8 +45,8 @@ from bridge.server.tls import Tls, first_certificate, own_client_context, read_t
 _ANSWER_SECONDS: Final = 3.0
 
 
-Ask: TypeAlias = "Callable[[Address, Tls | None], Awaitable[str | None]]"
-"""Asks who listens there; None where it is no bridge."""
+Ask: TypeAlias = "Callable[[Address, Tls | None], Awaitable[Heard]]"
+"""Asks who listens there."""
 
 
 async def listening_findings(settings: Settings) -> AsyncGenerator[Finding, None]:
@@ -51,6 +59,8 @@ async def listening_findings(settings: Settings) -> AsyncGenerator[Finding, None
         found, _, remedy = str(error).partition("\n")
         yield Finding("doors", Mark.BAD, found, remedy or "See docs/security.md.")
         return
+    if tls is not None:
+        yield certificate_finding(tls.not_after, time.time())
     yield await _listening_finding(
         *("http port", "PORT", "BRIDGE_UDS", http_address(settings), tls, _http_bridge)
     )
@@ -64,15 +74,16 @@ async def _listening_finding(
 ) -> Finding:
     if isinstance(address, Tcp):
         problem = _why_not_free(address.host, address.port) if address.port else None
-        bridge = await ask(local_address(address), tls) if problem == errno.EADDRINUSE else None
-        return port_finding(name, port_variable, address.host, address.port, problem, bridge)
+        taken = problem == errno.EADDRINUSE
+        heard = await ask(local_address(address), tls) if taken else Heard()
+        return port_finding(name, port_variable, address.host, address.port, problem, heard)
     try:
         served = is_served(address.path)
     except UnixSocketError as error:
-        return socket_finding(name, uds_variable, address.path, str(error), None)
-    bridge = await ask(address, tls) if served else None
+        return socket_finding(name, uds_variable, address.path, str(error))
+    heard = await ask(address, tls) if served else Heard()
     problem_text = "another program listens on it" if served else ""
-    return socket_finding(name, uds_variable, address.path, problem_text, bridge)
+    return socket_finding(name, uds_variable, address.path, problem_text, heard)
 
 
 def _why_not_free(host: str, port: int) -> int | None:
@@ -84,18 +95,32 @@ def _why_not_free(host: str, port: int) -> int | None:
     return None
 
 
-async def _http_bridge(address: Address, tls: Tls | None) -> str | None:
-    """What a bridge that listens there says of itself; None where it is no bridge."""
+async def _http_bridge(address: Address, tls: Tls | None) -> Heard:
     url = f"{local_url(address, tls=tls is not None)}/health"
     transport = httpx.AsyncHTTPTransport(
         verify=True if tls is None else own_client_context(tls.files.cert),
         uds=str(address.path) if isinstance(address, Unix) else None,
     )
-    with contextlib.suppress(httpx.HTTPError, ValueError, KeyError, TypeError):
+    try:
         async with httpx.AsyncClient(timeout=_ANSWER_SECONDS, transport=transport) as client:
             reply = await client.get(url)
-        return health_said(reply.json(), reply.headers)
-    return None
+        return Heard(health_said(reply.json(), reply.headers))
+    except httpx.HTTPError as error:
+        return Heard(tls_problem=tls_problem(error))
+    except (ValueError, KeyError, TypeError):
+        return Heard()
+
+
+def tls_problem(error: BaseException | None) -> str:
+    """Why TLS with a server failed; empty where it is not for TLS that an error came."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            shown = error.verify_message or "another than expected"
+            return f"the certificate that it shows is refused ({shown})"
+        if isinstance(error, ssl.SSLError):
+            return f"TLS failed ({(error.reason or 'unknown reason').replace('_', ' ').lower()})"
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def health_said(health: Mapping[str, Any], headers: Mapping[str, str]) -> str:
@@ -108,7 +133,7 @@ def health_said(health: Mapping[str, Any], headers: Mapping[str, str]) -> str:
     return f" ({health['version']}, Claude Code {health['cli_version']}, {health['status']})"
 
 
-async def _grpc_bridge(address: Address, tls: Tls | None) -> str | None:
+async def _grpc_bridge(address: Address, tls: Tls | None) -> Heard:
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -120,7 +145,7 @@ async def _grpc_bridge(address: Address, tls: Tls | None) -> str | None:
             # Also shows that it is a server with this certificate.
             name = await asyncio.to_thread(certified_name, address, tls.files.cert)
             if tls.client_ca is not None:
-                return " (it asks for a client's certificate)"
+                return Heard(" (it asks for a client's certificate)")
             channel = grpc.aio.secure_channel(
                 target_of(address),
                 grpc.ssl_channel_credentials(first_certificate(tls.cert)),
@@ -129,7 +154,7 @@ async def _grpc_bridge(address: Address, tls: Tls | None) -> str | None:
         async with channel:
             stub = health_pb2_grpc.HealthStub(channel)
             reply = await stub.Check(request, timeout=_ANSWER_SECONDS)  # type: ignore[attr-defined]
-    except (grpc.RpcError, OSError):
-        return None
+    except (grpc.RpcError, OSError) as error:
+        return Heard(tls_problem=tls_problem(error))
     serving = reply.status == health_pb2.HealthCheckResponse.SERVING
-    return " (ok)" if serving else " (not serving)"
+    return Heard(" (ok)" if serving else " (not serving)")

@@ -144,6 +144,11 @@ def plan_listening(
         raise ListenError(
             f"BRIDGE_UDS and BRIDGE_GRPC_UDS are both {plan.http.path}: each door needs its own."
         )
+    if isinstance(plan.http, Tcp) and plan.http.port and plan.http == plan.grpc:
+        raise ListenError(
+            f"PORT (--port) and GRPC_PORT (--grpc-port) are both {plan.http.port}: each API needs "
+            "a port of its own. Set one of them to another."
+        )
     if has_keys:
         return plan
     by_certificate = plan.tls is not None and plan.tls.client_ca is not None

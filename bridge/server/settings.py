@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -12,6 +12,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from bridge.core.access import KEYS_FILE, Key, parse_given
 from bridge.core.system import check_host, check_origin
 from bridge.core.validation import BuiltinTools, check_folder, parsed_rules
+
+NO_HOME = (
+    "There is no home folder: HOME is not set, and the system does not know the user id {uid}. "
+    "Set HOME to a folder that this user can write to, which is where Claude Code keeps its login"
+)
 
 
 def _state_folder() -> Path:
@@ -158,6 +163,16 @@ class Settings(BaseSettings):
     bridge_responses_megabytes: int = Field(
         256, ge=1, description="Size of the stored responses; the oldest conversations go first."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_home(cls, values: Any) -> Any:
+        # Before anything else: the defaults of some settings are below it.
+        try:
+            Path.home()
+        except RuntimeError:
+            raise ValueError(NO_HOME.format(uid=os.geteuid())) from None
+        return values
 
     @field_validator("bridge_api_keys", mode="before")
     @classmethod

@@ -59,6 +59,7 @@ from bridge.server.addresses import (
     listen_http,
     plan_listening,
 )
+from bridge.server.refusals import read_refusals
 from bridge.server.settings import Settings
 from bridge.server.tls import Tls, read_tls
 
@@ -330,6 +331,7 @@ def _options(settings: Settings, *, demo: bool) -> EngineOptions:
         log_bodies=settings.bridge_session_log == "full",
         simulated=demo,
         stop_before_overage=settings.bridge_stop_before_overage,
+        known_refusals={} if demo else read_refusals(settings.bridge_state_dir),
     )
 
 

@@ -5,16 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import sys
-import termios
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +21,7 @@ from bridge.cli.pool import rows_of
 from bridge.client import Asked, ChatError, Done, Question, Text, Turn
 from bridge.client.chat_session import Conversation, picture_of, readable, schema_of
 from bridge.simulator import Exchange
+from tests.cli.terminal import at_terminal
 from tests.harness import PATIENCE, RunningBridge, sim
 
 PNG = base64.b64decode(
@@ -200,80 +195,6 @@ def test_what_would_steer_the_terminal_is_left_out() -> None:
 # As a program, at a terminal
 
 
-class AtTerminal:
-    """A command at a pseudo-terminal, with all that it has printed there."""
-
-    def __init__(self, process: subprocess.Popen[bytes], terminal: int) -> None:
-        self.process = process
-        self._terminal = terminal
-        self._seen = ""
-        self.output = ""
-
-    def type(self, line: str) -> None:
-        os.write(self._terminal, f"{line}\n".encode())
-
-    def wait_for(self, pattern: str) -> str:
-        """Wait for output that matches, after what was waited for before."""
-        over = time.monotonic() + PATIENCE
-        while not (match := re.search(pattern, self._seen)):
-            assert time.monotonic() < over, self.output
-            assert self._read(), self.output
-        self._seen = self._seen[match.end() :]
-        return match[0]
-
-    def interrupt_until(self, pattern: str) -> None:
-        """Press Ctrl-C until it shows: Python's `input` misses one just before it waits."""
-        over = time.monotonic() + PATIENCE
-        while not re.search(pattern, self._seen):
-            assert time.monotonic() < over, self.output
-            self.process.send_signal(signal.SIGINT)
-            assert self._read(), self.output
-        self.wait_for(pattern)
-
-    def _read(self) -> bool:
-        if not select.select([self._terminal], [], [], 0.5)[0]:
-            return True
-        try:
-            text = os.read(self._terminal, 65536).decode(errors="replace")
-        except OSError:
-            # What Linux says at the end.
-            return False
-        self._seen += text
-        self.output += text
-        return bool(text)
-
-    def end(self) -> int:
-        while self._read():
-            if self.process.poll() is not None:
-                break
-        return self.process.wait(PATIENCE)
-
-
-@contextmanager
-def at_terminal(*arguments: str, kind: str = "dumb") -> Iterator[AtTerminal]:
-    ours, theirs = pty.openpty()
-    # What is typed is not shown, so that all output is the program's.
-    attributes = termios.tcgetattr(theirs)
-    attributes[3] &= ~termios.ECHO
-    termios.tcsetattr(theirs, termios.TCSANOW, attributes)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bridge", *arguments],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**os.environ, "TERM": kind},
-        start_new_session=True,
-    )
-    os.close(theirs)
-    try:
-        yield AtTerminal(process, ours)
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait(PATIENCE)
-        os.close(ours)
-
-
 @DOORS
 def test_a_conversation_goes_on_after_ctrl_c_which_ends_only_the_answer(
     bridge: RunningBridge, door: str
@@ -326,7 +247,7 @@ def test_a_single_answer_that_is_cancelled_ends_with_130(bridge: RunningBridge, 
 def test_the_end_of_what_is_typed_ends_a_conversation(bridge: RunningBridge) -> None:
     with at_terminal("chat", "-q", *address(bridge, "--http")) as terminal:
         terminal.wait_for("> ")
-        os.write(terminal._terminal, b"\x04")
+        os.write(terminal.fd, b"\x04")
         assert terminal.end() == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,22 @@ def test_every_variable_that_is_named_exists(document: Path) -> None:
 @pytest.mark.parametrize("document", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
 def test_every_document_can_be_reached_from_the_readme(document: Path) -> None:
     assert f"docs/{document.name}" in (ROOT / "README.md").read_text()
+
+
+def test_nothing_installs_this_project_by_its_name() -> None:
+    """On the package index that is the name of another project."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+    by_name = re.compile(
+        r"(pip|pipx|uv( tool| pip)?|uvx) *(install|run|add|inject)?"
+        r"[^\n]*[ \"']claude-code-bridge(\[[a-z,]*\])?(==|[\"' )`]|$)",
+        re.MULTILINE,
+    )
+    assert by_name.search("pip install --upgrade 'claude-code-bridge[demo]'")
+    found = {}
+    for name in listed.stdout.decode().split("\0"):
+        path = ROOT / name
+        if path.is_file() and path != Path(__file__).resolve():
+            text = path.read_bytes().decode(errors="ignore")
+            if match := by_name.search(text):
+                found[name] = match[0]
+    assert found == {}

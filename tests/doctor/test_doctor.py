@@ -9,35 +9,46 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 from claude_agent_sdk._cli_version import __cli_version__ as bundled_version
 
+from bridge.core.claude import ControlError, ProcessGoneError
 from bridge.core.contract.service import Health, HealthStatus
 from bridge.doctor.findings import (
     PROCESS_BYTES,
     TESTED_CLI,
+    TESTED_SDK,
+    Finding,
+    Heard,
     Mark,
+    certificate_finding,
     cli_finding,
     disk_finding,
     login_finding,
     memory_finding,
+    not_started,
     port_finding,
     probe_finding,
     python_finding,
     settings_finding,
+    socket_finding,
 )
-from bridge.doctor.listening import health_said
+from bridge.doctor.listening import health_said, listening_findings
 from bridge.doctor.machine import available_memory
-from bridge.probe import BEHAVIOURS, Report, keeping
+from bridge.probe import BEHAVIOURS, ProbeError, Report, keeping
+from tests.certificates import certificate
 from tests.cli.test_serve import _known
 from tests.harness import PATIENCE, RunningBridge, settings_for_tests
 
 
 def test_the_version_that_counts_as_tested_is_the_one_that_the_tests_run() -> None:
     assert bundled_version == TESTED_CLI
+    assert version("claude-agent-sdk") == TESTED_SDK
 
 
 @pytest.mark.parametrize(
@@ -125,10 +136,64 @@ def test_the_probe() -> None:
     ],
 )
 def test_a_port(port: int, problem: int | None, bridge: str | None, mark: Mark, said: str) -> None:
-    finding = port_finding("http port", "PORT", "127.0.0.1", port, problem, bridge)
+    finding = port_finding("http port", "PORT", "127.0.0.1", port, problem, Heard(bridge))
     assert finding.mark is mark
     assert said in finding.found
     assert bool(finding.remedy) is (mark is Mark.BAD)
+
+
+def test_a_port_that_could_not_be_asked_is_not_called_another_programs() -> None:
+    heard = Heard(tls_problem="TLS failed (wrong version number)")
+    port = port_finding("http port", "PORT", "::1", 8000, errno.EADDRINUSE, heard)
+    uds = socket_finding("http port", "BRIDGE_UDS", Path("/s"), "is listened on", heard)
+    for finding in (port, uds):
+        assert finding.mark is Mark.WARNING
+        assert "another program" not in finding.found
+        assert "wrong version number" in finding.found
+        assert "BRIDGE_TLS_CERT" in finding.remedy
+
+
+def test_a_certificate_that_ends_soon_is_a_warning() -> None:
+    assert certificate_finding(100 * 86_400, 0).mark is Mark.GOOD
+    soon = certificate_finding(86_400, 0)
+    assert (soon.mark, soon.found) == (Mark.WARNING, "expires on 1970-01-02 00:00 UTC")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ProcessGoneError(), ControlError("x"), ProbeError("x"), PermissionError(13, "Not allowed")],
+)
+def test_no_class_is_named_where_claude_code_does_not_start(error: Exception) -> None:
+    said = not_started(error)
+    assert said.startswith("Claude Code ")
+    assert type(error).__name__ not in said
+    assert isinstance(error, PermissionError) == ("Not allowed" in said)
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_a_bridge_with_another_certificate_is_no_other_program(
+    tmp_path: Path, start_bridge: Callable[..., RunningBridge], mine: bool
+) -> None:
+    served = certificate("bridge", also=("127.0.0.1",)).write(tmp_path, "served")
+    known = certificate("bridge", also=("127.0.0.1",)).write(tmp_path, "known")
+    bridge = start_bridge(bridge_tls_cert=served[0], bridge_tls_key=served[1])
+    cert, key = served if mine else known
+    settings = settings_for_tests(
+        tmp_path,
+        port=bridge.bridge.http_port,
+        grpc_port=bridge.bridge.grpc_port,
+        bridge_tls_cert=cert,
+        bridge_tls_key=key,
+    )
+
+    async def listened() -> list[Finding]:
+        return [finding async for finding in listening_findings(settings)]
+
+    lasts, *ports = bridge.call(listened)
+    assert (lasts.check, lasts.mark) == ("certificate", Mark.WARNING)
+    for port in ports:
+        assert port.mark is (Mark.GOOD if mine else Mark.WARNING)
+        assert ("served by a running bridge" if mine else "certificate that it shows") in port.found
 
 
 def test_a_bridge_is_known_by_what_little_it_tells_strangers() -> None:
@@ -215,11 +280,12 @@ def test_all_is_well_in_a_demo_beside_a_bridge_that_runs(
     report = json.loads(result.stdout)
     assert report["ok"] is True
     found = {check["check"]: check for check in report["checks"]}
-    assert list(found) == [*CHECKS, "completion"]
+    assert list(found)[: len(CHECKS) + 1] == [*CHECKS, "system"]
+    assert list(found)[-2:] == ["limits", "cost"]
     for port in ("http port", "grpc port"):
         assert found[port]["facts"]["bridge"] is True
     assert found["http port"]["found"].endswith("ok)")
-    times = found["completion"]["facts"]
+    times = found["system"]["facts"]
     assert times["model"].startswith("claude-")
     assert times["ready_seconds"] > 0
     assert 0 < times["first_token_seconds"] <= times["total_seconds"]

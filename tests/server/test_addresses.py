@@ -234,3 +234,40 @@ def _handshake(client: ssl.SSLContext, server: TlsFiles) -> str:
             side.do_handshake()
     shown: Any = asking.getpeercert()
     return str(dict(part[0] for part in shown["subject"])["commonName"])
+
+
+@pytest.mark.parametrize(
+    ("days", "said"),
+    [((-3, -1), r"server\.pem expired on .* Renew it"), ((1, 3), r"not valid before .* clock")],
+)
+def test_a_certificate_that_clients_would_refuse_today_is_refused(
+    tmp_path: Path, days: tuple[int, int], said: str
+) -> None:
+    made = files(tmp_path, certificate("a", days=days))
+    with pytest.raises(ListenError, match=f"^BRIDGE_TLS_CERT: .*{said}"):
+        read_tls(made)
+
+
+def test_a_certificate_that_lasts_says_until_when(tmp_path: Path, server: Certificate) -> None:
+    until = server.certificate.not_valid_after_utc.timestamp()
+    made = files(tmp_path, server, ca=server.cert)
+    assert read_tls(made, lambda: until - 1).not_after == until
+    with pytest.raises(ListenError, match="expired"):
+        read_tls(made, lambda: until + 1)
+
+
+def test_of_those_who_sign_clients_certificates_one_must_be_valid(
+    tmp_path: Path, server: Certificate
+) -> None:
+    old = certificate("old", days=(-3, -1)).cert
+    read_tls(files(tmp_path, server, ca=old + server.cert))
+    with pytest.raises(ListenError, match=r"^BRIDGE_TLS_CLIENT_CA: every certificate in .*expired"):
+        read_tls(files(tmp_path, server, ca=old))
+
+
+def test_two_servers_on_one_port_are_refused_by_both_names() -> None:
+    with pytest.raises(ListenError, match=r"PORT .*GRPC_PORT .*both 9000"):
+        planned(port=9000, grpc_port=9000)
+    assert planned(port=9000, grpc_port=9000, grpc=False).http == Tcp("127.0.0.1", 9000)
+    assert planned(port=0, grpc_port=0).grpc == Tcp("127.0.0.1", 0)
+    assert planned(port=9000, grpc_port=9000, bridge_uds=Path("/a")).grpc is not None

@@ -90,3 +90,24 @@ def test_what_is_like_no_setting_is_named_in_one_line() -> None:
 def test_settings_the_clients_key_and_other_programs_variables_are_passed_over() -> None:
     settings = [name.upper() for name in Settings.model_fields]
     assert unknown_variables([*settings, "bridge_strict", CLIENT_KEY, "PATH", "MY_BRIDGE_X"]) == []
+
+
+NONE: dict[str, Any] = {}
+
+
+def test_a_user_without_a_home_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(uid: int) -> object:
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    for folder in ("", "/var/lib/bridge"):
+        monkeypatch.setenv("BRIDGE_STATE_DIR", folder)
+        with pytest.raises(ValidationError) as error:
+            Settings(**NONE)
+        (line,) = wrong_values(error.value)
+        assert line.startswith("There is no home folder: HOME is not set")
+        assert "Set HOME to a folder" in line
+    monkeypatch.delenv("BRIDGE_STATE_DIR")
+    monkeypatch.setenv("HOME", "/home/bridge")
+    assert Settings(**NONE).bridge_state_dir.is_relative_to("/home/bridge")

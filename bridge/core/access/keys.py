@@ -221,8 +221,9 @@ class KeyFile:
             )
         if folder.st_mode & _OTHERS_MAY_WRITE and not folder.st_mode & stat.S_ISVTX:
             raise KeyFileError(
-                f"The folder of the key file, {self.path.parent}, may be written by others. "
-                "chmod 700 it."
+                f"The folder of the key file, {self.path.parent}, may be written by others. Move "
+                "the file into a folder that only you can write to, and name it in "
+                "BRIDGE_KEYS_FILE."
             )
 
 

@@ -120,6 +120,12 @@ class Session:
         return self._transport.process.exited.is_set()
 
     @property
+    def spent_usd(self) -> float | None:
+        """Claude Code's own estimate for the turns that have ended; None before it gave one."""
+        spent = self._conversation.last_result.get("total_cost_usd")
+        return float(spent) if isinstance(spent, int | float) else None
+
+    @property
     def failed(self) -> bool:
         """Whether its process ended by itself, or is of no use any more through its own fault."""
         return self._state is _State.FAILED or (self.gone and self._closing is None)

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -53,6 +53,8 @@ class EngineOptions:
     log_bodies: bool = False
     simulated: bool = False
     stop_before_overage: bool = False
+    known_refusals: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Fields that the API was seen to refuse, by the model's full name."""
 
 
 class _Outcome(Enum):
@@ -104,7 +106,12 @@ class Engine:
         builtin_tools = launcher.builtin_tools is not None
         self.resources = Resources(
             self.pool,
-            Planner(options.system_prompt, capabilities, builtin_tools),
+            Planner(
+                options.system_prompt,
+                capabilities,
+                builtin_tools,
+                known_refusals=options.known_refusals,
+            ),
             SchemaChecker(launcher.guard),
             self.account,
             self.usage_limits,
@@ -252,6 +259,10 @@ class Engine:
         )
         limits = self._options.limits
         return PoolState(self.health(), limits.max_processes, totals, self.usage_limits.latest)
+
+    def refusals(self) -> dict[str, frozenset[str]]:
+        """The fields that the API has refused, by the model's full name."""
+        return self.resources.planner.refusals()
 
     async def watch_pool(self) -> AsyncGenerator[PoolState, None]:
         """Give the state of the pool now, and again whenever it has changed; without end."""

@@ -55,6 +55,8 @@ CALL_ANY = "Answer this by calling one of the tools; do not answer in text alone
 CALL_ONE = "Answer this by calling the tool {name}; do not answer in text alone."
 
 _TOOL_CHOICE = "tool_choice"
+_OUTPUT = "output_config"
+_NO_SUCH_FIELD = "Extra inputs are not permitted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,8 @@ class Planner:
     builtin_tools: bool = False
     """Whether Claude Code's own tools are on."""
     catalog: Catalog = field(default_factory=Catalog)
+    known_refusals: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Fields that were refused before this start, by the model's full name."""
     _refused: dict[str | None, frozenset[str]] = field(default_factory=dict)
     """Fields by model."""
     _refused_schemas: dict[bytes, None] = field(default_factory=dict)
@@ -146,7 +150,7 @@ class Planner:
     def plan(self, request: CompletionRequest) -> Plan:
         """Raise a BridgeError for what cannot be served. The rest is checked before."""
         choice = self.catalog.choose(request.model, strict=request.strict)
-        refused = self._refused.get(choice.name, frozenset())
+        refused = self._refused_by(choice.name)
         request, dropped = without_sampling(request, refused)
         ignored = (*request.ignored, *(("model",) if choice.replaced else ()), *dropped)
         turns = turns_of(request.messages)
@@ -160,7 +164,7 @@ class Planner:
             tool_choice = ToolChoice(parallel=tool_choice.parallel)
         else:
             instruction = ""
-        schema, native, late = self._output(request)
+        schema, native, late = self._output(request, refused)
         if request.output_format.kind is OutputKind.JSON_OBJECT:
             instruction = f"{instruction} {ONLY_JSON}".strip()
         settings = settings_of(request, choice.name, tools, tool_choice, native)
@@ -196,20 +200,39 @@ class Planner:
             known = self._refused.get(plan.settings.model, frozenset())
             self._refused[plan.settings.model] = known | fields
             return True
-        if body.output_schema and is_about(refusal, "output_config"):
+        if body.output_schema and is_about(refusal, _OUTPUT):
+            if _NO_SUCH_FIELD in refusal:
+                # Whichever schema it is.
+                known = self._refused.get(plan.settings.model, frozenset())
+                self._refused[plan.settings.model] = known | {_OUTPUT}
+                return True
             self._refused_schemas[_hash(body.output_schema)] = None
             while len(self._refused_schemas) > _KEPT_SCHEMAS:
                 del self._refused_schemas[next(iter(self._refused_schemas))]
             return True
         return False
 
-    def _output(self, request: CompletionRequest) -> tuple[JsonObject | None, str, str]:
+    def refusals(self) -> dict[str, frozenset[str]]:
+        """The fields that the API has refused, by the model's full name."""
+        found = dict(self.known_refusals)
+        for name, fields in self._refused.items():
+            if model := self.catalog.offered(name) or name:
+                found[model] = found.get(model, frozenset()) | fields
+        return found
+
+    def _refused_by(self, name: str | None) -> frozenset[str]:
+        known = self.known_refusals.get(self.catalog.offered(name) or name or "", frozenset())
+        return known | self._refused.get(name, frozenset())
+
+    def _output(
+        self, request: CompletionRequest, refused: frozenset[str]
+    ) -> tuple[JsonObject | None, str, str]:
         """The schema of the whole answer, the schema for the API, and the one for the CLI."""
         schema = request.output_format.schema
         if request.output_format.kind is not OutputKind.JSON_SCHEMA or schema is None:
             return None, "", ""
         native = _as_text(for_api(schema))
-        if _hash(native) in self._refused_schemas:
+        if _OUTPUT in refused or _hash(native) in self._refused_schemas:
             return schema, "", _as_text(schema)
         return schema, native, ""
 

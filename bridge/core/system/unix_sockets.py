@@ -139,7 +139,7 @@ def _check_folder(path: Path) -> None:
     if found.st_mode & _OTHERS:
         raise UnixSocketError(
             f"others may enter the folder {folder}. Choose another for the socket, such as "
-            f"{folder / 'bridge' / path.name}, or chmod 700 it."
+            f"{folder / 'bridge' / path.name}, which is then made private."
         )
 
 

@@ -68,8 +68,8 @@ def start_tracing(
         exporter = _exporter(environ)
     except ImportError:
         say(
-            "no traces: install 'claude-code-bridge[tracing]', or set OTEL_TRACES_EXPORTER=none "
-            "to say that none are wanted"
+            "no traces: install opentelemetry-sdk and opentelemetry-exporter-otlp-proto-http, or "
+            "set OTEL_TRACES_EXPORTER=none to say that none are wanted"
         )
         return None
     resource = Resource.create({"service.version": __version__})

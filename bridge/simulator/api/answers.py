@@ -162,11 +162,14 @@ def _by_form(body: Mapping[str, Any], new_id: Callable[[str], str]) -> Reply | N
         return Reply(_every(json.dumps(minimal(form.get("schema"))), 4))
     if _ASKS_FOR_JSON.search(text_of(body.get("system"))):
         return Reply(_every(json.dumps({"answer": _demo_text(body)}, ensure_ascii=False), 4))
+    if (word := _ASKS_FOR_WORD.search(text_of(body.get("system")))) is not None:
+        return Reply((word["word"],))
     return None
 
 
 # A model does what its system prompt says; these are ways to say it.
 _ASKS_FOR_CALL = re.compile(r"by calling (?:one of the tools|the tool (?P<name>[\w-]+))")
+_ASKS_FOR_WORD = re.compile(r"Answer each message with the one word (?P<word>\w+)")
 _ASKS_FOR_JSON = re.compile(r"\bone JSON object\b")
 
 

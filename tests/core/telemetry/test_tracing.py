@@ -60,7 +60,7 @@ def test_without_the_extra_it_is_said_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     said: list[str] = []
     assert start_tracing(ENDPOINT, said.append) is None
-    assert "claude-code-bridge[tracing]" in said[0]
+    assert "opentelemetry-sdk" in said[0]
 
 
 def test_where_none_are_asked_for_nothing_of_it_is_imported() -> None:
