@@ -24,7 +24,6 @@ def drawn() -> set[str]:
         above = above[: indent // 2 - 1]
         above.append(line.split()[0].rstrip("/"))
         found.add("/".join(above))
-        found |= {"/".join((*above, name)) for name in re.findall(r" (\w+)/", line[indent + 1 :])}
     return found
 
 
