@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
+from enum import Enum, auto
 from typing import Final, NoReturn, Self
 
 from starlette.responses import Response
@@ -119,6 +120,17 @@ class EventStreamResponse(Response):
         return {"type": "http.response.start", "status": 200, "headers": raw}
 
 
+class _Phase(Enum):
+    """Where a stream stands."""
+
+    OPEN = auto()
+    REFUSED = auto()
+    """No silence is filled any more."""
+    FINISHING = auto()
+    OVER = auto()
+    """Its writer has ended."""
+
+
 class FrameWriter:
     """Writes frames to the client from a task of its own.
 
@@ -141,9 +153,7 @@ class FrameWriter:
         self._time = asyncio.get_running_loop().time
         self._active_at = self._time()
         self._waiting_since: float | None = None
-        self._refused = False
-        self._finishing = False
-        self._over = False
+        self._phase = _Phase.OPEN
         self._task: asyncio.Task[None] | None = None
         self.started = False
         """Whether the reply has begun, so that its status is 200."""
@@ -167,25 +177,27 @@ class FrameWriter:
     @property
     def full(self) -> bool:
         """Whether the answer should wait: for the client, or to learn that a write has failed."""
-        return self._size > _HIGH_WATER or self._over
+        return self._size > _HIGH_WATER or self._phase is _Phase.OVER
 
     async def emptied(self) -> None:
         """Wait until the client has taken what was written; raises what a write has raised."""
         assert self._task is not None
         self._emptied.clear()
-        if not self._over:
+        if self._phase is not _Phase.OVER:
             await self._emptied.wait()
-        if self._over:
+        if self._phase is _Phase.OVER:
             await self._task
 
     def refuse(self) -> None:
         """Fill no silence any more: the error has a reply of its own, or the client is gone."""
-        self._refused = True
+        if self._phase is _Phase.OPEN:
+            self._phase = _Phase.REFUSED
 
     async def finish(self) -> None:
         """Write the rest, and end the reply."""
         assert self._task is not None
-        self._finishing = True
+        if self._phase is not _Phase.OVER:
+            self._phase = _Phase.FINISHING
         self._wake.set()
         await self._task
 
@@ -196,7 +208,7 @@ class FrameWriter:
             now, since = self._time(), self._waiting_since
             if since is not None and now - since >= stalled:
                 raise ClientClosedError("The client stopped reading the answer.")
-            if since is None and not self._refused and now - self._active_at >= silence:
+            if since is None and self._phase is _Phase.OPEN and now - self._active_at >= silence:
                 self._active_at = now
                 self.write(KEEP_ALIVE)
             due = self._active_at + silence if since is None else since + stalled
@@ -207,7 +219,7 @@ class FrameWriter:
         try:
             await self._write_all()
         finally:
-            self._over = True
+            self._phase = _Phase.OVER
             self._emptied.set()
 
     async def _write_all(self) -> None:
@@ -225,7 +237,7 @@ class FrameWriter:
                 await self._pass_on(_body(body, more=True))
             self._active_at = self._time()
             self._emptied.set()
-            if self._finishing and not self._frames:
+            if self._phase is _Phase.FINISHING and not self._frames:
                 # Apart from the last frame: once it is out, servers report a disconnect, and the
                 # generator must have ended by itself before that.
                 await self._pass_on(_body(b"", more=False))
