@@ -80,7 +80,8 @@ def serve(
     logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
     for line in unknown_variables(os.environ):
         logger.warning("%s", line)
-    from bridge.server.supervisor import Doors, StartError
+    from bridge.server.start_error import StartError
+    from bridge.server.supervisor import Doors
 
     _allow_files()
     both = not (http or grpc)

@@ -20,7 +20,7 @@ import httpx
 
 from bridge.probe import BEHAVIOURS, Report, keeping
 from bridge.probe.hashing import sha256_of
-from bridge.server.supervisor import bundled_cli
+from bridge.server.launching import bundled_cli
 from tests.harness import PATIENCE, sim
 
 

@@ -32,7 +32,7 @@ from bridge.core.contract.errors import TooLargeError
 from bridge.http_server.errors import StoreUnavailableError
 from bridge.http_server.openai.shared.replies import JsonDict
 from bridge.http_server.store import KeptResponse, ResponseStore
-from bridge.server.supervisor import response_store
+from bridge.server.front_ends import response_store
 from tests.harness import SCALE, settings_for_tests
 
 T = TypeVar("T")
