@@ -48,7 +48,7 @@ class StandIn:
     async def park(self, _calls: object) -> None:
         await self.may_park.wait()
 
-    async def close(self) -> None:
+    async def close(self, *, hard: bool = False) -> None:
         self.alive, self.closed = False, True
 
 
@@ -293,7 +293,7 @@ async def test_closing_waits_for_a_process_that_was_being_ended_already() -> Non
 
     ending: asyncio.Future[None] | None = None
 
-    async def close() -> None:
+    async def close(*, hard: bool = False) -> None:
         nonlocal ending
         # As a session does: whoever is cancelled here does not stop it.
         ending = ending or asyncio.ensure_future(end())
