@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 
 from bridge.core.claude import (
     NOTHING,
+    OVERRULING,
     Capabilities,
     Launcher,
     hermetic_environment,
+    passed_on,
     read_user_settings,
 )
 from bridge.core.engine import EngineOptions
@@ -70,11 +72,13 @@ def make_launcher(
             builtin_tools=settings.builtin_tools(),
             guard=guard,
         )
+    for name in sorted(OVERRULING.intersection(os.environ)):
+        logger.warning("%s is not passed on: it would overrule what callers ask for", name)
     sources = settings.bridge_setting_sources
     person = read_user_settings(os.environ) if "user" in sources else NOTHING
     return Launcher(
         cli,
-        {**os.environ, **person.environment},
+        passed_on({**os.environ, **person.environment}, settings.bridge_pass_env),
         folder,
         setting_sources=tuple(source for source in sources if source != "user"),
         person=person,

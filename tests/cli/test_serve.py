@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import httpx
+import pytest
 
 from bridge.probe import BEHAVIOURS, Report, keeping
 from bridge.probe.hashing import sha256_of
@@ -243,6 +244,25 @@ def test_an_api_key_pays_where_there_is_no_login_and_is_named(tmp_path: Path) ->
     key = {"ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}
     with served(tmp_path, "--http", **key) as running:
         running.wait_for(r"account +ANTHROPIC_API_KEY pays")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process's environment")
+def test_claude_code_gets_what_it_needs_and_what_the_operator_names(tmp_path: Path) -> None:
+    given = {"GITHUB_TOKEN": "t", "VAULT_ADDR": "a", "CLAUDE_CODE_EFFORT_LEVEL": "max"}
+    with served(tmp_path, "--http", BRIDGE_PASS_ENV="VAULT_*", **given) as running:
+        running.wait_for("CLAUDE_CODE_EFFORT_LEVEL is not passed on")
+        running.wait_for(r"\d+ Claude Code process(es are| is) warm")
+        texts = [
+            Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            for pid in children_of(running.process.pid)
+        ]
+    (names,) = {
+        frozenset(entry.partition(b"=")[0].decode() for entry in text)
+        for text in texts
+        if any(entry.startswith(b"CLAUDE_AGENT_SDK_VERSION=") for entry in text)
+    }
+    assert {"HOME", "PATH", "TMPDIR", "DISABLE_TELEMETRY", "VAULT_ADDR"} <= names
+    assert not names & {"GITHUB_TOKEN", "CLAUDE_CODE_EFFORT_LEVEL", "BRIDGE_PASS_ENV"}
 
 
 def test_a_login_is_used_before_an_api_key(tmp_path: Path) -> None:
