@@ -59,7 +59,9 @@ def serve(
     timeout: Annotated[
         str | None, typer.Option(metavar=_N, help="Seconds for a whole request. CLAUDE_TIMEOUT")
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log everything. BRIDGE_LOG_LEVEL=debug")
+    ] = False,
 ) -> None:
     """Serve both doors, or only those named."""
     given = {
@@ -71,6 +73,8 @@ def serve(
         "pool_size": pool_size,
         "claude_timeout": timeout,
     }
+    if verbose:
+        given["bridge_log_level"] = "debug"
     settings = settings_from({name: value for name, value in given.items() if value is not None})
     from bridge.core.telemetry import on_loop_error, on_unraisable
     from bridge.server.settings_errors import unknown_variables
@@ -78,8 +82,6 @@ def serve(
     sys.unraisablehook = on_unraisable
     # The SDK reports the end of each process as an error, also of those that are just closed.
     logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
-    for line in unknown_variables(os.environ):
-        logger.warning("%s", line)
     from bridge.server.start_error import StartError
     from bridge.server.supervisor import Doors
 
@@ -88,7 +90,9 @@ def serve(
     doors = Doors(http=http or both, grpc=grpc or both, demo=demo)
     try:
         with closing(BackgroundWriter(1)) as out, closing(BackgroundWriter(2)) as err:
-            _log_to(err, logging.INFO if verbose else logging.WARNING)
+            _log_to(err, settings)
+            for line in unknown_variables(os.environ):
+                logger.warning("%s", line)
             with asyncio.Runner() as runner:
                 runner.get_loop().set_exception_handler(on_loop_error)
                 runner.run(_serve(settings, doors, out, try_it=try_it))
@@ -108,18 +112,26 @@ def _allow_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _log_to(err: BackgroundWriter, level: int) -> None:
-    from bridge.core.telemetry import PrivateFormatter
+def _log_to(err: BackgroundWriter, settings: Settings) -> None:
+    from bridge.core.telemetry import JsonFormatter, TextFormatter
 
     log = BackgroundHandler(err)
-    log.setFormatter(PrivateFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=level, handlers=[log])
+    log.setFormatter(JsonFormatter() if settings.bridge_log_format == "json" else TextFormatter())
+    # What the libraries say below that is about themselves.
+    logging.basicConfig(level=logging.WARNING, handlers=[log])
+    logging.getLogger("bridge").setLevel(settings.bridge_log_level.upper())
 
 
 async def _serve(settings: Settings, served: Doors, out: BackgroundWriter, *, try_it: bool) -> None:
     from bridge.server.supervisor import serving
 
-    say = out.line
+    # Where programs read the output, it has no other lines.
+    said = logging.getLogger("bridge.server")
+    say = (
+        out.line
+        if settings.bridge_log_format == "text"
+        else lambda text: said.info("%s", text.strip())
+    )
     task = asyncio.current_task()
     assert task is not None
     # While it starts, a signal ends the start.

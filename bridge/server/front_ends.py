@@ -29,6 +29,7 @@ from bridge.server.addresses import (
     listen_http,
     plan_listening,
 )
+from bridge.server.changes import Changes
 from bridge.server.settings import Settings
 from bridge.server.start_error import StartError
 from bridge.server.tls import Tls, read_tls
@@ -97,7 +98,7 @@ def response_store(settings: Settings) -> ResponseStore | None:
 
 
 async def serve_grpc(
-    shared: Shared, address: Address, stack: AsyncExitStack, health_changed: asyncio.Event
+    shared: Shared, address: Address, stack: AsyncExitStack, changes: Changes
 ) -> Address:
     """Serve gRPC; returns the address with the port that was got. Raises StartError."""
     tls, settings, access = shared.tls, shared.settings, shared.access
@@ -128,14 +129,7 @@ async def serve_grpc(
 
     access.on_revoked = revoked
 
-    async def follow_health() -> None:
-        while True:
-            await health_changed.wait()
-            health_changed.clear()
-            await server.refresh_health()
-
-    follower = asyncio.create_task(follow_health())
-    stack.callback(follower.cancel)
+    stack.callback(changes.follow(server.refresh_health))
     return replace(address, port=port) if isinstance(address, Tcp) else address
 
 

@@ -112,6 +112,12 @@ class Settings(BaseSettings):
     bridge_stop_before_overage: bool = Field(
         False, description="Stop serving when paid extra usage would begin."
     )
+    bridge_log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="What the server prints on stderr; info has a line for each request."
+    )
+    bridge_log_format: Literal["text", "json"] = Field(
+        "text", description="How it prints that; with json each line is an object, for programs."
+    )
     bridge_session_log: Literal["off", "metadata", "full"] = Field(
         "metadata", description="What the session log keeps; full includes prompts and answers."
     )

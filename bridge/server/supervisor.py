@@ -20,16 +20,19 @@ from bridge.core.claude import Capabilities
 from bridge.core.engine import Engine
 from bridge.core.system import OrphanGuard
 from bridge.core.telemetry import (
+    HealthLog,
     Metrics,
     Observer,
     Observers,
     RecentRequests,
     Rotation,
+    ServerLog,
     SessionLog,
     cli_environment,
     start_tracing,
 )
 from bridge.server.addresses import Address, Tcp
+from bridge.server.changes import Changes
 from bridge.server.front_ends import (
     Shared,
     access_of,
@@ -127,29 +130,31 @@ async def serving(
         metrics = Metrics()
         tracing = start_tracing(os.environ, say)
         recent = RecentRequests()
-        observers: list[Observer] = [metrics, log, recent]
+        observers: list[Observer] = [metrics, log, recent, ServerLog()]
         launcher = make_launcher(cli, settings, simulator, guard, stack)
         if tracing is not None:
             observers.append(tracing)
             stack.callback(tracing.close)
             launcher = replace(launcher, telemetry=cli_environment(os.environ))
-        health_changed = asyncio.Event()
+        changes = Changes()
         engine = Engine(
             launcher,
             engine_options(settings, demo=doors.demo),
             Observers(observers),
             capabilities=capabilities,
             quotas=Quotas(access.limits_of, settings.bridge_state_dir / USAGE_FILE),
-            on_change=health_changed.set,
+            on_change=changes.announce,
         )
         metrics.watch(engine)
+        health_log = HealthLog()
+        stack.callback(changes.follow(lambda: health_log.look(engine.pool_state())))
         access.on_revoked = engine.pool.forget
         await stack.enter_async_context(access.following())
         bridge = Bridge(engine, doors, simulator, access, log, metrics)
         bridge.tls = tls
         shared = Shared(engine, settings, access, metrics, recent, tls)
         if plan.grpc is not None:
-            bridge.grpc_address = await serve_grpc(shared, plan.grpc, stack, health_changed)
+            bridge.grpc_address = await serve_grpc(shared, plan.grpc, stack, changes)
         if listener is not None:
             bridge.http_address = listener.address
             await serve_http(shared, listener, bridge.grpc_address, stack)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import os
 import re
 import signal
@@ -224,6 +225,45 @@ def test_a_second_signal_ends_a_running_answer_at_once(tmp_path: Path) -> None:
             assert not any(line == "data: [DONE]" for line in lines)
         assert running.end() == 0
         assert not [pid for pid in children if alive(pid)]
+
+
+def _ask(url: str, prompt: str) -> httpx.Response:
+    body = {"model": "default", "messages": [{"role": "user", "content": prompt}]}
+    return httpx.post(f"{url}/v1/chat/completions", json=body, timeout=PATIENCE)
+
+
+def test_each_request_is_a_line_of_its_output_and_none_has_a_word_of_it(tmp_path: Path) -> None:
+    with served(tmp_path, "--demo", "--http") as running:
+        url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
+        assert _ask(url, f"unmistakable {sim(text='answering')}").status_code == 200
+        running.wait_for(r"INFO bridge\.requests: .* finish=stop .*output_tokens=\d+")
+        assert _ask(url, f"unmistakable {sim(error={'status': 401})}").status_code == 503
+        running.wait_for(r"WARNING bridge\.requests: .* error=CLAUDE_NOT_LOGGED_IN")
+        running.wait_for(r"WARNING bridge\.health: not_logged_in \(it was ok\): .*/login")
+    assert "unmistakable" not in running.output
+    assert "answering" not in running.output
+
+
+def test_as_json_every_line_is_an_object(tmp_path: Path) -> None:
+    with served(tmp_path, "--demo", "--http", BRIDGE_LOG_FORMAT="json") as running:
+        url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
+        assert _ask(url, "hi").status_code == 200
+        running.wait_for("output_tokens")
+        running.process.send_signal(signal.SIGTERM)
+        assert running.end() == 0
+    lines = [json.loads(line) for line in running.lines]
+    (request,) = (line for line in lines if line["logger"] == "bridge.requests")
+    assert request["finish"] == "stop"
+    assert all({"time", "level", "message"} <= line.keys() for line in lines)
+
+
+def test_at_the_level_of_warnings_what_goes_well_is_not_said(tmp_path: Path) -> None:
+    with served(tmp_path, "--demo", "--http", BRIDGE_LOG_LEVEL="warning") as running:
+        url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
+        assert _ask(url, "hi").status_code == 200
+        assert _ask(url, sim(error={"status": 401})).status_code == 503
+        running.wait_for(r"WARNING bridge\.requests: .* error=")
+    assert "INFO" not in running.output
 
 
 def test_without_a_login_it_says_so_and_never_answers_from_the_simulator(tmp_path: Path) -> None:
