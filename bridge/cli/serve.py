@@ -18,6 +18,7 @@ import typer
 from bridge import __version__
 from bridge.cli.background import BackgroundHandler, BackgroundWriter
 from bridge.cli.common import fail, settings_from
+from bridge.cli.hangup import Terminal
 
 if TYPE_CHECKING:
     from bridge.server.settings import Settings
@@ -123,6 +124,7 @@ def _log_to(err: BackgroundWriter, settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, served: Doors, out: BackgroundWriter, *, try_it: bool) -> None:
+    from bridge.server.reloading import reload
     from bridge.server.supervisor import serving
 
     # Where programs read the output, it has no other lines.
@@ -134,9 +136,11 @@ async def _serve(settings: Settings, served: Doors, out: BackgroundWriter, *, tr
     )
     task = asyncio.current_task()
     assert task is not None
-    # While it starts, a signal ends the start.
-    _on_signals(task.cancel)
     async with AsyncExitStack() as stack:
+        terminal = stack.enter_context(Terminal())
+        # While it starts, a signal ends the start.
+        _on_signals(task.cancel)
+        _on_hangup(terminal, task.cancel)
         try:
             bridge = await stack.enter_async_context(serving(settings, served, say=say))
         except asyncio.CancelledError:
@@ -145,6 +149,7 @@ async def _serve(settings: Settings, served: Doors, out: BackgroundWriter, *, tr
         # From here on it is an event, so that what runs is ended in order.
         stop = asyncio.Event()
         _on_signals(stop.set)
+        _on_hangup(terminal, stop.set, lambda: reload(bridge, settings))
         _announce(bridge, say)
         if try_it:
             from bridge.cli.tour import take_tour
@@ -155,6 +160,9 @@ async def _serve(settings: Settings, served: Doors, out: BackgroundWriter, *, tr
         await _until(stop, lambda: _warm(bridge, say))
         await stop.wait()
         stop.clear()
+        # A shell passes on the end of its terminal, which then comes twice: that is no wish to
+        # end at once.
+        _on_hangup(terminal, lambda: None)
         say("stopping: running answers may finish; press Ctrl-C again to end at once")
         await _until(stop, lambda: bridge.drain(settings.bridge_drain_seconds))
 
@@ -163,6 +171,18 @@ def _on_signals(act: Callable[[], object]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, act)
+
+
+def _on_hangup(
+    terminal: Terminal, on_end: Callable[[], object], on_wish: Callable[[], object] = lambda: None
+) -> None:
+    def act() -> None:
+        if terminal.gone:
+            on_end()
+        else:
+            on_wish()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, act)
 
 
 async def _until(stop: asyncio.Event, work: Callable[[], Any]) -> None:

@@ -15,7 +15,7 @@ from bridge.core.contract import BOUNDS
 from bridge.core.engine import Engine
 from bridge.core.system import UnixSocketError, is_loopback
 from bridge.core.telemetry import Metrics, RecentRequests
-from bridge.grpc_server.server import GrpcServer, tls_credentials
+from bridge.grpc_server.server import GrpcServer
 from bridge.http_server.app import HttpSettings, create_app
 from bridge.http_server.connection import connections
 from bridge.http_server.store import ResponseStore
@@ -30,9 +30,10 @@ from bridge.server.addresses import (
     plan_listening,
 )
 from bridge.server.changes import Changes
+from bridge.server.live_tls import LiveTls
 from bridge.server.settings import Settings
 from bridge.server.start_error import StartError
-from bridge.server.tls import Tls, read_tls
+from bridge.server.tls import read_tls
 
 RESPONSES = "responses.sqlite3"
 MAX_REQUEST_BYTES = BOUNDS.request_bytes
@@ -57,7 +58,7 @@ class Shared:
     access: Access
     metrics: Metrics
     recent: RecentRequests
-    tls: Tls | None
+    tls: LiveTls | None
 
 
 def access_of(settings: Settings) -> Access:
@@ -76,11 +77,11 @@ def access_of(settings: Settings) -> Access:
 
 def open_listeners(
     settings: Settings, access: Access, *, http: bool, grpc: bool
-) -> tuple[Plan, Tls | None, Listener | None]:
+) -> tuple[Plan, LiveTls | None, Listener | None]:
     """Decide where to listen, and open the HTTP door's socket; raises StartError."""
     try:
         plan = plan_listening(settings, http=http, grpc=grpc, has_keys=access.required)
-        tls = read_tls(plan.tls) if plan.tls is not None else None
+        tls = LiveTls(read_tls(plan.tls)) if plan.tls is not None else None
         return plan, tls, listen_http(plan.http) if plan.http is not None else None
     except ListenError as error:
         raise StartError(str(error)) from error
@@ -108,8 +109,8 @@ async def serve_grpc(
         port=settings.grpc_port,
         uds=address.path if isinstance(address, Unix) else None,
         max_message_bytes=MAX_REQUEST_BYTES,
-        credentials=None if tls is None else tls_credentials(tls.cert, tls.key, tls.client_ca),
-        client_certificates=tls is not None and tls.client_ca is not None,
+        credentials=None if tls is None else tls.grpc_credentials(),
+        client_certificates=tls is not None and tls.tls.client_ca is not None,
         access=access,
         allowed_origins=settings.bridge_allowed_origins,
         recent=shared.recent.lines,

@@ -47,6 +47,7 @@ from bridge.server.launching import (
     make_launcher,
     not_started,
 )
+from bridge.server.live_tls import LiveTls
 from bridge.server.settings import Settings
 from bridge.server.tls import Tls
 
@@ -85,7 +86,9 @@ class Bridge:
         self.simulator = simulator
         self.http_address: Address | None = None
         self.grpc_address: Address | None = None
-        self.tls: Tls | None = None
+        self.live_tls: LiveTls | None = None
+        self.system_prompt: str | None = None
+        """What a request without one gets; None is Claude Code's preset."""
 
     @property
     def http_port(self) -> int:
@@ -96,6 +99,11 @@ class Bridge:
     def grpc_port(self) -> int:
         """The port of the gRPC door; 0 where it is not served on one."""
         return self.grpc_address.port if isinstance(self.grpc_address, Tcp) else 0
+
+    @property
+    def tls(self) -> Tls | None:
+        """What both servers speak TLS with now; None is plain text."""
+        return None if self.live_tls is None else self.live_tls.tls
 
     async def drain(self, seconds: float) -> None:
         """Refuse new requests and give the running ones time to finish."""
@@ -137,9 +145,10 @@ async def serving(
             stack.callback(tracing.close)
             launcher = replace(launcher, telemetry=cli_environment(os.environ))
         changes = Changes()
+        options = engine_options(settings, demo=doors.demo)
         engine = Engine(
             launcher,
-            engine_options(settings, demo=doors.demo),
+            options,
             Observers(observers),
             capabilities=capabilities,
             quotas=Quotas(access.limits_of, settings.bridge_state_dir / USAGE_FILE),
@@ -151,7 +160,8 @@ async def serving(
         access.on_revoked = engine.pool.forget
         await stack.enter_async_context(access.following())
         bridge = Bridge(engine, doors, simulator, access, log, metrics)
-        bridge.tls = tls
+        bridge.live_tls = tls
+        bridge.system_prompt = options.system_prompt
         shared = Shared(engine, settings, access, metrics, recent, tls)
         if plan.grpc is not None:
             bridge.grpc_address = await serve_grpc(shared, plan.grpc, stack, changes)
