@@ -42,8 +42,9 @@ from bridge.core.contract.usage import Usage
 from bridge.core.engine.engine import Engine, EngineOptions
 from bridge.core.pool.policy import PoolLimits
 from bridge.core.telemetry.session_log import SessionLog
+from bridge.server.launching import bundled_cli
 from bridge.server.settings import Settings
-from bridge.server.supervisor import Bridge, Doors, bundled_cli, serving
+from bridge.server.supervisor import Bridge, Doors, serving
 from bridge.simulator import Exchange, Simulator
 
 T = TypeVar("T")

@@ -18,6 +18,7 @@ import typer
 from bridge import __version__
 from bridge.cli.background import BackgroundHandler, BackgroundWriter
 from bridge.cli.common import fail, settings_from
+from bridge.cli.hangup import Terminal
 
 if TYPE_CHECKING:
     from bridge.server.settings import Settings
@@ -59,7 +60,9 @@ def serve(
     timeout: Annotated[
         str | None, typer.Option(metavar=_N, help="Seconds for a whole request. CLAUDE_TIMEOUT")
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log everything. BRIDGE_LOG_LEVEL=debug")
+    ] = False,
 ) -> None:
     """Serve both doors, or only those named."""
     given = {
@@ -71,6 +74,8 @@ def serve(
         "pool_size": pool_size,
         "claude_timeout": timeout,
     }
+    if verbose:
+        given["bridge_log_level"] = "debug"
     settings = settings_from({name: value for name, value in given.items() if value is not None})
     from bridge.core.telemetry import on_loop_error, on_unraisable
     from bridge.server.settings_errors import unknown_variables
@@ -78,16 +83,17 @@ def serve(
     sys.unraisablehook = on_unraisable
     # The SDK reports the end of each process as an error, also of those that are just closed.
     logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
-    for line in unknown_variables(os.environ):
-        logger.warning("%s", line)
-    from bridge.server.supervisor import Doors, StartError
+    from bridge.server.start_error import StartError
+    from bridge.server.supervisor import Doors
 
     _allow_files()
     both = not (http or grpc)
     doors = Doors(http=http or both, grpc=grpc or both, demo=demo)
     try:
         with closing(BackgroundWriter(1)) as out, closing(BackgroundWriter(2)) as err:
-            _log_to(err, logging.INFO if verbose else logging.WARNING)
+            _log_to(err, settings)
+            for line in unknown_variables(os.environ):
+                logger.warning("%s", line)
             with asyncio.Runner() as runner:
                 runner.get_loop().set_exception_handler(on_loop_error)
                 runner.run(_serve(settings, doors, out, try_it=try_it))
@@ -107,23 +113,34 @@ def _allow_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _log_to(err: BackgroundWriter, level: int) -> None:
-    from bridge.core.telemetry import PrivateFormatter
+def _log_to(err: BackgroundWriter, settings: Settings) -> None:
+    from bridge.core.telemetry import JsonFormatter, TextFormatter
 
     log = BackgroundHandler(err)
-    log.setFormatter(PrivateFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=level, handlers=[log])
+    log.setFormatter(JsonFormatter() if settings.bridge_log_format == "json" else TextFormatter())
+    # What the libraries say below that is about themselves.
+    logging.basicConfig(level=logging.WARNING, handlers=[log])
+    logging.getLogger("bridge").setLevel(settings.bridge_log_level.upper())
 
 
 async def _serve(settings: Settings, served: Doors, out: BackgroundWriter, *, try_it: bool) -> None:
+    from bridge.server.reloading import reload
     from bridge.server.supervisor import serving
 
-    say = out.line
+    # Where programs read the output, it has no other lines.
+    said = logging.getLogger("bridge.server")
+    say = (
+        out.line
+        if settings.bridge_log_format == "text"
+        else lambda text: said.info("%s", text.strip())
+    )
     task = asyncio.current_task()
     assert task is not None
-    # While it starts, a signal ends the start.
-    _on_signals(task.cancel)
     async with AsyncExitStack() as stack:
+        terminal = stack.enter_context(Terminal())
+        # While it starts, a signal ends the start.
+        _on_signals(task.cancel)
+        _on_hangup(terminal, task.cancel)
         try:
             bridge = await stack.enter_async_context(serving(settings, served, say=say))
         except asyncio.CancelledError:
@@ -132,6 +149,7 @@ async def _serve(settings: Settings, served: Doors, out: BackgroundWriter, *, tr
         # From here on it is an event, so that what runs is ended in order.
         stop = asyncio.Event()
         _on_signals(stop.set)
+        _on_hangup(terminal, stop.set, lambda: reload(bridge, settings))
         _announce(bridge, say)
         if try_it:
             from bridge.cli.tour import take_tour
@@ -142,6 +160,9 @@ async def _serve(settings: Settings, served: Doors, out: BackgroundWriter, *, tr
         await _until(stop, lambda: _warm(bridge, say))
         await stop.wait()
         stop.clear()
+        # A shell passes on the end of its terminal, which then comes twice: that is no wish to
+        # end at once.
+        _on_hangup(terminal, lambda: None)
         say("stopping: running answers may finish; press Ctrl-C again to end at once")
         await _until(stop, lambda: bridge.drain(settings.bridge_drain_seconds))
 
@@ -150,6 +171,18 @@ def _on_signals(act: Callable[[], object]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, act)
+
+
+def _on_hangup(
+    terminal: Terminal, on_end: Callable[[], object], on_wish: Callable[[], object] = lambda: None
+) -> None:
+    def act() -> None:
+        if terminal.gone:
+            on_end()
+        else:
+            on_wish()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, act)
 
 
 async def _until(stop: asyncio.Event, work: Callable[[], Any]) -> None:

@@ -39,9 +39,10 @@ from bridge.doctor.listening import listening_findings
 from bridge.doctor.machine import available_memory, disk_of
 from bridge.doctor.proving import live_findings
 from bridge.probe import ProbeError, report_for
+from bridge.server.launching import bundled_cli, make_launcher
 from bridge.server.settings import Settings
 from bridge.server.settings_errors import unknown_variables, wrong_values
-from bridge.server.supervisor import StartError, bundled_cli, make_launcher
+from bridge.server.start_error import StartError
 
 _VERSION_SECONDS: Final = 60.0
 

@@ -38,8 +38,9 @@ from bridge.server.addresses import (
     local_url,
     plan_listening,
 )
+from bridge.server.front_ends import access_of
 from bridge.server.settings import Settings
-from bridge.server.supervisor import StartError, access_of
+from bridge.server.start_error import StartError
 from bridge.server.tls import Tls, first_certificate, own_client_context, read_tls
 
 _ANSWER_SECONDS: Final = 3.0

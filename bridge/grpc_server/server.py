@@ -234,13 +234,6 @@ class GrpcServer:
         await self.stop()
 
 
-def tls_credentials(cert: bytes, key: bytes, client_ca: bytes | None) -> grpc.ServerCredentials:
-    """What a server speaks TLS with, in PEM; with `client_ca` it demands a certificate."""
-    return grpc.ssl_server_credentials(
-        [(key, cert)], client_ca, require_client_auth=client_ca is not None
-    )
-
-
 def _options(max_message_bytes: int) -> list[tuple[str, int]]:
     return [
         # On, a second server would share the port without an error.

@@ -109,8 +109,19 @@ class Settings(BaseSettings):
     bridge_use_api_key: bool = Field(
         False, description="Let ANTHROPIC_API_KEY pay even where there is a login."
     )
+    bridge_pass_env: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Environment variables that Claude Code gets besides those that it needs: "
+        '"NAME,PREFIX_*".',
+    )
     bridge_stop_before_overage: bool = Field(
         False, description="Stop serving when paid extra usage would begin."
+    )
+    bridge_log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="What the server prints on stderr; info has a line for each request."
+    )
+    bridge_log_format: Literal["text", "json"] = Field(
+        "text", description="How it prints that; with json each line is an object, for programs."
     )
     bridge_session_log: Literal["off", "metadata", "full"] = Field(
         "metadata", description="What the session log keeps; full includes prompts and answers."
@@ -208,6 +219,16 @@ class Settings(BaseSettings):
     @classmethod
     def _parse_rules(cls, value: object) -> object:
         return parsed_rules(value) if isinstance(value, str) else value
+
+    @field_validator("bridge_pass_env", mode="before")
+    @classmethod
+    def _split_variables(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        # Here, since it imports the Agent SDK: commands that only need the settings start without.
+        from bridge.core.claude import check_passed
+
+        return tuple(check_passed(part) for part in _parts(value))
 
     @field_validator("bridge_model_aliases", mode="before")
     @classmethod

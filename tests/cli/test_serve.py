@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import os
 import re
 import signal
@@ -17,10 +18,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import httpx
+import pytest
 
 from bridge.probe import BEHAVIOURS, Report, keeping
 from bridge.probe.hashing import sha256_of
-from bridge.server.supervisor import bundled_cli
+from bridge.server.launching import bundled_cli
 from tests.harness import PATIENCE, sim
 
 
@@ -225,6 +227,45 @@ def test_a_second_signal_ends_a_running_answer_at_once(tmp_path: Path) -> None:
         assert not [pid for pid in children if alive(pid)]
 
 
+def _ask(url: str, prompt: str) -> httpx.Response:
+    body = {"model": "default", "messages": [{"role": "user", "content": prompt}]}
+    return httpx.post(f"{url}/v1/chat/completions", json=body, timeout=PATIENCE)
+
+
+def test_each_request_is_a_line_of_its_output_and_none_has_a_word_of_it(tmp_path: Path) -> None:
+    with served(tmp_path, "--demo", "--http") as running:
+        url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
+        assert _ask(url, f"unmistakable {sim(text='answering')}").status_code == 200
+        running.wait_for(r"INFO bridge\.requests: .* finish=stop .*output_tokens=\d+")
+        assert _ask(url, f"unmistakable {sim(error={'status': 401})}").status_code == 503
+        running.wait_for(r"WARNING bridge\.requests: .* error=CLAUDE_NOT_LOGGED_IN")
+        running.wait_for(r"WARNING bridge\.health: not_logged_in \(it was ok\): .*/login")
+    assert "unmistakable" not in running.output
+    assert "answering" not in running.output
+
+
+def test_as_json_every_line_is_an_object(tmp_path: Path) -> None:
+    with served(tmp_path, "--demo", "--http", BRIDGE_LOG_FORMAT="json") as running:
+        url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
+        assert _ask(url, "hi").status_code == 200
+        running.wait_for("output_tokens")
+        running.process.send_signal(signal.SIGTERM)
+        assert running.end() == 0
+    lines = [json.loads(line) for line in running.lines]
+    (request,) = (line for line in lines if line["logger"] == "bridge.requests")
+    assert request["finish"] == "stop"
+    assert all({"time", "level", "message"} <= line.keys() for line in lines)
+
+
+def test_at_the_level_of_warnings_what_goes_well_is_not_said(tmp_path: Path) -> None:
+    with served(tmp_path, "--demo", "--http", BRIDGE_LOG_LEVEL="warning") as running:
+        url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
+        assert _ask(url, "hi").status_code == 200
+        assert _ask(url, sim(error={"status": 401})).status_code == 503
+        running.wait_for(r"WARNING bridge\.requests: .* error=")
+    assert "INFO" not in running.output
+
+
 def test_without_a_login_it_says_so_and_never_answers_from_the_simulator(tmp_path: Path) -> None:
     with served(tmp_path, "--http") as running:
         url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
@@ -243,6 +284,25 @@ def test_an_api_key_pays_where_there_is_no_login_and_is_named(tmp_path: Path) ->
     key = {"ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}
     with served(tmp_path, "--http", **key) as running:
         running.wait_for(r"account +ANTHROPIC_API_KEY pays")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process's environment")
+def test_claude_code_gets_what_it_needs_and_what_the_operator_names(tmp_path: Path) -> None:
+    given = {"GITHUB_TOKEN": "t", "VAULT_ADDR": "a", "CLAUDE_CODE_EFFORT_LEVEL": "max"}
+    with served(tmp_path, "--http", BRIDGE_PASS_ENV="VAULT_*", **given) as running:
+        running.wait_for("CLAUDE_CODE_EFFORT_LEVEL is not passed on")
+        running.wait_for(r"\d+ Claude Code process(es are| is) warm")
+        texts = [
+            Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            for pid in children_of(running.process.pid)
+        ]
+    (names,) = {
+        frozenset(entry.partition(b"=")[0].decode() for entry in text)
+        for text in texts
+        if any(entry.startswith(b"CLAUDE_AGENT_SDK_VERSION=") for entry in text)
+    }
+    assert {"HOME", "PATH", "TMPDIR", "DISABLE_TELEMETRY", "VAULT_ADDR"} <= names
+    assert not names & {"GITHUB_TOKEN", "CLAUDE_CODE_EFFORT_LEVEL", "BRIDGE_PASS_ENV"}
 
 
 def test_a_login_is_used_before_an_api_key(tmp_path: Path) -> None:

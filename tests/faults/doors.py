@@ -19,7 +19,7 @@ from grpc_status import rpc_status
 from bridge.core.contract.service import Service
 from bridge.grpc_server.server import GrpcServer
 from bridge.http_server import HttpSettings, all_dialects, create_app
-from bridge.server.supervisor import _HttpServer
+from bridge.server.front_ends import HttpServer
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 from tests.harness import PATIENCE
@@ -265,7 +265,7 @@ async def both_doors(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         # Inherited by what is accepted: so that little is on its way to one who does not read.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
-        server = _HttpServer(
+        server = HttpServer(
             uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=5)
         )
         serving = asyncio.create_task(server.serve([listener]))

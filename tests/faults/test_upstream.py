@@ -21,7 +21,7 @@ from bridge.core.contract.errors import BridgeError, NotLoggedInError, Unavailab
 from bridge.core.engine.engine import Engine, EngineOptions
 from bridge.core.pool.policy import PoolLimits
 from bridge.core.telemetry.session_log import SessionLog
-from bridge.server.supervisor import bundled_cli
+from bridge.server.launching import bundled_cli
 from bridge.simulator import Simulator
 from tests.faults.doors import KINDS, Asked, Doors, Failure, HttpCaller, both_doors
 from tests.harness import RunningEngine, running_engine, sim, user

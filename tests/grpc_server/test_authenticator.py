@@ -20,7 +20,7 @@ from bridge.core.contract.events import Event
 from bridge.core.contract.request import CompletionRequest
 from bridge.grpc_server.authenticator import NEEDS, CallAuthenticator, needed_for
 from bridge.grpc_server.interceptors import KEYLESS_BYTES
-from bridge.grpc_server.server import MAX_CONNECTIONS, SERVICES, GrpcServer, tls_credentials
+from bridge.grpc_server.server import MAX_CONNECTIONS, SERVICES, GrpcServer
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc, model_pb2, pool_pb2, pool_pb2_grpc
 from tests.certificates import Certificate, certificate
@@ -488,7 +488,9 @@ class Certified:
     def __init__(self) -> None:
         self.own = certificate("bridge.example.com")
         self.authority = certificate("authority")
-        self.credentials = tls_credentials(self.own.cert, self.own.key, self.authority.cert)
+        self.credentials = grpc.ssl_server_credentials(
+            [(self.own.key, self.own.cert)], self.authority.cert, require_client_auth=True
+        )
 
     def channel(self, server: GrpcServer, client: Certificate | None) -> grpc.aio.Channel:
         pair = (client.key, client.cert) if client is not None else ()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridge.core.access.keys import KeyFile
-from bridge.server.supervisor import StartError
+from bridge.server.start_error import StartError
 from tests.harness import RunningBridge
 
 Start = Callable[..., RunningBridge]

@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from bridge.server.supervisor import bundled_cli
+from bridge.server.launching import bundled_cli
 
 PROGRAM = Path(__file__).with_name("lacking_cli.py")
 

@@ -6,7 +6,7 @@ import pytest
 
 from bridge.core.claude.capabilities import ALL
 from bridge.probe import BEHAVIOURS, Behaviour, Report, capabilities_of, fallbacks, missing, probe
-from bridge.server.supervisor import bundled_cli
+from bridge.server.launching import bundled_cli
 
 
 @pytest.fixture(scope="module")

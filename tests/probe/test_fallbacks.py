@@ -24,7 +24,8 @@ from bridge.core.pool.policy import PoolLimits
 from bridge.probe import BEHAVIOURS, Report, report_for
 from bridge.probe.hashing import sha256_of
 from bridge.server import supervisor
-from bridge.server.supervisor import Doors, StartError, serving
+from bridge.server.start_error import StartError
+from bridge.server.supervisor import Doors, serving
 from bridge.simulator import Exchange
 from tests.core.waiting import soon
 from tests.harness import (

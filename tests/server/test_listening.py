@@ -28,7 +28,7 @@ from bridge.doctor.findings import Finding, Mark
 from bridge.doctor.listening import listening_findings
 from bridge.server.addresses import ListenError, Tcp, TlsFiles, Unix, listen_http
 from bridge.server.settings import Settings
-from bridge.server.supervisor import StartError
+from bridge.server.start_error import StartError
 from bridge.server.tls import read_tls
 from bridge.v1 import model_pb2, model_pb2_grpc
 from tests.certificates import certificate

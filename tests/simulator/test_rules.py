@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from bridge.simulator.api import models, rules
+from bridge.simulator.api.shape import shape
 
 # A model that still takes sampling, a prefill and a forced tool; the rest is for the newer ones.
 OLD = "claude-haiku-4-5"
@@ -599,13 +600,13 @@ def test_rule_refuses_its_case_and_not_the_neighbour(
 def test_every_rule_has_a_case() -> None:
     refused = [case[1] for case in CASES]
     for rule in rules.BODY_RULES:
-        assert any(rule(body) for body in refused if rules.shape(body) is None), rule.__name__
+        assert any(rule(body) for body in refused if shape(body) is None), rule.__name__
     for model_rule in rules.MODEL_RULES:
         pairs = [(body, models.find(body.get("model"))) for body in refused]
         assert any(
             model_rule(body, model)
             for body, model in pairs
-            if model is not None and rules.shape(body) is None
+            if model is not None and shape(body) is None
         ), model_rule.__name__
 
 

@@ -4,6 +4,7 @@ from bridge.core.claude.answer_reader import CONTINUABLE, AnswerReader
 from bridge.core.claude.capabilities import ALL, Capabilities, Facts
 from bridge.core.claude.client_tools import MAX_RESULT_CHARACTERS, definitions_of, deliverable
 from bridge.core.claude.control import ControlError
+from bridge.core.claude.environment import OVERRULING, check_passed, passed_on
 from bridge.core.claude.launch import Launcher, hermetic_environment
 from bridge.core.claude.process import Command, LineProcess, ProcessGoneError
 from bridge.core.claude.session import Session
@@ -28,6 +29,7 @@ __all__ = [
     "CONTINUABLE",
     "MAX_RESULT_CHARACTERS",
     "NOTHING",
+    "OVERRULING",
     "SETTINGS",
     "TOOL_PREFIX",
     "AnswerReader",
@@ -44,10 +46,12 @@ __all__ = [
     "Turn",
     "TurnSettings",
     "Wire",
+    "check_passed",
     "definitions_of",
     "deliverable",
     "hermetic_environment",
     "is_about",
+    "passed_on",
     "read_user_settings",
     "sampling_named_in",
     "settings_of",

@@ -17,21 +17,27 @@ import asyncio
 import itertools
 import json
 import logging
+import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from claude_agent_sdk import Transport
 from pydantic_core import from_json
 
+from bridge.core.claude.leftovers import Leftovers
 from bridge.core.claude.process import Command, LineProcess, ProcessGoneError
 from bridge.core.claude.wire import Wire
 from bridge.core.telemetry import trace_of
 
 logger = logging.getLogger(__name__)
 
+END_SECONDS = 2.0
+"""How long a process may take to end by itself; about a tenth of a second when all is well."""
+
 CONTROL_TIMEOUT = 30.0
 """Seconds a control request may take; each is a matter of milliseconds when all is well."""
 
+_ENDED_BY_ITSELF = (0, 128 + signal.SIGTERM)
 _OWN_PREFIX = "bridge-"
 _TO_SDK = frozenset({"control_request", "control_cancel_request"})
 
@@ -70,6 +76,8 @@ class ControlTransport(Transport):
         self._to_sdk: asyncio.Queue[Wire | None] = asyncio.Queue()
         self._initialize_fields: Wire = {}
         self._closing = False
+        self._leftovers: Leftovers | None = None
+        self._wedged = False
 
     async def spawn(self, command: Command) -> None:
         """Start the process; raises OSError where it cannot be executed."""
@@ -80,6 +88,7 @@ class ControlTransport(Transport):
         except BaseException:
             self._process = None
             raise
+        self._leftovers = Leftovers.of(self._process.pid, command.env)
 
     @property
     def process(self) -> LineProcess:
@@ -172,6 +181,7 @@ class ControlTransport(Transport):
                 await self.send(line)
                 response = await future
         except TimeoutError as error:
+            self._wedged = True
             raise ControlTimeoutError(f"{subtype} was not answered in {timeout:g} s") from error
         finally:
             self._pending.pop(request_id, None)
@@ -186,6 +196,7 @@ class ControlTransport(Transport):
             async with asyncio.timeout(CONTROL_TIMEOUT):
                 await self.process.write(json.dumps(line, ensure_ascii=True).encode() + b"\n")
         except TimeoutError as error:
+            self._wedged = True
             raise ControlTimeoutError("the CLI does not read its input") from error
 
     async def answers(self, timeout: float) -> None:
@@ -267,11 +278,14 @@ class ControlTransport(Transport):
             # So that the SDK does not wait for answers that cannot come any more.
             raise ProcessGoneError("the process ended")
 
-    async def close(self) -> None:
-        """End the process and wait for it."""
+    async def close(self, *, hard: bool = True) -> None:
+        """End the process and wait for it; unless `hard`, or wedged, it may tidy up itself."""
         self._closing = True
-        if self._process is not None:
-            await self._process.aclose()
+        if self._process is None:
+            return
+        await self._process.aclose(0.0 if hard or self._wedged else END_SECONDS)
+        if self._leftovers is not None and self._process.exit_code not in _ENDED_BY_ITSELF:
+            await asyncio.to_thread(self._leftovers.remove)
 
     def is_ready(self) -> bool:
         """Whether the process runs."""

@@ -238,15 +238,17 @@ class LineProcess(asyncio.SubprocessProtocol):
         self._transport.close()
 
     def close_input(self) -> None:
-        """Close its stdin, on which a well-behaved process ends by itself."""
+        """Close its stdin."""
         stdin = self._stdin()
         if stdin is not None:
             stdin.close()
 
     async def aclose(self, grace: float = 0.0) -> None:
-        """End it, after `grace` seconds in which it may do so itself, and wait for it."""
-        if grace > 0:
-            self.close_input()
+        """End it and wait for it: by SIGTERM, and by SIGKILL where that took `grace` seconds."""
+        if grace > 0 and self.alive:
+            # To it alone: what it has started is ended after it.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(self.pid, signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace):
                     await self.exited.wait()

@@ -308,16 +308,20 @@ class Session:
             self.mark_broken()
         return not self.broken
 
-    async def close(self) -> None:
-        """End the process, and wait for that; a cancelled caller does not stop it."""
+    async def close(self, *, hard: bool = False) -> None:
+        """End the process, and wait for that; a cancelled caller does not stop it.
+
+        It may tidy up itself, which is soon done; not in the middle of a turn, nor where `hard`.
+        """
         if self._closing is None:
-            self._closing = asyncio.ensure_future(self._close())
+            hard = hard or self.failed or self._conversation.open_turns > 0
+            self._closing = asyncio.ensure_future(self._close(hard=hard))
         await asyncio.shield(self._closing)
 
-    async def _close(self) -> None:
+    async def _close(self, *, hard: bool) -> None:
         self.inbox.close()
         # First the process, then the client: so that its clean-up has nothing to wait for.
-        await self._transport.close()
+        await self._transport.close(hard=hard)
         if self._client is not None:
             with contextlib.suppress(Exception):
                 await self._client.disconnect()

@@ -329,7 +329,8 @@ class Pool:
     async def _close_task(self, process: PooledProcess) -> None:
         assert process.session is not None
         try:
-            await process.session.close()
+            # A request that waits may be waiting for its place.
+            await process.session.close(hard=bool(self._queue))
         finally:
             self._processes.pop(process.id, None)
             self.totals.ended += 1

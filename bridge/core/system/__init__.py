@@ -9,7 +9,7 @@ from bridge.core.system.hosts import (
     split_host,
 )
 from bridge.core.system.orphan_guard import OrphanGuard
-from bridge.core.system.orphan_watchdog import MARK
+from bridge.core.system.orphan_watchdog import MARK, born
 from bridge.core.system.private_files import (
     locked,
     open_private,
@@ -24,6 +24,7 @@ __all__ = [
     "OrphanGuard",
     "UnixSocket",
     "UnixSocketError",
+    "born",
     "check_host",
     "check_origin",
     "is_loopback",

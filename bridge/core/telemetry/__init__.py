@@ -16,6 +16,7 @@ from bridge.core.telemetry.request_record import (
     TraceContext,
     incoming_trace,
 )
+from bridge.core.telemetry.server_log import HealthLog, JsonFormatter, ServerLog, TextFormatter
 from bridge.core.telemetry.session_log import Rotation, SessionLog
 from bridge.core.telemetry.session_log_reader import COLUMNS, Entry, LogReader, cells, wanted
 from bridge.core.telemetry.tracing import cli_environment, start_tracing
@@ -23,6 +24,8 @@ from bridge.core.telemetry.tracing import cli_environment, start_tracing
 __all__ = [
     "COLUMNS",
     "Entry",
+    "HealthLog",
+    "JsonFormatter",
     "LogReader",
     "Metrics",
     "Observer",
@@ -31,7 +34,9 @@ __all__ = [
     "RecentRequests",
     "RequestRecord",
     "Rotation",
+    "ServerLog",
     "SessionLog",
+    "TextFormatter",
     "TraceContext",
     "cells",
     "cli_environment",

@@ -31,7 +31,7 @@ from hypothesis.stateful import (
 from bridge.core.answers.sqlite import SqliteResponseStore
 from bridge.core.answers.store import JsonDict, StoredResponse
 from bridge.core.contract.errors import StoreUnavailableError, TooLargeError
-from bridge.server.supervisor import response_store
+from bridge.server.front_ends import response_store
 from tests.harness import SCALE, settings_for_tests
 
 T = TypeVar("T")

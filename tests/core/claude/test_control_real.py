@@ -39,7 +39,7 @@ from bridge.core.contract.errors import (
     UnavailableError,
 )
 from bridge.core.contract.request import Role
-from bridge.server.supervisor import bundled_cli
+from bridge.server.launching import bundled_cli
 from bridge.simulator import Simulator
 from bridge.simulator.ledger import Exchange
 from tests.core.waiting import soon

@@ -405,7 +405,9 @@ async def test_aclose_ends_a_child_that_would_not_end_by_itself(start: Start) ->
 
 
 async def test_aclose_with_grace_lets_a_child_end_by_itself(start: Start) -> None:
-    process, lines = await start(sh("echo ready; cat; echo bye; exit 7"))
+    process, lines = await start(
+        sh("trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 1; done")
+    )
     await lines.first(1)
     await soon(process.aclose(grace=60))
     assert process.exit_code == 7
@@ -413,7 +415,7 @@ async def test_aclose_with_grace_lets_a_child_end_by_itself(start: Start) -> Non
 
 
 async def test_aclose_with_grace_kills_a_child_that_does_not_use_it(start: Start) -> None:
-    process, lines = await start(sh("echo ready; exec sleep 1000"))
+    process, lines = await start(sh("trap '' TERM; echo ready; exec sleep 1000"))
     await lines.first(1)
     await soon(process.aclose(grace=0.001))
     assert process.exit_code == -signal.SIGKILL

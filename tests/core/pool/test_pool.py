@@ -52,7 +52,7 @@ class StandIn:
     def mark_broken(self) -> None:
         self.broken = True
 
-    async def close(self) -> None:
+    async def close(self, *, hard: bool = False) -> None:
         self.alive, self.closed = False, True
 
 
@@ -297,7 +297,7 @@ async def test_closing_waits_for_a_process_that_was_being_ended_already() -> Non
 
     ending: asyncio.Future[None] | None = None
 
-    async def close() -> None:
+    async def close(*, hard: bool = False) -> None:
         nonlocal ending
         # As a session does: whoever is cancelled here does not stop it.
         ending = ending or asyncio.ensure_future(end())

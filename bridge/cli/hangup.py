@@ -1,0 +1,45 @@
+"""What a SIGHUP means: the terminal is gone, or somebody wants the server to reload."""
+
+from __future__ import annotations
+
+import os
+import signal
+import termios
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+
+class Terminal:
+    """The terminal that the server was started from, if it ends with it. A context manager."""
+
+    def __init__(self) -> None:
+        self._fd = -1
+        # Ignored at the start, as by nohup, the server is meant to outlive the terminal.
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            # A service has none.
+            with suppress(OSError):
+                self._fd = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+
+    @property
+    def gone(self) -> bool:
+        """Whether there was one, and it has hung up."""
+        if self._fd < 0:
+            return False
+        try:
+            termios.tcgetattr(self._fd)
+        except termios.error:
+            return True
+        return False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)

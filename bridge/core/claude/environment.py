@@ -1,0 +1,95 @@
+"""Which of the server's environment variables Claude Code gets. Pure.
+
+A server's environment holds more than Claude Code needs: tokens of other programs for one, which
+the commands of its tools could read. So it gets what is listed here, and what the operator names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+_ALWAYS: Final = (
+    # The system's.
+    *("HOME", "PATH", "USER", "LOGNAME", "SHELL", "TERM", "TZ", "TMPDIR"),
+    *("LANG", "LANGUAGE", "LC_*", "XDG_*"),
+    # How the API is reached.
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+    *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "NODE_USE_SYSTEM_CA"),
+    *("NODE_USE_ENV_PROXY", "NODE_TLS_REJECT_UNAUTHORIZED", "API_TIMEOUT_MS"),
+    # Claude Code's own: https://code.claude.com/docs/en/env-vars.
+    *("ANTHROPIC_*", "CLAUDE_*", "DISABLE_*", "DO_NOT_TRACK", "ENABLE_PROMPT_CACHING_1H*"),
+    "OTEL_*",
+)
+
+_AWS: Final = ("AWS_*",)
+_GOOGLE: Final = (
+    *("GOOGLE_*", "GCLOUD_PROJECT", "CLOUDSDK_*", "CLOUD_ML_REGION", "VERTEX_REGION_*"),
+    *("GCE_METADATA_*", "METADATA_SERVER_DETECTION", "DETECT_GCP_RETRIES"),
+)
+_AZURE: Final = (
+    *("AZURE_*", "IDENTITY_ENDPOINT", "IDENTITY_HEADER", "MSI_ENDPOINT", "MSI_SECRET"),
+)
+
+_OF_PROVIDERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "CLAUDE_CODE_USE_BEDROCK": _AWS,
+    "CLAUDE_CODE_USE_MANTLE": _AWS,
+    "CLAUDE_CODE_USE_ANTHROPIC_AWS": _AWS,
+    "CLAUDE_CODE_USE_VERTEX": _GOOGLE,
+    "CLAUDE_CODE_USE_ANTHROPIC_GOOGLE_CLOUD": _GOOGLE,
+    "CLAUDE_CODE_USE_FOUNDRY": _AZURE,
+}
+"""What a cloud provider's login may need, by the variable that chooses the provider."""
+
+OVERRULING: Final = frozenset(
+    {
+        # Whatever effort a caller asks for.
+        "CLAUDE_CODE_EFFORT_LEVEL",
+        # The names, or the presence, of the caller's tools.
+        "CLAUDE_AGENT_SDK_MCP_NO_PREFIX",
+        "CLAUDE_CODE_COORDINATOR_MODE",
+        "CLAUDE_CODE_REMOTE",
+        # Text in the conversation that nobody wrote.
+        "CLAUDE_CODE_ENABLE_TOKEN_USAGE_ATTACHMENT",
+        # No answer at all.
+        "CLAUDE_CODE_BLOCKING_LIMIT_OVERRIDE",
+        "CLAUDE_CODE_SIMPLE",
+        # The prompt cache's lifetime, which must not be shorter after the bridge's own breakpoint.
+        "CLAUDE_CODE_MESSAGES_PROMPT_CACHE_TTL",
+        "FORCE_PROMPT_CACHING_5M",
+    }
+)
+"""Never passed on: they win over what a request asks for, whatever the CLI is told later.
+
+Measured by setting each and comparing what reaches the API; the others that Claude Code reads
+change nothing there, are told anew for every turn, or are the operator's to choose."""
+
+_PATTERN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?")
+
+
+def check_passed(pattern: str) -> str:
+    """A NAME, or a PREFIX_*, that the operator wants passed on; raises ValueError."""
+    if not _PATTERN.fullmatch(pattern):
+        raise ValueError(f"{pattern!r} is neither the name of a variable nor a prefix with *")
+    if pattern.startswith("BRIDGE_"):
+        raise ValueError(f"{pattern} is the bridge's own and is never passed on")
+    if pattern in OVERRULING:
+        raise ValueError(f"{pattern} would overrule what callers ask for and is never passed on")
+    return pattern
+
+
+def passed_on(environment: Mapping[str, str], more: Iterable[str] = ()) -> dict[str, str]:
+    """The variables that Claude Code gets; `more` are NAME or PREFIX_*."""
+    chosen = [names for switch, names in _OF_PROVIDERS.items() if environment.get(switch)]
+    patterns = (*_ALWAYS, *(name for names in chosen for name in names), *more)
+    exact = {pattern for pattern in patterns if not pattern.endswith("*")}
+    prefixes = tuple(pattern[:-1] for pattern in patterns if pattern.endswith("*"))
+    return {
+        name: value
+        for name, value in environment.items()
+        if (name in exact or name.startswith(prefixes))
+        and name not in OVERRULING
+        and not name.startswith("BRIDGE_")
+    }

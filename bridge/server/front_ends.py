@@ -1,0 +1,188 @@
+"""The HTTP and the gRPC server of a bridge: who may come in, where they listen, how they end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+import uvicorn
+
+from bridge import __version__
+from bridge.core.access import Access, KeyFileError
+from bridge.core.answers import ResponseStore, SqliteResponseStore
+from bridge.core.contract import BOUNDS
+from bridge.core.engine import Engine
+from bridge.core.system import UnixSocketError, is_loopback
+from bridge.core.telemetry import Metrics, RecentRequests
+from bridge.grpc_server.server import GrpcServer
+from bridge.http_server import HttpSettings, all_dialects, connections, create_app
+from bridge.server.addresses import (
+    Address,
+    Listener,
+    ListenError,
+    Plan,
+    Tcp,
+    Unix,
+    listen_http,
+    plan_listening,
+)
+from bridge.server.changes import Changes
+from bridge.server.live_tls import LiveTls
+from bridge.server.settings import Settings
+from bridge.server.start_error import StartError
+from bridge.server.tls import read_tls
+
+RESPONSES = "responses.sqlite3"
+MAX_REQUEST_BYTES = BOUNDS.request_bytes
+"""The largest request that either server takes."""
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn without signal handlers of its own: the supervisor has them."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What both servers use."""
+
+    engine: Engine
+    settings: Settings
+    access: Access
+    metrics: Metrics
+    recent: RecentRequests
+    tls: LiveTls | None
+
+
+def access_of(settings: Settings) -> Access:
+    """The keys; raises StartError where they cannot be read."""
+    if settings.bridge_keys_file is not None and not settings.bridge_keys_file.exists():
+        # One that was named and is not there must not mean that everyone may come in.
+        raise StartError(
+            f"BRIDGE_KEYS_FILE names {settings.bridge_keys_file}, which is not there. "
+            "Make a key with `bridge keys add NAME`."
+        )
+    try:
+        return Access(settings.bridge_api_keys, settings.keys_file)
+    except KeyFileError as error:
+        raise StartError(str(error)) from error
+
+
+def open_listeners(
+    settings: Settings, access: Access, *, http: bool, grpc: bool
+) -> tuple[Plan, LiveTls | None, Listener | None]:
+    """Decide where to listen, and open the HTTP door's socket; raises StartError."""
+    try:
+        plan = plan_listening(settings, http=http, grpc=grpc, has_keys=access.required)
+        tls = LiveTls(read_tls(plan.tls)) if plan.tls is not None else None
+        return plan, tls, listen_http(plan.http) if plan.http is not None else None
+    except ListenError as error:
+        raise StartError(str(error)) from error
+
+
+def response_store(settings: Settings) -> ResponseStore | None:
+    """Where responses are kept; None where that is turned off."""
+    if settings.bridge_responses_days == 0:
+        return None
+    return SqliteResponseStore(
+        settings.bridge_state_dir / RESPONSES,
+        days=settings.bridge_responses_days,
+        max_bytes=settings.bridge_responses_megabytes * 1024 * 1024,
+    )
+
+
+async def serve_grpc(
+    shared: Shared, address: Address, stack: AsyncExitStack, changes: Changes
+) -> Address:
+    """Serve gRPC; returns the address with the port that was got. Raises StartError."""
+    tls, settings, access = shared.tls, shared.settings, shared.access
+    server = GrpcServer(
+        shared.engine,
+        host=settings.host,
+        port=settings.grpc_port,
+        uds=address.path if isinstance(address, Unix) else None,
+        max_message_bytes=MAX_REQUEST_BYTES,
+        credentials=None if tls is None else tls.grpc_credentials(),
+        client_certificates=tls is not None and tls.tls.client_ca is not None,
+        access=access,
+        allowed_origins=settings.bridge_allowed_origins,
+        recent=shared.recent.lines,
+    )
+    try:
+        port = await server.start()
+    except OSError as error:
+        raise StartError(f"The gRPC door cannot listen: {error.strerror or error}") from error
+    except UnixSocketError as error:
+        raise StartError(f"BRIDGE_GRPC_UDS: {error}") from error
+    stack.push_async_callback(server.stop)
+    forget = access.on_revoked
+
+    def revoked(name: str) -> None:
+        forget(name)
+        server.keys_changed()
+
+    access.on_revoked = revoked
+
+    stack.callback(changes.follow(server.refresh_health))
+    return replace(address, port=port) if isinstance(address, Tcp) else address
+
+
+async def serve_http(
+    shared: Shared, listener: Listener, grpc_address: Address | None, stack: AsyncExitStack
+) -> None:
+    """Serve HTTP on a socket that listens, until the stack is closed."""
+    tls, settings = shared.tls, shared.settings
+    door = HttpSettings(
+        strict=settings.bridge_strict,
+        max_body_bytes=MAX_REQUEST_BYTES,
+        grpc="" if grpc_address is None else str(grpc_address),
+        # Whoever gives it another name has others come by it, through a proxy for one.
+        public=not is_loopback(settings.host) or bool(settings.bridge_allowed_hosts),
+        allowed_hosts=(settings.host.lower(), *settings.bridge_allowed_hosts),
+        allowed_origins=settings.bridge_allowed_origins,
+    )
+    store = response_store(settings)
+    if store is not None:
+        stack.push_async_callback(store.aclose)
+        await store.expire()
+    dialects = all_dialects(store)
+    app = create_app(
+        shared.engine,
+        dialects,
+        version=__version__,
+        settings=door,
+        access=shared.access,
+        metrics=shared.metrics.render,
+        recent=shared.recent.lines,
+    )
+    server = HttpServer(
+        uvicorn.Config(
+            app,
+            http=connections(door, dialects),
+            lifespan="off",
+            # Answered by the app like any other request, whichever packages are installed.
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            # What is left after the drain is ended by closing the engine.
+            timeout_graceful_shutdown=5,
+            ssl_context_factory=None if tls is None else lambda config, default: tls.context,
+        )
+    )
+    task = asyncio.create_task(server.serve(sockets=[listener.socket]))
+
+    async def end() -> None:
+        if listener.file is not None:
+            # While it is open, no other can look like it.
+            listener.file.remove()
+        server.should_exit = True
+        await task
+
+    stack.push_async_callback(end)

@@ -1,0 +1,156 @@
+"""What the engine of a server is made from: the CLI, what it can do, how it is started."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bridge.core.claude import (
+    NOTHING,
+    OVERRULING,
+    Capabilities,
+    Launcher,
+    hermetic_environment,
+    passed_on,
+    read_user_settings,
+)
+from bridge.core.engine import EngineOptions, ModelNames, TimeLimits
+from bridge.core.pool import PoolLimits
+from bridge.core.system import OrphanGuard
+from bridge.probe import ProbeError, capabilities_of, fallbacks, missing, probe, report_for
+from bridge.server.refusals import read_refusals
+from bridge.server.settings import Settings
+from bridge.server.start_error import StartError
+
+if TYPE_CHECKING:
+    from bridge.simulator import Simulator
+
+logger = logging.getLogger(__name__)
+
+
+def bundled_cli() -> Path:
+    """The CLI that the SDK brings; raises StartError where it brings none."""
+    spec = find_spec("claude_agent_sdk")
+    if spec is None or spec.origin is None:
+        raise StartError("claude-agent-sdk is not installed.")
+    cli = Path(spec.origin).parent / "_bundled" / "claude"
+    if not cli.is_file():
+        raise StartError("This build of claude-agent-sdk brings no claude CLI for your platform.")
+    return cli
+
+
+def make_launcher(
+    cli: Path,
+    settings: Settings,
+    simulator: Simulator | None,
+    guard: OrphanGuard,
+    stack: AsyncExitStack,
+) -> Launcher:
+    """What starts the processes, in a folder that is removed with the stack."""
+    folder = Path(
+        stack.enter_context(
+            # A process that is just ending may still write into it.
+            tempfile.TemporaryDirectory(prefix="claude-code-bridge-", ignore_cleanup_errors=True)
+        )
+    )
+    if simulator is not None:
+        home = folder / "home"
+        home.mkdir()
+        work = folder / "work"
+        work.mkdir()
+        return Launcher(
+            cli,
+            hermetic_environment(os.environ, home, simulator.base_url),
+            work,
+            builtin_tools=settings.builtin_tools(),
+            guard=guard,
+        )
+    for name in sorted(OVERRULING.intersection(os.environ)):
+        logger.warning("%s is not passed on: it would overrule what callers ask for", name)
+    sources = settings.bridge_setting_sources
+    person = read_user_settings(os.environ) if "user" in sources else NOTHING
+    return Launcher(
+        cli,
+        passed_on({**os.environ, **person.environment}, settings.bridge_pass_env),
+        folder,
+        setting_sources=tuple(source for source in sources if source != "user"),
+        user_settings=person,
+        use_api_key=settings.bridge_use_api_key,
+        builtin_tools=settings.builtin_tools(),
+        guard=guard,
+    )
+
+
+async def abilities_of(
+    cli: Path, settings: Settings, guard: OrphanGuard, say: Callable[[str], None]
+) -> Capabilities:
+    """What this CLI can do, found out if it is not known yet.
+
+    Raises StartError where the CLI lacks what the bridge cannot do without.
+    """
+    try:
+        report = await report_for(
+            cli, settings.bridge_state_dir, probing=partial(probe, guard=guard), say=say
+        )
+    except (ProbeError, OSError) as error:
+        logger.exception("what Claude Code can do could not be found out")
+        raise not_started(error) from error
+    lacking = missing(report)
+    if lacking:
+        raise StartError(
+            f"This Claude Code ({report.cli_version or 'of unknown version'}) does not do what "
+            "the bridge relies on:\n"
+            + "".join(f"  - {sentence}\n" for sentence in lacking)
+            + "Install the version of claude-agent-sdk that this bridge was made for."
+        )
+    for fallback in fallbacks(report):
+        logger.warning("this Claude Code lacks %s", fallback)
+    logger.info(
+        "Claude Code %s does %d of the %d things looked for",
+        report.cli_version,
+        sum(report.found.values()),
+        len(report.found),
+    )
+    return capabilities_of(report)
+
+
+def not_started(error: Exception) -> StartError:
+    return StartError(
+        f"Claude Code could not be started: {type(error).__name__}. Run `claude` by hand to see "
+        "whether it works on this machine."
+    )
+
+
+def engine_options(settings: Settings, *, demo: bool) -> EngineOptions:
+    return EngineOptions(
+        limits=PoolLimits(
+            settings.pool_size,
+            settings.max_processes,
+            settings.bridge_spares,
+            park_seconds=settings.bridge_park_seconds,
+        ),
+        time_limits=TimeLimits(
+            total=settings.claude_timeout,
+            queue=settings.bridge_queue_timeout or math.inf,
+            first_token=settings.bridge_first_token_timeout or math.inf,
+            idle=settings.bridge_idle_timeout or math.inf,
+        ),
+        queue_size=settings.bridge_queue_size,
+        system_prompt=settings.system_prompt(),
+        models=ModelNames(
+            aliases=settings.bridge_model_aliases,
+            refuse_unknown=settings.bridge_unknown_model == "error",
+        ),
+        log_bodies=settings.bridge_session_log == "full",
+        simulated=demo,
+        stop_before_overage=settings.bridge_stop_before_overage,
+        known_refusals={} if demo else read_refusals(settings.bridge_state_dir),
+    )
