@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import pytest
 
 from bridge.core.claude.capabilities import ALL, Capabilities
-from bridge.core.claude.launch import Launcher, hermetic_environment
+from bridge.core.claude.processes.launch import Launcher, hermetic_environment
 from bridge.core.contract.events import (
     Event,
     Finished,

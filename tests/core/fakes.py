@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bridge.core.claude.launch import Launcher
-from bridge.core.claude.process import Command
+from bridge.core.claude.processes.launch import Launcher
+from bridge.core.claude.processes.process import Command
 from bridge.core.claude.turn_settings import TurnSettings
 
 FAKE_CLI = Path(__file__).parent.parent / "faults" / "fake_cli.py"

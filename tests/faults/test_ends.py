@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.core.claude.process import ProcessGoneError
+from bridge.core.claude.processes.process import ProcessGoneError
 from bridge.core.contract.errors import DrainingError, ProcessFailedError
 from bridge.core.contract.events import Finished
 from bridge.core.contract.request import CompletionRequest

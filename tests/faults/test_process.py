@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from bridge.core.claude import control, process, session
+from bridge.core.claude import control, session
+from bridge.core.claude.processes import process
 from bridge.core.claude.session import Session
 from bridge.core.contract.errors import ProcessFailedError
 from bridge.core.contract.events import Event, TextDelta

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bridge.core.claude.launch import Launcher, hermetic_environment
+from bridge.core.claude.processes.launch import Launcher, hermetic_environment
 from bridge.core.contract.errors import BridgeError, NotLoggedInError, UnavailableError
 from bridge.core.engine.engine import Engine, EngineOptions
 from bridge.core.pool.policy import PoolLimits

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.core.claude.capabilities import ALL, Capabilities
-from bridge.core.claude.launch import Launcher
+from bridge.core.claude.processes.launch import Launcher
 from bridge.core.claude.turn_settings import TurnSettings, setting_changes
 from bridge.core.claude.turns import UserLine, replay_lines, user_line
 from bridge.core.contract.errors import BridgeError

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bridge.core.claude.launch import hermetic_environment
+from bridge.core.claude.processes.launch import hermetic_environment
 from tests.harness import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,9 +4,18 @@ from bridge.core.claude.answer_reader import CONTINUABLE, AnswerReader
 from bridge.core.claude.capabilities import ALL, Capabilities, Facts
 from bridge.core.claude.client_tools import MAX_RESULT_CHARACTERS, definitions_of, deliverable
 from bridge.core.claude.control import ControlError
-from bridge.core.claude.environment import OVERRULING, check_passed, passed_on
-from bridge.core.claude.launch import Launcher, hermetic_environment
-from bridge.core.claude.process import Command, LineProcess, ProcessGoneError
+from bridge.core.claude.processes import (
+    NOTHING,
+    OVERRULING,
+    Command,
+    Launcher,
+    LineProcess,
+    ProcessGoneError,
+    check_passed,
+    hermetic_environment,
+    passed_on,
+    read_user_settings,
+)
 from bridge.core.claude.session import Session
 from bridge.core.claude.turn_settings import (
     SETTINGS,
@@ -21,7 +30,6 @@ from bridge.core.claude.turn_settings import (
 )
 from bridge.core.claude.turns import Turn, turns_of
 from bridge.core.claude.usage_limits import usage_limits_of
-from bridge.core.claude.user_settings import NOTHING, read_user_settings
 from bridge.core.claude.wire import TOOL_PREFIX, Wire
 
 __all__ = [

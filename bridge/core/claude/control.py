@@ -24,8 +24,7 @@ from typing import Any
 from claude_agent_sdk import Transport
 from pydantic_core import from_json
 
-from bridge.core.claude.leftovers import Leftovers
-from bridge.core.claude.process import Command, LineProcess, ProcessGoneError
+from bridge.core.claude.processes import Command, Leftovers, LineProcess, ProcessGoneError
 from bridge.core.claude.wire import Wire
 from bridge.core.telemetry import trace_of
 

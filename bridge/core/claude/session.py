@@ -24,8 +24,7 @@ from bridge.core.claude.control import (
     ControlTransport,
 )
 from bridge.core.claude.inbox import Inbox
-from bridge.core.claude.launch import Launcher
-from bridge.core.claude.process import ProcessGoneError
+from bridge.core.claude.processes import Launcher, ProcessGoneError
 from bridge.core.claude.turn_settings import AppliedSettings, Profile, TurnSettings
 from bridge.core.claude.turns import Conversation, Turn, UserLine, replay_lines
 from bridge.core.claude.wire import Wire

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from bridge.core.claude.control import ControlError, ControlTransport
-from bridge.core.claude.process import Command, ProcessGoneError
+from bridge.core.claude.processes.process import Command, ProcessGoneError
 from bridge.core.claude.wire import Wire
 from tests.core.fakes import fake_command
 from tests.core.waiting import soon

@@ -22,12 +22,12 @@ from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient
 
 from bridge.core.claude.answer_reader import AnswerReader
 from bridge.core.claude.control import ControlTransport
-from bridge.core.claude.launch import Launcher, hermetic_environment
-from bridge.core.claude.process import ProcessGoneError
+from bridge.core.claude.processes.launch import Launcher, hermetic_environment
+from bridge.core.claude.processes.process import ProcessGoneError
+from bridge.core.claude.processes.user_settings import read_user_settings
 from bridge.core.claude.session import Session
 from bridge.core.claude.turn_settings import ExtraBody, Profile, TurnSettings
 from bridge.core.claude.turns import Turn
-from bridge.core.claude.user_settings import read_user_settings
 from bridge.core.claude.wire import Wire
 from bridge.core.contract.errors import (
     BridgeError,

@@ -15,8 +15,8 @@ import pytest
 from bridge.core.claude import inbox as inbox_module
 from bridge.core.claude import session as session_module
 from bridge.core.claude.control import ControlError
-from bridge.core.claude.launch import Launcher
-from bridge.core.claude.process import ProcessGoneError
+from bridge.core.claude.processes.launch import Launcher
+from bridge.core.claude.processes.process import ProcessGoneError
 from bridge.core.claude.session import Session
 from bridge.core.claude.turn_settings import Profile, TurnSettings
 from bridge.core.claude.turns import Turn

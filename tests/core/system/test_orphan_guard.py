@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.core.claude.process import Command, LineProcess
+from bridge.core.claude.processes.process import Command, LineProcess
 from bridge.core.system import orphan_guard, orphan_watchdog
 from bridge.core.system.orphan_guard import OrphanGuard, death_signal
 from bridge.core.system.orphan_watchdog import MARK, watch

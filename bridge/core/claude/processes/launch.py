@@ -13,9 +13,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bridge import __version__
-from bridge.core.claude.process import Command
+from bridge.core.claude.processes.process import Command
+from bridge.core.claude.processes.user_settings import NOTHING, UserSettings
 from bridge.core.claude.turn_settings import TurnSettings, start_options
-from bridge.core.claude.user_settings import NOTHING, UserSettings
 from bridge.core.system import OrphanGuard
 from bridge.core.validation import BuiltinTools
 

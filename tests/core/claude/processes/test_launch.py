@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bridge.core.claude.launch import API_KEY, Launcher, hermetic_environment
-from bridge.core.claude.user_settings import UserSettings, kept_of
+from bridge.core.claude.processes.launch import API_KEY, Launcher, hermetic_environment
+from bridge.core.claude.processes.user_settings import UserSettings, kept_of
 from bridge.core.validation.builtin_tools import BuiltinTools, parsed_rules
 
 CLI = Path("/opt/claude")

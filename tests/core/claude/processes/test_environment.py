@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from bridge.core.claude.environment import OVERRULING, check_passed, passed_on
-from bridge.core.claude.launch import Launcher, hermetic_environment
+from bridge.core.claude.processes.environment import OVERRULING, check_passed, passed_on
+from bridge.core.claude.processes.launch import Launcher, hermetic_environment
 from bridge.core.claude.session import Session
 from bridge.core.claude.turn_settings import Profile, TurnSettings
 from bridge.core.claude.turns import Turn

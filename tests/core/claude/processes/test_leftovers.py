@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from bridge.core.claude.launch import Launcher, hermetic_environment
-from bridge.core.claude.leftovers import Leftovers
+from bridge.core.claude.processes.launch import Launcher, hermetic_environment
+from bridge.core.claude.processes.leftovers import Leftovers
 from bridge.core.claude.session import Session
 from bridge.core.claude.turn_settings import Profile
 from bridge.core.claude.turns import Turn

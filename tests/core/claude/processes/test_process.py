@@ -13,8 +13,8 @@ from typing import TypeAlias
 
 import pytest
 
-from bridge.core.claude import process as process_module
-from bridge.core.claude.process import Command, LineProcess, ProcessGoneError
+from bridge.core.claude.processes import process as process_module
+from bridge.core.claude.processes.process import Command, LineProcess, ProcessGoneError
 from tests.core.waiting import PATIENCE, soon
 
 

@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from bridge.core.claude.user_settings import LOGIN_HELPERS, NOTHING, kept_of, read_user_settings
+from bridge.core.claude.processes.user_settings import (
+    LOGIN_HELPERS,
+    NOTHING,
+    kept_of,
+    read_user_settings,
+)
 from tests.prompts import hostile
 
 

@@ -1,0 +1,21 @@
+"""How a CLI process is started, what it is given, and how it ends."""
+
+from bridge.core.claude.processes.environment import OVERRULING, check_passed, passed_on
+from bridge.core.claude.processes.launch import Launcher, hermetic_environment
+from bridge.core.claude.processes.leftovers import Leftovers
+from bridge.core.claude.processes.process import Command, LineProcess, ProcessGoneError
+from bridge.core.claude.processes.user_settings import NOTHING, read_user_settings
+
+__all__ = [
+    "NOTHING",
+    "OVERRULING",
+    "Command",
+    "Launcher",
+    "Leftovers",
+    "LineProcess",
+    "ProcessGoneError",
+    "check_passed",
+    "hermetic_environment",
+    "passed_on",
+    "read_user_settings",
+]
