@@ -422,6 +422,7 @@ async def _serve_http(
     door = HttpSettings(
         strict=settings.bridge_strict,
         max_body_bytes=MAX_REQUEST_BYTES,
+        idle_connection_seconds=settings.bridge_http_keep_alive,
         grpc="" if bridge.grpc_address is None else str(bridge.grpc_address),
         # Whoever gives it another name has others come by it, through a proxy for one.
         public=not is_loopback(settings.host) or bool(settings.bridge_allowed_hosts),

@@ -249,3 +249,12 @@ def test_a_body_that_turns_out_no_http_ends_an_answer_that_has_begun() -> None:
                 received += data
     assert received.startswith(b"HTTP/1.1 404")
     assert received.count(b"HTTP/1.") == 1
+
+
+def test_an_idle_connection_is_kept_as_long_as_the_settings_say() -> None:
+    settings = HttpSettings(idle_connection_seconds=7)  # more than uvicorn's own 5
+    with serving(FakeService(), settings) as url, connected(url) as connection:
+        assert healthy(connection)
+        began = time.monotonic()
+        assert connection.recv(1) == b""
+        assert time.monotonic() - began > 6.5
