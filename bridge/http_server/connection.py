@@ -40,7 +40,7 @@ class LimitedConnection(H11Protocol):
     _write_timer: asyncio.TimerHandle | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Take the settings; log no addresses even where that is on: callers can write into them."""
+        """Log no addresses, even where the log of accesses is on: callers can write into them."""
         super().__init__(*args, **kwargs)
         self.access_log = False
         self.timeout_keep_alive = self.settings.idle_connection_seconds

@@ -84,7 +84,7 @@ class Settings(BaseSettings):
         75,
         ge=1,
         le=86400,
-        description="Seconds an HTTP connection may be idle. Set it above the idle time of proxies.",
+        description="Seconds an HTTP connection may be idle; longer than a proxy's own limit.",
     )
     bridge_system_prompt: str = Field(
         "claude_code",
