@@ -70,7 +70,7 @@ class LimitedConnection(H11Protocol):
         """
         super().handle_events()
         names = {name for name, _ in self.headers or ()}
-        if _TWO_LENGTHS <= names and _CLOSE not in self.headers:
+        if names >= _TWO_LENGTHS and _CLOSE not in self.headers:
             # uvicorn repeats it in the reply, after which h11 takes nothing more.
             self.headers.append(_CLOSE)
 
