@@ -7,6 +7,7 @@ from bridge.core.claude.control import ControlError
 from bridge.core.claude.processes import (
     NOTHING,
     OVERRULING,
+    AccountFile,
     Command,
     Launcher,
     LineProcess,
@@ -40,6 +41,7 @@ __all__ = [
     "OVERRULING",
     "SETTINGS",
     "TOOL_PREFIX",
+    "AccountFile",
     "AnswerReader",
     "Capabilities",
     "Command",
