@@ -301,7 +301,7 @@ async def test_histories_made_elsewhere_are_replayed_as_they_were(engine: Runnin
         assistant(f"{mark} Welcome"),
         user("a"),
         user("b"),
-        assistant(),
+        assistant(""),
         user("c"),
         assistant(
             ToolCallPart("call_abc:1", "get_weather", '{"city":"x"}'),
