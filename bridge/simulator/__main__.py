@@ -2,7 +2,10 @@
 
 import argparse
 import asyncio
+import json
 import signal
+from pathlib import Path
+from typing import Any
 
 from bridge.simulator.server import Simulator
 
@@ -18,9 +21,16 @@ async def serve(options: argparse.Namespace) -> None:
         port=options.port,
         keep_requests=options.keep_requests,
         pace_ms=options.pace_ms,
+        accounts=_loaded(options.accounts),
+        scripts=_loaded(options.scripts),
     ) as simulator:
         print(simulator.base_url, flush=True)
         await stop.wait()
+
+
+def _loaded(path: Path | None) -> dict[str, Any]:
+    loaded = json.loads(path.read_text("utf-8")) if path else {}
+    return loaded if isinstance(loaded, dict) else {}
 
 
 def main() -> None:
@@ -30,6 +40,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--keep-requests", type=int, default=1000, help="exchanges remembered")
     parser.add_argument("--pace-ms", type=float, default=15.0, help="pause of unscripted answers")
+    parser.add_argument("--accounts", type=Path, help="JSON: {accounts, refresh_tokens}")
+    parser.add_argument("--scripts", type=Path, help="JSON: {steps, tools_only} by name")
     asyncio.run(serve(parser.parse_args()))
 
 

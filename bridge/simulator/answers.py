@@ -10,7 +10,7 @@ from bridge.simulator.cache import content_blocks
 from bridge.simulator.ledger import text_of
 from bridge.simulator.rules import thinking_on
 from bridge.simulator.schema import minimal
-from bridge.simulator.script import BadDirective, Directive, ToolCall
+from bridge.simulator.script import CONTENT, BadDirective, Directive, ToolCall
 from bridge.simulator.stream import Reply, ToolUse, tokens, tool_tokens
 
 STRUCTURED = "StructuredOutput"
@@ -39,7 +39,10 @@ def reply(
         answer = limit(answer, body.get("max_tokens"), body.get("stop_sequences") or ())
     if answer.stop_reason not in ("max_tokens", "stop_sequence") and directive.stop_reason:
         answer = replace(
-            answer, stop_reason=directive.stop_reason, stop_sequence=directive.stop_sequence
+            answer,
+            stop_reason=directive.stop_reason,
+            stop_sequence=directive.stop_sequence,
+            stop_details=directive.stop_details,
         )
     return answer
 
@@ -101,10 +104,11 @@ def _scripted(
     elif directive.has_json:
         pieces = _every(json.dumps(directive.json), 4)
     elif not directive.has_content:
-        if directive.stops_after is None:
+        if directive.stops_after is None or directive.stops_after >= CONTENT:
             return None
         pieces = tuple(f"w{n} " for n in range(directive.stops_after))
-    return _with_tools(Reply(pieces, endless=directive.endless), body, directive.tools, new_id)
+    answer = Reply(pieces, blocks=directive.blocks, endless=directive.endless)
+    return _with_tools(answer, body, directive.tools, new_id)
 
 
 def _with_tools(
@@ -119,12 +123,20 @@ def _with_tools(
         ToolUse(
             id=call.id or new_id("toolu_"),
             name=_offered_name(body, call.name),
-            input_json=json.dumps(call.input),
+            input_json=_input_json(call),
             fragment=call.fragment,
+            no_delta=call.no_delta,
         )
         for call in calls
     )
     return replace(answer, tools=uses, stop_reason="tool_use")
+
+
+def _input_json(call: ToolCall) -> str:
+    """As the API sends it: nothing at all for a call without arguments."""
+    if call.raw is not None:
+        return call.raw
+    return json.dumps(call.input) if call.input != {} else ""
 
 
 def _by_form(body: Mapping[str, Any], new_id: Callable[[str], str]) -> Reply | None:

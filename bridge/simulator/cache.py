@@ -53,6 +53,7 @@ class Account:
                 "ephemeral_1h_input_tokens": self.creation if self.one_hour else 0,
             },
             "service_tier": "standard",
+            "inference_geo": "global",
         }
 
 

@@ -36,6 +36,11 @@ class Exchange:
         return str(self.body.get("model", ""))
 
     @property
+    def credential(self) -> str:
+        """The API key or the token that the request bore; empty: none."""
+        return credential(self.headers)
+
+    @property
     def messages(self) -> Sequence[Mapping[str, Any]]:
         """The messages as received."""
         messages = self.body.get("messages")
@@ -66,6 +71,12 @@ class Exchange:
     def contains(self, text: str) -> bool:
         """Whether the body's JSON text has `text` in it (non-ASCII characters unescaped)."""
         return text in json.dumps(self.body, ensure_ascii=False)
+
+
+def credential(headers: Mapping[str, str]) -> str:
+    """The API key or the token that a request bears; empty: none."""
+    bearer = headers.get("authorization", "").removeprefix("Bearer ").strip()
+    return headers.get("x-api-key") or bearer
 
 
 def text_of(content: object) -> str:

@@ -37,6 +37,17 @@ _NO_PREFILL: _Since = {
     "fable": (5, 0),
     "mythos": (5, 0),
 }
+# https://platform.claude.com/docs/en/models/opus-5/migration-guide: on Opus 5 thinking can be
+# disabled up to high effort only. The other families' models of that time are taken to agree.
+_EFFORT_NEEDS_THINKING: _Since = {"opus": (5, 0), "sonnet": (5, 0), "haiku": (5, 5)}
+# https://platform.claude.com/docs/en/build-with-claude/effort
+_XHIGH: _Since = {
+    "opus": (4, 7),
+    "sonnet": (5, 0),
+    "haiku": (5, 5),
+    "fable": (5, 0),
+    "mythos": (5, 0),
+}
 # https://platform.claude.com/docs/en/build-with-claude/mid-conversation-system-messages
 _SYSTEM_MESSAGES: _Since = {
     "opus": (4, 8),
@@ -73,6 +84,16 @@ class Model:
     def takes_forced_tool(self) -> bool:
         """Whether tool_choice may be `any` or `tool`."""
         return not self._since(_NO_FORCED_TOOL)
+
+    @property
+    def takes_xhigh(self) -> bool:
+        """Whether the effort may be `xhigh`."""
+        return self._since(_XHIGH)
+
+    @property
+    def effort_needs_thinking(self) -> bool:
+        """Whether an effort above high is refused while thinking is disabled."""
+        return self._since(_EFFORT_NEEDS_THINKING)
 
     @property
     def takes_prefill(self) -> bool:

@@ -7,22 +7,32 @@ answers that people have published, and not from a page.
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from bridge.simulator import models
-from bridge.simulator.cache import content_blocks
+from bridge.simulator.content_rules import (
+    Body,
+    cache_breakpoints,
+    cache_order,
+    content_present,
+    failed_results,
+    first_message,
+    image_bytes,
+    image_types,
+    prefill_end,
+    prefilled,
+    system_message_place,
+    text_present,
+    tool_ids,
+    tool_results,
+)
 from bridge.simulator.models import Model
 from bridge.simulator.schema import refusal as schema_refusal
 
-Body = Mapping[str, Any]
-
-_ID = re.compile(r"[a-zA-Z0-9_-]+")
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
-_MEDIA_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+_EFFORTS = ("low", "medium", "high", "xhigh", "max")
 _ROLES = ("user", "assistant", "system")
-_BREAKPOINTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,167 +92,6 @@ def shape(body: Body) -> str | None:  # noqa: C901
             return f"{field}: Input should be a valid dictionary"
     if not _all_objects((body.get("context_management") or {}).get("edits", [])):
         return "context_management.edits: Input should be a valid list"
-    return None
-
-
-def first_message(body: Body) -> str | None:
-    """The user begins: https://platform.claude.com/docs/en/api/messages (wording seen)."""
-    if body["messages"][0]["role"] != "user":
-        return 'messages: first message must use the "user" role'
-    return None
-
-
-def system_message_place(body: Body) -> str | None:
-    """After a user message, and last or before an assistant's:
-    https://platform.claude.com/docs/en/build-with-claude/mid-conversation-system-messages
-
-    One that only sets the effort has its place anywhere after the first message:
-    https://platform.claude.com/docs/en/build-with-claude/effort-per-message
-    """
-    messages = [m for m in body["messages"] if m["role"] != "system" or m["content"]]
-    for before, message, after in zip(
-        [None, *messages], messages, [*messages[1:], None], strict=False
-    ):
-        if message["role"] != "system":
-            continue
-        if before is None or before["role"] != "user":
-            return "messages: role 'system' must immediately follow a user message"
-        if after is not None and after["role"] != "assistant":
-            return "messages: role 'system' must be last or be followed by an assistant message"
-    return None
-
-
-def content_present(body: Body) -> str | None:
-    """No empty content: https://platform.claude.com/docs/en/api/errors (wordings seen).
-
-    Stricter than what was seen lately, where an assistant's empty content passes anywhere.
-    """
-    last = len(body["messages"]) - 1
-    for n, message in enumerate(body["messages"]):
-        if message["content"] or message["role"] == "system":
-            continue
-        if message["role"] == "assistant" and n == last:
-            continue
-        if message["role"] == "user":
-            return f"messages.{n}: user messages must have non-empty content"
-        return (
-            f"messages.{n}: all messages must have non-empty content except for the optional "
-            "final assistant message"
-        )
-    return None
-
-
-def text_present(body: Body) -> str | None:
-    """No empty text block, no content of whitespace alone (wordings seen)."""
-    places = [("system", body.get("system"))]
-    places += [("messages", message["content"]) for message in body["messages"]]
-    for place, content in places:
-        if not content:
-            continue
-        blocks = content_blocks(content)
-        texts = [str(block.get("text", "")) for block in blocks if block.get("type") == "text"]
-        if not all(texts):
-            return f"{place}: text content blocks must be non-empty"
-        if len(texts) == len(blocks) and not any(text.strip() for text in texts):
-            return f"{place}: text content blocks must contain non-whitespace text"
-    return None
-
-
-def tool_ids(body: Body) -> str | None:
-    """Ids are of the documented characters, and each call has its own (wordings seen):
-    https://platform.claude.com/docs/en/agents-and-tools/tool-use/overview
-    """
-    known: set[str] = set()
-    for where, _, block in _blocks(body):
-        kind = block.get("type")
-        field = {"tool_use": "id", "tool_result": "tool_use_id"}.get(str(kind))
-        if field is None:
-            continue
-        if not _ID.fullmatch(str(block.get(field, ""))):
-            return f"{where}.{kind}.{field}: String should match pattern '^[a-zA-Z0-9_-]+$'"
-        if kind == "tool_use":
-            if block["id"] in known:
-                return f"{where}: `tool_use` ids must be unique"
-            known.add(block["id"])
-    return None
-
-
-def tool_results(body: Body) -> str | None:
-    """Every call is answered in the next user message, and nothing else is (wordings seen):
-    https://platform.claude.com/docs/en/agents-and-tools/tool-use/handle-tool-calls
-    """
-    asked: list[str] = []
-    asker = 0
-    for role, turn in itertools.groupby(_spoken(body), key=lambda item: item[1]["role"]):
-        # Messages of one role in a row are one turn.
-        messages = list(turn)
-        blocks = [
-            (f"messages.{n}.content.{i}", block)
-            for n, message in messages
-            for i, block in enumerate(content_blocks(message["content"]))
-        ]
-        results = [(where, b) for where, b in blocks if b.get("type") == "tool_result"]
-        calls = [(where, b) for where, b in blocks if b.get("type") == "tool_use"]
-        if role == "assistant":
-            if results:
-                return f"{results[0][0]}: `tool_result` blocks can only be in `user` messages"
-            asked, asker = [block["id"] for _, block in calls], messages[-1][0]
-            continue
-        if calls:
-            return f"{calls[0][0]}: `tool_use` blocks can only be in `assistant` messages"
-        for where, block in results:
-            if block["tool_use_id"] not in asked:
-                return (
-                    f"{where}: unexpected `tool_use_id` found in `tool_result` blocks: "
-                    f"{block['tool_use_id']}. Each `tool_result` block must have a corresponding "
-                    "`tool_use` block in the previous message."
-                )
-        # What answers calls comes first: a result after another block does not count.
-        answers = [block.get("tool_use_id") for _, block in blocks[: len(results)]]
-        if unanswered := [call for call in asked if call not in answers]:
-            return _unanswered(asker, unanswered)
-        if len(results) != len(asked):
-            return f"{results[-1][0]}: each `tool_use` must have a single `tool_result`"
-        asked = []
-    return _unanswered(asker, asked) if asked else None
-
-
-def _unanswered(message: int, ids: Sequence[str]) -> str:
-    return (
-        f"messages.{message}: `tool_use` ids were found without `tool_result` blocks immediately "
-        f"after: {', '.join(ids)}. Each `tool_use` block must have a corresponding `tool_result` "
-        "block in the next message."
-    )
-
-
-def image_types(body: Body) -> str | None:
-    """https://platform.claude.com/docs/en/build-with-claude/vision (wording seen)."""
-    for where, _, block in _blocks(body):
-        inner = content_blocks(block.get("content")) if block.get("type") == "tool_result" else []
-        for image in (block, *inner):
-            source = image.get("source")
-            if image.get("type") != "image" or not isinstance(source, Mapping):
-                continue
-            if source.get("type") == "base64" and source.get("media_type") not in _MEDIA_TYPES:
-                return (
-                    f"{where}.image.source.base64.media_type: Input should be "
-                    + ", ".join(f"'{kind}'" for kind in _MEDIA_TYPES[:-1])
-                    + f" or '{_MEDIA_TYPES[-1]}'"
-                )
-    return None
-
-
-def cache_breakpoints(body: Body) -> str | None:
-    """https://platform.claude.com/docs/en/build-with-claude/prompt-caching (wording seen)."""
-    everything = [
-        *body.get("tools", []),
-        *content_blocks(body.get("system")),
-        *(block for _, _, block in _blocks(body)),
-    ]
-    found = sum(bool(block.get("cache_control")) for block in everything)
-    found += bool(body.get("cache_control"))
-    if found > _BREAKPOINTS:
-        return f"A maximum of 4 blocks with cache_control may be provided. Found {found}."
     return None
 
 
@@ -364,7 +213,7 @@ def thinking_with_forced_tool(body: Body) -> str | None:
 
 def thinking_with_prefill(body: Body) -> str | None:
     """https://platform.claude.com/docs/en/build-with-claude/extended-thinking"""
-    if thinking_on(body) and _prefilled(body):
+    if thinking_on(body) and prefilled(body):
         return (
             "messages: final assistant content cannot be pre-filled when thinking is enabled. "
             "The conversation must end with a user message."
@@ -372,20 +221,38 @@ def thinking_with_prefill(body: Body) -> str | None:
     return None
 
 
-def model_thinking(body: Body, model: Model) -> str | None:
-    """See models.py for the pages (wordings seen).
-
-    https://platform.claude.com/docs/en/models/opus-5/migration-guide: on Opus 5 thinking can be
-    disabled up to high effort only.
-    """
-    kind = (body.get("thinking") or {}).get("type")
+def effort_level(body: Body) -> str | None:
+    """https://platform.claude.com/docs/en/build-with-claude/effort (wording seen)."""
     effort = (body.get("output_config") or {}).get("effort")
-    too_much = kind in ("disabled", "between_tools") and effort in ("xhigh", "max")
+    if effort is None or effort in _EFFORTS:
+        return None
+    return "output_config.effort: Input should be 'low', 'medium', 'high', 'xhigh' or 'max'"
+
+
+def model_effort(body: Body, model: Model) -> str | None:
+    """See models.py for the pages (wordings seen)."""
+    effort = (body.get("output_config") or {}).get("effort")
+    if effort == "xhigh" and not model.takes_xhigh:
+        return (
+            "This model does not support effort level 'xhigh'. "
+            "Supported levels: high, low, max, medium."
+        )
+    off = (body.get("thinking") or {}).get("type") in ("disabled", "between_tools")
+    if off and effort in ("xhigh", "max") and model.effort_needs_thinking:
+        return (
+            f"output_config.effort '{effort}' is not supported when thinking is disabled on this "
+            "model. Use effort 'high' or below, or enable thinking."
+        )
+    return None
+
+
+def model_thinking(body: Body, model: Model) -> str | None:
+    """See models.py for the pages (wordings seen)."""
+    kind = (body.get("thinking") or {}).get("type")
     refused = {
         "enabled": not model.takes_thinking_budget,
-        "disabled": not model.takes_thinking_disabled
-        or (too_much and (model.family, model.version) == ("opus", (5, 0))),
-        "between_tools": model.family != "sonnet" or model.version < (5, 5) or too_much,
+        "disabled": not model.takes_thinking_disabled,
+        "between_tools": model.family != "sonnet" or model.version < (5, 5),
     }
     if not refused.get(str(kind), False):
         return None
@@ -419,7 +286,7 @@ def model_tool_choice(body: Body, model: Model) -> str | None:
 
 def model_prefill(body: Body, model: Model) -> str | None:
     """See models.py for the pages (wording seen)."""
-    if _prefilled(body) and not model.takes_prefill:
+    if prefilled(body) and not model.takes_prefill:
         return (
             "This model does not support assistant message prefill. "
             "The conversation must end with a user message."
@@ -446,8 +313,13 @@ BODY_RULES: tuple[Callable[[Body], str | None], ...] = (
     text_present,
     tool_ids,
     tool_results,
+    failed_results,
     image_types,
+    image_bytes,
     cache_breakpoints,
+    cache_order,
+    prefill_end,
+    effort_level,
     tool_names,
     tool_choice,
     stop_sequences,
@@ -461,6 +333,7 @@ BODY_RULES: tuple[Callable[[Body], str | None], ...] = (
 )
 MODEL_RULES: tuple[Callable[[Body, Model], str | None], ...] = (
     model_thinking,
+    model_effort,
     model_sampling,
     model_tool_choice,
     model_prefill,
@@ -468,25 +341,8 @@ MODEL_RULES: tuple[Callable[[Body, Model], str | None], ...] = (
 )
 
 
-def _blocks(body: Body) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
-    """Each block of the messages: its place in the API's words, its message, itself."""
-    for n, message in enumerate(body["messages"]):
-        for i, block in enumerate(content_blocks(message["content"])):
-            yield f"messages.{n}.content.{i}", message, block
-
-
-def _spoken(body: Body) -> list[tuple[int, Mapping[str, Any]]]:
-    """The messages of user and assistant, with their places."""
-    return [(n, m) for n, m in enumerate(body["messages"]) if m["role"] != "system"]
-
-
 def _forced(body: Body) -> bool:
     return (body.get("tool_choice") or {}).get("type") in ("any", "tool")
-
-
-def _prefilled(body: Body) -> bool:
-    spoken = _spoken(body)
-    return bool(spoken) and spoken[-1][1]["role"] == "assistant"
 
 
 def _all_objects(value: object) -> bool:

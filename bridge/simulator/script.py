@@ -8,27 +8,19 @@ after its own: `[[sim {}]]` goes back to the unscripted answer.
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from bridge.simulator.failures import ERROR_TYPES, FAILURES, Failure
 
 OPENING = "[[sim "
 _DECODER = json.JSONDecoder()
 _HEADER = re.compile(r"[A-Za-z0-9-]+")
 
-# https://platform.claude.com/docs/en/api/errors
-ERROR_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    500: "api_error",
-    502: "api_error",
-    503: "api_error",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
+# Places in an answer where it can end early, as counts of deltas; the last two are past any count.
+CONTENT = 1 << 30
+MESSAGE_DELTA = 1 << 31
+PLACES = {"headers": -1, "message_start": 0, "content": CONTENT, "message_delta": MESSAGE_DELTA}
 
 
 class BadDirective(ValueError):
@@ -37,23 +29,18 @@ class BadDirective(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call for the answer to make; `fragment` is characters per input_json_delta."""
+    """A call for the answer to make; `fragment` is characters per input_json_delta.
+
+    `raw` is the text of the arguments, cut off or malformed as one likes, instead of `input`;
+    `no_delta` leaves the call without any input_json_delta.
+    """
 
     name: str
     input: object = field(default_factory=dict)
     fragment: int = 8
     id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An error to answer with; with `times`, only the first so many requests fail."""
-
-    status: int
-    type: str
-    message: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    times: int | None = None
+    raw: str | None = None
+    no_delta: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +57,15 @@ class Directive:
     tools: tuple[ToolCall, ...] = ()
     stop_reason: str | None = None
     stop_sequence: str | None = None
+    stop_details: Mapping[str, Any] | None = None
+    blocks: tuple[Mapping[str, Any], ...] = ()
     error: Failure | None = None
+    error_event: Failure = FAILURES["overloaded"]
     delay_ms: float = 0.0
     first_delay_ms: float = 0.0
     error_after: int | None = None
     cut_after: int | None = None
+    end_after: int | None = None
     garbage_after: int | None = None
     hang_after: int | None = None
     hang: bool = False
@@ -82,6 +73,9 @@ class Directive:
     ping_every: int = 0
     usage: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+    whole: "Directive | None" = None
+    script: str | None = None
+    conversation: str = ""
     turns: tuple["Directive", ...] = ()
 
     @property
@@ -94,12 +88,19 @@ class Directive:
             or self.endless
             or self.has_json
             or self.tools
+            or self.blocks
         )
 
     @property
     def stops_after(self) -> int | None:
-        """The number of deltas after which the answer ends early, if it does."""
-        stops = (self.error_after, self.cut_after, self.garbage_after, self.hang_after)
+        """The number of deltas after which the answer ends early, if it does (see `PLACES`)."""
+        stops = (
+            self.error_after,
+            self.cut_after,
+            self.end_after,
+            self.garbage_after,
+            self.hang_after,
+        )
         return min((stop for stop in stops if stop is not None), default=None)
 
 
@@ -173,6 +174,13 @@ def _last_directive(text: str) -> str | None:
     return text[begin:end]
 
 
+def steps(values: object) -> tuple[Directive, ...]:
+    """The steps of a script, each a directive. BadDirective names what is wrong."""
+    if not isinstance(values, list):
+        raise BadDirective("steps: not a list")
+    return tuple(_directive(value, nested=True) for value in values)
+
+
 def parse(raw: str) -> Directive:
     """The directive that this JSON text says. BadDirective names what is wrong."""
     return _directive(json.loads(raw))
@@ -204,6 +212,14 @@ def _object(value: object) -> bool:
     return isinstance(value, dict)
 
 
+def _place(value: object) -> bool:
+    return value in PLACES if isinstance(value, str) else _count(value)
+
+
+def _objects(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
 def _strings(value: object) -> bool:
     return isinstance(value, dict) and all(
         isinstance(item, str) and _HEADER.fullmatch(name) and item.isascii() and item.isprintable()
@@ -211,6 +227,8 @@ def _strings(value: object) -> bool:
     )
 
 
+_FAILURE = "{kind, status, type, message, headers, times}"
+_PLACE = f"a count of deltas or one of {', '.join(PLACES)}"
 KEYS = {
     "text": (_text, "a string: the answer"),
     "tokens": (_count, "a count: answer with so many text deltas, w0 w1 w2 …"),
@@ -218,40 +236,58 @@ KEYS = {
     "endless": (_flag, "true: text deltas until the client goes away"),
     "json": (None, "a value: answer with it, through the StructuredOutput tool if offered"),
     "thinking": (_text, "a string: thought first, if the request has thinking on"),
-    "tools": (lambda value: isinstance(value, list), "a list of {name, input, fragment, id}"),
+    "tools": (_objects, "a list of {name, input, fragment, id, raw, no_delta}"),
+    "blocks": (_objects, "a list of content blocks, streamed as the API does, before the text"),
     "stop_reason": (_text, "a string"),
     "stop_sequence": (_text, "a string"),
-    "error": (_object, "{status, type, message, headers, times}: fail so"),
+    "stop_details": (_object, "the stop_details of a refusal"),
+    "error": (None, f"one of {', '.join(FAILURES)}, or {_FAILURE}: fail so"),
+    "error_event": (None, "the same: what error_after sends"),
     "delay_ms": (_number, "milliseconds between deltas"),
     "first_delay_ms": (_number, "milliseconds before message_start"),
-    "error_after": (_count, "a count of deltas, then an error event inside the stream"),
-    "cut_after": (_count, "a count of deltas, then the connection is aborted"),
-    "garbage_after": (_count, "a count of deltas, then an event that is no JSON, and the end"),
-    "hang_after": (_count, "a count of deltas, then silence until the client goes away"),
+    "error_after": (_place, f"{_PLACE}, then an error event inside the stream"),
+    "cut_after": (_place, f"{_PLACE}, then the connection is aborted"),
+    "end_after": (_place, f"{_PLACE}, then the body just ends"),
+    "garbage_after": (_place, f"{_PLACE}, then an event that is no JSON, and the end"),
+    "hang_after": (_place, f"{_PLACE}, then silence until the client goes away"),
     "hang": (_flag, "true: silence from the beginning"),
     "headers": (_strings, "response headers, strings by name"),
     "ping_every": (_count, "a count: a ping event after every so many deltas"),
     "usage": (_object, "merged into the usage"),
     "note": (_text, "a string without effect, to tell directives apart"),
-    "turns": (lambda value: isinstance(value, list), "a list of directives, one for each turn"),
+    "whole": (_object, "a directive: the answer to a request that does not stream"),
+    "script": (_text, "a name: play this script's next step, whatever the turn"),
+    "conversation": (_text, "a string: which playing of the script this is"),
+    "turns": (_objects, "a list of directives, one for each turn"),
 }
 _CONTENTS = ("text", "tokens", "echo", "endless", "json")
 
 
 def _directive(value: object, *, nested: bool = False) -> Directive:
-    fields_given = _checked(value, KEYS, "directive")
+    fields_given = checked(value, KEYS, "directive")
     if len([key for key in _CONTENTS if key in fields_given]) > 1:
         raise BadDirective(f"only one of {', '.join(_CONTENTS)} can be the answer")
     if "turns" in fields_given:
         if nested or fields_given.keys() - {"turns", "note"}:
-            raise BadDirective("turns stands alone, and not inside turns")
+            raise BadDirective("turns stands alone, and not inside turns, steps or whole")
         return Directive(
             turns=tuple(_directive(turn, nested=True) for turn in fields_given["turns"]),
         )
+    if "script" in fields_given and (
+        nested or fields_given.keys() - {"script", "conversation", "note"}
+    ):
+        raise BadDirective("script goes with nothing but conversation, and not inside others")
     if "tools" in fields_given:
         fields_given["tools"] = tuple(_tool_call(tool) for tool in fields_given["tools"])
-    if "error" in fields_given:
-        fields_given["error"] = _failure(fields_given["error"])
+    if "blocks" in fields_given:
+        fields_given["blocks"] = tuple(fields_given["blocks"])
+    for key in ("error", "error_event"):
+        if key in fields_given:
+            fields_given[key] = failure(fields_given[key], key)
+    for key in [key for key in fields_given if key.endswith("_after")]:
+        fields_given[key] = PLACES.get(fields_given[key], fields_given[key])
+    if "whole" in fields_given:
+        fields_given["whole"] = _directive(fields_given["whole"], nested=True)
     return Directive(**fields_given, has_json="json" in fields_given)
 
 
@@ -261,28 +297,37 @@ def _tool_call(value: object) -> ToolCall:
         "input": (_object, "an object"),
         "fragment": (_positive, "a count of at least 1"),
         "id": (_text, "a string"),
+        "raw": (_text, "a string: the text of the arguments, as it is"),
+        "no_delta": (_flag, "true: no input_json_delta at all"),
     }
-    given = _checked(value, kinds, "tools")
+    given = checked(value, kinds, "tools")
     if "name" not in given:
         raise BadDirective("tools: name is missing")
     return ToolCall(**given)
 
 
-def _failure(value: object) -> Failure:
+def failure(value: object, where: str = "error") -> Failure:
+    """A failure as JSON says it: a name, or an object that may take a named one as its `kind`."""
     kinds = {
+        "kind": (lambda kind: kind in FAILURES, f"one of {', '.join(FAILURES)}"),
         "status": (lambda status: status in ERROR_TYPES, f"one of {sorted(ERROR_TYPES)}"),
         "type": (_text, "a string"),
         "message": (_text, "a string"),
         "headers": (_strings, "strings by name"),
         "times": (_count, "a count"),
     }
-    given = _checked(value, kinds, "error")
+    given = checked({"kind": value} if isinstance(value, str) else value, kinds, where)
+    if "kind" in given:
+        known = FAILURES[given.pop("kind")]
+        headers = {**known.headers, **given.pop("headers", {})}
+        return replace(known, headers=headers, **given)
     if "status" not in given:
-        raise BadDirective("error: status is missing")
+        raise BadDirective(f"{where}: status is missing")
     return Failure(**{"type": ERROR_TYPES[given["status"]], "message": "a scripted error"} | given)
 
 
-def _checked(value: object, kinds: Mapping[str, tuple[Any, str]], where: str) -> dict[str, Any]:
+def checked(value: object, kinds: Mapping[str, tuple[Any, str]], where: str) -> dict[str, Any]:
+    """A JSON object of these keys. BadDirective names what is wrong."""
     if not isinstance(value, dict):
         raise BadDirective(f"{where}: not an object")
     for key, item in value.items():

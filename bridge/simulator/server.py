@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from types import TracebackType
 from typing import Any, Self
 
 import uvicorn
 
+from bridge.simulator.accounts import Accounts
 from bridge.simulator.app import Application
 from bridge.simulator.cache import PromptCache
 from bridge.simulator.ledger import Ledger
+from bridge.simulator.playing import Scripts
 
 # Longer than any client keeps an idle connection, so that none is closed under a new request.
 _KEEP_ALIVE_SECONDS = 600
@@ -43,7 +45,8 @@ class Simulator:
     """A scripted Anthropic Messages API on loopback.
 
     `cache_minimum_tokens` is the shortest prefix that the prompt cache keeps; `keep_requests`
-    bounds the ledger; `pace_ms` is the pause between the pieces of an unscripted answer.
+    bounds the ledger; `pace_ms` is the pause between the pieces of an unscripted answer. `accounts`
+    has the fields of `Accounts.load`; `scripts` has those of `Scripts.put`, by name.
     """
 
     def __init__(
@@ -54,6 +57,8 @@ class Simulator:
         cache_minimum_tokens: int = 1024,
         keep_requests: int = 10_000,
         pace_ms: float = 15.0,
+        accounts: Mapping[str, Any] | None = None,
+        scripts: Mapping[str, Any] | None = None,
     ) -> None:
         self.ledger = Ledger(keep_requests)
         self._host = host
@@ -64,6 +69,9 @@ class Simulator:
             pace_ms=pace_ms,
             abort=self._abort,
         )
+        self._app.accounts.load(dict(accounts or {}))
+        for name, value in (scripts or {}).items():
+            self._app.scripts.put(name, value)
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -85,6 +93,16 @@ class Simulator:
     @login_accepted.setter
     def login_accepted(self, accepted: bool) -> None:
         self._app.login_accepted = accepted
+
+    @property
+    def accounts(self) -> Accounts:
+        """Who may ask what; while there are none, any credential is accepted."""
+        return self._app.accounts
+
+    @property
+    def scripts(self) -> Scripts:
+        """The scripts that directives may name."""
+        return self._app.scripts
 
     async def start(self) -> None:
         """Bind and serve on the running loop; returns when accepting. OSError: port taken."""
@@ -118,14 +136,14 @@ class Simulator:
         self._server = self._serving = None
         if server is None or serving is None:
             return
-        self._app.closing = True
+        self._app.delivery.closing = True
         # No new connection first, or one could slip in behind the resets and keep it open.
         for listening in server.servers:
             listening.close()
         server.should_exit = True
         server.abort()
         await serving
-        self._app.closing = False
+        self._app.delivery.closing = False
 
     def _abort(self, scope: MutableMapping[str, Any]) -> None:
         if self._server is not None:

@@ -1,6 +1,7 @@
 """A Reply as the API puts it on the wire: server-sent events, or one JSON message. Pure.
 
 Events and their order: https://platform.claude.com/docs/en/build-with-claude/streaming
+Which fields stand where is as seen in public recordings of the Messages API.
 """
 
 import itertools
@@ -20,12 +21,17 @@ _THINKING_CHARS = 24
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
-    """A tool_use block; `input_json` goes out in pieces of `fragment` characters."""
+    """A tool_use block; `input_json` goes out in pieces of `fragment` characters.
+
+    An empty one is one empty delta, as the API has it for a call without arguments; with
+    `no_delta` there is not even that.
+    """
 
     id: str
     name: str
     input_json: str
     fragment: int = 8
+    no_delta: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +40,11 @@ class Reply:
 
     pieces: tuple[str, ...] = ()
     thinking: str = ""
+    blocks: tuple[Mapping[str, Any], ...] = ()
     tools: tuple[ToolUse, ...] = ()
     stop_reason: str = "end_turn"
     stop_sequence: str | None = None
+    stop_details: Mapping[str, Any] | None = None
     endless: bool = False
 
     @property
@@ -69,7 +77,8 @@ def tool_tokens(tool: ToolUse) -> int:
 
 def event(name: str, data: Mapping[str, Any]) -> bytes:
     """One server-sent event."""
-    return f"event: {name}\ndata: {json.dumps({'type': name, **data})}\n\n".encode()
+    payload = json.dumps({"type": name, **data}, separators=(",", ":"))
+    return f"event: {name}\ndata: {payload}\n\n".encode()
 
 
 def error_json(kind: str, message: str, request_id: str) -> dict[str, Any]:
@@ -81,70 +90,103 @@ def error_json(kind: str, message: str, request_id: str) -> dict[str, Any]:
     }
 
 
+def error_event(kind: str, message: str, request_id: str) -> bytes:
+    """An error inside a stream, which has `details` where an error status has none."""
+    envelope = error_json(kind, message, request_id)
+    return event("error", {**envelope, "error": {"details": None, **envelope["error"]}})
+
+
 def final_usage(reply: Reply, envelope: Envelope) -> dict[str, Any]:
-    """The usage of the finished message: cumulative, and what the last message_delta says."""
+    """The usage of the finished message, cumulative."""
     return {
         **envelope.usage,
         "output_tokens": reply.output_tokens,
+        "output_tokens_details": {"thinking_tokens": tokens(reply.thinking)},
         **envelope.usage_override,
     }
 
 
+# What message_delta repeats; the rest of the usage stands in message_start alone.
+_DELTA_USAGE = (
+    "input_tokens",
+    "cache_creation_input_tokens",
+    "cache_read_input_tokens",
+    "output_tokens",
+)
+
+
+def _delta_usage(reply: Reply, envelope: Envelope) -> dict[str, Any]:
+    usage = final_usage(reply, envelope)
+    details = ("output_tokens_details",) if reply.thinking else ()
+    said = {key: usage[key] for key in (*_DELTA_USAGE, *details) if key in usage}
+    return said | dict(envelope.usage_override)
+
+
 def message(reply: Reply, envelope: Envelope) -> dict[str, Any]:
     """The whole message, for a request without `stream`."""
-    content: list[dict[str, Any]] = []
+    content: list[Mapping[str, Any]] = []
     if reply.thinking:
         thinking = "" if envelope.omit_thinking else reply.thinking
         content.append({"type": "thinking", "thinking": thinking, "signature": SIGNATURE})
+    content += reply.blocks
     if reply.pieces:
         content.append({"type": "text", "text": "".join(reply.pieces)})
-    for tool in reply.tools:
-        content.append(
-            {
-                "type": "tool_use",
-                "id": tool.id,
-                "name": tool.name,
-                "input": _parsed(tool.input_json),
-            }
-        )
+    content += [_tool_block(tool, _parsed(tool.input_json)) for tool in reply.tools]
     return {
+        "model": envelope.model,
         "id": envelope.id,
         "type": "message",
         "role": "assistant",
-        "model": envelope.model,
         "content": content,
         "stop_reason": reply.stop_reason,
         "stop_sequence": reply.stop_sequence,
+        "stop_details": reply.stop_details,
         "usage": final_usage(reply, envelope),
         **_context_management(envelope),
     }
 
 
+def _tool_block(tool: ToolUse, arguments: object) -> dict[str, Any]:
+    # https://platform.claude.com/docs/en/agents-and-tools/tool-use/programmatic-tool-calling
+    caller = {"type": "direct"}
+    block = {"type": "tool_use", "id": tool.id, "name": tool.name}
+    return {**block, "input": arguments, "caller": caller}
+
+
 def frames(reply: Reply, envelope: Envelope) -> Iterator[tuple[bool, bytes]]:
     """The events of a streamed answer, each with whether it is a delta of content."""
     start: dict[str, Any] = {
+        "model": envelope.model,
         "id": envelope.id,
         "type": "message",
         "role": "assistant",
-        "model": envelope.model,
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
+        "stop_details": None,
         "usage": {**envelope.usage, "output_tokens": 1, **envelope.usage_override},
     }
     yield False, event("message_start", {"message": start})
+    empty = True
     for index, (block, deltas) in enumerate(_blocks(reply, envelope)):
         yield False, event("content_block_start", {"index": index, "content_block": block})
-        if index == 0:
+        if empty:
             yield False, PING
+        empty = False
         # The constant part is encoded once: thousands of deltas a second go out.
         head = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d' % index
         for kind, name, value in deltas:
             data = json.dumps(value).encode()
             yield True, b'%b,"delta":{"type":"%b","%b":%b}}\n\n' % (head, kind, name, data)
         yield False, event("content_block_stop", {"index": index})
-    delta = {"stop_reason": reply.stop_reason, "stop_sequence": reply.stop_sequence}
-    usage = final_usage(reply, envelope)
+    if empty:
+        yield False, PING
+    delta = {
+        "stop_reason": reply.stop_reason,
+        "stop_sequence": reply.stop_sequence,
+        "stop_details": reply.stop_details,
+    }
+    usage = _delta_usage(reply, envelope)
     yield (
         False,
         event("message_delta", {"delta": delta, "usage": usage, **_context_management(envelope)}),
@@ -164,18 +206,30 @@ def _blocks(reply: Reply, envelope: Envelope) -> Iterator[tuple[dict[str, Any], 
             {"type": "thinking", "thinking": "", "signature": ""},
             itertools.chain(thoughts, (signature,)),
         )
+    for given in reply.blocks:
+        yield _given_block(given)
     if reply.pieces or reply.endless:
         pieces = (f"w{n} " for n in itertools.count()) if reply.endless else iter(reply.pieces)
         yield {"type": "text", "text": ""}, ((b"text_delta", b"text", piece) for piece in pieces)
     for tool in reply.tools:
+        # The API begins every call with an empty delta.
+        fragments = () if tool.no_delta else ("", *_cut(tool.input_json, tool.fragment))
         yield (
-            {"type": "tool_use", "id": tool.id, "name": tool.name, "input": {}},
-            (
-                (b"input_json_delta", b"partial_json", piece)
-                # The API begins every call with an empty delta.
-                for piece in ("", *_cut(tool.input_json, tool.fragment))
-            ),
+            _tool_block(tool, {}),
+            ((b"input_json_delta", b"partial_json", piece) for piece in fragments),
         )
+
+
+def _given_block(block: Mapping[str, Any]) -> tuple[dict[str, Any], Iterator[_Delta]]:
+    """Calls of server tools and texts come in deltas; results and redacted thinking come whole."""
+    if block.get("type") == "text":
+        deltas = [(b"text_delta", b"text", str(block.get("text", "")))]
+        return {**block, "text": ""}, iter(deltas)
+    if "input" in block:
+        arguments = json.dumps(block["input"])
+        pieces = [(b"input_json_delta", b"partial_json", piece) for piece in ("", arguments)]
+        return {**block, "input": {}}, iter(pieces)
+    return dict(block), iter(())
 
 
 def _cut(text: str, size: int) -> Iterator[str]:
@@ -186,7 +240,7 @@ def _parsed(input_json: str) -> object:
     try:
         return json.loads(input_json)
     except ValueError:
-        return {}  # cut off by max_tokens
+        return {}  # cut off, malformed, or empty
 
 
 def _context_management(envelope: Envelope) -> dict[str, Any]:

@@ -260,8 +260,11 @@ def test_blank_results_are_nobody_elses_words(bridge: RunningBridge) -> None:
         ToolResultPart(call.id, (TextPart(blank),))
         for call, blank in zip(answer.calls, blanks, strict=True)
     )
-    messages = [question, answer.message, user(*results)]
-    _, exchange = ask(bridge, "grpc", messages, marker, tools=tools)
+    messages = (question, answer.message, user(*results))
+    refused = DOORS["grpc"](bridge, Scenario("", messages, tools=tools), marker).failure
+    assert refused is not None
+    assert "must contain non-whitespace text" in refused.message
+    exchange = bridge.simulator.ledger.exchanges(containing=marker)[-1]
     assert ["".join(texts) for texts in seen(exchange)[-1][1]] == blanks
 
 

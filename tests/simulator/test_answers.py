@@ -104,7 +104,7 @@ def test_calls_take_the_name_on_offer() -> None:
         answer = reply(directive, tools=[ADD | {"name": name}])
         assert [(t.id, t.name, t.input_json) for t in answer.tools] == [
             ("toolu_1", name, '{"a": 1}'),
-            ("mine", name, "{}"),
+            ("mine", name, ""),
         ]
         assert (text(answer), answer.stop_reason) == ("ok", "tool_use")
     with pytest.raises(BadDirective, match="not offered: add"):

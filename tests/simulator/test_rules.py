@@ -1,5 +1,6 @@
 """Each rule: a request that breaks it, beside a valid neighbour that differs in that alone."""
 
+import base64
 from typing import Any
 
 import pytest
@@ -48,6 +49,14 @@ def image(media_type: str) -> dict[str, Any]:
     return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": "eA=="}}
 
 
+def pixels(media_type: str, first_bytes: bytes) -> dict[str, Any]:
+    data = base64.b64encode(first_bytes + b"\0" * 16).decode()
+    return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}
+
+
+PNG, JPEG, GIF, WEBP = b"\x89PNG\r\n", b"\xff\xd8\xff\xe0", b"GIF89a", b"RIFF\0\0\0\0WEBP"
+
+
 def talk(*messages: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return request(messages=list(messages), **fields)
 
@@ -63,6 +72,7 @@ def closed(**properties: Any) -> dict[str, Any]:
 ADAPTIVE = {"thinking": {"type": "adaptive"}}
 BUDGET = {"thinking": {"type": "enabled", "budget_tokens": 1024}}
 CACHED: dict[str, Any] = {"cache_control": {"type": "ephemeral"}}
+HOUR: dict[str, Any] = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
 CLEAR = {"context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}}
 FORCED = {"tools": [TOOL], "tool_choice": {"type": "any"}}
 
@@ -142,10 +152,28 @@ CASES: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
         talk(user(text(" "), text("x"))),
     ),
     (
-        "no content of whitespace alone",
+        "no text of whitespace alone",
         talk(user(text(" \n"))),
         "messages: text content blocks must contain non-whitespace text",
         talk(user(text(" \nx"))),
+    ),
+    (
+        "no text of whitespace alone beside a call",
+        talk(user(), assistant(text("\n\n"), call()), user(result())),
+        "messages: text content blocks must contain non-whitespace text",
+        talk(user(), assistant(text("\n\n"), text("x"), call()), user(result())),
+    ),
+    (
+        "no result of whitespace alone",
+        talk(user(), assistant(call()), user(result() | {"content": [text(" ")]})),
+        "messages: text content blocks must contain non-whitespace text",
+        talk(user(), assistant(call()), user(result() | {"content": ""})),
+    ),
+    (
+        "a prefilled answer does not end in whitespace",
+        talk(user(), assistant(text("So "))),
+        "messages: final assistant content cannot end with trailing whitespace",
+        talk(user(), assistant(text("So"))),
     ),
     (
         "no empty system block",
@@ -214,6 +242,22 @@ CASES: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
         talk(user(), assistant(call()), user(result()), assistant()),
     ),
     (
+        "a result that is an error says something",
+        talk(user(), assistant(call()), user(result() | {"content": "", "is_error": True})),
+        "messages.2.content.0.tool_result: content cannot be empty if `is_error` is true",
+        talk(user(), assistant(call()), user(result() | {"is_error": True})),
+    ),
+    (
+        "a result that is an error is text",
+        talk(
+            user(),
+            assistant(call()),
+            user(result() | {"content": [image("image/png")], "is_error": True}),
+        ),
+        "messages.2.content.0.tool_result: all content must be type `text` if `is_error` is true",
+        talk(user(), assistant(call()), user(result() | {"content": [image("image/png")]})),
+    ),
+    (
         "images are of four types",
         talk(user(image("image/bmp"))),
         "messages.0.content.0.image.source.base64.media_type: Input should be",
@@ -222,8 +266,46 @@ CASES: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     (
         "images in results too",
         talk(user(), assistant(call()), user(result() | {"content": [image("image/tiff")]})),
-        "messages.2.content.0.image.source.base64.media_type: Input should be",
+        "messages.2.content.0.tool_result.content.0.image.source.base64.media_type: Input should",
         talk(user(), assistant(call()), user(result() | {"content": [image("image/png")]})),
+    ),
+    (
+        "images are what they are said to be",
+        talk(user(pixels("image/jpeg", PNG))),
+        "messages.0.content.0.image.source.base64: The image was specified using the image/jpeg "
+        "media type, but the image appears to be a image/png image",
+        talk(user(*map(pixels, ("image/png", "image/gif", "image/webp"), (PNG, GIF, WEBP)))),
+    ),
+    (
+        "images in results are what they are said to be",
+        talk(user(), assistant(call()), user(result() | {"content": [pixels("image/png", JPEG)]})),
+        "messages.2.content.0.tool_result.content.0.image.source.base64: The image was specified",
+        talk(user(), assistant(call()), user(result() | {"content": [pixels("image/png", PNG)]})),
+    ),
+    (
+        "images are base64",
+        talk(user({"type": "image", "source": dict(image("image/png")["source"], data="%%")})),
+        "messages.0.content.0.image.source.base64: invalid base64 data",
+        talk(user(image("image/png"))),
+    ),
+    (
+        "breakpoints of an hour come before those of five minutes",
+        talk(user(text(**CACHED), text(**HOUR))),
+        "messages.0.content.1.cache_control.ttl: a ttl='1h' cache_control block must not come "
+        "after a ttl='5m' cache_control block.",
+        talk(user(text(**HOUR), text(**CACHED))),
+    ),
+    (
+        "tools come before the system prompt, and both before messages",
+        request(tools=[TOOL | CACHED], system=[text(**HOUR)]),
+        "system.0.cache_control.ttl: a ttl='1h' cache_control block must not come after",
+        request(tools=[TOOL | HOUR], system=[text(**HOUR)], messages=[user(text(**CACHED))]),
+    ),
+    (
+        "automatic caching marks the end",
+        request(system=[text(**CACHED)], **HOUR),
+        "cache_control.ttl: a ttl='1h' cache_control block must not come after",
+        request(system=[text(**HOUR)], **CACHED),
     ),
     (
         "four breakpoints",
@@ -379,12 +461,34 @@ CASES: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
             thinking={"type": "disabled"},
             output_config={"effort": "max"},
         ),
-        '"thinking.type.disabled" is not supported for this model.',
+        "output_config.effort 'max' is not supported when thinking is disabled on this model. ",
         request(
             model="claude-opus-5",
             thinking={"type": "disabled"},
             output_config={"effort": "high"},
         ),
+    ),
+    (
+        "no thinking between tools with much effort",
+        request(
+            model="claude-sonnet-5-5",
+            thinking={"type": "between_tools"},
+            output_config={"effort": "xhigh"},
+        ),
+        "output_config.effort 'xhigh' is not supported when thinking is disabled on this model. ",
+        request(model="claude-sonnet-5-5", output_config={"effort": "xhigh"}),
+    ),
+    (
+        "efforts are known",
+        request(output_config={"effort": "minimal"}),
+        "output_config.effort: Input should be 'low', 'medium', 'high', 'xhigh' or 'max'",
+        request(output_config={"effort": "low"}),
+    ),
+    (
+        "older models have no xhigh",
+        request(model="claude-opus-4-6", output_config={"effort": "xhigh"}),
+        "This model does not support effort level 'xhigh'. Supported levels: high, low, max,",
+        request(model="claude-opus-4-6", output_config={"effort": "max"}),
     ),
     (
         "between_tools is Sonnet 5.5's",

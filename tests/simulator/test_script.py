@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from bridge.simulator import script
-from bridge.simulator.script import BadDirective, Directive, Failure, ToolCall
+from bridge.simulator.failures import Failure
+from bridge.simulator.script import BadDirective, Directive, ToolCall
 
 
 def directive(**keys: Any) -> str:
@@ -141,6 +142,12 @@ def test_all_keys() -> None:
         (directive(headers={"a": "b\r\nc"}), "headers must be"),
         (directive(turns=[{"turns": []}]), "not inside turns"),
         (directive(turns=[], text="x"), "turns stands alone"),
+        (directive(error="overlaoded"), "error: kind must be one of invalid_key, "),
+        (directive(cut_after="end"), "cut_after must be a count of deltas or one of headers, "),
+        (directive(script="x", text="y"), "script goes with nothing but conversation"),
+        (directive(turns=[{"script": "x"}]), "not inside others"),
+        (directive(whole={"turns": []}), "not inside turns, steps or whole"),
+        (directive(tools=[{"name": "a", "no_delta": 1}]), "no_delta must be true"),
     ],
 )
 def test_a_bad_one_is_refused_with_the_reason(text: str, reason: str) -> None:

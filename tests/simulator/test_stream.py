@@ -8,6 +8,7 @@ from bridge.simulator import stream
 from bridge.simulator.stream import Envelope, Reply, ToolUse
 
 ENVELOPE = Envelope(id="msg_1", model="claude-opus-5-5", usage={"input_tokens": 7})
+DIRECT = {"caller": {"type": "direct"}}
 FULL = Reply(
     pieces=("Let ", "me "),
     thinking="hm " * 10,
@@ -41,7 +42,7 @@ def test_deltas_add_up_to_the_blocks() -> None:
     found = events(FULL)
     starts = [e["content_block"] for e in found if e["type"] == "content_block_start"]
     assert [start["type"] for start in starts] == ["thinking", "text", "tool_use", "tool_use"]
-    assert starts[2] == {"type": "tool_use", "id": "toolu_1", "name": "add", "input": {}}
+    assert starts[2] == {"type": "tool_use", "id": "toolu_1", "name": "add", "input": {}, **DIRECT}
     deltas = [(e["index"], e["delta"]) for e in found if e["type"] == "content_block_delta"]
     joined: dict[tuple[int, str], str] = {}
     for index, delta in deltas:
@@ -66,8 +67,16 @@ def test_usage_begins_with_one_output_token_and_ends_with_all() -> None:
     assert found[0]["message"]["usage"] == {"input_tokens": 7, "output_tokens": 1}
     assert found[0]["message"]["stop_reason"] is None
     delta = found[-2]
-    assert delta["usage"] == {"input_tokens": 7, "output_tokens": FULL.output_tokens}
-    assert delta["delta"] == {"stop_reason": "tool_use", "stop_sequence": None}
+    assert delta["usage"] == {
+        "input_tokens": 7,
+        "output_tokens": FULL.output_tokens,
+        "output_tokens_details": {"thinking_tokens": 8},
+    }
+    assert delta["delta"] == {
+        "stop_reason": "tool_use",
+        "stop_sequence": None,
+        "stop_details": None,
+    }
 
 
 def test_usage_can_be_overridden() -> None:
@@ -108,10 +117,15 @@ def test_the_message_says_what_the_stream_says() -> None:
         "content": [
             {"type": "thinking", "thinking": "hm " * 10, "signature": stream.SIGNATURE},
             {"type": "text", "text": "Let me "},
-            {"type": "tool_use", "id": "toolu_1", "name": "add", "input": {"a": 1}},
-            {"type": "tool_use", "id": "toolu_2", "name": "sub", "input": {}},
+            {"type": "tool_use", "id": "toolu_1", "name": "add", "input": {"a": 1}, **DIRECT},
+            {"type": "tool_use", "id": "toolu_2", "name": "sub", "input": {}, **DIRECT},
         ],
         "stop_reason": "tool_use",
         "stop_sequence": None,
-        "usage": {"input_tokens": 7, "output_tokens": FULL.output_tokens},
+        "stop_details": None,
+        "usage": {
+            "input_tokens": 7,
+            "output_tokens": FULL.output_tokens,
+            "output_tokens_details": {"thinking_tokens": 8},
+        },
     }

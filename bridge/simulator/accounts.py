@@ -1,0 +1,176 @@
+"""Who may ask what: credentials, each with what the API accepts of it. Pure but for its counts."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+from bridge.simulator.failures import FAILURES, Failure
+from bridge.simulator.ledger import text_of
+from bridge.simulator.script import BadDirective, checked, failure
+
+_CLAUDE_CODE = re.compile(r"You are (?:Claude Code|a Claude agent)")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What is accepted of a credential; as it stands, everything.
+
+    `failure` answers every request. `refuses` has fields by model, "" for all: a field is a path
+    with dots, and with `=value` it is refused for that value alone. `models` are words one of which
+    stands in the name of a model that is served. After so many `requests` the usage limit is
+    reached. `headers` go with every answer, such as the state of the limits.
+    """
+
+    failure: Failure | None = None
+    refuses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    models: tuple[str, ...] | None = None
+    requests: int | None = None
+    claude_code_only: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def refusal(self, body: Mapping[str, Any], before: int) -> Failure | None:
+        """Why this request is refused, `before` others having been accepted, or None."""
+        if self.failure is not None:
+            return self.failure
+        model = str(body.get("model"))
+        if self.models is not None and not any(word in model for word in self.models):
+            return Failure(404, "not_found_error", f"model: {model}")
+        if self.requests is not None and before >= self.requests:
+            return FAILURES["usage_limit"]
+        if self.claude_code_only and not _CLAUDE_CODE.search(text_of(body.get("system"))):
+            return FAILURES["claude_code_only"]
+        for word, fields in self.refuses.items():
+            found = next((name for name in fields if _has(body, name)), None)
+            if word in model and found is not None:
+                message = f"{found.partition('=')[0]}: Extra inputs are not permitted"
+                return Failure(400, "invalid_request_error", message)
+        return None
+
+
+EVERYTHING = Account()
+LITTLE = Account(
+    refuses={
+        "": (
+            "output_config.format",
+            "temperature",
+            "top_p",
+            "top_k",
+            "stop_sequences",
+            "tool_choice.type=any",
+            "tool_choice.type=tool",
+            "tool_choice.disable_parallel_tool_use",
+        )
+    },
+    claude_code_only=True,
+)
+"""A plain answer and tools, and nothing that is not needed for them."""
+NOTHING = Account(failure=FAILURES["organization_disabled"])
+_NAMED = {"everything": EVERYTHING, "little": LITTLE, "nothing": NOTHING}
+
+
+class Accounts:
+    """The accounts by credential; while there are none, any credential is accepted.
+
+    `refresh_tokens` says which credential a refresh token gives: others are an `invalid_grant`.
+    """
+
+    def __init__(self) -> None:
+        self.by_credential: dict[str, Account] = {}
+        self.refresh_tokens: dict[str, str] = {}
+        self._accepted: Counter[str] = Counter()
+
+    def find(self, credential: str) -> Account | None:
+        """The account of a credential; None: there is none."""
+        return self.by_credential.get(credential) if self.by_credential else EVERYTHING
+
+    def refusal(self, credential: str, account: Account, body: Mapping[str, Any]) -> Failure | None:
+        """Why a request is refused, or None: then it counts as accepted."""
+        found = account.refusal(body, self._accepted[credential])
+        if found is None:
+            self._accepted[credential] += 1
+        return found
+
+    def load(self, value: object) -> None:
+        """Replace everything by what JSON says: {accounts, refresh_tokens}. BadDirective."""
+        kinds = {
+            "accounts": (_object, "an object: accounts by credential"),
+            "refresh_tokens": (_texts, "an object: credentials by refresh token"),
+        }
+        given = checked(value, kinds, "accounts")
+        by_credential = {key: parse(item) for key, item in given.get("accounts", {}).items()}
+        self.by_credential = by_credential
+        self.refresh_tokens = dict(given.get("refresh_tokens", {}))
+        self._accepted.clear()
+
+
+def parse(value: object) -> Account:
+    """An account as JSON says it: a name, or an object with the fields of Account."""
+    if isinstance(value, str):
+        if value not in _NAMED:
+            raise BadDirective(f"account: {value!r} is not one of {', '.join(_NAMED)}")
+        return _NAMED[value]
+    kinds = {
+        "like": (lambda name: name in _NAMED, f"one of {', '.join(_NAMED)}"),
+        "failure": (None, "a failure"),
+        "refuses": (_object, "an object: lists of fields by model"),
+        "models": (lambda words: isinstance(words, list), "a list of words in models' names"),
+        "requests": (lambda count: isinstance(count, int), "a count"),
+        "claude_code_only": (lambda flag: isinstance(flag, bool), "true or false"),
+        "headers": (_texts, "strings by name"),
+    }
+    given = checked(value, kinds, "account")
+    account = _NAMED[given.pop("like", "everything")]
+    if "failure" in given:
+        given["failure"] = failure(given["failure"], "account.failure")
+    if "models" in given:
+        given["models"] = tuple(given["models"])
+    if "refuses" in given:
+        given["refuses"] = {model: tuple(names) for model, names in given["refuses"].items()}
+    return replace(account, **given)
+
+
+def limits(account: Account, headers: Mapping[str, str]) -> Mapping[str, str]:
+    """The headers that the API sends with an answer to this account.
+
+    https://platform.claude.com/docs/en/api/rate-limits: a key's answers have its limits. Those of a
+    subscription (`anthropic-ratelimit-unified-…`) are there if the account says so.
+    """
+    own = _KEY_LIMITS if headers.get("x-api-key") else {}
+    return {"anthropic-organization-id": _ORGANIZATION, **own, **account.headers}
+
+
+_ORGANIZATION = "00000000-0000-4000-8000-000000000000"
+_RESET = "2100-01-01T00:00:00Z"
+_KEY_LIMITS = MappingProxyType(
+    {
+        f"anthropic-ratelimit-{kind}-{what}": value
+        for kind, limit in (
+            ("requests", "4000"),
+            ("input-tokens", "2000000"),
+            ("output-tokens", "400000"),
+            ("tokens", "2400000"),
+        )
+        for what, value in (("limit", limit), ("remaining", limit), ("reset", _RESET))
+    }
+)
+
+
+def _has(body: Mapping[str, Any], name: str) -> bool:
+    path, equals, wanted = name.partition("=")
+    value: object = body
+    for key in path.split("."):
+        if not isinstance(value, Mapping) or value.get(key) is None:
+            return False
+        value = value[key]
+    return not equals or value == wanted
+
+
+def _object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
