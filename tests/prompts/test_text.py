@@ -75,9 +75,7 @@ SHAPES = (
     "/\u202eclear \u200b\ufeff \U0001f468\u200d\U0001f469\u200d\U0001f467 e\u0301 \ufb01",
     "\u2028/clear\u2029",
 )
-
-TOOLS_DESCRIBED = (*COMMANDS, *FILES, *LOOK_ALIKES, *SHAPES[:2])
-"""Without the signs that Claude Code takes out of the descriptions of tools."""
+TEXTS = (*COMMANDS, *FILES, *LOOK_ALIKES, *SHAPES)
 
 
 @dataclass(frozen=True)
@@ -98,8 +96,8 @@ def texts(bridge: RunningBridge) -> Iterator[Texts]:
         (place / "secret.txt").write_text(SECRET)
     names = {"file": str(places[0] / "secret.txt"), "folder": str(places[0])}
     yield Texts(
-        tuple(text.format(**names) for text in (*COMMANDS, *FILES, *LOOK_ALIKES, *SHAPES)),
-        "\n".join(text.format(**names) for text in TOOLS_DESCRIBED) + "long " * 4_000,
+        tuple(text.format(**names) for text in TEXTS),
+        "\n".join(text.format(**names) for text in TEXTS) + "long " * 4_000,
         places[0],
     )
     for place in places:

@@ -7,7 +7,13 @@ from bridge.core.claude.control import ControlError
 from bridge.core.claude.launch import Launcher, hermetic_environment
 from bridge.core.claude.process import Command, LineProcess, ProcessGoneError
 from bridge.core.claude.session import Facts, Session
-from bridge.core.claude.tool_definitions import tools_as_told
+from bridge.core.claude.tool_definitions import (
+    ToolDefinition,
+    changed_by_cli,
+    definitions_of,
+    names_only,
+    tools_as_told,
+)
 from bridge.core.claude.turn_settings import (
     SETTINGS,
     ExtraBody,
@@ -42,12 +48,16 @@ __all__ = [
     "ProcessGoneError",
     "Profile",
     "Session",
+    "ToolDefinition",
     "Turn",
     "TurnSettings",
     "Wire",
+    "changed_by_cli",
+    "definitions_of",
     "deliverable",
     "hermetic_environment",
     "is_about",
+    "names_only",
     "read_user_settings",
     "sampling_named_in",
     "settings_of",

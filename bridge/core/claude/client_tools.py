@@ -15,6 +15,7 @@ from typing import Any
 import mcp_types as mcp
 from mcp.server.lowlevel import Server
 
+from bridge.core.claude.tool_definitions import schema_of
 from bridge.core.claude.wire import Wire
 from bridge.core.contract import Tool
 
@@ -65,8 +66,7 @@ class ToolServer:
         return mcp.ListToolsResult(tools=[self._tool(tool) for tool in self.tools])
 
     def _tool(self, tool: Tool) -> mcp.Tool:
-        schema = dict(tool.parameters) or {"type": "object", "properties": {}}
-        schema.setdefault("type", "object")
+        schema = schema_of(tool)
         # Of two tools with one name and one schema, offered one after the other, the CLI goes on
         # describing the first. A comment, which means nothing to anybody, tells them apart.
         known = self._seen.setdefault((tool.name, json.dumps(schema, sort_keys=True)), [])

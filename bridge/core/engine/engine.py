@@ -144,7 +144,10 @@ class Engine:
         self._overage = OveragePolicy(options.stop_before_overage)
         self._overage_timer: asyncio.TimerHandle | None = None
         self._planner = Planner(
-            options.system_prompt, capabilities, builtin_tools=launcher.builtin_tools is not None
+            options.system_prompt,
+            capabilities,
+            builtin_tools=launcher.builtin_tools is not None,
+            longest_variable=launcher.longest_variable,
         )
         self.schemas = SchemaChecker(launcher.guard)
         self._parking_policy = ParkingPolicy()
@@ -578,7 +581,7 @@ class Engine:
             else:
                 await session.ask(plan.last, deadlines)
             return
-        await session.offer(plan.scope.tools)
+        await session.offer(plan.offered)
         await session.replay(plan.history)
         await session.ask(plan.last, deadlines)
 

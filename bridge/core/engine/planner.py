@@ -17,10 +17,14 @@ from bridge.core.claude import (
     Capabilities,
     ExtraBody,
     Profile,
+    ToolDefinition,
     Turn,
     TurnSettings,
+    changed_by_cli,
+    definitions_of,
     deliverable,
     is_about,
+    names_only,
     sampling_named_in,
     settings_of,
     started_with,
@@ -57,6 +61,7 @@ CALL_ANY = "Answer this by calling one of the tools; do not answer in text alone
 CALL_ONE = "Answer this by calling the tool {name}; do not answer in text alone."
 
 _TOOL_CHOICE = "tool_choice"
+_EXTRA_BODY = "extra_body"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,12 @@ class Plan:
     """Whether the bridge itself has to insist on a tool call."""
     schema: JsonObject | None = None
     """What the whole answer has to match."""
+
+    @property
+    def offered(self) -> tuple[Tool, ...]:
+        """The tools as the CLI is told of them; the API may get their definitions besides."""
+        tools = self.scope.tools
+        return names_only(tools) if self.settings.extra_body.tools else tools
 
     @property
     def need(self) -> Need:
@@ -139,6 +150,8 @@ class Planner:
     capabilities: Capabilities
     builtin_tools: bool = False
     """Whether Claude Code's own tools are on."""
+    longest_variable: int | None = None
+    """How long what goes by the extra body may be altogether; None is any length."""
     catalog: Catalog = field(default_factory=Catalog)
     _refused: dict[str | None, frozenset[str]] = field(default_factory=dict)
     """Fields by model."""
@@ -171,7 +184,10 @@ class Planner:
         schema, native, late = self._output(request)
         if request.output_format.kind is OutputKind.JSON_OBJECT:
             instruction = f"{instruction} {ONLY_JSON}".strip()
-        settings = settings_of(request, choice.name, tools, tool_choice, native)
+        definitions = self._definitions(tools, native, late)
+        if not definitions and changed_by_cli(tools):
+            ignored = (*ignored, "tools")
+        settings = settings_of(request, choice.name, tools, tool_choice, native, definitions)
         if not settings.thinking and request.effort is not Effort.NONE:
             asked = request.include_thinking or request.effort is not None
             _refuse_if_strict(request, (*ignored, *(("thinking",) if asked else ())))
@@ -211,13 +227,28 @@ class Planner:
             return True
         return False
 
+    def _definitions(
+        self, tools: tuple[Tool, ...], native: str, late: str
+    ) -> tuple[ToolDefinition, ...]:
+        """What the API gets as they are; nothing where the CLI must send the tools in its way."""
+        # Others stand beside the caller's there.
+        mixed = late or self.builtin_tools
+        if mixed or _EXTRA_BODY not in self.capabilities.late_settings:
+            return ()
+        definitions = definitions_of(tools)
+        size = len(native) + sum(len(each.as_json()) for each in definitions)
+        return definitions if self._fits(size) else ()
+
+    def _fits(self, size: int) -> bool:
+        return self.longest_variable is None or size <= self.longest_variable
+
     def _output(self, request: CompletionRequest) -> tuple[JsonObject | None, str, str]:
         """The schema of the whole answer, the schema for the API, and the one for the CLI."""
         schema = request.output_format.schema
         if request.output_format.kind is not OutputKind.JSON_SCHEMA or schema is None:
             return None, "", ""
         native = _as_text(for_api(schema))
-        if _hash(native) in self._refused_schemas:
+        if _hash(native) in self._refused_schemas or not self._fits(len(native)):
             return schema, "", _as_text(schema)
         return schema, native, ""
 
