@@ -4,6 +4,7 @@ from bridge.core.claude.answer_reader import CONTINUABLE, AnswerReader
 from bridge.core.claude.capabilities import ALL, Capabilities
 from bridge.core.claude.client_tools import MAX_RESULT_CHARACTERS, deliverable
 from bridge.core.claude.control import ControlError
+from bridge.core.claude.exact_numbers import exact_schema, parsed_exactly
 from bridge.core.claude.launch import Launcher, hermetic_environment
 from bridge.core.claude.process import Command, LineProcess, ProcessGoneError
 from bridge.core.claude.session import Facts, Session
@@ -55,9 +56,11 @@ __all__ = [
     "changed_by_cli",
     "definitions_of",
     "deliverable",
+    "exact_schema",
     "hermetic_environment",
     "is_about",
     "names_only",
+    "parsed_exactly",
     "read_user_settings",
     "sampling_named_in",
     "settings_of",

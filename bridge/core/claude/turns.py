@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from bridge.core.claude.exact_numbers import parsed_exactly
 from bridge.core.claude.wire import TOOL_PREFIX, Wire
 from bridge.core.contract import (
     DocumentPart,
@@ -109,7 +109,7 @@ def _block(part: Part) -> Wire | None:
                 "type": "tool_use",
                 "id": legal_id(id),
                 "name": TOOL_PREFIX + _legal(name),
-                "input": json.loads(arguments),
+                "input": parsed_exactly(arguments)[0],
             }
         case ToolResultPart(call_id, content, is_error):
             inner = [block for item in content if (block := _block(item)) is not None]

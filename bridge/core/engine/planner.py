@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from bridge.core.claude import (
     CONTINUABLE,
@@ -23,8 +23,10 @@ from bridge.core.claude import (
     changed_by_cli,
     definitions_of,
     deliverable,
+    exact_schema,
     is_about,
     names_only,
+    parsed_exactly,
     sampling_named_in,
     settings_of,
     started_with,
@@ -39,6 +41,7 @@ from bridge.core.contract import (
     OutputKind,
     Role,
     Tool,
+    ToolCallPart,
     ToolChoice,
     ToolMode,
     UnsupportedError,
@@ -163,49 +166,62 @@ class Planner:
         choice = self.catalog.choose(request.model, strict=request.strict)
         refused = self._refused.get(choice.name, frozenset())
         request, dropped = without_sampling(request, refused)
-        ignored = (*request.ignored, *(("model",) if choice.replaced else ()), *dropped)
-        check_images(request.messages)
-        turns = turns_of(request.messages)
-        if not turns or turns[-1].role is not Role.USER:
-            raise InvalidRequestError(
-                "The last message must be from the user and must not be empty.",
-                field=request.messages[-1].origin if request.messages else "messages",
-            )
+        ignored = [*request.ignored, *(("model",) if choice.replaced else ()), *dropped]
+        turns = _turns(request)
+        if _changes_arguments(request):
+            ignored.append("messages")
         tools, tool_choice = tools_of(request)
-        forced = tool_choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
-        # "Any" tool would be met by one of Claude Code's own, over and over.
-        any_does = self.builtin_tools and tool_choice.mode is ToolMode.REQUIRED
-        force_call = forced and (_TOOL_CHOICE in refused or any_does)
+        tools, instruction, force_call = self._forced(tools, tool_choice, refused)
         if force_call:
-            tools, instruction = _insist(tools, tool_choice)
             tool_choice = ToolChoice(parallel=tool_choice.parallel)
-        else:
-            instruction = ""
         schema, native, late = self._output(request)
+        if schema is not None and exact_schema(schema) is not schema:
+            ignored.append("output_format")
         if request.output_format.kind is OutputKind.JSON_OBJECT:
             instruction = f"{instruction} {ONLY_JSON}".strip()
-        definitions = self._definitions(tools, native, late)
-        if not definitions and changed_by_cli(tools):
-            ignored = (*ignored, "tools")
+        tools, definitions, changed = self._definitions(tools, native, late)
+        if changed:
+            ignored.append("tools")
         settings = settings_of(request, choice.name, tools, tool_choice, native, definitions)
         if not settings.thinking and request.effort is not Effort.NONE:
             asked = request.include_thinking or request.effort is not None
-            _refuse_if_strict(request, (*ignored, *(("thinking",) if asked else ())))
-            ignored = (*ignored, "thinking")
+            _refuse_if_strict(request, [*ignored, *(("thinking",) if asked else ())])
+            ignored.append("thinking")
         else:
             _refuse_if_strict(request, ignored)
+        scope = Scope(
+            request.caller,
+            self._profile(request, settings, instruction, late),
+            settings.model,
+            settings.effort,
+            settings.thinking,
+            tools,
+        )
+        named = tuple(ignored)
+        return Plan(request, scope, settings, turns[:-1], turns[-1], named, force_call, schema)
+
+    def _forced(
+        self, tools: tuple[Tool, ...], choice: ToolChoice, refused: frozenset[str]
+    ) -> tuple[tuple[Tool, ...], str, bool]:
+        """Whether the bridge itself insists on a call, and the tools and the instruction then."""
+        forced = choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
+        # "Any" tool would be met by one of Claude Code's own, over and over.
+        any_does = self.builtin_tools and choice.mode is ToolMode.REQUIRED
+        if not forced or not (_TOOL_CHOICE in refused or any_does):
+            return tools, "", False
+        return *_insist(tools, choice), True
+
+    def _profile(
+        self, request: CompletionRequest, settings: TurnSettings, instruction: str, late: str
+    ) -> Profile:
         system = request.system or self.default_system_prompt
-        profile = Profile(
+        return Profile(
             system,
             settings.model if system is None else None,
             instruction,
             late,
             started_with(settings, self.capabilities.late_settings),
         )
-        scope = Scope(
-            request.caller, profile, settings.model, settings.effort, settings.thinking, tools
-        )
-        return Plan(request, scope, settings, turns[:-1], turns[-1], ignored, force_call, schema)
 
     def learn(self, plan: Plan, refusal: str) -> bool:
         """Take note of what an upstream refusal is about; False if it is about nothing known.
@@ -229,15 +245,20 @@ class Planner:
 
     def _definitions(
         self, tools: tuple[Tool, ...], native: str, late: str
-    ) -> tuple[ToolDefinition, ...]:
-        """What the API gets as they are; nothing where the CLI must send the tools in its way."""
-        # Others stand beside the caller's there.
+    ) -> tuple[tuple[Tool, ...], tuple[ToolDefinition, ...], bool]:
+        """The tools, their definitions for the API, and whether it gets others than they are.
+
+        No definitions where the CLI must send the tools in its way: there others stand beside the
+        caller's.
+        """
+        exact = tuple(replace(tool, parameters=exact_schema(tool.parameters)) for tool in tools)
+        changed = exact != tools
         mixed = late or self.builtin_tools
-        if mixed or _EXTRA_BODY not in self.capabilities.late_settings:
-            return ()
-        definitions = definitions_of(tools)
-        size = len(native) + sum(len(each.as_json()) for each in definitions)
-        return definitions if self._fits(size) else ()
+        if not mixed and _EXTRA_BODY in self.capabilities.late_settings:
+            definitions = definitions_of(exact)
+            if self._fits(len(native) + sum(len(each.as_json()) for each in definitions)):
+                return exact, definitions, changed
+        return exact, (), changed or changed_by_cli(exact)
 
     def _fits(self, size: int) -> bool:
         return self.longest_variable is None or size <= self.longest_variable
@@ -247,9 +268,10 @@ class Planner:
         schema = request.output_format.schema
         if request.output_format.kind is not OutputKind.JSON_SCHEMA or schema is None:
             return None, "", ""
-        native = _as_text(for_api(schema))
+        told = exact_schema(schema)
+        native = _as_text(for_api(told))
         if _hash(native) in self._refused_schemas or not self._fits(len(native)):
-            return schema, "", _as_text(schema)
+            return schema, "", _as_text(told)
         return schema, native, ""
 
 
@@ -261,6 +283,27 @@ def tools_of(request: CompletionRequest) -> tuple[tuple[Tool, ...], ToolChoice]:
     if not request.tools or request.tool_choice.mode is ToolMode.NONE:
         return (), ToolChoice()
     return request.tools, request.tool_choice
+
+
+def _turns(request: CompletionRequest) -> tuple[Turn, ...]:
+    check_images(request.messages)
+    turns = turns_of(request.messages)
+    if not turns or turns[-1].role is not Role.USER:
+        raise InvalidRequestError(
+            "The last message must be from the user and must not be empty.",
+            field=request.messages[-1].origin if request.messages else "messages",
+        )
+    return turns
+
+
+def _changes_arguments(request: CompletionRequest) -> bool:
+    """Whether a call in the history has a number that goes out as a string of its digits."""
+    return any(
+        parsed_exactly(part.arguments)[1]
+        for message in request.messages
+        for part in message.parts
+        if isinstance(part, ToolCallPart)
+    )
 
 
 def _insist(tools: tuple[Tool, ...], choice: ToolChoice) -> tuple[tuple[Tool, ...], str]:
@@ -277,7 +320,7 @@ def _forces(body: ExtraBody) -> bool:
     return bool(body.tool_choice) and json.loads(body.tool_choice)["type"] in ("any", "tool")
 
 
-def _refuse_if_strict(request: CompletionRequest, ignored: tuple[str, ...]) -> None:
+def _refuse_if_strict(request: CompletionRequest, ignored: Sequence[str]) -> None:
     if ignored and request.strict:
         raise UnsupportedError(
             f"{', '.join(ignored)}: no effect on this server or model, and the request is strict.",
