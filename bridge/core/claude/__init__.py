@@ -16,6 +16,7 @@ from bridge.core.claude.tool_definitions import (
     tools_as_told,
 )
 from bridge.core.claude.turn_settings import (
+    EFFORT_LEVELS,
     SETTINGS,
     ExtraBody,
     Profile,
@@ -34,6 +35,7 @@ from bridge.core.claude.wire import TOOL_PREFIX, Wire
 __all__ = [
     "ALL",
     "CONTINUABLE",
+    "EFFORT_LEVELS",
     "MAX_RESULT_CHARACTERS",
     "NOTHING",
     "SETTINGS",

@@ -174,7 +174,7 @@ def settings_of(
     )
     return TurnSettings(
         model=model,
-        effort=None if request.effort is None else EFFORT_LEVELS[request.effort],
+        effort=_effort(request.effort, with_thinking),
         max_output_tokens=request.max_output_tokens,
         thinking=with_thinking,
         extra_body=ExtraBody(
@@ -187,6 +187,16 @@ def settings_of(
             tools=tuple(definitions),
         ),
     )
+
+
+# https://platform.claude.com/docs/en/build-with-claude/effort: above that, thinking must be on.
+_MOST_WITHOUT_THINKING = Effort.HIGH
+
+
+def _effort(effort: Effort | None, with_thinking: bool) -> str | None:
+    if not with_thinking and effort in (Effort.XHIGH, Effort.MAX):
+        effort = _MOST_WITHOUT_THINKING
+    return None if effort is None else EFFORT_LEVELS[effort]
 
 
 def _tool_choice(choice: ToolChoice) -> str:

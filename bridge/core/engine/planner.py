@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from bridge.core.claude import (
     CONTINUABLE,
+    EFFORT_LEVELS,
     AnswerReader,
     Capabilities,
     ExtraBody,
@@ -183,6 +184,8 @@ class Planner:
         if changed:
             ignored.append("tools")
         settings = settings_of(request, choice.name, tools, tool_choice, native, definitions)
+        if request.effort is not None and settings.effort != EFFORT_LEVELS[request.effort]:
+            ignored.append("effort")
         if not settings.thinking and request.effort is not Effort.NONE:
             asked = request.include_thinking or request.effort is not None
             _refuse_if_strict(request, [*ignored, *(("thinking",) if asked else ())])
