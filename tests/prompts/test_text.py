@@ -247,25 +247,6 @@ def test_every_text_in_calls_results_descriptions_and_the_system_prompt(
     assert seen(exchange) == written(messages)
 
 
-def test_blank_results_are_nobody_elses_words(bridge: RunningBridge) -> None:
-    """Given to a call that waits, Claude Code would put a sentence of its own in their place."""
-    marker = new_marker()
-    blanks = ["", " ", "\n"]
-    tools = (Tool("look"),)
-    question = user(f"{marker} " + sim(turns=[{"tools": [{"name": "look"}] * 3}, {"text": "ok"}]))
-    answer, _ = ask(bridge, "grpc", [question], marker, tools=tools)
-    results = (
-        ToolResultPart(call.id, (TextPart(blank),))
-        for call, blank in zip(answer.calls, blanks, strict=True)
-    )
-    messages = (question, answer.message, user(*results))
-    refused = DOORS["grpc"](bridge, Scenario("", messages, tools=tools), marker).failure
-    assert refused is not None
-    assert "must contain non-whitespace text" in refused.message
-    exchange = bridge.simulator.ledger.exchanges(containing=marker)[-1]
-    assert ["".join(texts) for texts in seen(exchange)[-1][1]] == blanks
-
-
 def test_texts_of_a_function_role(bridge: RunningBridge, texts: Texts) -> None:
     """What OpenAI's first clients write, and only over HTTP."""
     marker = new_marker()

@@ -50,12 +50,12 @@ def turns_of(messages: Sequence[Message]) -> tuple[Turn, ...]:
     """The conversation as alternating turns, from the user to the user.
 
     Neighbours of one role become one turn, as the API itself would make of them; messages
-    without content are left out, and a history that starts with the assistant gets
-    `OPENING_PLACEHOLDER` before it.
+    without content, or with nothing but blanks, are left out, and a history that starts with the
+    assistant gets `OPENING_PLACEHOLDER` before it.
     """
     merged: list[tuple[Role, list[Wire]]] = []
     for message in messages:
-        blocks = [block for part in message.parts if (block := _block(part)) is not None]
+        blocks = _blocks(message.parts)
         if not blocks:
             continue
         if merged and merged[-1][0] is message.role:
@@ -94,11 +94,34 @@ def _results_first(blocks: list[Wire]) -> tuple[Wire, ...]:
     return (*results, *(block for block in blocks if block["type"] != "tool_result"))
 
 
-def _block(part: Part) -> Wire | None:
+def _blocks(parts: Sequence[Part]) -> list[Wire]:
+    """Parts as content blocks, without texts of blanks, which the API refuses.
+
+    Blanks beside other text become part of that, so that nothing of it is lost; others are left
+    out. Never do other words stand in their place.
+    """
+    blocks: list[Wire] = []
+    blanks = ""
+    for part in parts:
+        text = part.text if isinstance(part, TextPart) else None
+        last = blocks[-1] if blocks and blocks[-1]["type"] == "text" else None
+        if text is None:
+            blanks = ""
+            blocks.append(_block(part))
+        elif text.strip():
+            blocks.append({"type": "text", "text": blanks + text})
+            blanks = ""
+        elif last is not None:
+            last["text"] += text
+        else:
+            blanks += text
+    return blocks
+
+
+def _block(part: Part) -> Wire:
     match part:
         case TextPart(text):
-            # The API takes no empty text block.
-            return {"type": "text", "text": text} if text else None
+            return {"type": "text", "text": text}
         case ImagePart(source):
             return {"type": "image", "source": _source(source)}
         case DocumentPart(source, title):
@@ -112,11 +135,10 @@ def _block(part: Part) -> Wire | None:
                 "input": parsed_exactly(arguments)[0],
             }
         case ToolResultPart(call_id, content, is_error):
-            inner = [block for item in content if (block := _block(item)) is not None]
             result: Wire = {
                 "type": "tool_result",
                 "tool_use_id": legal_id(call_id),
-                "content": inner,
+                "content": _blocks(content),
             }
             return {**result, "is_error": True} if is_error else result
 

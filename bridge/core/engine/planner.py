@@ -58,7 +58,7 @@ from bridge.core.engine.answer_filters import (
 from bridge.core.engine.continuation import Scope, answers_exactly, call_ids, fingerprint
 from bridge.core.engine.models import Catalog
 from bridge.core.pool import Need, Parking
-from bridge.core.validation import check_images, for_api
+from bridge.core.validation import check_failed_results, check_images, for_api
 
 ONLY_JSON = "Answer with one JSON object and nothing else: no text around it, no code fence."
 CALL_ANY = "Answer this by calling one of the tools; do not answer in text alone."
@@ -290,6 +290,7 @@ def tools_of(request: CompletionRequest) -> tuple[tuple[Tool, ...], ToolChoice]:
 
 def _turns(request: CompletionRequest) -> tuple[Turn, ...]:
     check_images(request.messages)
+    check_failed_results(request.messages)
     turns = turns_of(request.messages)
     if not turns or turns[-1].role is not Role.USER:
         raise InvalidRequestError(

@@ -28,6 +28,7 @@ from bridge.core.validation.schemas import fault_of, for_api
 from bridge.core.validation.sizes import check_count, check_sizes, json_object
 from bridge.core.validation.strict_json import NotJsonError, TooNestedError, parse_strict
 from bridge.core.validation.time_limits import seconds_from
+from bridge.core.validation.tool_results import check_failed_results
 
 __all__ = [
     "IMAGE_KINDS",
@@ -43,6 +44,7 @@ __all__ = [
     "bad_result",
     "call_id_twice",
     "check_count",
+    "check_failed_results",
     "check_folder",
     "check_images",
     "check_sizes",
