@@ -696,6 +696,15 @@ INVALID = [
         "messages[2].content",
         (*HISTORY, user(ToolResultPart("toolu_1", (NOTE,)))),  # type: ignore[arg-type]
     ),
+    *(
+        invalid(f"{what} that leads {where}", field, said=f"leads {where}", **shape(of))
+        for where, to in (("nowhere", "#/$defs/B"), ("in a circle", "#/properties/a"))
+        for of in ({"type": "object", "properties": {"a": {"$ref": to}}},)
+        for what, field, shape in (
+            ("a tool's reference", "tools", lambda of: {"tools": (Tool("look", "", of),)}),
+            ("an answer's reference", "response_format", schema),
+        )
+    ),
     invalid("a tool's name with a space", "tools[0].function.name", tools=(Tool("a b"),)),
     invalid("a tool's name that is too long", "tools[0].function.name", tools=(Tool("a" * 65),)),
     invalid("two tools of one name", "tools[1].function.name", tools=(LOOK, LOOK)),

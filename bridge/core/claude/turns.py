@@ -27,6 +27,7 @@ from bridge.core.contract import (
     ToolResultPart,
     UrlSource,
 )
+from bridge.core.validation import type_of
 
 OPENING_PLACEHOLDER = "(The conversation begins with the assistant.)"
 """The user turn put before a history that starts with the assistant: the Messages API takes
@@ -172,7 +173,9 @@ def _source(source: InlineData | UrlSource) -> Wire:
         # The API takes only PDFs and images as base64; a text goes in as such.
         text = base64.b64decode(source.base64).decode("utf-8", "replace")
         return {"type": "text", "media_type": source.media_type, "data": text}
-    return {"type": "base64", "media_type": source.media_type, "data": source.base64}
+    # The API takes an image by its true type only, and clients guess.
+    media_type = type_of(source.base64) or source.media_type
+    return {"type": "base64", "media_type": media_type, "data": source.base64}
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ from bridge.core.engine.answer_filters import (
 from bridge.core.engine.continuation import Scope, answers_exactly, call_ids, fingerprint
 from bridge.core.engine.models import Catalog
 from bridge.core.pool import Need, Parking
-from bridge.core.validation import check_failed_results, check_images, for_api
+from bridge.core.validation import any_scaled, check_failed_results, check_images, for_api
 
 ONLY_JSON = "Answer with one JSON object and nothing else: no text around it, no code fence."
 CALL_ANY = "Answer this by calling one of the tools; do not answer in text alone."
@@ -169,7 +169,7 @@ class Planner:
         request, dropped = without_sampling(request, refused)
         ignored = [*request.ignored, *(("model",) if choice.replaced else ()), *dropped]
         turns = _turns(request)
-        if _changes_arguments(request):
+        if _changes_arguments(request) or any_scaled(request.messages):
             ignored.append("messages")
         tools, tool_choice = tools_of(request)
         tools, instruction, force_call = self._forced(tools, tool_choice, refused)
@@ -327,7 +327,8 @@ def _forces(body: ExtraBody) -> bool:
 def _refuse_if_strict(request: CompletionRequest, ignored: Sequence[str]) -> None:
     if ignored and request.strict:
         raise UnsupportedError(
-            f"{', '.join(ignored)}: no effect on this server or model, and the request is strict.",
+            f"{', '.join(ignored)}: no effect, or not passed on as sent, on this server or model, "
+            "and the request is strict.",
             field=ignored[0],
         )
 

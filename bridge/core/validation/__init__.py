@@ -2,7 +2,7 @@
 
 from bridge.core.validation.answers import UnfitAnswerError
 from bridge.core.validation.builtin_tools import BuiltinTools, check_folder, parsed_rules
-from bridge.core.validation.images import check_images
+from bridge.core.validation.images import any_scaled, check_images, type_of
 from bridge.core.validation.messages import (
     IMAGE_KINDS,
     NOT_EMPTY,
@@ -39,6 +39,7 @@ __all__ = [
     "NotJsonError",
     "TooNestedError",
     "UnfitAnswerError",
+    "any_scaled",
     "bad_document",
     "bad_image",
     "bad_result",
@@ -62,6 +63,7 @@ __all__ = [
     "parsed_rules",
     "seconds_from",
     "tool_twice",
+    "type_of",
     "unanswered_call",
     "unknown_call",
     "without_tools",
