@@ -35,7 +35,7 @@ class Scripts:
         self._played: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     def put(self, name: str, value: object) -> None:
-        """Register a script as JSON says it: {steps, tools_only}. BadDirective. It begins anew."""
+        """Register a script as JSON says it: {steps, tools_only}. BadDirective. It starts over."""
         kinds = {
             "steps": (None, "a list of directives"),
             "tools_only": (lambda flag: isinstance(flag, bool), "true or false"),

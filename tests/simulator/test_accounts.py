@@ -77,7 +77,7 @@ def test_models_may_refuse_fields_and_be_missing() -> None:
     run(scenario, accounts={"accounts": {"any": account}})
 
 
-def test_limits_are_reached_and_told() -> None:
+def test_limits_are_reached_and_reported() -> None:
     async def scenario(_: Simulator, client: httpx.AsyncClient) -> None:
         for _n in range(2):
             response = await post(client, plain())
