@@ -4,6 +4,7 @@ from bridge.core.claude.answer_reader import CONTINUABLE, AnswerReader
 from bridge.core.claude.capabilities import ALL, Capabilities, Facts
 from bridge.core.claude.client_tools import MAX_RESULT_CHARACTERS, definitions_of, deliverable
 from bridge.core.claude.control import ControlError
+from bridge.core.claude.exact_numbers import exact_schema, parsed_exactly
 from bridge.core.claude.processes import (
     NOTHING,
     OVERRULING,
@@ -17,7 +18,14 @@ from bridge.core.claude.processes import (
     read_user_settings,
 )
 from bridge.core.claude.session import Session
+from bridge.core.claude.tool_definitions import (
+    ToolDefinition,
+    changed_by_cli,
+    exact_definitions,
+    names_only,
+)
 from bridge.core.claude.turn_settings import (
+    EFFORT_LEVELS,
     SETTINGS,
     ExtraBody,
     Profile,
@@ -35,6 +43,7 @@ from bridge.core.claude.wire import TOOL_PREFIX, Wire
 __all__ = [
     "ALL",
     "CONTINUABLE",
+    "EFFORT_LEVELS",
     "MAX_RESULT_CHARACTERS",
     "NOTHING",
     "OVERRULING",
@@ -51,14 +60,20 @@ __all__ = [
     "ProcessGoneError",
     "Profile",
     "Session",
+    "ToolDefinition",
     "Turn",
     "TurnSettings",
     "Wire",
+    "changed_by_cli",
     "check_passed",
     "definitions_of",
     "deliverable",
+    "exact_definitions",
+    "exact_schema",
     "hermetic_environment",
     "is_about",
+    "names_only",
+    "parsed_exactly",
     "passed_on",
     "read_user_settings",
     "sampling_named_in",
