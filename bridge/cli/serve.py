@@ -65,6 +65,7 @@ def serve(
     ] = False,
 ) -> None:
     """Serve both doors, or only those named."""
+    # Long, because Typer takes each option as a parameter.
     given = {
         "host": host,
         "port": port,

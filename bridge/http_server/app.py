@@ -65,11 +65,8 @@ def create_app(
         asks_for_keys=lambda: keys.required,
     )
     routing = DialectRouting(dialects)
-    rules = BrowserRules(
-        settings.allowed_hosts,
-        settings.allowed_origins,
-        tuple(dialect.browser_headers for dialect in dialects),
-    )
+    headers = tuple(dialect.browser_headers for dialect in dialects)
+    rules = BrowserRules(settings.allowed_hosts, settings.allowed_origins, headers)
     app = FastAPI(
         title="Claude Code bridge",
         version=version,

@@ -133,36 +133,29 @@ async def serving(
         cli = bundled_cli()
         if capabilities is None:
             capabilities = await abilities_of(cli, settings, guard, say)
-        log = SessionLog(settings.session_log_path, _rotation(settings))
-        stack.callback(log.close)
-        metrics = Metrics()
-        tracing = start_tracing(os.environ, say)
-        recent = RecentRequests()
-        observers: list[Observer] = [metrics, log, recent, ServerLog()]
+        telemetry = _telemetry(settings, stack, say)
         launcher = make_launcher(cli, settings, simulator, guard, stack)
-        if tracing is not None:
-            observers.append(tracing)
-            stack.callback(tracing.close)
+        if telemetry.traced:
             launcher = replace(launcher, telemetry=cli_environment(os.environ))
         changes = Changes()
         options = engine_options(settings, demo=doors.demo)
         engine = Engine(
             launcher,
             options,
-            Observers(observers),
+            telemetry.observers,
             capabilities=capabilities,
             quotas=Quotas(access.limits_of, settings.bridge_state_dir / USAGE_FILE),
             on_change=changes.announce,
         )
-        metrics.watch(engine)
+        telemetry.metrics.watch(engine)
         health_log = HealthLog()
         stack.callback(changes.follow(lambda: health_log.look(engine.pool_state())))
         access.on_revoked = engine.pool.forget
         await stack.enter_async_context(access.following())
-        bridge = Bridge(engine, doors, simulator, access, log, metrics)
+        bridge = Bridge(engine, doors, simulator, access, telemetry.log, telemetry.metrics)
         bridge.live_tls = tls
         bridge.system_prompt = options.system_prompt
-        shared = Shared(engine, settings, access, metrics, recent, tls)
+        shared = Shared(engine, settings, access, telemetry.metrics, telemetry.recent, tls)
         if plan.grpc is not None:
             bridge.grpc_address = await serve_grpc(shared, plan.grpc, stack, changes)
         if listener is not None:
@@ -176,6 +169,28 @@ async def serving(
             logger.exception("the first Claude Code process did not start")
             raise not_started(error) from error
         yield bridge
+
+
+@dataclass(frozen=True, slots=True)
+class _Telemetry:
+    metrics: Metrics
+    log: SessionLog
+    recent: RecentRequests
+    observers: Observers
+    traced: bool
+
+
+def _telemetry(settings: Settings, stack: AsyncExitStack, say: Callable[[str], None]) -> _Telemetry:
+    """Open what records the requests, until the stack is closed."""
+    log = SessionLog(settings.session_log_path, _rotation(settings))
+    stack.callback(log.close)
+    metrics, recent = Metrics(), RecentRequests()
+    observers: list[Observer] = [metrics, log, recent, ServerLog()]
+    tracing = start_tracing(os.environ, say)
+    if tracing is not None:
+        observers.append(tracing)
+        stack.callback(tracing.close)
+    return _Telemetry(metrics, log, recent, Observers(observers), tracing is not None)
 
 
 async def _simulator(stack: AsyncExitStack) -> Simulator:

@@ -13,6 +13,7 @@ import pytest
 
 from bridge.core.contract.events import TextDelta
 from bridge.core.contract.request import CompletionRequest
+from bridge.core.engine import TimeLimits
 from bridge.core.pool.policy import PoolLimits
 from bridge.simulator import Exchange
 from tests.faults.doors import KINDS, Asked, Doors, Failure, both_doors
@@ -164,7 +165,7 @@ async def test_the_servers_own_limits_hold_where_the_caller_asks_for_more(
         running_engine(
             tmp_path_factory.mktemp("own"),
             PoolLimits(1, 1, 0),
-            first_token_timeout=SHORT,
+            time_limits=TimeLimits(first_token=SHORT),
         ) as engine,
         both_doors(engine.engine) as doors,
     ):

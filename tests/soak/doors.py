@@ -47,7 +47,7 @@ class Ask:
     stream: bool = True
     leave_after: int | None = None
     """Go away after so many pieces."""
-    deadlines: float = 120.0
+    timeout: float = 120.0
     """Seconds until the caller goes away (HTTP), or the call's deadline (gRPC)."""
     pause: float = 0.0
     """Seconds between pieces."""
@@ -86,7 +86,7 @@ class HttpDoor:
         """Send a body and take what comes."""
         try:
             async with (
-                asyncio.timeout(ask.deadlines),
+                asyncio.timeout(ask.timeout),
                 self.client.stream("POST", path, json=body) as response,
             ):
                 if response.status_code != 200:
@@ -173,7 +173,7 @@ class GrpcDoor:
             request.output_format.schema_json = json.dumps(ask.schema)
         if ask.extra:
             request.messages.add(role=pb.ROLE_UNSPECIFIED)
-        call = self._stub.Complete(request, timeout=ask.deadlines)
+        call = self._stub.Complete(request, timeout=ask.timeout)
         return await gather(call, ask.leave_after, ask.pause)
 
 

@@ -214,7 +214,7 @@ class Caller:
     async def impatient(self) -> None:
         """Wait for an answer without a stream, or for one that never begins, and not for long."""
         directive = sim(hang=True) if self._random.random() < 0.5 else sim(endless=True, delay_ms=5)
-        ask = Ask([self._user(directive)], stream=False, deadlines=self._random.uniform(0.005, 1.0))
+        ask = Ask([self._user(directive)], stream=False, timeout=self._random.uniform(0.005, 1.0))
         door = self._door()
         self._judged(f"impatient {door.name}", await door.ask(ask), None, GONE)
 
