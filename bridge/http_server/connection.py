@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
@@ -25,6 +25,9 @@ from bridge.http_server.dialect import Dialect
 
 LINGER_SECONDS = 10.0
 """How long the rest of a body that was refused is read, so that the refusal can be read."""
+
+_TWO_LENGTHS: Final = frozenset({b"content-length", b"transfer-encoding"})
+_CLOSE: Final = (b"connection", b"close")
 
 
 class LimitedConnection(H11Protocol):
@@ -43,6 +46,7 @@ class LimitedConnection(H11Protocol):
         """Log no addresses, even where the log of accesses is on: callers can write into them."""
         super().__init__(*args, **kwargs)
         self.access_log = False
+        self.timeout_keep_alive = self.settings.idle_connection_seconds
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request, unless there are too many connections already."""
@@ -58,6 +62,17 @@ class LimitedConnection(H11Protocol):
         if self.conn.their_state is not h11.MUST_CLOSE:
             super().data_received(data)
             self._watch_head()
+
+    def handle_events(self) -> None:
+        """Let a request be its connection's last that gives its length in two ways.
+
+        A proxy in front may have gone by the other one, and take what follows for something else.
+        """
+        super().handle_events()
+        names = {name for name, _ in self.headers or ()}
+        if names >= _TWO_LENGTHS and _CLOSE not in self.headers:
+            # uvicorn repeats it in the reply, after which h11 takes nothing more.
+            self.headers.append(_CLOSE)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop all timers."""

@@ -35,6 +35,9 @@ class HttpSettings:
     """How long the head of a request may take to come, from its first byte on."""
     body_seconds: float = 60.0
     """How long the body of a request may take to come."""
+    idle_connection_seconds: int = 75
+    """How long a connection is kept for a next request: longer than clients and proxies keep it, so
+    that it is they who close it, and none sends a request into a closed one."""
     max_connections: int = 512
     """Connections at once. Each takes a file descriptor, of which 1,024 are usual."""
     grpc: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from fastapi.exceptions import RequestValidationError
@@ -58,7 +59,8 @@ def _in_dialect(request: Request, error: BridgeError, headers: dict[str, str]) -
 def _unknown_url(method: str, path: str, known: frozenset[str]) -> UnknownUrlError:
     """Say that nothing is there, and where it may be instead."""
     message = f"Unknown request URL: {method} {path[:_SHOWN]}."
-    near = (f"/v1{path}", path.rstrip("/"), path.removeprefix("/v1"))
+    plain = re.sub("/{2,}", "/", path).rstrip("/")
+    near = (f"/v1{plain}", plain, plain.removeprefix("/v1"))
     meant = next((url for url in near if url in known), None)
     if meant is not None:
         message += f" Did you mean {meant}?"

@@ -141,6 +141,7 @@ async def serve_http(
     door = HttpSettings(
         strict=settings.bridge_strict,
         max_body_bytes=MAX_REQUEST_BYTES,
+        idle_connection_seconds=settings.bridge_http_keep_alive,
         grpc="" if grpc_address is None else str(grpc_address),
         # Whoever gives it another name has others come by it, through a proxy for one.
         public=not is_loopback(settings.host) or bool(settings.bridge_allowed_hosts),

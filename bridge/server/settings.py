@@ -80,6 +80,12 @@ class Settings(BaseSettings):
     bridge_drain_seconds: float = Field(
         30.0, ge=0, description="Seconds that running answers have to finish at the end."
     )
+    bridge_http_keep_alive: int = Field(
+        75,
+        ge=1,
+        le=86400,
+        description="Seconds an HTTP connection may be idle; longer than a proxy's own limit.",
+    )
     bridge_system_prompt: str = Field(
         "claude_code",
         description="What a request without a system message gets: claude_code, none, or a file.",

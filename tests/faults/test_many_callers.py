@@ -65,7 +65,7 @@ async def test_200_callers_at_once_on_a_pool_of_2(tmp_path: Path) -> None:
         ):
             doors: tuple[Door, Door] = HttpDoor(client), GrpcDoor(channel)
             # Both turns are taken until everybody is there.
-            silence = Ask([{"role": "user", "content": sim(hang=True)}], deadlines=PATIENCE)
+            silence = Ask([{"role": "user", "content": sim(hang=True)}], timeout=PATIENCE)
             first = [asyncio.create_task(door.ask(silence)) for door in doors]
             await simulator.ledger.wait_for_async(lambda seen: len(seen) == POOL_SIZE, PATIENCE)
             callers = [asyncio.create_task(call(doors[n % 2], n)) for n in range(CALLERS)]

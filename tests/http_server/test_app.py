@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import zlib
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from bridge.core.contract.errors import DeadlineError, QueueFullError, Unavailab
 from bridge.core.contract.events import Started, TextDelta
 from bridge.core.contract.service import Health, HealthStatus
 from bridge.http_server import HttpSettings
-from bridge.http_server.body import parse_json
+from bridge.http_server.body.reading import parse_json
 from tests.http_server.asgi import Exchange, ask, build, chat, frames
 from tests.http_server.fakes import HELLO, STARTED, STOP, FakeService, Gate
 
@@ -216,6 +217,72 @@ async def test_a_body_that_is_no_json(app: FastAPI, chunks: list[bytes]) -> None
     assert (reply.error["param"], reply.error["code"]) == (None, "invalid_json")
 
 
+async def test_invalid_json_is_pointed_at(app: FastAPI) -> None:
+    reply = await ask(app, "POST", CHAT, chunks=[b'{"messages": [],\n "model" "opus"}'])
+
+    assert "line 2, column 10" in reply.error["message"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("multipart/form-data; boundary=x", b"--x--"),
+        ("application/x-www-form-urlencoded", b"model=opus"),
+    ],
+)
+async def test_a_form_is_told_what_to_send(app: FastAPI, kind: str, body: bytes) -> None:
+    headers = {"content-type": kind}
+    reply = await ask(app, "POST", CHAT, chunks=[body], headers=headers)
+    as_curl_does = await ask(app, "POST", CHAT, chunks=[json.dumps(BODY).encode()], headers=headers)
+
+    assert as_curl_does.status == 200
+
+    assert reply.status == 415
+    assert "Content-Type: application/json" in reply.error["message"]
+
+
+def _deflated(data: bytes, window: int) -> bytes:
+    packer = zlib.compressobj(wbits=window)
+    return packer.compress(data) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "window"), [("gzip", 31), ("x-gzip", 31), ("deflate", 15), ("Deflate", -15)]
+)
+async def test_a_compressed_body_is_unpacked(app: FastAPI, encoding: str, window: int) -> None:
+    packed = _deflated(json.dumps(BODY).encode(), window)
+    headers = {"content-encoding": encoding}
+
+    whole = await ask(app, "POST", CHAT, chunks=[packed], headers=headers)
+    cut = await ask(app, "POST", CHAT, chunks=[packed[:-6]], headers=headers)
+    plain = await ask(app, "POST", CHAT, chunks=[json.dumps(BODY).encode()], headers=headers)
+
+    assert whole.status == 200
+    for wrong in (cut, plain):
+        assert (wrong.status, wrong.error["code"]) == (400, "invalid_content_encoding")
+
+
+async def test_a_body_that_unpacks_too_large(service: FakeService) -> None:
+    app = build(service, HttpSettings(max_body_bytes=5000))
+    packed = _deflated(b" " * 1_000_000, 31)
+    assert len(packed) < 5000
+
+    reply = await ask(app, "POST", CHAT, chunks=[packed], headers={"content-encoding": "gzip"})
+
+    assert reply.status == 413
+    assert "5000 bytes" in reply.error["message"]
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip"])
+async def test_an_encoding_that_is_not_supported_is_named(app: FastAPI, encoding: str) -> None:
+    headers = {"content-encoding": encoding}
+    reply = await ask(app, "POST", CHAT, chunks=[b"x"], headers=headers)
+
+    assert (reply.status, reply.error["code"]) == (415, "unsupported_content_encoding")
+    assert repr(encoding) in reply.error["message"]
+    assert "gzip, deflate" in reply.error["message"]
+
+
 async def test_a_body_in_pieces_is_read(app: FastAPI) -> None:
     whole = json.dumps(BODY).encode()
 
@@ -331,6 +398,8 @@ async def test_health_when_nothing_can_be_served(status: HealthStatus) -> None:
         ("POST", "/chat/completions", "unknown_url", "Did you mean /v1/chat/completions?"),
         ("POST", f"/v1{CHAT}", "unknown_url", "Did you mean /v1/chat/completions?"),
         ("POST", f"{CHAT}/", "unknown_url", "Did you mean /v1/chat/completions?"),
+        ("POST", "/v1//chat/completions", "unknown_url", "Did you mean /v1/chat/completions?"),
+        ("GET", "/v1/models/", "unknown_url", "Did you mean /v1/models?"),
         ("POST", "/v1/embeddings", "model_not_found", "no embedding model"),
         ("GET", "/embeddings", "model_not_found", "no embedding model"),
         ("GET", "/" + "x" * 5000, "unknown_url", "Unknown request URL"),

@@ -249,3 +249,27 @@ def test_a_body_that_turns_out_no_http_ends_an_answer_that_has_begun() -> None:
                 received += data
     assert received.startswith(b"HTTP/1.1 404")
     assert received.count(b"HTTP/1.") == 1
+
+
+def test_a_request_with_two_lengths_is_its_connections_last() -> None:
+    body = json.dumps({"messages": [{"role": "user", "content": "Hello"}]}).encode()
+    head = HEAD + b"transfer-encoding: chunked\r\n\r\n"
+    smuggled = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    with serving(FakeService()) as url, connected(url) as connection:
+        connection.sendall(head + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) + smuggled)
+        received = b""
+        with suppress(ConnectionError):
+            while data := connection.recv(65536):
+                received += data
+    assert received.startswith(b"HTTP/1.1 200")
+    assert b"\r\nconnection: close\r\n" in received.lower()
+    assert received.count(b"HTTP/1.1 ") == 1
+
+
+def test_an_idle_connection_is_kept_as_long_as_the_settings_say() -> None:
+    settings = HttpSettings(idle_connection_seconds=7)  # more than uvicorn's own 5
+    with serving(FakeService(), settings) as url, connected(url) as connection:
+        assert healthy(connection)
+        began = time.monotonic()
+        assert connection.recv(1) == b""
+        assert time.monotonic() - began > 6.5

@@ -61,6 +61,7 @@ DEFAULTS: dict[str, object] = {
     "claude_timeout": 120.0,
     "bridge_spares": 1,
     "bridge_max_processes": None,
+    "bridge_http_keep_alive": 75,
     "bridge_queue_size": 32,
     "bridge_drain_seconds": 30.0,
     "bridge_system_prompt": "claude_code",

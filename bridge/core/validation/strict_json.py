@@ -36,8 +36,10 @@ def parse_strict(text: str, *, levels: int, values: int | None = None) -> Any:
     _check_shape(text, levels, values)
     try:
         value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
-    except (ValueError, RecursionError):
+    except json.JSONDecodeError as error:
         # Not chained: the error holds the whole text.
+        raise NotJsonError(f"line {error.lineno}, column {error.colno}: {error.msg}") from None
+    except (ValueError, RecursionError):
         raise NotJsonError from None
     return _mended(value) if _HALVES.search(text) else value
 

@@ -20,8 +20,24 @@ from bridge.http_server.dialect import BrowserHeaders
 _OWN_SITES: Final = frozenset({"same-origin", "none"})
 _METHODS: Final = "GET, POST, DELETE, OPTIONS"
 _OWN_HEADERS: Final = BrowserHeaders(
-    sent=frozenset({"accept", "authorization", "content-type"}),
-    sent_prefixes=("x-bridge-",),
+    sent=frozenset(
+        {
+            "accept",
+            "accept-language",
+            "authorization",
+            "cache-control",
+            "content-type",
+            "http-referer",  # what clients of other services say of themselves
+            "pragma",
+            "traceparent",
+            "tracestate",
+            "user-agent",  # Firefox and Safari ask for it, Chromium does not
+            "x-api-key",
+            "x-requested-with",
+            "x-title",
+        }
+    ),
+    sent_prefixes=("x-bridge-", "x-stainless-"),
     read=frozenset({"retry-after", "retry-after-ms", "x-bridge-ignored-params", "x-should-retry"}),
 )
 _PREFLIGHT_SECONDS: Final = "600"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -29,6 +30,8 @@ def add_model_routes(router: APIRouter, server: ServerContext) -> None:
     @router.get("/v1/models/{model_id:path}", **describe())
     async def retrieve_model(request: Request, model_id: str) -> Response:
         """Describe one model; its id may contain slashes."""
+        if not model_id:
+            raise HTTPException(404)
         finding = server.service.model(model_id, caller_of(request.scope))
         model = await run_until(finding, disconnected(request.receive))
         return json_response(model_object(model, created))

@@ -402,6 +402,16 @@ async def test_a_listed_page_may_ask_what_it_may_send() -> None:
     assert "access-control-allow-credentials" not in headers
 
 
+async def test_a_listed_page_may_send_what_clients_in_other_browsers_send() -> None:
+    asked = (
+        "authorization, content-type, user-agent, x-api-key, http-referer, x-title, "
+        "x-requested-with, cache-control, x-stainless-retry-count"
+    )
+    app = app_with(allowed_origins=(PAGE,))
+    reply = await ask(app, "OPTIONS", "/v1/chat/completions", headers=asking(PAGE, asked))
+    assert reply.headers["access-control-allow-headers"] == asked
+
+
 async def test_a_page_that_is_not_listed_may_not() -> None:
     app = app_with(allowed_origins=(PAGE,))
     for origin in ("https://evil.example", "null"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from starlette.requests import Request
 
@@ -14,10 +15,15 @@ from bridge.core.contract import (
     TooLargeError,
 )
 from bridge.core.validation import NotJsonError, TooNestedError, parse_strict
+from bridge.http_server.body.encodings import BodyTooLargeError, check_encoding, decoded
+from bridge.http_server.errors import HttpError
+
+_FORMS: Final = frozenset({"multipart/form-data", "application/x-www-form-urlencoded"})
 
 
 async def read_json(request: Request, limit: int, seconds: float) -> object:
     """Read the body, of at most `limit` bytes and within so many seconds, as JSON."""
+    encoding = check_encoding(", ".join(request.headers.getlist("content-encoding")))
     try:
         async with asyncio.timeout(seconds):
             body = await _read(request, limit)
@@ -25,7 +31,26 @@ async def read_json(request: Request, limit: int, seconds: float) -> object:
         raise RequestTimeoutError(
             f"The body of the request did not come within {seconds:g} seconds."
         ) from None
+    if encoding:
+        try:
+            # Off the event loop: as much as a whole body may come of a few bytes.
+            body = await asyncio.to_thread(decoded, body, encoding, limit)
+        except BodyTooLargeError:
+            raise _too_large(limit) from None
+    _refuse_form(request.headers.get("content-type", ""), body)
     return parse_json(body)
+
+
+def _refuse_form(kind: str, body: bytes) -> None:
+    """Say what to send instead of a form; curl calls JSON one, too, unless it is told."""
+    name = kind.partition(";")[0].strip().lower()
+    if name in _FORMS and not body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
+        raise HttpError(
+            415,
+            f"The body of the request is a form ({name}). Send a JSON object, "
+            "with Content-Type: application/json.",
+            reason="UNSUPPORTED_MEDIA_TYPE",
+        )
 
 
 async def _read(request: Request, limit: int) -> bytes:
@@ -58,9 +83,11 @@ def parse_json(body: bytes) -> object:
             f"objects, or more than {BOUNDS.json_values} values.",
             reason="NESTED_TOO_DEEPLY",
         ) from None
-    except (NotJsonError, UnicodeDecodeError):
+    except (NotJsonError, UnicodeDecodeError) as error:
+        where = f" ({error})" if isinstance(error, NotJsonError) and str(error) else ""
         raise InvalidRequestError(
-            "The body of the request is not valid JSON. Send a JSON object, encoded as UTF-8.",
+            f"The body of the request is not valid JSON{where}. "
+            "Send a JSON object, encoded as UTF-8.",
             reason="INVALID_JSON",
         ) from None
 
