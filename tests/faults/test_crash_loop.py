@@ -109,6 +109,28 @@ async def test_both_doors_tell_of_it_and_of_its_end(looping: Looping) -> None:
         watch.cancel()
 
 
+async def test_a_process_that_hangs_at_its_start_shows_in_the_health(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = tmp_path / "sound"
+    sound.touch()
+    how = {"sound": str(sound), "silent": ["get_settings"]}
+    async with faked_engine(tmp_path, ONE, how=how) as engine:
+        pool = engine.engine.pool
+        assert engine.engine.health().status == "ok"
+        sound.unlink()
+        monkeypatch.setattr("bridge.core.pool.starts.SLOW_START_SECONDS", 0.2)
+        # Its start never fails.
+        monkeypatch.setattr("bridge.core.claude.session.BOOT_TIMEOUT", 1e6)
+        os.kill(engine.pids[0], signal.SIGKILL)
+        async with asyncio.timeout(PATIENCE):
+            while engine.engine.health().status == "ok":
+                await pool.changed()
+        health = engine.engine.health()
+        assert health.status == "unavailable"
+        assert "has not answered within" in health.detail
+
+
 async def test_processes_are_started_ever_more_seldom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

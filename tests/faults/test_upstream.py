@@ -17,14 +17,19 @@ import httpx
 import pytest
 
 from bridge.core.claude.processes.launch import Launcher, hermetic_environment
-from bridge.core.contract.errors import BridgeError, NotLoggedInError, UnavailableError
+from bridge.core.contract.errors import (
+    BridgeError,
+    NotLoggedInError,
+    PlanLimitError,
+    UnavailableError,
+)
 from bridge.core.engine.engine import Engine, EngineOptions
 from bridge.core.pool.policy import PoolLimits
 from bridge.core.telemetry.session_log import SessionLog
 from bridge.server.launching import bundled_cli
 from bridge.simulator import Simulator
 from tests.faults.doors import KINDS, Asked, Doors, Failure, HttpCaller, both_doors
-from tests.harness import RunningEngine, running_engine, sim, user
+from tests.harness import PATIENCE, RunningEngine, running_engine, sim, user
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,8 @@ async def test_who_logs_in_while_the_bridge_runs_need_not_restart_it(tmp_path: P
         log_path = tmp_path / "log.jsonl"
         options = EngineOptions(PoolLimits(1, 1, 0))
         log = SessionLog(log_path)
-        async with Engine(launcher, options, log) as engine:
+        changed = asyncio.Event()
+        async with Engine(launcher, options, log, on_change=changed.set) as engine:
             running = RunningEngine(engine, simulator, log, log_path)
             assert engine.health().status == "not_logged_in"
             with pytest.raises(NotLoggedInError):
@@ -142,6 +148,10 @@ async def test_who_logs_in_while_the_bridge_runs_need_not_restart_it(tmp_path: P
             _log_in(tmp_path)
             assert (await running.ask(user(sim(text="hello")))).text == "hello"
             assert engine.health().status == "ok"
+            async with asyncio.timeout(PATIENCE):
+                while engine.health().account != "Claude Max":
+                    changed.clear()
+                    await changed.wait()
 
 
 async def test_a_login_by_the_cli_itself_is_one(tmp_path: Path) -> None:
@@ -156,7 +166,47 @@ async def test_a_login_by_the_cli_itself_is_one(tmp_path: Path) -> None:
         assert (health.status, health.logged_in, health.account) == ("ok", True, "Claude Max")
 
 
-def _log_in(home: Path) -> None:
+async def test_another_account_is_not_stopped_for_the_last_ones_extra_usage(
+    tmp_path: Path,
+) -> None:
+    async with Simulator(pace_ms=0) as simulator:
+        _log_in(tmp_path, "first")
+        environment = hermetic_environment(os.environ, tmp_path, simulator.base_url)
+        del environment["CLAUDE_CODE_OAUTH_TOKEN"]
+        launcher = Launcher(bundled_cli(), environment, tmp_path)
+        log = SessionLog(tmp_path / "log.jsonl")
+        options = EngineOptions(PoolLimits(1, 1, 0), stop_before_overage=True)
+        changed = asyncio.Event()
+        async with Engine(launcher, options, log, on_change=changed.set) as engine:
+            running = RunningEngine(engine, simulator, log, tmp_path / "log.jsonl")
+            spent = {
+                "anthropic-ratelimit-unified-status": "rejected",
+                "anthropic-ratelimit-unified-reset": str(int(time.time()) + 3600),
+                "anthropic-ratelimit-unified-representative-claim": "five_hour",
+                "anthropic-ratelimit-unified-overage-status": "allowed",
+                "anthropic-ratelimit-unified-overage-in-use": "true",
+            }
+            await running.ask(user(sim(text="paid", headers=spent)))
+
+            async def reaches(status: str) -> None:
+                async with asyncio.timeout(PATIENCE):
+                    while engine.health().status != status:
+                        changed.clear()
+                        await changed.wait()
+
+            await reaches("overage_ahead")
+            with pytest.raises(PlanLimitError):
+                await running.ask(user("Hello?"))
+            _log_in(tmp_path, "second")
+            assert (await running.ask(user(sim(text="hello")))).text == "hello"
+            # Without a request too, since a balancer sends none to a server that is not ready.
+            await running.ask(user(sim(text="paid", headers=spent)))
+            await reaches("overage_ahead")
+            _log_in(tmp_path, "third")
+            await reaches("ok")
+
+
+def _log_in(home: Path, account: str = "one") -> None:
     """Leave what `/login` leaves."""
     login = {
         "accessToken": "simulated",
@@ -167,4 +217,9 @@ def _log_in(home: Path) -> None:
     }
     folder = home / ".claude"
     folder.mkdir(exist_ok=True)
+    login["accessToken"] = f"simulated-{account}"
     (folder / ".credentials.json").write_text(json.dumps({"claudeAiOauth": login}))
+    file = folder / ".claude.json"
+    content = json.loads(file.read_text()) if file.exists() else {}
+    content["oauthAccount"] = {"accountUuid": account, "organizationUuid": f"of {account}"}
+    file.write_text(json.dumps(content))

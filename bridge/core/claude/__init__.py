@@ -8,6 +8,7 @@ from bridge.core.claude.exact_numbers import exact_schema, parsed_exactly
 from bridge.core.claude.processes import (
     NOTHING,
     OVERRULING,
+    AccountFile,
     Command,
     Launcher,
     LineProcess,
@@ -49,6 +50,7 @@ __all__ = [
     "OVERRULING",
     "SETTINGS",
     "TOOL_PREFIX",
+    "AccountFile",
     "AnswerReader",
     "Capabilities",
     "Command",

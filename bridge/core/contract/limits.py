@@ -14,7 +14,7 @@ _MIB: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The most that one request may have of everything."""
+    """The most that one request may have of everything: a table, so it is long."""
 
     request_bytes: int = 32 * _MIB
     """Of the request as it comes, and of all that a conversation on one call holds. The API's own:

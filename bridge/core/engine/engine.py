@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from bridge.core.access import Quotas
-from bridge.core.claude import ALL, Capabilities, Facts, Launcher, Profile, Session, TurnSettings
+from bridge.core.claude import (
+    ALL,
+    AccountFile,
+    Capabilities,
+    Facts,
+    Launcher,
+    Profile,
+    Session,
+    TurnSettings,
+)
 from bridge.core.contract import (
     BridgeError,
     CompletionRequest,
@@ -99,9 +108,13 @@ class Engine:
             on_change=on_change,
         )
         self._watchdog = Watchdog(self.pool.sessions, options.watchdog, options.recycling)
-        self.account = AccountState(on_change, self._on_facts)
+        self.account = AccountState(on_change, self._on_facts, self._ask_anew)
         self.usage_limits = UsageLimitsState(
-            OveragePolicy(options.stop_before_overage), now, self.pool.announce
+            OveragePolicy(options.stop_before_overage),
+            now,
+            self.pool.announce,
+            account=AccountFile(launcher.environment).id,
+            on_other_account=self.account.relearn,
         )
         builtin_tools = launcher.builtin_tools is not None
         self.resources = Resources(
@@ -137,7 +150,7 @@ class Engine:
         """End every process, whatever it does."""
         self.usage_limits.close()
         self._draining = True
-        self.account.give_up()
+        await self.account.aclose()
         await self._watchdog.aclose()
         await self.resources.schemas.aclose()
         await self.pool.aclose()
@@ -303,6 +316,11 @@ class Engine:
             self._launcher = dataclasses.replace(self._launcher, use_api_key=True)
             session = await self._first_session()
         self.pool.adopt(session)
+
+    async def _ask_anew(self) -> None:
+        """Learn the same from a process of its own, which serves nobody."""
+        session = await self._first_session()
+        await session.close()
 
     async def _first_session(self) -> Session:
         session = await self._spawn()

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-from bridge.core.claude import Facts
+from bridge.core.claude import ControlError, Facts, ProcessGoneError
 from bridge.core.contract import DrainingError, HealthStatus
+from bridge.core.telemetry import kind_of
+
+logger = logging.getLogger(__name__)
 
 LOG_IN = (
     "Claude Code is not logged in: run `claude` and type /login. The next request after that is "
@@ -71,11 +76,21 @@ def status_of(
 class AccountState:
     """What is known of Claude Code and of its login, from the first process on."""
 
-    def __init__(self, on_change: Callable[[], None], on_facts: Callable[[Facts], None]) -> None:
-        """`on_facts` is called with what Claude Code reports, when it is new."""
+    def __init__(
+        self,
+        on_change: Callable[[], None],
+        on_facts: Callable[[Facts], None],
+        ask: Callable[[], Coroutine[Any, Any, None]],
+    ) -> None:
+        """`on_facts` is called with what Claude Code reports, when it is new.
+
+        `ask` has a new process report; it raises what `Session.spawn` does.
+        """
         self._on_change = on_change
         self._on_facts = on_facts
+        self._ask = ask
         self._settled = asyncio.Event()
+        self._relearning: asyncio.Task[None] | None = None
         self.facts: Facts | None = None
         """None until a process has been initialised."""
         self.login_accepted: bool | None = None
@@ -87,9 +102,12 @@ class AccountState:
         if self.facts is None:
             raise DrainingError("The server is shutting down.")
 
-    def give_up(self) -> None:
-        """There will be no first process: those that wait for it need not."""
+    async def aclose(self) -> None:
+        """Ask no more, and let nobody wait for a first process any longer."""
         self._settled.set()
+        if self._relearning is not None:
+            self._relearning.cancel()
+            await asyncio.wait((self._relearning,))
 
     def learn(self, facts: Facts | None) -> None:
         """Take in what a process has reported."""
@@ -102,9 +120,24 @@ class AccountState:
 
     def note_login(self, *, accepted: bool) -> None:
         """Record whether the API accepts the login, as its last answer has shown."""
-        if accepted is not self.login_accepted:
-            self.login_accepted = accepted
-            self._on_change()
+        before, self.login_accepted = self.login_accepted, accepted
+        if accepted is before:
+            return
+        self._on_change()
+        if accepted and (before is False or self.account == "none"):
+            # Somebody has logged in, and what the processes reported is older than that.
+            self.relearn()
+
+    def relearn(self) -> None:
+        """Learn from a new process which account it uses, and what it offers; in a task."""
+        if self._relearning is None or self._relearning.done():
+            self._relearning = asyncio.create_task(self._ask_anew())
+
+    async def _ask_anew(self) -> None:
+        try:
+            await self._ask()
+        except (OSError, ControlError, ProcessGoneError) as error:
+            logger.warning("the account could not be asked for: %s", kind_of(error))
 
     @property
     def account(self) -> str:

@@ -7,6 +7,7 @@ always be foreseen. What can be known before it, `overage_ahead` takes into acco
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -15,12 +16,17 @@ from typing import Final
 from bridge.core.claude import Wire, usage_limits_of
 from bridge.core.contract import PlanLimitError, UsageLimits
 
+logger = logging.getLogger(__name__)
+
 NEARLY_FULL: Final = 0.98
 """The used share of a limit from which on no request is begun. A request is asked whole, and the
 API goes over to extra usage in silence: what is left must be enough for those that run."""
 
 UNKNOWN_RESET_SECONDS: Final = 900.0
 """How long serving stops where the API did not say when the limit is lifted."""
+
+ACCOUNT_LOOK_SECONDS: Final = 5.0
+"""How often to look whether another account is logged in, while serving has stopped."""
 
 _PROBE_SECONDS: Final = 1.0
 
@@ -85,6 +91,11 @@ class OveragePolicy:
             self._probe = _Probe.REPORTED
         self._stopped = overage_ahead(limits, now) is not None
 
+    def forget(self) -> None:
+        """What was reported is of another account."""
+        self._stopped = False
+        self._probe = _Probe.NONE
+
     def until(self, limits: UsageLimits | None, now: float) -> float | None:
         """When serving may continue, in Unix seconds; None where it is not stopped."""
         if not self.enabled or limits is None:
@@ -126,12 +137,25 @@ class UsageLimitsState:
     """What the API last reported of the account's usage limits; admits requests by it."""
 
     def __init__(
-        self, policy: OveragePolicy, now: Callable[[], float], on_change: Callable[[], None]
+        self,
+        policy: OveragePolicy,
+        now: Callable[[], float],
+        on_change: Callable[[], None],
+        *,
+        account: Callable[[], str],
+        on_other_account: Callable[[], None],
     ) -> None:
-        """`now` gives Unix seconds."""
+        """`now` gives Unix seconds, `account` the id of the account that is logged in.
+
+        `on_other_account` is called when serving had stopped for one that no longer is.
+        """
         self._policy = policy
         self._now = now
         self._on_change = on_change
+        self._account = account
+        self._on_other_account = on_other_account
+        self._limits_of = ""
+        """The account that `latest` was reported of."""
         self._asked_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.latest: UsageLimits | None = None
@@ -145,15 +169,13 @@ class UsageLimitsState:
         self._asked_at = asked_at
         self.latest = usage_limits_of(line, now)
         self._policy.note(self.latest, now)
-        self.close()
-        until = self._policy.until(self.latest, now)
-        if until is not None:
-            # So that watchers are informed when serving continues.
-            self._timer = asyncio.get_running_loop().call_later(until - now, self._on_change)
+        self._limits_of = self._account()
+        self._watch_stop()
         self._on_change()
 
     def admit(self) -> Admission:
         """Let a request through, or raise PlanLimitError."""
+        self._forget_those_of_another_account()
         return self._policy.admit(self.latest, self._now())
 
     def probed(self, *, answered: bool) -> None:
@@ -174,3 +196,26 @@ class UsageLimitsState:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _watch_stop(self) -> None:
+        """While serving has stopped, look when it continues, so that watchers are informed."""
+        self.close()
+        now = self._now()
+        until = self._policy.until(self.latest, now)
+        if until is not None:
+            self._timer = asyncio.get_running_loop().call_later(
+                min(until - now, ACCOUNT_LOOK_SECONDS), self._look_at_stop
+            )
+
+    def _look_at_stop(self) -> None:
+        self._forget_those_of_another_account()
+        self._watch_stop()
+        self._on_change()
+
+    def _forget_those_of_another_account(self) -> None:
+        """Where serving has stopped for an account that is not logged in any more, continue."""
+        if self.overage_ahead and self._account() != self._limits_of:
+            logger.info("another account is logged in: the usage limits of the last one are gone")
+            self.latest = None
+            self._policy.forget()
+            self._on_other_account()

@@ -140,7 +140,7 @@ class Pool:
     @property
     def trouble(self) -> str:
         """What is wrong with the processes, in a sentence; empty where nothing is."""
-        return self._starter.trouble(usable=self.usable)
+        return self._starter.trouble(self._processes.values())
 
     @property
     def usable(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any
 
 from bridge.core.claude import ControlError, ProcessGoneError, Session, TurnSettings
@@ -15,6 +15,10 @@ from bridge.core.telemetry import kind_of
 
 logger = logging.getLogger(__name__)
 
+SLOW_START_SECONDS = 15.0
+"""A start that takes longer shows in the health where no other process can serve; about one
+second when all is well."""
+
 
 class Starter:
     """Starts processes, and holds back further starts after failures."""
@@ -23,22 +27,26 @@ class Starter:
         self,
         spawn: Callable[[TurnSettings | None], Coroutine[Any, Any, Session]],
         clock: Callable[[], float],
-        on_ready: Callable[[], None],
+        on_change: Callable[[], None],
     ) -> None:
-        """`on_ready` is called when processes may be started again after failures."""
+        """`on_change` is called when processes may be started again after failures, and when one
+        is slow to start."""
         self._spawn = spawn
         self._clock = clock
-        self._on_ready = on_ready
+        self._on_change = on_change
         self._backoff = StartBackoff()
         self._timer: asyncio.TimerHandle | None = None
 
     async def start(self, process: PooledProcess) -> bool:
         """Start a process, which is a blank then; False where it does not come up."""
+        slow = asyncio.get_running_loop().call_later(SLOW_START_SECONDS + 0.1, self._on_change)
         try:
             process.session = await self._spawn(process.started_with)
         except (OSError, ControlError, ProcessGoneError) as error:
             logger.error("a Claude Code process could not be started: %s", kind_of(error))
             return False
+        finally:
+            slow.cancel()
         process.state = State.BLANK
         process.used_at = process.up_at = self._clock()
         return True
@@ -84,13 +92,13 @@ class Starter:
         self._backoff.over()
 
     def close(self) -> None:
-        """Do not call `on_ready` any more."""
+        """Let no start be due any more."""
         if self._timer is not None:
             self._timer.cancel()
 
     def _open(self) -> None:
         self._timer = None
-        self._on_ready()
+        self._on_change()
 
     def usable(self, processes: Iterable[PooledProcess]) -> bool:
         """Whether there is a process that can be expected to work."""
@@ -100,8 +108,13 @@ class Starter:
             return any(process.sound(now) for process in alive)
         return bool(alive)
 
-    def trouble(self, *, usable: bool) -> str:
+    def trouble(self, processes: Collection[PooledProcess]) -> str:
         """What is wrong with the processes, in a sentence; empty where nothing is."""
+        usable = self.usable(processes)
+        if not usable and self._hanging(processes):
+            return (
+                f"Claude Code has not answered within {SLOW_START_SECONDS:g} seconds of its start."
+            )
         failures = self._backoff.failures
         if not self._backoff.looping and (failures <= 1 or usable):
             return ""
@@ -109,3 +122,8 @@ class Starter:
             f"Claude Code has failed {failures} times in a row before it was of any use; "
             f"it is started again within {max(self._backoff.delay, 1):g} seconds."
         )
+
+    def _hanging(self, processes: Iterable[PooledProcess]) -> bool:
+        """Whether one takes longer to start than it should."""
+        late = self._clock() - SLOW_START_SECONDS
+        return any(p.state is State.STARTING and p.started_at <= late for p in processes)

@@ -1,5 +1,6 @@
 """How a CLI process is started, what it is given, and how it ends."""
 
+from bridge.core.claude.processes.account import AccountFile
 from bridge.core.claude.processes.environment import OVERRULING, check_passed, passed_on
 from bridge.core.claude.processes.launch import Launcher, hermetic_environment
 from bridge.core.claude.processes.leftovers import Leftovers
@@ -9,6 +10,7 @@ from bridge.core.claude.processes.user_settings import NOTHING, read_user_settin
 __all__ = [
     "NOTHING",
     "OVERRULING",
+    "AccountFile",
     "Command",
     "Launcher",
     "Leftovers",

@@ -1,0 +1,50 @@
+"""Which account Claude Code is logged in to, from its own file; without any secret.
+
+A running process takes up a new login by itself, and does not say so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+_GIVEN: Final = ("CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_AUTH_TOKEN")
+"""A login that stands in the environment is the same until the end."""
+
+
+class AccountFile:
+    """Tells accounts apart. Reads the file only where it has changed."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        home = Path(environment.get("HOME") or "~").expanduser()
+        folder = Path(environment.get("CLAUDE_CONFIG_DIR") or home)
+        self._path = folder / ".claude.json"
+        self._fixed = any(environment.get(name) for name in _GIVEN)
+        self._signature: tuple[int, ...] = ()
+        self._id = ""
+
+    def id(self) -> str:
+        """A name of the account and its organisation; empty where there is none by /login."""
+        if self._fixed:
+            return ""
+        try:
+            found = self._path.stat()
+            signature = (found.st_mtime_ns, found.st_size, found.st_ino)
+            if signature != self._signature:
+                self._id = _id_in(json.loads(self._path.read_bytes()))
+                self._signature = signature
+        except FileNotFoundError:
+            self._id, self._signature = "", ()
+        except (OSError, ValueError, RecursionError):
+            # It is being written: what was read last is true until it can be read.
+            pass
+        return self._id
+
+
+def _id_in(content: object) -> str:
+    account = content.get("oauthAccount") if isinstance(content, dict) else None
+    if not isinstance(account, dict):
+        return ""
+    return " ".join(str(account.get(key, "")) for key in ("accountUuid", "organizationUuid"))
