@@ -4,7 +4,7 @@ from bridge.core.claude.answer_reader import CONTINUABLE, AnswerReader
 from bridge.core.claude.capabilities import ALL, Capabilities, Facts
 from bridge.core.claude.client_tools import MAX_RESULT_CHARACTERS, definitions_of, deliverable
 from bridge.core.claude.control import ControlError
-from bridge.core.claude.exact_numbers import exact_schema, parsed_exactly
+from bridge.core.claude.exact_numbers import changes_arguments, exact_schema
 from bridge.core.claude.processes import (
     NOTHING,
     OVERRULING,
@@ -67,6 +67,7 @@ __all__ = [
     "TurnSettings",
     "Wire",
     "changed_by_cli",
+    "changes_arguments",
     "check_passed",
     "definitions_of",
     "deliverable",
@@ -75,7 +76,6 @@ __all__ = [
     "hermetic_environment",
     "is_about",
     "names_only",
-    "parsed_exactly",
     "passed_on",
     "read_user_settings",
     "sampling_named_in",

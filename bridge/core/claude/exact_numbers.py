@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
+
+from bridge.core.contract import Message, ToolCallPart
 
 # Up to 15 digits every number survives.
 _MANY_DIGITS = re.compile(r"[0-9.]{16}")
@@ -50,6 +52,16 @@ def parsed_exactly(text: str) -> tuple[Any, bool]:
         parse_float=lambda digits: float(digits) if survives(digits) else kept(digits),
     )
     return value, changed
+
+
+def changes_arguments(messages: Sequence[Message]) -> bool:
+    """Whether a call in the history has a number that goes out as a string of its digits."""
+    return any(
+        parsed_exactly(part.arguments)[1]
+        for message in messages
+        for part in message.parts
+        if isinstance(part, ToolCallPart)
+    )
 
 
 def has_inexact(value: Any) -> bool:

@@ -22,12 +22,12 @@ from bridge.core.claude import (
     Turn,
     TurnSettings,
     changed_by_cli,
+    changes_arguments,
     deliverable,
     exact_definitions,
     exact_schema,
     is_about,
     names_only,
-    parsed_exactly,
     sampling_named_in,
     settings_of,
     started_with,
@@ -40,7 +40,6 @@ from bridge.core.contract import (
     JsonObject,
     OutputKind,
     Tool,
-    ToolCallPart,
     ToolChoice,
     ToolMode,
     UnsupportedError,
@@ -171,7 +170,7 @@ class Planner:
         request, dropped = without_sampling(request, refused)
         ignored = [*request.ignored, *(("model",) if choice.replaced else ()), *dropped]
         turns = turns_of(request.messages)
-        if _changes_arguments(request) or any_scaled(request.messages):
+        if changes_arguments(request.messages) or any_scaled(request.messages):
             ignored.append("messages")
         tools, tool_choice = tools_of(request)
         tools, instruction, force_call = self._forced(tools, tool_choice, refused)
@@ -311,16 +310,6 @@ def tools_of(request: CompletionRequest) -> tuple[tuple[Tool, ...], ToolChoice]:
     if not tools or choice.mode is ToolMode.NONE:
         return (), ToolChoice()
     return tools, choice
-
-
-def _changes_arguments(request: CompletionRequest) -> bool:
-    """Whether a call in the history has a number that goes out as a string of its digits."""
-    return any(
-        parsed_exactly(part.arguments)[1]
-        for message in request.messages
-        for part in message.parts
-        if isinstance(part, ToolCallPart)
-    )
 
 
 def _insist(tools: tuple[Tool, ...], choice: ToolChoice) -> tuple[tuple[Tool, ...], str]:
