@@ -1,7 +1,8 @@
 """What a CLI process that was killed leaves behind, found by its process id and removed.
 
 It registers itself under its process id, for other Claude Code processes of the user to find, and
-takes that back where it may end by itself. Measured; tests/core/claude/processes/test_leftovers.py shows it.
+takes that back where it may end by itself. Measured, and shown in
+tests/core/claude/processes/test_leftovers.py.
 """
 
 from __future__ import annotations
