@@ -18,6 +18,8 @@ from bridge.core.claude import (
     ExtraBody,
     Session,
     TurnSettings,
+    exact_definitions,
+    names_only,
 )
 from bridge.core.contract import Tool
 from bridge.probe.stage import (
@@ -75,6 +77,17 @@ _PNG = (
 _TOOLS = (
     Tool("first", "The first.", {"type": "object", "properties": {"n": {"type": "integer"}}}),
     Tool("second", "The second.", {"type": "object", "properties": {}}),
+)
+
+
+# What the CLI would change in the definitions of tools that it lists.
+_EXACT_TOOLS = (
+    Tool(
+        "first",
+        "その他\uff08要記入\uff09 10 m² Foo™ \u06cc\u200c\u0647\u0627 " + "long " * 2_000,
+        {"type": "object", "properties": {"n": {"enum": ["\U0001f469\u200d\U0001f4bb", "\ue000"]}}},
+    ),
+    Tool("second", "", {"type": "object", "properties": {}}),
 )
 
 
@@ -307,6 +320,35 @@ async def _only_offered(stage: Stage, session: Session, tools: Sequence[Tool]) -
     ]
     wanted = [(TOOL_PREFIX + t.name, t.description, dict(t.parameters)) for t in tools]
     require(offered == wanted, f"instead of {[t.name for t in tools]}: {_short(offered)}")
+
+
+def _sent_exactly(exchange: Exchange) -> None:
+    wanted = [json.loads(tool.as_json()) for tool in exact_definitions(_EXACT_TOOLS)]
+    require(list(exchange.tools) == wanted, f"the model was offered {_short(exchange.tools)}")
+
+
+async def _exact_tools(stage: Stage) -> None:
+    session = await stage.warm()
+    await session.offer(names_only(_EXACT_TOOLS))
+    await session.configure(_with_body(tools=exact_definitions(_EXACT_TOOLS)))
+    called = {"tools": [{"name": "first", "input": {"n": "\ue000"}, "fragment": 4}]}
+    asked = await stage.ask(session, say=sim(turns=[called, {"text": "thanks"}]))
+    _sent_exactly(asked.exchange)
+    require(len(asked.calls) == 1, "it was not called")
+    await session.park(asked.calls)
+    mark = new_mark()
+    await stage.resume(session, [_result(asked.calls[0], text(mark))])
+    (exchange,) = stage.ledger.exchanges(containing=mark)
+    _sent_exactly(exchange)
+    await session.configure(_PLAIN)
+    tools = (await stage.ask(session)).exchange.tools
+    require(bool(tools) and not tools[0].get("description"), "they cannot be taken back")
+
+
+async def _exact_tools_at_start(stage: Stage) -> None:
+    async with stage.started_with(_with_body(tools=exact_definitions(_EXACT_TOOLS))) as session:
+        await session.offer(names_only(_EXACT_TOOLS))
+        _sent_exactly((await stage.ask(session)).exchange)
 
 
 async def _parked_calls(stage: Stage) -> None:
@@ -693,6 +735,14 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
         "extra_body",
         _with_body(output_schema=_SCHEMA),
         _formatted,
+    ),
+    Behaviour(
+        "late-tools",
+        "Definitions of tools can be given on a running process as they are to reach the model, "
+        "and are called, exact to the character.",
+        _exact_tools,
+        f"{LATE}extra_body",
+        _exact_tools_at_start,
     ),
 )
 """The list, in the order in which it is tried."""

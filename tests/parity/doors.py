@@ -66,6 +66,7 @@ FIELDS: Mapping[str, str] = {
 CODES: Mapping[str, tuple[str, int]] = {
     "CLAUDE_NOT_LOGGED_IN": ("claude_not_logged_in", 503),
     "CONTEXT_LENGTH_EXCEEDED": ("context_length_exceeded", 400),
+    "INVALID_IMAGE": ("invalid_image", 400),
     "INVALID_IMAGE_URL": ("invalid_image_url", 400),
     "INVALID_VALUE": ("invalid_value", 400),
     "MISSING_REQUIRED_PARAMETER": ("missing_required_parameter", 400),

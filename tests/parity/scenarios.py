@@ -141,6 +141,24 @@ def effort(word: str, number: pb.Effort.ValueType, level: str) -> Scenario:
     )
 
 
+def forced(word: str, number: pb.Effort.ValueType, model: str, **more: Any) -> Scenario:
+    """An effort that needs thinking, beside a tool that has to be called."""
+    return Scenario(
+        f"effort {word} and a forced tool on {model}",
+        asked(tools=[call()]),
+        tools=BOTH,
+        http={**REQUIRED["http"], "model": model, "reasoning_effort": word},
+        grpc={**REQUIRED["grpc"], "model": model, "effort": number},
+        finish="tool_calls",
+        **more,
+    )
+
+
+LOWERED: dict[str, Any] = {
+    "ignored": ("effort", "thinking"),
+    "sent": {"output_config": {"effort": "high"}, "tool_choice": {"type": "any"}, "thinking": None},
+}
+
 ANSWERS = [
     Scenario("a question", asked("Hello", text="Good day to you.")),
     Scenario("200 tokens", asked(tokens=200)),
@@ -247,6 +265,18 @@ THINKING = [
     effort("high", pb.EFFORT_HIGH, "high"),
     effort("xhigh", pb.EFFORT_XHIGH, "xhigh"),
     effort("max", pb.EFFORT_MAX, "max"),
+    forced("xhigh", pb.EFFORT_XHIGH, "haiku", **LOWERED),
+    forced("max", pb.EFFORT_MAX, "haiku", **LOWERED),
+    # The bridge itself insists on the call, and the model thinks.
+    forced("max", pb.EFFORT_MAX, UNSAMPLED, sent={"output_config": {"effort": "max"}}),
+    Scenario(
+        "effort max and a temperature",
+        asked(text="ok"),
+        http={**sampled(SAMPLED, temperature=0.5)["http"], "reasoning_effort": "max"},
+        grpc={**sampled(SAMPLED, temperature=0.5)["grpc"], "effort": pb.EFFORT_MAX},
+        ignored=("effort", "thinking"),
+        sent={"output_config": {"effort": "high"}, "thinking": None},
+    ),
 ]
 
 SAMPLING = [
@@ -665,6 +695,15 @@ INVALID = [
         "a document in a result",
         "messages[2].content",
         (*HISTORY, user(ToolResultPart("toolu_1", (NOTE,)))),  # type: ignore[arg-type]
+    ),
+    *(
+        invalid(f"{what} that leads {where}", field, said=f"leads {where}", **shape(of))
+        for where, to in (("nowhere", "#/$defs/B"), ("in a circle", "#/properties/a"))
+        for of in ({"type": "object", "properties": {"a": {"$ref": to}}},)
+        for what, field, shape in (
+            ("a tool's reference", "tools", lambda of: {"tools": (Tool("look", "", of),)}),
+            ("an answer's reference", "response_format", schema),
+        )
     ),
     invalid("a tool's name with a space", "tools[0].function.name", tools=(Tool("a b"),)),
     invalid("a tool's name that is too long", "tools[0].function.name", tools=(Tool("a" * 65),)),

@@ -279,6 +279,7 @@ LACKS: dict[str, Callable[[], Lack]] = {
     "late-stop-sequences": lambda: Setting(BODY, "stop_sequences"),
     "late-tool-choice": lambda: Setting(BODY, "tool_choice"),
     "late-output-format": lambda: Setting(BODY, "output_config"),
+    "late-tools": lambda: Setting(BODY, "tools"),
     # Other ways of not being there.
     "rewind": lambda: Refuses("rewind_conversation"),
     "extra-body": lambda: Setting(BODY),

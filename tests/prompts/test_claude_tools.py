@@ -245,3 +245,11 @@ def test_the_rules_are_shown_at_the_start(bridge: RunningBridge, shared: Path) -
     for rule in ("Read", "Grep", "Write", "Bash(git log:*)"):
         assert f"{rule}: " in said
     assert "whatever no rule allows is denied" in said
+
+
+def test_beside_them_what_is_changed_in_the_callers_tools_is_named(
+    bridge: RunningBridge, door: str
+) -> None:
+    for tool, ignored in ((OWN, ()), (Tool("look", "10 m²"), ("tools",))):
+        answer, _ = ask(bridge, door, user(sim(text="ok")), tools=(tool,))
+        assert answer.ignored == ignored

@@ -64,7 +64,7 @@ VARIABLES = {
     "CLAUDE_CODE_MAX_RETRIES",
     "MCP_TOOL_TIMEOUT",
 }
-BODY = {"temperature", "top_p", "stop_sequences", "tool_choice", "output_config"}
+BODY = {"temperature", "top_p", "stop_sequences", "tool_choice", "output_config", "tools"}
 LINE = {"type", "message", "parent_tool_use_id", "session_id", "client_composed", "uuid"}
 BLOCKS: Mapping[str, set[str]] = {
     "text": {"type", "text"},
@@ -259,6 +259,11 @@ def check_body(body: Mapping[str, Any]) -> None:
     assert output.keys() == {"format"}
     assert output["format"].keys() == {"type", "schema"}
     assert output["format"]["type"] == "json_schema"
+    for tool in body.get("tools", []):
+        assert tool.keys() == {"name", "description", "input_schema"}
+        assert str(tool["name"]).startswith("mcp__client__")
+        assert isinstance(tool["description"], str)
+        assert isinstance(tool["input_schema"], dict)
 
 
 LAUNCHER = Launcher(Path("/opt/claude"), {"PATH": "/bin", "HOME": "/h"}, Path("/var/empty"))

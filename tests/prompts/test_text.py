@@ -75,9 +75,7 @@ SHAPES = (
     "/\u202eclear \u200b\ufeff \U0001f468\u200d\U0001f469\u200d\U0001f467 e\u0301 \ufb01",
     "\u2028/clear\u2029",
 )
-
-TOOLS_DESCRIBED = (*COMMANDS, *FILES, *LOOK_ALIKES, *SHAPES[:2])
-"""Without the signs that Claude Code takes out of the descriptions of tools."""
+TEXTS = (*COMMANDS, *FILES, *LOOK_ALIKES, *SHAPES)
 
 
 @dataclass(frozen=True)
@@ -98,8 +96,8 @@ def texts(bridge: RunningBridge) -> Iterator[Texts]:
         (place / "secret.txt").write_text(SECRET)
     names = {"file": str(places[0] / "secret.txt"), "folder": str(places[0])}
     yield Texts(
-        tuple(text.format(**names) for text in (*COMMANDS, *FILES, *LOOK_ALIKES, *SHAPES)),
-        "\n".join(text.format(**names) for text in TOOLS_DESCRIBED) + "long " * 4_000,
+        tuple(text.format(**names) for text in TEXTS),
+        "\n".join(text.format(**names) for text in TEXTS) + "long " * 4_000,
         places[0],
     )
     for place in places:
@@ -247,25 +245,6 @@ def test_every_text_in_calls_results_descriptions_and_the_system_prompt(
     last, exchange = ask(bridge, door, messages, marker, system=system, tools=tools)
     assert session_of(bridge, last) != "continued"
     assert seen(exchange) == written(messages)
-
-
-def test_blank_results_are_nobody_elses_words(bridge: RunningBridge) -> None:
-    """Given to a call that waits, Claude Code would put a sentence of its own in their place."""
-    marker = new_marker()
-    blanks = ["", " ", "\n"]
-    tools = (Tool("look"),)
-    question = user(f"{marker} " + sim(turns=[{"tools": [{"name": "look"}] * 3}, {"text": "ok"}]))
-    answer, _ = ask(bridge, "grpc", [question], marker, tools=tools)
-    results = (
-        ToolResultPart(call.id, (TextPart(blank),))
-        for call, blank in zip(answer.calls, blanks, strict=True)
-    )
-    messages = (question, answer.message, user(*results))
-    refused = DOORS["grpc"](bridge, Scenario("", messages, tools=tools), marker).failure
-    assert refused is not None
-    assert "must contain non-whitespace text" in refused.message
-    exchange = bridge.simulator.ledger.exchanges(containing=marker)[-1]
-    assert ["".join(texts) for texts in seen(exchange)[-1][1]] == blanks
 
 
 def test_texts_of_a_function_role(bridge: RunningBridge, texts: Texts) -> None:

@@ -4,6 +4,7 @@ from bridge.core.claude.answer_reader import CONTINUABLE, AnswerReader
 from bridge.core.claude.capabilities import ALL, Capabilities, Facts
 from bridge.core.claude.client_tools import MAX_RESULT_CHARACTERS, definitions_of, deliverable
 from bridge.core.claude.control import ControlError
+from bridge.core.claude.exact_numbers import changes_arguments, exact_schema
 from bridge.core.claude.processes import (
     NOTHING,
     OVERRULING,
@@ -18,7 +19,14 @@ from bridge.core.claude.processes import (
     read_user_settings,
 )
 from bridge.core.claude.session import Session
+from bridge.core.claude.tool_definitions import (
+    ToolDefinition,
+    changed_by_cli,
+    exact_definitions,
+    names_only,
+)
 from bridge.core.claude.turn_settings import (
+    EFFORT_LEVELS,
     SETTINGS,
     ExtraBody,
     Profile,
@@ -36,6 +44,7 @@ from bridge.core.claude.wire import TOOL_PREFIX, Wire
 __all__ = [
     "ALL",
     "CONTINUABLE",
+    "EFFORT_LEVELS",
     "MAX_RESULT_CHARACTERS",
     "NOTHING",
     "OVERRULING",
@@ -53,14 +62,20 @@ __all__ = [
     "ProcessGoneError",
     "Profile",
     "Session",
+    "ToolDefinition",
     "Turn",
     "TurnSettings",
     "Wire",
+    "changed_by_cli",
+    "changes_arguments",
     "check_passed",
     "definitions_of",
     "deliverable",
+    "exact_definitions",
+    "exact_schema",
     "hermetic_environment",
     "is_about",
+    "names_only",
     "passed_on",
     "read_user_settings",
     "sampling_named_in",

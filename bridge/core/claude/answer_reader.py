@@ -7,10 +7,11 @@ as "API Error: ...", is never text of an answer.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from enum import IntEnum
+from typing import Any
 
+from bridge.core.claude.exact_numbers import parsed_exactly
 from bridge.core.claude.failures import failure_of
 from bridge.core.claude.turns import Turn
 from bridge.core.claude.usage_limits import usage_limits_of
@@ -244,10 +245,11 @@ class AnswerReader:
 
         Calls of the CLI's own tools are not the caller's, and none of it.
 
-        Raises ValueError where the arguments of a call are no JSON: those of one that was cut.
+        Raises ValueError where the arguments of a call are no JSON, as those of one that was cut,
+        or hold a number that the CLI has not kept as it is.
         """
         blocks = (
-            {**block, "input": json.loads(block["input"])} if block["type"] == "tool_use" else block
+            {**block, "input": _kept(block["input"])} if block["type"] == "tool_use" else block
             for block in self._blocks
             if block["type"] != "tool_use" or block["name"].startswith(TOOL_PREFIX)
         )
@@ -270,6 +272,13 @@ class AnswerReader:
         if result.get("api_error_status") == 429 and (busy or self.limit_resets_at is None):
             return RateLimitedError("The Anthropic API takes no more requests for the moment.")
         return failure_of(result, self._asked)
+
+
+def _kept(arguments: str) -> Any:
+    value, changed = parsed_exactly(arguments)
+    if changed:
+        raise ValueError("a number of too many digits")
+    return value
 
 
 def calls_builtin_tool(line: Wire) -> bool:

@@ -16,6 +16,7 @@ import mcp_types as mcp
 from claude_agent_sdk import McpServerConfig
 from mcp.server.lowlevel import Server
 
+from bridge.core.claude.tool_definitions import schema_of
 from bridge.core.claude.wire import TOOL_PREFIX, Wire
 from bridge.core.contract import Tool
 
@@ -95,8 +96,7 @@ class ToolServer:
         return mcp.ListToolsResult(tools=[self._tool(tool) for tool in self.tools])
 
     def _tool(self, tool: Tool) -> mcp.Tool:
-        schema = dict(tool.parameters) or {"type": "object", "properties": {}}
-        schema.setdefault("type", "object")
+        schema = schema_of(tool)
         # Of two tools with one name and one schema, offered one after the other, the CLI goes on
         # describing the first. A comment, which has no meaning, tells them apart.
         known = self._seen.setdefault((tool.name, json.dumps(schema, sort_keys=True)), [])

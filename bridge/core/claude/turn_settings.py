@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 
+from bridge.core.claude.tool_definitions import ToolDefinition
 from bridge.core.claude.wire import TOOL_PREFIX, Wire
 from bridge.core.contract import CompletionRequest, Effort, Sampling, Tool, ToolChoice, ToolMode
 
@@ -47,22 +48,32 @@ class ExtraBody:
     """JSON of the API's `tool_choice`; empty leaves it out."""
     output_schema: str = ""
     """JSON Schema as JSON text; empty leaves `output_config.format` out."""
+    tools: tuple[ToolDefinition, ...] = ()
+    """They take the place of all that the CLI would send; empty leaves that as it is."""
 
     def as_json(self) -> str:
         """JSON for CLAUDE_CODE_EXTRA_BODY; empty when nothing is set."""
-        body: Wire = {}
+        # Of JSON texts, put together and not parsed: the tools can be megabytes.
+        body: dict[str, str] = {}
         if self.temperature is not None:
-            body["temperature"] = self.temperature
+            body["temperature"] = json.dumps(self.temperature)
         if self.top_p is not None:
-            body["top_p"] = self.top_p
+            body["top_p"] = json.dumps(self.top_p)
         if self.stop_sequences:
-            body["stop_sequences"] = list(self.stop_sequences)
+            body["stop_sequences"] = json.dumps(self.stop_sequences)
         if self.tool_choice:
-            body["tool_choice"] = json.loads(self.tool_choice)
+            body["tool_choice"] = self.tool_choice
         if self.output_schema:
-            schema = json.loads(self.output_schema)
-            body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
-        return json.dumps(body) if body else ""
+            form = _object(type='"json_schema"', schema=self.output_schema)
+            body["output_config"] = _object(format=form)
+        if self.tools:
+            body["tools"] = f"[{', '.join(tool.as_json() for tool in self.tools)}]"
+        return _object(**body) if body else ""
+
+
+def _object(**fields: str) -> str:
+    """A JSON object of fields that are JSON texts already."""
+    return f"{{{', '.join(f'{json.dumps(name)}: {value}' for name, value in fields.items())}}}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +158,12 @@ def settings_of(
     tools: Sequence[Tool] = (),
     choice: ToolChoice = ToolChoice(),  # noqa: B008 - frozen
     output_schema: str = "",
+    definitions: Sequence[ToolDefinition] = (),
 ) -> TurnSettings:
     """The settings of a request that is answered by `model` (None: the operator's default).
 
     `tools` and `choice` are what is offered in the end, `output_schema` is the JSON Schema that
-    the API itself is to keep to.
+    the API itself is to keep to, and `definitions` are sent in place of the CLI's own.
     """
     sampling = request.sampling
     forced = bool(tools) and choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
@@ -163,7 +175,7 @@ def settings_of(
     )
     return TurnSettings(
         model=model,
-        effort=None if request.effort is None else EFFORT_LEVELS[request.effort],
+        effort=_effort(request.effort, with_thinking),
         max_output_tokens=request.max_output_tokens,
         thinking=with_thinking,
         extra_body=ExtraBody(
@@ -173,8 +185,19 @@ def settings_of(
             stop_sequences=tuple(text for text in sampling.stop if text.strip()),
             tool_choice=_tool_choice(choice) if tools else "",
             output_schema=output_schema,
+            tools=tuple(definitions),
         ),
     )
+
+
+# https://platform.claude.com/docs/en/build-with-claude/effort: above that, thinking must be on.
+_MOST_WITHOUT_THINKING = Effort.HIGH
+
+
+def _effort(effort: Effort | None, with_thinking: bool) -> str | None:
+    if not with_thinking and effort in (Effort.XHIGH, Effort.MAX):
+        effort = _MOST_WITHOUT_THINKING
+    return None if effort is None else EFFORT_LEVELS[effort]
 
 
 def _tool_choice(choice: ToolChoice) -> str:

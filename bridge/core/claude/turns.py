@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from bridge.core.claude.exact_numbers import parsed_exactly
 from bridge.core.claude.wire import TOOL_PREFIX, Wire
 from bridge.core.contract import (
     DocumentPart,
@@ -27,6 +27,7 @@ from bridge.core.contract import (
     ToolResultPart,
     UrlSource,
 )
+from bridge.core.validation import type_of
 
 OPENING_PLACEHOLDER = "(The conversation begins with the assistant.)"
 """The user turn that stands before a history that starts with the assistant: the Messages API takes
@@ -50,12 +51,12 @@ def turns_of(messages: Sequence[Message]) -> tuple[Turn, ...]:
     """The conversation as alternating turns, from the user to the user.
 
     Neighbours of one role become one turn, as the API itself would make of them; messages
-    without content are left out, and a history that starts with the assistant gets
-    `OPENING_PLACEHOLDER` before it.
+    without content, or with nothing but blanks, are left out, and a history that starts with the
+    assistant gets `OPENING_PLACEHOLDER` before it.
     """
     merged: list[tuple[Role, list[Wire]]] = []
     for message in messages:
-        blocks = [block for part in message.parts if (block := _block(part)) is not None]
+        blocks = _blocks(message.parts)
         if not blocks:
             continue
         if merged and merged[-1][0] is message.role:
@@ -94,11 +95,34 @@ def _results_first(blocks: list[Wire]) -> tuple[Wire, ...]:
     return (*results, *(block for block in blocks if block["type"] != "tool_result"))
 
 
-def _block(part: Part) -> Wire | None:
+def _blocks(parts: Sequence[Part]) -> list[Wire]:
+    """Parts as content blocks, without texts of blanks, which the API refuses.
+
+    Blanks beside other text become part of that, so that nothing of it is lost; others are left
+    out. Never do other words stand in their place.
+    """
+    blocks: list[Wire] = []
+    blanks = ""
+    for part in parts:
+        text = part.text if isinstance(part, TextPart) else None
+        last = blocks[-1] if blocks and blocks[-1]["type"] == "text" else None
+        if text is None:
+            blanks = ""
+            blocks.append(_block(part))
+        elif text.strip():
+            blocks.append({"type": "text", "text": blanks + text})
+            blanks = ""
+        elif last is not None:
+            last["text"] += text
+        else:
+            blanks += text
+    return blocks
+
+
+def _block(part: Part) -> Wire:
     match part:
         case TextPart(text):
-            # The API takes no empty text block.
-            return {"type": "text", "text": text} if text else None
+            return {"type": "text", "text": text}
         case ImagePart(source):
             return {"type": "image", "source": _source(source)}
         case DocumentPart(source, title):
@@ -109,14 +133,13 @@ def _block(part: Part) -> Wire | None:
                 "type": "tool_use",
                 "id": legal_id(id),
                 "name": TOOL_PREFIX + _legal(name),
-                "input": json.loads(arguments),
+                "input": parsed_exactly(arguments)[0],
             }
         case ToolResultPart(call_id, content, is_error):
-            inner = [block for item in content if (block := _block(item)) is not None]
             result: Wire = {
                 "type": "tool_result",
                 "tool_use_id": legal_id(call_id),
-                "content": inner,
+                "content": _blocks(content),
             }
             return {**result, "is_error": True} if is_error else result
 
@@ -150,7 +173,9 @@ def _source(source: InlineData | UrlSource) -> Wire:
         # The API takes only PDFs and images as base64; a text goes in as such.
         text = base64.b64decode(source.base64).decode("utf-8", "replace")
         return {"type": "text", "media_type": source.media_type, "data": text}
-    return {"type": "base64", "media_type": source.media_type, "data": source.base64}
+    # The API takes an image by its true type only, and clients guess.
+    media_type = type_of(source.base64) or source.media_type
+    return {"type": "base64", "media_type": media_type, "data": source.base64}
 
 
 @dataclass(frozen=True, slots=True)

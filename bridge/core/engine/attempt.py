@@ -64,7 +64,7 @@ class Attempt:
             self._resources.account.learn(session.facts)
         await session.configure(plan.settings, trace_parent)
         if lease.source is not SessionSource.CONTINUED:
-            await session.offer(plan.scope.tools)
+            await session.offer(plan.offered)
             await session.replay(plan.history)
             await session.ask(plan.last)
         elif plan.last.tool_results:

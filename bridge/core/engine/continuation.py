@@ -61,6 +61,9 @@ def normalised(turn: Turn) -> list[Any]:
     """
     if turn.role is Role.ASSISTANT:
         text = "".join(block["text"] for block in turn.content if block["type"] == "text")
+        if not text.strip():
+            # The model may say blanks before its calls; in a history they are left out.
+            text = ""
         calls = [
             [block["id"], block["name"], block["input"]]
             for block in turn.content

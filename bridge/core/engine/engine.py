@@ -123,6 +123,7 @@ class Engine:
                 options.system_prompt,
                 capabilities,
                 builtin_tools,
+                launcher.longest_variable,
                 known_refusals=options.known_refusals,
             ),
             SchemaChecker(launcher.guard),

@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from bridge.core.claude import (
     CONTINUABLE,
+    EFFORT_LEVELS,
     AnswerReader,
     Capabilities,
     ExtraBody,
     Profile,
+    ToolDefinition,
     Turn,
     TurnSettings,
+    changed_by_cli,
+    changes_arguments,
     deliverable,
+    exact_definitions,
+    exact_schema,
     is_about,
+    names_only,
     sampling_named_in,
     settings_of,
     started_with,
@@ -48,7 +55,7 @@ from bridge.core.engine.answer_filters import (
 from bridge.core.engine.continuation import Scope, answers_exactly, call_ids, fingerprint
 from bridge.core.engine.models import Catalog
 from bridge.core.pool import Need, Parking
-from bridge.core.validation import for_api
+from bridge.core.validation import any_scaled, for_api
 
 ONLY_JSON = "Answer with one JSON object and nothing else: no text around it, no code fence."
 CALL_ANY = "Answer this by calling one of the tools; do not answer in text alone."
@@ -57,6 +64,7 @@ CALL_ONE = "Answer this by calling the tool {name}; do not answer in text alone.
 _TOOL_CHOICE = "tool_choice"
 _OUTPUT = "output_config"
 _NO_SUCH_FIELD = "Extra inputs are not permitted"
+_EXTRA_BODY = "extra_body"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,12 @@ class Plan:
     """Whether the bridge itself has to insist on a tool call."""
     schema: JsonObject | None = None
     """What the whole answer has to match."""
+
+    @property
+    def offered(self) -> tuple[Tool, ...]:
+        """The tools as the CLI gets them; the API may get their definitions besides."""
+        tools = self.scope.tools
+        return names_only(tools) if self.settings.extra_body.tools else tools
 
     @property
     def need(self) -> Need:
@@ -139,6 +153,8 @@ class Planner:
     capabilities: Capabilities
     builtin_tools: bool = False
     """Whether Claude Code's own tools are on."""
+    longest_variable: int | None = None
+    """How long what goes by the extra body may be altogether; None is any length."""
     catalog: Catalog = field(default_factory=Catalog)
     known_refusals: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Fields that were refused before this start, by the model's full name."""
@@ -152,40 +168,64 @@ class Planner:
         choice = self.catalog.choose(request.model, strict=request.strict)
         refused = self._refused_by(choice.name)
         request, dropped = without_sampling(request, refused)
-        ignored = (*request.ignored, *(("model",) if choice.replaced else ()), *dropped)
+        ignored = [*request.ignored, *(("model",) if choice.replaced else ()), *dropped]
         turns = turns_of(request.messages)
+        if changes_arguments(request.messages) or any_scaled(request.messages):
+            ignored.append("messages")
         tools, tool_choice = tools_of(request)
-        forced = tool_choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
-        # "Any" tool would be met by one of Claude Code's own, over and over.
-        any_does = self.builtin_tools and tool_choice.mode is ToolMode.REQUIRED
-        force_call = forced and (_TOOL_CHOICE in refused or any_does)
+        tools, instruction, force_call = self._forced(tools, tool_choice, refused)
         if force_call:
-            tools, instruction = _insist(tools, tool_choice)
             tool_choice = ToolChoice(parallel=tool_choice.parallel)
-        else:
-            instruction = ""
         schema, native, late = self._output(request, refused)
+        if schema is not None and exact_schema(schema) is not schema:
+            ignored.append("output_format")
         if request.output_format.kind is OutputKind.JSON_OBJECT:
             instruction = f"{instruction} {ONLY_JSON}".strip()
-        settings = settings_of(request, choice.name, tools, tool_choice, native)
+        tools, definitions, changed = self._definitions(tools, native, late)
+        if changed:
+            ignored.append("tools")
+        settings = settings_of(request, choice.name, tools, tool_choice, native, definitions)
+        if request.effort is not None and settings.effort != EFFORT_LEVELS[request.effort]:
+            ignored.append("effort")
         if not settings.thinking and request.effort is not Effort.NONE:
             asked = request.include_thinking or request.effort is not None
-            _refuse_if_strict(request, (*ignored, *(("thinking",) if asked else ())))
-            ignored = (*ignored, "thinking")
+            _refuse_if_strict(request, [*ignored, *(("thinking",) if asked else ())])
+            ignored.append("thinking")
         else:
             _refuse_if_strict(request, ignored)
+        scope = Scope(
+            request.caller,
+            self._profile(request, settings, instruction, late),
+            settings.model,
+            settings.effort,
+            settings.thinking,
+            tools,
+        )
+        named = tuple(ignored)
+        return Plan(request, scope, settings, turns[:-1], turns[-1], named, force_call, schema)
+
+    def _forced(
+        self, tools: tuple[Tool, ...], choice: ToolChoice, refused: frozenset[str]
+    ) -> tuple[tuple[Tool, ...], str, bool]:
+        """Whether the bridge itself insists on a call, and the tools and the instruction then."""
+        forced = choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
+        # "Any" tool would be met by one of Claude Code's own, over and over.
+        any_does = self.builtin_tools and choice.mode is ToolMode.REQUIRED
+        if not forced or not (_TOOL_CHOICE in refused or any_does):
+            return tools, "", False
+        return *_insist(tools, choice), True
+
+    def _profile(
+        self, request: CompletionRequest, settings: TurnSettings, instruction: str, late: str
+    ) -> Profile:
         system = request.system or self.default_system_prompt
-        profile = Profile(
+        return Profile(
             system,
             settings.model if system is None else None,
             instruction,
             late,
             started_with(settings, self.capabilities.late_settings),
         )
-        scope = Scope(
-            request.caller, profile, settings.model, settings.effort, settings.thinking, tools
-        )
-        return Plan(request, scope, settings, turns[:-1], turns[-1], ignored, force_call, schema)
 
     def learn(self, plan: Plan, refusal: str) -> bool:
         """Record what an upstream refusal is about; False if it is about nothing known.
@@ -224,6 +264,26 @@ class Planner:
         known = self.known_refusals.get(self.catalog.offered(name) or name or "", frozenset())
         return known | self._refused.get(name, frozenset())
 
+    def _definitions(
+        self, tools: tuple[Tool, ...], native: str, late: str
+    ) -> tuple[tuple[Tool, ...], tuple[ToolDefinition, ...], bool]:
+        """The tools, their definitions for the API, and whether it gets others than they are.
+
+        No definitions where the CLI itself must send the tools: there others stand beside the
+        caller's.
+        """
+        exact = tuple(replace(tool, parameters=exact_schema(tool.parameters)) for tool in tools)
+        changed = exact != tools
+        mixed = late or self.builtin_tools
+        if not mixed and _EXTRA_BODY in self.capabilities.late_settings:
+            definitions = exact_definitions(exact)
+            if self._fits(len(native) + sum(len(each.as_json()) for each in definitions)):
+                return exact, definitions, changed
+        return exact, (), changed or changed_by_cli(exact)
+
+    def _fits(self, size: int) -> bool:
+        return self.longest_variable is None or size <= self.longest_variable
+
     def _output(
         self, request: CompletionRequest, refused: frozenset[str]
     ) -> tuple[JsonObject | None, str, str]:
@@ -231,9 +291,11 @@ class Planner:
         schema = request.output_format.schema
         if request.output_format.kind is not OutputKind.JSON_SCHEMA or schema is None:
             return None, "", ""
-        native = _as_text(for_api(schema))
-        if _OUTPUT in refused or _hash(native) in self._refused_schemas:
-            return schema, "", _as_text(schema)
+        sent = exact_schema(schema)
+        native = _as_text(for_api(sent))
+        refusing = _OUTPUT in refused or _hash(native) in self._refused_schemas
+        if refusing or not self._fits(len(native)):
+            return schema, "", _as_text(sent)
         return schema, native, ""
 
 
@@ -264,10 +326,11 @@ def _forces(body: ExtraBody) -> bool:
     return bool(body.tool_choice) and json.loads(body.tool_choice)["type"] in ("any", "tool")
 
 
-def _refuse_if_strict(request: CompletionRequest, ignored: tuple[str, ...]) -> None:
+def _refuse_if_strict(request: CompletionRequest, ignored: Sequence[str]) -> None:
     if ignored and request.strict:
         raise UnsupportedError(
-            f"{', '.join(ignored)}: no effect on this server or model, and the request is strict.",
+            f"{', '.join(ignored)}: no effect, or not passed on as sent, on this server or model, "
+            "and the request is strict.",
             field=ignored[0],
         )
 

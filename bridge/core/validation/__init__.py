@@ -1,6 +1,7 @@
 """The rules of a request, once, for every API. Pure."""
 
 from bridge.core.validation.builtin_tools import BuiltinTools, check_folder, parsed_rules
+from bridge.core.validation.images import any_scaled, type_of
 from bridge.core.validation.messages import (
     NOT_EMPTY,
     TOOL_NAME,
@@ -27,6 +28,7 @@ __all__ = [
     "NotJsonError",
     "TooNestedError",
     "UnfitAnswerError",
+    "any_scaled",
     "bad_image",
     "bad_result",
     "call_id_twice",
@@ -43,6 +45,7 @@ __all__ = [
     "parse_strict",
     "parsed_rules",
     "seconds_from",
+    "type_of",
     "unknown_call",
     "validate",
     "validate_opening",

@@ -1,27 +1,95 @@
-"""Whether the bytes of a picture are a picture, and how large it is. Pure.
+"""Whether the bytes of an image are one, of which type, and how large it is. Pure.
 
-The CLI replaces one whose size it cannot read by a remark of its own, which the model would take
-for the caller's words.
+The CLI replaces one that it cannot read, or has to make smaller and cannot, by a remark of its own,
+which the model would take for the caller's words.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import re
 import struct
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from bridge.core.contract import ImagePart, InlineData, Message, ToolResultPart
 
 Size = tuple[int, int]
 
+# Measured with the CLI: larger ones it makes smaller, and says so in a text of its own. The API
+# counts an image in squares of 28 pixels a side.
+_LONGEST_SIDE = 2_000
+_MOST_SQUARES = 4_784
+_SQUARE = 28
 
-def readable(media_type: str, data: str) -> bool:
-    """Whether base64 data begin as a file of this type does, with a size in it."""
-    return min(size_of(media_type, data) or (0,)) > 0
+LARGEST_BASE64 = 5 * 1024 * 1024
+"""Characters of an image that the API takes; the CLI makes larger ones smaller."""
 
 
-def size_of(media_type: str, data: str) -> Size | None:
+def image_fault(data: str) -> str:
+    """What is wrong with an image of base64 data, as the end of a sentence; empty if nothing.
+
+    Large ones, which the CLI makes smaller, are read to their end; their pixels are not unpacked.
+    """
+    size = size_of(data)
+    if size is None or min(size) <= 0:
+        return "cannot be read"
+    if len(data) <= LARGEST_BASE64 and max(size) <= _LONGEST_SIDE:
+        return ""
+    try:
+        whole = base64.b64decode(data, validate=True)
+        return "" if _WHOLE[type_of(data) or ""](whole) else "is damaged"
+    except (struct.error, IndexError, binascii.Error):
+        return "is damaged"
+
+
+def any_scaled(messages: Sequence[Message]) -> bool:
+    """Whether the CLI makes an image smaller, and adds a text of its own about that."""
+    return any(
+        size is not None and _is_scaled(size)
+        for message in messages
+        for image in _inline(message)
+        for size in (size_of(image.base64),)
+    )
+
+
+def _inline(message: Message) -> Iterator[InlineData]:
+    for part in message.parts:
+        inner = part.content if isinstance(part, ToolResultPart) else (part,)
+        for item in inner:
+            if isinstance(item, ImagePart) and isinstance(item.source, InlineData):
+                yield item.source
+
+
+def _is_scaled(size: Size) -> bool:
+    width, height = size
+    squares = -(-width // _SQUARE) * -(-height // _SQUARE)
+    return max(size) > _LONGEST_SIDE or squares > _MOST_SQUARES
+
+
+def type_of(data: str) -> str | None:
+    """The media type of base64 data by their first bytes; None where they are no image's."""
+    try:
+        head = base64.b64decode(data[:16], validate=True)
+    except binascii.Error:
+        return None
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "image/webp"
+    return next((kind for sign, kind in _SIGNS.items() if head.startswith(sign)), None)
+
+
+_SIGNS = {
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"\xff\xd8": "image/jpeg",
+    b"GIF87a": "image/gif",
+    b"GIF89a": "image/gif",
+}
+
+
+def size_of(data: str) -> Size | None:
     """Width and height of what a decoder makes of base64 data; None where that cannot be read."""
-    read = _SIZES.get(media_type)
+    read = _SIZES.get(type_of(data) or "")
     if read is None:
         return None
     try:
@@ -94,4 +162,67 @@ _SIZES: Mapping[str, Callable[[bytes], Size | None]] = {
     "image/gif": _gif,
     "image/webp": _webp,
     "image/jpeg": _jpeg,
+}
+
+
+# Whether the whole of a file is there, as far as that can be seen without unpacking it.
+
+
+def _whole_png(data: bytes) -> bool:
+    at = 8
+    while True:
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        (checksum,) = struct.unpack(">I", data[at + 8 + length : at + 12 + length])
+        if zlib.crc32(data[at + 4 : at + 8 + length]) != checksum:
+            return False
+        if kind == b"IEND":
+            return True
+        at += 12 + length
+
+
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
+# Of colours: CMYK is what the CLI cannot read.
+_COMPONENTS = (1, 3)
+
+
+def _whole_jpeg(data: bytes) -> bool:
+    """Walk through its segments and scans to the end of the image."""
+    at = 2
+    while (found := _MARKER.search(data, at)) is not None:
+        marker = found[1][0]
+        if marker == 0xD9:
+            return True
+        if marker < 0xC0 or marker in (0xC8, 0xD8) or marker > 0xFE:
+            return False
+        at = found.end() + struct.unpack(">H", data[found.end() : found.end() + 2])[0]
+        if marker in (0xC0, 0xC1, 0xC2) and data[found.end() + 7] not in _COMPONENTS:
+            return False
+    return False
+
+
+def _whole_webp(data: bytes) -> bool:
+    return len(data) >= 8 + int.from_bytes(data[4:8], "little")
+
+
+def _whole_gif(data: bytes) -> bool:
+    """Walk to the end of the first frame, which is the one that is shown."""
+    at = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
+    while data[at] == ord("!"):
+        at = _after_blocks(data, at + 2)
+    flags = data[at + 9]
+    at = _after_blocks(data, at + 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0))
+    return at <= len(data)
+
+
+def _after_blocks(data: bytes, at: int) -> int:
+    while data[at]:
+        at += 1 + data[at]
+    return at + 1
+
+
+_WHOLE: Mapping[str, Callable[[bytes], bool]] = {
+    "image/png": _whole_png,
+    "image/gif": _whole_gif,
+    "image/webp": _whole_webp,
+    "image/jpeg": _whole_jpeg,
 }

@@ -94,6 +94,14 @@ def bad_result(field: str) -> InvalidRequestError:
     )
 
 
+def failed_without_reason(field: str) -> InvalidRequestError:
+    """The result of a failed call is not text, or has none."""
+    return InvalidRequestError(
+        f"'{field}': the result of a tool call that failed must be text that says why.",
+        field=field,
+    )
+
+
 def bad_image(field: str, remedy: str) -> InvalidRequestError:
     """A picture cannot be used."""
     return InvalidRequestError(
@@ -103,14 +111,14 @@ def bad_image(field: str, remedy: str) -> InvalidRequestError:
     )
 
 
-def unreadable_image(media_type: str, where: str) -> InvalidRequestError:
-    """The bytes of a picture, in `where`, are none of its type."""
-    return InvalidRequestError(
-        f"A picture is not a readable {media_type} file.", field=where, reason="INVALID_IMAGE"
-    )
-
-
 IMAGE_KINDS: Final = "Claude reads PNG, JPEG, GIF and WebP."
+
+
+def unusable_image(fault: str, where: str) -> InvalidRequestError:
+    """The bytes of an image, in `where`, have a fault: see `image_fault`."""
+    return InvalidRequestError(
+        f"An image {fault}. {IMAGE_KINDS}", field=where, reason="INVALID_IMAGE"
+    )
 
 
 def bad_document(field: str, media_type: str) -> UnsupportedError:

@@ -79,7 +79,7 @@ def expanded(schema: Mapping[str, Any], limit: int) -> int:
     What refers to itself is followed once round; the checking of an answer takes it as often as
     the answer has levels.
     """
-    anchors = _anchors(schema)
+    anchors = anchors_of(schema)
     costs: dict[int, int] = {}
     stack: list[tuple[Any, bool]] = [(schema, False)]
     while stack:
@@ -109,12 +109,12 @@ def _followed(node: Any, root: Mapping[str, Any], anchors: dict[str, Any]) -> It
     if isinstance(node, dict):
         for name in REFERENCES:
             if isinstance(reference := node.get(name), str):
-                target = _target(reference, root, anchors)
+                target = target_of(reference, root, anchors)
                 if isinstance(target, dict | list):
                     yield target
 
 
-def _target(reference: str, root: Mapping[str, Any], anchors: dict[str, Any]) -> Any:
+def target_of(reference: str, root: Mapping[str, Any], anchors: dict[str, Any]) -> Any:
     """What a reference within the schema leads to; None where that is nowhere."""
     address = unquote(reference.removeprefix("#"))
     if not address.startswith("/"):
@@ -131,7 +131,8 @@ def _target(reference: str, root: Mapping[str, Any], anchors: dict[str, Any]) ->
     return target
 
 
-def _anchors(schema: Mapping[str, Any]) -> dict[str, Any]:
+def anchors_of(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a schema that have a name of their own."""
     found: dict[str, Any] = {}
     level: list[Any] = [schema]
     while level:

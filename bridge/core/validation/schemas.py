@@ -13,6 +13,7 @@ import jsonschema
 import referencing
 from jsonschema.validators import validator_for
 
+from bridge.core.validation.references import fault_of_references
 from bridge.core.validation.schema_sizes import REFERENCES
 from bridge.core.validation.tools import fault_of_parameters
 
@@ -75,7 +76,8 @@ def fault_of_schema(schema: Mapping[str, Any]) -> str:
         return _no_schema(f"at {path or 'its root'}: {error.message[:200]}")
     except Exception:  # noqa: BLE001 - it may be anything
         return _no_schema("and cannot be read")
-    return ""
+    fault = fault_of_references(schema)
+    return _no_schema(f"at {fault}") if fault else ""
 
 
 def _dialect(schema: Mapping[str, Any]) -> Any:

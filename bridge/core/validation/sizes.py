@@ -168,10 +168,10 @@ def _check_part(part: Part, field: str, bounds: Bounds) -> None:
     match part:
         case TextPart():
             pass
-        case ImagePart(source=InlineData(media_type, data)):
+        case ImagePart(source=InlineData(base64=data)):
             if len(data) > bounds.image_characters:
                 _too_large("A picture in base64", bounds.image_characters, field)
-            width, height = size_of(media_type, data) or (0, 0)
+            width, height = size_of(data) or (0, 0)
             if width * height > bounds.image_pixels:
                 _too_large("A picture", bounds.image_pixels, field, "pixels")
         case DocumentPart(source=source, title=title):

@@ -15,6 +15,8 @@ from typing import Any
 import jsonschema
 from jsonschema.validators import validator_for
 
+from bridge.core.validation.references import fault_of_references
+
 # https://platform.claude.com/docs/en/agents-and-tools/tool-use/overview: names of properties.
 _PROPERTY = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 _BRANCHES = ("allOf", "anyOf", "oneOf")
@@ -44,7 +46,7 @@ def fault_of_parameters(schema: Mapping[str, Any]) -> str:
                     f"the name {name[:64]!r} is not 1 to 64 letters, digits, "
                     '"_", "." and "-", as the API wants it'
                 )
-    return ""
+    return fault_of_references(schema)
 
 
 def _branches(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -20,7 +20,7 @@ from bridge.core.contract import (
     ToolResultPart,
     UrlSource,
 )
-from bridge.core.validation.images import readable
+from bridge.core.validation.images import image_fault
 from bridge.core.validation.messages import (
     IMAGE_KINDS,
     NOT_EMPTY,
@@ -28,13 +28,14 @@ from bridge.core.validation.messages import (
     bad_image,
     call_id_twice,
     ends_with_assistant,
+    failed_without_reason,
     invalid,
     media_misplaced,
     no_data,
     nothing_said,
     unanswered_call,
     unknown_call,
-    unreadable_image,
+    unusable_image,
 )
 from bridge.core.validation.sizes import check_json_object
 
@@ -76,7 +77,8 @@ def check_turns(messages: Sequence[Message], names: FieldNames) -> None:
 
 
 def _says_something(message: Message) -> bool:
-    return any(part != TextPart("") for part in message.parts)
+    # The API refuses texts of blanks, so that they are left out.
+    return any(not isinstance(part, TextPart) or part.text.strip() for part in message.parts)
 
 
 def check_history(messages: Sequence[Message], names: FieldNames) -> dict[str, _Where]:
@@ -144,6 +146,8 @@ def _check_part(where: _Where, part: Part, names: FieldNames) -> None:
         case ToolCallPart():
             _check_call(part, where, names)
         case ToolResultPart(content=content):
+            if part.is_error:
+                _check_failed_result(part, where, names)
             for index, piece in enumerate(content):
                 if isinstance(piece, ImagePart):
                     _check_medium(piece, where, where.inner(index, piece), names)
@@ -161,6 +165,13 @@ def _check_call(call: ToolCallPart, where: _Where, names: FieldNames) -> None:
     check_json_object(call.arguments, lambda: names(where.place(".arguments")))
 
 
+def _check_failed_result(result: ToolResultPart, where: _Where, names: FieldNames) -> None:
+    # https://platform.claude.com/docs/en/agents-and-tools/tool-use/handle-tool-calls
+    texts = [item.text for item in result.content if isinstance(item, TextPart)]
+    if len(texts) < len(result.content) or not "".join(texts).strip():
+        raise failed_without_reason(names(where.place()))
+
+
 def _check_medium(
     part: ImagePart | DocumentPart, where: _Where, place: Place, names: FieldNames
 ) -> None:
@@ -176,9 +187,9 @@ def _check_medium(
                 raise bad_image(names(place), IMAGE_KINDS)
             if not data:
                 raise no_data(names(place))
-            if isinstance(part, ImagePart) and not readable(media_type, data):
+            if isinstance(part, ImagePart) and (fault := image_fault(data)):
                 message = Place(f"messages[{where.index}]", where.message.origin)
-                raise unreadable_image(media_type, names(message))
+                raise unusable_image(fault, names(message))
 
 
 def _unanswered_calls(messages: Sequence[Message], names: FieldNames) -> dict[str, _Where]:

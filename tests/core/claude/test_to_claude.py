@@ -91,8 +91,23 @@ def test_only_empty_messages_make_no_turns() -> None:
     assert turns_of((user(""), assistant(), user())) == ()
 
 
-def test_a_text_of_blanks_is_kept_as_it_is() -> None:
-    assert turns_of((user(" \n"),)) == (Turn(Role.USER, (text(" \n"),)),)
+@pytest.mark.parametrize("blank", [" ", "\n\n", "\u00a0\t"])
+def test_a_text_of_blanks_alone_is_left_out(blank: str) -> None:
+    call = ToolCallPart("toolu_1", "look", "{}")
+    assert turns_of((user(blank),)) == ()
+    assert turns_of((user("a"), assistant(blank), user("b")))[0].content == (text("a"), text("b"))
+    (_, answer) = turns_of((user("a"), assistant(blank, call)))
+    assert [block["type"] for block in answer.content] == ["tool_use"]
+    result = ToolResultPart("toolu_1", (TextPart(blank),))
+    (block,) = turns_of((user(result),))[0].content
+    assert block["content"] == []
+
+
+def test_blanks_beside_other_text_become_part_of_it() -> None:
+    call = ToolCallPart("toolu_1", "look", "{}")
+    turns = turns_of((user(" ", "a", "\n", "b", ""), assistant("\n", call, " ", "c", " ")))
+    assert turns[0].content == (text(" a\n"), text("b"))
+    assert turns[1].content[1:] == (text(" c "),)
 
 
 def test_a_history_that_starts_with_the_assistant_gets_a_user_turn_before_it() -> None:
@@ -243,8 +258,10 @@ def test_turns_always_alternate_begin_with_the_user_and_lose_no_text(
     roles = [turn.role for turn in turns]
     assert roles == list(itertools.islice(itertools.cycle((Role.USER, Role.ASSISTANT)), len(turns)))
     assert all(turn.content for turn in turns)
-    given = sorted(p.text for m in messages for p in m.parts if isinstance(p, TextPart) and p.text)
-    kept = sorted(b["text"] for t in turns for b in t.content if b["type"] == "text")
+    # But for blanks, which may become part of the text beside them.
+    texts = (p.text.strip() for m in messages for p in m.parts if isinstance(p, TextPart))
+    given = sorted(filter(None, texts))
+    kept = sorted(b["text"].strip() for t in turns for b in t.content if b["type"] == "text")
     placeholder = [OPENING_PLACEHOLDER] if len(kept) > len(given) else []
     assert kept == sorted(given + placeholder)
 

@@ -215,7 +215,7 @@ def picture_in_a_result(request: CompletionRequest) -> Broken:
 
 
 def unreadable(request: CompletionRequest) -> Broken:
-    bad = ImagePart(InlineData("image/gif", of(PNG)))
+    bad = ImagePart(InlineData("image/png", of(PNG[:8])))
     broken, _ = ending(request, bad)
     return broken, f"messages[{len(request.messages) - 1}]"
 

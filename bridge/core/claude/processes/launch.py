@@ -7,6 +7,7 @@ own settings only the default model and the login remain.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -57,6 +58,9 @@ _WITH_TOOLS = (
 # What runs on after the answer would report to the next caller of the process.
 _ENVIRONMENT_WITH_TOOLS = {"CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1"}
 
+LONGEST_VARIABLE = 100_000
+"""Bytes of an environment variable that a command can be started with: Linux takes 131,072."""
+
 API_KEY = "ANTHROPIC_API_KEY"
 AUTH_TOKEN = "ANTHROPIC_AUTH_TOKEN"
 _OTHER_PROVIDERS = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
@@ -103,6 +107,17 @@ class Launcher:
         if any(self.environment.get(name) for name in _OTHER_PROVIDERS):
             return None
         return "5m" if self.use_api_key or self.environment.get(AUTH_TOKEN) else "1h"
+
+    @property
+    def longest_variable(self) -> int | None:
+        """How long a variable of the CLI's may become, in bytes; None is any length.
+
+        What the CLI starts gets them all: the commands by which the operator logs in, and on macOS
+        the one that reads the keychain. With a longer one these fail, and the CLI has no login.
+        """
+        starts = self.user_settings.login or self.setting_sources or sys.platform == "darwin"
+        provided = any(self.environment.get(name) for name in _OTHER_PROVIDERS)
+        return LONGEST_VARIABLE if starts or provided else None
 
     @property
     def cache_control(self) -> dict[str, str] | None:

@@ -1,0 +1,88 @@
+"""Definitions of the caller's tools: as the API and the CLI get them. Pure."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.core.claude.wire import TOOL_PREFIX
+from bridge.core.contract import Tool
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDefinition:
+    """A tool as the API takes it."""
+
+    name: str
+    description: str
+    input_schema: str
+    """JSON Schema as JSON text."""
+
+    def as_json(self) -> str:
+        """The definition as JSON text. The schema is not parsed for it."""
+        name, description = json.dumps(self.name), json.dumps(self.description)
+        schema = self.input_schema
+        return f'{{"name": {name}, "description": {description}, "input_schema": {schema}}}'
+
+
+def exact_definitions(tools: Iterable[Tool]) -> tuple[ToolDefinition, ...]:
+    """The tools for the API, exactly as the caller defines them."""
+    return tuple(
+        ToolDefinition(TOOL_PREFIX + tool.name, tool.description, json.dumps(schema_of(tool)))
+        for tool in tools
+    )
+
+
+def schema_of(tool: Tool) -> dict[str, Any]:
+    """The schema of a tool's parameters, with the type that the API insists on."""
+    schema = dict(tool.parameters) or {"type": "object", "properties": {}}
+    schema.setdefault("type", "object")
+    return schema
+
+
+def names_only(tools: Iterable[Tool]) -> tuple[Tool, ...]:
+    """The tools as the CLI needs them to make calls, where the API gets the definitions."""
+    return tuple(Tool(tool.name, "", {"type": "object"}) for tool in tools)
+
+
+def changed_by_cli(tools: Iterable[Tool]) -> bool:
+    """Whether the CLI would send the tools otherwise than they are defined.
+
+    It normalises their texts and takes signs out that are not seen, and some names of properties.
+    """
+    return any(
+        cleaned(text) != text
+        for tool in tools
+        for text in (tool.description, *_texts(tool.parameters))
+    )
+
+
+_UNSEEN = frozenset({"Cf", "Co", "Cn"})
+
+
+def cleaned(text: str) -> str:
+    """A text of a definition, as the CLI sends it; for a name that it drops, what is not the name.
+
+    It may take out more than the CLI does, but nothing that the CLI takes out is left in.
+    """
+    if text == "__proto__":
+        return ""
+    if text.isascii():
+        return text
+    normal = unicodedata.normalize("NFKC", text)
+    return "".join(sign for sign in normal if unicodedata.category(sign) not in _UNSEEN)
+
+
+def _texts(schema: Any) -> Iterator[str]:
+    level: list[Any] = [schema]
+    while level:
+        yield from (value for value in level if isinstance(value, str))
+        level = [
+            inner
+            for value in level
+            if isinstance(value, Mapping | list)
+            for inner in ((*value, *value.values()) if isinstance(value, Mapping) else value)
+        ]
