@@ -185,6 +185,7 @@ class Planner:
         scope = Scope(
             request.caller, profile, settings.model, settings.effort, settings.thinking, tools
         )
+        ignored = (*ignored, *request.mended)
         return Plan(request, scope, settings, turns[:-1], turns[-1], ignored, force_call, schema)
 
     def learn(self, plan: Plan, refusal: str) -> bool:
