@@ -208,6 +208,8 @@ class CompletionRequest:
     effort: Effort | None = None
     include_thinking: bool = False
     """Whether thinking is part of the answer that is sent."""
+    whole: bool = False
+    """Whether its caller gets the answer in one piece, so that what comes can be held back."""
     timeout: float | None = None
     """Seconds for the whole request; the server's own limit holds besides, as in the next three."""
     queue_timeout: float | None = None
