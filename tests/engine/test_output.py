@@ -88,13 +88,6 @@ async def test_the_second_answer_is_passed_on_and_both_are_counted(engine: Runni
     assert answer.usage.output_tokens == 18
 
 
-async def test_a_refusal_is_not_asked_for_again(engine: RunningEngine) -> None:
-    mark = marker()
-    answer = await engine.ask(user(mark + sim(text="", stop_reason="refusal")))
-    assert answer.reason == "refusal"
-    assert len(engine.upstream(mark)) == 1
-
-
 async def test_a_schema_that_the_api_refuses_is_seen_to_by_the_cli(engine: RunningEngine) -> None:
     marks = [marker(), marker()]
     for mark in marks:
