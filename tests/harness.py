@@ -262,22 +262,7 @@ def assistant(*parts: str | Part) -> Message:
 
 def sim(**directive: Any) -> str:
     """A directive for the simulator, to be put into a prompt."""
-    return f"[[sim {json.dumps(_with_arguments(directive))}]]"
-
-
-def _with_arguments(directive: dict[str, Any]) -> dict[str, Any]:
-    # The API sends a call without arguments as an empty text, which the bridge does not take as {}
-    # yet; the tests that come by here are about other things. A call with `raw` is left alone.
-    plain = {"input": {}, "raw": "{}"}
-    changes: dict[str, Any] = {}
-    if "tools" in directive:
-        changes["tools"] = [
-            call if call.get("input") or {"raw", "no_delta"} & call.keys() else call | plain
-            for call in directive["tools"]
-        ]
-    if "turns" in directive:
-        changes["turns"] = [_with_arguments(turn) for turn in directive["turns"]]
-    return directive | changes
+    return f"[[sim {json.dumps(directive)}]]"
 
 
 @asynccontextmanager

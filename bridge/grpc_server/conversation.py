@@ -59,10 +59,9 @@ class _Answer:
         text = "".join(self.text)
         said: tuple[Part, ...] = (TextPart(text),) if text else ()
         if not with_calls:
-            # They are not to be made, and the arguments of the last may be cut.
             return said
         calls = (
-            ToolCallPart(call.id, call.name, "".join(arguments) or "{}")
+            ToolCallPart(call.id, call.name, "".join(arguments), origin="tool_call_delta")
             for call, arguments in self.calls
         )
         return (*said, *calls)
@@ -82,6 +81,8 @@ class Conversation:
         self._max_bytes = max_bytes
         self._size = 0
         self._due: dict[str, ToolResultPart | None] = {}
+        self._cut_calls: tuple[Part, ...] | None = None
+        """The last answer without its calls, where it was cut: their results may be given."""
         self._answer: _Answer | None = None
         if self._messages:
             self._await_results(self._messages[-1])
@@ -118,6 +119,7 @@ class Conversation:
                 return None
             message = Message(Role.USER, tuple(results), origin=kind)
         self._due = {}
+        self._cut_calls = None
         self._messages.append(message)
         self._answer = _Answer()
         return replace(self._settings, messages=tuple(self._messages), conversing=True)
@@ -127,13 +129,14 @@ class Conversation:
         assert self._answer is not None
         self._answer.see(event)
         if isinstance(event, Finished):
-            self._end(with_calls=event.reason is FinishReason.TOOL_CALLS)
+            cut = event.reason is FinishReason.LENGTH
+            self._end(with_calls=cut or event.reason is FinishReason.TOOL_CALLS, cut=cut)
 
     def cancel(self) -> None:
         """End the turn where it stands."""
         self._end(with_calls=False)
 
-    def _end(self, *, with_calls: bool) -> None:
+    def _end(self, *, with_calls: bool, cut: bool = False) -> None:
         assert self._answer is not None
         answer, self._answer = self._answer, None
         self._size += answer.size
@@ -141,11 +144,15 @@ class Conversation:
             message = Message(Role.ASSISTANT, parts, origin="message")
             self._messages.append(message)
             self._await_results(message)
+            if cut and self._due:
+                self._cut_calls = answer.parts(with_calls=False)
 
     def _await_results(self, message: Message) -> None:
         self._due = {part.id: None for part in message.parts if isinstance(part, ToolCallPart)}
 
     def _said(self, said: pb.UserMessage) -> Message:
+        if self._cut_calls is not None:
+            self._forget_calls(self._cut_calls)
         if missing := [call_id for call_id, result in self._due.items() if result is None]:
             raise InvalidRequestError(
                 f"The results of tool calls are due first: {', '.join(missing)}.",
@@ -155,6 +162,14 @@ class Conversation:
         message = decode_said(said)
         check_message(message, self._settings.field_names)
         return message
+
+    def _forget_calls(self, said: tuple[Part, ...]) -> None:
+        """The client goes on without results: the calls were not made."""
+        answer = self._messages.pop()
+        if said:
+            self._messages.append(replace(answer, parts=said))
+        self._due = {}
+        self._cut_calls = None
 
     def _take_results(self, said: pb.ToolResults) -> None:
         for result in decode_results(said):

@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Mapping
 
+import httpx
 import pytest
 
 from bridge.core.contract.errors import InvalidRequestError, UnavailableError, UnsupportedError
@@ -58,6 +59,33 @@ async def test_an_answer_that_breaks_the_whole_schema_is_an_error(engine: Runnin
     with pytest.raises(UnavailableError, match="does not match the schema at age") as caught:
         await engine.ask(user(sim(text='{"name": "Ada", "age": -1}')), output_format=schema(PERSON))
     assert not caught.value.retryable
+
+
+@pytest.mark.parametrize(("whole", "calls"), [(True, 2), (False, 1)])
+async def test_a_whole_answer_that_breaks_its_schema_is_asked_for_once_more(
+    engine: RunningEngine, whole: bool, calls: int
+) -> None:
+    mark = marker()
+    prompt = mark + sim(text='{"name": "Ada", "age": -1}')
+    with pytest.raises(UnavailableError, match="does not match the schema at age") as caught:
+        await engine.ask(user(prompt), output_format=schema(PERSON), whole=whole)
+    assert not caught.value.retryable
+    assert len(engine.upstream(mark)) == calls
+
+
+async def test_the_second_answer_is_passed_on_and_both_are_counted(engine: RunningEngine) -> None:
+    mark = marker()
+    steps = [
+        {"text": '{"name": "Ada", "age": -1}', "usage": {"output_tokens": 7}},
+        {"text": '{"name": "Ada", "age": 36}', "usage": {"output_tokens": 11}},
+    ]
+    async with httpx.AsyncClient(trust_env=False) as client:
+        url = f"{engine.simulator.base_url}/simulator/scripts/{mark}"
+        (await client.put(url, json={"steps": steps})).raise_for_status()
+    answer = await engine.ask(user(sim(script=mark)), output_format=schema(PERSON), whole=True)
+    assert json.loads(answer.text) == {"name": "Ada", "age": 36}
+    assert answer.usage is not None
+    assert answer.usage.output_tokens == 18
 
 
 async def test_a_schema_that_the_api_refuses_is_seen_to_by_the_cli(engine: RunningEngine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -25,6 +26,7 @@ from bridge.core.contract.request import (
     ToolResultPart,
 )
 from bridge.core.contract.usage import Usage
+from bridge.core.validation import validate
 from bridge.grpc_server.conversation import Conversation
 from bridge.grpc_server.decode import decode_conversation
 from bridge.v1 import completion_pb2 as pb
@@ -109,7 +111,7 @@ def test_results_are_waited_for_and_told_in_the_order_of_the_calls() -> None:
                 TextPart("Let me see."),
                 ToolCallPart("a", "add", '{"x": 1}'),
                 # No fragment at all is an object without fields.
-                ToolCallPart("b", "now", "{}"),
+                ToolCallPart("b", "now", ""),
             ),
         ),
         (
@@ -215,6 +217,33 @@ def test_calls_of_a_turn_that_did_not_end_with_them_are_not_kept(
         (Role.ASSISTANT, (TextPart("Let me see."),)),
         (Role.USER, (TextPart("On."),)),
     ]
+
+
+def test_calls_of_an_answer_that_was_cut_may_be_given_results() -> None:
+    talk = conversation()
+    talk.take(said("Go."))
+    for event in (*CALLS[:-2], finished(FinishReason.LENGTH)):
+        talk.see(event)
+    request = talk.take(results("a"))
+    assert messages(request)[1] == (
+        Role.ASSISTANT,
+        (TextPart("Let me see."), ToolCallPart("a", "add", '{"x"')),
+    )
+    assert request is not None
+    sound = validate(request)
+    assert sound.messages[1].parts[1] == ToolCallPart(
+        "a", "add", json.dumps({"_malformed_arguments": '{"x"'})
+    )
+    assert sound.mended == ("tool_call_delta.arguments_json",)
+
+
+def test_some_results_of_an_answer_that_was_cut_do_not_keep_its_calls() -> None:
+    talk = conversation()
+    talk.take(said("Go."))
+    for event in (*CALLS, finished(FinishReason.LENGTH)):
+        talk.see(event)
+    assert talk.take(results("a")) is None
+    assert len(messages(talk.take(said("On.")))) == 3
 
 
 def test_a_turn_cancelled_before_its_answer_leaves_only_the_question() -> None:

@@ -145,7 +145,7 @@ class AnswerReader:
         elif kind == "content_block_start":
             yield from self._block_start(event["content_block"])
         elif kind == "content_block_stop":
-            self._block_stop()
+            yield from self._block_stop()
         elif kind == "message_start":
             yield from self._message_start(event["message"])
         elif kind == "message_delta":
@@ -233,12 +233,16 @@ class AnswerReader:
             self._stage = _Stage.PRODUCED
             yield ThinkingDelta(delta["thinking"])
 
-    def _block_stop(self) -> None:
-        block = self._blocks.pop()
+    def _block_stop(self) -> Iterator[Event]:
+        block = self._blocks[-1]
+        if block["type"] == "tool_use" and not "".join(self._pieces).strip():
+            # The API says nothing, or an empty text, where a call has no arguments.
+            yield from self._delta({"type": "input_json_delta", "partial_json": "{}"})
+        self._blocks.pop()
         if block["type"] == "text":
             self._blocks.append({"type": "text", "text": "".join(self._pieces)})
         elif block["type"] == "tool_use":
-            self._blocks.append({**block, "input": "".join(self._pieces) or "{}"})
+            self._blocks.append({**block, "input": "".join(self._pieces)})
 
     def answer(self) -> Turn:
         """The answer as a turn of the conversation: its text and its calls.

@@ -71,6 +71,8 @@ class ToolCallPart:
     name: str
     arguments: str
     """The arguments as JSON text, as the caller gave them."""
+    cut: bool = False
+    """Whether its caller says that the answer ended in the middle of it."""
     origin: str = field(default="", compare=False)
 
 
@@ -206,6 +208,8 @@ class CompletionRequest:
     effort: Effort | None = None
     include_thinking: bool = False
     """Whether thinking is part of the answer that is sent."""
+    whole: bool = False
+    """Whether its caller gets the answer in one piece, so that what comes can be held back."""
     timeout: float | None = None
     """Seconds for the whole request; the server's own limit holds besides, as in the next three."""
     queue_timeout: float | None = None
@@ -220,6 +224,9 @@ class CompletionRequest:
     """Whether what would be ignored is an error instead."""
     ignored: tuple[str, ...] = ()
     """Parameters that the door accepted without effect, by the caller's own names."""
+    mended: tuple[str, ...] = ()
+    """Fields that the model is told in another form, by the caller's own names: not ignored, so
+    that a strict request may have them."""
     request_id: str = ""
     caller: str = ""
     """The name of the key it came with; conversations are never shared between keys."""

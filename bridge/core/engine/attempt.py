@@ -13,6 +13,7 @@ from bridge.core.contract import (
     NotLoggedInError,
     PlanLimitError,
     SessionSource,
+    Started,
     Usage,
 )
 from bridge.core.engine.answer_filters import JsonFilter, StopFilter, filtered
@@ -80,6 +81,9 @@ class Attempt:
         filters = plan.filters()
         stops = next((each for each in filters if isinstance(each, StopFilter)), None)
         json = next((each for each in filters if isinstance(each, JsonFilter)), None)
+        # What may turn out unfit at its end is asked for once more, if none of it was passed on.
+        holds = plan.request.whole and json is not None
+        held: list[Event] = []
         while reader.stop_reason is None:
             line = await session.receive()
             events = filtered(self._read(session, line), filters)
@@ -92,6 +96,12 @@ class Attempt:
                 check = self._resources.schemas.check_answer(plan.schema, json.whole)
                 await deadlines.bound(check)
             for event in events:
+                if holds and not isinstance(event, Started | Finished):
+                    held.append(event)
+                    continue
+                if isinstance(event, Finished):
+                    for each in held:
+                        yield each
                 yield event
             if stop is not None:
                 return

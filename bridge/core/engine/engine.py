@@ -177,7 +177,7 @@ class Engine:
         self._observer.began(record)
         try:
             # Before it counts: what breaks a rule costs its key nothing.
-            validate(request)
+            request = validate(request)
             with self.resources.quotas.admitted(request.caller) as meter:
                 completion = Completion(request, record, self.resources)
                 try:

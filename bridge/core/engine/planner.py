@@ -201,7 +201,7 @@ class Planner:
             settings.thinking,
             tools,
         )
-        named = tuple(ignored)
+        named = (*ignored, *request.mended)
         return Plan(request, scope, settings, turns[:-1], turns[-1], named, force_call, schema)
 
     def _forced(

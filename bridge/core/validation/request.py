@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from bridge.core.contract import BOUNDS, Bounds, CompletionRequest
+from bridge.core.validation.calls import with_sound_calls
 from bridge.core.validation.settings import check_settings
 from bridge.core.validation.sizes import check_sizes
 from bridge.core.validation.turns import check_history, check_turns
 
 
-def validate(request: CompletionRequest, bounds: Bounds = BOUNDS) -> None:
+def validate(request: CompletionRequest, bounds: Bounds = BOUNDS) -> CompletionRequest:
     """Raise for the first rule that a request breaks; the field is named by the caller's own name.
 
-    InvalidRequestError, or TooLargeError. What needs the API's word on schemas is not among the
-    rules: see `fault_of`.
+    Gives the request with calls as the model can be told of them. Raises InvalidRequestError, or
+    TooLargeError. What needs the API's word on schemas is not among the rules: see `fault_of`.
     """
     # First, so that what follows reads no more than the bounds let through.
     check_sizes(request, bounds)
+    request = with_sound_calls(request)
     check_turns(request.messages, request.field_names)
     check_settings(request)
+    return request
 
 
 def validate_opening(request: CompletionRequest, bounds: Bounds = BOUNDS) -> None:

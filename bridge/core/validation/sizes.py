@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NoReturn
 
 from bridge.core.contract import (
@@ -68,20 +68,13 @@ def json_object(text: str, field: str, bounds: Bounds = BOUNDS) -> JsonObject:
 
     Raises InvalidRequestError.
     """
-    return check_json_object(text, lambda: field, bounds)
-
-
-def check_json_object(text: str, named: Callable[[], str], bounds: Bounds = BOUNDS) -> JsonObject:
-    """Do the same where the name of the field is found out only if there is something to say."""
     try:
         value = parse_strict(text, levels=bounds.json_levels)
     except TooNestedError:
-        field = named()
         _too_deep(f"'{field}'", bounds.json_levels, field)
     except NotJsonError:
         value = None
     if not isinstance(value, dict):
-        field = named()
         raise InvalidRequestError(f"'{field}' must be the JSON text of an object.", field=field)
     return value
 

@@ -37,7 +37,6 @@ from bridge.core.validation.messages import (
     unknown_call,
     unusable_image,
 )
-from bridge.core.validation.sizes import check_json_object
 
 _P = TypeVar("_P", bound=Part)
 
@@ -162,7 +161,6 @@ def _check_call(call: ToolCallPart, where: _Where, names: FieldNames) -> None:
         raise InvalidRequestError(
             "A tool call needs the name of its tool.", field=names(where.place(".name"))
         )
-    check_json_object(call.arguments, lambda: names(where.place(".arguments")))
 
 
 def _check_failed_result(result: ToolResultPart, where: _Where, names: FieldNames) -> None:

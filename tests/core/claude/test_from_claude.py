@@ -284,8 +284,19 @@ def test_calls_are_told_as_they_stream_under_the_callers_own_names_and_counted_f
         ToolCallDelta(0, '{"city": '),
         ToolCallDelta(0, '"Bonn"}'),
         ToolCallStart(1, "toolu_2", "time"),
+        ToolCallDelta(1, "{}"),
     ]
     assert it.stop_reason == "tool_use"
+
+
+@pytest.mark.parametrize("pieces", [(), ("",), ("", " ")], ids=["none", "empty", "blank"])
+def test_a_call_without_arguments_has_an_empty_object(pieces: tuple[str, ...]) -> None:
+    it = reader()
+    call = block_start(type="tool_use", id="toolu_1", name="mcp__client__look", input={})
+    lines = [start(), call, *map(arguments, pieces), block_stop(), stop("tool_use")]
+    deltas = [each.arguments for each in feed(it, lines) if isinstance(each, ToolCallDelta)]
+    assert "".join(deltas).strip() == "{}"
+    assert it.answer().content[0]["input"] == {}
 
 
 def test_a_second_beginning_after_a_call_is_an_error() -> None:

@@ -273,8 +273,6 @@ FAULTS = (
     Fault("two calls of one id", twice),
     Fault("a call without an id", recalled(".id", id="")),
     Fault("a call without a name", recalled(".name", name="")),
-    Fault("arguments that are no object", recalled(".arguments", arguments="[1]")),
-    Fault("arguments that are no JSON", recalled(".arguments", arguments='{"a": NaN}')),
     Fault("a picture of the assistant's", picture_of_the_assistant),
     Fault(
         "a call of the user's",

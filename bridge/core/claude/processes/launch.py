@@ -42,6 +42,8 @@ _ENVIRONMENT = {
     # Exactly the caller's tools are offered, none held back behind a search.
     "ENABLE_TOOL_SEARCH": "false",
     "CLAUDE_CODE_DISABLE_CLAUDE_MDS": "1",
+    # A refusal is the answer: it is not asked for again, paid for and unseen.
+    "CLAUDE_CODE_DISABLE_REFUSAL_RETRY": "1",
     # Descriptions of the caller's tools are not cut.
     "CLAUDE_CODE_MAX_MCP_DESCRIPTION_LENGTH": "10000000",
 }

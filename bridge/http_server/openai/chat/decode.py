@@ -71,6 +71,7 @@ def decode_chat(body: object, options: CallOptions) -> Call:
         output_format=output_format,
         effort=None if wire.reasoning_effort is None else EFFORTS[wire.reasoning_effort],
         include_thinking=options.include_reasoning or wire.include_reasoning is True,
+        whole=wire.stream is not True,
         ignored=ignored.names,
         field_names=_names(wire),
     )

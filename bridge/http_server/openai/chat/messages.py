@@ -19,7 +19,7 @@ from bridge.core.validation import missing
 from bridge.http_server.openai.chat.wire import ChatMessage
 from bridge.http_server.openai.shared.content import decode_content, decode_text, note_extras
 from bridge.http_server.openai.shared.parameters import Ignored
-from bridge.http_server.openai.shared.turns import Turns, decode_call, decode_result
+from bridge.http_server.openai.shared.turns import Turns, decode_result
 
 _REASONING: Final = frozenset({"reasoning_content", "reasoning", "reasoning_details"})
 """What clients keep of an answer's thinking and send back. An earlier turn needs none."""
@@ -100,12 +100,13 @@ def _assistant_parts(message: ChatMessage, where: str, ignored: Ignored) -> list
             raise missing(f"{place}.function")
         note_extras(call, "messages.tool_calls", place, ignored)
         function = call.function
-        parts.append(decode_call(call.id, function.name, function.arguments, f"{place}.function"))
+        place = f"{place}.function"
+        parts.append(ToolCallPart(call.id, function.name, function.arguments, origin=place))
     if message.function_call is not None:
         function = message.function_call
         call_id = _function_call_id(where)
         place = f"{where}.function_call"
-        parts.append(decode_call(call_id, function.name, function.arguments, place))
+        parts.append(ToolCallPart(call_id, function.name, function.arguments, origin=place))
     return parts
 
 

@@ -168,6 +168,7 @@ def decode_responses(
         output_format=output_format,
         effort=effort,
         include_thinking=options.include_reasoning or summarised,
+        whole=wire.stream is not True,
         ignored=ignored.names,
         field_names=names_by(
             {**_FIELDS, r"system": "instructions" if wire.instructions else "input"}, call_field

@@ -28,6 +28,7 @@ from bridge.http_server.openai.responses.replies import (
 )
 from bridge.http_server.openai.shared.errors import RESPONSES_PARAMS, error_body
 from bridge.http_server.openai.shared.replies import DONE
+from bridge.http_server.openai.shared.turns import is_json_object
 
 _INCOMPLETE: Final = {
     FinishReason.LENGTH: "max_output_tokens",
@@ -107,8 +108,10 @@ class ResponseCollector(EventEncoder):
         call = self._call
         assert call is not None
         arguments = self._take_text() or ("{}" if self._status() == "completed" else "")
+        # Nothing can be made of a call whose arguments are not those of any.
+        status = self._status() if is_json_object(arguments) else "incomplete"
         id = self._item_id("function_call")
-        self._output.append(call_item(id, self._status(), call.id, call.name, arguments))
+        self._output.append(call_item(id, status, call.id, call.name, arguments))
 
     def _response(self, status: str) -> JsonDict:
         return response_object(

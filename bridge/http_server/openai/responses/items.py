@@ -15,6 +15,7 @@ from bridge.core.contract import (
     Message,
     Role,
     TextPart,
+    ToolCallPart,
     UnsupportedError,
     UrlSource,
 )
@@ -42,7 +43,7 @@ from bridge.http_server.openai.shared.content import (
     refuse_file_id,
 )
 from bridge.http_server.openai.shared.parameters import Ignored
-from bridge.http_server.openai.shared.turns import Turns, decode_call, decode_result, is_json_object
+from bridge.http_server.openai.shared.turns import Turns, decode_result
 from bridge.http_server.openai.shared.wire_content import (
     ContentPartInputAudio,
     ContentPartRefusal,
@@ -142,13 +143,12 @@ class Items:
                 assert_never(item.role)
 
     def _call(self, item: FunctionCallItem, where: str) -> None:
-        if item.status == "incomplete" and not is_json_object(item.arguments):
-            return  # It was cut off by a limit: nobody can have made it.
         if where == PAST:
             self._past_calls.add(item.call_id)
         elif item.call_id in self._past_calls:
             raise call_id_twice(item.call_id, f"{where}.call_id", _TWICE)
-        call = decode_call(item.call_id, item.name, item.arguments, where)
+        cut = item.status == "incomplete"
+        call = ToolCallPart(item.call_id, item.name, item.arguments, cut, where)
         self._turns.add(Role.ASSISTANT, where, [call])
 
     def _output(self, item: FunctionOutputItem, where: str, ignored: Ignored) -> None:
@@ -163,6 +163,8 @@ def call_field(where: str, rest: str) -> str:
     match rest:
         case ".tool_call.result" if where == PAST:
             return "input"
+        case ".tool_call.arguments" if where == PAST:
+            return PAST
         case ".tool_call.name" | ".tool_call.arguments":
             return f"{where}{rest.removeprefix('.tool_call')}"
         case _:

@@ -12,7 +12,6 @@ from bridge.core.contract import (
     Part,
     Role,
     TextPart,
-    ToolCallPart,
     ToolResultPart,
 )
 from bridge.core.validation import bad_result, json_object
@@ -45,12 +44,6 @@ class Turns:
             Message(role, tuple(parts) or (TextPart(""),), origin=where)
             for role, where, parts in self._turns
         )
-
-
-def decode_call(call_id: str, name: str, arguments: str, where: str) -> ToolCallPart:
-    """Read a call that the assistant made; `where` holds its name and its arguments."""
-    # Some clients write no arguments at all for a function without parameters.
-    return ToolCallPart(call_id, name, arguments.strip() or "{}", origin=where)
 
 
 def is_json_object(text: str) -> bool:

@@ -66,6 +66,7 @@ def test_an_empty_api_key_counts_as_none(environment: dict[str, str], has: bool)
         ("DISABLE_AUTO_COMPACT", "1"),
         ("ENABLE_TOOL_SEARCH", "false"),
         ("CLAUDE_CODE_DISABLE_CLAUDE_MDS", "1"),
+        ("CLAUDE_CODE_DISABLE_REFUSAL_RETRY", "1"),
         ("CLAUDE_CODE_ENTRYPOINT", "sdk-py"),
     ],
 )

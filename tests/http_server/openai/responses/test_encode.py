@@ -209,6 +209,15 @@ def test_a_call_that_was_cut_keeps_its_piece() -> None:
     assert (item["status"], item["arguments"]) == ("incomplete", "")
 
 
+@pytest.mark.parametrize("text", ['{"a', "[1]", '{"a": NaN}'])
+def test_a_call_of_malformed_arguments_is_not_completed(text: str) -> None:
+    end = Finished(FinishReason.TOOL_CALLS, USAGE)
+    events: list[Event] = [STARTED, ToolCallStart(0, "t", "f"), ToolCallDelta(0, text), end]
+    (item,) = stream(*events).last["output"]
+    assert (item["status"], item["arguments"]) == ("incomplete", text)
+    assert whole(*events)["output"] == [item]
+
+
 @pytest.mark.parametrize(
     "events",
     [

@@ -1,0 +1,85 @@
+"""Calls of earlier answers, as the model can be told of them. Pure.
+
+An answer may end in the middle of a call, and a model may write arguments that are no JSON. Clients
+send such calls back as they got them, often with a result that says what was wrong; refused, the
+conversation could never go on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+from bridge.core.contract import (
+    BOUNDS,
+    CompletionRequest,
+    Message,
+    Part,
+    Place,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from bridge.core.validation.strict_json import NotJsonError, TooNestedError, parse_strict
+
+MALFORMED: Final = "_malformed_arguments"
+"""The one argument of a call whose arguments are not those of any: their text."""
+
+_INDEX: Final = re.compile(r"\[\d+\]")
+
+
+def with_sound_calls(request: CompletionRequest) -> CompletionRequest:
+    """Make the arguments of every call the JSON text of an object; name in `mended` what was not.
+
+    No text is no arguments. Any other that is no object becomes the argument `MALFORMED`. A call
+    that was cut and that no result follows is left out: nothing can have come of it.
+    """
+    messages: list[Message] = []
+    mended: dict[str, None] = {}
+    for index, message in enumerate(request.messages):
+        if any(isinstance(part, ToolCallPart) for part in message.parts):
+            after = request.messages[index + 1 : index + 2]
+            answered = {call_id for each in after for call_id in _answered(each)}
+            parts: list[Part] = []
+            for number, part in enumerate(message.parts):
+                sound = _sound(part, answered) if isinstance(part, ToolCallPart) else part
+                if sound is not None:
+                    parts.append(sound)
+                if isinstance(part, ToolCallPart) and _is_other(part, sound):
+                    path = f"messages[{index}].parts[{number}].tool_call.arguments"
+                    origin = part.origin or message.origin
+                    place = Place(path, origin, ".tool_call.arguments")
+                    mended[_INDEX.sub("", request.field_names(place))] = None
+            message = replace(message, parts=tuple(parts) or (TextPart(""),))
+        messages.append(message)
+    return replace(request, messages=tuple(messages), mended=tuple(mended))
+
+
+def _answered(message: Message) -> Iterator[str]:
+    return (part.call_id for part in message.parts if isinstance(part, ToolResultPart))
+
+
+def _is_other(call: ToolCallPart, sound: Part | None) -> bool:
+    """Whether the model is told something else than was sent."""
+    return sound is None or (sound != call and bool(call.arguments.strip()))
+
+
+def _sound(call: ToolCallPart, answered: set[str]) -> ToolCallPart | None:
+    """The call as it can be told; None where it is left out."""
+    if not call.arguments.strip():
+        sound = replace(call, arguments="{}")
+    elif _is_object(call.arguments):
+        sound = call
+    else:
+        sound = replace(call, arguments=json.dumps({MALFORMED: call.arguments}), cut=True)
+    return None if sound.cut and call.id not in answered else replace(sound, cut=call.cut)
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(parse_strict(text, levels=BOUNDS.json_levels), dict)
+    except (NotJsonError, TooNestedError):
+        return False
