@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bridge.core.claude import SETTINGS, Capabilities
-from bridge.probe.behaviours import BEHAVIOURS, Behaviour
+from bridge.probe.behaviours import BEHAVIOURS
+from bridge.probe.checks.check import Behaviour
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from bridge.core.claude import ProcessGoneError
 from bridge.core.system import OrphanGuard
-from bridge.probe.behaviours import BEHAVIOURS, Behaviour
+from bridge.probe.behaviours import BEHAVIOURS
+from bridge.probe.checks.check import Behaviour
 from bridge.probe.hashing import sha256_of
 from bridge.probe.report import Report
 from bridge.probe.stage import Lacking, NoProcessError, Stage

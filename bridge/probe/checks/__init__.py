@@ -1,0 +1,1 @@
+"""The checks, each of which raises `Lacking` where it sees something else."""

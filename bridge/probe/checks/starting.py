@@ -1,0 +1,100 @@
+"""Before `initialize`, what the user's own settings do, and what a request carries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from bridge.core.claude import (
+    TurnSettings,
+)
+from bridge.probe.stage import (
+    OWN_LIMIT,
+    OWN_WORDS,
+    SYSTEM,
+    Stage,
+    Wire,
+    assistant,
+    require,
+    user,
+)
+
+if TYPE_CHECKING:
+    pass
+from bridge.probe.checks.tools import TOOLS
+
+
+async def boots(stage: Stage) -> None:
+    await stage.own_blank()
+
+
+async def preset(stage: Stage) -> None:
+    system = (await stage.own_asked()).exchange.system_text
+    require(len(system) > 3_000, f"the system prompt has {len(system)} characters")
+
+
+async def own_settings(stage: Stage) -> None:
+    exchange = (await stage.own_asked()).exchange
+    session = await stage.own_blank()
+    await session.configure(TurnSettings(thinking=False))
+    after_a_change = (await stage.ask(session)).exchange
+    for seen in (exchange, after_a_change):
+        for words in OWN_WORDS:
+            require(not seen.contains(words), f"{words} reached the model")
+        limit = seen.body["max_tokens"]
+        require(limit != OWN_LIMIT, f"the person's own limit of {limit} tokens holds")
+    require("haiku" in exchange.model, f"the person's default model is not used: {exchange.model}")
+
+
+async def facts(stage: Stage) -> None:
+    facts = (await stage.warm()).facts
+    require(facts is not None and bool(facts.version), "no version")
+    assert facts is not None
+    source = facts.account.get("tokenSource")
+    require(source == "CLAUDE_CODE_OAUTH_TOKEN", f"the login is said to come from {source}")
+    resolved = {model.get("value"): model.get("resolvedModel") for model in facts.models}
+    require("default" in resolved, "no default model is named")
+    require(
+        all(str(name).startswith("claude-") for name in resolved.values()),
+        f"the models are {resolved}",
+    )
+
+
+async def system_prompt(stage: Stage) -> None:
+    system = (await stage.ask(await stage.warm())).exchange.system_text
+    require(SYSTEM in system, "it did not reach the model")
+    require(len(system) < 1_000, "something of the preset is left")
+
+
+async def no_built_in_tools(stage: Stage) -> None:
+    tools = (await stage.ask(await stage.warm())).exchange.tools
+    require(not tools, f"{[tool.get('name') for tool in tools]} are offered")
+
+
+async def user_agent(stage: Stage) -> None:
+    agent = (await stage.ask(await stage.warm())).exchange.headers.get("user-agent", "")
+    require("claude-code-bridge/" in agent, f"it is {agent}")
+
+
+async def cache_breakpoints(stage: Stage) -> None:
+    session = await stage.warm()
+    await session.offer(TOOLS)
+    await session.replay((user("a"), assistant("b"), user("c"), assistant("d")))
+    asked = await stage.ask(session)
+    marks = list(_cache_controls(asked.exchange.body))
+    require(len(marks) <= 4, f"there are {len(marks)}")
+    ours = stage.launcher.cache_control
+    require(all(mark == ours for mark in marks), f"they differ: {marks}")
+    last = [message for message in asked.exchange.messages if message["role"] == "user"][-1]
+    require(last["content"][-1].get("cache_control") == ours, "the last question has none")
+
+
+def _cache_controls(value: object) -> Iterator[Wire]:
+    if isinstance(value, dict):
+        if isinstance(value.get("cache_control"), dict):
+            yield value["cache_control"]
+        for item in value.values():
+            yield from _cache_controls(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _cache_controls(item)
