@@ -167,8 +167,9 @@ INPUT = {
         f"{_AGENTS}::test_a_run_goes_on_from_its_own_items",
     ),
     "responses.input.cut_call": _shown(
-        "A call that a limit cut off is dropped from the history.",
-        f"{_DECODE}::test_a_call_that_was_cut_off_was_never_made",
+        "A call that a limit cut off stays with its output, and is left out where there is none.",
+        f"{_DECODE}::test_a_call_that_was_cut_off_was_not_made_where_nothing_came_of_it",
+        f"{_DECODE}::test_a_call_that_was_cut_off_is_told_with_its_output",
     ),
     "responses.input.reference": _shown(
         "An item that is kept can be referred to by its id; any other is a 404.",
