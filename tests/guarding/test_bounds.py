@@ -216,8 +216,6 @@ async def test_a_conversation_on_one_call_keeps_to_the_same(bridge: RunningBridg
         talk = CompletionServiceStub(channel).Converse(timeout=PATIENCE)
         opened = pb.ConversationSettings(tools=[pb.Tool(name="a", parameters_json=DEEP)])
         await talk.write(pb.ConverseRequest(open=opened))
-        said = pb.UserMessage(parts=[pb.Part(text="Hello?")])
-        await talk.write(pb.ConverseRequest(message=said))
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await asyncio.wait_for(talk.read(), PATIENCE)
         assert (await details_of(error.value)).fields == ["open.tools"]

@@ -156,7 +156,7 @@ def ending(request: CompletionRequest, part: Part, rest: str = "") -> Broken:
     return changed(request, at, *last, part), f"messages[{at}].parts[{len(last)}]{rest}"
 
 
-def recalled(rest: str, **fields: str) -> Callable[[CompletionRequest], Broken]:
+def recalled(rest: str, **fields: Any) -> Callable[[CompletionRequest], Broken]:
     """Change the last call of the conversation, and its result with it."""
 
     def breaks(request: CompletionRequest) -> Broken:
