@@ -39,6 +39,7 @@ from bridge.core.contract import (
     Effort,
     JsonObject,
     OutputKind,
+    Place,
     Tool,
     ToolChoice,
     ToolMode,
@@ -171,22 +172,22 @@ class Planner:
         ignored = [*request.ignored, *(("model",) if choice.replaced else ()), *dropped]
         turns = turns_of(request.messages)
         if changes_arguments(request.messages) or any_scaled(request.messages):
-            ignored.append("messages")
+            ignored.append(request.field_names(Place("messages")))
         tools, tool_choice = tools_of(request)
         tools, instruction, force_call = self._forced(tools, tool_choice, refused)
         if force_call:
             tool_choice = ToolChoice(parallel=tool_choice.parallel)
         schema, native, late = self._output(request, refused)
         if schema is not None and exact_schema(schema) is not schema:
-            ignored.append("output_format")
+            ignored.append(request.field_names(Place("output_format")))
         if request.output_format.kind is OutputKind.JSON_OBJECT:
             instruction = f"{instruction} {ONLY_JSON}".strip()
         tools, definitions, changed = self._definitions(tools, native, late)
         if changed:
-            ignored.append("tools")
+            ignored.append(request.field_names(Place("tools")))
         settings = settings_of(request, choice.name, tools, tool_choice, native, definitions)
         if request.effort is not None and settings.effort != EFFORT_LEVELS[request.effort]:
-            ignored.append("effort")
+            ignored.append(request.field_names(Place("effort")))
         if not settings.thinking and request.effort is not Effort.NONE:
             asked = request.include_thinking or request.effort is not None
             _refuse_if_strict(request, [*ignored, *(("thinking",) if asked else ())])

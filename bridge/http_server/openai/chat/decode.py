@@ -29,6 +29,7 @@ from bridge.http_server.openai.shared.problems import parse
 from bridge.http_server.openai.shared.tools import decode_tools
 
 _FIELDS: Final[Mapping[str, str]] = {
+    r"effort": "reasoning_effort",
     r"max_output_tokens": "max_completion_tokens",
     r"output_format\.schema": "response_format.json_schema.schema",
     r"output_format": "response_format",

@@ -58,6 +58,7 @@ _WITHOUT_USE: Final = frozenset({"reasoning.encrypted_content"})
 """Thinking to be handed back in a later request, which needs none."""
 
 _FIELDS: Final[Mapping[str, str]] = {
+    r"effort": "reasoning.effort",
     r"messages": "input",
     r"output_format\.schema": "text.format.schema",
     r"output_format": "text.format",

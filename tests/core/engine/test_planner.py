@@ -1,0 +1,60 @@
+"""What a plan says of a request: here, what it names as ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bridge.core.claude.capabilities import ALL
+from bridge.core.contract.errors import UnsupportedError
+from bridge.core.contract.request import CompletionRequest
+from bridge.core.engine.planner import Planner
+from bridge.http_server.context import CallOptions
+from bridge.http_server.openai.chat.decode import decode_chat
+
+LARGE = 2**60 + 1
+FUNCTION = {"name": "look", "parameters": {"type": "object"}}
+
+
+def chat(**body: Any) -> CompletionRequest:
+    asked = {"messages": [{"role": "user", "content": "Hello"}], **body}
+    return decode_chat(asked, CallOptions()).request
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (
+            {
+                "reasoning_effort": "max",
+                "tools": [{"type": "function", "function": FUNCTION}],
+                "tool_choice": "required",
+            },
+            "reasoning_effort",
+        ),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {
+                        "name": "n",
+                        "schema": {"type": "object", "properties": {"a": {"const": LARGE}}},
+                    },
+                }
+            },
+            "response_format",
+        ),
+    ],
+)
+def test_what_has_no_effect_is_named_as_its_caller_wrote_it(
+    body: Mapping[str, Any], name: str
+) -> None:
+    request = chat(**body)
+    assert name in Planner(None, ALL).plan(request).ignored
+
+    with pytest.raises(UnsupportedError) as error:
+        Planner(None, ALL).plan(replace(request, strict=True))
+    assert error.value.field == name
