@@ -161,9 +161,9 @@ UNUSUAL: list[dict[str, Any]] = [
     {},
     {"type": "object", "properties": {"a": True}},
     {"type": "object", "properties": {"a": {"type": "object", "properties": {"x y": {}}}}},
-    {"type": "object", "properties": {"a": {"$ref": "#/$defs/b"}}, "$defs": {"b c": {}}},
+    {"type": "object", "properties": {"a": {"$ref": "#/$defs/b c"}}, "$defs": {"b c": {}}},
     {"type": "object", "properties": {"a": {"type": "string", "pattern": r"\p{L}("}}},
-    {"type": "object", "$ref": "#/nowhere"},
+    {"type": "object", "properties": {"a": {"$ref": "#"}}},
     {"type": "object", "oneOf": [{"required": ["a"]}], "properties": {"a": {}}},
     {"$schema": "http://json-schema.org/draft-07/schema#", "definitions": {"a": {}}},
 ]

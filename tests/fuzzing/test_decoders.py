@@ -79,7 +79,7 @@ def refused_well(error: BridgeError) -> None:
 
 def prepared(request: CompletionRequest) -> None:
     """All that is made of a request before a process is told of it."""
-    validate(request)
+    request = validate(request)
     plan = Planner(None, ALL).plan(request)
     _ = plan.need
     told: list[object] = [setting_changes(None, plan.settings)]

@@ -41,6 +41,7 @@ from bridge.core.contract.request import (
 )
 from bridge.core.engine.models import Catalog
 from bridge.core.engine.planner import Plan, Planner
+from bridge.core.validation import validate
 from bridge.grpc_server.decode import decode_request
 from bridge.http_server.context import CallOptions
 from bridge.http_server.openai.chat.decode import decode_chat
@@ -296,7 +297,7 @@ CATALOG = Catalog.from_cli([{"value": "default"}, {"value": "opus"}])
 def check_planned(read: Callable[[], CompletionRequest]) -> None:
     """Read and plan it, whatever the CLI can do; what is refused need not be looked at."""
     with contextlib.suppress(BridgeError):
-        request = read()
+        request = validate(read())
         for capabilities in ABILITIES:
             check(Planner(None, capabilities, catalog=CATALOG).plan(request))
 
@@ -345,6 +346,6 @@ def test_the_property_is_tried_on_what_is_served() -> None:
         read_responses(RESPONSES),
         decode_request(ParseDict(GRPC, pb.CompleteRequest())),
     ]
-    for request in served:
+    for request in map(validate, served):
         for capabilities in ABILITIES:
             check(Planner(None, capabilities, catalog=CATALOG).plan(request))
