@@ -53,6 +53,10 @@ check: setup ## Lint, format, types, imports and dependencies, as CI runs them
 bench: setup ## Measure
 	@$(PY) -m benchmarks $(ARGS)
 
+.PHONY: probe
+probe: setup ## After a change of the pinned SDK: write the report on what its CLI can do
+	@$(PY) -m bridge.probe
+
 .PHONY: soak
 soak: setup ## Mixed traffic with random faults: make soak ARGS="--seconds 600 --seed 1"
 	@$(PY) -m tests.soak $(ARGS)

@@ -39,7 +39,7 @@ from bridge.doctor.listening import listening_findings
 from bridge.doctor.machine import available_memory, disk_of
 from bridge.doctor.proving import live_findings
 from bridge.probe import ProbeError, report_for
-from bridge.server.launching import bundled_cli, make_launcher
+from bridge.server.launching import claude_cli, make_launcher
 from bridge.server.settings import Settings
 from bridge.server.settings_errors import unknown_variables, wrong_values
 from bridge.server.start_error import StartError
@@ -69,7 +69,7 @@ async def examine(
     yield settings_finding(settings.model_fields_set, unknown=unknown_variables(os.environ))
     async with AsyncExitStack() as stack:
         try:
-            cli = bundled_cli()
+            cli = claude_cli(settings)
         except StartError as error:
             yield Finding("claude", Mark.BAD, str(error), REINSTALL)
             return

@@ -16,15 +16,11 @@ from typing import Any, Final
 
 from bridge.core.claude import ControlError
 from bridge.core.contract import Health
-from bridge.probe import Report, fallbacks, missing
+from bridge.probe import Report, Shipped, fallbacks, missing
 from bridge.server.settings import Settings
 
-TESTED_CLI: Final = "2.1.330"
-"""The version of Claude Code that this bridge was tested with."""
-
-
-TESTED_SDK: Final = "0.2.187"
-"""The version of claude-agent-sdk that brings it, and that pyproject.toml pins."""
+TESTED: Final = Shipped.read()
+"""The versions of claude-agent-sdk and of its Claude Code that this bridge was tested with."""
 
 PROCESS_BYTES: Final = 210_000_000
 """The memory of one Claude Code process, as measured."""
@@ -63,7 +59,7 @@ class Finding:
 # Never the name of this project: on the package index it is another's.
 REINSTALL: Final = (
     "Reinstall it in the environment of the bridge: "
-    f"pip install --force-reinstall --no-deps claude-agent-sdk=={TESTED_SDK}"
+    f"pip install --force-reinstall --no-deps claude-agent-sdk=={TESTED.sdk}"
 )
 
 
@@ -100,16 +96,16 @@ def settings_finding(
 
 def cli_finding(cli: Path, version: str) -> Finding:
     """Whether this Claude Code is the one that was tested; an empty version does not run."""
-    facts = {"path": str(cli), "version": version, "tested": TESTED_CLI}
+    facts = {"path": str(cli), "version": version, "tested": TESTED.cli}
     if not version:
         return Finding("claude", Mark.BAD, f"{cli} does not run.", REINSTALL, facts)
-    if version != TESTED_CLI:
+    if version != TESTED.cli:
         return Finding(
             "claude",
             Mark.WARNING,
-            f"Claude Code {version}; tested is {TESTED_CLI}",
-            "The probe below says what it can do. To have the tested one: "
-            f"pip install --no-deps claude-agent-sdk=={TESTED_SDK}",
+            f"Claude Code {version}; tested is {TESTED.cli}",
+            "The probe below reports what it can do. For the tested one, unset BRIDGE_CLAUDE_PATH "
+            f"and run: pip install --no-deps claude-agent-sdk=={TESTED.sdk}",
             facts,
         )
     return Finding("claude", Mark.GOOD, f"Claude Code {version}, the one tested", facts=facts)
@@ -156,7 +152,11 @@ def login_finding(health: Health, *, uses_key: bool = False) -> Finding:
 def probe_finding(report: Report) -> Finding:
     """What of all that the bridge relies on this Claude Code does."""
     held = sum(report.found.values())
-    found = f"does {held} of the {len(report.found)} things that the bridge relies on"
+    found = (
+        f"all {held} required features work"
+        if not report.lacking
+        else f"{held} of {len(report.found)} required features work"
+    )
     lacking = missing(report)
     facts = {"held": held, "looked_for": len(report.found), "missing": list(lacking)}
     if lacking:
@@ -164,7 +164,8 @@ def probe_finding(report: Report) -> Finding:
             "probe",
             Mark.BAD,
             f"{found}; missing: {'; '.join(lacking)}",
-            f"The version that works: pip install --no-deps claude-agent-sdk=={TESTED_SDK}",
+            "For a version that works, unset BRIDGE_CLAUDE_PATH and run: "
+            f"pip install --no-deps claude-agent-sdk=={TESTED.sdk}",
             facts,
         )
     if instead := fallbacks(report):

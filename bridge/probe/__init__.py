@@ -2,10 +2,12 @@
 
 The real CLI, in a hermetic environment and in front of the embedded simulator, is put through a
 list of behaviours, each in the way in which the bridge itself uses it; what reached the model
-stands in the simulator's ledger. That takes seconds, so the result is kept by the binary's hash.
+stands in the simulator's ledger. That takes seconds: the report for the CLI that the pinned SDK
+brings is shipped with the package (`make probe`), any other is made at the first start with it.
 """
 
 from bridge.probe.behaviours import BEHAVIOURS
+from bridge.probe.bundled import Shipped
 from bridge.probe.checks.check import Behaviour
 from bridge.probe.keeping import report_for
 from bridge.probe.report import Report, capabilities_of, fallbacks, missing
@@ -16,6 +18,7 @@ __all__ = [
     "Behaviour",
     "ProbeError",
     "Report",
+    "Shipped",
     "capabilities_of",
     "fallbacks",
     "missing",

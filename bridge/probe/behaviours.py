@@ -7,20 +7,13 @@ looks at what reached the model. No check relies on a behaviour that the bridge 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 from bridge.core.claude import (
     MAX_RESULT_CHARACTERS,
     TOOL_PREFIX,
     TurnSettings,
 )
-from bridge.probe.stage import (
-    sim,
-)
-
-if TYPE_CHECKING:
-    pass
-from bridge.probe.checks.check import LATE, Behaviour
+from bridge.probe.checks.check import Behaviour
 from bridge.probe.checks.conversations import (
     as_written,
     error_status,
@@ -60,11 +53,11 @@ from bridge.probe.checks.tools import (
     TOOLS,
     client_tools,
     exact_tools,
-    exact_tools_at_start,
     large_results,
     parked_calls,
     resumed_calls,
 )
+from bridge.probe.stage import sim
 
 LIST_VERSION = 1
 """Counted up when the same ids come to stand for something else: kept results are void then."""
@@ -95,19 +88,19 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
         "rewind-after-answers",
         "A conversation is emptied by rewinding it, and nothing of it is left.",
         rewind_after_answers,
-        "rewind",
+        required=False,
     ),
     Behaviour(
         "rewind-after-interrupt",
         "The same after an answer that was interrupted.",
         rewind_after_interrupt,
-        "rewind",
+        required=False,
     ),
     Behaviour(
         "rewind-after-tools",
         "The same after calls of tools, answered and unanswered.",
         rewind_after_tools,
-        "rewind",
+        required=False,
     ),
     Behaviour(
         "system-prompt",
@@ -189,35 +182,30 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     late(
         "late-model",
         "The model can be changed on a running process.",
-        "model",
         TurnSettings(model="claude-haiku-4-5"),
         field("model", "claude-haiku-4-5"),
     ),
     late(
         "late-effort",
         "The effort can be changed on a running process.",
-        "effort",
         TurnSettings(effort="low"),
         effort_low,
     ),
     late(
         "late-max-output-tokens",
         "The most tokens of an answer can be changed on a running process.",
-        "max_output_tokens",
         TurnSettings(max_output_tokens=1_234),
         field("max_tokens", 1_234),
     ),
     late(
         "late-thinking",
         "Thinking can be turned off and on again on a running process.",
-        "thinking",
         TurnSettings(thinking=False),
         thinking_off,
     ),
     late(
         "late-retries",
         "The number of retries can be changed on a running process.",
-        "retries",
         TurnSettings(retries=0),
         lambda exchanges: len(exchanges) == 1,
         plain=TurnSettings(retries=1),
@@ -226,28 +214,24 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     late(
         "late-temperature",
         "The temperature can be changed on a running process.",
-        "extra_body",
         with_body(temperature=0.25),
         sampled,
     ),
     late(
         "late-top-p",
         "top_p can be changed on a running process.",
-        "extra_body",
         with_body(top_p=0.75),
         sampled,
     ),
     late(
         "late-stop-sequences",
         "Stop sequences can be changed on a running process.",
-        "extra_body",
         with_body(stop_sequences=("#+#",)),
         field("stop_sequences", ["#+#"]),
     ),
     late(
         "late-tool-choice",
         "The choice of tools can be changed on a running process.",
-        "extra_body",
         with_body(tool_choice=json.dumps({"type": "tool", "name": f"{TOOL_PREFIX}second"})),
         forced,
         tools=TOOLS,
@@ -255,7 +239,6 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     late(
         "late-output-format",
         "The JSON schema of an answer can be changed on a running process.",
-        "extra_body",
         with_body(output_schema=SCHEMA),
         formatted,
     ),
@@ -264,8 +247,6 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
         "Definitions of tools can be given on a running process as they are to reach the model, "
         "and are called, exact to the character.",
         exact_tools,
-        f"{LATE}extra_body",
-        exact_tools_at_start,
     ),
 )
 """The list, in the order in which it is tried."""

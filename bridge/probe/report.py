@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bridge.core.claude import SETTINGS, Capabilities
+from bridge.core.claude import Capabilities
 from bridge.probe.behaviours import BEHAVIOURS
 from bridge.probe.checks.check import Behaviour
 
@@ -15,12 +15,9 @@ class Report:
     """What a probe found."""
 
     cli_version: str
-    """As the CLI itself says; empty where it never came to say it."""
-    cli_sha256: str
+    """As the CLI reports it; empty if it never got that far."""
     found: Mapping[str, bool]
     """Whether each behaviour was seen, by its id."""
-    at_start: frozenset[str] = frozenset()
-    """Ids of late settings that are lacking, but hold when a process is started with them."""
     details: Mapping[str, str] = field(default_factory=dict)
     """Why each behaviour that was not seen was not, by its id: for the log."""
 
@@ -33,21 +30,19 @@ class Report:
 def missing(report: Report) -> tuple[str, ...]:
     """The sentences of what the bridge cannot do without and the CLI lacks.
 
-    Where no process came so far as to be asked anything, that is all that is said.
+    If no process ever answered, that is the only one.
     """
     first = BEHAVIOURS[0]
     if not any(report.found.values()) and report.found.get(first.id) is False:
         return (first.sentence,)
-    return tuple(b.sentence for b in report.lacking if not _replaceable(report, b))
+    return tuple(b.sentence for b in report.lacking if b.required)
 
 
 def capabilities_of(report: Report) -> Capabilities:
     """How the bridge is to use this CLI, where nothing is missing."""
     lacking = report.lacking
-    late = {behaviour.setting for behaviour in lacking if behaviour.setting is not None}
     return Capabilities(
-        rewind=all(behaviour.kind != "rewind" for behaviour in lacking),
-        late_settings=SETTINGS - late,
+        rewind=all(behaviour.required for behaviour in lacking),
         lacking=tuple(behaviour.id for behaviour in lacking),
     )
 
@@ -55,16 +50,7 @@ def capabilities_of(report: Report) -> Capabilities:
 def fallbacks(report: Report) -> tuple[str, ...]:
     """What is done instead of what is lacking, one line each: for the log."""
     return tuple(
-        f"{behaviour.id}: "
-        + (
-            "each process is closed after its conversation instead of being emptied"
-            if behaviour.kind == "rewind"
-            else f"a process is started for each value of {behaviour.setting}"
-        )
+        f"{behaviour.id}: each process is closed after its conversation instead of being reset"
         for behaviour in report.lacking
-        if _replaceable(report, behaviour)
+        if not behaviour.required
     )
-
-
-def _replaceable(report: Report, behaviour: Behaviour) -> bool:
-    return behaviour.kind == "rewind" or behaviour.id in report.at_start

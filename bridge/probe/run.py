@@ -13,7 +13,6 @@ from bridge.core.claude import ProcessGoneError
 from bridge.core.system import OrphanGuard
 from bridge.probe.behaviours import BEHAVIOURS
 from bridge.probe.checks.check import Behaviour
-from bridge.probe.hashing import sha256_of
 from bridge.probe.report import Report
 from bridge.probe.stage import Lacking, NoProcessError, Stage
 
@@ -41,40 +40,28 @@ async def probe(
     # Only a probe pays for importing it.
     from bridge.simulator import Simulator
 
-    hashing = asyncio.create_task(sha256_of(cli))
     found: dict[str, bool] = {}
-    at_start: set[str] = set()
     details: dict[str, str] = {}
-    try:
-        with tempfile.TemporaryDirectory(
-            # A process that is just ending may still write into it.
-            prefix="claude-code-bridge-probe-",
-            ignore_cleanup_errors=True,
-        ) as folder:
-            async with Simulator(pace_ms=0) as simulator:
-                stage = Stage(cli, Path(folder), simulator, guard)
-                try:
-                    for behaviour in behaviours:
-                        problem = await _tried(stage, behaviour.check, timeout)
-                        found[behaviour.id] = problem is None
-                        if problem is None:
-                            continue
-                        details[behaviour.id] = problem
-                        logger.warning("this Claude Code lacks %s: %s", behaviour.id, problem)
-                        if behaviour.kind == "rewind":
-                            stage.capabilities = replace(stage.capabilities, rewind=False)
-                        if behaviour.at_start is None:
-                            continue
-                        problem = await _tried(stage, behaviour.at_start, timeout)
-                        if problem is None:
-                            at_start.add(behaviour.id)
-                        else:
-                            details[behaviour.id] += f"; started with it: {problem}"
-                finally:
-                    await stage.aclose()
-        return Report(stage.cli_version, await hashing, found, frozenset(at_start), details)
-    finally:
-        hashing.cancel()
+    with tempfile.TemporaryDirectory(
+        # A process that is just ending may still write into it.
+        prefix="claude-code-bridge-probe-",
+        ignore_cleanup_errors=True,
+    ) as folder:
+        async with Simulator(pace_ms=0) as simulator:
+            stage = Stage(cli, Path(folder), simulator, guard)
+            try:
+                for behaviour in behaviours:
+                    problem = await _tried(stage, behaviour.check, timeout)
+                    found[behaviour.id] = problem is None
+                    if problem is None:
+                        continue
+                    details[behaviour.id] = problem
+                    logger.warning("this Claude Code lacks %s: %s", behaviour.id, problem)
+                    if not behaviour.required:
+                        stage.capabilities = replace(stage.capabilities, rewind=False)
+            finally:
+                await stage.aclose()
+    return Report(stage.cli_version, found, details)
 
 
 async def _tried(

@@ -11,8 +11,7 @@ import contextlib
 import json
 import os
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -243,28 +242,10 @@ class Stage:
             self._own_asked = await self.ask(session)
         return self._own_asked
 
-    @asynccontextmanager
-    async def started_with(self, settings: TurnSettings) -> AsyncGenerator[Session, None]:
-        """A process of its own that is given its settings at the start and none later."""
-        session = await self._started(
-            self.launcher,
-            Profile(SYSTEM, started_with=settings),
-            Capabilities(late_settings=frozenset()),
-            settings,
-        )
-        try:
-            yield session
-        finally:
-            await session.close()
-
     async def _started(
-        self,
-        launcher: Launcher,
-        profile: Profile,
-        capabilities: Capabilities,
-        settings: TurnSettings | None = None,
+        self, launcher: Launcher, profile: Profile, capabilities: Capabilities
     ) -> Session:
-        session = await self._spawned(launcher, capabilities, settings)
+        session = await self._spawned(launcher, capabilities)
         try:
             await self._initialised(session, profile)
         except BaseException:
@@ -272,17 +253,12 @@ class Stage:
             raise
         return session
 
-    async def _spawned(
-        self,
-        launcher: Launcher,
-        capabilities: Capabilities = ALL,
-        settings: TurnSettings | None = None,
-    ) -> Session:
+    async def _spawned(self, launcher: Launcher, capabilities: Capabilities = ALL) -> Session:
         if self._failed_starts > 1:
             raise NoProcessError
         self._failed_starts += 1
         try:
-            session = await Session.spawn(launcher, capabilities=capabilities, settings=settings)
+            session = await Session.spawn(launcher, capabilities=capabilities)
         except ControlError:
             self.ever_ran = True
             raise

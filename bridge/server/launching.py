@@ -25,7 +25,15 @@ from bridge.core.claude import (
 from bridge.core.engine import EngineOptions, ModelNames, TimeLimits
 from bridge.core.pool import PoolLimits
 from bridge.core.system import OrphanGuard
-from bridge.probe import ProbeError, capabilities_of, fallbacks, missing, probe, report_for
+from bridge.probe import (
+    ProbeError,
+    Shipped,
+    capabilities_of,
+    fallbacks,
+    missing,
+    probe,
+    report_for,
+)
 from bridge.server.refusals import read_refusals
 from bridge.server.settings import Settings
 from bridge.server.start_error import StartError
@@ -34,6 +42,11 @@ if TYPE_CHECKING:
     from bridge.simulator import Simulator
 
 logger = logging.getLogger(__name__)
+
+
+def claude_cli(settings: Settings) -> Path:
+    """The CLI to run: BRIDGE_CLAUDE_PATH, else the SDK's; raises StartError where it has none."""
+    return settings.claude_path() or bundled_cli()
 
 
 def bundled_cli() -> Path:
@@ -106,15 +119,16 @@ async def abilities_of(
     lacking = missing(report)
     if lacking:
         raise StartError(
-            f"This Claude Code ({report.cli_version or 'of unknown version'}) does not do what "
-            "the bridge relies on:\n"
+            f"{cli} (Claude Code {report.cli_version or 'of unknown version'}) lacks what the "
+            "bridge relies on:\n"
             + "".join(f"  - {sentence}\n" for sentence in lacking)
-            + "Install the version of claude-agent-sdk that this bridge was made for."
+            + "Unset BRIDGE_CLAUDE_PATH to use the Claude Code that comes with "
+            f"claude-agent-sdk=={Shipped.read().sdk}."
         )
     for fallback in fallbacks(report):
         logger.warning("this Claude Code lacks %s", fallback)
     logger.info(
-        "Claude Code %s does %d of the %d things looked for",
+        "Claude Code %s: %d of %d required features work",
         report.cli_version,
         sum(report.found.values()),
         len(report.found),

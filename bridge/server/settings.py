@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -94,6 +95,11 @@ class Settings(BaseSettings):
         ("user",),
         description="Claude Code settings that are read, separated by commas; of the user's only "
         "the default model and the login.",
+    )
+    bridge_claude_path: str | None = Field(
+        None,
+        description="Another `claude` to run: a path, or a command on PATH. Checked once per "
+        "version. Default: the one that claude-agent-sdk brings.",
     )
     bridge_claude_tools: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -256,6 +262,13 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is neither claude_code, none, nor a file that exists")
         return value
 
+    @field_validator("bridge_claude_path")
+    @classmethod
+    def _runs(cls, value: str | None) -> str | None:
+        if value is not None and shutil.which(Path(value).expanduser()) is None:
+            raise ValueError(f"{value!r} is neither an executable file nor a command on PATH")
+        return value
+
     @model_validator(mode="after")
     def _fits(self) -> Settings:
         if self.bridge_max_processes is not None and self.bridge_max_processes < self.pool_size:
@@ -282,6 +295,15 @@ class Settings(BaseSettings):
     def keys_file(self) -> Path:
         """The file of keys."""
         return self.bridge_keys_file or self.bridge_state_dir / KEYS_FILE
+
+    def claude_path(self) -> Path | None:
+        """The `claude` that is to be run in place of the SDK's; None is the SDK's."""
+        if self.bridge_claude_path is None:
+            return None
+        found = shutil.which(Path(self.bridge_claude_path).expanduser())
+        # A link is followed once: a `claude` that updates itself changes where the link points, and
+        # the processes of a server are all of the version that was checked.
+        return Path(found or self.bridge_claude_path).resolve()
 
     def builtin_tools(self) -> BuiltinTools | None:
         """Claude Code's own tools that are on. Raises ValueError for a folder that cannot be."""

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bridge.core.access import USAGE_FILE, Access, Quotas
-from bridge.core.claude import Capabilities
 from bridge.core.engine import Engine
 from bridge.core.system import OrphanGuard
 from bridge.core.telemetry import (
@@ -42,7 +41,7 @@ from bridge.server.front_ends import (
 )
 from bridge.server.launching import (
     abilities_of,
-    bundled_cli,
+    claude_cli,
     engine_options,
     make_launcher,
     not_started,
@@ -116,12 +115,11 @@ class Bridge:
 async def serving(
     settings: Settings,
     doors: Doors,
-    capabilities: Capabilities | None = None,
     say: Callable[[str], None] = logger.info,
 ) -> AsyncIterator[Bridge]:
     """Serve until the block ends; raises StartError where that cannot begin.
 
-    With `capabilities` given, the CLI is not asked what it can do. `say` is told what takes long.
+    `say` is called with what takes long.
     """
     async with AsyncExitStack() as stack:
         guard = await stack.enter_async_context(OrphanGuard())
@@ -130,9 +128,8 @@ async def serving(
         if listener is not None:
             stack.callback(listener.close)
         simulator = await _simulator(stack) if doors.demo else None
-        cli = bundled_cli()
-        if capabilities is None:
-            capabilities = await abilities_of(cli, settings, guard, say)
+        cli = claude_cli(settings)
+        capabilities = await abilities_of(cli, settings, guard, say)
         telemetry = _telemetry(settings, stack, say)
         launcher = make_launcher(cli, settings, simulator, guard, stack)
         if telemetry.traced:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import json
 import os
 import re
@@ -15,15 +13,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
 
-from bridge.probe import BEHAVIOURS, Report, keeping
-from bridge.probe.hashing import sha256_of
-from bridge.server.launching import bundled_cli
 from tests.harness import PATIENCE, sim
+from tests.probe.lacking import cli_without
 
 
 class Served:
@@ -69,32 +64,8 @@ class Served:
         return "".join(self.lines)
 
 
-@functools.cache
-def _known() -> str:
-    """What the first start leaves in its state folder: tests/probe shows that it is so."""
-
-    async def probing(cli: Path) -> Report:
-        found = {behaviour.id: True for behaviour in BEHAVIOURS}
-        return Report("0.0.0", await sha256_of(cli), found)
-
-    with TemporaryDirectory() as folder:
-        asyncio.run(keeping.report_for(bundled_cli(), Path(folder), probing=probing))
-        return (Path(folder) / keeping.FILE_NAME).read_text()
-
-
 @contextmanager
 def served(
-    state: Path, *arguments: str, program: Sequence[str] = (), **environment: str
-) -> Iterator[Served]:
-    """Run `bridge serve`, as if it were not the first start."""
-    (state / "log").mkdir(exist_ok=True)
-    (state / "log" / keeping.FILE_NAME).write_text(_known())
-    with started(state, *arguments, program=program, **environment) as running:
-        yield running
-
-
-@contextmanager
-def started(
     state: Path, *arguments: str, program: Sequence[str] = (), **environment: str
 ) -> Iterator[Served]:
     """Run `bridge serve`, or another `program` that takes the same arguments."""
@@ -159,18 +130,26 @@ def test_a_demo_tries_both_doors_and_goes_on_serving(tmp_path: Path) -> None:
         assert httpx.get(f"{url}/health", timeout=PATIENCE).status_code == 200
 
 
-def test_the_first_start_finds_out_what_the_cli_can_do_and_the_next_one_knows(
+def test_the_first_start_with_another_cli_probes_it_and_the_next_one_does_not(
     tmp_path: Path,
 ) -> None:
-    checking = "checking what this Claude Code can do"
-    with started(tmp_path, "--demo", "--http", "--verbose") as running:
+    checking = "checking what .* can do"
+    mine = {"BRIDGE_CLAUDE_PATH": str(cli_without(tmp_path))}
+    with served(tmp_path, "--demo", "--http", "--verbose", **mine) as running:
         running.wait_for(checking)
         url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
         health = httpx.get(f"{url}/health", timeout=PATIENCE).json()
         assert (health["status"], health["lacking"]) == ("ok", [])
-    with started(tmp_path, "--demo", "--http", "--verbose") as running:
+    with served(tmp_path, "--demo", "--http", "--verbose", **mine) as running:
         running.wait_for(r"http://127\.0\.0\.1:\d+/v1")
-        assert checking not in running.output
+        assert not re.search(checking, running.output)
+
+
+def test_the_first_start_with_the_bundled_cli_probes_nothing(tmp_path: Path) -> None:
+    with served(tmp_path, "--demo", "--http", "--verbose") as running:
+        running.wait_for(r"http://127\.0\.0\.1:\d+/v1")
+        assert "checking what" not in running.output
+    assert not (tmp_path / "log" / "probe.json").exists()
 
 
 def test_sigterm_ends_it_with_status_0_and_no_process_is_left(tmp_path: Path) -> None:

@@ -21,8 +21,7 @@ from bridge.core.claude import ControlError, ProcessGoneError
 from bridge.core.contract.service import Health, HealthStatus
 from bridge.doctor.findings import (
     PROCESS_BYTES,
-    TESTED_CLI,
-    TESTED_SDK,
+    TESTED,
     Finding,
     Heard,
     Mark,
@@ -40,15 +39,14 @@ from bridge.doctor.findings import (
 )
 from bridge.doctor.listening import health_said, listening_findings
 from bridge.doctor.machine import available_memory
-from bridge.probe import BEHAVIOURS, ProbeError, Report, keeping
+from bridge.probe import BEHAVIOURS, ProbeError, Report
 from tests.certificates import certificate
-from tests.cli.test_serve import _known
 from tests.harness import PATIENCE, RunningBridge, settings_for_tests
 
 
 def test_the_version_that_counts_as_tested_is_the_one_that_the_tests_run() -> None:
-    assert bundled_version == TESTED_CLI
-    assert version("claude-agent-sdk") == TESTED_SDK
+    assert bundled_version == TESTED.cli
+    assert version("claude-agent-sdk") == TESTED.sdk
 
 
 @pytest.mark.parametrize(
@@ -80,7 +78,7 @@ def test_the_settings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "mark"), [(TESTED_CLI, Mark.GOOD), ("9.9.9", Mark.WARNING), ("", Mark.BAD)]
+    ("version", "mark"), [(TESTED.cli, Mark.GOOD), ("9.9.9", Mark.WARNING), ("", Mark.BAD)]
 )
 def test_claude_code(version: str, mark: Mark) -> None:
     finding = cli_finding(Path("/claude"), version)
@@ -113,13 +111,13 @@ def test_the_login() -> None:
 
 def test_the_probe() -> None:
     held = {behaviour.id: True for behaviour in BEHAVIOURS}
-    assert probe_finding(Report("1", "", held)).mark is Mark.GOOD
-    replaceable = next(b for b in BEHAVIOURS if b.kind == "rewind")
-    lacking = probe_finding(Report("1", "", {**held, replaceable.id: False}))
+    assert probe_finding(Report("1", held)).mark is Mark.GOOD
+    replaceable = next(b for b in BEHAVIOURS if not b.required)
+    lacking = probe_finding(Report("1", {**held, replaceable.id: False}))
     assert lacking.mark is Mark.WARNING
     assert replaceable.id in lacking.found
-    needed = next(b for b in BEHAVIOURS if b.kind != "rewind" and b.at_start is None)
-    missing = probe_finding(Report("1", "", {**held, needed.id: False}))
+    needed = next(b for b in BEHAVIOURS if b.required)
+    missing = probe_finding(Report("1", {**held, needed.id: False}))
     assert missing.mark is Mark.BAD
     assert needed.sentence in missing.found
 
@@ -238,7 +236,6 @@ def doctor(home: Path, *arguments: str, **env: str) -> subprocess.CompletedProce
     """Run it, with what the first probe keeps in place."""
     state = home / "state"
     state.mkdir(exist_ok=True)
-    (state / keeping.FILE_NAME).write_text(_known())
     return subprocess.run(
         [sys.executable, "-m", "bridge", "doctor", *arguments],
         env={

@@ -20,11 +20,9 @@ from bridge.doctor.live import Outcome, Proof, Result, prove
 from bridge.doctor.proving import REPORT_NAME, cost_finding, question, result_finding
 from bridge.doctor.report import redacted, report_of
 from bridge.doctor.trials import EXACT, TRIALS
-from bridge.probe import keeping
 from bridge.server.refusals import FILE_NAME, KEPT_SECONDS, read_refusals, write_refusals
 from bridge.simulator import Simulator
 from tests.cli.terminal import at_terminal
-from tests.cli.test_serve import _known
 from tests.harness import PATIENCE, LoopThread, running_engine
 
 IDS = [trial.id for trial in TRIALS]
@@ -174,7 +172,6 @@ def simulated(loop: LoopThread, account: Any) -> Iterator[Simulator]:
 def environment(home: Path, simulator: Simulator) -> dict[str, str]:
     state = home / "state"
     state.mkdir(exist_ok=True)
-    (state / keeping.FILE_NAME).write_text(_known())
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(home),

@@ -16,8 +16,9 @@ import httpx
 import pytest
 
 from bridge.simulator import Simulator
-from tests.cli.test_serve import Served, alive, children_of, served, started
+from tests.cli.test_serve import Served, alive, children_of, served
 from tests.harness import PATIENCE, LoopThread, sim
+from tests.probe.lacking import cli_without
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 # As on a system without a death signal.
@@ -156,7 +157,8 @@ def test_in_the_middle_of_a_start(tmp_path: Path, upstream: str) -> None:
 
 
 def test_while_it_finds_out_what_the_cli_can_do(tmp_path: Path) -> None:
-    with started(tmp_path, "--demo", "--http") as running:
-        running.wait_for("checking what this Claude Code can do")
+    mine = {"BRIDGE_CLAUDE_PATH": str(cli_without(tmp_path))}
+    with served(tmp_path, "--demo", "--http", **mine) as running:
+        running.wait_for("checking what .* can do")
         with none_left(first_children(running)):
             running.process.kill()

@@ -12,7 +12,6 @@ from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bridge.core.claude.capabilities import ALL
 from bridge.core.claude.turn_settings import setting_changes
 from bridge.core.claude.turns import replay_lines, user_line
 from bridge.core.contract.errors import BridgeError
@@ -80,7 +79,7 @@ def refused_well(error: BridgeError) -> None:
 def prepared(request: CompletionRequest) -> None:
     """All that is made of a request before a process is told of it."""
     request = validate(request)
-    plan = Planner(None, ALL).plan(request)
+    plan = Planner(None).plan(request)
     _ = plan.need
     told: list[object] = [setting_changes(None, plan.settings)]
     told += [line if isinstance(line, dict) else line.wire for line in replay_lines(plan.history)]

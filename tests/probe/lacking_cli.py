@@ -148,22 +148,12 @@ class QueuedInterrupt(Lack):
 
 
 class Setting(Lack):
-    """A setting has no effect on a running process, or not even when it starts."""
+    """A setting has no effect on a running process."""
 
-    def __init__(self, name: str, field: str = "", *, at_start: bool = True) -> None:
+    def __init__(self, name: str, field: str = "") -> None:
         """Drop the setting, or of a JSON object in it one `field`."""
         self.name = name
         self.field = field
-        self.at_start = at_start
-
-    def start(self, argv: list[str], env: dict[str, str]) -> None:
-        if not self.at_start:
-            flag = {"model": "--model=", "effortLevel": "--effort="}.get(self.name, "\0")
-            argv[:] = [word for word in argv if not word.startswith(flag)]
-            at = argv.index("--settings") + 1
-            settings = json.loads(argv[at])
-            self._drop(settings["env"])
-            argv[at] = json.dumps(settings)
 
     def to_cli(self, line: Line) -> Iterator[Line]:
         if subtype(line) == "apply_flag_settings":
@@ -280,11 +270,8 @@ LACKS: dict[str, Callable[[], Lack]] = {
     "late-tool-choice": lambda: Setting(BODY, "tool_choice"),
     "late-output-format": lambda: Setting(BODY, "output_config"),
     "late-tools": lambda: Setting(BODY, "tools"),
-    # Other ways of not being there.
+    # All of them.
     "rewind": lambda: Refuses("rewind_conversation"),
-    "extra-body": lambda: Setting(BODY),
-    "model-at-all": lambda: Setting("model", at_start=False),
-    "stop-sequences-at-all": lambda: Setting(BODY, "stop_sequences", at_start=False),
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from bridge.probe import BEHAVIOURS, Report, keeping, report_for
-from bridge.probe.hashing import sha256_of
+from bridge.probe import BEHAVIOURS, Report, report_for
 from bridge.probe.keeping import FILE_NAME
 
 
@@ -28,8 +26,7 @@ class Probing:
         self.times += 1
         found = {behaviour.id: behaviour.id not in self.lacking for behaviour in BEHAVIOURS}
         details = dict.fromkeys(self.lacking, "seen otherwise")
-        late = frozenset(id for id in self.lacking if id.startswith("late-"))
-        return Report("2.0.0", await sha256_of(cli), found, late, details)
+        return Report("2.0.0", found, details)
 
 
 def written(file: Path, text: str) -> Path:
@@ -48,11 +45,10 @@ def state(tmp_path: Path) -> Path:
 
 
 async def test_it_is_found_out_once_and_read_again_the_same(cli: Path, state: Path) -> None:
-    probing = Probing("rewind-after-tools", "late-model")
+    probing = Probing("rewind-after-tools")
     first = await report_for(cli, state, probing=probing)
     second = await report_for(cli, state, probing=probing)
     assert first == second
-    assert first.at_start == {"late-model"}
     assert probing.times == 1
 
 
@@ -75,39 +71,12 @@ async def test_another_binary_is_looked_at_and_the_first_is_still_known(
     assert probing.times == 2
 
 
-async def test_the_same_binary_elsewhere_or_of_another_time_is_known(
-    cli: Path, state: Path, tmp_path: Path
-) -> None:
-    probing = Probing()
-    await report_for(cli, state, probing=probing)
-    os.utime(cli, ns=(1, 1))
-    await report_for(cli, state, probing=probing)
-    copy = tmp_path / "copy"
-    shutil.copy(cli, copy)
-    await report_for(copy, state, probing=probing)
-    assert probing.times == 1
-
-
 async def test_a_binary_that_was_replaced_in_its_place_is_looked_at(cli: Path, state: Path) -> None:
     probing = Probing()
     await report_for(cli, state, probing=probing)
     written(cli, "a new one")
     await report_for(cli, state, probing=probing)
     assert probing.times == 2
-
-
-async def test_a_known_binary_is_not_hashed_again(
-    cli: Path, state: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await report_for(cli, state, probing=Probing())
-
-    async def refuse(file: Path) -> str:
-        raise AssertionError(file)
-
-    monkeypatch.setattr(keeping, "sha256_of", refuse)
-    probing = Probing()
-    await report_for(cli, state, probing=probing)
-    assert probing.times == 0
 
 
 async def test_a_cli_that_cannot_be_used_is_looked_at_again_at_each_start(
@@ -148,8 +117,7 @@ def _only_report(data: dict[str, Any]) -> dict[str, Any]:
         _changed(lambda data: data["list"].update(version=0)),
         _changed(lambda data: data["list"].update(bridge="0.0.0")),
         _changed(lambda data: data.update(reports=[1])),
-        _changed(lambda data: data.update(hashes={"/x": 1})),
-        _changed(lambda data: _only_report(data).pop("at_start")),
+        _changed(lambda data: _only_report(data).pop("details")),
         _changed(lambda data: _only_report(data)["found"].pop("replay")),
         _changed(lambda data: _only_report(data)["found"].update(another=True)),
         _changed(lambda data: _only_report(data)["found"].update(replay="yes")),
@@ -165,7 +133,6 @@ def _only_report(data: dict[str, Any]) -> dict[str, Any]:
         "of another list",
         "of another bridge",
         "no reports",
-        "no hashes",
         "half a report",
         "a behaviour too few",
         "a behaviour too many",

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from bridge.core.claude.capabilities import ALL, Capabilities
-from bridge.core.claude.turn_settings import SETTINGS
 from bridge.probe import BEHAVIOURS, Behaviour, Report, capabilities_of, fallbacks, missing, probe
 from bridge.probe.run import CHECK_TIMEOUT, ProbeError
 from bridge.probe.stage import Lacking, Stage
@@ -16,9 +15,8 @@ from tests.harness import LONG
 from tests.probe.lacking import cli_without
 from tests.probe.lacking_cli import LACKS
 
-REQUIRED = [behaviour for behaviour in BEHAVIOURS if behaviour.kind == "required"]
-REWIND = [behaviour for behaviour in BEHAVIOURS if behaviour.kind == "rewind"]
-LATE = [behaviour for behaviour in BEHAVIOURS if behaviour.setting is not None]
+REQUIRED = [behaviour for behaviour in BEHAVIOURS if behaviour.required]
+REWIND = [behaviour for behaviour in BEHAVIOURS if not behaviour.required]
 BY_ID = {behaviour.id: behaviour for behaviour in BEHAVIOURS}
 
 SHORT = 2.0
@@ -28,10 +26,8 @@ WAITS = frozenset({"partial-messages", "interrupt", "interrupt-queued", "parked-
 
 def test_the_list_is_complete_and_each_of_it_can_be_lacking() -> None:
     assert len(BY_ID) == len(BEHAVIOURS)
-    assert {*REQUIRED, *REWIND, *LATE} == set(BEHAVIOURS)
-    assert {behaviour.setting for behaviour in LATE} == SETTINGS
+    assert all(behaviour.id.startswith("rewind-") for behaviour in REWIND)
     assert BY_ID.keys() <= LACKS.keys()
-    assert all((b.at_start is not None) == (b in LATE) for b in BEHAVIOURS)
 
 
 @pytest.mark.parametrize(
@@ -48,35 +44,12 @@ async def test_what_is_lacking_is_found_out(tmp_path: Path, behaviour: Behaviour
         assert missing(report) == (behaviour.sentence,)
     else:
         assert missing(report) == ()
-    if behaviour in LATE:
-        assert report.at_start == {behaviour.id}
 
 
 async def test_a_stand_in_that_lacks_nothing_has_it_all(tmp_path: Path) -> None:
     some = [BY_ID[id] for id in ("replay", "usage", "resumed-calls", "rewind-after-tools")]
     report = await probe(cli_without(tmp_path), some)
     assert all(report.found.values()), report.details
-
-
-@pytest.mark.parametrize(
-    ("lack", "id"),
-    [("model-at-all", "late-model"), ("stop-sequences-at-all", "late-stop-sequences")],
-)
-async def test_a_setting_that_does_not_even_hold_at_the_start_is_missing(
-    tmp_path: Path, lack: str, id: str
-) -> None:
-    report = await probe(cli_without(tmp_path, lack), (BY_ID[id],))
-    assert report.at_start == frozenset()
-    assert missing(report) == (BY_ID[id].sentence,)
-
-
-@LONG
-async def test_without_what_can_be_done_without_all_that_is_required_is_still_found(
-    tmp_path: Path,
-) -> None:
-    late = ("late-model", "late-effort", "late-max-output-tokens", "late-thinking", "extra-body")
-    report = await probe(cli_without(tmp_path, *late), REQUIRED)
-    assert missing(report) == (), report.details
 
 
 @LONG
@@ -162,9 +135,9 @@ async def test_what_was_seen_to_be_otherwise_is_believed_at_once(tmp_path: Path)
 # What follows
 
 
-def report_without(*ids: str, at_start: tuple[str, ...] = ()) -> Report:
+def report_without(*ids: str) -> Report:
     found = {behaviour.id: behaviour.id not in ids for behaviour in BEHAVIOURS}
-    return Report("2.0.0", "0" * 64, found, frozenset(at_start))
+    return Report("2.0.0", found)
 
 
 def test_with_everything_there_nothing_is_missing() -> None:
@@ -186,17 +159,3 @@ def test_without_any_kind_of_rewind_there_is_none(behaviour: Behaviour) -> None:
     assert missing(report) == ()
     assert capabilities_of(report) == Capabilities(rewind=False, lacking=(behaviour.id,))
     assert "closed" in fallbacks(report)[0]
-
-
-@pytest.mark.parametrize("behaviour", LATE, ids=lambda behaviour: behaviour.id)
-def test_without_a_late_setting_processes_are_started_with_it_if_that_works(
-    behaviour: Behaviour,
-) -> None:
-    assert missing(report_without(behaviour.id)) == (behaviour.sentence,)
-    report = report_without(behaviour.id, at_start=(behaviour.id,))
-    assert missing(report) == ()
-    assert behaviour.setting is not None
-    assert capabilities_of(report) == Capabilities(
-        late_settings=SETTINGS - {behaviour.setting}, lacking=(behaviour.id,)
-    )
-    assert behaviour.setting in fallbacks(report)[0]

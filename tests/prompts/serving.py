@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from bridge.core.claude.capabilities import ALL
 from bridge.server.supervisor import Doors, serving
 from bridge.simulator import Simulator
 from tests.harness import LoopThread, RunningBridge, settings_for_tests
@@ -28,7 +27,7 @@ class EarnestBridge(RunningBridge):
         return self._simulator
 
     async def _serve(self, ready: asyncio.Event) -> None:
-        async with serving(self.settings, Doors(), ALL) as bridge:
+        async with serving(self.settings, Doors()) as bridge:
             self._bridge = bridge
             ready.set()
             await self._stop.wait()

@@ -66,6 +66,7 @@ DEFAULTS: dict[str, object] = {
     "bridge_drain_seconds": 30.0,
     "bridge_system_prompt": "claude_code",
     "bridge_setting_sources": ("user",),
+    "bridge_claude_path": None,
     "bridge_claude_tools": (),
     "bridge_claude_folder": None,
     "bridge_model_aliases": (),
@@ -224,6 +225,31 @@ def test_tools_are_on_with_their_folder(tmp_path: Path) -> None:
     tools = settings.builtin_tools()
     assert tools is not None
     assert (tools.rules, tools.folder) == (("Read", "Bash(git log:*)"), tmp_path.resolve())
+
+
+def test_another_claude_is_found_by_path_or_name_and_links_are_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = tmp_path / "2.2.0"
+    version.write_text("#!/bin/sh\n")
+    version.chmod(0o755)
+    link = tmp_path / "claude"
+    link.symlink_to(version)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for way in (str(link), "claude", "~/claude"):
+        assert read(bridge_claude_path=way).claude_path() == version.resolve()
+    assert read().claude_path() is None
+
+
+@pytest.mark.parametrize("mode", [None, 0o644])
+def test_another_claude_that_cannot_be_run_is_refused(tmp_path: Path, mode: int | None) -> None:
+    cli = tmp_path / "claude"
+    if mode is not None:
+        cli.write_text("")
+        cli.chmod(mode)
+    with pytest.raises(ValidationError, match="neither an executable file nor a command on PATH"):
+        read(bridge_claude_path=str(cli))
 
 
 def test_without_tools_none_are_on_and_the_folder_does_not_matter(tmp_path: Path) -> None:

@@ -27,14 +27,12 @@ from bridge.core.claude.tool_definitions import (
 )
 from bridge.core.claude.turn_settings import (
     EFFORT_LEVELS,
-    SETTINGS,
     ExtraBody,
     Profile,
     TurnSettings,
     is_about,
     sampling_named_in,
     settings_of,
-    started_with,
     without_sampling,
 )
 from bridge.core.claude.turns import Turn, turns_of
@@ -48,7 +46,6 @@ __all__ = [
     "MAX_RESULT_CHARACTERS",
     "NOTHING",
     "OVERRULING",
-    "SETTINGS",
     "TOOL_PREFIX",
     "AccountFile",
     "AnswerReader",
@@ -80,7 +77,6 @@ __all__ = [
     "read_user_settings",
     "sampling_named_in",
     "settings_of",
-    "started_with",
     "turns_of",
     "usage_limits_of",
     "without_sampling",

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bridge.core.claude.turn_settings import SETTINGS
-
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -33,9 +31,6 @@ class Capabilities:
 
     rewind: bool = True
     """Whether a conversation can be wiped. Without it a process is closed after each."""
-    late_settings: frozenset[str] = SETTINGS
-    """The settings that can be changed on a running process. With another one, a process is
-    started for the request."""
     lacking: tuple[str, ...] = ()
     """What was looked for and not found, in the probe's words: for the operator."""
 

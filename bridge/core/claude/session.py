@@ -60,7 +60,7 @@ class Session:
         self._conversation = Conversation(cache_control)
         self.inbox = Inbox(self._transport, asyncio.get_running_loop().time, self._arrived.set)
         """The lines of the answer that were not received yet."""
-        self._settings = AppliedSettings(capabilities.late_settings)
+        self._settings = AppliedSettings()
         self._state = _State.READY
         self._closing: asyncio.Future[None] | None = None
         self.on_usage_limits: Callable[[Wire, float], None] = lambda line, asked_at: None
@@ -81,7 +81,6 @@ class Session:
         launcher: Launcher,
         *,
         capabilities: Capabilities = ALL,
-        settings: TurnSettings | None = None,
     ) -> Session:
         """Start a process and wait until it is booted: a blank session.
 
@@ -89,7 +88,7 @@ class Session:
         """
         session = cls(capabilities, launcher.cache_control)
         launcher.restore_folder()
-        await session._transport.spawn(launcher.command(settings))
+        await session._transport.spawn(launcher.command())
         try:
             session._settings.default_model = await session._transport.boot(BOOT_TIMEOUT)
             await session.configure(TurnSettings())

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from bridge.core.claude.tool_definitions import ToolDefinition
 from bridge.core.claude.wire import TOOL_PREFIX, Wire
@@ -29,8 +29,6 @@ class Profile:
     """What is added to the system prompt, whichever it is."""
     json_schema: str = ""
     """JSON Schema, as JSON text, that the CLI itself sees to, by a tool of its own."""
-    started_with: TurnSettings | None = None
-    """Settings that this CLI takes at its start only; None where it takes all of them later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,65 +217,40 @@ def _tool_choice(choice: ToolChoice) -> str:
     return json.dumps(wire)
 
 
-SETTINGS = frozenset(setting.name for setting in fields(TurnSettings))
-"""The names of what can differ from turn to turn."""
-
-
 _NEVER = str(2**31 - 1)
 """The longest time that the CLI takes, in milliseconds: 24 days."""
 
 
-_NOT_VARIABLES = frozenset({"model", "effort"})
-
-
-def started_with(settings: TurnSettings, late: frozenset[str]) -> TurnSettings | None:
-    """The settings that a process must be started with, where only `late` ones can be changed.
-
-    None if that is nothing but defaults, so that any process does.
-    """
-    fixed = {name: getattr(settings, name) for name in SETTINGS - late}
-    needed = TurnSettings(**fixed)
-    return None if needed == TurnSettings() else needed
-
-
-def setting_changes(
-    before: TurnSettings | None, after: TurnSettings, late: frozenset[str] = SETTINGS
-) -> Wire:
+def setting_changes(before: TurnSettings | None, after: TurnSettings) -> Wire:
     """What `apply_flag_settings` must be sent, or an empty dict when nothing differs.
 
     With `before` None everything is sent, defaults too: the operator's own settings may hold
-    values for the same names, and these must not reach a caller. Only `late` settings are sent.
+    values for the same names, and these must not reach a caller.
     """
-    unsaid = {name: getattr(before or TurnSettings(), name) for name in SETTINGS - late}
-    after = replace(after, **unsaid)
     changes: Wire = {}
-    differs = {
-        name for name in late if before is None or getattr(before, name) != getattr(after, name)
-    }
-    if "model" in differs:
+    if before is None or before.model != after.model:
         changes["model"] = after.model
-    if "effort" in differs:
+    if before is None or before.effort != after.effort:
         changes["effortLevel"] = after.effort
-    if differs - _NOT_VARIABLES:
-        # All of them: sent any variable, the CLI first sets those of the operator's own settings
-        # again, over what it was sent before.
-        changes["env"] = _variables(late, after)
+    # All of them: sent any variable, the CLI first sets those of the operator's own settings
+    # again, over what it was sent before.
+    variables = environment_of(after)
+    if before is None or environment_of(before) != variables:
+        changes["env"] = variables
     return changes
 
 
-def traced(changes: Wire, settings: TurnSettings, late: frozenset[str], trace_parent: str) -> Wire:
+def traced(changes: Wire, settings: TurnSettings, trace_parent: str) -> Wire:
     """The changes, with the trace that the next turn belongs to (W3C `traceparent`)."""
     # All variables with it, for the reason given in `setting_changes`.
-    variables = changes.get("env") or _variables(late, settings)
+    variables = changes.get("env") or environment_of(settings)
     return {**changes, "env": {**variables, "TRACEPARENT": trace_parent}}
 
 
 class AppliedSettings:
     """The settings that a process holds."""
 
-    def __init__(self, late: frozenset[str]) -> None:
-        """`late` are those that can be changed while it runs."""
-        self._late = late
+    def __init__(self) -> None:
         self._held: TurnSettings | None = None
         self.default_model: str | None = None
         """The model of turns that name none."""
@@ -286,9 +259,9 @@ class AppliedSettings:
     def changing(self, settings: TurnSettings, trace_parent: str) -> Iterator[Wire]:
         """Give what has to be sent for the next turn; it holds if nothing is raised meanwhile."""
         settings = replace(settings, model=settings.model or self.default_model)
-        changes = setting_changes(self._held, settings, self._late)
+        changes = setting_changes(self._held, settings)
         if trace_parent:
-            changes = traced(changes, settings, self._late, trace_parent)
+            changes = traced(changes, settings, trace_parent)
         if not changes:
             yield changes
             return
@@ -298,35 +271,14 @@ class AppliedSettings:
         self._held = settings
 
 
-def start_options(settings: TurnSettings) -> tuple[list[str], dict[str, str]]:
-    """The same settings for a process that starts: arguments, and `env` of its `--settings`."""
-    arguments: list[str] = []
-    if settings.model is not None:
-        arguments.append(f"--model={settings.model}")
-    if settings.effort is not None:
-        arguments.append(f"--effort={settings.effort}")
-    return arguments, _variables(SETTINGS, settings)
-
-
-def _variables(names: frozenset[str], settings: TurnSettings) -> dict[str, str]:
-    # A call that waits for its caller's result is not given up by the CLI.
-    variables = {"MCP_TOOL_TIMEOUT": _NEVER}
-    for name in sorted(names - _NOT_VARIABLES):
-        variables.update(_environment(name, settings))
-    return variables
-
-
-def _environment(name: str, settings: TurnSettings) -> dict[str, str]:
-    """A setting as the CLI's environment variable; an empty value takes it back."""
-    match name:
-        case "max_output_tokens":
-            limit = settings.max_output_tokens
-            return {"CLAUDE_CODE_MAX_OUTPUT_TOKENS": "" if limit is None else str(limit)}
-        case "thinking":
-            return {"CLAUDE_CODE_DISABLE_THINKING": "" if settings.thinking else "1"}
-        case "retries":
-            return {"CLAUDE_CODE_MAX_RETRIES": str(settings.retries)}
-        case "extra_body":
-            return {"CLAUDE_CODE_EXTRA_BODY": settings.extra_body.as_json()}
-        case _:
-            raise AssertionError(name)
+def environment_of(settings: TurnSettings) -> dict[str, str]:
+    """The settings as the CLI's environment variables; an empty value takes one back."""
+    limit = settings.max_output_tokens
+    return {
+        # A call that waits for its caller's result is not given up by the CLI.
+        "MCP_TOOL_TIMEOUT": _NEVER,
+        "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "" if limit is None else str(limit),
+        "CLAUDE_CODE_DISABLE_THINKING": "" if settings.thinking else "1",
+        "CLAUDE_CODE_MAX_RETRIES": str(settings.retries),
+        "CLAUDE_CODE_EXTRA_BODY": settings.extra_body.as_json(),
+    }

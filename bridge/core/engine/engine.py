@@ -20,7 +20,6 @@ from bridge.core.claude import (
     Launcher,
     Profile,
     Session,
-    TurnSettings,
 )
 from bridge.core.contract import (
     BridgeError,
@@ -121,7 +120,6 @@ class Engine:
             self.pool,
             Planner(
                 options.system_prompt,
-                capabilities,
                 builtin_tools,
                 launcher.longest_variable,
                 known_refusals=options.known_refusals,
@@ -297,10 +295,8 @@ class Engine:
 
     # Start
 
-    async def _spawn(self, settings: TurnSettings | None = None) -> Session:
-        session = await Session.spawn(
-            self._launcher, capabilities=self._capabilities, settings=settings
-        )
+    async def _spawn(self) -> Session:
+        session = await Session.spawn(self._launcher, capabilities=self._capabilities)
         session.on_usage_limits = self.usage_limits.note
         return session
 

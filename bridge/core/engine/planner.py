@@ -15,7 +15,6 @@ from bridge.core.claude import (
     CONTINUABLE,
     EFFORT_LEVELS,
     AnswerReader,
-    Capabilities,
     ExtraBody,
     Profile,
     ToolDefinition,
@@ -30,7 +29,6 @@ from bridge.core.claude import (
     names_only,
     sampling_named_in,
     settings_of,
-    started_with,
     turns_of,
     without_sampling,
 )
@@ -151,7 +149,6 @@ class Planner:
     """Makes plans, and remembers what the API refused."""
 
     default_system_prompt: str | None
-    capabilities: Capabilities
     builtin_tools: bool = False
     """Whether Claude Code's own tools are on."""
     longest_variable: int | None = None
@@ -225,7 +222,6 @@ class Planner:
             settings.model if system is None else None,
             instruction,
             late,
-            started_with(settings, self.capabilities.late_settings),
         )
 
     def learn(self, plan: Plan, refusal: str) -> bool:
@@ -276,7 +272,7 @@ class Planner:
         exact = tuple(replace(tool, parameters=exact_schema(tool.parameters)) for tool in tools)
         changed = exact != tools
         mixed = late or self.builtin_tools
-        if not mixed and _EXTRA_BODY in self.capabilities.late_settings:
+        if not mixed:
             definitions = exact_definitions(exact)
             if self._fits(len(native) + sum(len(each.as_json()) for each in definitions)):
                 return exact, definitions, changed

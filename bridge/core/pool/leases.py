@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from bridge.core.claude import Profile, Session, TurnSettings
+from bridge.core.claude import Profile, Session
 from bridge.core.contract import SessionSource
 from bridge.core.pool.backoff import PROOF_SECONDS
 from bridge.core.pool.policy import ProcessView, State
@@ -38,7 +38,6 @@ class PooledProcess:
     id: int
     state: State
     used_at: float
-    started_with: TurnSettings | None = None
     session: Session | None = None
     """None while it is starting."""
     parking: Parking | None = None
@@ -94,7 +93,6 @@ class PooledProcess:
             self.id,
             self.state,
             profile,
-            self.started_with,
             self.used_at,
             parking.conversation if parking else None,
             bool(parking and parking.calls),

@@ -40,8 +40,6 @@ class ProcessView:
     state: State
     profile: Hashable | None = None
     """What it was initialised with; None where it was not."""
-    started_with: Hashable | None = None
-    """What it was started with, where this CLI takes some settings only then."""
     used_at: float = 0.0
     """When it was last used, or started: the larger, the hotter."""
     conversation: str | None = None
@@ -59,8 +57,6 @@ class RequestView:
     id: int
     profile: Hashable
     caller: str = ""
-    started_with: Hashable | None = None
-    """What its process must have been started with; the profile says so too."""
     continues: str | None = None
     """The fingerprint of the conversation it would continue; None if it cannot continue one."""
 
@@ -111,8 +107,8 @@ class Decision:
     """Processes to end."""
     prepare: tuple[tuple[int, int], ...] = ()
     """Pairs of a blank and the process whose profile it is to be initialised with, ahead."""
-    start: tuple[Hashable | None, ...] = ()
-    """Processes to start, each by what it is started with."""
+    start: int = 0
+    """How many processes to start."""
     look_again_at: float | None = None
     """When time alone will change the decision."""
 
@@ -143,7 +139,7 @@ def decide(  # noqa: C901
     )
 
     assign: list[tuple[int, int]] = []
-    unmet: list[Hashable | None] = []
+    unmet = 0
     running = _in(processes, State.RUNNING)
     due = fair_order(waiting, Counter(p.caller for p in running), served)
     # A request that continues a conversation takes its process first: for another request it
@@ -166,13 +162,11 @@ def decide(  # noqa: C901
         if request.id in continuing:
             continue
         warm = next((p for p in idle if p.profile == request.profile), None)
-        blank = next((p for p in blanks if p.started_with == request.started_with), None)
         if warm is not None:
             idle.remove(warm)
             assign.append((request.id, warm.id))
-        elif blank is not None:
-            blanks.remove(blank)
-            assign.append((request.id, blank.id))
+        elif blanks:
+            assign.append((request.id, blanks.pop(0).id))
         elif soon[request.profile] > 0:
             soon[request.profile] -= 1
         elif alike := [p for p in parked if p.profile == request.profile]:
@@ -180,40 +174,34 @@ def decide(  # noqa: C901
             parked.remove(evicted)
             reset.append(evicted)
         else:
-            unmet.append(request.started_with)
+            unmet += 1
 
     prepare: list[tuple[int, int]] = []
     hot = None if waiting else _unserved_profile(processes, idle, parked)
     if hot is not None and now - hot.used_at >= limits.idle_seconds:
         hot = None
-    extra: list[Hashable | None] = []
+    extra = 0
     if hot is not None:
-        fit = [p for p in blanks if p.started_with == hot.started_with]
         alike = [p for p in parked if p.profile == hot.profile and not p.waits_for_tools]
-        if len(fit) > (limits.kept_spares if hot.started_with is None else 0):
-            prepare.append((fit[0].id, hot.id))
-            blanks.remove(fit[0])
+        if len(blanks) > limits.kept_spares:
+            prepare.append((blanks.pop(0).id, hot.id))
         elif len(processes) < limits.max_processes:
-            extra.append(hot.started_with)
+            extra = 1
         elif len(alike) > 1 and (oldest := min(parked, key=_eviction_order)) in alike:
             # Only the one parked for longest of all: none that was just left is given up for it.
             parked.remove(oldest)
             reset.append(oldest)
 
     starting = _in(processes, State.STARTING)
-    needed = _wanted(unmet, [*blanks, *starting], len(processes), limits)
-    wanted = extra[: max(1 - len(starting), 0)] + needed
+    needed = _wanted(unmet, len(blanks) + len(starting), len(processes), limits)
+    wanted = needed if starting else extra + needed
     room = limits.max_processes - len(processes)
-    # Blanks that fit no request make way first, then the coldest empty ones, then the conversations
-    # parked for longest, and for a request that needs another start the spares too.
+    # The coldest empty ones make way first, then the conversations parked for longest.
     closing = len(_in(processes, State.CLOSING))
-    odd = [p for p in blanks if p.started_with is not None]
-    sacrifice = [*odd, *reversed(idle), *sorted(parked, key=_eviction_order)]
-    if any(started_with is not None for started_with in unmet):
-        sacrifice += [p for p in blanks if p.started_with is None]
+    sacrifice = [*reversed(idle), *sorted(parked, key=_eviction_order)]
     # Nothing makes way for what is started on the mere chance that it will be asked for.
-    close = sacrifice[: max(len(needed) - max(room, 0) - closing, 0)]
-    start = wanted[: max(min(room, limits.starts_at_once - len(starting)), 0)]
+    close = sacrifice[: max(needed - max(room, 0) - closing, 0)]
+    start = max(min(wanted, room, limits.starts_at_once - len(starting)), 0)
 
     stale = [p for p in idle if p not in close and now - p.used_at >= limits.idle_seconds]
     surplus = len(processes) - closing - len(close) - limits.minimum
@@ -224,7 +212,7 @@ def decide(  # noqa: C901
         tuple(p.id for p in reset),
         tuple(p.id for p in close),
         tuple(prepare),
-        tuple(start),
+        start,
         _next_look(
             [p for p in parked if p not in close],
             [p for p in idle if p not in close] if surplus > 0 else [],
@@ -252,24 +240,11 @@ def _unserved_profile(
     return None if any(p.profile == last.profile for p in ready) else last
 
 
-def _wanted(
-    unmet: Sequence[Hashable | None],
-    coming: Sequence[ProcessView],
-    processes: int,
-    limits: PoolLimits,
-) -> list[Hashable | None]:
-    """What is to be started, beside the blanks there are and those that start already."""
-    ready = Counter(p.started_with for p in coming)
-    wanted: list[Hashable | None] = []
-    for started_with in unmet:
-        if ready[started_with] > 0:
-            ready[started_with] -= 1
-        else:
-            wanted.append(started_with)
-    in_use = processes - len(coming)
-    spares = max(limits.kept_spares, limits.minimum - in_use - len(unmet))
-    wanted += [None] * max(spares - ready[None], 0)
-    return wanted
+def _wanted(unmet: int, coming: int, processes: int, limits: PoolLimits) -> int:
+    """How many are to be started, beside the blanks there are and those that start already."""
+    in_use = processes - coming
+    spares = max(limits.kept_spares, limits.minimum - in_use - unmet)
+    return max(unmet + spares - coming, 0)
 
 
 def fair_order(

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from bridge.core.claude import Session, TurnSettings
+from bridge.core.claude import Session
 from bridge.core.contract import DrainingError, ProcessFailedError, ReplacementReason
 from bridge.core.pool.leases import Lease, Need, Parking, PooledProcess
 from bridge.core.pool.policy import Decision, PoolLimits, RequestView, State, decide
@@ -32,7 +32,7 @@ class Pool:
 
     def __init__(
         self,
-        spawn: Callable[[TurnSettings | None], Coroutine[Any, Any, Session]],
+        spawn: Callable[[], Coroutine[Any, Any, Session]],
         limits: PoolLimits,
         *,
         queue_size: int,
@@ -82,9 +82,7 @@ class Pool:
         """
         if self.closed or (self._phase is Phase.DRAINING and not admitted):
             raise DrainingError("The server is shutting down.", retry_after=5)
-        view = RequestView(
-            next(self._ids), need.profile, need.caller, need.profile.started_with, need.continues
-        )
+        view = RequestView(next(self._ids), need.profile, need.caller, need.continues)
         waiting = self._queue.join(view)
         self._step()
         if not admitted:
@@ -214,8 +212,8 @@ class Pool:
             # Whatever failed, nothing is started in its place, whose end would tell more.
             self._starter.settled()
         if self._starter.ready:
-            for started_with in decision.start:
-                self._start(started_with)
+            for _ in range(decision.start):
+                self._start()
         free_turns = max(self._limits.pool_size - len(self._processes.running()), 0)
         for waiting in self._queue.present()[:free_turns]:
             # It has a turn but no process: from now on it waits for a start.
@@ -253,9 +251,9 @@ class Pool:
 
     # What is done to a process
 
-    def _start(self, started_with: Any) -> None:
+    def _start(self) -> None:
         now = self._clock()
-        process = PooledProcess(next(self._ids), State.STARTING, now, started_with, started_at=now)
+        process = PooledProcess(next(self._ids), State.STARTING, now, started_at=now)
         self._processes[process.id] = process
         self._tasks.run(self._start_task, process)
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any
 
-from bridge.core.claude import ControlError, ProcessGoneError, Session, TurnSettings
+from bridge.core.claude import ControlError, ProcessGoneError, Session
 from bridge.core.pool.backoff import PROOF_SECONDS, StartBackoff
 from bridge.core.pool.leases import PooledProcess
 from bridge.core.pool.policy import State
@@ -25,7 +25,7 @@ class Starter:
 
     def __init__(
         self,
-        spawn: Callable[[TurnSettings | None], Coroutine[Any, Any, Session]],
+        spawn: Callable[[], Coroutine[Any, Any, Session]],
         clock: Callable[[], float],
         on_change: Callable[[], None],
     ) -> None:
@@ -41,7 +41,7 @@ class Starter:
         """Start a process, which is a blank then; False where it does not come up."""
         slow = asyncio.get_running_loop().call_later(SLOW_START_SECONDS + 0.1, self._on_change)
         try:
-            process.session = await self._spawn(process.started_with)
+            process.session = await self._spawn()
         except (OSError, ControlError, ProcessGoneError) as error:
             logger.error("a Claude Code process could not be started: %s", kind_of(error))
             return False

@@ -22,7 +22,7 @@ from bridge.probe.stage import (
 
 if TYPE_CHECKING:
     from bridge.simulator import Exchange
-from bridge.probe.checks.check import LATE, Behaviour
+from bridge.probe.checks.check import Behaviour
 
 _OTHER_LIMIT = 4_321
 
@@ -33,7 +33,6 @@ _PLAIN = TurnSettings()
 def late(
     id: str,
     sentence: str,
-    setting: str,
     wanted: TurnSettings,
     holds: Callable[[Sequence[Exchange]], bool],
     *,
@@ -60,7 +59,7 @@ def late(
         require(await seen(stage, session), "it has no effect")
         other = (
             replace(wanted, thinking=not wanted.thinking)
-            if setting == "max_output_tokens"
+            if wanted.max_output_tokens is not None
             else replace(wanted, max_output_tokens=_OTHER_LIMIT)
         )
         await session.configure(other)
@@ -68,12 +67,7 @@ def late(
         await session.configure(plain)
         require(not await seen(stage, session), "it cannot be taken back")
 
-    async def at_start(stage: Stage) -> None:
-        async with stage.started_with(wanted) as session:
-            await session.offer(tools)
-            require(await seen(stage, session), "it has no effect")
-
-    return Behaviour(id, sentence, check, f"{LATE}{setting}", at_start)
+    return Behaviour(id, sentence, check)
 
 
 def field(name: str, *values: object) -> Callable[[Sequence[Exchange]], bool]:

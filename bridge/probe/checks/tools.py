@@ -91,12 +91,6 @@ async def exact_tools(stage: Stage) -> None:
     require(bool(tools) and not tools[0].get("description"), "they cannot be taken back")
 
 
-async def exact_tools_at_start(stage: Stage) -> None:
-    async with stage.started_with(with_body(tools=exact_definitions(_EXACT_TOOLS))) as session:
-        await session.offer(names_only(_EXACT_TOOLS))
-        _sent_exactly((await stage.ask(session)).exchange)
-
-
 async def parked_calls(stage: Stage) -> None:
     session = await stage.warm()
     calls = await called(stage, session, "first", "second")

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from bridge.core.claude.capabilities import ALL
 from bridge.core.contract.errors import UnsupportedError
 from bridge.core.contract.request import CompletionRequest
 from bridge.core.engine.planner import Planner
@@ -53,8 +52,8 @@ def test_what_has_no_effect_is_named_as_its_caller_wrote_it(
     body: Mapping[str, Any], name: str
 ) -> None:
     request = chat(**body)
-    assert name in Planner(None, ALL).plan(request).ignored
+    assert name in Planner(None).plan(request).ignored
 
     with pytest.raises(UnsupportedError) as error:
-        Planner(None, ALL).plan(replace(request, strict=True))
+        Planner(None).plan(replace(request, strict=True))
     assert error.value.field == name

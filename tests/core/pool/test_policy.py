@@ -60,13 +60,6 @@ def test_a_blank_is_taken_where_no_session_has_the_profile() -> None:
     assert decide(processes, [RequestView(1, "p")], LIMITS).assign == ((1, 2),)
 
 
-def test_a_blank_that_was_started_with_other_settings_does_not_do() -> None:
-    processes = [process(1, State.BLANK)]
-    decision = decide(processes, [RequestView(1, "p", started_with="x")], BARE)
-    assert decision.assign == ()
-    assert decision.start[0] == "x"
-
-
 def test_a_session_that_is_being_reset_is_waited_for_rather_than_a_start() -> None:
     processes = [process(n, State.RESETTING, "p") for n in (1, 2)]
     assert decide(processes, [RequestView(1, "p")], BARE) == Decision()
@@ -134,10 +127,10 @@ def test_unused_processes_above_the_minimum_are_ended() -> None:
 
 def test_spares_are_refilled_one_after_another() -> None:
     decision = decide([], [], LIMITS)
-    assert decision.start == (None,)
+    assert decision.start == 1
     starting = [process(1, State.STARTING)]
-    assert decide(starting, [], LIMITS).start == ()
-    assert decide(starting, [], replace(LIMITS, starts_at_once=2)).start == (None,)
+    assert decide(starting, [], LIMITS).start == 0
+    assert decide(starting, [], replace(LIMITS, starts_at_once=2)).start == 1
 
 
 def test_an_empty_session_is_kept_ready_for_whoever_asked_last() -> None:
@@ -150,7 +143,7 @@ def test_an_empty_session_is_kept_ready_for_whoever_asked_last() -> None:
     coming = process(3, State.PREPARING, "p")
     assert not decide([parked, coming, *blanks], [], LIMITS, now=6).prepare
     # The spare is not used up for it: another one is started first.
-    assert decide([parked, older, blanks[0]], [], LIMITS, now=6).start == (None,)
+    assert decide([parked, older, blanks[0]], [], LIMITS, now=6).start == 1
     # With no room for that, the conversation parked for longest makes way, but never the only one.
     full = replace(LIMITS, max_processes=3, spares=1)
     assert decide([parked, older, blanks[0]], [], full, now=6).reset == (2,)
@@ -162,7 +155,7 @@ def test_a_conversation_does_not_make_way_for_a_session_that_nobody_has_asked_fo
     # The spare has just ended: there is room for another, and for nothing else.
     parked = process(1, State.PARKED, "p", conversation="c")
     decision = decide([parked], [], PoolLimits(1, 2, 1), now=1)
-    assert (decision.close, len(decision.start)) == ((), 1)
+    assert (decision.close, decision.start) == ((), 1)
 
 
 @pytest.mark.parametrize("wrong", [{"pool_size": 0}, {"spares": -1}, {"max_processes": 1}])
@@ -205,7 +198,6 @@ def pools(draw: st.DrawFn) -> tuple[list[ProcessView], list[RequestView], PoolLi
                 id,
                 state,
                 draw(PROFILES) if has_profile else None,
-                draw(st.sampled_from([None, None, "x"])) if state is State.BLANK else None,
                 draw(st.floats(0, 20)),
                 draw(CONVERSATIONS) if parked else None,
                 draw(st.booleans()) if parked else False,
@@ -213,7 +205,7 @@ def pools(draw: st.DrawFn) -> tuple[list[ProcessView], list[RequestView], PoolLi
             )
         )
     waiting = [
-        RequestView(id, draw(PROFILES), draw(CALLERS), None, draw(st.none() | CONVERSATIONS))
+        RequestView(id, draw(PROFILES), draw(CALLERS), draw(st.none() | CONVERSATIONS))
         for id in range(draw(st.integers(0, 6)))
     ]
     return processes, waiting, limits, 20.0
@@ -239,10 +231,10 @@ def test_every_decision_keeps_the_rules(
 
     running = sum(p.state is State.RUNNING for p in processes)
     assert running + len(leased) <= limits.pool_size, "never above POOL_SIZE turns"
-    assert len(processes) + len(decision.start) <= limits.max_processes
+    assert len(processes) + decision.start <= limits.max_processes
     starting = sum(p.state is State.STARTING for p in processes)
     if decision.start:
-        assert starting + len(decision.start) <= limits.starts_at_once
+        assert starting + decision.start <= limits.starts_at_once
 
     for request_id, process_id in decision.assign:
         request, chosen = requests[request_id], by_id[process_id]
@@ -252,11 +244,9 @@ def test_every_decision_keeps_the_rules(
             assert chosen.profile == request.profile
         else:
             assert chosen.state is State.BLANK
-            assert chosen.started_with == request.started_with
     assert all(by_id[n].state is State.PARKED for n in decision.reset)
     for blank_id, like_id in decision.prepare:
         assert by_id[blank_id].state is State.BLANK
-        assert by_id[blank_id].started_with == by_id[like_id].started_with
         assert by_id[like_id].profile is not None
     endable = (State.BLANK, State.IDLE, State.PARKED)
     assert all(by_id[n].state in endable for n in decision.close)
@@ -315,9 +305,9 @@ def test_every_request_is_served_in_the_end(  # noqa: C901
             pool[blank_id] = replace(
                 pool[blank_id], state=State.PREPARING, profile=pool[like_id].profile
             )
-        for started_with in decision.start:
+        for _ in range(decision.start):
             id = next(ids)
-            pool[id] = ProcessView(id, State.STARTING, started_with=started_with, used_at=now)
+            pool[id] = ProcessView(id, State.STARTING, used_at=now)
         # Everything under way comes to its end, and each running turn too.
         for id, view in list(pool.items()):
             match view.state:

@@ -16,7 +16,7 @@ from pathlib import Path
 from bridge import __version__
 from bridge.core.claude.processes.process import Command
 from bridge.core.claude.processes.user_settings import NOTHING, UserSettings
-from bridge.core.claude.turn_settings import TurnSettings, start_options
+from bridge.core.claude.turn_settings import TurnSettings, environment_of
 from bridge.core.system import OrphanGuard
 from bridge.core.validation import BuiltinTools
 
@@ -134,9 +134,9 @@ class Launcher:
         if self.builtin_tools is None:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def command(self, settings: TurnSettings | None = None) -> Command:
-        """The command that starts one process, with `settings` that it must be started with."""
-        arguments, variables = start_options(settings or TurnSettings())
+    def command(self) -> Command:
+        """The command that starts one process."""
+        variables = environment_of(TurnSettings())
         env = {
             name: value
             for name, value in self.environment.items()
@@ -167,7 +167,6 @@ class Launcher:
                 "--settings",
                 # Here and not in the environment, so that they stand over the operator's own.
                 json.dumps({**self.user_settings.settings, **_SETTINGS, "env": variables}),
-                *arguments,
             ),
             env={**env, **_ENVIRONMENT, **self.telemetry, "PWD": str(folder)},
             cwd=folder,
