@@ -17,7 +17,7 @@ from typing import Any, Final
 from bridge.core.claude import ControlError
 from bridge.core.contract import Health
 from bridge.probe import Report, fallbacks, missing
-from bridge.server.settings import Settings
+from bridge.server import Settings
 
 TESTED_CLI: Final = "2.1.330"
 """The version of Claude Code that this bridge was tested with."""

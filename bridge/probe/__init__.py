@@ -5,15 +5,11 @@ list of behaviours, each in the way in which the bridge itself uses it; what rea
 stands in the simulator's ledger. That takes seconds, so the result is kept by the binary's hash.
 """
 
-from bridge.probe.behaviours import BEHAVIOURS
-from bridge.probe.checks.check import Behaviour
 from bridge.probe.keeping import report_for
 from bridge.probe.report import Report, capabilities_of, fallbacks, missing
 from bridge.probe.run import ProbeError, probe
 
 __all__ = [
-    "BEHAVIOURS",
-    "Behaviour",
     "ProbeError",
     "Report",
     "capabilities_of",

@@ -20,7 +20,8 @@ from tempfile import TemporaryDirectory
 import httpx
 import pytest
 
-from bridge.probe import BEHAVIOURS, Report, keeping
+from bridge.probe import Report, keeping
+from bridge.probe.behaviours import BEHAVIOURS
 from bridge.probe.hashing import sha256_of
 from bridge.server.launching import bundled_cli
 from tests.harness import PATIENCE, sim

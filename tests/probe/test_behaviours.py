@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from bridge.core.claude.capabilities import ALL
-from bridge.probe import BEHAVIOURS, Behaviour, Report, capabilities_of, fallbacks, missing, probe
+from bridge.probe import Report, capabilities_of, fallbacks, missing, probe
+from bridge.probe.behaviours import BEHAVIOURS
+from bridge.probe.checks.check import Behaviour
 from bridge.server.launching import bundled_cli
 
 

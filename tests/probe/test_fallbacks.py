@@ -21,7 +21,8 @@ from bridge.core.contract.request import (
     ToolMode,
 )
 from bridge.core.pool.policy import PoolLimits
-from bridge.probe import BEHAVIOURS, Report, report_for
+from bridge.probe import Report, report_for
+from bridge.probe.behaviours import BEHAVIOURS
 from bridge.probe.hashing import sha256_of
 from bridge.server import supervisor
 from bridge.server.start_error import StartError

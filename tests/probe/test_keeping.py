@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from bridge.probe import BEHAVIOURS, Report, keeping, report_for
+from bridge.probe import Report, keeping, report_for
+from bridge.probe.behaviours import BEHAVIOURS
 from bridge.probe.hashing import sha256_of
 from bridge.probe.keeping import FILE_NAME
 
