@@ -42,9 +42,6 @@ async def probe(
     from bridge.simulator import Simulator
 
     hashing = asyncio.create_task(sha256_of(cli))
-    found: dict[str, bool] = {}
-    at_start: set[str] = set()
-    details: dict[str, str] = {}
     try:
         with tempfile.TemporaryDirectory(
             # A process that is just ending may still write into it.
@@ -54,27 +51,37 @@ async def probe(
             async with Simulator(pace_ms=0) as simulator:
                 stage = Stage(cli, Path(folder), simulator, guard)
                 try:
-                    for behaviour in behaviours:
-                        problem = await _tried(stage, behaviour.check, timeout)
-                        found[behaviour.id] = problem is None
-                        if problem is None:
-                            continue
-                        details[behaviour.id] = problem
-                        logger.warning("this Claude Code lacks %s: %s", behaviour.id, problem)
-                        if behaviour.kind == "rewind":
-                            stage.capabilities = replace(stage.capabilities, rewind=False)
-                        if behaviour.at_start is None:
-                            continue
-                        problem = await _tried(stage, behaviour.at_start, timeout)
-                        if problem is None:
-                            at_start.add(behaviour.id)
-                        else:
-                            details[behaviour.id] += f"; started with it: {problem}"
+                    found, at_start, details = await _seen(stage, behaviours, timeout)
                 finally:
                     await stage.aclose()
-        return Report(stage.cli_version, await hashing, found, frozenset(at_start), details)
+        return Report(stage.cli_version, await hashing, found, at_start, details)
     finally:
         hashing.cancel()
+
+
+async def _seen(
+    stage: Stage, behaviours: Sequence[Behaviour], timeout: float
+) -> tuple[dict[str, bool], frozenset[str], dict[str, str]]:
+    """Which were seen, which only in a process started with them, and what was seen instead."""
+    found: dict[str, bool] = {}
+    at_start: set[str] = set()
+    details: dict[str, str] = {}
+    for behaviour in behaviours:
+        problem = await _tried(stage, behaviour.check, timeout)
+        found[behaviour.id] = problem is None
+        if problem is None:
+            continue
+        logger.warning("this Claude Code lacks %s: %s", behaviour.id, problem)
+        if behaviour.kind == "rewind":
+            stage.capabilities = replace(stage.capabilities, rewind=False)
+        if behaviour.at_start is not None:
+            started = await _tried(stage, behaviour.at_start, timeout)
+            if started is None:
+                at_start.add(behaviour.id)
+            else:
+                problem += f"; started with it: {started}"
+        details[behaviour.id] = problem
+    return found, frozenset(at_start), details
 
 
 async def _tried(
