@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from bridge.core.access import FairTurns
 from bridge.core.claude import Command, LineProcess, ProcessGoneError
 from bridge.core.contract import (
     CompletionRequest,
@@ -27,7 +28,6 @@ from bridge.core.contract import (
     JsonObject,
     ProcessFailedError,
 )
-from bridge.core.engine.fair_turns import FairTurns
 from bridge.core.engine.planner import tools_of
 from bridge.core.system import OrphanGuard
 from bridge.core.validation import UnfitAnswerError, fault_of, measure

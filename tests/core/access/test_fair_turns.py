@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
-from bridge.core.engine.fair_turns import FairTurns
+from bridge.core.access.fair_turns import FairTurns
 from tests.harness import PATIENCE
 
 
