@@ -104,7 +104,7 @@ class RunningBridge:
 
     async def _serve(self, ready: asyncio.Event) -> None:
         # In one task from the start to the end, as cancel scopes want it.
-        async with serving(self.settings, Doors(demo=True), ALL) as bridge:
+        async with serving(self.settings, Doors(demo=True)) as bridge:
             self._bridge = bridge
             ready.set()
             await self._stop.wait()

@@ -13,12 +13,12 @@ from bridge.cli.common import fail, printable
 from bridge.cli.server import ByGrpc, Key, Url, client_of
 
 if TYPE_CHECKING:
-    from bridge.client import Picture
-    from bridge.client.chat_session import Conversation, Spoken
+    from bridge.client import Conversation, Picture, Spoken
 
 _INTERRUPTED = 130
 
 
+# long: Typer takes each option as a parameter.
 def chat(
     prompt: Annotated[
         str | None,
@@ -43,8 +43,15 @@ def chat(
     api_key: Key = None,
 ) -> None:
     """Ask the running server and print the answer as it comes, or hold a conversation."""
-    from bridge.client import ChatError, Question, Turn
-    from bridge.client.chat_session import Conversation, picture_of, readable, schema_of
+    from bridge.client import (
+        ChatError,
+        Conversation,
+        Question,
+        Turn,
+        picture_of,
+        readable,
+        schema_of,
+    )
 
     try:
         question = Question(
@@ -74,7 +81,7 @@ def chat(
 
 def _said(prompt: str | None) -> str | None:
     """The prompt, with what was piped in after it; None where a person is to be asked."""
-    from bridge.client.chat_session import readable
+    from bridge.client import readable
 
     given = [] if prompt is None else [readable(prompt)]
     if not sys.stdin.isatty():
@@ -86,8 +93,7 @@ def _said(prompt: str | None) -> str | None:
 
 def _converse(conversation: Conversation, pictures: tuple[Picture, ...], *, quiet: bool) -> None:
     from bridge.cli.line_editor import LineEditor
-    from bridge.client import ChatError, Turn
-    from bridge.client.chat_session import readable
+    from bridge.client import ChatError, Turn, readable
 
     if not quiet:
         typer.echo(HELP, err=True)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from bridge.client.connection import GrpcAddress, ServerAddress
-    from bridge.server.settings import Settings
+    from bridge.client import GrpcAddress, ServerAddress
+    from bridge.server import Settings
 
 
 def local_server() -> ServerAddress:
     """Where a server of this machine and this environment listens for HTTP."""
-    from bridge.client.connection import ServerAddress
-    from bridge.server.addresses import Unix, http_address, local_url
+    from bridge.client import ServerAddress
+    from bridge.server import Unix, http_address, local_url
 
     settings = settings_from({})
     address, cert = http_address(settings), settings.bridge_tls_cert
@@ -28,8 +28,8 @@ def local_server() -> ServerAddress:
 
 def local_grpc_server() -> GrpcAddress:
     """Where it listens for gRPC."""
-    from bridge.client.connection import GrpcAddress
-    from bridge.server.addresses import grpc_address, local_address
+    from bridge.client import GrpcAddress
+    from bridge.server import grpc_address, local_address
 
     settings = settings_from({})
     return GrpcAddress(local_address(grpc_address(settings)), cert=settings.bridge_tls_cert)
@@ -39,8 +39,7 @@ def settings_from(given: dict[str, Any]) -> Settings:
     """Read the settings; what is wrong with them is printed, and ends the command."""
     from pydantic import ValidationError
 
-    from bridge.server.settings import Settings
-    from bridge.server.settings_errors import wrong_values
+    from bridge.server import Settings, wrong_values
 
     try:
         return Settings(**given)

@@ -21,8 +21,7 @@ from bridge.cli.common import fail, settings_from
 from bridge.cli.hangup import Terminal
 
 if TYPE_CHECKING:
-    from bridge.server.settings import Settings
-    from bridge.server.supervisor import Bridge, Doors
+    from bridge.server import Bridge, Doors, Settings
 
 FILES = 4_096
 """Files that the server may have open, connections included."""
@@ -34,6 +33,7 @@ logger = logging.getLogger(__name__)
 _N = "NUMBER"
 
 
+# long: Typer takes each option as a parameter.
 def serve(
     http: Annotated[bool, typer.Option("--http", help="Serve OpenAI's API.")] = False,
     grpc: Annotated[bool, typer.Option("--grpc", help="Serve gRPC.")] = False,
@@ -65,7 +65,6 @@ def serve(
     ] = False,
 ) -> None:
     """Serve both doors, or only those named."""
-    # Long, because Typer takes each option as a parameter.
     given = {
         "host": host,
         "port": port,
@@ -79,13 +78,11 @@ def serve(
         given["bridge_log_level"] = "debug"
     settings = settings_from({name: value for name, value in given.items() if value is not None})
     from bridge.core.telemetry import on_loop_error, on_unraisable
-    from bridge.server.settings_errors import unknown_variables
+    from bridge.server import Doors, StartError, unknown_variables
 
     sys.unraisablehook = on_unraisable
     # The SDK reports the end of each process as an error, also of those that are just closed.
     logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
-    from bridge.server.start_error import StartError
-    from bridge.server.supervisor import Doors
 
     _allow_files()
     both = not (http or grpc)
@@ -125,8 +122,7 @@ def _log_to(err: BackgroundWriter, settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, served: Doors, out: BackgroundWriter, *, try_it: bool) -> None:
-    from bridge.server.reloading import reload
-    from bridge.server.supervisor import serving
+    from bridge.server import reload, serving
 
     # Where programs read the output, it has no other lines.
     said = logging.getLogger("bridge.server")
@@ -208,8 +204,7 @@ async def _warm(bridge: Bridge, say: Callable[[str], None]) -> None:
 
 
 def _announce(bridge: Bridge, say: Callable[[str], None]) -> None:
-    from bridge.server.addresses import door_url
-    from bridge.server.settings_errors import CLIENT_KEY
+    from bridge.server import CLIENT_KEY, door_url
 
     health = bridge.engine.health()
     say(f"claude-code-bridge {__version__}")

@@ -9,8 +9,7 @@ import typer
 from bridge.cli.common import local_grpc_server, local_server
 
 if TYPE_CHECKING:
-    from bridge.client import Client
-    from bridge.client.grpc import GrpcClient
+    from bridge.client import Client, GrpcClient
 
 Url: TypeAlias = Annotated[
     str | None,
@@ -27,8 +26,7 @@ def client_of(url: str | None, api_key: str | None, *, by_grpc: bool) -> Client:
     """A client of the server; raises ChatError for a key that is none."""
     if by_grpc:
         return grpc_client_of(url, api_key)
-    from bridge.client.connection import ServerAddress
-    from bridge.client.http import HttpClient
+    from bridge.client import HttpClient, ServerAddress
 
     return HttpClient(ServerAddress(base_of(url)) if url else local_server(), api_key)
 
@@ -47,8 +45,7 @@ def base_of(url: str) -> str:
 
 def grpc_client_of(target: str | None, api_key: str | None) -> GrpcClient:
     """A client of its gRPC door; raises ChatError for a key that is none."""
-    from bridge.client.connection import GrpcAddress
-    from bridge.client.grpc import GrpcClient
+    from bridge.client import GrpcAddress, GrpcClient
 
     if target and target.startswith(("http://", "https://")):
         from bridge.client import ChatError

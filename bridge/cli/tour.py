@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING
 import grpc
 
 from bridge.cli.common import printable
-from bridge.client.connection import certified_name, target_of
-from bridge.server.addresses import Address, Tcp, Unix, local_address, local_url
-from bridge.server.tls import Tls, first_certificate, own_client_context
+from bridge.client import certified_name, target_of
+from bridge.server import (
+    Address,
+    Tcp,
+    Tls,
+    Unix,
+    first_certificate,
+    local_address,
+    local_url,
+    own_client_context,
+)
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 

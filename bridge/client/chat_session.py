@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from bridge.client import ChatError, Client, Done, Picture, Question, Text, Turn
+from bridge.client.asking import ChatError, Client, Done, Picture, Question, Text, Turn
 
 _MAGIC: Final = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),

@@ -13,8 +13,7 @@ from urllib.parse import quote
 import httpx
 
 from bridge.client.asking import ChatError
-from bridge.server.addresses import Address, ListenError, Unix
-from bridge.server.tls import first_certificate, own_client_context
+from bridge.server import Address, ListenError, Unix, first_certificate, own_client_context
 
 if TYPE_CHECKING:
     import grpc

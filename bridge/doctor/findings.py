@@ -17,7 +17,7 @@ from typing import Any, Final
 from bridge.core.claude import ControlError
 from bridge.core.contract import Health
 from bridge.probe import Report, Shipped, fallbacks, missing
-from bridge.server.settings import Settings
+from bridge.server import Settings
 
 TESTED: Final = Shipped.read()
 """The versions of claude-agent-sdk and of its Claude Code that this bridge was tested with."""

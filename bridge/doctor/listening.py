@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 
 import httpx
 
-from bridge.client.connection import certified_name, target_of
+from bridge.client import certified_name, target_of
 from bridge.core.system import UnixSocketError, is_served
 from bridge.doctor.findings import (
     Finding,
@@ -27,21 +27,24 @@ from bridge.doctor.findings import (
     port_finding,
     socket_finding,
 )
-from bridge.server.addresses import (
+from bridge.server import (
     Address,
     ListenError,
+    Settings,
+    StartError,
     Tcp,
+    Tls,
     Unix,
+    access_of,
+    first_certificate,
     grpc_address,
     http_address,
     local_address,
     local_url,
+    own_client_context,
     plan_listening,
+    read_tls,
 )
-from bridge.server.front_ends import access_of
-from bridge.server.settings import Settings
-from bridge.server.start_error import StartError
-from bridge.server.tls import Tls, first_certificate, own_client_context, read_tls
 
 _ANSWER_SECONDS: Final = 3.0
 

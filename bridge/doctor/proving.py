@@ -14,8 +14,7 @@ from bridge.doctor.findings import Finding, Mark
 from bridge.doctor.live import Outcome, Proof, Result, prove
 from bridge.doctor.report import report_of
 from bridge.doctor.trials import TRIALS
-from bridge.server.refusals import write_refusals
-from bridge.server.settings import Settings
+from bridge.server import Settings, write_refusals
 
 REPORT_NAME: Final = "live-report.json"
 _REMEDIES: Final = {

@@ -33,6 +33,7 @@ def new_hex_id() -> str:
     return uuid.uuid4().hex
 
 
+# long: an app has many parts, and each is named here once.
 def create_app(
     service: Service,
     dialects: Sequence[Dialect],

@@ -6,16 +6,12 @@ stands in the simulator's ledger. That takes seconds: the report for the CLI tha
 brings is shipped with the package (`make probe`), any other is made at the first start with it.
 """
 
-from bridge.probe.behaviours import BEHAVIOURS
 from bridge.probe.bundled import Shipped
-from bridge.probe.checks.check import Behaviour
 from bridge.probe.keeping import report_for
 from bridge.probe.report import Report, capabilities_of, fallbacks, missing
 from bridge.probe.run import ProbeError, probe
 
 __all__ = [
-    "BEHAVIOURS",
-    "Behaviour",
     "ProbeError",
     "Report",
     "Shipped",

@@ -40,8 +40,6 @@ async def probe(
     # Only a probe pays for importing it.
     from bridge.simulator import Simulator
 
-    found: dict[str, bool] = {}
-    details: dict[str, str] = {}
     with tempfile.TemporaryDirectory(
         # A process that is just ending may still write into it.
         prefix="claude-code-bridge-probe-",
@@ -50,17 +48,23 @@ async def probe(
         async with Simulator(pace_ms=0) as simulator:
             stage = Stage(cli, Path(folder), simulator, guard)
             try:
-                for behaviour in behaviours:
-                    problem = await _tried(stage, behaviour.check, timeout)
-                    found[behaviour.id] = problem is None
-                    if problem is None:
-                        continue
-                    details[behaviour.id] = problem
-                    logger.warning("this Claude Code lacks %s: %s", behaviour.id, problem)
-                    if not behaviour.required:
-                        stage.capabilities = replace(stage.capabilities, rewind=False)
+                return await _seen(stage, behaviours, timeout)
             finally:
                 await stage.aclose()
+
+
+async def _seen(stage: Stage, behaviours: Sequence[Behaviour], timeout: float) -> Report:
+    found: dict[str, bool] = {}
+    details: dict[str, str] = {}
+    for behaviour in behaviours:
+        problem = await _tried(stage, behaviour.check, timeout)
+        found[behaviour.id] = problem is None
+        if problem is None:
+            continue
+        details[behaviour.id] = problem
+        logger.warning("this Claude Code lacks %s: %s", behaviour.id, problem)
+        if not behaviour.required:
+            stage.capabilities = replace(stage.capabilities, rewind=False)
     return Report(stage.cli_version, found, details)
 
 

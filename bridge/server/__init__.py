@@ -1,1 +1,104 @@
-"""The running server: settings, addresses, TLS, and the supervisor."""
+"""The running server: settings, addresses, TLS, and the supervisor.
+
+A command that needs the settings alone imports neither gRPC nor FastAPI.
+"""
+
+from typing import TYPE_CHECKING
+
+from bridge.lazy_face import lazy_face
+
+if TYPE_CHECKING:
+    from bridge.server.addresses import (
+        Address,
+        ListenError,
+        Tcp,
+        Unix,
+        door_url,
+        grpc_address,
+        http_address,
+        local_address,
+        local_url,
+        plan_listening,
+    )
+    from bridge.server.front_ends import access_of
+    from bridge.server.launching import claude_cli, make_launcher
+    from bridge.server.refusals import write_refusals
+    from bridge.server.reloading import reload
+    from bridge.server.settings import Settings
+    from bridge.server.settings_errors import CLIENT_KEY, unknown_variables, wrong_values
+    from bridge.server.start_error import StartError
+    from bridge.server.supervisor import Bridge, Doors, serving
+    from bridge.server.tls import Tls, first_certificate, own_client_context, read_tls
+else:
+    __getattr__ = lazy_face(
+        __name__,
+        {
+            "addresses": (
+                "Address",
+                "ListenError",
+                "Tcp",
+                "Unix",
+                "door_url",
+                "grpc_address",
+                "http_address",
+                "local_address",
+                "local_url",
+                "plan_listening",
+            ),
+            "front_ends": ("access_of",),
+            "launching": (
+                "claude_cli",
+                "make_launcher",
+            ),
+            "refusals": ("write_refusals",),
+            "reloading": ("reload",),
+            "settings": ("Settings",),
+            "settings_errors": (
+                "CLIENT_KEY",
+                "unknown_variables",
+                "wrong_values",
+            ),
+            "start_error": ("StartError",),
+            "supervisor": (
+                "Bridge",
+                "Doors",
+                "serving",
+            ),
+            "tls": (
+                "Tls",
+                "first_certificate",
+                "own_client_context",
+                "read_tls",
+            ),
+        },
+    )
+
+__all__ = [
+    "CLIENT_KEY",
+    "Address",
+    "Bridge",
+    "Doors",
+    "ListenError",
+    "Settings",
+    "StartError",
+    "Tcp",
+    "Tls",
+    "Unix",
+    "access_of",
+    "claude_cli",
+    "door_url",
+    "first_certificate",
+    "grpc_address",
+    "http_address",
+    "local_address",
+    "local_url",
+    "make_launcher",
+    "own_client_context",
+    "plan_listening",
+    "read_tls",
+    "reload",
+    "serving",
+    "unknown_variables",
+    "write_refusals",
+    "wrong_values",
+]

@@ -28,6 +28,7 @@ def _parts(value: str) -> list[str]:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
+# wide: one field a setting.
 class Settings(BaseSettings):
     """Everything that can be set. The environment variable is the field's name in capitals.
 

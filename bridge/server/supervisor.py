@@ -111,6 +111,7 @@ class Bridge:
                 await self.engine.drain()
 
 
+# long: the order in which a server starts, of which the end is the reverse.
 @asynccontextmanager
 async def serving(
     settings: Settings,

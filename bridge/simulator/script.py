@@ -43,6 +43,7 @@ class ToolCall:
     no_delta: bool = False
 
 
+# wide: one field for each key of a script.
 @dataclass(frozen=True, slots=True)
 class Directive:
     """What to answer and how to deliver it; `KEYS` says what each field means."""

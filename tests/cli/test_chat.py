@@ -18,7 +18,8 @@ from typer.testing import CliRunner, Result
 from bridge.cli import app
 from bridge.cli.common import printable
 from bridge.cli.pool import rows_of
-from bridge.client import Asked, ChatError, Done, Question, Text, Turn
+from bridge.client import ChatError, Question, Turn
+from bridge.client.asking import Asked, Done, Text
 from bridge.client.chat_session import Conversation, picture_of, readable, schema_of
 from bridge.simulator import Exchange
 from tests.cli.terminal import at_terminal

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from bridge.client import ChatError, Done, Picture, Question, Text, Turn
+from bridge.client import ChatError, Picture, Question, Turn
+from bridge.client.asking import Done, Text
 from bridge.client.connection import ServerAddress
 from bridge.client.grpc import request_of
 from bridge.client.http import HttpClient, body_of

@@ -39,7 +39,8 @@ from bridge.doctor.findings import (
 )
 from bridge.doctor.listening import health_said, listening_findings
 from bridge.doctor.machine import available_memory
-from bridge.probe import BEHAVIOURS, ProbeError, Report
+from bridge.probe import ProbeError, Report
+from bridge.probe.behaviours import BEHAVIOURS
 from tests.certificates import certificate
 from tests.harness import PATIENCE, RunningBridge, settings_for_tests
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 
 import httpx
 import pytest
@@ -53,6 +54,26 @@ async def test_a_schema_goes_to_the_api_without_the_constraints_it_refuses(
     assert answer.text == '{"name":"Ada","age":36}'
     sent = engine.upstream(mark)[-1].body["output_config"]["format"]["schema"]
     assert sent["properties"]["age"] == {"type": "integer"}
+
+
+async def test_schemas_and_answers_are_checked_in_the_turns_of_their_caller(
+    engine: RunningEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = engine.engine.resources.schemas._turns
+    turn, callers = turns.turn, []
+
+    def noted(caller: str) -> AbstractAsyncContextManager[None]:
+        callers.append(caller)
+        return turn(caller)
+
+    monkeypatch.setattr(turns, "turn", noted)
+    # Too large to be checked in passing.
+    large = {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(100)}}
+    answer = await engine.ask(
+        user(sim(text='{"p1":"x"}')), output_format=schema(large), caller="one"
+    )
+    assert answer.text == '{"p1":"x"}'
+    assert callers == ["one", "one"]
 
 
 async def test_an_answer_that_breaks_the_whole_schema_is_an_error(engine: RunningEngine) -> None:

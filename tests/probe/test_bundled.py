@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from bridge.core.claude import ALL
-from bridge.probe import BEHAVIOURS, Behaviour, Report, Shipped, capabilities_of, probe, report_for
+from bridge.probe import Report, Shipped, capabilities_of, probe, report_for
+from bridge.probe.behaviours import BEHAVIOURS
 from bridge.probe.bundled import installed_versions, shipped_report
+from bridge.probe.checks.check import Behaviour
 from bridge.server.launching import bundled_cli
 
 

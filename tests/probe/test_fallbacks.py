@@ -9,7 +9,8 @@ import pytest
 
 from bridge.core.claude.capabilities import Capabilities
 from bridge.core.pool.policy import PoolLimits
-from bridge.probe import BEHAVIOURS, Report, report_for
+from bridge.probe import Report, report_for
+from bridge.probe.behaviours import BEHAVIOURS
 from bridge.server.settings import Settings
 from bridge.server.start_error import StartError
 from bridge.server.supervisor import Doors, serving

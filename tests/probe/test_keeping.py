@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from bridge.probe import BEHAVIOURS, Report, report_for
+from bridge.probe import Report, report_for
+from bridge.probe.behaviours import BEHAVIOURS
 from bridge.probe.keeping import FILE_NAME
 
 

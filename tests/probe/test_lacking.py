@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from bridge.core.claude.capabilities import ALL, Capabilities
-from bridge.probe import BEHAVIOURS, Behaviour, Report, capabilities_of, fallbacks, missing, probe
+from bridge.probe import Report, capabilities_of, fallbacks, missing, probe
+from bridge.probe.behaviours import BEHAVIOURS
+from bridge.probe.checks.check import Behaviour
 from bridge.probe.run import CHECK_TIMEOUT, ProbeError
 from bridge.probe.stage import Lacking, Stage
 from tests.harness import LONG

@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from bridge.cli import app
 from bridge.cli.tour import next_lines, take_tour
-from bridge.client import ChatError, Client, Question, Text, Turn
+from bridge.client import ChatError, Client, Question, Turn
+from bridge.client.asking import Text
 from bridge.client.connection import GrpcAddress, ServerAddress
 from bridge.client.grpc import GrpcClient
 from bridge.client.http import HttpClient

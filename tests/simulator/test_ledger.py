@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from bridge.simulator import Ledger
+from bridge.simulator.ledger import Ledger
 
 
 def body(text: str) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """Keys, who may come in, and the limits of each key."""
 
 from bridge.core.access.authentication import ANYONE, Access, Grant, bearer
+from bridge.core.access.fair_turns import FairTurns
 from bridge.core.access.keys import (
     KEYS_FILE,
     Key,
@@ -17,6 +18,7 @@ __all__ = [
     "KEYS_FILE",
     "USAGE_FILE",
     "Access",
+    "FairTurns",
     "Grant",
     "Key",
     "KeyFile",

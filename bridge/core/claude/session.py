@@ -7,16 +7,13 @@ and never used again, since its conversation is in an unknown state.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
 
-from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient
-
 from bridge.core.claude.answer_reader import calls_builtin_tool
 from bridge.core.claude.capabilities import ALL, Capabilities, Facts
-from bridge.core.claude.client_tools import SERVER_NAME, ToolServer
+from bridge.core.claude.client_tools import ToolServer
 from bridge.core.claude.control import (
     CONTROL_TIMEOUT,
     ControlError,
@@ -25,6 +22,7 @@ from bridge.core.claude.control import (
 )
 from bridge.core.claude.inbox import Inbox
 from bridge.core.claude.processes import Launcher, ProcessGoneError
+from bridge.core.claude.sdk_client import SdkClient
 from bridge.core.claude.turn_settings import AppliedSettings, Profile, TurnSettings
 from bridge.core.claude.turns import Conversation, Turn, UserLine, replay_lines
 from bridge.core.claude.wire import Wire
@@ -55,8 +53,8 @@ class Session:
         self._capabilities = capabilities
         self._arrived = asyncio.Event()
         self._transport = ControlTransport(self._on_message)
-        self._client: ClaudeSDKClient | None = None
         self._tools = ToolServer(self._arrived.set)
+        self._client = SdkClient(self._transport, self._tools)
         self._conversation = Conversation(cache_control)
         self.inbox = Inbox(self._transport, asyncio.get_running_loop().time, self._arrived.set)
         """The lines of the answer that were not received yet."""
@@ -170,21 +168,12 @@ class Session:
             instruction=profile.instruction,
             json_schema=profile.json_schema,
         )
-        options = ClaudeAgentOptions(mcp_servers=self._tools.as_option())
-        self._client = client = ClaudeSDKClient(options, transport=self._transport)
         try:
-            async with asyncio.timeout(CONTROL_TIMEOUT):
-                await client.connect()
+            self.facts = await self._client.connect()
         except BaseException as error:
             # Its system prompt may hold already, cancelled or not.
-            self.mark_broken()
-            if not isinstance(error, Exception):
-                raise
-            self._state = _State.FAILED
-            if not self._transport.is_ready():
-                raise ProcessGoneError from error
-            raise ControlError("initialize failed", str(error)) from error
-        self.facts = Facts.of(await client.get_server_info() or {})
+            self._state = _State.FAILED if isinstance(error, Exception) else _State.BROKEN
+            raise
         self.profile = profile
 
     async def configure(self, settings: TurnSettings, trace_parent: str = "") -> None:
@@ -198,12 +187,8 @@ class Session:
         if self._tools.offers(tools):
             return
         try:
-            if self._tools.tools:
-                # The CLI lists a server's tools when it is added, and only then.
-                await self._transport.set_tool_servers(())
-            withdrawn = self._tools.offer(tools)
+            await self._client.offer(tools)
             if tools:
-                await self._transport.set_tool_servers((SERVER_NAME,), without=withdrawn)
                 async with asyncio.timeout(STOP_TIMEOUT):
                     await self._until(lambda: self._tools.listed)
         except BaseException as error:
@@ -320,9 +305,7 @@ class Session:
         self.inbox.close()
         # First the process, then the client: so that its clean-up has nothing to wait for.
         await self._transport.close(hard=hard)
-        if self._client is not None:
-            with contextlib.suppress(Exception):
-                await self._client.disconnect()
+        await self._client.disconnect()
 
     async def _send(self, line: UserLine) -> None:
         self._conversation.sent(line)

@@ -56,7 +56,6 @@ from bridge.core.contract.request import (
     ToolMode,
     ToolResultPart,
     UrlSource,
-    neutral_name,
 )
 from bridge.core.contract.service import (
     Health,
@@ -135,6 +134,5 @@ __all__ = [
     "Usage",
     "UsageLimits",
     "UsageWindow",
-    "neutral_name",
     "shown",
 ]

@@ -12,6 +12,7 @@ from typing import Final
 _MIB: Final = 1024 * 1024
 
 
+# wide: a table, one row a bound.
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """The most that one request may have of everything: a table, so it is long."""

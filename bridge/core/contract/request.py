@@ -191,6 +191,7 @@ class Effort(StrEnum):
     MAX = "max"
 
 
+# wide: one field for each thing that a request can ask for.
 @dataclass(frozen=True, slots=True)
 class CompletionRequest:
     """One completion, as a caller asks for it."""

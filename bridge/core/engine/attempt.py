@@ -93,8 +93,8 @@ class Attempt:
                 end = Finished(FinishReason.STOP, reader.usage, stop)
                 events = [*events, *filtered([end], filters[1:])]
             if json is not None and json.whole is not None and plan.schema is not None:
-                check = self._resources.schemas.check_answer(plan.schema, json.whole)
-                await deadlines.bound(check)
+                schemas, caller = self._resources.schemas, plan.scope.caller
+                await deadlines.bound(schemas.check_answer(plan.schema, json.whole, caller))
             for event in events:
                 if holds and not isinstance(event, Started | Finished):
                     held.append(event)

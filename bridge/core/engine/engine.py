@@ -77,6 +77,7 @@ class _Outcome(Enum):
 class Engine:
     """Serves completions from a pool of warm sessions. Use as an async context manager."""
 
+    # long: the parts of the engine, and which of them hears of what from which.
     def __init__(
         self,
         launcher: Launcher,

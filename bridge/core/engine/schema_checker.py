@@ -1,7 +1,8 @@
 """Checks schemas and answers off the event loop, in a worker process that can be killed.
 
 The worker starts when it is first needed, does one job at a time, and is replaced when a job takes
-too long. What was found out about a schema is remembered.
+too long. Callers take turns, and what was found out about a schema is remembered: one that was too
+expensive is refused at once when it comes again, before the model is asked.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import asyncio
 import hashlib
 import json
 import logging
+import math
 import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from bridge.core.access import FairTurns
 from bridge.core.claude import Command, LineProcess, ProcessGoneError
 from bridge.core.contract import (
     CompletionRequest,
@@ -30,8 +34,14 @@ from bridge.core.validation import UnfitAnswerError, fault_of, measure
 
 logger = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
+
 CHECK_SECONDS: Final = 10.0
 """How long one check may take: many times what the largest schema within the bounds needs."""
+
+REFUSED_SECONDS: Final = 600.0
+"""How long a schema that was too expensive is refused: not for ever, since the machine may have
+been at fault."""
 
 _START_SECONDS: Final = 60.0
 _KEPT: Final = 4096
@@ -43,13 +53,21 @@ is sooner done than asked for, and does not wait for what others have checked.""
 class SchemaChecker:
     """Needs `aclose` in the end."""
 
-    def __init__(self, guard: OrphanGuard | None = None, seconds: float = CHECK_SECONDS) -> None:
+    def __init__(
+        self,
+        guard: OrphanGuard | None = None,
+        seconds: float = CHECK_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._guard = guard
         self.seconds = seconds
         """How long one check may take."""
+        self._clock = clock
         self._known: dict[bytes, str] = {}
         """What is wrong with schemas by their hash, "" for nothing; the oldest first."""
-        self._turn = asyncio.Lock()
+        self._expensive: dict[bytes, float] = {}
+        """Until when schemas are refused by their hash; the oldest first."""
+        self._turns = FairTurns()
         self._worker: LineProcess | None = None
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._closed = False
@@ -69,41 +87,49 @@ class SchemaChecker:
             jobs.append(("schema", request.output_format.schema, "output_format", ""))
         room = _VALUES_AT_ONCE
         for kind, schema, field, what in jobs:
+            if kind == "schema":
+                self._check_cost(_key("answer", schema), field)
             key = _key(kind, schema)
             fault = self._known.get(key)
             if fault is None:
                 room -= measure(schema, levels=room, values=room).values
                 job = {"kind": kind, "schema": schema}
-                fault = fault_of(job) if room >= 0 else await self._outcome(job, field)
-                self._remember(key, fault)
+                if room >= 0:
+                    fault = fault_of(job)
+                else:
+                    fault = await self._outcome(job, key, field, request.caller)
+                _keep(self._known, key, fault)
             if fault:
                 end = "." if what else ""
                 raise InvalidRequestError(f"{what}{fault}{end}", field=field)
 
-    async def check_answer(self, schema: JsonObject, answer: str) -> None:
+    async def check_answer(self, schema: JsonObject, answer: str, caller: str = "") -> None:
         """Raise UnfitAnswerError for an answer that does not match the schema.
 
         InvalidRequestError where that cannot be found out in time.
         """
         job = {"kind": "answer", "schema": schema, "answer": answer}
-        if fault := await self._outcome(job, "output_format"):
+        key = _key("answer", schema)
+        if fault := await self._outcome(job, key, "output_format", caller):
             raise UnfitAnswerError(fault)
 
     async def aclose(self) -> None:
         """End the worker, whatever it does, and refuse what waits for it."""
         self._closed = True
         await self._end()
-        async with self._turn:
+        async with self._turns.turn(""):
             pass
 
-    def _remember(self, key: bytes, fault: str) -> None:
-        self._known[key] = fault
-        while len(self._known) > _KEPT:
-            del self._known[next(iter(self._known))]
+    def _check_cost(self, key: bytes, field: str) -> None:
+        if self._expensive.get(key, -math.inf) > self._clock():
+            raise self._too_expensive(field)
 
-    async def _outcome(self, job: Mapping[str, Any], field: str) -> str:
+    async def _outcome(self, job: Mapping[str, Any], key: bytes, field: str, caller: str) -> str:
         line = json.dumps(job).encode() + b"\n"
-        async with self._turn:
+        self._check_cost(key, field)
+        async with self._turns.turn(caller):
+            # It may have been found out meanwhile.
+            self._check_cost(key, field)
             # One that was ended from outside is replaced; one that ends twice does so by the
             # job: there was no memory for it.
             for last in (False, True):
@@ -114,6 +140,7 @@ class SchemaChecker:
                         raise DrainingError("The server has shut down.") from error
                     if last or isinstance(error, TimeoutError):
                         logger.warning("a check of a schema is given up: it takes too long")
+                        _keep(self._expensive, key, self._clock() + REFUSED_SECONDS)
                         raise self._too_expensive(field) from error
         raise AssertionError("unreachable")
 
@@ -172,6 +199,14 @@ class SchemaChecker:
         worker, self._worker = self._worker, None
         if worker is not None:
             await worker.aclose()
+
+
+def _keep(found: dict[bytes, _T], key: bytes, value: _T) -> None:
+    """Remember the newest, of as many as are kept."""
+    found.pop(key, None)
+    found[key] = value
+    while len(found) > _KEPT:
+        del found[next(iter(found))]
 
 
 def _key(kind: str, schema: JsonObject) -> bytes:

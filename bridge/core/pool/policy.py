@@ -113,7 +113,7 @@ class Decision:
     """When time alone will change the decision."""
 
 
-# One function, since each phase goes by what the ones before it have left over.
+# long: each phase goes by what the ones before it have left over.
 def decide(  # noqa: C901
     processes: Sequence[ProcessView],
     waiting: Sequence[RequestView],

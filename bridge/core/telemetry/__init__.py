@@ -3,7 +3,6 @@
 from bridge.core.telemetry.metrics import Metrics
 from bridge.core.telemetry.recent import RecentRequests
 from bridge.core.telemetry.redaction import (
-    PrivateFormatter,
     kind_of,
     on_loop_error,
     on_unraisable,
@@ -30,7 +29,6 @@ __all__ = [
     "Metrics",
     "Observer",
     "Observers",
-    "PrivateFormatter",
     "RecentRequests",
     "RequestRecord",
     "Rotation",

@@ -1,7 +1,8 @@
-"""What a request sets besides its messages: tools, sampling, the shape of the answer. Pure."""
+"""What a request sets besides its messages: tools, sampling, times, the shape of the answer."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Final
@@ -39,6 +40,22 @@ def check_settings(request: CompletionRequest) -> None:
     if request.max_output_tokens is not None and request.max_output_tokens < 1:
         raise invalid(names(Place("max_output_tokens")), "at least 1")
     _check_output_format(request, names)
+
+
+def seconds_from(what: str, text: str, *, field: str) -> float:
+    """Read a limit that a caller gives beside its request: `what` it is, by the name of `field`.
+
+    Raises InvalidRequestError for what is no number of seconds above 0.
+    """
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise InvalidRequestError(
+            f"{what} takes a number of seconds above 0, such as 30.", field=field
+        )
+    return seconds
 
 
 def _check_tools(tools: Sequence[Tool], names: FieldNames) -> None:

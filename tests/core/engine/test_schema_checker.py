@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from bridge.core.contract.request import (
     ToolChoice,
     ToolMode,
 )
-from bridge.core.engine.schema_checker import SchemaChecker
+from bridge.core.engine.schema_checker import REFUSED_SECONDS, SchemaChecker
 from bridge.core.validation.schemas import UnfitAnswerError
 from tests.harness import PATIENCE
 
@@ -34,8 +34,10 @@ ENDLESS = json.dumps({"a": [item for i in range(10_000) for item in ([i], {"a": 
 
 
 @asynccontextmanager
-async def checking(seconds: float = PATIENCE) -> AsyncIterator[SchemaChecker]:
-    checker = SchemaChecker(seconds=seconds)
+async def checking(
+    seconds: float = PATIENCE, clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[SchemaChecker]:
+    checker = SchemaChecker(seconds=seconds, clock=clock)
     try:
         yield checker
     finally:
@@ -130,6 +132,60 @@ async def test_a_check_that_takes_too_long_is_an_error_and_the_next_is_made() ->
         assert (late.field, late.reason) == ("output_format", "SCHEMA_TOO_EXPENSIVE")
         assert "too expensive to check" in late.message
         assert fine is None
+
+
+async def test_a_schema_that_was_too_expensive_is_refused_at_once_for_a_while() -> None:
+    now = 1000.0
+    async with checking(seconds=1, clock=lambda: now) as checker:
+        for _ in range(2):
+            with pytest.raises(InvalidRequestError, match="too expensive"):
+                await checker.check_answer(UNIQUE, ENDLESS)
+            # No process is started for what is known.
+            assert not has_worker(checker)
+            checker.seconds = PATIENCE
+        # Not even where another answer would be checked soon, and before there is one.
+        with pytest.raises(InvalidRequestError, match="too expensive"):
+            await checker.check_answer(UNIQUE, "{}")
+        with pytest.raises(InvalidRequestError, match="too expensive") as caught:
+            await checker.admit(request(UNIQUE))
+        assert (caught.value.field, caught.value.reason) == (
+            "output_format",
+            "SCHEMA_TOO_EXPENSIVE",
+        )
+        await checker.admit(request(SCHEMA))
+        now += REFUSED_SECONDS
+        await checker.admit(request(UNIQUE))
+        await checker.check_answer(UNIQUE, "{}")
+
+
+async def test_what_waits_for_the_same_schema_is_refused_with_the_first(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with checking(seconds=1) as checker:
+        checks = [checker.check_answer(UNIQUE, ENDLESS) for _ in range(3)]
+        for outcome in await asyncio.gather(*checks, return_exceptions=True):
+            assert isinstance(outcome, InvalidRequestError)
+    assert caplog.text.count("given up") == 1
+
+
+async def test_the_expensive_checks_of_one_caller_delay_another_by_one() -> None:
+    ended: list[str] = []
+
+    async def check(name: str, schema: dict[str, Any], answer: str, caller: str) -> None:
+        try:
+            await checker.check_answer(schema, answer, caller)
+        except InvalidRequestError:
+            ended.append(f"{name} refused")
+        else:
+            ended.append(f"{name} fine")
+
+    async with checking(seconds=1) as checker:
+        hostile = (
+            check(f"hostile{i}", {**UNIQUE, "title": str(i)}, ENDLESS, "one") for i in range(3)
+        )
+        await asyncio.gather(*hostile, check("honest", SCHEMA, '{"a":1}', "another"))
+    assert ended[:2] == ["hostile0 refused", "honest fine"]
+    assert ended[2:] == ["hostile1 refused", "hostile2 refused"]
 
 
 async def test_the_worker_ends_when_the_one_who_asked_has_left() -> None:

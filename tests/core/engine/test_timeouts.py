@@ -17,7 +17,7 @@ from bridge.core.engine.timeouts import (
     TimeLimits,
     next_limit,
 )
-from bridge.core.validation.time_limits import seconds_from
+from bridge.core.validation import seconds_from
 from tests.core.waiting import soon
 
 LIMITS = TimeLimits(total=100, queue=10, first_token=20, idle=5)

@@ -76,6 +76,7 @@ class ResponseFormat(WireModel):
     json_schema: JSONSchemaFormat | None = None
 
 
+# wide: the parameters that OpenAI's API documents.
 class ChatCompletionRequest(WireModel):
     """What a caller of `POST /v1/chat/completions` sends. Null is the same as absent."""
 

@@ -26,6 +26,7 @@ from bridge.http_server.openai.shared.wire import (
 Tokens: TypeAlias = list[JsonInt]
 
 
+# wide: the parameters that OpenAI's API documents.
 class TextCompletionRequest(WireModel):
     """What a caller of `POST /v1/completions` sends. Null is the same as absent."""
 

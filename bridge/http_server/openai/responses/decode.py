@@ -129,6 +129,7 @@ def references_of(wire: ResponsesRequest) -> list[ItemReference]:
     return [item for item in items if isinstance(item, ItemReference)]
 
 
+# long: each parameter is decoded in one place or another, and this is where they meet.
 def decode_responses(
     wire: ResponsesRequest,
     body: object,

@@ -46,6 +46,11 @@ def add_response_routes(
         request.state.params = RESPONSES_PARAMS
         return await respond(request, server, _decoder(server, store, owner_of(request.scope)))
 
+    _add_routes_of_kept(router, store)
+    _add_list_of_items(router, server, store)
+
+
+def _add_routes_of_kept(router: APIRouter, store: ResponseStore | None) -> None:
     @router.get("/v1/responses/{response_id}", **describe())
     async def retrieve_response(
         request: Request, response_id: str, stream: bool = False
@@ -76,6 +81,10 @@ def add_response_routes(
             "To cancel one that is streamed, close the connection."
         )
 
+
+def _add_list_of_items(
+    router: APIRouter, server: ServerContext, store: ResponseStore | None
+) -> None:
     @router.get("/v1/responses/{response_id}/input_items", **describe())
     async def list_input_items(
         request: Request,

@@ -227,6 +227,7 @@ class Reasoning(WireModel):
     mode: str | None = None
 
 
+# wide: the parameters that OpenAI's API documents.
 class ResponsesRequest(WireModel):
     """What a caller of `POST /v1/responses` sends. Null is the same as absent."""
 

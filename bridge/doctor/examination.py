@@ -39,10 +39,14 @@ from bridge.doctor.listening import listening_findings
 from bridge.doctor.machine import available_memory, disk_of
 from bridge.doctor.proving import live_findings
 from bridge.probe import ProbeError, report_for
-from bridge.server.launching import claude_cli, make_launcher
-from bridge.server.settings import Settings
-from bridge.server.settings_errors import unknown_variables, wrong_values
-from bridge.server.start_error import StartError
+from bridge.server import (
+    Settings,
+    StartError,
+    claude_cli,
+    make_launcher,
+    unknown_variables,
+    wrong_values,
+)
 
 _VERSION_SECONDS: Final = 60.0
 
@@ -78,20 +82,8 @@ async def examine(
         options = EngineOptions(PoolLimits(1, 1, 0), system_prompt="", simulated=demo)
         engine = Engine(launcher, options, Observers(()))
         stack.push_async_callback(engine.aclose)
-        began = time.perf_counter()
-        ready: float | None = None
-        try:
-            await engine.start()
-        except (OSError, ControlError, ProcessGoneError) as error:
-            yield Finding(
-                "login",
-                Mark.BAD,
-                not_started(error),
-                "Run `claude` by hand to see whether it works on this machine.",
-            )
-        else:
-            ready = time.perf_counter() - began
-            yield login_finding(engine.health(), uses_key=_uses_key(launcher, engine))
+        login, ready = await _start(engine, launcher)
+        yield login
         yield await _probe_finding(cli, settings)
         async for finding in listening_findings(settings):
             yield finding
@@ -100,6 +92,18 @@ async def examine(
         if live and ready is not None and agreed(engine.health().account):
             async for finding in live_findings(engine, settings, ready, demo=demo):
                 yield finding
+
+
+async def _start(engine: Engine, launcher: Launcher) -> tuple[Finding, float | None]:
+    """Start the engine; what is found of the login, and the seconds it took, None if it failed."""
+    began = time.perf_counter()
+    try:
+        await engine.start()
+    except (OSError, ControlError, ProcessGoneError) as error:
+        remedy = "Run `claude` by hand to see whether it works on this machine."
+        return Finding("login", Mark.BAD, not_started(error), remedy), None
+    ready = time.perf_counter() - began
+    return login_finding(engine.health(), uses_key=_uses_key(launcher, engine)), ready
 
 
 async def _version_of(launcher: Launcher) -> str:
