@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from bridge.core.contract import (
     JsonObject,
     ProcessFailedError,
 )
+from bridge.core.engine.field_names import errors_named_for
 from bridge.core.engine.planner import tools_of
 from bridge.core.system import OrphanGuard
 from bridge.core.validation import UnfitAnswerError, fault_of, measure
@@ -67,6 +68,10 @@ class SchemaChecker:
         ]
         if request.output_format.schema is not None:
             jobs.append(("schema", request.output_format.schema, "output_format", ""))
+        with errors_named_for(request):
+            await self._admit(jobs)
+
+    async def _admit(self, jobs: Sequence[tuple[str, JsonObject, str, str]]) -> None:
         room = _VALUES_AT_ONCE
         for kind, schema, field, what in jobs:
             key = _key(kind, schema)
