@@ -60,7 +60,7 @@ def pdf_source() -> dict[str, str]:
 
 def test_documents_in_a_result_reach_the_model(bridge: RunningBridge, door: str) -> None:
     marker = new_marker()
-    messages = (
+    messages: tuple[Message, ...] = (
         user("look"),
         assistant(ToolCallPart("toolu_1", "look", "{}")),
         user(ToolResultPart("toolu_1", (PDF, NOTE, TextPart(f"{marker} " + sim(text="ok"))))),

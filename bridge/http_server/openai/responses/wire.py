@@ -15,6 +15,7 @@ from bridge.http_server.openai.shared.parameters import (
     refused_unless,
 )
 from bridge.http_server.openai.shared.wire import (
+    UNSERVED,
     JsonInt,
     Moderation,
     Said,
@@ -143,12 +144,22 @@ class ReasoningItem(WireModel):
 class ItemReference(WireModel):
     """An item that the server keeps."""
 
+    # Without a type, more than an id makes it a message.
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"type": {"const": "item_reference"}}, "required": ["type"]},
+            "else": {"propertyNames": {"enum": ["id", "type"]}},
+        }
+    )
+
     type: Literal["item_reference"] | None = None
     id: str
 
 
 class OtherItem(WireModel):
     """An item of a kind that is not served."""
+
+    model_config = UNSERVED
 
     type: str
 
@@ -182,6 +193,8 @@ class FunctionTool(FunctionDefinition):
 
 class OtherTool(WireModel):
     """A tool of a kind that is not served."""
+
+    model_config = UNSERVED
 
     type: str
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -35,6 +35,15 @@ def needing(*names: str) -> ConfigDict:
             schema["properties"][name] = next(kind for kind in kinds if kind != {"type": "null"})
 
     return ConfigDict(json_schema_extra=describe)
+
+
+def _nothing(schema: dict[str, Any]) -> None:
+    schema.clear()
+    schema["not"] = {}
+
+
+UNSERVED: Final = ConfigDict(json_schema_extra=_nothing)
+"""Describe an object as nothing: it is read for the error that it ends in."""
 
 
 def _integral(value: object) -> object:

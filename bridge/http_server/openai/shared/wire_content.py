@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field
 
 from bridge.http_server.openai.shared.parameters import REFUSED, named_unless
-from bridge.http_server.openai.shared.wire import WireModel, needing
+from bridge.http_server.openai.shared.wire import UNSERVED, WireModel, needing
 
 Detail: TypeAlias = Annotated[str | None, named_unless("auto", "high", "original")]
 """How closely a picture is looked at. Claude sees the whole, which is what these ask for."""
@@ -59,7 +59,9 @@ class ContentPartFile(WireModel):
 
 
 class ContentPartInputAudio(WireModel):
-    """A recording."""
+    """A recording, which Claude cannot hear."""
+
+    model_config = UNSERVED
 
     type: Literal["input_audio"]
     input_audio: Any = None
