@@ -170,6 +170,7 @@ INPUT = {
         "A call that a limit cut off stays with its output, and is left out where there is none.",
         f"{_DECODE}::test_a_call_that_was_cut_off_was_not_made_where_nothing_came_of_it",
         f"{_DECODE}::test_a_call_that_was_cut_off_is_told_with_its_output",
+        "tests/prompts/test_cut_calls.py::test_a_response_goes_on_by_its_id",
     ),
     "responses.input.reference": _shown(
         "An item that is kept can be referred to by its id; any other is a 404.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
 from bridge.http_server.openai.shared.parameters import (
     NAMED,
@@ -222,7 +222,7 @@ class NamedTool(WireModel):
 class ResponseToolChoice(WireModel):
     """A tool choice that is more than a word."""
 
-    type: str
+    type: Annotated[str, WithJsonSchema({"enum": ["function", "allowed_tools"]})]
     name: str | None = None
     mode: Literal["auto", "required"] | None = None
     tools: list[NamedTool] | None = None
