@@ -315,6 +315,7 @@ SAMPLING = [
         **STRICT,
         code="invalid_value",
         field="temperature",
+        own_words=True,
     ),
     Scenario(
         "a stop text",

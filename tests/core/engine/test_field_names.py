@@ -164,7 +164,7 @@ def test_a_refusal_of_the_api_is_blamed_by_its_name(request_: CompletionRequest,
 
 @pytest.mark.parametrize(
     ("request_", "name"),
-    [(chat(model="claude-none"), "model"), (in_turn(model="claude-none"), "open.model")],
+    [(chat(model="nothing"), "model"), (in_turn(model="nothing"), "open.model")],
 )
 def test_a_model_that_is_not_there_is_blamed_by_its_name(
     request_: CompletionRequest, name: str
