@@ -58,7 +58,7 @@ def in_turn(**fields: Any) -> CompletionRequest:
     return replace(converse(**fields), messages=complete().messages)
 
 
-COOL: Final = {"temperature": 0.5}
+COOL: Final[dict[str, Any]] = {"temperature": 0.5}
 GRPC_COOL: Final = {"sampling": pb.Sampling(temperature=0.5)}
 
 
