@@ -73,7 +73,7 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
             if first is None or first.WhichOneof("request") != "open":
                 raise InvalidRequestError("The first message must be open.", field="open")
             with noting_refusals(self._service, first.open.model):
-                opened = with_time_limits(decode_conversation(first.open, caller=caller), context)
+                opened = with_time_limits(decode_conversation(first, caller=caller), context)
             conversation = Conversation(opened, self._max_conversation_bytes)
             call = ConverseCall(
                 self._service,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -84,6 +85,8 @@ class Conversation:
         self._cut_calls: tuple[Part, ...] | None = None
         """The last answer without its calls, where it was cut: their results may be given."""
         self._answer: _Answer | None = None
+        self._ignored: dict[str, None] = {}
+        """What has no effect of what begins the next turn."""
         if self._messages:
             self._await_results(self._messages[-1])
 
@@ -93,14 +96,22 @@ class Conversation:
         return self._settings.model
 
     @property
+    def strict(self) -> bool:
+        """Whether what has no effect is an error."""
+        return self._settings.strict
+
+    @property
     def running(self) -> bool:
         """Whether a turn is being answered."""
         return self._answer is not None
 
-    def take(self, said: pb.UserMessage | pb.ToolResults) -> CompletionRequest | None:
+    def take(
+        self, said: pb.UserMessage | pb.ToolResults, ignored: Sequence[str] = ()
+    ) -> CompletionRequest | None:
         """Take in what begins a turn; None where results are still due.
 
-        Raises InvalidRequestError for what is out of place or wrong, and TooLargeError.
+        What of it is `ignored` is named with the turn. Raises InvalidRequestError for what is out
+        of place or wrong, and TooLargeError.
         """
         kind = "message" if isinstance(said, pb.UserMessage) else "tool_results"
         if self.running:
@@ -110,6 +121,7 @@ class Conversation:
                 reason=TURN_RUNNING,
             )
         self._grow(said.ByteSize(), kind)
+        self._ignored |= dict.fromkeys(ignored)
         if isinstance(said, pb.UserMessage):
             message = self._said(said)
         else:
@@ -122,7 +134,10 @@ class Conversation:
         self._cut_calls = None
         self._messages.append(message)
         self._answer = _Answer()
-        return replace(self._settings, messages=tuple(self._messages), conversing=True)
+        ignored, self._ignored = (*self._settings.ignored, *self._ignored), {}
+        return replace(
+            self._settings, messages=tuple(self._messages), conversing=True, ignored=ignored
+        )
 
     def see(self, event: Event) -> None:
         """Take in an event of the answer."""

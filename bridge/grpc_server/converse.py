@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, assert_never
 
 from bridge.core.contract import (
-    BridgeError,
     CompletionRequest,
     Event,
     Finished,
@@ -25,15 +24,12 @@ from bridge.core.contract import (
 )
 from bridge.grpc_server.call_context import Calls, current_request_id, is_cancelled, noting_refusals
 from bridge.grpc_server.conversation import Conversation
-from bridge.grpc_server.decode import OPEN
 from bridge.grpc_server.encode import CANCELLED, encode_event
-from bridge.grpc_server.status import FIELDS
+from bridge.grpc_server.unknown_fields import unknown_fields
 from bridge.v1 import completion_pb2 as pb
 
 TOO_MANY: Final = "TOO_MANY_CONVERSATIONS"
 """google.rpc.ErrorInfo.reason where a caller has too many calls open."""
-
-_SAID: Final = ("message", "tool_results", OPEN.rstrip("."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +148,9 @@ class ConverseCall:
                     field="open",
                 )
             case "message":
-                self._begin(self._taken(request.message))
+                self._begin(self._taken(request, request.message))
             case "tool_results":
-                self._begin(self._taken(request.tool_results))
+                self._begin(self._taken(request, request.tool_results))
             case "cancel":
                 if self._turn is not None:
                     await self._stop(self._turn)
@@ -169,7 +165,9 @@ class ConverseCall:
                 assert_never(never)
         return False
 
-    def _taken(self, said: pb.UserMessage | pb.ToolResults) -> CompletionRequest | None:
+    def _taken(
+        self, request: pb.ConverseRequest, said: pb.UserMessage | pb.ToolResults
+    ) -> CompletionRequest | None:
         if self._turn is not None:
             # Raises, which ends the turn that runs: of that the core knows.
             return self._conversation.take(said)
@@ -177,7 +175,8 @@ class ConverseCall:
             # The name of the turn that is to begin, and of the error where it cannot.
             current_request_id.set(self._new_id())
         with noting_refusals(self._service, self._conversation.model):
-            return self._conversation.take(said)
+            unknown = unknown_fields(request, strict=self._conversation.strict)
+            return self._conversation.take(said, unknown)
 
     def _begin(self, request: CompletionRequest | None) -> None:
         if request is None:
@@ -208,7 +207,7 @@ class ConverseCall:
 
     async def _answer(self, given: Event | BaseException) -> tuple[pb.ConverseResponse, ...]:
         if isinstance(given, BaseException):
-            raise _renamed(given)
+            raise given
         self._conversation.see(given)
         if isinstance(given, Finished) and self._turn is not None:
             # First the session goes back: the next message is to find it parked.
@@ -222,11 +221,3 @@ class ConverseCall:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-
-
-def _renamed(error: BaseException) -> BaseException:
-    """Name a field of the settings as the caller of Converse does."""
-    name = getattr(error, "field", None)
-    if isinstance(error, BridgeError) and name and not name.startswith(_SAID):
-        error.field = f"{OPEN}{FIELDS.get(name, name)}"  # type: ignore[attr-defined]
-    return error

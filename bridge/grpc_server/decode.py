@@ -20,6 +20,7 @@ from bridge.core.validation import (
     missing,
     validate_opening,
 )
+from bridge.grpc_server.unknown_fields import unknown_fields
 from bridge.v1 import completion_pb2 as pb
 
 _T = TypeVar("_T")
@@ -65,17 +66,20 @@ def decode_request(
     timeout: float | None = None,
 ) -> contract.CompletionRequest:
     """Read a request; raises InvalidRequestError, which names the field by its proto path."""
-    return replace(_settings(request, caller), request_id=request_id, timeout=timeout)
+    decoded = _settings(request, caller)
+    unknown = unknown_fields(request, strict=request.strict)
+    return replace(decoded, request_id=request_id, timeout=timeout, ignored=unknown)
 
 
 def decode_conversation(
-    settings: pb.ConversationSettings, *, caller: str = ""
+    request: pb.ConverseRequest, *, caller: str = ""
 ) -> contract.CompletionRequest:
     """Read what opens a conversation: a request whose messages are what was said before.
 
     Raises what `validate` raises, which names the field as `open.model`.
     """
-    decoded = _settings(settings, caller, OPEN)
+    decoded = _settings(request.open, caller, OPEN)
+    decoded = replace(decoded, ignored=unknown_fields(request, strict=decoded.strict))
     if decoded.messages and decoded.messages[-1].role is not contract.Role.ASSISTANT:
         _refuse("What was said before must end with the model.", decoded.messages[-1].origin)
     validate_opening(decoded)
@@ -197,11 +201,11 @@ def _part(part: pb.Part, path: str) -> contract.Part:
 
 
 def _tool_result(result: pb.ToolResult, path: str) -> contract.ToolResultPart:
-    content: list[contract.TextPart | contract.ImagePart] = []
+    content: list[contract.TextPart | contract.ImagePart | contract.DocumentPart] = []
     for index, piece in enumerate(result.content):
         piece_path = f"{path}.content[{index}]"
         part = _part(piece, piece_path)
-        if not isinstance(part, contract.TextPart | contract.ImagePart):
+        if isinstance(part, contract.ToolCallPart | contract.ToolResultPart):
             raise bad_result(piece_path)
         content.append(part)
     return contract.ToolResultPart(result.call_id, tuple(content), result.is_error, origin=path)

@@ -11,7 +11,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from bridge import __version__
 from bridge.core import contract
-from bridge.grpc_server.status import FIELDS
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import model_pb2, pool_pb2
 
@@ -64,8 +63,7 @@ def _encoded(
             call = pb.ToolCallStart(index=index, id=call_id, name=name)
             return (response(tool_call_start=call),)
         case contract.Started(answering, ignored):
-            names = [FIELDS.get(name, name) for name in ignored]
-            started = pb.Started(request_id=request_id, model=answering, ignored_params=names)
+            started = pb.Started(request_id=request_id, model=answering, ignored_params=ignored)
             return (response(started=started),)
         case contract.Finished(reason, usage, stop_sequence):
             wire_usage = encode_usage(usage)

@@ -42,13 +42,6 @@ CODES: Final[dict[type[contract.BridgeError], StatusCode]] = {
     contract.InternalError: StatusCode.INTERNAL,
 }
 
-FIELDS: Final[dict[str, str]] = {
-    "temperature": "sampling.temperature",
-    "top_p": "sampling.top_p",
-    "stop": "sampling.stop",
-}
-"""Fields that the core names otherwise than the proto does."""
-
 _DEFAULT_RETRY_SECONDS: Final = 1.0
 _MAX_MESSAGE_BYTES: Final = 800
 
@@ -91,8 +84,7 @@ def _code_of(error: contract.BridgeError) -> StatusCode:
 
 
 def _field_of(error: contract.BridgeError) -> str:
-    field: str = getattr(error, "field", None) or ""
-    return FIELDS.get(field, field)
+    return getattr(error, "field", None) or ""
 
 
 def _retry_after(error: contract.BridgeError) -> float | None:

@@ -173,7 +173,7 @@ async def test_a_forced_call_goes_to_a_model_that_takes_it(
     body = engine.upstream(mark)[-1].body
     assert body["tool_choice"]["type"] in ("any", "tool")
     assert "thinking" not in body
-    assert answer.ignored == ("thinking",)
+    assert answer.ignored == ()
 
 
 @pytest.mark.parametrize("choice", FORCED, ids=lambda choice: choice.mode)
@@ -265,7 +265,7 @@ async def test_strict_refuses_what_would_turn_off_asked_for_thinking(
             sampling=Sampling(temperature=0.5),
             strict=True,
         )
-    assert caught.value.field == "thinking"
+    assert caught.value.field == "effort"
 
 
 async def test_an_instruction_of_one_turn_does_not_stand_in_the_next(

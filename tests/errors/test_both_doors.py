@@ -226,7 +226,7 @@ async def test_over_grpc(name: str, way: object) -> None:
     assert details.info.metadata["retryable"] == str(row.retryable).lower()
     assert details.info.metadata["request_id"].startswith("req_")
     assert (details.retry is not None) is row.retryable
-    field = ("open.model" if way is over_converse else "model") if name in NAMED else ""
+    field = "model" if name in NAMED else ""
     assert details.info.metadata["field"] == field
     # BadRequest is what INVALID_ARGUMENT brings, and no other code.
     assert details.fields == ([field] if row.grpc is StatusCode.INVALID_ARGUMENT else [])

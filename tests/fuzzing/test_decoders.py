@@ -176,7 +176,7 @@ def test_conversations(seed: int) -> None:
     try:
         if rng.random() < 0.3:
             opened = pb.ConversationSettings.FromString(mutated_proto(rng, opened))
-        conversation = Conversation(decode_conversation(opened), 100_000)
+        conversation = Conversation(decode_conversation(pb.ConverseRequest(open=opened)), 100_000)
         for _ in range(rng.randrange(1, 6)):
             said = rng.choice(SAID)
             if rng.random() < 0.3:

@@ -25,9 +25,16 @@ PDF = pb.Part(
     document=pb.Document(data=pb.Blob(media_type="application/pdf", content=b"%PDF"), title="a.pdf")
 )
 CALL = pb.Part(tool_call=pb.ToolCall(id="c1", name="add", arguments_json='{"a": 1}'))
-RESULT = pb.Part(tool_result=pb.ToolResult(call_id="c1", content=[pb.Part(text="2")]))
+OTHER_CALL = pb.Part(tool_call=pb.ToolCall(id="c2", name="add", arguments_json="{}"))
 ADD = pb.Tool(name="add")
 SUB = pb.Tool(name="sub")
+
+
+def answer(call_id: str) -> pb.Part:
+    return pb.Part(tool_result=pb.ToolResult(call_id=call_id, content=[pb.Part(text="2")]))
+
+
+RESULT = answer("c1")
 
 
 def says(*parts: pb.Part) -> pb.Message:
@@ -253,11 +260,15 @@ REFUSED: list[tuple[str, pb.CompleteRequest, str]] = [
         question(messages=[answers(RESULT), user()]),
         "messages[0].parts[0].tool_result",
     ),
-    ("call not answered", question(messages=[called(), user()]), "messages[0].parts[0].tool_call"),
+    (
+        "call not answered",
+        question(messages=[answers(CALL, OTHER_CALL), says(RESULT)]),
+        "messages[0].parts[1].tool_call",
+    ),
     (
         "answered too late",
         question(messages=[called(), user(), says(RESULT)]),
-        "messages[0].parts[0].tool_call",
+        "messages[2].parts[0].tool_result",
     ),
     ("orphan", question(messages=[says(RESULT)]), "messages[0].parts[0].tool_result"),
     (
@@ -267,20 +278,20 @@ REFUSED: list[tuple[str, pb.CompleteRequest, str]] = [
     ),
     (
         "call without id",
-        question(messages=[called(call_id=" "), user()]),
+        question(messages=[called(call_id=" "), says(answer(" "))]),
         "messages[0].parts[0].tool_call.id",
     ),
     (
         "call of no tool",
-        question(messages=[called(name=""), user()]),
+        question(messages=[called(name=""), says(RESULT)]),
         "messages[0].parts[0].tool_call.name",
     ),
     (
-        "document in a result",
+        "call in a result",
         question(
             messages=[
                 called(),
-                says(pb.Part(tool_result=pb.ToolResult(call_id="c1", content=[PDF]))),
+                says(pb.Part(tool_result=pb.ToolResult(call_id="c1", content=[CALL]))),
             ]
         ),
         "messages[1].parts[0].tool_result.content[0]",

@@ -43,7 +43,7 @@ CALLS: tuple[Event, ...] = (
 
 
 def conversation(*messages: Message, max_bytes: int = 10_000) -> Conversation:
-    opened = decode_conversation(pb.ConversationSettings(model="opus"))
+    opened = decode_conversation(pb.ConverseRequest(open=pb.ConversationSettings(model="opus")))
     return Conversation(replace(opened, messages=messages), max_bytes)
 
 

@@ -30,7 +30,6 @@ from tests.grpc_server.fakes import (
     FakeService,
     for_ever_after_the_first_event,
     for_ever_before_the_first_event,
-    raising,
     soon,
 )
 from tests.grpc_server.talking import Talk
@@ -274,25 +273,6 @@ async def test_wrong_settings_are_named(
     _, channel = await serve()
     talk = await Talk(channel).open(**settings)
     assert (await ended(talk)).fields == [field]
-
-
-@pytest.mark.parametrize(
-    ("error", "field"),
-    [
-        (errors.ModelNotFoundError("No such model."), "open.model"),
-        (errors.UnsupportedError("No.", field="temperature"), "open.sampling.temperature"),
-        (errors.InvalidRequestError("No.", field="message"), "message"),
-        (errors.InvalidRequestError("No."), ""),
-    ],
-)
-async def test_what_the_core_refuses_is_named_as_in_converse(
-    serve: Serve, service: FakeService, error: errors.BridgeError, field: str
-) -> None:
-    service.script = raising(error)
-    _, channel = await serve()
-    talk = await Talk(channel).open()
-    await talk.say("one")
-    assert (await ended(talk)).info.metadata["field"] == field
 
 
 @pytest.mark.parametrize("after", [(), (STARTED, TextDelta("x"))], ids=["before", "mid-stream"])

@@ -40,10 +40,11 @@ FIELDS: Mapping[str, str] = {
     "messages[0].content[0].image_url.url": "messages[0].parts[0].image",
     "messages[0].content[0].file.file_data": "messages[0].parts[0].document",
     "messages[1].content": "messages[1].parts[0].image",
-    "messages[1].tool_call_id": "messages[1].parts[0].tool_call",
     "messages[1].tool_calls[1].id": "messages[1].parts[1].tool_call",
     "messages.tool_calls.function.arguments": "messages.parts.tool_call.arguments_json",
-    "messages[2].content": "messages[2].parts[0].tool_result.content[0]",
+    "messages[2].content[0].file.file_data": (
+        "messages[2].parts[0].tool_result.content[0].document"
+    ),
     "messages[2].tool_call_id": "messages[2].parts[0].tool_result",
     "messages[3].tool_call_id": "messages[2].parts[1].tool_result",
     "reasoning_effort": "effort",

@@ -44,6 +44,7 @@ PNG = InlineData(
 PICTURE = ImagePart(PNG)
 FAR_PICTURE = ImagePart(UrlSource("https://pictures.example/cat.png"))
 PDF = DocumentPart(InlineData("application/pdf", encoded(b"%PDF-1.4\n%%EOF\n")), "paper.pdf")
+ZIP = DocumentPart(InlineData("application/zip", PNG.base64))
 NOTE = DocumentPart(InlineData("text/plain", encoded("Größe: 3".encode())), "note.txt")
 
 LOOK = Tool("look", "Looks.", {"type": "object", "properties": {"at": {"type": "string"}}})
@@ -74,7 +75,7 @@ def called(id: str = "toolu_1", name: str = "look", arguments: str = "{}") -> To
     return ToolCallPart(id, name, arguments)
 
 
-def gave(id: str = "toolu_1", *content: TextPart | ImagePart) -> ToolResultPart:
+def gave(id: str = "toolu_1", *content: TextPart | ImagePart | DocumentPart) -> ToolResultPart:
     """The result of a call."""
     return ToolResultPart(id, content)
 
@@ -155,7 +156,7 @@ def forced(word: str, number: pb.Effort.ValueType, model: str, **more: Any) -> S
 
 
 LOWERED: dict[str, Any] = {
-    "ignored": ("effort", "thinking"),
+    "ignored": ("effort",),
     "sent": {"output_config": {"effort": "high"}, "tool_choice": {"type": "any"}, "thinking": None},
 }
 
@@ -274,7 +275,7 @@ THINKING = [
         asked(text="ok"),
         http={**sampled(SAMPLED, temperature=0.5)["http"], "reasoning_effort": "max"},
         grpc={**sampled(SAMPLED, temperature=0.5)["grpc"], "effort": pb.EFFORT_MAX},
-        ignored=("effort", "thinking"),
+        ignored=("effort",),
         sent={"output_config": {"effort": "high"}, "thinking": None},
     ),
 ]
@@ -284,7 +285,6 @@ SAMPLING = [
         "a temperature",
         asked(text="ok"),
         **sampled(SAMPLED, temperature=0.5),
-        ignored=("thinking",),
         sent={"temperature": 0.5, "thinking": None},
     ),
     Scenario(
@@ -315,6 +315,7 @@ SAMPLING = [
         **STRICT,
         code="invalid_value",
         field="temperature",
+        own_words=True,
     ),
     Scenario(
         "a stop text",
@@ -370,7 +371,6 @@ TOOLS = [
         tools=BOTH,
         **on("haiku", REQUIRED),
         finish="tool_calls",
-        ignored=("thinking",),
         sent={"tool_choice": {"type": "any"}},
     ),
     Scenario(
@@ -379,7 +379,6 @@ TOOLS = [
         tools=BOTH,
         **on("haiku", NAMED),
         finish="tool_calls",
-        ignored=("thinking",),
         sent={"tool_choice": {"type": "tool", "name": "mcp__client__look"}},
     ),
     Scenario(
@@ -461,6 +460,24 @@ RESULTS = [
             user("{id} look"),
             assistant(called()),
             user(gave("toolu_1", TextPart("see " + sim(text="A dot.")), PICTURE)),
+        ),
+        tools=BOTH,
+    ),
+    Scenario(
+        "a PDF in a result",
+        (
+            user("{id} look"),
+            assistant(called()),
+            user(gave("toolu_1", TextPart("see " + sim(text="Empty.")), PDF)),
+        ),
+        tools=BOTH,
+    ),
+    Scenario(
+        "a text file in a result",
+        (
+            user("{id} look"),
+            assistant(called()),
+            user(gave("toolu_1", NOTE, TextPart("see " + sim(text="Three.")))),
         ),
         tools=BOTH,
     ),
@@ -642,7 +659,11 @@ INVALID = [
         {"content": "x"},
         pb.Message(parts=[pb.Part(text="x")]),
     ),
-    invalid("a call without its result", "messages[1].tool_call_id", (*HISTORY, user("and?"))),
+    invalid(
+        "a call without its result",
+        "messages[1].tool_calls[1].id",
+        (user("look"), assistant(called("c1"), called("c2")), user(gave("c1"), "and?")),
+    ),
     invalid("a result without a call", "messages[2].tool_call_id", (*HISTORY, user(gave("c9")))),
     invalid(
         "two results of one call", "messages[3].tool_call_id", (*HISTORY, user(gave(), gave()))
@@ -677,7 +698,7 @@ INVALID = [
     invalid(
         "a document of another type",
         "messages[0].content[0].file.file_data",
-        (user(DocumentPart(InlineData("application/zip", PNG.base64))),),
+        (user(ZIP),),
     ),
     invalid(
         "a picture of the assistant's",
@@ -692,9 +713,9 @@ INVALID = [
         grpc={"messages": grpc_messages([user("x"), assistant(PICTURE), user("y")])},
     ),
     invalid(
-        "a document in a result",
-        "messages[2].content",
-        (*HISTORY, user(ToolResultPart("toolu_1", (NOTE,)))),  # type: ignore[arg-type]
+        "a document of another type in a result",
+        "messages[2].content[0].file.file_data",
+        (*HISTORY, user(ToolResultPart("toolu_1", (ZIP,)))),
     ),
     *(
         invalid(f"{what} that leads {where}", field, said=f"leads {where}", **shape(of))

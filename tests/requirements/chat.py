@@ -35,11 +35,14 @@ _FAULTS = "tests/engine/test_mended.py"
 _FROM_CLAUDE = "tests/core/claude/test_from_claude.py"
 _ISOLATION = "tests/engine/test_isolation.py"
 _MAIN = "tests/cli/test_main_job.py"
+_CUT = "tests/prompts/test_cut_calls.py"
+_DOCUMENTS = "tests/prompts/test_documents.py"
 _MESSAGES = "tests/http_server/openai/chat/test_messages.py"
 _OUTPUT = "tests/engine/test_output.py"
 _PARAMETERS = "tests/http_server/openai/chat/test_parameters.py"
 _PARITY = "tests/parity/test_parity.py"
 _TEXT = "tests/http_server/openai/completions/test_decode.py"
+_UNKNOWN = "tests/http_server/openai/test_unknown_names.py"
 _TOOLS = "tests/http_server/openai/chat/test_tools.py"
 _TO_CLAUDE = "tests/core/claude/test_to_claude.py"
 _WIRE = "tests/requirements/test_end_to_end.py"
@@ -62,6 +65,12 @@ PARAMETERS = {
         "A name that is not OpenAI's is taken, has no effect and is named in the reply.",
         _IGNORED,
         f"{_WIRE}::test_what_has_no_effect_is_named",
+    ),
+    "chat.param.unknown_inside": _shown(
+        "So is one inside any object of a request, with its path.",
+        f"{_UNKNOWN}::test_a_name_that_an_object_does_not_have_is_named_with_its_path",
+        f"{_UNKNOWN}::test_every_object_that_a_request_may_hold_is_among_those_of_the_tests",
+        f"{_UNKNOWN}::test_what_belongs_to_another_kind_of_object_is_named",
     ),
     "chat.param.strict": _shown(
         "In strict mode, by header or by setting, what would be ignored is a 400 that names it.",
@@ -96,8 +105,9 @@ PARAMETERS = {
         f"{_WIRE}::test_the_usage_comes_last_and_alone_if_it_is_asked_for",
     ),
     "chat.param.stream_options.without_stream": _shown(
-        "`stream_options` without a stream is no error.",
-        f"{_PARAMETERS}::test_stream_options_without_a_stream_are_no_error",
+        "`stream_options` without a stream has no effect and is named.",
+        f"{_PARAMETERS}::test_what_has_no_effect_is_named",
+        f"{_PARAMETERS}::test_options_of_a_stream_have_effect_with_a_stream",
     ),
     "chat.param.stream_options.include_obfuscation": _shown(
         "Padding is never sent, and asking for it is no fault.",
@@ -368,14 +378,20 @@ MESSAGES = {
         f"{_MESSAGES}::test_a_conversation_that_cannot_be_answered_names_the_place",
         _ALIKE,
     ),
+    "chat.message.calls_passed_over": _shown(
+        "Calls after which the conversation goes on without any result are left out and named.",
+        f"{_MESSAGES}::test_calls_without_a_result_of_any_are_left_out_where_the_conversation_goes_on",
+        f"{_CUT}::test_a_chat_goes_on_without_a_result",
+    ),
     "chat.message.result_orphan": _shown(
         "A result of no call, or a second one, is a 400 that names its `tool_call_id`.",
         f"{_MESSAGES}::test_a_conversation_that_cannot_be_answered_names_the_place",
         _ALIKE,
     ),
     "chat.message.result_content": _shown(
-        "A result may be a text, parts of text and pictures, null or empty.",
+        "A result may be a text, parts of text, pictures and documents, null or empty.",
         f"{_MESSAGES}::test_a_conversation",
+        f"{_DOCUMENTS}::test_documents_in_a_result_reach_the_model",
         _ALIKE,
     ),
     "chat.message.result_long": _shown(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from tests.requirements.chat import Requirement
 
 _AGENTS = "tests/clients/test_openai_agents.py"
+_NAMES = "tests/core/engine/test_field_names.py"
 _APP = "tests/http_server/openai/responses/test_routes.py"
 _CLIENT = "tests/clients/test_openai_responses.py"
 _DECODE = "tests/http_server/openai/responses/test_decode.py"
@@ -49,7 +50,8 @@ PARAMETERS = {
     "responses.param.wrong": _shown(
         "A wrong value is a 400 that names its field as this API spells it.",
         _WRONG,
-        f"{_APP}::test_an_error_of_the_core_names_this_apis_field",
+        f"{_NAMES}::test_the_fault_of_a_schema_is_blamed_by_its_name",
+        f"{_NAMES}::test_a_refusal_of_the_api_is_blamed_by_its_name",
         f"{_CLIENT}::test_errors_are_the_clients_own",
     ),
     "responses.param.model": _shown(
@@ -170,6 +172,7 @@ INPUT = {
         "A call that a limit cut off stays with its output, and is left out where there is none.",
         f"{_DECODE}::test_a_call_that_was_cut_off_was_not_made_where_nothing_came_of_it",
         f"{_DECODE}::test_a_call_that_was_cut_off_is_told_with_its_output",
+        "tests/prompts/test_cut_calls.py::test_a_response_goes_on_by_its_id",
     ),
     "responses.input.reference": _shown(
         "An item that is kept can be referred to by its id; any other is a 404.",

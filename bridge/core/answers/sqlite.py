@@ -206,8 +206,7 @@ class SqliteResponseStore:
                 return None
             if sum(size for *_, size in chain) > max_bytes:
                 raise TooLargeError(
-                    f"The conversation before has more than {max_bytes} bytes. Begin a new one.",
-                    field="history",
+                    f"The conversation before has more than {max_bytes} bytes. Begin a new one."
                 )
             items: list[JsonDict] = []
             for each, *_ in chain:

@@ -137,8 +137,9 @@ def deliverable(result: Wire) -> bool:
             said = said or bool(block["text"].strip())
             continue
         said = True
-        if block["source"]["type"] != "base64":
-            # MCP has no images by address.
+        if block["type"] != "image" or block["source"]["type"] != "base64":
+            # MCP has no images by address, and of its documents the model would get no more than
+            # the name of a file that the CLI puts them in.
             return False
     # In the place of a blank one the CLI would say something of its own.
     return said and size <= MAX_RESULT_CHARACTERS

@@ -81,7 +81,7 @@ class ToolResultPart:
     """What the caller's tool answered."""
 
     call_id: str
-    content: tuple[TextPart | ImagePart, ...] = ()
+    content: tuple[TextPart | ImagePart | DocumentPart, ...] = ()
     is_error: bool = False
     origin: str = field(default="", compare=False)
 
@@ -219,6 +219,8 @@ class CompletionRequest:
     """Seconds from there to the first piece of the answer."""
     idle_timeout: float | None = None
     """Seconds between one piece of the answer and the next."""
+    marks_cut_calls: bool = False
+    """Whether its API says which calls were cut: then every other must have its result."""
     conversing: bool = False
     """Whether its door holds the conversation open, so that more of it is likely to come."""
     strict: bool = False

@@ -17,6 +17,7 @@ from bridge.core.contract import (
     Usage,
 )
 from bridge.core.engine.answer_filters import JsonFilter, StopFilter, filtered
+from bridge.core.engine.field_names import errors_named_for
 from bridge.core.engine.planner import Plan
 from bridge.core.engine.resources import Resources
 from bridge.core.engine.timeouts import AnswerProgress, Deadlines
@@ -94,7 +95,9 @@ class Attempt:
                 events = [*events, *filtered([end], filters[1:])]
             if json is not None and json.whole is not None and plan.schema is not None:
                 schemas, caller = self._resources.schemas, plan.scope.caller
-                await deadlines.bound(schemas.check_answer(plan.schema, json.whole, caller))
+                check = schemas.check_answer(plan.schema, json.whole, caller)
+                with errors_named_for(plan.request):
+                    await deadlines.bound(check)
             for event in events:
                 if holds and not isinstance(event, Started | Finished):
                     held.append(event)
@@ -110,7 +113,8 @@ class Attempt:
     def _read(self, session: Session, line: Wire) -> list[Event]:
         """The events of a line."""
         try:
-            return list(self._reader.feed(line))
+            with errors_named_for(self.plan.request):
+                return list(self._reader.feed(line))
         except NotLoggedInError:
             self._resources.account.note_login(accepted=False)
             raise

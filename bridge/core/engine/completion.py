@@ -26,6 +26,7 @@ from bridge.core.contract import (
     shown,
 )
 from bridge.core.engine.attempt import Attempt
+from bridge.core.engine.field_names import errors_named_for
 from bridge.core.engine.resources import Resources
 from bridge.core.engine.timeouts import AnswerProgress, Deadlines, Limit, TimeLimits
 from bridge.core.engine.usage_limits import Admission
@@ -123,12 +124,13 @@ class Completion:
     def _check_model(self) -> None:
         resources, request = self._resources, self._request
         allowed = resources.quotas.limits_of(request.caller).models
-        if not resources.planner.catalog.permits(request.model, allowed):
-            raise PermissionDeniedError(
-                f"This key may not use the model {shown(request.model or 'default')}. "
-                f"It may use: {', '.join(allowed)}.",
-                field="model",
-            )
+        with errors_named_for(request):
+            if not resources.planner.catalog.permits(request.model, allowed):
+                raise PermissionDeniedError(
+                    f"This key may not use the model {shown(request.model or 'default')}. "
+                    f"It may use: {', '.join(allowed)}.",
+                    field="model",
+                )
 
     def _admit(self) -> None:
         """Raise PlanLimitError where paid extra usage would answer."""

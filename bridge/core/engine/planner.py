@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 
 from bridge.core.claude import (
     CONTINUABLE,
-    EFFORT_LEVELS,
     AnswerReader,
     ExtraBody,
     Profile,
@@ -52,6 +51,7 @@ from bridge.core.engine.answer_filters import (
     StopFilter,
 )
 from bridge.core.engine.continuation import Scope, answers_exactly, call_ids, fingerprint
+from bridge.core.engine.field_names import errors_named_for
 from bridge.core.engine.models import Catalog
 from bridge.core.pool import Need, Parking
 from bridge.core.validation import any_scaled, for_api
@@ -163,34 +163,37 @@ class Planner:
 
     def plan(self, request: CompletionRequest) -> Plan:
         """Raise a BridgeError for what cannot be served. The rest is checked before."""
-        choice = self.catalog.choose(request.model, strict=request.strict)
+        names = request.field_names
+        with errors_named_for(request):
+            choice = self.catalog.choose(request.model, strict=request.strict)
         refused = self._refused_by(choice.name)
         request, dropped = without_sampling(request, refused)
-        ignored = [*request.ignored, *(("model",) if choice.replaced else ()), *dropped]
+        ignored = [*request.ignored, *(names(Place(f"sampling.{name}")) for name in dropped)]
+        if choice.replaced:
+            ignored.append(names(Place("model")))
         turns = turns_of(request.messages)
         if changes_arguments(request.messages) or any_scaled(request.messages):
-            ignored.append(request.field_names(Place("messages")))
+            ignored.append(names(Place("messages")))
         tools, tool_choice = tools_of(request)
         tools, instruction, force_call = self._forced(tools, tool_choice, refused)
         if force_call:
             tool_choice = ToolChoice(parallel=tool_choice.parallel)
         schema, native, late = self._output(request, refused)
         if schema is not None and exact_schema(schema) is not schema:
-            ignored.append(request.field_names(Place("output_format")))
+            ignored.append(names(Place("output_format")))
         if request.output_format.kind is OutputKind.JSON_OBJECT:
             instruction = f"{instruction} {ONLY_JSON}".strip()
         tools, definitions, changed = self._definitions(tools, native, late)
         if changed:
-            ignored.append(request.field_names(Place("tools")))
+            ignored.append(names(Place("tools")))
         settings = settings_of(request, choice.name, tools, tool_choice, native, definitions)
-        if request.effort is not None and settings.effort != EFFORT_LEVELS[request.effort]:
-            ignored.append(request.field_names(Place("effort")))
         if not settings.thinking and request.effort is not Effort.NONE:
-            asked = request.include_thinking or request.effort is not None
-            _refuse_if_strict(request, [*ignored, *(("thinking",) if asked else ())])
-            ignored.append("thinking")
-        else:
-            _refuse_if_strict(request, ignored)
+            # What asks for thinking has no effect, or not its whole effect.
+            if request.effort is not None:
+                ignored.append(names(Place("effort")))
+            if request.include_thinking:
+                ignored.append(names(Place("include_thinking")))
+        _refuse_if_strict(request, ignored)
         scope = Scope(
             request.caller,
             self._profile(request, settings, instruction, late),

@@ -15,7 +15,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -28,6 +28,7 @@ from bridge.core.contract import (
     JsonObject,
     ProcessFailedError,
 )
+from bridge.core.engine.field_names import errors_named_for
 from bridge.core.engine.planner import tools_of
 from bridge.core.system import OrphanGuard
 from bridge.core.validation import UnfitAnswerError, fault_of, measure
@@ -85,6 +86,10 @@ class SchemaChecker:
         ]
         if request.output_format.schema is not None:
             jobs.append(("schema", request.output_format.schema, "output_format", ""))
+        with errors_named_for(request):
+            await self._admit(jobs, request.caller)
+
+    async def _admit(self, jobs: Sequence[tuple[str, JsonObject, str, str]], caller: str) -> None:
         room = _VALUES_AT_ONCE
         for kind, schema, field, what in jobs:
             if kind == "schema":
@@ -97,7 +102,7 @@ class SchemaChecker:
                 if room >= 0:
                     fault = fault_of(job)
                 else:
-                    fault = await self._outcome(job, key, field, request.caller)
+                    fault = await self._outcome(job, key, field, caller)
                 _keep(self._known, key, fault)
             if fault:
                 end = "." if what else ""

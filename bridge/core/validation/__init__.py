@@ -12,6 +12,7 @@ from bridge.core.validation.messages import (
     media_misplaced,
     missing,
     unknown_call,
+    without_effect,
 )
 from bridge.core.validation.request import validate, validate_opening
 from bridge.core.validation.schema_sizes import measure
@@ -49,4 +50,5 @@ __all__ = [
     "unknown_call",
     "validate",
     "validate_opening",
+    "without_effect",
 ]

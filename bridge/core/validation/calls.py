@@ -35,7 +35,9 @@ def with_sound_calls(request: CompletionRequest) -> CompletionRequest:
     """Make the arguments of every call the JSON text of an object; name in `mended` what was not.
 
     No text is no arguments. Any other that is no object becomes the argument `MALFORMED`. A call
-    that was cut and that no result follows is left out: nothing can have come of it.
+    that was cut and that no result follows is left out: nothing can have come of it. So are all
+    calls of a turn after which the conversation goes on without a result of any, unless the API
+    says which were cut: an answer can be cut after a whole call.
     """
     messages: list[Message] = []
     mended: dict[str, None] = {}
@@ -43,9 +45,13 @@ def with_sound_calls(request: CompletionRequest) -> CompletionRequest:
         if any(isinstance(part, ToolCallPart) for part in message.parts):
             after = request.messages[index + 1 : index + 2]
             answered = {call_id for each in after for call_id in _answered(each)}
+            unsaid = bool(after) and not request.marks_cut_calls
+            passed_over = unsaid and answered.isdisjoint(_ids(message))
             parts: list[Part] = []
             for number, part in enumerate(message.parts):
-                sound = _sound(part, answered) if isinstance(part, ToolCallPart) else part
+                sound: Part | None = part
+                if isinstance(part, ToolCallPart):
+                    sound = None if passed_over else _sound(part, answered)
                 if sound is not None:
                     parts.append(sound)
                 if isinstance(part, ToolCallPart) and _is_other(part, sound):
@@ -56,6 +62,10 @@ def with_sound_calls(request: CompletionRequest) -> CompletionRequest:
             message = replace(message, parts=tuple(parts) or (TextPart(""),))
         messages.append(message)
     return replace(request, messages=tuple(messages), mended=tuple(mended))
+
+
+def _ids(message: Message) -> Iterator[str]:
+    return (part.id for part in message.parts if isinstance(part, ToolCallPart))
 
 
 def _answered(message: Message) -> Iterator[str]:

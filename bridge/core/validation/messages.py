@@ -30,6 +30,15 @@ def invalid(field: str, expected: str) -> InvalidRequestError:
     )
 
 
+def without_effect(field: str, why: str = "has no effect on this server") -> UnsupportedError:
+    """Name a parameter that would be ignored, in a request that is strict."""
+    return UnsupportedError(
+        f"'{field}' {why}, and the request is strict. Leave it out, or do without strict mode.",
+        field=field,
+        reason="UNSUPPORTED_PARAMETER",
+    )
+
+
 # The turns of a conversation
 
 
@@ -90,7 +99,7 @@ def media_misplaced(field: str) -> InvalidRequestError:
 def bad_result(field: str) -> InvalidRequestError:
     """A tool's result holds what none can."""
     return InvalidRequestError(
-        f"'{field}': a tool's result may hold text and pictures only.", field=field
+        f"'{field}': a tool's result may hold text, images and documents only.", field=field
     )
 
 

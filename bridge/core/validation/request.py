@@ -26,5 +26,5 @@ def validate(request: CompletionRequest, bounds: Bounds = BOUNDS) -> CompletionR
 def validate_opening(request: CompletionRequest, bounds: Bounds = BOUNDS) -> None:
     """Do the same for a conversation in which the user is yet to speak: calls may wait."""
     check_sizes(request, bounds)
-    check_history(request.messages, request.field_names)
+    check_history(with_sound_calls(request).messages, request.field_names)
     check_settings(request)

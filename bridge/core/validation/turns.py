@@ -148,7 +148,7 @@ def _check_part(where: _Where, part: Part, names: FieldNames) -> None:
             if part.is_error:
                 _check_failed_result(part, where, names)
             for index, piece in enumerate(content):
-                if isinstance(piece, ImagePart):
+                if not isinstance(piece, TextPart):
                     _check_medium(piece, where, where.inner(index, piece), names)
         case TextPart():
             pass

@@ -20,7 +20,7 @@ from bridge.http_server.openai.chat import ChatCompletionRequest, add_chat_route
 from bridge.http_server.openai.completions import TextCompletionRequest, add_completion_routes
 from bridge.http_server.openai.models import add_model_routes
 from bridge.http_server.openai.responses import ResponsesRequest, add_response_routes
-from bridge.http_server.openai.shared.errors import PARAMS, error_response
+from bridge.http_server.openai.shared.errors import error_response
 from bridge.http_server.openai.shared.openapi import schemas_of
 
 _VERSION: Final = "2020-10-01"
@@ -82,6 +82,5 @@ class OpenAI:
     def error_response(
         self, error: BridgeError, request_id: str, scope: Scope | None = None
     ) -> Response:
-        """The reply to an error, with the field named as the endpoint names it."""
-        params = PARAMS if scope is None else scope["state"].get("params", PARAMS)
-        return error_response(error, request_id, params)
+        """The reply to an error."""
+        return error_response(error, request_id)

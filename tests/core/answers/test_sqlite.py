@@ -255,9 +255,8 @@ async def test_a_history_beyond_the_limit_is_an_error(store: SqliteResponseStore
     await store.put("", response("a", text="x" * 1000))
     await store.put("", response("b", "a"))
 
-    with pytest.raises(TooLargeError) as caught:
+    with pytest.raises(TooLargeError):
         await store.history("", "b", 1000)
-    assert caught.value.field == "history"
 
 
 async def test_a_long_conversation_comes_back_in_order(store: SqliteResponseStore) -> None:

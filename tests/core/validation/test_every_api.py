@@ -179,16 +179,9 @@ def recalled(rest: str, **fields: Any) -> Callable[[CompletionRequest], Broken]:
 
 def unanswered(request: CompletionRequest) -> Broken:
     at = len(request.messages) - 1
-    call = request.messages[at - 1].parts[-1]
-    assert isinstance(call, ToolCallPart)
-    left = [
-        part
-        for part in request.messages[at].parts
-        if not (isinstance(part, ToolResultPart) and part.call_id == call.id)
-    ]
-    number = len(request.messages[at - 1].parts) - 1
-    broken = changed(request, at, *left, TextPart("and?"))
-    return broken, f"messages[{at - 1}].parts[{number}].tool_call.result"
+    parts = request.messages[at - 1].parts
+    broken = changed(request, at - 1, *parts, ToolCallPart("another", "look", "{}"))
+    return broken, f"messages[{at - 1}].parts[{len(parts)}].tool_call.result"
 
 
 def twice(request: CompletionRequest) -> Broken:
@@ -261,7 +254,7 @@ FAULTS = (
         lambda request: (changed(request, 0), "messages[0]"),
         GRPC,
     ),
-    Fault("a call without its result", unanswered),
+    Fault("a call without its result beside one that has its own", unanswered),
     Fault(
         "a result without its call",
         lambda request: ending(request, ToolResultPart("nobody"), ".tool_result"),

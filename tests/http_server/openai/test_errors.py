@@ -94,13 +94,9 @@ def test_codes_by_reason_are_for_reasons_in_capitals() -> None:
     [
         (None, None),
         ("messages[0].content", "messages[0].content"),
-        ("output_format", "response_format"),
-        ("effort", "reasoning_effort"),
-        ("include_thinking", "include_reasoning"),
-        ("max_output_tokens", "max_completion_tokens"),
     ],
 )
-def test_the_field_has_openais_name(field: str | None, param: str | None) -> None:
+def test_the_field_is_named_as_it_was(field: str | None, param: str | None) -> None:
     made = errors.UnsupportedError("x", field=field)
 
     assert error_body(made, "req_1")["error"]["param"] == param

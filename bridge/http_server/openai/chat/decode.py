@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from bridge.core.contract import (
-    CompletionRequest,
-    FieldNames,
-    OutputFormat,
-    OutputKind,
-)
+from bridge.core.contract import CompletionRequest, FieldNames, OutputFormat, OutputKind
 from bridge.core.validation import missing
-from bridge.http_server.context import CallOptions
+from bridge.http_server.context import REASONING_HEADER, CallOptions
 from bridge.http_server.openai.chat.messages import call_field, decode_messages
-from bridge.http_server.openai.chat.wire import ChatCompletionRequest, ResponseFormat
+from bridge.http_server.openai.chat.tools import decode_tools
+from bridge.http_server.openai.chat.wire import (
+    ChatCompletionRequest,
+    JSONSchemaFormat,
+    ResponseFormat,
+)
 from bridge.http_server.openai.shared.call import (
     EFFORTS,
     Call,
@@ -22,14 +22,13 @@ from bridge.http_server.openai.shared.call import (
     refuse_blocking,
     wants_usage,
 )
-from bridge.http_server.openai.shared.content import note_extras
 from bridge.http_server.openai.shared.names import names_by
 from bridge.http_server.openai.shared.parameters import Ignored, apply_rules
 from bridge.http_server.openai.shared.problems import parse
-from bridge.http_server.openai.shared.tools import decode_tools
 
 _FIELDS: Final[Mapping[str, str]] = {
     r"effort": "reasoning_effort",
+    r"include_thinking": "include_reasoning",
     r"max_output_tokens": "max_completion_tokens",
     r"output_format\.schema": "response_format.json_schema.schema",
     r"output_format": "response_format",
@@ -52,15 +51,14 @@ def decode_chat(body: object, options: CallOptions) -> Call:
     """Decode the body of `POST /v1/chat/completions`."""
     _refuse_responses_shape(body)
     wire = parse(ChatCompletionRequest, body)
-    assert isinstance(body, dict)
     ignored = Ignored(strict=options.strict)
-    apply_rules(ChatCompletionRequest, body, ignored)
     refuse_blocking(wire.moderation)
-    system, messages = decode_messages(wire.messages, ignored)
-    tools, tool_choice = decode_tools(wire, ignored)
+    system, messages = decode_messages(wire.messages)
+    tools, tool_choice = decode_tools(wire)
     sampling = decode_sampling(wire.temperature, wire.top_p, wire.stop, ignored)
-    include_usage = wants_usage(wire.stream_options, ignored)
-    output_format = _output_format(wire.response_format, ignored)
+    include_usage = wants_usage(wire.stream_options)
+    output_format = _output_format(wire.response_format)
+    apply_rules(wire, body, ignored)
     request = CompletionRequest(
         messages=messages,
         model=wire.model or None,
@@ -89,6 +87,8 @@ def _names(wire: ChatCompletionRequest) -> FieldNames:
     table = {**_FIELDS, **_FUNCTION_FIELDS} if wire.functions else _FIELDS
     if wire.max_completion_tokens is None:
         table = {**table, r"max_output_tokens": "max_tokens"}
+    if wire.include_reasoning is not True:
+        table = {**table, r"include_thinking": REASONING_HEADER}
     return names_by(table, call_field)
 
 
@@ -99,20 +99,13 @@ def _refuse_responses_shape(body: object) -> None:
         )
 
 
-def _output_format(wire: ResponseFormat | None, ignored: Ignored) -> OutputFormat:
+def _output_format(wire: ResponseFormat | None) -> OutputFormat:
     if wire is None:
         return OutputFormat()
     kind = OutputKind(wire.type)
-    if kind is not OutputKind.JSON_SCHEMA:
+    if not isinstance(wire, JSONSchemaFormat):
         return OutputFormat(kind)
-    if wire.json_schema is None:
-        raise missing("response_format.json_schema")
     schema = wire.json_schema.schema_
-    if schema is None:
-        raise missing("response_format.json_schema.schema")
-    note_extras(
-        wire.json_schema, "response_format.json_schema", "response_format.json_schema", ignored
-    )
     if wire.json_schema.description:
         # A schema's own description comes first; this one is for a schema without.
         schema = {"description": wire.json_schema.description, **schema}

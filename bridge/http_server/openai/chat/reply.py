@@ -79,7 +79,6 @@ class ChatReplyCollector(EventEncoder):
                 }
             ],
             "usage": usage_object(self._end.usage),
-            "system_fingerprint": None,
             "service_tier": "default",
         }
         if self._metadata is not None:

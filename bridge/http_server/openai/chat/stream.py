@@ -49,7 +49,6 @@ class ChatStreamEncoder(EventEncoder):
             "object": "chat.completion.chunk",
             "created": self._created,
             "model": event.model,
-            "system_fingerprint": None,
             "service_tier": "default",
         }
         self._head = f"data: {json.dumps(same, separators=(',', ':'))[:-1]},"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Collection
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -22,14 +23,18 @@ from bridge.http_server.openai.shared.wire import (
     TokenLimit,
     TopP,
     WireModel,
+    needing,
 )
 from bridge.http_server.openai.shared.wire_content import ContentPart
 from bridge.http_server.openai.shared.wire_tools import (
     FunctionDefinition,
     FunctionReference,
+    FunctionType,
     ToolChoiceObject,
     ToolDefinition,
 )
+
+Content: TypeAlias = str | list[ContentPart] | None
 
 
 class FunctionCall(WireModel):
@@ -37,43 +42,114 @@ class FunctionCall(WireModel):
 
     name: str
     arguments: str
+    parsed_arguments: Annotated[Any, SILENT] = None
+    """Added by the official client to an answer that it parsed, and sent back with it."""
 
 
 class ToolCall(WireModel):
     """A call that the assistant made."""
 
+    model_config = needing("function")
+
     id: str
-    type: str | None = None
+    type: FunctionType = None
     function: FunctionCall | None = None
+    index: Annotated[Any, SILENT] = None
+    """Left by clients that put a call together from its chunks."""
 
 
-class ChatMessage(WireModel):
-    """A message of any role; which fields count depends on the role."""
+class SystemMessage(WireModel):
+    """Instructions."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[ContentPart] | None = None
-    name: str | None = None
+    role: Literal["system", "developer"]
+    content: Content
+    name: Annotated[str | None, NAMED] = None
+
+
+class UserMessage(WireModel):
+    """What the user says."""
+
+    role: Literal["user"]
+    content: Content
+    name: Annotated[str | None, NAMED] = None
+
+
+class AssistantMessage(WireModel):
+    """An earlier answer."""
+
+    role: Literal["assistant"]
+    content: Content = None
+    name: Annotated[str | None, NAMED] = None
     refusal: str | None = None
     tool_calls: list[ToolCall] | None = None
-    tool_call_id: str | None = None
     function_call: FunctionCall | None = None
-    audio: Any = None
+    audio: Annotated[Any, REFUSED] = None
+    parsed: Annotated[Any, SILENT] = None
+    """Like `FunctionCall.parsed_arguments`."""
+    # What clients keep of an answer's thinking and send back. An earlier turn needs none.
+    reasoning_content: Annotated[Any, SILENT] = None
+    reasoning: Annotated[Any, SILENT] = None
+    reasoning_details: Annotated[Any, SILENT] = None
+
+    def idle(self) -> Collection[str]:
+        """A refusal is what is said where nothing else is."""
+        return {"refusal"} if self.content else ()
 
 
-class JSONSchemaFormat(WireModel):
+class ToolMessage(WireModel):
+    """What the caller's tool answered."""
+
+    role: Literal["tool"]
+    tool_call_id: str
+    content: Content
+    name: Annotated[str | None, SILENT] = None
+
+
+class FunctionMessage(WireModel):
+    """The same in the deprecated form."""
+
+    role: Literal["function"]
+    name: str
+    content: Content
+
+
+ChatMessage: TypeAlias = Annotated[
+    SystemMessage | UserMessage | AssistantMessage | ToolMessage | FunctionMessage,
+    Field(discriminator="role"),
+]
+
+
+class TextFormat(WireModel):
+    """An answer of text."""
+
+    type: Literal["text"]
+
+
+class JSONObjectFormat(WireModel):
+    """An answer that is a JSON object."""
+
+    type: Literal["json_object"]
+
+
+class JSONSchema(WireModel):
     """The schema of the answer."""
 
     name: str | None = None
     description: str | None = None
-    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    schema_: dict[str, Any] = Field(alias="schema")
     strict: bool | None = None
 
 
-class ResponseFormat(WireModel):
-    """The shape of the answer."""
+class JSONSchemaFormat(WireModel):
+    """An answer that is JSON of a schema."""
 
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: JSONSchemaFormat | None = None
+    type: Literal["json_schema"]
+    json_schema: JSONSchema
+
+
+ResponseFormat: TypeAlias = Annotated[
+    TextFormat | JSONObjectFormat | JSONSchemaFormat, Field(discriminator="type")
+]
 
 
 # wide: the parameters that OpenAI's API documents.
@@ -122,3 +198,12 @@ class ChatCompletionRequest(WireModel):
     prompt_cache_options: Annotated[Any, SILENT] = None
     prompt_cache_retention: Annotated[Any, SILENT] = None
     moderation: Annotated[Moderation | None, NAMED] = None
+
+    def idle(self) -> Collection[str]:
+        """Options of a stream without one, and of two limits the one that does not count."""
+        names = () if self.stream else ("stream_options",)
+        return (*names, "max_tokens") if self._has_two_limits() else names
+
+    def _has_two_limits(self) -> bool:
+        limits = {self.max_tokens, self.max_completion_tokens} - {None}
+        return len(limits) > 1

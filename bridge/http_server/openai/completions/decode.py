@@ -35,12 +35,11 @@ _NAMES: Final[FieldNames] = names_by(
 def decode_text_completion(body: object, options: CallOptions) -> Call:
     """Decode the body of `POST /v1/completions`."""
     wire = parse(TextCompletionRequest, body)
-    assert isinstance(body, dict)
     ignored = Ignored(strict=options.strict)
-    apply_rules(TextCompletionRequest, body, ignored)
     message = Message(Role.USER, (TextPart(_prompt(wire)),), origin="prompt")
     sampling = decode_sampling(wire.temperature, wire.top_p, wire.stop, ignored)
-    include_usage = wants_usage(wire.stream_options, ignored)
+    include_usage = wants_usage(wire.stream_options)
+    apply_rules(wire, body, ignored)
     request = CompletionRequest(
         messages=(message,),
         model=wire.model or None,

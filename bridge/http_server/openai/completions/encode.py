@@ -92,5 +92,4 @@ def text_completion(id: str, created: int, model: str, choices: list[JsonDict]) 
         "created": created,
         "model": model,
         "choices": choices,
-        "system_fingerprint": None,
     }

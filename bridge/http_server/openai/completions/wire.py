@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias
+from collections.abc import Collection
+from typing import Annotated, Any, Final, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, WithJsonSchema
 
+from bridge.http_server.dialect import JsonDict
 from bridge.http_server.openai.shared.parameters import (
     NAMED,
     REFUSED,
@@ -15,6 +17,7 @@ from bridge.http_server.openai.shared.parameters import (
 )
 from bridge.http_server.openai.shared.wire import (
     JsonInt,
+    Said,
     StopList,
     StreamOptions,
     Temperature,
@@ -25,13 +28,22 @@ from bridge.http_server.openai.shared.wire import (
 
 Tokens: TypeAlias = list[JsonInt]
 
+_SAID: Final[JsonDict] = TypeAdapter(Said).json_schema()
+Prompt: TypeAlias = Annotated[
+    str | list[str] | Tokens | list[Tokens],
+    WithJsonSchema(
+        {"anyOf": [_SAID, {"type": "array", "items": _SAID, "minItems": 1, "maxItems": 1}]}
+    ),
+]
+"""All that OpenAI takes is read, so that what is refused is refused with its remedy."""
+
 
 # wide: the parameters that OpenAI's API documents.
 class TextCompletionRequest(WireModel):
     """What a caller of `POST /v1/completions` sends. Null is the same as absent."""
 
     # What has no mark is honoured.
-    prompt: str | list[str] | Tokens | list[Tokens]
+    prompt: Prompt
     model: str | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -49,3 +61,7 @@ class TextCompletionRequest(WireModel):
     frequency_penalty: Annotated[float | None, named_unless(0)] = None
     presence_penalty: Annotated[float | None, named_unless(0)] = None
     user: Annotated[Any, SILENT] = None
+
+    def idle(self) -> Collection[str]:
+        """Options of a stream without one."""
+        return () if self.stream else {"stream_options"}

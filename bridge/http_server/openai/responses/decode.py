@@ -9,6 +9,7 @@ from typing import Final
 from bridge.core.contract import (
     CompletionRequest,
     Effort,
+    FieldNames,
     InvalidRequestError,
     Message,
     OutputFormat,
@@ -16,7 +17,7 @@ from bridge.core.contract import (
     UnsupportedError,
 )
 from bridge.core.validation import missing
-from bridge.http_server.context import CallOptions
+from bridge.http_server.context import REASONING_HEADER, CallOptions
 from bridge.http_server.dialect import JsonDict
 from bridge.http_server.openai.responses.items import (
     PAST,
@@ -37,7 +38,6 @@ from bridge.http_server.openai.responses.wire import (
     TextOptions,
 )
 from bridge.http_server.openai.shared.call import EFFORTS, decode_sampling, refuse_blocking
-from bridge.http_server.openai.shared.content import note_extras
 from bridge.http_server.openai.shared.names import names_by
 from bridge.http_server.openai.shared.parameters import Ignored, apply_rules
 from bridge.http_server.openai.shared.problems import parse
@@ -102,8 +102,6 @@ def parse_responses(body: object) -> ResponsesRequest:
     if isinstance(body, dict):
         _refuse_nested(body.get("tools"))
     wire = parse(ResponsesRequest, body)
-    if wire.input is None:
-        raise missing("input")
     references = [reference.id for reference in references_of(wire)]
     if len(set(references)) < len(references):
         raise InvalidRequestError("'input' refers to one item twice.", field="input")
@@ -124,7 +122,7 @@ def _refuse_nested(tools: object) -> None:
 def references_of(wire: ResponsesRequest) -> list[ItemReference]:
     """Return the items of a request that only name one which the server keeps."""
     items = wire.input
-    if items is None or isinstance(items, str):
+    if isinstance(items, str):
         return []
     return [item for item in items if isinstance(item, ItemReference)]
 
@@ -146,19 +144,17 @@ def decode_responses(
     """
     assert isinstance(body, dict)
     ignored = Ignored(strict=options.strict)
-    apply_rules(ResponsesRequest, body, ignored)
     refuse_blocking(wire.moderation)
     _check_include(wire.include or (), ignored)
     if wire.store and not keeps:
         ignored.add("store", why="has no effect: this server is set to keep no responses")
-    if wire.stream_options is not None:
-        note_extras(wire.stream_options, "stream_options", "stream_options", ignored)
     items = _new_items(wire, past)
-    system, messages = _gathered(wire, items, past, ignored)
-    tools, tool_choice = decode_response_tools(wire, ignored)
-    output_format = _output_format(wire.text, ignored)
-    effort, summarised = _reasoning(wire.reasoning, ignored)
+    system, messages = _gathered(wire, items, past)
+    tools, tool_choice = decode_response_tools(wire)
+    output_format = _output_format(wire.text)
+    effort, summarised = _reasoning(wire.reasoning)
     sampling = decode_sampling(wire.temperature, wire.top_p, None, ignored)
+    apply_rules(wire, body, ignored)
     request = CompletionRequest(
         messages=messages,
         model=wire.model or None,
@@ -171,10 +167,9 @@ def decode_responses(
         effort=effort,
         include_thinking=options.include_reasoning or summarised,
         whole=wire.stream is not True,
+        marks_cut_calls=True,
         ignored=ignored.names,
-        field_names=names_by(
-            {**_FIELDS, r"system": "instructions" if wire.instructions else "input"}, call_field
-        ),
+        field_names=_names(wire),
     )
     return ResponseCall(
         request,
@@ -189,34 +184,36 @@ def decode_responses(
     )
 
 
+def _names(wire: ResponsesRequest) -> FieldNames:
+    reasoning = wire.reasoning or Reasoning()
+    thinking = REASONING_HEADER
+    if reasoning.summary:
+        thinking = "reasoning.summary"
+    elif reasoning.generate_summary:
+        thinking = "reasoning.generate_summary"
+    system = "instructions" if wire.instructions else "input"
+    return names_by({**_FIELDS, r"include_thinking": thinking, r"system": system}, call_field)
+
+
 def _gathered(
-    wire: ResponsesRequest, items: Sequence[InputItem], past: Past, ignored: Ignored
+    wire: ResponsesRequest, items: Sequence[InputItem], past: Past
 ) -> tuple[str | None, tuple[Message, ...]]:
     """Return the system prompt, if there is one, and the turns, those of the past first."""
     if not items:
         raise InvalidRequestError("'input' is empty. Add a message.", field="input")
     gathered = Items(wire.instructions)
-    # What is ignored of an earlier request was named in its own reply.
-    known = Ignored(strict=False)
     for item in parse_kept(past.items):
-        gathered.add(item, PAST, known)
+        gathered.add(item, PAST)
     for index, item in enumerate(items):
         where = "input" if isinstance(wire.input, str) else f"input[{index}]"
-        gathered.add(item, where, ignored)
+        gathered.add(item, where)
     return gathered.finish()
 
 
-def _reasoning(reasoning: Reasoning | None, ignored: Ignored) -> tuple[Effort | None, bool]:
+def _reasoning(reasoning: Reasoning | None) -> tuple[Effort | None, bool]:
     """Return the effort, and whether a summary of the thinking is asked for."""
     if reasoning is None:
         return None, False
-    note_extras(reasoning, "reasoning", "reasoning", ignored)
-    for name, value, usual in (
-        ("context", reasoning.context, "auto"),
-        ("mode", reasoning.mode, "standard"),
-    ):
-        if value not in (None, usual):
-            ignored.add(f"reasoning.{name}")
     effort = None if reasoning.effort is None else EFFORTS[reasoning.effort]
     return effort, bool(reasoning.summary or reasoning.generate_summary)
 
@@ -224,7 +221,7 @@ def _reasoning(reasoning: Reasoning | None, ignored: Ignored) -> tuple[Effort | 
 def _new_items(wire: ResponsesRequest, past: Past) -> list[InputItem]:
     if isinstance(wire.input, str):
         return [MessageItem(role="user", content=wire.input)]
-    items = wire.input or []
+    items = wire.input
     found = parse_kept([past.referenced[reference.id] for reference in references_of(wire)])
     resolved = iter(found)
     return [next(resolved) if isinstance(item, ItemReference) else item for item in items]
@@ -241,15 +238,9 @@ def _check_include(names: Sequence[str], ignored: Ignored) -> None:
             ignored.add(f"include.{name}", f"include[{index}]")
 
 
-def _output_format(text: TextOptions | None, ignored: Ignored) -> OutputFormat:
-    if text is None:
+def _output_format(text: TextOptions | None) -> OutputFormat:
+    if text is None or text.format is None:
         return OutputFormat()
-    note_extras(text, "text", "text", ignored)
-    if text.verbosity not in (None, "medium"):
-        ignored.add("text.verbosity")
-    if text.format is None:
-        return OutputFormat()
-    note_extras(text.format, "text.format", "text.format", ignored)
     kind = OutputKind(text.format.type)
     if kind is not OutputKind.JSON_SCHEMA:
         return OutputFormat(kind)

@@ -26,7 +26,7 @@ from bridge.http_server.openai.responses.replies import (
     response_usage,
     summary_text,
 )
-from bridge.http_server.openai.shared.errors import RESPONSES_PARAMS, error_body
+from bridge.http_server.openai.shared.errors import error_body
 from bridge.http_server.openai.shared.replies import DONE
 from bridge.http_server.openai.shared.turns import is_json_object
 
@@ -236,7 +236,7 @@ class ResponseStreamEncoder(ResponseCollector):
         if not self._begun:
             # A comment went out before the first event, so that the error has no status.
             self._begin()
-        said = error_body(error, request_id, RESPONSES_PARAMS)["error"]
+        said = error_body(error, request_id)["error"]
         self._event("error", code=said["code"], message=said["message"], param=said["param"])
         # Only what was answered to the end is kept.
         failed = self._response("failed") | {"store": False}

@@ -16,6 +16,7 @@ from bridge.core.contract import (
     Role,
     TextPart,
     ToolCallPart,
+    ToolResultPart,
     UnsupportedError,
     UrlSource,
 )
@@ -38,12 +39,9 @@ from bridge.http_server.openai.responses.wire import (
 from bridge.http_server.openai.shared.content import (
     decode_document,
     decode_image,
-    note_detail,
-    note_extras,
     refuse_file_id,
 )
-from bridge.http_server.openai.shared.parameters import Ignored
-from bridge.http_server.openai.shared.turns import Turns, decode_result
+from bridge.http_server.openai.shared.turns import Turns
 from bridge.http_server.openai.shared.wire_content import (
     ContentPartInputAudio,
     ContentPartRefusal,
@@ -54,9 +52,6 @@ PAST: Final = "previous_response_id"
 """Where the items are that a request builds on."""
 
 Content: TypeAlias = str | Sequence[ItemPart] | None
-
-_PARSED: Final = frozenset({"parsed", "parsed_arguments"})
-"""What the official client adds to an answer that it parsed, and sends back with it."""
 
 _TWICE: Final = (
     "Give each call an id of its own, and leave out what previous_response_id stands for."
@@ -100,16 +95,15 @@ class Items:
         self._past_calls: set[str] = set()
         """Calls of the past that have no output yet."""
 
-    def add(self, item: InputItem, where: str, ignored: Ignored) -> None:
+    def add(self, item: InputItem, where: str) -> None:
         """Add an item; `where` names it in errors."""
-        note_extras(item, "input", where, ignored, hints=_PARSED)
         match item:
             case MessageItem():
-                self._message(item, where, ignored)
+                self._message(item, where)
             case FunctionCallItem():
                 self._call(item, where)
             case FunctionOutputItem():
-                self._output(item, where, ignored)
+                self._output(item, where)
             case ReasoningItem():
                 pass  # An earlier turn needs none.
             case ItemReference():
@@ -128,17 +122,17 @@ class Items:
         system = "\n".join(self._system)
         return system if system.strip() else None, self._turns.finish()
 
-    def _message(self, item: MessageItem, where: str, ignored: Ignored) -> None:
+    def _message(self, item: MessageItem, where: str) -> None:
         if item.role != "assistant" and item.content is None:
             raise missing(f"{where}.content")
         place = f"{where}.content"
         match item.role:
             case "user":
-                self._turns.add(Role.USER, where, _parts(item.content, place, ignored))
+                self._turns.add(Role.USER, where, _parts(item.content, place))
             case "assistant":
-                self._turns.add(Role.ASSISTANT, where, _texts(item.content, place, ignored))
+                self._turns.add(Role.ASSISTANT, where, _texts(item.content, place))
             case "system" | "developer":
-                self._system += [part.text for part in _texts(item.content, place, ignored)]
+                self._system += [part.text for part in _texts(item.content, place)]
             case _:
                 assert_never(item.role)
 
@@ -151,11 +145,11 @@ class Items:
         call = ToolCallPart(item.call_id, item.name, item.arguments, cut, where)
         self._turns.add(Role.ASSISTANT, where, [call])
 
-    def _output(self, item: FunctionOutputItem, where: str, ignored: Ignored) -> None:
+    def _output(self, item: FunctionOutputItem, where: str) -> None:
         self._past_calls.discard(item.call_id)
-        place = f"{where}.output"
-        parts = _parts(item.output, place, ignored)
-        self._turns.add(Role.USER, where, [decode_result(item.call_id, parts, where, place)])
+        content = _parts(item.output, f"{where}.output")
+        result = ToolResultPart(item.call_id, tuple(content), origin=where)
+        self._turns.add(Role.USER, where, [result])
 
 
 def call_field(where: str, rest: str) -> str:
@@ -171,34 +165,30 @@ def call_field(where: str, rest: str) -> str:
             return f"{where}.call_id"
 
 
-def _texts(content: Content, where: str, ignored: Ignored) -> list[TextPart]:
+def _texts(content: Content, where: str) -> list[TextPart]:
     texts = []
-    for part in _parts(content, where, ignored):
+    for part in _parts(content, where):
         if not isinstance(part, TextPart):
             raise media_misplaced(where)
         texts.append(part)
     return texts
 
 
-def _parts(
-    content: Content, where: str, ignored: Ignored
-) -> list[TextPart | ImagePart | DocumentPart]:
+def _parts(content: Content, where: str) -> list[TextPart | ImagePart | DocumentPart]:
     """Read content, without its empty texts."""
     if isinstance(content, str):
         return [TextPart(content)] if content else []
-    decoded = (_part(part, f"{where}[{i}]", ignored) for i, part in enumerate(content or ()))
+    decoded = (_part(part, f"{where}[{i}]") for i, part in enumerate(content or ()))
     return [part for part in decoded if part != TextPart("")]
 
 
-def _part(part: ItemPart, where: str, ignored: Ignored) -> TextPart | ImagePart | DocumentPart:
-    note_extras(part, "input.content", where, ignored, hints=_PARSED)
+def _part(part: ItemPart, where: str) -> TextPart | ImagePart | DocumentPart:
     match part:
         case InputText() | OutputText() | ContentPartText():
             return TextPart(part.text)
         case ContentPartRefusal():
             return TextPart(part.refusal)
         case InputImage():
-            note_detail(part.detail, "input.content", where, ignored)
             refuse_file_id(part.file_id, where, "image_url")
             if part.image_url is None:
                 raise missing(f"{where}.image_url")

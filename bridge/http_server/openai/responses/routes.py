@@ -31,7 +31,6 @@ from bridge.http_server.openai.responses.decode import (
 from bridge.http_server.openai.responses.encode import ResponseCollector, ResponseStreamEncoder
 from bridge.http_server.openai.responses.items import response_of
 from bridge.http_server.openai.responses.wire import ResponsesRequest
-from bridge.http_server.openai.shared.errors import RESPONSES_PARAMS
 from bridge.http_server.openai.shared.openapi import describe
 
 
@@ -43,7 +42,6 @@ def add_response_routes(
     @router.post("/v1/responses", **describe(ResponsesRequest, stream=True))
     async def create_response(request: Request) -> Response:
         """Answer a request, whole or as a stream of events."""
-        request.state.params = RESPONSES_PARAMS
         return await respond(request, server, _decoder(server, store, owner_of(request.scope)))
 
     _add_routes_of_kept(router, store)
@@ -139,7 +137,11 @@ async def _past(
     items: Sequence[JsonDict] = ()
     previous = wire.previous_response_id
     if previous is not None:
-        found = None if store is None else await store.history(owner, previous, limit)
+        try:
+            found = None if store is None else await store.history(owner, previous, limit)
+        except TooLargeError as error:
+            error.field = "previous_response_id"
+            raise
         if found is None:
             raise NotFoundError(
                 f"Previous response with id '{previous[:_SHOWN]}' not found: it, or one before "

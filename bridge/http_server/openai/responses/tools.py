@@ -5,15 +5,12 @@ from __future__ import annotations
 from bridge.core.contract import InvalidRequestError, Tool, ToolChoice, ToolMode, UnsupportedError
 from bridge.core.validation import missing
 from bridge.http_server.openai.responses.wire import OtherTool, ResponsesRequest, ResponseToolChoice
-from bridge.http_server.openai.shared.parameters import Ignored
-from bridge.http_server.openai.shared.tools import MODES, decode_function, some_allowed
+from bridge.http_server.openai.shared.tools import MODES, decode_function
 
 
-def decode_response_tools(
-    request: ResponsesRequest, ignored: Ignored
-) -> tuple[tuple[Tool, ...], ToolChoice]:
+def decode_response_tools(request: ResponsesRequest) -> tuple[tuple[Tool, ...], ToolChoice]:
     """Return the tools on offer and how the model is to use them."""
-    tools = _definitions(request, ignored)
+    tools = _definitions(request)
     parallel = request.parallel_tool_calls is not False
     choice = request.tool_choice
     if choice is None:
@@ -41,16 +38,21 @@ def _allowed(choice: ResponseToolChoice) -> tuple[str, ...]:
         if reference.name is None:
             raise missing(f"{where}.name")
         names.append(reference.name)
-    return some_allowed(names, "tool_choice.tools")
+    if not names:
+        where = "tool_choice.tools"
+        raise InvalidRequestError(
+            f"'{where}' is empty. Name the tools that may be called.", field=where
+        )
+    return tuple(names)
 
 
-def _definitions(request: ResponsesRequest, ignored: Ignored) -> tuple[Tool, ...]:
+def _definitions(request: ResponsesRequest) -> tuple[Tool, ...]:
     tools: list[Tool] = []
     for index, definition in enumerate(request.tools or ()):
         where = f"tools[{index}]"
         if isinstance(definition, OtherTool):
             raise _hosted(f"{where}.type", definition.type)
-        tools.append(decode_function(definition, "tools", where, ignored))
+        tools.append(decode_function(definition))
     return tuple(tools)
 
 

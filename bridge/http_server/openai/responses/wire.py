@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
 from bridge.http_server.openai.shared.parameters import (
     NAMED,
@@ -14,20 +15,24 @@ from bridge.http_server.openai.shared.parameters import (
     refused_unless,
 )
 from bridge.http_server.openai.shared.wire import (
+    UNSERVED,
     JsonInt,
     Moderation,
+    Said,
     StreamOptions,
     Temperature,
     TokenLimit,
     TopP,
     WireModel,
+    needing,
 )
 from bridge.http_server.openai.shared.wire_content import (
     ContentPartInputAudio,
     ContentPartRefusal,
     ContentPartText,
+    Detail,
 )
-from bridge.http_server.openai.shared.wire_tools import FunctionDefinition
+from bridge.http_server.openai.shared.wire_tools import FunctionDefinition, FunctionType
 
 ITEM_TYPES: Final = frozenset(
     {"message", "function_call", "function_call_output", "reasoning", "item_reference"}
@@ -47,17 +52,21 @@ class OutputText(WireModel):
 
     type: Literal["output_text"]
     text: str
-    annotations: Any = None
-    logprobs: Any = None
+    annotations: Annotated[Any, SILENT] = None
+    logprobs: Annotated[Any, SILENT] = None
+    parsed: Annotated[Any, SILENT] = None
+    """Added by the official client to an answer that it parsed, and sent back with it."""
 
 
 class InputImage(WireModel):
     """An image, by its address or as a data URL."""
 
     type: Literal["input_image"]
+    model_config = needing("image_url")
+
     image_url: str | None = None
-    file_id: str | None = None
-    detail: str | None = None
+    file_id: Annotated[str | None, REFUSED] = None
+    detail: Detail = None
 
 
 class InputFile(WireModel):
@@ -66,9 +75,13 @@ class InputFile(WireModel):
     type: Literal["input_file"]
     file_data: str | None = None
     file_url: str | None = None
-    file_id: str | None = None
+    file_id: Annotated[str | None, REFUSED] = None
     filename: str | None = None
-    detail: str | None = None
+    detail: Detail = None
+
+    def idle(self) -> Collection[str]:
+        """The data is what counts."""
+        return () if self.file_data is None else {"file_url"}
 
 
 ItemPart: TypeAlias = Annotated[
@@ -103,6 +116,8 @@ class FunctionCallItem(WireModel):
     arguments: str
     id: str | None = None
     status: str | None = None
+    parsed_arguments: Annotated[Any, SILENT] = None
+    """Like `OutputText.parsed`."""
 
 
 class FunctionOutputItem(WireModel):
@@ -129,12 +144,22 @@ class ReasoningItem(WireModel):
 class ItemReference(WireModel):
     """An item that the server keeps."""
 
+    # Without a type, more than an id makes it a message.
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"type": {"const": "item_reference"}}, "required": ["type"]},
+            "else": {"propertyNames": {"enum": ["id", "type"]}},
+        }
+    )
+
     type: Literal["item_reference"] | None = None
     id: str
 
 
 class OtherItem(WireModel):
     """An item of a kind that is not served."""
+
+    model_config = UNSERVED
 
     type: str
 
@@ -169,6 +194,8 @@ class FunctionTool(FunctionDefinition):
 class OtherTool(WireModel):
     """A tool of a kind that is not served."""
 
+    model_config = UNSERVED
+
     type: str
 
 
@@ -186,21 +213,34 @@ ResponseTool: TypeAlias = Annotated[
 class NamedTool(WireModel):
     """A tool by its name."""
 
-    type: str | None = None
+    model_config = needing("name")
+
+    type: FunctionType = None
     name: str | None = None
 
 
 class ResponseToolChoice(WireModel):
     """A tool choice that is more than a word."""
 
-    type: str
+    type: Annotated[str, WithJsonSchema({"enum": ["function", "allowed_tools"]})]
     name: str | None = None
     mode: Literal["auto", "required"] | None = None
     tools: list[NamedTool] | None = None
 
+    def idle(self) -> Collection[str]:
+        """What belongs to the other kind of choice."""
+        return {"mode", "tools"} if self.type == "function" else {"name"}
+
 
 class TextFormat(WireModel):
     """The shape of the answer."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"type": {"const": "json_schema"}}},
+            "then": {"properties": {"schema": {"type": "object"}}, "required": ["schema"]},
+        }
+    )
 
     type: Literal["text", "json_object", "json_schema"]
     name: str | None = None
@@ -208,12 +248,16 @@ class TextFormat(WireModel):
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
     strict: bool | None = None
 
+    def idle(self) -> Collection[str]:
+        """What describes a schema, where there is none."""
+        return () if self.type == "json_schema" else {"name", "description", "schema", "strict"}
+
 
 class TextOptions(WireModel):
     """How the text of the answer is to be."""
 
     format: TextFormat | None = None
-    verbosity: Literal["low", "medium", "high"] | None = None
+    verbosity: Annotated[Literal["low", "medium", "high"] | None, named_unless("medium")] = None
 
 
 class Reasoning(WireModel):
@@ -223,8 +267,12 @@ class Reasoning(WireModel):
     summary: Literal["auto", "concise", "detailed"] | None = None
     generate_summary: Literal["auto", "concise", "detailed"] | None = None
     """The deprecated name of `summary`."""
-    context: str | None = None
-    mode: str | None = None
+    context: Annotated[str | None, named_unless("auto")] = None
+    mode: Annotated[str | None, named_unless("standard")] = None
+
+    def idle(self) -> Collection[str]:
+        """Of two names of one thing the deprecated one."""
+        return {"generate_summary"} if self.summary else ()
 
 
 # wide: the parameters that OpenAI's API documents.
@@ -232,7 +280,7 @@ class ResponsesRequest(WireModel):
     """What a caller of `POST /v1/responses` sends. Null is the same as absent."""
 
     # What has no mark is honoured.
-    input: str | list[InputItem] | None = None
+    input: Said | list[InputItem]
     model: str | None = None
     instructions: str | None = None
     previous_response_id: str | None = None
@@ -267,3 +315,7 @@ class ResponsesRequest(WireModel):
     prompt_cache_options: Annotated[Any, SILENT] = None
     prompt_cache_retention: Annotated[Any, SILENT] = None
     moderation: Annotated[Moderation | None, NAMED] = None
+
+    def idle(self) -> Collection[str]:
+        """Options of a stream without one."""
+        return () if self.stream else {"stream_options"}

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from bridge.core.contract import CompletionRequest, Effort, Sampling, UnsupportedError
-from bridge.http_server.openai.shared.content import note_extras
 from bridge.http_server.openai.shared.parameters import Ignored
 from bridge.http_server.openai.shared.wire import Moderation, StreamOptions
 
@@ -35,12 +34,9 @@ class Call:
     """What the caller wants to find in the reply again."""
 
 
-def wants_usage(options: StreamOptions | None, ignored: Ignored) -> bool:
+def wants_usage(options: StreamOptions | None) -> bool:
     """Read `stream_options`. Its other option asks for padding, which is never sent."""
-    if options is None:
-        return False
-    note_extras(options, "stream_options", "stream_options", ignored)
-    return options.include_usage is True
+    return options is not None and options.include_usage is True
 
 
 def decode_sampling(

@@ -18,8 +18,6 @@ from bridge.core.contract import (
     UrlSource,
 )
 from bridge.core.validation import bad_image, media_misplaced, missing
-from bridge.http_server.openai.shared.parameters import Ignored
-from bridge.http_server.openai.shared.wire import WireModel
 from bridge.http_server.openai.shared.wire_content import (
     ContentPart,
     ContentPartFile,
@@ -31,35 +29,14 @@ from bridge.http_server.openai.shared.wire_content import (
     ImageURL,
 )
 
-CACHE_HINTS: Final = frozenset({"prompt_cache_breakpoint", "cache_control"})
-"""Marks for a prompt cache, OpenAI's and Anthropic's. The bridge sets its own."""
-
 _DATA_URL: Final = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),(.*)", re.DOTALL | re.IGNORECASE)
 _PDF_START: Final = base64.b64encode(b"%PDF-")[:6].decode()
-_NO_DETAIL: Final = frozenset({None, "auto", "high", "original"})
-"""Values of `detail` that ask for what Claude does: it sees the whole picture."""
 
 
-def note_extras(
-    model: WireModel,
-    name: str,
-    where: str,
-    ignored: Ignored,
-    *,
-    hints: frozenset[str] = frozenset(),
-) -> None:
-    """Note the names that an object has beyond OpenAI's, unless they are empty or hints."""
-    for extra, value in model.extras.items():
-        if extra not in CACHE_HINTS | hints and value not in (None, [], {}, ""):
-            ignored.add(f"{name}.{extra}", f"{where}.{extra}")
-
-
-def decode_text(
-    content: str | Sequence[ContentPart] | None, where: str, ignored: Ignored
-) -> list[TextPart]:
+def decode_text(content: str | Sequence[ContentPart] | None, where: str) -> list[TextPart]:
     """Read content that may hold text only, without its empty texts."""
     texts = []
-    for part in decode_content(content, where, ignored):
+    for part in decode_content(content, where):
         if not isinstance(part, TextPart):
             raise media_misplaced(where)
         texts.append(part)
@@ -67,28 +44,23 @@ def decode_text(
 
 
 def decode_content(
-    content: str | Sequence[ContentPart] | None, where: str, ignored: Ignored
+    content: str | Sequence[ContentPart] | None, where: str
 ) -> list[TextPart | ImagePart | DocumentPart]:
     """Read the content of a message, without its empty texts."""
     if isinstance(content, str):
         return [TextPart(content)] if content else []
-    decoded = (
-        _decode_part(part, f"{where}[{index}]", ignored) for index, part in enumerate(content or ())
-    )
+    decoded = (_decode_part(part, f"{where}[{index}]") for index, part in enumerate(content or ()))
     return [part for part in decoded if part != TextPart("")]
 
 
-def _decode_part(
-    part: ContentPart, where: str, ignored: Ignored
-) -> TextPart | ImagePart | DocumentPart:
-    note_extras(part, "messages.content", where, ignored)
+def _decode_part(part: ContentPart, where: str) -> TextPart | ImagePart | DocumentPart:
     match part:
         case ContentPartText():
             return TextPart(part.text)
         case ContentPartRefusal():
             return TextPart(part.refusal)
         case ContentPartImage():
-            return _image(part.image_url, f"{where}.image_url", ignored)
+            return _image(part.image_url, f"{where}.image_url")
         case ContentPartFile():
             return _document(part.file, f"{where}.file")
         case ContentPartInputAudio():
@@ -100,17 +72,10 @@ def _decode_part(
             assert_never(part)
 
 
-def _image(image: ImageURL | str, where: str, ignored: Ignored) -> ImagePart:
+def _image(image: ImageURL | str, where: str) -> ImagePart:
     if isinstance(image, str):
         return decode_image(image, where)
-    note_detail(image.detail, "messages.content.image_url", where, ignored)
     return decode_image(image.url, f"{where}.url")
-
-
-def note_detail(detail: str | None, name: str, where: str, ignored: Ignored) -> None:
-    """Note a wish for a coarser look at a picture: Claude sees the whole."""
-    if detail not in _NO_DETAIL:
-        ignored.add(f"{name}.detail", f"{where}.detail")
 
 
 def decode_image(url: str, where: str) -> ImagePart:

@@ -54,24 +54,6 @@ REASON_CODES: Mapping[str, str] = {
 }
 """Reasons with a code of their own, whatever the class: OpenAI's clients know the first two."""
 
-PARAMS: Mapping[str, str] = {
-    "effort": "reasoning_effort",
-    "include_thinking": "include_reasoning",
-    "max_output_tokens": "max_completion_tokens",
-    "output_format": "response_format",
-    "system": "messages",
-}
-"""Fields that the core names otherwise than OpenAI does."""
-
-RESPONSES_PARAMS: Mapping[str, str] = {
-    "effort": "reasoning.effort",
-    "history": "previous_response_id",
-    "include_thinking": "reasoning.summary",
-    "messages": "input",
-    "output_format": "text.format",
-}
-"""The same for the Responses API."""
-
 _MAX_MESSAGE = 1_000
 _MAX_PARAM = 200
 
@@ -83,17 +65,15 @@ def row_of(error: contract.BridgeError) -> Row:
     return next(ERRORS[cls] for cls in type(error).__mro__ if cls in ERRORS)
 
 
-def error_body(
-    error: contract.BridgeError, request_id: str, params: Mapping[str, str] = PARAMS
-) -> JsonDict:
-    """Build the envelope of an error; `params` are the API's names for fields."""
+def error_body(error: contract.BridgeError, request_id: str) -> JsonDict:
+    """Build the envelope of an error."""
     row = row_of(error)
     message = error.message
     if row.status == 500:
         message = f"{message} (request {request_id})"
     code: str | None = REASON_CODES.get(error.reason) or row.code or error.reason.lower()
     field: str | None = getattr(error, "field", None)
-    param = None if field is None else _cut(params.get(field, field), _MAX_PARAM)
+    param = None if field is None else _cut(field, _MAX_PARAM)
     if error.reason == HttpError.reason:
         # One of the framework's own, of which OpenAI has no word.
         code = None
@@ -105,12 +85,10 @@ def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[:length]}…"
 
 
-def error_response(
-    error: contract.BridgeError, request_id: str, params: Mapping[str, str] = PARAMS
-) -> Response:
-    """Make the reply to an error; `params` are the API's names for fields."""
+def error_response(error: contract.BridgeError, request_id: str) -> Response:
+    """Make the reply to an error."""
     status = row_of(error).status
     headers = error_headers(error, status)
     if status == 401:
         headers["www-authenticate"] = "Bearer"
-    return json_response(error_body(error, request_id, params), status, headers)
+    return json_response(error_body(error, request_id), status, headers)

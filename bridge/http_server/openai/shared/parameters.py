@@ -1,6 +1,7 @@
 """What becomes of each parameter: honoured, ignored in silence, ignored and named, or refused.
 
-It stands in the annotation of the parameter's field, in the wire model of the body.
+It stands in the annotation of the parameter's field, in the wire model of the body or of an object
+in it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,12 @@ from enum import Enum
 from functools import cache
 from typing import Any, Final
 
+from pydantic import GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
 from bridge.core.contract import UnsupportedError
+from bridge.core.validation import without_effect
 from bridge.http_server.openai.shared.wire import WireModel
 
 
@@ -34,6 +40,14 @@ class Rule:
     treatment: Treatment
     neutral: tuple[Any, ...] = ()
 
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Describe what is refused as what it may be all the same."""
+        if self.treatment is Treatment.REFUSED:
+            return {"enum": [None, *self.neutral]}
+        return handler(core_schema)
+
 
 _HONOURED: Final = Rule(Treatment.HONOURED)
 SILENT: Final = Rule(Treatment.SILENT)
@@ -51,15 +65,27 @@ def refused_unless(*neutral: Any) -> Rule:
     return Rule(Treatment.REFUSED, neutral)
 
 
+_UNKNOWN: Final = named_unless([], {}, "")
+"""What an object has beyond its fields: many clients add empty ones."""
+
+CACHE_HINTS: Final = frozenset({"prompt_cache_breakpoint", "cache_control"})
+"""Marks for a prompt cache, OpenAI's and Anthropic's. The bridge sets its own."""
+
+
 @cache
 def rules_of(model: type[WireModel]) -> Mapping[str, Rule]:
-    """The rules of a body's parameters: what stands in a field's annotation, else HONOURED."""
+    """The rules of an object's fields: what stands in a field's annotation, else HONOURED."""
     return {
         field.alias or name: next(
             (mark for mark in field.metadata if isinstance(mark, Rule)), _HONOURED
         )
         for name, field in model.model_fields.items()
     }
+
+
+@cache
+def _attributes_of(model: type[WireModel]) -> Mapping[str, str]:
+    return {field.alias or name: name for name, field in model.model_fields.items()}
 
 
 class Ignored:
@@ -74,12 +100,7 @@ class Ignored:
     ) -> None:
         """Note one, by its name; `field` says where it is if that is more than the name."""
         if self._strict:
-            raise UnsupportedError(
-                f"'{field or name}' {why}, and the request is strict. "
-                "Leave it out, or do without strict mode.",
-                field=field or name,
-                reason="UNSUPPORTED_PARAMETER",
-            )
+            raise without_effect(field or name, why)
         self._names[name] = None
 
     @property
@@ -88,23 +109,49 @@ class Ignored:
         return tuple(self._names)
 
 
-def apply_rules(model: type[WireModel], body: Mapping[str, Any], ignored: Ignored) -> None:
-    """Refuse what must be refused, and note what is ignored. Null counts as absent.
+def apply_rules(wire: WireModel, body: object, ignored: Ignored) -> None:
+    """Refuse what must be refused, and note what is ignored, in all objects of a body.
 
-    A name that the model does not have is ignored and named.
+    `wire` was read from `body`. Null counts as absent. A name that an object does not have is
+    ignored and named.
     """
-    rules = rules_of(model)
-    for name, value in body.items():
-        rule = rules.get(name, NAMED)
+    assert isinstance(body, dict)
+    _apply(wire, body, ignored, "", "")
+
+
+def _apply(
+    wire: WireModel, given: Mapping[str, Any], ignored: Ignored, kind: str, where: str
+) -> None:
+    """Do so for one object. What comes before a name is `where` the object is: in `kind` without
+    the indexes.
+    """
+    rules, attributes, idle = rules_of(type(wire)), _attributes_of(type(wire)), wire.idle()
+    for name, value in given.items():
+        rule = NAMED if name in idle else rules.get(name)
+        if rule is None:
+            if where and name in CACHE_HINTS:
+                continue
+            rule = _UNKNOWN if where else NAMED
         if value is None or value in rule.neutral:
             continue
         match rule.treatment:
             case Treatment.REFUSED:
                 raise UnsupportedError(
-                    f"This server does not support '{name}' with this value. Leave it out.",
-                    field=name,
+                    f"This server does not support '{where}{name}' with this value. Leave it out.",
+                    field=f"{where}{name}",
                 )
             case Treatment.NAMED:
-                ignored.add(name)
-            case Treatment.HONOURED | Treatment.SILENT:
+                ignored.add(f"{kind}{name}", f"{where}{name}")
+            case Treatment.HONOURED:
+                inner = getattr(wire, attributes[name])
+                _apply_inside(inner, value, ignored, f"{kind}{name}", f"{where}{name}")
+            case Treatment.SILENT:
                 pass
+
+
+def _apply_inside(wire: object, given: object, ignored: Ignored, kind: str, where: str) -> None:
+    if isinstance(wire, WireModel) and isinstance(given, dict):
+        _apply(wire, given, ignored, f"{kind}.", f"{where}.")
+    elif isinstance(wire, list) and isinstance(given, list):
+        for index, (inner, value) in enumerate(zip(wire, given, strict=True)):
+            _apply_inside(inner, value, ignored, kind, f"{where}[{index}]")

@@ -29,6 +29,7 @@ _EXPECTED: Mapping[str, str] = {
 """Errors of type, with what the type is called in JSON."""
 
 _MISSING = "missing"
+_ABSENT = (_MISSING, "union_tag_not_found")
 
 
 def parse(model: type[M], body: object) -> M:
@@ -53,7 +54,7 @@ def _from_validation(errors: Sequence[ErrorDetails], body: object) -> InvalidReq
     deepest = max(paths, key=len)
     here = [error for error, path in zip(errors, paths, strict=True) if path == deepest]
     field = dotted(deepest)
-    if any(error["type"] == _MISSING for error in here):
+    if any(error["type"] in _ABSENT for error in here) or _is_null(body, deepest):
         return missing(field)
     wrong_type = all(error["type"] in _EXPECTED for error in here)
     expected = " or ".join(dict.fromkeys(map(_expectation, here)))
@@ -79,6 +80,18 @@ def _path(error: ErrorDetails, body: object) -> tuple[str | int, ...]:
     return tuple(path)
 
 
+def _is_null(body: object, path: Sequence[str | int]) -> bool:
+    """Whether a field is null, which is the same as absent."""
+    if not path or isinstance(path[-1], int):
+        return False
+    here: Any = body
+    for step in path:
+        if not _leads_on(here, step):
+            return False
+        here = here[step]
+    return here is None
+
+
 def _leads_on(here: object, step: str | int) -> bool:
     if isinstance(here, dict):
         return step in here
@@ -95,8 +108,6 @@ def _expectation(error: ErrorDetails) -> str:
     kind = error["type"]
     if kind == "union_tag_invalid":
         return f"one of {error['ctx']['expected_tags']}"
-    if kind == "union_tag_not_found":
-        return "there, to say what kind of part this is"
     if kind == "too_long":
         return f"an array of at most {error['ctx']['max_length']}"
     if kind == "too_short":

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bridge.core.contract import (
-    DocumentPart,
-    ImagePart,
     InvalidRequestError,
     Message,
     Part,
     Role,
     TextPart,
-    ToolResultPart,
 )
-from bridge.core.validation import bad_result, json_object
+from bridge.core.validation import json_object
 
 
 class Turns:
@@ -53,18 +50,3 @@ def is_json_object(text: str) -> bool:
     except InvalidRequestError:
         return False
     return True
-
-
-def decode_result(
-    call_id: str,
-    parts: Iterable[TextPart | ImagePart | DocumentPart],
-    where: str,
-    content_field: str,
-) -> ToolResultPart:
-    """Read a tool's result, which stands in `where`."""
-    content: list[TextPart | ImagePart] = []
-    for part in parts:
-        if isinstance(part, DocumentPart):
-            raise bad_result(content_field)
-        content.append(part)
-    return ToolResultPart(call_id, tuple(content), origin=where)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias
+from collections.abc import Collection
+from typing import Annotated, Any, Final, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 
 class WireModel(BaseModel):
@@ -16,10 +17,33 @@ class WireModel(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow", frozen=True)
 
-    @property
-    def extras(self) -> dict[str, Any]:
-        """The names that the model does not know, with their values."""
-        return self.model_extra or {}
+    def idle(self) -> Collection[str]:
+        """The names of fields that have no effect beside what the others hold."""
+        return ()
+
+
+def needing(*names: str) -> ConfigDict:
+    """Describe these fields as those that must be there; that they are is for the decoder to say.
+
+    It knows the remedy.
+    """
+
+    def describe(schema: dict[str, Any]) -> None:
+        schema["required"] = [*schema.get("required", ()), *names]
+        for name in names:
+            kinds = schema["properties"][name].pop("anyOf")
+            schema["properties"][name] = next(kind for kind in kinds if kind != {"type": "null"})
+
+    return ConfigDict(json_schema_extra=describe)
+
+
+def _nothing(schema: dict[str, Any]) -> None:
+    schema.clear()
+    schema["not"] = {}
+
+
+UNSERVED: Final = ConfigDict(json_schema_extra=_nothing)
+"""Describe an object as nothing: it is read for the error that it ends in."""
 
 
 def _integral(value: object) -> object:
@@ -31,6 +55,8 @@ JsonInt: TypeAlias = Annotated[int, BeforeValidator(_integral)]
 TokenLimit: TypeAlias = Annotated[JsonInt, Field(ge=1)]
 Temperature: TypeAlias = Annotated[float, Field(ge=0, le=2)]
 TopP: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Said: TypeAlias = Annotated[str, WithJsonSchema({"type": "string", "pattern": r"\S"})]
+"""What the user says. That it is not blank is a rule for every API, and described here."""
 StopList: TypeAlias = Annotated[list[str], Field(max_length=4)]
 
 

@@ -6,7 +6,11 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
-from bridge.http_server.openai.shared.wire import WireModel
+from bridge.http_server.openai.shared.parameters import REFUSED, named_unless
+from bridge.http_server.openai.shared.wire import UNSERVED, WireModel, needing
+
+Detail: TypeAlias = Annotated[str | None, named_unless("auto", "high", "original")]
+"""How closely a picture is looked at. Claude sees the whole, which is what these ask for."""
 
 
 class ContentPartText(WireModel):
@@ -27,7 +31,7 @@ class ImageURL(WireModel):
     """Where an image is: an address or a data URL."""
 
     url: str
-    detail: str | None = None
+    detail: Detail = None
 
 
 class ContentPartImage(WireModel):
@@ -40,8 +44,10 @@ class ContentPartImage(WireModel):
 class FileSource(WireModel):
     """A file, by its data or by an id."""
 
+    model_config = needing("file_data")
+
     file_data: str | None = None
-    file_id: str | None = None
+    file_id: Annotated[str | None, REFUSED] = None
     filename: str | None = None
 
 
@@ -53,7 +59,9 @@ class ContentPartFile(WireModel):
 
 
 class ContentPartInputAudio(WireModel):
-    """A recording."""
+    """A recording, which Claude cannot hear."""
+
+    model_config = UNSERVED
 
     type: Literal["input_audio"]
     input_audio: Any = None

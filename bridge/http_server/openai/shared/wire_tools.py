@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
-from bridge.http_server.openai.shared.wire import WireModel
+from bridge.http_server.openai.shared.parameters import named_unless
+from bridge.http_server.openai.shared.wire import WireModel, needing
 
 FunctionName: TypeAlias = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+FunctionType: TypeAlias = Annotated[str | None, WithJsonSchema({"enum": ["function", None]})]
+"""Any text is read, so that what is refused is refused by its name."""
 
 
 class FunctionDefinition(WireModel):
@@ -17,13 +20,15 @@ class FunctionDefinition(WireModel):
     name: FunctionName
     description: str | None = None
     parameters: dict[str, Any] | None = None
-    strict: bool | None = None
+    strict: Annotated[bool | None, named_unless(False)] = None
 
 
 class ToolDefinition(WireModel):
     """A tool on offer to the model."""
 
-    type: str | None = None
+    model_config = needing("function")
+
+    type: FunctionType = None
     function: FunctionDefinition | None = None
 
 
@@ -36,7 +41,7 @@ class FunctionReference(WireModel):
 class ToolReference(WireModel):
     """A tool by its name."""
 
-    type: str | None = None
+    type: FunctionType = None
     function: FunctionReference
 
 
@@ -44,12 +49,24 @@ class AllowedTools(WireModel):
     """The tools that may be called, out of those on offer."""
 
     mode: Literal["auto", "required"]
-    tools: list[ToolReference]
+    tools: Annotated[list[ToolReference], Field(min_length=1)]
 
 
-class ToolChoiceObject(WireModel):
-    """A tool choice that is more than a word."""
+class FunctionChoice(WireModel):
+    """The choice of one function."""
 
-    type: Literal["function", "allowed_tools", "custom"]
-    function: FunctionReference | None = None
-    allowed_tools: AllowedTools | None = None
+    type: Literal["function"]
+    function: FunctionReference
+
+
+class AllowedToolsChoice(WireModel):
+    """The choice among some of the tools on offer."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
+ToolChoiceObject: TypeAlias = Annotated[
+    FunctionChoice | AllowedToolsChoice, Field(discriminator="type")
+]
+"""A tool choice that is more than a word."""

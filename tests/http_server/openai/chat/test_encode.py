@@ -214,7 +214,6 @@ def test_a_chunk_has_all_its_keys() -> None:
         "object": "chat.completion.chunk",
         "created": 17,
         "model": "claude-opus-5",
-        "system_fingerprint": None,
         "service_tier": "default",
         "choices": [
             {"index": 0, "delta": ROLE[0], "logprobs": None, "finish_reason": None},
@@ -359,7 +358,6 @@ def test_a_reply_has_all_its_keys() -> None:
             }
         ],
         "usage": USAGE_OBJECT,
-        "system_fingerprint": None,
         "service_tier": "default",
     }
 
@@ -467,7 +465,6 @@ def test_a_text_reply() -> None:
         "created": 17,
         "model": "claude-opus-5",
         "choices": [{"text": "Hello", "index": 0, "logprobs": None, "finish_reason": "stop"}],
-        "system_fingerprint": None,
         "usage": USAGE_OBJECT,
     }
     Completion.model_validate(made, strict=False)

@@ -199,6 +199,16 @@ def test_no_arguments_are_an_empty_object(arguments: str) -> None:
     assert request.mended == ()
 
 
+def test_calls_without_a_result_of_any_are_left_out_where_the_conversation_goes_on() -> None:
+    answer = assistant("I look.", tool_calls=calls("c1", "c2")["tool_calls"])
+    request = validate(decode(user(), answer, user()))
+    assert request.messages == (HI, said(A, T("I look.")), HI)
+    assert request.mended == ("messages.tool_calls.function.arguments",)
+
+    request = validate(decode(user(), calls("c1"), assistant("Well?"), user()))
+    assert request.messages[1] == said(A, T("Well?"))
+
+
 def test_arguments_that_are_none_are_told_as_they_are_and_named() -> None:
     made = {"name": "f", "arguments": "{"}
     calls = assistant(None, tool_calls=[{"id": "c1", "function": made}])
@@ -213,6 +223,7 @@ def test_arguments_that_are_none_are_told_as_they_are_and_named() -> None:
 
 PNG = base64.b64encode(b"\x89PNG not really").decode()
 PDF = base64.b64encode(b"%PDF-1.7 not really").decode()
+ZIP = "data:application/zip;base64,UEsDBA=="
 TXT = base64.b64encode(b"plain").decode()
 
 
@@ -312,9 +323,9 @@ def test_a_part_that_cannot_be_used_names_its_field(part: Wire, field: str, reas
         ([user(), tool("c1")], "messages[1].tool_call_id"),
         ([user(), calls("c1"), tool("c1"), tool("c1")], "messages[3].tool_call_id"),
         ([user(), calls("c1"), tool("c2")], "messages[2].tool_call_id"),
-        ([user(), calls("c1")], "messages[1].tool_call_id"),
-        ([user(), calls("c1", "c2"), tool("c1")], "messages[1].tool_call_id"),
-        ([user(), calls("c1"), user(), assistant(), tool("c1")], "messages[1].tool_call_id"),
+        ([user(), calls("c1")], "messages[1].tool_calls[0].id"),
+        ([user(), calls("c1", "c2"), tool("c1")], "messages[1].tool_calls[1].id"),
+        ([user(), calls("c1"), user(), assistant(), tool("c1")], "messages[4].tool_call_id"),
         ([user(), calls("c1", "c1"), tool("c1")], "messages[1].tool_calls[1].id"),
         (
             [user(), calls("c1"), {"role": "tool", "content": "x"}],
@@ -326,7 +337,10 @@ def test_a_part_that_cannot_be_used_names_its_field(part: Wire, field: str, reas
         ([user(), calls("c1"), {"role": "tool", "tool_call_id": "c1"}], "messages[2].content"),
         ([system([image("https://x.test/a")]), user()], "messages[0].content"),
         ([assistant([image("https://x.test/a")]), user()], "messages[0].content"),
-        ([user(), calls("c1"), tool("c1", [file(file_data=PDF)])], "messages[2].content"),
+        (
+            [user(), calls("c1"), tool("c1", [file(file_data=ZIP)])],
+            "messages[2].content[0].file.file_data",
+        ),
         (
             [user(), assistant(None, tool_calls=[{"id": "c1"}]), tool("c1")],
             "messages[1].tool_calls[0].function",

@@ -61,7 +61,6 @@ SILENT: list[tuple[str, Any]] = [
     ("prompt_cache_options", {"mode": "explicit"}),
     ("prompt_cache_retention", "24h"),
     ("metadata", {"a": "b"}),
-    ("stream_options", {"include_obfuscation": True}),
     ("n", 1),
     ("n", 1.0),
     ("logprobs", False),
@@ -94,7 +93,7 @@ NAMED: list[tuple[str, Any, str]] = [
     ("moderation", {"model": "omni"}, "moderation"),
     ("moderation", {"model": "omni", "policy": {"input": {"mode": "score"}}}, "moderation"),
     ("temperature", 1.5, "temperature"),
-    ("stream_options", {"padding": 1}, "stream_options.padding"),
+    ("stream_options", {"include_usage": True}, "stream_options"),
     ("top_k", 40, "top_k"),
     ("thinking", {"type": "enabled"}, "thinking"),
     ("chat_template_kwargs", {}, "chat_template_kwargs"),
@@ -231,10 +230,16 @@ def test_what_concerns_the_reply_is_kept_beside_the_request() -> None:
     assert (call.stream, call.include_usage, call.metadata) == (True, True, {"a": "b"})
 
 
-def test_stream_options_without_a_stream_are_no_error() -> None:
-    call = decode(stream_options={"include_usage": True})
+def test_options_of_a_stream_have_effect_with_a_stream() -> None:
+    options = {"include_usage": True, "include_obfuscation": True}
+    call = decode(CallOptions(strict=True), stream=True, stream_options=options)
 
-    assert (call.stream, call.include_usage) == (False, True)
+    assert (call.stream, call.include_usage) == (True, True)
+
+
+def test_of_two_limits_of_tokens_the_one_that_does_not_count_is_named() -> None:
+    assert request(max_tokens=5, max_completion_tokens=9).ignored == ("max_tokens",)
+    assert request(max_tokens=9, max_completion_tokens=9).ignored == ()
 
 
 def test_the_options_of_the_call_reach_the_core() -> None:
@@ -262,7 +267,7 @@ MISSING, TYPE, VALUE = "MISSING_REQUIRED_PARAMETER", "INVALID_TYPE", "INVALID_VA
 @pytest.mark.parametrize(
     ("parameters", "field", "reason"),
     [
-        ({"messages": None}, "messages", TYPE),
+        ({"messages": None}, "messages", MISSING),
         ({"messages": "hi"}, "messages", TYPE),
         ({"messages": []}, "messages", VALUE),
         ({"messages": [{"content": "x"}]}, "messages[0].role", MISSING),
@@ -273,7 +278,7 @@ MISSING, TYPE, VALUE = "MISSING_REQUIRED_PARAMETER", "INVALID_TYPE", "INVALID_VA
         (
             {"messages": [{"role": "user", "content": [{"text": "x"}]}]},
             "messages[0].content[0].type",
-            VALUE,
+            MISSING,
         ),
         (
             {"messages": [{"role": "user", "content": [{"type": "video"}]}]},

@@ -44,6 +44,7 @@ from tests.harness import assistant, user
 
 PIXEL = base64.b64encode(b"pixel").decode()
 PDF = base64.b64encode(b"%PDF-1.7 text").decode()
+ZIP = "data:application/zip;base64,UEsDBA=="
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
 LOOK = {"type": "function", "name": "look"}
 LISTEN = {"type": "function", "name": "listen", "description": "Listen.", "parameters": SCHEMA}
@@ -95,7 +96,6 @@ SILENT: list[tuple[str, Any]] = [
     ("metadata", {"a": "b"}),
     ("include", []),
     ("include", ["reasoning.encrypted_content", "file_search_call.results"]),
-    ("stream_options", {"include_obfuscation": True}),
     ("background", False),
     ("top_logprobs", 0),
     ("truncation", "disabled"),
@@ -128,7 +128,7 @@ NAMED: list[tuple[str, Any, str]] = [
     ("reasoning", {"mode": "pro"}, "reasoning.mode"),
     ("reasoning", {"budget": 1}, "reasoning.budget"),
     ("include", ["made.up"], "include.made.up"),
-    ("stream_options", {"padding": 1}, "stream_options.padding"),
+    ("stream_options", {"include_obfuscation": True}, "stream_options"),
     ("tools", [{**LOOK, "strict": True}], "tools.strict"),
     ("tools", [{**LOOK, "defer_loading": True}], "tools.defer_loading"),
     ("top_k", 40, "top_k"),
@@ -593,8 +593,8 @@ def test_calls_and_their_outputs_are_turns() -> None:
         ([call("c1"), call("c2"), output("c1")], "input[1].call_id"),
         ([call("c1"), call("c1"), output("c1")], "input[1].call_id"),
         (
-            [call("c1"), output("c1", [{"type": "input_file", "file_data": PDF}])],
-            "input[1].output",
+            [call("c1"), output("c1", [{"type": "input_file", "file_data": ZIP}])],
+            "input[1].output[0].file_data",
         ),
     ],
 )

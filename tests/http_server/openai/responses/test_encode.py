@@ -251,7 +251,7 @@ def test_an_error_after_a_mere_comment_begins_a_response_first() -> None:
         (PlanLimitError("x"), "rate_limit_exceeded", "rate_limit_exceeded", None),
         (UnavailableError("x"), "server_error", "upstream_error", None),
         (
-            InvalidRequestError("x", field="output_format"),
+            InvalidRequestError("x", field="text.format"),
             "invalid_prompt",
             "invalid_value",
             "text.format",

@@ -15,7 +15,7 @@ from openai.types.responses import Response, ResponseItemList
 from bridge.core.access.authentication import Access
 from bridge.core.access.keys import KeyFile, parse_given
 from bridge.core.answers import SqliteResponseStore, StoredResponse
-from bridge.core.contract.errors import InvalidRequestError, QueueFullError, UnavailableError
+from bridge.core.contract.errors import QueueFullError, UnavailableError
 from bridge.core.contract.events import (
     Finished,
     FinishReason,
@@ -26,7 +26,7 @@ from bridge.core.contract.events import (
 from bridge.core.contract.request import CompletionRequest, TextPart, ToolCallPart, ToolResultPart
 from bridge.http_server import HttpSettings
 from tests.harness import assistant, user
-from tests.http_server.asgi import Exchange, ask, build, chat
+from tests.http_server.asgi import Exchange, ask, build
 from tests.http_server.fakes import CALLS, STARTED, USAGE, FakeService, Gate
 from tests.http_server.response_events import check_response, check_stream
 
@@ -173,24 +173,6 @@ async def test_an_answer_that_was_cut_is_incomplete_and_kept(store: Shelf) -> No
     assert response["status"] == "incomplete"
     assert response["incomplete_details"] == {"reason": "max_output_tokens"}
     assert (await get(app, response["id"])).json == response
-
-
-@pytest.mark.parametrize(
-    ("field", "param", "in_chat"),
-    [
-        ("output_format", "text.format", "response_format"),
-        ("effort", "reasoning.effort", "reasoning_effort"),
-        ("messages", "input", "messages"),
-        ("input[1].content", "input[1].content", "input[1].content"),
-    ],
-)
-async def test_an_error_of_the_core_names_this_apis_field(
-    store: Shelf, field: str, param: str, in_chat: str
-) -> None:
-    app = build(FakeService(InvalidRequestError("No.", field=field)), store=store)
-
-    assert (await respond(app)).error["param"] == param
-    assert (await chat(app)).error["param"] == in_chat
 
 
 async def test_a_body_of_the_other_api_is_told_where_to_go(app: FastAPI) -> None:
