@@ -22,6 +22,7 @@ from bridge.core.contract import (
 )
 from bridge.http_server.context import HttpSettings
 from bridge.http_server.dialect import Dialect
+from bridge.http_server.feeding import BODY_BYTES, PIECE_BYTES, Feeder
 
 LINGER_SECONDS = 10.0
 """How long the rest of a body that was refused is read, so that the refusal can be read."""
@@ -51,6 +52,8 @@ class LimitedConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request, unless there are too many connections already."""
         super().connection_made(transport)
+        self._feeder = Feeder(transport, self.loop, self._take, self._piece_bytes)
+        self.flow = self._feeder
         limit = self.settings.max_connections
         if len(self.connections) > limit:
             self._refuse(QueueFullError(f"There are {limit} connections already.", retry_after=1))
@@ -58,10 +61,20 @@ class LimitedConnection(H11Protocol):
             self._watch_head()
 
     def data_received(self, data: bytes) -> None:
-        """Take what the client sent, but nothing after a request that it said is its last."""
-        if self.conn.their_state is not h11.MUST_CLOSE:
+        """Take what the client sent, a little at a time."""
+        self._feeder.feed(data)
+
+    def _take(self, data: bytes) -> None:
+        """Take a piece, but nothing after a request that the client said is its last."""
+        if self.conn.their_state is not h11.MUST_CLOSE and not self.transport.is_closing():
             super().data_received(data)
             self._watch_head()
+
+    def _piece_bytes(self) -> int:
+        inside = self.conn.their_state is h11.SEND_BODY
+        if inside and all(name != b"transfer-encoding" for name, _ in self.headers):
+            return BODY_BYTES
+        return PIECE_BYTES
 
     def handle_events(self) -> None:
         """Let a request be its connection's last that gives its length in two ways.
@@ -76,6 +89,7 @@ class LimitedConnection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop all timers."""
+        self._feeder.stop()
         self._stop_head_timer()
         self._stop_write_timer()
         super().connection_lost(exc)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from bridge.core.access import Uploads
 from bridge.core.contract import BOUNDS, CompletionRequest, InvalidRequestError, Service
 from bridge.core.validation import seconds_from
 
@@ -68,6 +69,8 @@ class ServerContext:
     """Gives the latest requests, newest first, without a word of what was said."""
     asks_for_keys: Callable[[], bool] = bool
     """Whether a key is asked for now."""
+    uploads: Uploads = field(default_factory=Uploads)
+    """Counts the bodies that are coming in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from contextlib import aclosing, contextmanager
 from starlette.requests import Request
 from starlette.responses import Response
 
+from bridge.core.access import Upload
 from bridge.core.contract import CompletionRequest, Service, Started
 from bridge.http_server.body import read_json
 from bridge.http_server.context import (
@@ -25,9 +26,10 @@ from bridge.http_server.sse import EventStreamResponse, ignored_header
 
 async def respond(request: Request, server: ServerContext, decode: Decoder) -> Response:
     """Read, decode and answer a request; the work ends early if the client goes."""
-    with _recording_refusals(request, server):
+    receiving = server.uploads.receiving(caller_of(request.scope))
+    with _recording_refusals(request, server), receiving as upload:
         options = call_options(request.scope, server.settings)
-        call = await decode(await _read_body(request, server), options)
+        call = await decode(await _read_body(request, server, upload), options)
     asked = options.applied_to(call.request)
     if isinstance(call, StreamedCall):
         return EventStreamResponse(
@@ -43,9 +45,9 @@ async def respond(request: Request, server: ServerContext, decode: Decoder) -> R
     return json_response(reply, headers=ignored_header(ignored))
 
 
-async def _read_body(request: Request, server: ServerContext) -> object:
+async def _read_body(request: Request, server: ServerContext, upload: Upload) -> object:
     settings = server.settings
-    body = await read_json(request, settings.max_body_bytes, settings.body_seconds)
+    body = await read_json(request, settings.max_body_bytes, settings.body_seconds, upload)
     if isinstance(body, dict) and isinstance(model := body.get("model"), str):
         request.state.model = model
     return body
