@@ -26,7 +26,7 @@ from bridge.core.contract import (
 from bridge.grpc_server.call_context import Calls, current_request_id, is_cancelled, noting_refusals
 from bridge.grpc_server.conversation import Conversation
 from bridge.grpc_server.decode import OPEN
-from bridge.grpc_server.encode import CANCELLED, encode_event
+from bridge.grpc_server.encode import CANCELLED, encode_event, encode_started
 from bridge.grpc_server.status import FIELDS
 from bridge.v1 import completion_pb2 as pb
 
@@ -96,6 +96,7 @@ class ConverseCall:
         self._mail: asyncio.Queue[_Mail] = asyncio.Queue(1)
         self._turn: asyncio.Task[None] | None = None
         self._turns = 0
+        self._started = False
         self._half_closed = False
 
     async def responses(
@@ -111,6 +112,9 @@ class ConverseCall:
                 match await self._next():
                     case pb.ConverseRequest() as request:
                         if await self._take(request):
+                            if not self._started:
+                                # First always: it names the turn.
+                                yield encode_started(current_request_id.get())
                             yield CANCELLED
                     case _OfTurn(turn, given) if turn is self._turn:
                         for response in await self._answer(given):
@@ -184,6 +188,7 @@ class ConverseCall:
             return
         self._calls.check()
         self._turns += 1
+        self._started = False
         request = replace(
             request, request_id=current_request_id.get(), timeout=self._time_remaining()
         )
@@ -209,6 +214,7 @@ class ConverseCall:
     async def _answer(self, given: Event | BaseException) -> tuple[pb.ConverseResponse, ...]:
         if isinstance(given, BaseException):
             raise _renamed(given)
+        self._started = True
         self._conversation.see(given)
         if isinstance(given, Finished) and self._turn is not None:
             # First the session goes back: the next message is to find it parked.

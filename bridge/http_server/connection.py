@@ -7,11 +7,13 @@ takes any number of connections.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
 import h11
+from h11._receivebuffer import ReceiveBuffer
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from bridge.core.contract import (
@@ -31,6 +33,35 @@ _TWO_LENGTHS: Final = frozenset({b"content-length", b"transfer-encoding"})
 _CLOSE: Final = (b"connection", b"close")
 
 
+_BARE_LF: Final = re.compile(rb"(?<!\r)\n")
+_FOLDED: Final = re.compile(rb"\r\n[ \t]")
+
+
+class _StrictLines(ReceiveBuffer):
+    """Takes no lines of a head that a proxy in front may have read otherwise.
+
+    The standard lets a server take a bare LF for the end of a line, and a line that begins with a
+    space for more of the one before; whoever does not sees other headers than one who does, which
+    is how requests are smuggled. h11 takes both.
+    """
+
+    fault = ""
+
+    def maybe_extract_lines(self) -> list[bytearray] | None:
+        """The lines of a whole head; raises h11.RemoteProtocolError."""
+        before = bytes(self._data)
+        lines: list[bytearray] | None = super().maybe_extract_lines()
+        if lines is not None:
+            head = before[: len(before) - len(self._data)]
+            if _BARE_LF.search(head):
+                self.fault = "Each line of the head of a request ends in CRLF, not in LF alone."
+            elif _FOLDED.search(head):
+                self.fault = "A header has one line; folded ones are not supported."
+            if self.fault:
+                raise h11.RemoteProtocolError(self.fault)
+        return lines
+
+
 class LimitedConnection(H11Protocol):
     """A connection that limits what a client may take of time, and how many there are.
 
@@ -47,6 +78,8 @@ class LimitedConnection(H11Protocol):
         """Log no addresses, even where the log of accesses is on: callers can write into them."""
         super().__init__(*args, **kwargs)
         self.access_log = False
+        self._lines = _StrictLines()
+        self.conn._receive_buffer = self._lines
         self.timeout_keep_alive = self.settings.idle_connection_seconds
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -118,7 +151,7 @@ class LimitedConnection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP."""
-        self._refuse(InvalidRequestError(msg, reason="INVALID_HTTP"))
+        self._refuse(InvalidRequestError(self._lines.fault or msg, reason="INVALID_HTTP"))
 
     def _is_answering(self) -> bool:
         """Whether there is a request, of which the whole head has come, without its whole answer.

@@ -75,7 +75,7 @@ class ServerContext:
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
-    """What a call says outside its body. Decoders need `strict` and `include_reasoning` alone."""
+    """What a call says outside its body. Not all of it concerns decoders."""
 
     request_id: str = ""
     caller: str = ""
@@ -85,6 +85,8 @@ class CallOptions:
     queue_timeout: float | None = None
     first_token_timeout: float | None = None
     idle_timeout: float | None = None
+    large: bool = False
+    """Whether the body is so large that it is decoded off the event loop."""
 
     def applied_to(self, request: CompletionRequest) -> CompletionRequest:
         """Complete a decoded request by what its body does not say."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from bridge.core.access import Upload
 from bridge.core.contract import CompletionRequest, Service, Started
+from bridge.core.system import LARGE_BYTES
 from bridge.http_server.body import read_json
 from bridge.http_server.context import (
     CallOptions,
@@ -29,7 +31,8 @@ async def respond(request: Request, server: ServerContext, decode: Decoder) -> R
     receiving = server.uploads.receiving(caller_of(request.scope))
     with _recording_refusals(request, server), receiving as upload:
         options = call_options(request.scope, server.settings)
-        call = await decode(await _read_body(request, server, upload), options)
+        body = await _read_body(request, server, upload)
+        call = await decode(body, replace(options, large=upload.size > LARGE_BYTES))
     asked = options.applied_to(call.request)
     if isinstance(call, StreamedCall):
         return EventStreamResponse(

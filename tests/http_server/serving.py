@@ -51,6 +51,7 @@ def serving(
                 http=connections(settings or HttpSettings(), dialects),
                 log_config=None,
                 lifespan="off",
+                ws="none",
             )
         )
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))

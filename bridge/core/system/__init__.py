@@ -8,6 +8,7 @@ from bridge.core.system.hosts import (
     same_origin,
     split_host,
 )
+from bridge.core.system.off_loop import LARGE_BYTES, off_loop
 from bridge.core.system.orphan_guard import OrphanGuard
 from bridge.core.system.orphan_watchdog import MARK, born
 from bridge.core.system.private_files import (
@@ -20,6 +21,7 @@ from bridge.core.system.private_files import (
 from bridge.core.system.unix_sockets import UnixSocket, UnixSocketError, is_served, make_unix_socket
 
 __all__ = [
+    "LARGE_BYTES",
     "MARK",
     "OrphanGuard",
     "UnixSocket",
@@ -32,6 +34,7 @@ __all__ = [
     "locked",
     "make_unix_socket",
     "matches",
+    "off_loop",
     "open_private",
     "private_file",
     "private_folder",

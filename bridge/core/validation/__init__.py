@@ -13,7 +13,7 @@ from bridge.core.validation.messages import (
     missing,
     unknown_call,
 )
-from bridge.core.validation.request import validate, validate_opening
+from bridge.core.validation.request import is_large, validate, validate_opening
 from bridge.core.validation.schema_sizes import measure
 from bridge.core.validation.schemas import UnfitAnswerError, fault_of, for_api
 from bridge.core.validation.sizes import check_count, json_object
@@ -38,6 +38,7 @@ __all__ = [
     "fault_of",
     "for_api",
     "invalid",
+    "is_large",
     "json_object",
     "measure",
     "media_misplaced",

@@ -15,6 +15,7 @@ from bridge.core.contract import (
     RequestTimeoutError,
     TooLargeError,
 )
+from bridge.core.system import LARGE_BYTES, off_loop
 from bridge.core.validation import NotJsonError, TooNestedError, parse_strict
 from bridge.http_server.body.encodings import BodyTooLargeError, check_encoding, decoded
 from bridge.http_server.errors import HttpError
@@ -40,7 +41,7 @@ async def read_json(request: Request, limit: int, seconds: float, upload: Upload
             raise _too_large(limit) from None
         upload.hold(len(body))
     _refuse_form(request.headers.get("content-type", ""), body)
-    return parse_json(body)
+    return await off_loop(len(body) > LARGE_BYTES, parse_json, body)
 
 
 def _refuse_form(kind: str, body: bytes) -> None:

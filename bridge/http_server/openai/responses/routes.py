@@ -17,6 +17,7 @@ from bridge.core.contract import (
     TooLargeError,
     UnsupportedError,
 )
+from bridge.core.system import off_loop
 from bridge.http_server.context import CallOptions, ServerContext, owner_of
 from bridge.http_server.dialect import Call, Decoder, JsonDict, StreamedCall, WholeCall
 from bridge.http_server.endpoint import respond
@@ -100,9 +101,13 @@ def _decoder(server: ServerContext, store: ResponseStore | None, owner: str) -> 
 
     async def decode(body: object, options: CallOptions) -> Call:
         hex, created = server.new_id(), int(server.clock())
-        wire = parse_responses(body)
+        wire = await off_loop(options.large, parse_responses, body)
         past = await _past(store, owner, wire, server.settings.max_body_bytes)
-        call = decode_responses(wire, body, options, past, hex, keeps=store is not None)
+        # What is stored of it may be as large as any body.
+        large = options.large or bool(past.items)
+        call = await off_loop(
+            large, decode_responses, wire, body, options, past, hex, keeps=store is not None
+        )
         collecting = ResponseStreamEncoder if call.stream else ResponseCollector
         collector = collecting(
             hex=hex, created=created, echo=call.echo, store=call.store, clock=server.clock
