@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from bridge.core.access import Uploads
 from bridge.core.contract import BOUNDS, CompletionRequest, InvalidRequestError, Service
+from bridge.core.system import off_loop
 from bridge.core.validation import seconds_from
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 TIMEOUT_HEADER = "x-bridge-timeout"
 QUEUE_TIMEOUT_HEADER = "x-bridge-queue-timeout"
@@ -87,6 +91,10 @@ class CallOptions:
     idle_timeout: float | None = None
     large: bool = False
     """Whether the body is so large that it is decoded off the event loop."""
+
+    async def off_loop(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Do pure work on the body, in a thread where it is large."""
+        return await off_loop(self.large, work, *args, **kwargs)
 
     def applied_to(self, request: CompletionRequest) -> CompletionRequest:
         """Complete a decoded request by what its body does not say."""

@@ -8,7 +8,6 @@ from bridge.core.system.hosts import (
     same_origin,
     split_host,
 )
-from bridge.core.system.off_loop import LARGE_BYTES, off_loop
 from bridge.core.system.orphan_guard import OrphanGuard
 from bridge.core.system.orphan_watchdog import MARK, born
 from bridge.core.system.private_files import (
@@ -18,6 +17,7 @@ from bridge.core.system.private_files import (
     private_folder,
     replace_file,
 )
+from bridge.core.system.threads import LARGE_BYTES, off_loop
 from bridge.core.system.unix_sockets import UnixSocket, UnixSocketError, is_served, make_unix_socket
 
 __all__ = [

@@ -6,7 +6,6 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.core.system import off_loop
 from bridge.http_server.context import CallOptions, ServerContext
 from bridge.http_server.dialect import Call, StreamedCall, WholeCall
 from bridge.http_server.endpoint import respond
@@ -21,7 +20,7 @@ def add_chat_routes(router: APIRouter, server: ServerContext) -> None:
     """Add the routes of chat completions."""
 
     async def decode(body: object, options: CallOptions) -> Call:
-        call = await off_loop(options.large, decode_chat, body, options)
+        call = await options.off_loop(decode_chat, body, options)
         id, created = f"chatcmpl-{server.new_id()}", int(server.clock())
         if call.stream:
             encoder = ChatStreamEncoder(

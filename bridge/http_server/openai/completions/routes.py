@@ -6,7 +6,6 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.core.system import off_loop
 from bridge.http_server.context import CallOptions, ServerContext
 from bridge.http_server.dialect import Call, StreamedCall, WholeCall
 from bridge.http_server.endpoint import respond
@@ -20,7 +19,7 @@ def add_completion_routes(router: APIRouter, server: ServerContext) -> None:
     """Add the routes of text completions."""
 
     async def decode(body: object, options: CallOptions) -> Call:
-        call = await off_loop(options.large, decode_text_completion, body, options)
+        call = await options.off_loop(decode_text_completion, body, options)
         id, created = f"cmpl-{server.new_id()}", int(server.clock())
         if call.stream:
             encoder = TextStreamEncoder(id=id, created=created, include_usage=call.include_usage)

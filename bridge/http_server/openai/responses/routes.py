@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
@@ -17,7 +18,6 @@ from bridge.core.contract import (
     TooLargeError,
     UnsupportedError,
 )
-from bridge.core.system import off_loop
 from bridge.http_server.context import CallOptions, ServerContext, owner_of
 from bridge.http_server.dialect import Call, Decoder, JsonDict, StreamedCall, WholeCall
 from bridge.http_server.endpoint import respond
@@ -101,12 +101,12 @@ def _decoder(server: ServerContext, store: ResponseStore | None, owner: str) -> 
 
     async def decode(body: object, options: CallOptions) -> Call:
         hex, created = server.new_id(), int(server.clock())
-        wire = await off_loop(options.large, parse_responses, body)
+        wire = await options.off_loop(parse_responses, body)
         past = await _past(store, owner, wire, server.settings.max_body_bytes)
         # What is stored of it may be as large as any body.
-        large = options.large or bool(past.items)
-        call = await off_loop(
-            large, decode_responses, wire, body, options, past, hex, keeps=store is not None
+        options = replace(options, large=options.large or bool(past.items))
+        call = await options.off_loop(
+            decode_responses, wire, body, options, past, hex, keeps=store is not None
         )
         collecting = ResponseStreamEncoder if call.stream else ResponseCollector
         collector = collecting(
