@@ -156,7 +156,7 @@ async def test_connections_without_a_call_do_not_keep_others_out(
             writer.write(begun)
             writers.append((reader, writer))
         for reader, writer in writers:
-            while await asyncio.wait_for(reader.read(65536), PATIENCE / 2):
+            while await asyncio.wait_for(reader.read(65536), PATIENCE / 4):
                 pass
             writer.close()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
