@@ -112,7 +112,7 @@ def test_a_client_that_ends_inside_its_body() -> None:
 @pytest.mark.parametrize("turn", ["first", "second"])
 def test_header_lines_that_proxies_read_otherwise(lines: bytes, fault: str, turn: str) -> None:
     service = hello()
-    head, body = asking(b"HTTP/1.1", lines, stream=False)
+    head, body = asking(b"HTTP/1.1", b"connection: close\r\n" + lines, stream=False)
     with serving(service) as url, connected(url) as connection:
         if turn == "second":
             connection.sendall(b"".join(asking(b"HTTP/1.1", b"", stream=False)))
