@@ -8,6 +8,7 @@ from contextlib import aclosing
 import grpc
 
 from bridge.core.contract import InvalidRequestError, Service
+from bridge.core.system import LARGE_BYTES, off_loop
 from bridge.grpc_server.call_context import (
     Calls,
     current_caller,
@@ -48,7 +49,9 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
     ) -> AsyncGenerator[pb.CompleteResponse, None]:
         """Stream the answer to one conversation."""
         with noting_refusals(self._service, request.model):
-            completion = decode_request(
+            completion = await off_loop(
+                request.ByteSize() > LARGE_BYTES,
+                decode_request,
                 request,
                 request_id=current_request_id.get(),
                 caller=current_caller(),
@@ -73,7 +76,9 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
             if first is None or first.WhichOneof("request") != "open":
                 raise InvalidRequestError("The first message must be open.", field="open")
             with noting_refusals(self._service, first.open.model):
-                opened = with_time_limits(decode_conversation(first, caller=caller), context)
+                large = first.ByteSize() > LARGE_BYTES
+                opened = await off_loop(large, decode_conversation, first, caller=caller)
+                opened = with_time_limits(opened, context)
             conversation = Conversation(opened, self._max_conversation_bytes)
             call = ConverseCall(
                 self._service,

@@ -24,7 +24,7 @@ from bridge.core.contract import (
 )
 from bridge.grpc_server.call_context import Calls, current_request_id, is_cancelled, noting_refusals
 from bridge.grpc_server.conversation import Conversation
-from bridge.grpc_server.encode import CANCELLED, encode_event
+from bridge.grpc_server.encode import CANCELLED, encode_event, encode_started
 from bridge.grpc_server.unknown_fields import unknown_fields
 from bridge.v1 import completion_pb2 as pb
 
@@ -92,6 +92,7 @@ class ConverseCall:
         self._mail: asyncio.Queue[_Mail] = asyncio.Queue(1)
         self._turn: asyncio.Task[None] | None = None
         self._turns = 0
+        self._started = False
         self._half_closed = False
 
     async def responses(
@@ -107,6 +108,9 @@ class ConverseCall:
                 match await self._next():
                     case pb.ConverseRequest() as request:
                         if await self._take(request):
+                            if not self._started:
+                                # First always: it names the turn.
+                                yield encode_started(current_request_id.get())
                             yield CANCELLED
                     case _OfTurn(turn, given) if turn is self._turn:
                         for response in await self._answer(given):
@@ -183,6 +187,7 @@ class ConverseCall:
             return
         self._calls.check()
         self._turns += 1
+        self._started = False
         request = replace(
             request, request_id=current_request_id.get(), timeout=self._time_remaining()
         )
@@ -208,6 +213,7 @@ class ConverseCall:
     async def _answer(self, given: Event | BaseException) -> tuple[pb.ConverseResponse, ...]:
         if isinstance(given, BaseException):
             raise given
+        self._started = True
         self._conversation.see(given)
         if isinstance(given, Finished) and self._turn is not None:
             # First the session goes back: the next message is to find it parked.

@@ -27,6 +27,12 @@ _FINISH_REASONS: Final[Mapping[contract.FinishReason, pb.FinishReason.ValueType]
 CANCELLED: Final = pb.ConverseResponse(finished=pb.Finished(reason=pb.FINISH_REASON_CANCELLED))
 """The end of a turn that the client cancelled."""
 
+
+def encode_started(request_id: str) -> pb.ConverseResponse:
+    """The beginning of a turn that was cancelled before any model was asked."""
+    return pb.ConverseResponse(started=pb.Started(request_id=request_id))
+
+
 _STATUSES: Final[Mapping[str, pool_pb2.Pool.Status.ValueType]] = {
     "ok": pool_pb2.Pool.STATUS_OK,
     "starting": pool_pb2.Pool.STATUS_STARTING,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, nullcontext
 from functools import partial
 from inspect import isasyncgenfunction
@@ -31,6 +31,7 @@ from bridge.grpc_server.call_context import (
     is_cancelled,
     new_request_id,
 )
+from bridge.grpc_server.receiving import Receiver
 from bridge.grpc_server.status import CallStatus, status_of
 
 _log = logging.getLogger(__name__)
@@ -101,15 +102,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self,
         calls: Calls,
         authenticator: CallAuthenticator,
+        receiver: Receiver,
         *,
         stall_seconds: float,
-        request_seconds: float,
+        max_message_bytes: int,
         make_id: Callable[[], str] = new_request_id,
     ) -> None:
         self._calls = calls
         self._authenticator = authenticator
+        self._receiver = receiver
         self._stall_seconds = stall_seconds
-        self._request_seconds = request_seconds
+        self._max_message_bytes = max_message_bytes
         self._make_id = make_id
 
     async def intercept_service(
@@ -135,7 +138,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             raise error
 
         # On the wire every method is a stream: as one, none of its messages is waited for.
-        guarded = self._guarded(refuse, None, method, None)
+        guarded = self._guarded(refuse, method, None, single=False)
         return grpc.stream_stream_rpc_method_handler(guarded)
 
     def _wrapped(self, handler: _Handler, method: str, grant: Grant) -> _Handler:
@@ -145,7 +148,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         # Runs inside the handler, at each read. A single request, too, is taken as a stream of
         # one: otherwise it would be read and decoded before the handler, where nothing is caught
         # and nothing limits the time that it takes to come.
-        limit = KEYLESS_BYTES if needed_for(method) is None else None
+        limit = KEYLESS_BYTES if needed_for(method) is None else self._max_message_bytes
         deserializer = partial(_decoded, decode=handler.request_deserializer, limit=limit)
         behaviour: Any
         if handler.response_streaming:
@@ -156,20 +159,20 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             make = grpc.stream_unary_rpc_method_handler
             behaviour = handler.stream_unary or handler.unary_unary
             answer = _unary(behaviour)
-        seconds = None if handler.request_streaming else self._request_seconds
-        guarded = self._guarded(answer, seconds, method, grant)
+        guarded = self._guarded(answer, method, grant, single=not handler.request_streaming)
         return make(guarded, deserializer, handler.response_serializer)
 
     def _guarded(
-        self, answer: _Coroutine, seconds: float | None, method: str, grant: Grant | None
+        self, answer: _Coroutine, method: str, grant: Grant | None, *, single: bool
     ) -> _Coroutine:
-        """Wrap what answers; with `seconds`, to a single request that comes within them."""
+        """Wrap what answers; to a single request, where it is one."""
 
         async def guarded(requests: _Wire, context: _Context) -> _Wire:
             current_request_id.set(self._make_id())
             _join_trace(context)
             request = None
-            with self._calls.tracked() if method.startswith("/bridge.") else nullcontext():
+            ours = method.startswith("/bridge.")
+            with self._calls.tracked() if ours else nullcontext():
                 try:
                     try:
                         # What is left open, and what is in the frames of a call that is aborted,
@@ -177,13 +180,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                         # collector comes by.
                         async with aclosing(aiter(requests)) as messages:
                             request = messages
-                            if seconds is not None:
-                                request = await _single(messages, seconds)
+                            if single and grant is not None:
+                                needs_key = needed_for(method) is not None
+                                request = await self._receiver.single(
+                                    messages, grant.name, needs_key=needs_key
+                                )
                             if grant is not None:
                                 current_grant.set(
                                     self._authenticator.identify(grant, method, context)
                                 )
-                            return await answer(request, context)
+                            if single or ours or grant is None:
+                                return await answer(request, context)
+                            async with self._receiver.stream(grant.name):
+                                return await answer(request, context)
                     except (Exception, asyncio.CancelledError) as error:
                         status = self._status(error, method)
                         if status is None:
@@ -289,9 +298,9 @@ async def _abort(context: _Context, status: CallStatus) -> NoReturn:
         raise asyncio.CancelledError from None
 
 
-def _decoded(request: _Wire, decode: _Decode | None, limit: int | None) -> _Wire:
-    if limit is not None and len(request) > limit:
-        raise contract.TooLargeError(f"A request of this method may have at most {limit} bytes.")
+def _decoded(request: _Wire, decode: _Decode | None, limit: int) -> _Wire:
+    if len(request) > limit:
+        raise contract.TooLargeError(f"A message of this method may have at most {limit} bytes.")
     if decode is None:
         return request
     try:
@@ -301,18 +310,6 @@ def _decoded(request: _Wire, decode: _Decode | None, limit: int | None) -> _Wire
             "The request is not a valid protocol buffer message of the method's request type.",
             reason="MALFORMED_MESSAGE",
         ) from None
-
-
-async def _single(requests: AsyncIterator[_Wire], seconds: float) -> _Wire:
-    try:
-        async with asyncio.timeout(seconds):
-            async for request in requests:
-                return request
-    except TimeoutError:
-        raise contract.RequestTimeoutError(
-            f"The request did not come within {seconds:g} seconds."
-        ) from None
-    raise contract.InvalidRequestError("There is no request.", reason="MALFORMED_MESSAGE")
 
 
 def _unary(behaviour: _Coroutine) -> _Coroutine:

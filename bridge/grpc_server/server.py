@@ -19,7 +19,7 @@ from grpc_health.v1 import (
 )
 from grpc_reflection.v1alpha import reflection
 
-from bridge.core.access import Access
+from bridge.core.access import Access, Uploads
 from bridge.core.contract import BOUNDS, Service
 from bridge.core.system import UnixSocket, make_unix_socket
 from bridge.grpc_server.address import resolve
@@ -29,6 +29,7 @@ from bridge.grpc_server.completion import CompletionServicer
 from bridge.grpc_server.interceptors import CallInterceptor
 from bridge.grpc_server.models import ModelServicer
 from bridge.grpc_server.pool import PoolServicer
+from bridge.grpc_server.receiving import Receiver
 from bridge.v1 import (
     completion_pb2,
     completion_pb2_grpc,
@@ -54,6 +55,12 @@ MAX_METADATA_BYTES: Final = 16 * 1024
 MAX_CONNECTIONS: Final = 256
 """Of one address that is listened on. Each takes a file descriptor, of which 1,024 are usual."""
 
+HANDSHAKE_SECONDS: Final = 15
+"""How long a connection may take to begin to speak, as the HTTP server waits for a head."""
+IDLE_SECONDS: Final = 60
+"""How long a connection may have no call."""
+
+_OVER_BYTES: Final = 8 * 1024 * 1024
 _CLEANUP_SECONDS: Final = 10.0
 
 
@@ -66,10 +73,10 @@ class GrpcServer:
     `max_message_bytes` bounds a message, unpacked, and all that a conversation holds;
     `stall_seconds` is how long a client may leave its answer unread, and `request_seconds` how long
     a request may take to come where it is a single one; `max_conversations` is how
-    many calls of Converse a caller may have open. With `uds` it listens on that Unix socket
-    instead of a port. Without `access` no key is asked for; with `client_certificates` the
-    credentials demand one of each client, which names it where no key does. `recent` gives the
-    latest requests.
+    many calls of Converse a caller may have open, and `uploads` counts requests that are coming in.
+    With `uds` it listens on that Unix socket instead of a port. Without `access` no key is asked
+    for; with `client_certificates` the credentials demand one of each client, which names it where
+    no key does. `recent` gives the latest requests.
     """
 
     def __init__(
@@ -86,6 +93,7 @@ class GrpcServer:
         credentials: grpc.ServerCredentials | None = None,
         client_certificates: bool = False,
         access: Access | None = None,
+        uploads: Uploads | None = None,
         allowed_origins: tuple[str, ...] = (),
         recent: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
     ) -> None:
@@ -97,7 +105,9 @@ class GrpcServer:
         self._max_message_bytes = max_message_bytes
         self._credentials = credentials
         self._stall_seconds = stall_seconds
-        self._request_seconds = request_seconds
+        self._receiver = Receiver(
+            uploads or Uploads(), max_message_bytes + _OVER_BYTES, request_seconds
+        )
         self._max_conversations = max_conversations
         self._recent = recent
         access = access or Access()
@@ -118,6 +128,16 @@ class GrpcServer:
         """How many of the bridge's own calls have not ended, their cleanup included."""
         return len(self._calls)
 
+    @property
+    def receiving(self) -> int:
+        """How many calls have not sent their request, or wait for their turn to."""
+        return self._receiver.receiving
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for their turn to send their request."""
+        return self._receiver.waiting
+
     async def start(self) -> int:
         """Listen and serve; returns the port.
 
@@ -128,8 +148,9 @@ class GrpcServer:
                 CallInterceptor(
                     self._calls,
                     self._authenticator,
+                    self._receiver,
                     stall_seconds=self._stall_seconds,
-                    request_seconds=self._request_seconds,
+                    max_message_bytes=self._max_message_bytes,
                 )
             ],
             options=_options(self._max_message_bytes),
@@ -238,12 +259,17 @@ def _options(max_message_bytes: int) -> list[tuple[str, int]]:
     return [
         # On, a second server would share the port without an error.
         ("grpc.so_reuseport", 0),
-        ("grpc.max_receive_message_length", max_message_bytes),
+        # A little more than is taken: what gRPC refuses itself it refuses without a reason.
+        ("grpc.max_receive_message_length", max_message_bytes + _OVER_BYTES),
         ("grpc.max_send_message_length", max_message_bytes),
         # Whoever has no key can connect too, and stay. A client whose idle connection was closed
         # makes another with its next call.
         ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
-        ("grpc.max_connection_idle_ms", 600_000),
+        ("grpc.max_connection_idle_ms", IDLE_SECONDS * 1000),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
+        # Windows grow with the message that is read. Those that grow with the speed of the network
+        # let each call send 4 MB before anything of it is read, with whatever key.
+        ("grpc.http2.bdp_probe", 0),
         # Calls of one connection, and the headers of a call.
         ("grpc.max_concurrent_streams", MAX_CALLS),
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from bridge.core.access import Access
+from bridge.core.access import Access, Uploads
 from bridge.core.contract import Service
 from bridge.http_server.context import HttpSettings, ServerContext
 from bridge.http_server.dialect import Dialect
@@ -41,6 +41,7 @@ def create_app(
     version: str,
     settings: HttpSettings | None = None,
     access: Access | None = None,
+    uploads: Uploads | None = None,
     clock: Callable[[], float] = time.time,
     timer: Callable[[], float] = time.perf_counter,
     new_id: Callable[[], str] = new_hex_id,
@@ -49,7 +50,8 @@ def create_app(
 ) -> FastAPI:
     """Build the app that serves a service in some dialects, of which the first is the default.
 
-    `access` says who may come in; without it, everyone may. `clock` gives the time of day,
+    `access` says who may come in; without it, everyone may. `uploads` counts the bodies that are
+    coming in. `clock` gives the time of day,
     `timer` measures durations, `new_id` makes the ids, `metrics` renders the metrics for an
     `Accept` header, `recent` gives the latest requests.
     """
@@ -64,6 +66,7 @@ def create_app(
         metrics,
         recent,
         asks_for_keys=lambda: keys.required,
+        uploads=uploads or Uploads(),
     )
     routing = DialectRouting(dialects)
     headers = tuple(dialect.browser_headers for dialect in dialects)

@@ -7,11 +7,13 @@ takes any number of connections.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
 import h11
+from h11._receivebuffer import ReceiveBuffer
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from bridge.core.contract import (
@@ -22,12 +24,42 @@ from bridge.core.contract import (
 )
 from bridge.http_server.context import HttpSettings
 from bridge.http_server.dialect import Dialect
+from bridge.http_server.feeding import BODY_BYTES, PIECE_BYTES, Feeder
 
 LINGER_SECONDS = 10.0
 """How long the rest of a body that was refused is read, so that the refusal can be read."""
 
 _TWO_LENGTHS: Final = frozenset({b"content-length", b"transfer-encoding"})
 _CLOSE: Final = (b"connection", b"close")
+
+
+_BARE_LF: Final = re.compile(rb"(?<!\r)\n")
+_FOLDED: Final = re.compile(rb"\r\n[ \t]")
+
+
+class _StrictLines(ReceiveBuffer):
+    """Takes no lines of a head that a proxy in front may have read otherwise.
+
+    The standard lets a server take a bare LF for the end of a line, and a line that begins with a
+    space for more of the one before; whoever does not sees other headers than one who does, which
+    is how requests are smuggled. h11 takes both.
+    """
+
+    fault = ""
+
+    def maybe_extract_lines(self) -> list[bytearray] | None:
+        """The lines of a whole head; raises h11.RemoteProtocolError."""
+        before = bytes(self._data)
+        lines: list[bytearray] | None = super().maybe_extract_lines()
+        if lines is not None:
+            head = before[: len(before) - len(self._data)]
+            if _BARE_LF.search(head):
+                self.fault = "Each line of the head of a request ends in CRLF, not in LF alone."
+            elif _FOLDED.search(head):
+                self.fault = "A header has one line; folded ones are not supported."
+            if self.fault:
+                raise h11.RemoteProtocolError(self.fault)
+        return lines
 
 
 class LimitedConnection(H11Protocol):
@@ -46,11 +78,15 @@ class LimitedConnection(H11Protocol):
         """Log no addresses, even where the log of accesses is on: callers can write into them."""
         super().__init__(*args, **kwargs)
         self.access_log = False
+        self._lines = _StrictLines()
+        self.conn._receive_buffer = self._lines
         self.timeout_keep_alive = self.settings.idle_connection_seconds
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request, unless there are too many connections already."""
         super().connection_made(transport)
+        self._feeder = Feeder(transport, self.loop, self._take, self._piece_bytes)
+        self.flow = self._feeder
         limit = self.settings.max_connections
         if len(self.connections) > limit:
             self._refuse(QueueFullError(f"There are {limit} connections already.", retry_after=1))
@@ -58,10 +94,20 @@ class LimitedConnection(H11Protocol):
             self._watch_head()
 
     def data_received(self, data: bytes) -> None:
-        """Take what the client sent, but nothing after a request that it said is its last."""
-        if self.conn.their_state is not h11.MUST_CLOSE:
+        """Take what the client sent, a little at a time."""
+        self._feeder.feed(data)
+
+    def _take(self, data: bytes) -> None:
+        """Take a piece, but nothing after a request that the client said is its last."""
+        if self.conn.their_state is not h11.MUST_CLOSE and not self.transport.is_closing():
             super().data_received(data)
             self._watch_head()
+
+    def _piece_bytes(self) -> int:
+        inside = self.conn.their_state is h11.SEND_BODY
+        if inside and all(name != b"transfer-encoding" for name, _ in self.headers):
+            return BODY_BYTES
+        return PIECE_BYTES
 
     def handle_events(self) -> None:
         """Let a request be its connection's last that gives its length in two ways.
@@ -76,6 +122,7 @@ class LimitedConnection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop all timers."""
+        self._feeder.stop()
         self._stop_head_timer()
         self._stop_write_timer()
         super().connection_lost(exc)
@@ -104,7 +151,7 @@ class LimitedConnection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP."""
-        self._refuse(InvalidRequestError(msg, reason="INVALID_HTTP"))
+        self._refuse(InvalidRequestError(self._lines.fault or msg, reason="INVALID_HTTP"))
 
     def _is_answering(self) -> bool:
         """Whether there is a request, of which the whole head has come, without its whole answer.

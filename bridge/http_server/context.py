@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, ParamSpec, TypeVar
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from bridge.core.access import Uploads
 from bridge.core.contract import BOUNDS, CompletionRequest, InvalidRequestError, Service
+from bridge.core.system import off_loop
 from bridge.core.validation import seconds_from
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 TIMEOUT_HEADER = "x-bridge-timeout"
 QUEUE_TIMEOUT_HEADER = "x-bridge-queue-timeout"
@@ -68,11 +73,13 @@ class ServerContext:
     """Gives the latest requests, newest first, without a word of what was said."""
     asks_for_keys: Callable[[], bool] = bool
     """Whether a key is asked for now."""
+    uploads: Uploads = field(default_factory=Uploads)
+    """Counts the bodies that are coming in."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
-    """What a call says outside its body. Decoders need `strict` and `include_reasoning` alone."""
+    """What a call says outside its body. Not all of it concerns decoders."""
 
     request_id: str = ""
     caller: str = ""
@@ -82,6 +89,12 @@ class CallOptions:
     queue_timeout: float | None = None
     first_token_timeout: float | None = None
     idle_timeout: float | None = None
+    large: bool = False
+    """Whether the body is so large that it is decoded off the event loop."""
+
+    async def off_loop(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Do pure work on the body, in a thread where it is large."""
+        return await off_loop(self.large, work, *args, **kwargs)
 
     def applied_to(self, request: CompletionRequest) -> CompletionRequest:
         """Complete a decoded request by what its body does not say."""

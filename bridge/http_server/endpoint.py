@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from bridge.core.access import Upload
 from bridge.core.contract import CompletionRequest, Service, Started
+from bridge.core.system import LARGE_BYTES
 from bridge.http_server.body import read_json
 from bridge.http_server.context import (
     CallOptions,
@@ -25,9 +28,11 @@ from bridge.http_server.sse import EventStreamResponse, ignored_header
 
 async def respond(request: Request, server: ServerContext, decode: Decoder) -> Response:
     """Read, decode and answer a request; the work ends early if the client goes."""
-    with _recording_refusals(request, server):
+    receiving = server.uploads.receiving(caller_of(request.scope))
+    with _recording_refusals(request, server), receiving as upload:
         options = call_options(request.scope, server.settings)
-        call = await decode(await _read_body(request, server), options)
+        body = await _read_body(request, server, upload)
+        call = await decode(body, replace(options, large=upload.size > LARGE_BYTES))
     asked = options.applied_to(call.request)
     if isinstance(call, StreamedCall):
         return EventStreamResponse(
@@ -43,9 +48,9 @@ async def respond(request: Request, server: ServerContext, decode: Decoder) -> R
     return json_response(reply, headers=ignored_header(ignored))
 
 
-async def _read_body(request: Request, server: ServerContext) -> object:
+async def _read_body(request: Request, server: ServerContext, upload: Upload) -> object:
     settings = server.settings
-    body = await read_json(request, settings.max_body_bytes, settings.body_seconds)
+    body = await read_json(request, settings.max_body_bytes, settings.body_seconds, upload)
     if isinstance(body, dict) and isinstance(model := body.get("model"), str):
         request.state.model = model
     return body

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import uvicorn
 
 from bridge import __version__
-from bridge.core.access import Access, KeyFileError
+from bridge.core.access import Access, KeyFileError, Uploads
 from bridge.core.answers import ResponseStore, SqliteResponseStore
 from bridge.core.contract import BOUNDS
 from bridge.core.engine import Engine
@@ -55,6 +55,7 @@ class Shared:
     engine: Engine
     settings: Settings
     access: Access
+    uploads: Uploads
     metrics: Metrics
     recent: RecentRequests
     tls: LiveTls | None
@@ -111,6 +112,7 @@ async def serve_grpc(
         credentials=None if tls is None else tls.grpc_credentials(),
         client_certificates=tls is not None and tls.tls.client_ca is not None,
         access=access,
+        uploads=shared.uploads,
         allowed_origins=settings.bridge_allowed_origins,
         recent=shared.recent.lines,
     )
@@ -163,6 +165,7 @@ async def serve_http(
         version=__version__,
         settings=door,
         access=shared.access,
+        uploads=shared.uploads,
         metrics=shared.metrics.render,
         recent=shared.recent.lines,
     )

@@ -88,6 +88,11 @@ class Settings(BaseSettings):
         le=86400,
         description="Seconds an HTTP connection may be idle; longer than a proxy's own limit.",
     )
+    bridge_upload_megabytes: int = Field(
+        512,
+        ge=64,
+        description="Size of all unfinished requests together, of which one key may have half.",
+    )
     bridge_system_prompt: str = Field(
         "claude_code",
         description="What a request without a system message gets: claude_code, none, or a file.",

@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bridge.core.access import USAGE_FILE, Access, Quotas
+from bridge.core.access import USAGE_FILE, Access, Quotas, Uploads
 from bridge.core.engine import Engine
 from bridge.core.system import OrphanGuard
 from bridge.core.telemetry import (
@@ -153,7 +153,8 @@ async def serving(
         bridge = Bridge(engine, doors, simulator, access, telemetry.log, telemetry.metrics)
         bridge.live_tls = tls
         bridge.system_prompt = options.system_prompt
-        shared = Shared(engine, settings, access, telemetry.metrics, telemetry.recent, tls)
+        uploads = Uploads(settings.bridge_upload_megabytes * 1024 * 1024)
+        shared = Shared(engine, settings, access, uploads, telemetry.metrics, telemetry.recent, tls)
         if plan.grpc is not None:
             bridge.grpc_address = await serve_grpc(shared, plan.grpc, stack, changes)
         if listener is not None:

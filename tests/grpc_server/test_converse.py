@@ -179,7 +179,8 @@ async def test_cancel_before_the_first_event(serve: Serve, service: FakeService)
     await soon(service.entered.wait())
     await talk.cancel_turn()
     turn = await talk.turn()
-    assert turn.events == ["finished"]
+    assert turn.events == ["started", "finished"]
+    assert turn.request_id == service.requests[0].request_id
     assert turn.reason == pb.FINISH_REASON_CANCELLED
 
 

@@ -3,50 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 
 import grpc
 import pytest
 
 from bridge.grpc_server.server import MAX_METADATA_BYTES, GrpcServer
 from bridge.v1 import completion_pb2_grpc as pb_grpc
+from tests.grpc_server.by_hand import begun
 from tests.grpc_server.fakes import FakeService, question, soon
-
-_DATA, _HEADERS, _SETTINGS = 0, 1, 4
-_END_HEADERS = 4
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    return (
-        struct.pack(">I", len(payload))[1:]
-        + bytes((kind, flags))
-        + struct.pack(">I", stream)
-        + payload
-    )
-
-
-def literal(name: str, value: str) -> bytes:
-    """A header as HPACK has it in its plainest form."""
-    return b"\x00" + b"".join(bytes((len(text),)) + text.encode() for text in (name, value))
-
-
-def begun(method: str, message: bytes) -> bytes:
-    """The beginning of a call, with a part of its request."""
-    headers = {
-        ":method": "POST",
-        ":scheme": "http",
-        ":path": method,
-        ":authority": "x",
-        "content-type": "application/grpc",
-        "te": "trailers",
-    }
-    block = b"".join(literal(*header) for header in headers.items())
-    return (
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-        + frame(_SETTINGS, 0, 0, b"")
-        + frame(_HEADERS, _END_HEADERS, 1, block)
-        + frame(_DATA, 0, 1, message)
-    )
 
 
 @pytest.mark.parametrize("method", ["CompletionService/Complete", "ModelService/ListModels"])

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from bridge.core.access.authentication import Access
+from bridge.core.access import Access, Uploads
 from bridge.http_server import HttpSettings, all_dialects, connections, create_app
 from bridge.http_server.dialect import Dialect
 from tests.harness import PATIENCE
@@ -35,19 +35,23 @@ def serving(
     settings: HttpSettings | None = None,
     access: Access | None = None,
     dialects: Sequence[Dialect] | None = None,
+    uploads: Uploads | None = None,
 ) -> Generator[str, None, None]:
     """Serve, and give the base URL of the API."""
     # With the protocol named, asyncio turns Nagle's algorithm off: else each write waits 40 ms.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         dialects = dialects or all_dialects()
-        app = create_app(service, dialects, version="1.2.3", settings=settings, access=access)
+        app = create_app(
+            service, dialects, version="1.2.3", settings=settings, access=access, uploads=uploads
+        )
         server = _Server(
             uvicorn.Config(
                 app,
                 http=connections(settings or HttpSettings(), dialects),
                 log_config=None,
                 lifespan="off",
+                ws="none",
             )
         )
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))

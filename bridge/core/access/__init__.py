@@ -12,6 +12,7 @@ from bridge.core.access.keys import (
     parse_given,
 )
 from bridge.core.access.quotas import USAGE_FILE, Quotas
+from bridge.core.access.uploads import Upload, Uploads
 
 __all__ = [
     "ANYONE",
@@ -26,6 +27,8 @@ __all__ = [
     "KeyLimits",
     "KeyScope",
     "Quotas",
+    "Upload",
+    "Uploads",
     "bearer",
     "parse_given",
 ]

@@ -41,8 +41,9 @@ from bridge.core.engine.schema_checker import SchemaChecker
 from bridge.core.engine.timeouts import TimeLimits
 from bridge.core.engine.usage_limits import OveragePolicy, UsageLimitsState
 from bridge.core.pool import Pool, PoolLimits, Recycling, Watchdog, WatchdogLimits
+from bridge.core.system import off_loop
 from bridge.core.telemetry import Observer, RequestRecord
-from bridge.core.validation import validate
+from bridge.core.validation import is_large, validate
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,7 @@ class Engine:
         self._observer.began(record)
         try:
             # Before it counts: what breaks a rule costs its key nothing.
-            request = validate(request)
+            request = await off_loop(is_large(request), validate, request)
             with self.resources.quotas.admitted(request.caller) as meter:
                 completion = Completion(request, record, self.resources)
                 try:

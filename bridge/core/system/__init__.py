@@ -17,9 +17,11 @@ from bridge.core.system.private_files import (
     private_folder,
     replace_file,
 )
+from bridge.core.system.threads import LARGE_BYTES, off_loop
 from bridge.core.system.unix_sockets import UnixSocket, UnixSocketError, is_served, make_unix_socket
 
 __all__ = [
+    "LARGE_BYTES",
     "MARK",
     "OrphanGuard",
     "UnixSocket",
@@ -32,6 +34,7 @@ __all__ = [
     "locked",
     "make_unix_socket",
     "matches",
+    "off_loop",
     "open_private",
     "private_file",
     "private_folder",

@@ -14,7 +14,7 @@ from bridge.core.validation.messages import (
     unknown_call,
     without_effect,
 )
-from bridge.core.validation.request import validate, validate_opening
+from bridge.core.validation.request import is_large, validate, validate_opening
 from bridge.core.validation.schema_sizes import measure
 from bridge.core.validation.schemas import UnfitAnswerError, fault_of, for_api
 from bridge.core.validation.settings import seconds_from
@@ -39,6 +39,7 @@ __all__ = [
     "fault_of",
     "for_api",
     "invalid",
+    "is_large",
     "json_object",
     "measure",
     "media_misplaced",

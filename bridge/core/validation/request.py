@@ -2,11 +2,48 @@
 
 from __future__ import annotations
 
-from bridge.core.contract import BOUNDS, Bounds, CompletionRequest
+from typing import Final
+
+from bridge.core.contract import (
+    BOUNDS,
+    Bounds,
+    CompletionRequest,
+    DocumentPart,
+    ImagePart,
+    Part,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
 from bridge.core.validation.calls import with_sound_calls
 from bridge.core.validation.settings import check_settings
 from bridge.core.validation.sizes import check_sizes
 from bridge.core.validation.turns import check_history, check_turns
+
+_MANY_MESSAGES: Final = 200
+_MANY_TOOLS: Final = 50
+_LIGHT_ARGUMENTS: Final = 100_000
+
+
+def is_large(request: CompletionRequest) -> bool:
+    """Whether its rules take so long to check that everybody else's answers would wait for it."""
+    if len(request.messages) > _MANY_MESSAGES or len(request.tools) > _MANY_TOOLS:
+        return True
+    if sum(len(message.parts) for message in request.messages) > 2 * _MANY_MESSAGES:
+        return True
+    return any(_is_heavy(part) for message in request.messages for part in message.parts)
+
+
+def _is_heavy(part: Part | TextPart | ImagePart) -> bool:
+    match part:
+        case ImagePart() | DocumentPart():
+            return True
+        case ToolCallPart():
+            return len(part.arguments) > _LIGHT_ARGUMENTS
+        case ToolResultPart():
+            return len(part.content) > _MANY_MESSAGES or any(map(_is_heavy, part.content))
+        case TextPart():
+            return False
 
 
 def validate(request: CompletionRequest, bounds: Bounds = BOUNDS) -> CompletionRequest:

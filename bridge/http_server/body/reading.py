@@ -7,6 +7,7 @@ from typing import Final
 
 from starlette.requests import Request
 
+from bridge.core.access import Upload
 from bridge.core.contract import (
     BOUNDS,
     ClientClosedError,
@@ -14,6 +15,7 @@ from bridge.core.contract import (
     RequestTimeoutError,
     TooLargeError,
 )
+from bridge.core.system import LARGE_BYTES, off_loop
 from bridge.core.validation import NotJsonError, TooNestedError, parse_strict
 from bridge.http_server.body.encodings import BodyTooLargeError, check_encoding, decoded
 from bridge.http_server.errors import HttpError
@@ -21,12 +23,12 @@ from bridge.http_server.errors import HttpError
 _FORMS: Final = frozenset({"multipart/form-data", "application/x-www-form-urlencoded"})
 
 
-async def read_json(request: Request, limit: int, seconds: float) -> object:
+async def read_json(request: Request, limit: int, seconds: float, upload: Upload) -> object:
     """Read the body, of at most `limit` bytes and within so many seconds, as JSON."""
     encoding = check_encoding(", ".join(request.headers.getlist("content-encoding")))
     try:
         async with asyncio.timeout(seconds):
-            body = await _read(request, limit)
+            body = await _read(request, limit, upload)
     except TimeoutError:
         raise RequestTimeoutError(
             f"The body of the request did not come within {seconds:g} seconds."
@@ -37,8 +39,9 @@ async def read_json(request: Request, limit: int, seconds: float) -> object:
             body = await asyncio.to_thread(decoded, body, encoding, limit)
         except BodyTooLargeError:
             raise _too_large(limit) from None
+        upload.hold(len(body))
     _refuse_form(request.headers.get("content-type", ""), body)
-    return parse_json(body)
+    return await off_loop(len(body) > LARGE_BYTES, parse_json, body)
 
 
 def _refuse_form(kind: str, body: bytes) -> None:
@@ -53,7 +56,7 @@ def _refuse_form(kind: str, body: bytes) -> None:
         )
 
 
-async def _read(request: Request, limit: int) -> bytes:
+async def _read(request: Request, limit: int, upload: Upload) -> bytes:
     """The bytes are counted as they come: a length that the client announces proves nothing."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
@@ -67,6 +70,7 @@ async def _read(request: Request, limit: int) -> bytes:
         body += message.get("body", b"")
         if len(body) > limit:
             raise _too_large(limit)
+        upload.hold(len(body))
         more = message.get("more_body", False)
     return bytes(body)
 

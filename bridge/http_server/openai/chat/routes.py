@@ -20,7 +20,7 @@ def add_chat_routes(router: APIRouter, server: ServerContext) -> None:
     """Add the routes of chat completions."""
 
     async def decode(body: object, options: CallOptions) -> Call:
-        call = decode_chat(body, options)
+        call = await options.off_loop(decode_chat, body, options)
         id, created = f"chatcmpl-{server.new_id()}", int(server.clock())
         if call.stream:
             encoder = ChatStreamEncoder(

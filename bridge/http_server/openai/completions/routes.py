@@ -19,7 +19,7 @@ def add_completion_routes(router: APIRouter, server: ServerContext) -> None:
     """Add the routes of text completions."""
 
     async def decode(body: object, options: CallOptions) -> Call:
-        call = decode_text_completion(body, options)
+        call = await options.off_loop(decode_text_completion, body, options)
         id, created = f"cmpl-{server.new_id()}", int(server.clock())
         if call.stream:
             encoder = TextStreamEncoder(id=id, created=created, include_usage=call.include_usage)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
@@ -107,9 +108,13 @@ def _decoder(server: ServerContext, store: ResponseStore | None, owner: str) -> 
 
     async def decode(body: object, options: CallOptions) -> Call:
         hex, created = server.new_id(), int(server.clock())
-        wire = parse_responses(body)
+        wire = await options.off_loop(parse_responses, body)
         past = await _past(store, owner, wire, server.settings.max_body_bytes)
-        call = decode_responses(wire, body, options, past, hex, keeps=store is not None)
+        # What is stored of it may be as large as any body.
+        options = replace(options, large=options.large or bool(past.items))
+        call = await options.off_loop(
+            decode_responses, wire, body, options, past, hex, keeps=store is not None
+        )
         collecting = ResponseStreamEncoder if call.stream else ResponseCollector
         collector = collecting(
             hex=hex, created=created, echo=call.echo, store=call.store, clock=server.clock
