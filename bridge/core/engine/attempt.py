@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 
 from bridge.core.claude import AnswerReader, ProcessGoneError, Session, Wire
 from bridge.core.contract import (
+    BridgeError,
     Event,
     Finished,
     FinishReason,
@@ -43,6 +44,11 @@ class Attempt:
     def usage(self) -> Usage:
         """Tokens of this attempt and of those before it."""
         return self._reader.usage
+
+    @property
+    def waiting(self) -> BridgeError | None:
+        """What keeps the answer waiting, while Claude Code is about to try a failed call again."""
+        return self._reader.waiting
 
     def progress(self) -> AnswerProgress:
         """How far the answer is."""
@@ -111,8 +117,8 @@ class Attempt:
         """The events of a line."""
         try:
             return list(self._reader.feed(line))
-        except NotLoggedInError:
-            self._resources.account.note_login(accepted=False)
+        except NotLoggedInError as error:
+            self._resources.account.login_refused(error.message)
             raise
         except PlanLimitError as error:
             if (resets_at := self._reader.limit_resets_at) is not None:

@@ -100,7 +100,7 @@ class Completion:
                                 if self._started:
                                     continue
                                 self._started = True
-                                self._resources.account.note_login(accepted=True)
+                                self._resources.account.login_works()
                             elif not isinstance(event, Finished):
                                 self._answered = True
                             yield event
@@ -113,7 +113,9 @@ class Completion:
                 finally:
                     self._release(attempt, parking)
         except TimeoutError as error:
-            raise deadlines.error(deadlines.reached or limit) from error
+            waiting = None if self._attempt is None else self._attempt.waiting
+            # Where the API has failed meanwhile, that is of more use than whose time is over.
+            raise waiting or deadlines.error(deadlines.reached or limit) from error
         finally:
             if self._admission is Admission.PROBE:
                 self._resources.usage_limits.probed(answered=self._answered)

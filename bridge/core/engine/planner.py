@@ -120,6 +120,7 @@ class Plan:
             ignored=self.ignored,
             structured=bool(self.scope.profile.json_schema),
             asked=self.request.model,
+            tools=frozenset(tool.name for tool in self.scope.tools),
         )
 
     def filters(self) -> tuple[AnswerFilter, ...]:

@@ -98,6 +98,7 @@ class RequestRecord:
     __slots__ = (
         "_answer",
         "_last_at",
+        "cause",
         "error",
         "finished",
         "gap_seconds",
@@ -130,6 +131,8 @@ class RequestRecord:
         """The same, or else the one asked for, if it is among those on offer; empty if not."""
         self.error = ""
         """The reason of the error that ended it; empty if none did."""
+        self.cause = ""
+        """How Claude Code names what failed; empty where it names nothing."""
         self.finished: Finished | None = None
         self.gaps = [0] * (len(GAP_BOUNDS) + 1)
         """How many gaps between two parts of the answer fell into each of GAP_BOUNDS' buckets."""
@@ -201,6 +204,7 @@ class RequestRecord:
             "total_ms": since(times.ended_at),
             "finish": self.finished.reason if self.finished else None,
             "error": self.error or None,
+            "error_cause": self.cause or None,
             "input_tokens": usage.input_tokens if usage else None,
             "cache_read_tokens": usage.cache_read_tokens if usage else None,
             "cache_write_tokens": usage.cache_write_tokens if usage else None,
