@@ -17,7 +17,7 @@ class CallUsage:
     @property
     def total(self) -> Usage:
         """Tokens of all calls so far."""
-        return _added(self._before, self._call)
+        return added(self._before, self._call)
 
     def next_call(self, wire: Wire) -> None:
         """Another call has begun with this report."""
@@ -27,6 +27,34 @@ class CallUsage:
     def report(self, wire: Wire) -> None:
         """Take in what is reported of the call that runs."""
         self._call = _updated(self._call, wire)
+
+
+class UnseenCalls:
+    """Counts the calls of a turn that have no reader: the CLI makes some by itself, once an answer
+    is whole."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        """Those that the CLI has begun."""
+        self._usage: CallUsage | None = None
+
+    @property
+    def usage(self) -> Usage:
+        """Their tokens, as far as they were reported before the turn ended."""
+        return Usage() if self._usage is None else self._usage.total
+
+    def feed(self, line: Wire) -> None:
+        """Take in a line that is not read otherwise."""
+        kind = line["type"]
+        if kind == "system":
+            self.count += line.get("status") == "requesting"
+        elif kind == "stream_event" and line.get("parent_tool_use_id") is None:
+            event = line["event"]
+            if event["type"] == "message_start":
+                self._usage = self._usage or CallUsage(Usage())
+                self._usage.next_call(event["message"].get("usage") or {})
+            elif event["type"] == "message_delta" and self._usage is not None:
+                self._usage.report(event.get("usage") or {})
 
 
 def _updated(usage: Usage, wire: Wire) -> Usage:
@@ -47,7 +75,8 @@ def _updated(usage: Usage, wire: Wire) -> Usage:
     )
 
 
-def _added(a: Usage, b: Usage) -> Usage:
+def added(a: Usage, b: Usage) -> Usage:
+    """The sum of both."""
     return Usage(
         a.input_tokens + b.input_tokens,
         a.cache_read_tokens + b.cache_read_tokens,

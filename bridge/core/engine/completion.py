@@ -108,6 +108,8 @@ class Completion:
                     finished = True
                     parking = self._parking(attempt)
                 except (ProcessGoneError, InvalidRequestError, UnfitAnswerError) as error:
+                    if isinstance(error, UnfitAnswerError):
+                        await attempt.end_turn()
                     self._failed(attempt, error)
                     logger.info("request %s is tried again: %s", request.request_id, kind_of(error))
                 finally:
@@ -218,6 +220,7 @@ class Completion:
 
     def _release(self, attempt: Attempt, parking: Parking | None) -> None:
         self._deadlines.unwatch()
+        self._record.unseen_calls += attempt.unseen_calls
         if attempt.lease is not None:
             lease, attempt.lease = attempt.lease, None
             self._resources.pool.release(lease, parking)

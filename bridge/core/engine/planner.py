@@ -143,6 +143,9 @@ class Plan:
             answer = reader.answer()
         except ValueError:
             return None
+        if not answer.visible:
+            # Claude Code asks the model for more, which the caller would not see.
+            return None
         turns = (*self.history, self.last, answer)
         return Parking(fingerprint(self.scope, turns), call_ids(answer))
 

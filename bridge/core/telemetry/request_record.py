@@ -110,6 +110,7 @@ class RequestRecord:
         "times",
         "trace_parent",
         "trace_state",
+        "unseen_calls",
     )
 
     def __init__(
@@ -138,6 +139,8 @@ class RequestRecord:
         """How many gaps between two parts of the answer fell into each of GAP_BOUNDS' buckets."""
         self.gap_seconds = 0.0
         """The sum of those gaps."""
+        self.unseen_calls = 0
+        """Upstream calls that Claude Code has made by itself once an answer was whole."""
         self.trace_parent = ""
         """The `traceparent` that Claude Code is handed, where the request is traced."""
         self.trace_state: Any = None
@@ -209,6 +212,7 @@ class RequestRecord:
             "cache_read_tokens": usage.cache_read_tokens if usage else None,
             "cache_write_tokens": usage.cache_write_tokens if usage else None,
             "output_tokens": usage.output_tokens if usage else None,
+            "unseen_calls": self.unseen_calls or None,
         }
 
     def _words(self) -> dict[str, Any]:

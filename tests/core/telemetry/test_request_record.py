@@ -68,6 +68,7 @@ def test_a_line_tells_times_in_milliseconds_and_no_word_of_the_conversation() ->
         "cache_read_tokens": 2,
         "cache_write_tokens": 3,
         "output_tokens": 4,
+        "unseen_calls": None,
     }
 
 
