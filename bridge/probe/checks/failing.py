@@ -46,7 +46,7 @@ async def broken_off(stage: Stage) -> None:
 
 
 async def reported_waits(stage: Stage) -> None:
-    """How long the API wants to be left alone is told, however long that is."""
+    """The wait that the API asks for is reported, however long it is."""
     session = await stage.warm()
     error = {"kind": "overloaded", "headers": {"retry-after": str(_LONG)}}
     await session.ask(user(new_mark() + sim(error=error)))
