@@ -180,9 +180,10 @@ class AnswerReader:
             reason = event["delta"].get("stop_reason")
             if reason is not None:
                 yield from self._stop(reason, event["delta"].get("stop_sequence"))
-        elif kind == "message_stop" and self._broke_off:
+        elif kind == "message_stop" and self._broke_off and self._calls:
             # The CLI writes this end itself where the stream was cut. A call that was whole by
-            # then it makes all the same, and would wait for its result.
+            # then it makes all the same, and would wait for its result. Without one its own
+            # result follows, which names the failure.
             raise UnavailableError(_BROKE_OFF)
 
     def _stop(self, reason: str, stop_sequence: str | None) -> Iterator[Event]:

@@ -564,6 +564,10 @@ def test_a_stream_that_the_cli_ends_without_a_stop_reason_broke_off() -> None:
     end = stream({"type": "message_stop"})
     # Before anything was passed on the CLI tries again.
     assert len(feed(it, [start(), end, start(), text("Hel")])) == 2
+    # Text alone is followed by a result that names the failure.
+    assert not feed(it, [end])
+    call = block_start(type="tool_use", id="t", name="mcp__client__pick", input={})
+    assert len(feed(it, [call, arguments("{}"), block_stop()])) == 2
     with pytest.raises(UnavailableError, match="broke off") as caught:
         feed(it, [end])
     assert caught.value.retryable
