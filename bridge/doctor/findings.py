@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from bridge.core.claude import ControlError
+from bridge.core.claude import ControlError, ProcessGoneError
 from bridge.core.contract import Health
 from bridge.probe import Report, Shipped, fallbacks, missing
 from bridge.server import Settings
@@ -125,7 +125,8 @@ def not_started(error: Exception) -> str:
         return f"Claude Code could not be started: {error.strerror or 'the system refused it'}."
     if isinstance(error, ControlError):
         return "Claude Code started, and did not answer as the bridge expects."
-    return "Claude Code ended while it started."
+    cause = error.for_log if isinstance(error, ProcessGoneError) else ""
+    return f"Claude Code ended while it started. {cause}".rstrip()
 
 
 def login_finding(health: Health, *, uses_key: bool = False) -> Finding:

@@ -33,6 +33,7 @@ CODES: Final[dict[type[contract.BridgeError], StatusCode]] = {
     contract.QueueFullError: StatusCode.RESOURCE_EXHAUSTED,
     contract.ClientClosedError: StatusCode.CANCELLED,
     contract.NotLoggedInError: StatusCode.FAILED_PRECONDITION,
+    contract.AccountRefusedError: StatusCode.FAILED_PRECONDITION,
     contract.UnavailableError: StatusCode.UNAVAILABLE,
     contract.ProcessFailedError: StatusCode.UNAVAILABLE,
     contract.StoreUnavailableError: StatusCode.UNAVAILABLE,

@@ -23,6 +23,12 @@ from bridge.probe.checks.conversations import (
     replay,
     usage,
 )
+from bridge.probe.checks.failing import (
+    broken_off,
+    failure_kinds,
+    no_second_call,
+    reported_waits,
+)
 from bridge.probe.checks.rewinding import (
     rewind_after_answers,
     rewind_after_interrupt,
@@ -149,6 +155,26 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
         error_status,
     ),
     Behaviour(
+        "failure-kinds",
+        "A failed upstream call is told with the kind of its failure.",
+        failure_kinds,
+    ),
+    Behaviour(
+        "no-second-call",
+        "A call that fails before its first word is not made again without streaming.",
+        no_second_call,
+    ),
+    Behaviour(
+        "broken-off",
+        "A stream that is cut after a call ends without a stop reason.",
+        broken_off,
+    ),
+    Behaviour(
+        "reported-waits",
+        "Before a failed call is tried again, the wait for it is reported.",
+        reported_waits,
+    ),
+    Behaviour(
         "interrupt",
         "An interrupt ends the turn and closes the upstream connection.",
         interrupt,
@@ -209,7 +235,7 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
         TurnSettings(retries=0),
         lambda exchanges: len(exchanges) == 1,
         plain=TurnSettings(retries=1),
-        say=sim(error={"status": 529}),
+        say=sim(error={"status": 500}),
     ),
     late(
         "late-temperature",

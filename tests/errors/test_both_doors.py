@@ -115,6 +115,13 @@ EXPECTED: Mapping[str, Row] = {
         StatusCode.FAILED_PRECONDITION,
         "CLAUDE_NOT_LOGGED_IN",
     ),
+    "AccountRefusedError": Row(
+        503,
+        "server_error",
+        "claude_account_refused",
+        StatusCode.FAILED_PRECONDITION,
+        "CLAUDE_ACCOUNT_REFUSED",
+    ),
     "UnavailableError": Row(
         503,
         "server_error",

@@ -9,7 +9,8 @@ Run as a program: `fake_cli.py [JSON]`, where the JSON object says how, by subty
     raw         what is written on a request of this subtype, before its answer: texts as they
                 stand, each with how many times
     start       a text that is written before anything else
-    die         subtypes on which it ends without a word, with exit code 9
+    die         subtypes on which it ends, with exit code 9
+    last_words  what it writes to stderr then
     last        a subtype that it still answers, and then ends
     deaf        subtypes after which it reads no more of its input
     turn        the lines written on a user line that is to be answered; one without a `type` is
@@ -133,7 +134,7 @@ class FakeCli:
     def control(self, request_id: str, subtype: str) -> None:
         how = self.how
         if subtype in how.get("die", ()):
-            sys.stderr.write("a last word\n")
+            sys.stderr.write(self.how.get("last_words", "a last word\n"))
             sys.stderr.flush()
             os._exit(9)
         for piece, times in how.get("raw", {}).get(subtype, ()):

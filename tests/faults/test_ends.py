@@ -12,6 +12,7 @@ from bridge.core.claude.processes.process import ProcessGoneError
 from bridge.core.contract.errors import DrainingError, ProcessFailedError
 from bridge.core.contract.events import Finished
 from bridge.core.contract.request import CompletionRequest
+from bridge.core.engine import attempt
 from bridge.core.engine.completion import Completion
 from bridge.core.engine.engine import Engine, EngineOptions
 from bridge.core.telemetry.request_record import RequestRecord
@@ -20,6 +21,7 @@ from bridge.core.validation.schemas import UnfitAnswerError
 from tests.core.fakes import fake_launcher
 from tests.core.waiting import soon
 from tests.faults.faking import ONE, WHOLE, faked_engine
+from tests.faults.faking import event as event_line
 from tests.harness import user
 
 HOUR = 3600.0
@@ -39,16 +41,29 @@ async def test_a_process_that_dies_after_its_answer_does_not_spoil_it(tmp_path: 
         assert engine.engine.pool_state().totals.answered == 1
 
 
+@pytest.mark.parametrize("fault", ["stop", "die"])
+async def test_an_answer_that_was_cut_stands_whatever_becomes_of_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """Its turn is ended before the answer is, to count what Claude Code asks by itself."""
+    monkeypatch.setattr(attempt, "_STOP_SECONDS", 0.5)
+    cut = event_line(type="message_delta", delta={"stop_reason": "max_tokens"}, usage={})
+    turn = [*WHOLE[:-3], cut, {"type": "system", "subtype": "status", "status": "requesting"}]
+    async with faked_engine(tmp_path, how={"turn": [*turn, {fault: True}]}) as engine:
+        answer = await soon(engine.ask())
+        assert (answer.text, answer.reason) == ("Half and half.", "length")
+
+
 async def test_a_process_that_dies_is_replaced_though_the_request_was_tried_again_before() -> None:
     engine = Engine(fake_launcher(), EngineOptions(ONE), SessionLog(None))
     request = CompletionRequest((user("Hello?"),))
     completion = Completion(request, RequestRecord(request, 0.0), engine.resources)
-    attempt = completion._new_attempt()
+    tried = completion._new_attempt()
     # An answer that was not what was asked for is asked for once more: no fault of the process.
-    completion._failed(attempt, UnfitAnswerError("is not valid JSON"))
-    completion._failed(attempt, ProcessGoneError())
+    completion._failed(tried, UnfitAnswerError("is not valid JSON"))
+    completion._failed(tried, ProcessGoneError())
     with pytest.raises(ProcessFailedError):
-        completion._failed(attempt, ProcessGoneError())
+        completion._failed(tried, ProcessGoneError())
 
 
 async def test_who_waits_for_the_first_process_is_told_of_the_end() -> None:

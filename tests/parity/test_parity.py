@@ -12,6 +12,7 @@ from tests.harness import RunningBridge
 from tests.parity.doors import (
     DOORS,
     FIELDS,
+    NO_USAGE,
     Call,
     Scenario,
     Transcript,
@@ -26,8 +27,13 @@ ANSWERED = [scenario for scenario in SCENARIOS if not scenario.code]
 
 
 def told(transcript: Transcript) -> Transcript:
-    """Without what depends on which request came first: where the prompt's tokens came from."""
-    usage = transcript.usage
+    """Without what depends on which request came first: where the prompt's tokens came from.
+
+    Nor with the tokens of a call that Claude Code makes by itself after an answer that was cut or
+    has no text: they are counted as far as they were reported before the interrupt.
+    """
+    unseen = transcript.finish == "length" or not (transcript.text or transcript.calls)
+    usage = NO_USAGE if unseen else transcript.usage
     return replace(
         transcript,
         usage=Usage(

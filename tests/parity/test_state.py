@@ -30,7 +30,7 @@ from bridge.v1.pool_pb2_grpc import PoolServiceStub
 from tests.grpc_server.talking import Talk
 from tests.harness import PATIENCE, RunningBridge, sim
 
-COUNTS = ("_ms", "_tokens")
+COUNTS = ("_ms", "_tokens", "_calls")
 WORDS = "nobody's business"
 
 

@@ -204,6 +204,18 @@ def _error_status(line: Line) -> None:
     line.pop("api_error_status", None)
 
 
+def _failure_kinds(line: Line) -> None:
+    if line["type"] in ("assistant", "result"):
+        line.pop("error", None)
+        line.pop("api_error", None)
+
+
+def _broken_off(line: Line) -> None:
+    # It looks as if the model had ended the answer.
+    if line["type"] == "stream_event" and line["event"]["type"] == "content_block_stop":
+        line["event"] = {"type": "message_delta", "delta": {"stop_reason": None}}
+
+
 def _mcp_result(line: Line) -> Line:
     if line["type"] != "control_response":
         return {}
@@ -253,6 +265,10 @@ LACKS: dict[str, Callable[[], Lack]] = {
     "partial-messages": lambda: Started("--include-partial-messages"),
     "usage": lambda: Edits(to_bridge=_usage),
     "error-status": lambda: Edits(to_bridge=_error_status),
+    "failure-kinds": lambda: Edits(to_bridge=_failure_kinds),
+    "no-second-call": lambda: Started(CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK=None),
+    "broken-off": lambda: Edits(to_bridge=_broken_off),
+    "reported-waits": lambda: Started(CLAUDE_CODE_RETRY_WATCHDOG=None),
     "interrupt": lambda: Pretends("interrupt"),
     "interrupt-queued": QueuedInterrupt,
     "client-tools": lambda: Edits(_no_tools),

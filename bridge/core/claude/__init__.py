@@ -1,6 +1,7 @@
 """Everything that knows the formats of the `claude` CLI."""
 
 from bridge.core.claude.answer_reader import CONTINUABLE, AnswerReader
+from bridge.core.claude.call_usage import added
 from bridge.core.claude.capabilities import ALL, Capabilities, Facts
 from bridge.core.claude.client_tools import MAX_RESULT_CHARACTERS, definitions_of, deliverable
 from bridge.core.claude.control import ControlError
@@ -63,6 +64,7 @@ __all__ = [
     "Turn",
     "TurnSettings",
     "Wire",
+    "added",
     "changed_by_cli",
     "changes_arguments",
     "check_passed",

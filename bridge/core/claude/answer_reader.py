@@ -7,12 +7,13 @@ as "API Error: ...", is never text of an answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from enum import IntEnum
+from collections.abc import Container, Iterator
+from enum import Enum, IntEnum, auto
 from typing import Any
 
+from bridge.core.claude.call_usage import CallUsage
 from bridge.core.claude.exact_numbers import parsed_exactly
-from bridge.core.claude.failures import failure_of
+from bridge.core.claude.failures import FailureReader
 from bridge.core.claude.turns import Turn
 from bridge.core.claude.usage_limits import usage_limits_of
 from bridge.core.claude.wire import TOOL_PREFIX, Wire
@@ -21,8 +22,6 @@ from bridge.core.contract import (
     Event,
     Finished,
     FinishReason,
-    PlanLimitError,
-    RateLimitedError,
     Role,
     Started,
     TextDelta,
@@ -42,27 +41,39 @@ FINISH_REASONS = {
     "model_context_window_exceeded": FinishReason.LENGTH,
     "tool_use": FinishReason.TOOL_CALLS,
     "refusal": FinishReason.REFUSAL,
+    "pause_turn": FinishReason.LENGTH,
 }
-
 
 _CONTINUING = frozenset({"tool_use", "pause_turn"})
 """Stop reasons after which the CLI continues the same answer, unless the caller's tools are
 called."""
 
-
 _THINKING = frozenset({"thinking", "redacted_thinking"})
-
 
 OUTPUT_TOOL = "StructuredOutput"
 """The tool that the CLI offers where it was initialised with a JSON schema."""
 
-
 PARAGRAPH = "\n\n"
 """What stands between the texts before and after a call of the CLI's own tools."""
 
-
 CONTINUABLE = frozenset({"end_turn", "stop_sequence", "tool_use"})
 """Stop reasons after which the CLI adds nothing of its own to the conversation."""
+
+_MOST_STRAYS = 3
+"""So often the CLI may correct a model that calls tools which were not offered."""
+
+_BROKE_OFF = "The upstream answer broke off in the middle. Try again."
+
+
+class _Call(Enum):
+    """How far the upstream call is that the answer comes from."""
+
+    OPEN = auto()
+    """The model has not said why it stops."""
+    CONTINUED = auto()
+    """It has stopped, and the CLI continues the answer with another call."""
+    PAUSED = auto()
+    """It has paused its turn, which the CLI may continue."""
 
 
 class _Stage(IntEnum):
@@ -89,25 +100,26 @@ class AnswerReader:
         usage_limits: UsageLimits | None = None,
         spent: Usage = Usage(),  # noqa: B008 - frozen
         asked: str | None = None,
+        tools: Container[str] | None = None,
     ) -> None:
         """With `structured` the text of the answer is what the model gives `StructuredOutput`.
 
         `usage_limits` is what was reported before: a process reports it only once.
         `spent` is what earlier attempts at the same request have used. `asked` is the model that
-        was asked for, None the default, to name it where there is none.
+        was asked for, None the default, to name it where there is none. `tools` are the names
+        of the caller's that are offered; None takes every call for one of theirs.
         """
         self._include_thinking = include_thinking
         self._structured = structured
         self._ignored = ignored
-        self._asked = asked
+        self._tools = tools
         self._stage = _Stage.NOTHING
-        self._continues = False
-        self._call_usage = Usage()
-        self._total_usage = spent
-        self._error: str | None = None
+        self._call = _Call.OPEN
+        self._usage = CallUsage(spent)
+        self._failures = FailureReader(asked)
         self._blocks: list[Wire] = []
         self._pieces: list[str] = []
-        self._calls = 0
+        self._calls = self._strays = 0
         self._paragraph = ""
         self.stop_reason: str | None = None
         """Why the model stopped; None until it did. After it nothing more is an event."""
@@ -122,7 +134,12 @@ class AnswerReader:
     @property
     def usage(self) -> Usage:
         """Tokens of all upstream calls so far."""
-        return _add(self._total_usage, self._call_usage)
+        return self._usage.total
+
+    @property
+    def waiting(self) -> BridgeError | None:
+        """What keeps the answer waiting, while the CLI is about to try a failed call again."""
+        return self._failures.waiting
 
     def feed(self, line: Wire) -> Iterator[Event]:
         """Give the events of one line; raises a BridgeError where the turn failed."""
@@ -130,16 +147,26 @@ class AnswerReader:
         if kind == "stream_event":
             if self.stop_reason is None and line.get("parent_tool_use_id") is None:
                 yield from self._stream(line["event"])
-        elif kind == "result":
-            if self.stop_reason is None:
-                raise self._failure(line)
         elif kind == "rate_limit_event":
-            self.usage_limits = usage_limits_of(line)
+            self.usage_limits = usage_limits_of(line) or self.usage_limits
         elif kind == "assistant":
-            self._error = line.get("error") or self._error
+            self._failures.note_answer(line)
+        elif self.stop_reason is None:
+            yield from self._about_the_turn(line)
+
+    def _about_the_turn(self, line: Wire) -> Iterator[Event]:
+        limited = self.limit_resets_at is not None
+        if line["type"] == "result":
+            if self._call is not _Call.PAUSED or line.get("is_error"):
+                raise self._failures.of(line, limited=limited)
+            # The CLI leaves it at that, though the model was not at its end.
+            yield self._end("pause_turn", None)
+        elif line["type"] == "system" and line.get("subtype") == "api_retry":
+            self._failures.note_retry(line, limited=limited)
 
     def _stream(self, event: Wire) -> Iterator[Event]:
         kind = event["type"]
+        self._failures.waiting = None
         if kind == "content_block_delta":
             yield from self._delta(event["delta"])
         elif kind == "content_block_start":
@@ -149,41 +176,57 @@ class AnswerReader:
         elif kind == "message_start":
             yield from self._message_start(event["message"])
         elif kind == "message_delta":
-            self._call_usage = _updated(self._call_usage, event.get("usage") or {})
+            self._usage.report(event.get("usage") or {})
             reason = event["delta"].get("stop_reason")
             if reason is not None:
                 yield from self._stop(reason, event["delta"].get("stop_sequence"))
+        elif kind == "message_stop" and self._broke_off and self._calls:
+            # The CLI writes this end itself where the stream was cut. A call that was whole by
+            # then it makes all the same, and would wait for its result. Without one its own
+            # result follows, which names the failure.
+            raise UnavailableError(_BROKE_OFF)
 
     def _stop(self, reason: str, stop_sequence: str | None) -> Iterator[Event]:
         uses = {block["name"] for block in self._blocks if block["type"] == "tool_use"}
-        calls = any(name.startswith(TOOL_PREFIX) for name in uses)
+        calls = any(map(self._is_callers, uses))
+        self._bound_strays(uses)
         if reason == "tool_use" and not calls and OUTPUT_TOOL in uses:
             # The CLI would continue with a turn in which the model only confirms it.
             reason = "structured_output"
         elif reason in _CONTINUING and not calls:
-            self._continues = True
+            self._call = _Call.PAUSED if reason == "pause_turn" else _Call.CONTINUED
             # What is said after a call of the CLI's own is another paragraph.
             another = reason == "tool_use" and not self._structured and self._text_so_far()
             self._paragraph = PARAGRAPH if another else ""
+            # None of these calls is the caller's.
+            self._blocks = [block for block in self._blocks if block["type"] != "tool_use"]
             return
         elif self._structured and reason == "end_turn":
             # The CLI asks the model again for what it did not give.
-            self._continues = True
+            self._call = _Call.CONTINUED
             return
+        yield self._end(reason, stop_sequence)
+
+    def _end(self, reason: str, stop_sequence: str | None) -> Finished:
         self.stop_reason = reason
-        yield Finished(FINISH_REASONS.get(reason, FinishReason.STOP), self.usage, stop_sequence)
+        finish = FINISH_REASONS.get(reason, FinishReason.STOP)
+        return Finished(finish, self.usage, stop_sequence)
+
+    @property
+    def _broke_off(self) -> bool:
+        """Whether a call has ended without an end of its own, and part of it was passed on."""
+        return self._stage is _Stage.PRODUCED and self._call is _Call.OPEN
 
     def _message_start(self, message: Wire) -> Iterator[Event]:
-        if self._stage is _Stage.PRODUCED and not self._continues:
+        if self._broke_off:
             # The CLI tries again after a break. What was passed on cannot be taken back, and
             # a second beginning must not be joined to the first.
-            raise UnavailableError("The upstream answer broke off in the middle.")
-        if not self._continues:
+            raise UnavailableError(_BROKE_OFF)
+        if self._call is _Call.OPEN:
             # What broke off is no part of the answer, and no thought that still lasts.
             self._blocks = []
-        self._continues = False
-        self._total_usage = self.usage
-        self._call_usage = _updated(Usage(), message.get("usage") or {})
+        self._call = _Call.OPEN
+        self._usage.next_call(message.get("usage") or {})
         if self._stage is _Stage.NOTHING:
             self._stage = _Stage.STARTED
             yield Started(message.get("model") or "", self._ignored)
@@ -198,7 +241,7 @@ class AnswerReader:
         self._stage = max(self._stage, _Stage.BEGUN)
         self._blocks.append(block)
         self._pieces = []
-        if block["type"] == "tool_use" and block["name"].startswith(TOOL_PREFIX):
+        if block["type"] == "tool_use" and self._is_callers(block["name"]):
             if self._structured and (text := self._text_so_far()):
                 yield TextDelta(text)
             self._stage = _Stage.PRODUCED
@@ -224,7 +267,7 @@ class AnswerReader:
         elif kind == "input_json_delta":
             self._pieces.append(delta["partial_json"])
             name = self._blocks[-1]["name"]
-            if name.startswith(TOOL_PREFIX):
+            if self._is_callers(name):
                 yield ToolCallDelta(self._calls - 1, delta["partial_json"])
             elif name == OUTPUT_TOOL and self._structured:
                 self._stage = _Stage.PRODUCED
@@ -255,9 +298,27 @@ class AnswerReader:
         blocks = (
             {**block, "input": _kept(block["input"])} if block["type"] == "tool_use" else block
             for block in self._blocks
-            if block["type"] != "tool_use" or block["name"].startswith(TOOL_PREFIX)
+            if block["type"] != "tool_use" or self._is_callers(block["name"])
         )
-        return Turn(Role.ASSISTANT, tuple(blocks))
+        try:
+            return Turn(Role.ASSISTANT, tuple(blocks))
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+
+    def _is_callers(self, name: str) -> bool:
+        """Whether a call is for the caller: a model may also name a tool that is not offered."""
+        if not name.startswith(TOOL_PREFIX):
+            return False
+        return self._tools is None or name.removeprefix(TOOL_PREFIX) in self._tools
+
+    def _bound_strays(self, uses: set[str]) -> None:
+        """Raise where the model calls what is not offered again and again: the CLI corrects it."""
+        if any(name.startswith(TOOL_PREFIX) and not self._is_callers(name) for name in uses):
+            self._strays += 1
+            if self._strays > _MOST_STRAYS:
+                raise UnavailableError(
+                    "The model keeps calling tools that were not offered.", reason="UNFIT_ANSWER"
+                )
 
     @property
     def limit_resets_at(self) -> float | None:
@@ -265,17 +326,6 @@ class AnswerReader:
         if self.usage_limits is None or self.usage_limits.status != "rejected":
             return None
         return self.usage_limits.resets_at
-
-    def _failure(self, result: Wire) -> BridgeError:
-        if self._error == "billing_error":
-            return PlanLimitError(
-                "The account has no credit left. Whoever runs this server must add some.",
-                reason="INSUFFICIENT_QUOTA",
-            )
-        busy = "not your usage limit" in str(result.get("result"))
-        if result.get("api_error_status") == 429 and (busy or self.limit_resets_at is None):
-            return RateLimitedError("The Anthropic API takes no more requests for the moment.")
-        return failure_of(result, self._asked)
 
 
 def _kept(arguments: str) -> Any:
@@ -295,32 +345,4 @@ def calls_builtin_tool(line: Wire) -> bool:
         and block["name"] != OUTPUT_TOOL
         and not block["name"].startswith(TOOL_PREFIX)
         for block in content
-    )
-
-
-def _updated(usage: Usage, wire: Wire) -> Usage:
-    """The usage of one upstream call after another report of it: reports are cumulative."""
-
-    def count(name: str, before: int) -> int:
-        value = wire.get(name)
-        return value if isinstance(value, int) else before
-
-    details = wire.get("output_tokens_details")
-    thinking = details.get("thinking_tokens") if isinstance(details, dict) else None
-    return Usage(
-        input_tokens=count("input_tokens", usage.input_tokens),
-        cache_read_tokens=count("cache_read_input_tokens", usage.cache_read_tokens),
-        cache_write_tokens=count("cache_creation_input_tokens", usage.cache_write_tokens),
-        output_tokens=count("output_tokens", usage.output_tokens),
-        thinking_tokens=thinking if isinstance(thinking, int) else usage.thinking_tokens,
-    )
-
-
-def _add(a: Usage, b: Usage) -> Usage:
-    return Usage(
-        a.input_tokens + b.input_tokens,
-        a.cache_read_tokens + b.cache_read_tokens,
-        a.cache_write_tokens + b.cache_write_tokens,
-        a.output_tokens + b.output_tokens,
-        a.thinking_tokens + b.thinking_tokens,
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Protocol
 
+from bridge.core.claude.call_usage import UnseenCalls
 from bridge.core.claude.wire import Wire
 
 HIGH_WATER = 2_000
@@ -45,6 +46,8 @@ class Inbox:
         self._wake = wake
         self._lines: deque[Wire] = deque()
         self._reading = _Reading.CLOSED
+        self.unseen = UnseenCalls()
+        """The upstream calls among the lines that were dropped since the latest turn was asked."""
         self.paused = False
         """Whether the source is paused."""
         self.opened_at = self.last_line_at = clock()
@@ -56,12 +59,14 @@ class Inbox:
     def open(self) -> None:
         """Keep the lines from now on."""
         self._reading = _Reading.OPEN
+        self.unseen = UnseenCalls()
         self.opened_at = self.last_line_at = self._clock()
 
     def close(self) -> None:
         """Drop what is unread, and what comes."""
         self._reading = _Reading.CLOSED
-        self._lines.clear()
+        while self._lines:
+            self.unseen.feed(self._lines.popleft())
         self._resume()
 
     def time_out(self) -> None:
@@ -74,6 +79,7 @@ class Inbox:
         """Add a line; the source is paused where too many are unread."""
         self.last_line_at = self._clock()
         if self._reading is _Reading.CLOSED:
+            self.unseen.feed(line)
             return
         self._lines.append(line)
         if len(self._lines) > HIGH_WATER and not self.paused:

@@ -21,7 +21,7 @@ from bridge.core.claude.control import (
     ControlTransport,
 )
 from bridge.core.claude.inbox import Inbox
-from bridge.core.claude.processes import Launcher, ProcessGoneError
+from bridge.core.claude.processes import Launcher, ProcessGoneError, start_cause
 from bridge.core.claude.sdk_client import SdkClient
 from bridge.core.claude.turn_settings import AppliedSettings, Profile, TurnSettings
 from bridge.core.claude.turns import Conversation, Turn, UserLine, replay_lines
@@ -90,10 +90,18 @@ class Session:
         try:
             session._settings.default_model = await session._transport.boot(BOOT_TIMEOUT)
             await session.configure(TurnSettings())
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, ProcessGoneError):
+                session._explain(error)
             await session.close()
             raise
         return session
+
+    def _explain(self, error: ProcessGoneError) -> None:
+        """Add why it did not start, by its last words."""
+        errors = self._conversation.last_result.get("errors") or ()
+        cause = start_cause(" ".join((*map(str, errors), self.stderr_tail)))
+        error.cause, error.for_log = cause.sentence, cause.for_log
 
     @property
     def pid(self) -> int:
@@ -329,6 +337,10 @@ class Session:
             kind = message["type"]
             if kind == "result":
                 if self._conversation.open_turns <= 0:
+                    if self.profile is None and message.get("is_error"):
+                        # Its last words: it cannot start.
+                        self._conversation.last_result = message
+                        return
                     # From now on it is unknown which turn a line belongs to.
                     logger.error("process %s ended a turn that was not asked for", self.pid)
                     self.kill()

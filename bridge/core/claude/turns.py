@@ -46,6 +46,11 @@ class Turn:
         """The results in it. A turn with any cannot be rewound to by itself."""
         return tuple(block for block in self.content if block["type"] == "tool_result")
 
+    @property
+    def visible(self) -> bool:
+        """Whether there is more in it than blanks."""
+        return any(block["type"] != "text" or block["text"].strip() for block in self.content)
+
 
 def turns_of(messages: Sequence[Message]) -> tuple[Turn, ...]:
     """The conversation as alternating turns, from the user to the user.

@@ -5,11 +5,19 @@ from __future__ import annotations
 from bridge.core.claude.wire import Wire
 from bridge.core.contract import UsageLimits, UsageWindow
 
+_WITHOUT_LIMITS = frozenset({"status", "isUsingOverage"})
 
-def usage_limits_of(line: Wire, said_at: float = 0.0) -> UsageLimits:
-    """Read a `rate_limit_event`; `said_at` is in Unix seconds."""
+
+def usage_limits_of(line: Wire, said_at: float = 0.0) -> UsageLimits | None:
+    """Read a `rate_limit_event`; `said_at` is in Unix seconds. None where it reports no limits.
+
+    The CLI writes `rejected` on any 429, also on one that the API sends for another reason, but
+    then nothing of the limits.
+    """
     info = line.get("rate_limit_info")
     info = info if isinstance(info, dict) else {}
+    if info.get("status") == "rejected" and not info.keys() - _WITHOUT_LIMITS:
+        return None
     windows_info = info.get("unifiedWindows")
     windows = tuple(
         UsageWindow(str(limit), used, _number(window.get("resetsAt")))

@@ -1,6 +1,7 @@
 """What both sides of the engine share: requests, events, errors, and the seam."""
 
 from bridge.core.contract.errors import (
+    AccountRefusedError,
     AuthenticationError,
     BridgeError,
     ClientClosedError,
@@ -73,6 +74,7 @@ from bridge.core.contract.usage import Usage
 
 __all__ = [
     "BOUNDS",
+    "AccountRefusedError",
     "AuthenticationError",
     "Bounds",
     "BridgeError",

@@ -38,6 +38,8 @@ class BridgeError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.for_log = ""
+        """What is known of the cause beyond the message: names and numbers, no texts."""
         self.retry_after = retry_after
         if reason is not None:
             self.reason = reason
@@ -140,6 +142,12 @@ class NotLoggedInError(BridgeError):
     """Claude Code has no login, or one that is no longer accepted."""
 
     reason = "CLAUDE_NOT_LOGGED_IN"
+
+
+class AccountRefusedError(NotLoggedInError):
+    """The API knows the account of Claude Code's login, and does not serve it."""
+
+    reason = "CLAUDE_ACCOUNT_REFUSED"
 
 
 class UnavailableError(BridgeError):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
-from bridge.core.claude import AnswerReader, ProcessGoneError, Session, Wire
+from bridge.core.claude import AnswerReader, ControlError, ProcessGoneError, Session, Wire, added
 from bridge.core.contract import (
+    BridgeError,
     Event,
     Finished,
     FinishReason,
@@ -27,6 +31,10 @@ from bridge.core.telemetry import trace_of
 logger = logging.getLogger(__name__)
 
 
+_STOP_SECONDS = 5.0
+"""How long the end of an answer may wait for that of its turn, which takes some milliseconds."""
+
+
 class Attempt:
     """A plan, the session that carries it out, and what was read of the answer."""
 
@@ -37,13 +45,21 @@ class Attempt:
         """Its session, from the moment that it was asked."""
         self.parking: Parking | None = None
         """How the conversation can be held open, where the answer has come to its end."""
+        self.unseen_calls = 0
+        """Upstream calls that Claude Code has made by itself once the answer was whole."""
+        self._unseen_usage = Usage()
         self._resources = resources
         self._reader: AnswerReader = plan.reader(resources.usage_limits.latest, spent)
 
     @property
     def usage(self) -> Usage:
         """Tokens of this attempt and of those before it."""
-        return self._reader.usage
+        return added(self._reader.usage, self._unseen_usage)
+
+    @property
+    def waiting(self) -> BridgeError | None:
+        """What keeps the answer waiting, while Claude Code is about to try a failed call again."""
+        return self._reader.waiting
 
     def progress(self) -> AnswerProgress:
         """How far the answer is."""
@@ -105,18 +121,33 @@ class Attempt:
                 if isinstance(event, Finished):
                     for each in held:
                         yield each
+                    if stop is None:
+                        self.parking = plan.parking(reader)
+                        if self.parking is None:
+                            await self.end_turn()
+                            event = replace(event, usage=self.usage)
                 yield event
             if stop is not None:
                 return
-        self.parking = plan.parking(reader)
+
+    async def end_turn(self) -> None:
+        """End the turn, in which Claude Code may ask the model again by itself; count that."""
+        assert self.lease is not None
+        session = self.lease.session
+        # Where it fails, the answer is whole all the same, and the pool sees to the process.
+        with contextlib.suppress(ControlError, ProcessGoneError, TimeoutError):
+            async with asyncio.timeout(_STOP_SECONDS):
+                await session.stop()
+        unseen = session.inbox.unseen
+        self.unseen_calls, self._unseen_usage = unseen.count, unseen.usage
 
     def _read(self, session: Session, line: Wire) -> list[Event]:
         """The events of a line."""
         try:
             with errors_named_for(self.plan.request):
                 return list(self._reader.feed(line))
-        except NotLoggedInError:
-            self._resources.account.note_login(accepted=False)
+        except NotLoggedInError as error:
+            self._resources.account.login_refused(error.message)
             raise
         except PlanLimitError as error:
             if (resets_at := self._reader.limit_resets_at) is not None:

@@ -101,7 +101,7 @@ class Completion:
                                 if self._started:
                                     continue
                                 self._started = True
-                                self._resources.account.note_login(accepted=True)
+                                self._resources.account.login_works()
                             elif not isinstance(event, Finished):
                                 self._answered = True
                             yield event
@@ -109,12 +109,16 @@ class Completion:
                     finished = True
                     parking = self._parking(attempt)
                 except (ProcessGoneError, InvalidRequestError, UnfitAnswerError) as error:
+                    if isinstance(error, UnfitAnswerError):
+                        await attempt.end_turn()
                     self._failed(attempt, error)
                     logger.info("request %s is tried again: %s", request.request_id, kind_of(error))
                 finally:
                     self._release(attempt, parking)
         except TimeoutError as error:
-            raise deadlines.error(deadlines.reached or limit) from error
+            waiting = None if self._attempt is None else self._attempt.waiting
+            # Where the API has failed meanwhile, that is of more use than whose time is over.
+            raise waiting or deadlines.error(deadlines.reached or limit) from error
         finally:
             if self._admission is Admission.PROBE:
                 self._resources.usage_limits.probed(answered=self._answered)
@@ -218,6 +222,7 @@ class Completion:
 
     def _release(self, attempt: Attempt, parking: Parking | None) -> None:
         self._deadlines.unwatch()
+        self._record.unseen_calls += attempt.unseen_calls
         if attempt.lease is not None:
             lease, attempt.lease = attempt.lease, None
             self._resources.pool.release(lease, parking)

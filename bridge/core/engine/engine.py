@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -44,6 +45,8 @@ from bridge.core.pool import Pool, PoolLimits, Recycling, Watchdog, WatchdogLimi
 from bridge.core.system import off_loop
 from bridge.core.telemetry import Observer, RequestRecord
 from bridge.core.validation import is_large, validate
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +191,7 @@ class Engine:
                 finally:
                     meter.tokens = completion.usage.total_tokens
         except BridgeError as error:
-            record.error = error.reason
+            record.error, record.cause = error.reason, error.for_log
             raise
         except (asyncio.CancelledError, GeneratorExit):
             record.error = record.error or ("" if record.finished else "CLIENT_CLOSED")
@@ -243,6 +246,7 @@ class Engine:
             usable=self.pool.usable,
             trouble=self.pool.trouble,
             login_accepted=account.login_accepted,
+            login_trouble=account.login_trouble,
             overage_ahead=self.usage_limits.overage_ahead,
         )
         return Health(
@@ -335,3 +339,5 @@ class Engine:
         self.resources.planner.catalog = Catalog.from_cli(
             facts.models, aliases=dict(names.aliases), refuse_unknown=names.refuse_unknown
         )
+        for sentence in self.resources.planner.catalog.wrong_aliases():
+            logger.warning("%s", sentence)

@@ -17,10 +17,7 @@ LOG_IN = (
     "Claude Code is not logged in: run `claude` and type /login. The next request after that is "
     "answered; nothing has to be restarted."
 )
-LOGIN_REFUSED = (
-    "The Anthropic API does not accept Claude Code's login any more: run `claude` and type /login. "
-    "The next request after that is answered; nothing has to be restarted."
-)
+NEXT_REQUEST = "The next request after that is answered; nothing has to be restarted."
 OVERAGE = (
     "The plan is used up, and paid extra usage would begin: nothing is asked until the "
     "limit is lifted (BRIDGE_STOP_BEFORE_OVERAGE)."
@@ -50,12 +47,14 @@ def status_of(
     usable: bool,
     trouble: str,
     login_accepted: bool | None,
+    login_trouble: str = "",
     overage_ahead: bool = False,
 ) -> tuple[HealthStatus, str]:
     """The status, and its detail; see `Health`.
 
     `usable`: whether there is a process that can be expected to work. `trouble`: what is wrong
-    with the processes. `login_accepted`: what the last request has shown, None before the first.
+    with the processes. `login_accepted`: what the last request has shown, None before the first;
+    `login_trouble`: the error that it ended in, where that was the login's fault.
     `overage_ahead`: whether only paid extra usage would answer now, and is not wanted.
     """
     if draining:
@@ -65,7 +64,8 @@ def status_of(
     if facts is None:
         return HealthStatus.STARTING, ""
     if login_accepted is False:
-        return HealthStatus.NOT_LOGGED_IN, LOGIN_REFUSED if account_of(facts) != "none" else LOG_IN
+        refused = account_of(facts) != "none" and login_trouble
+        return HealthStatus.NOT_LOGGED_IN, f"{login_trouble} {NEXT_REQUEST}" if refused else LOG_IN
     if login_accepted is None and account_of(facts) == "none":
         return HealthStatus.NOT_LOGGED_IN, LOG_IN
     if overage_ahead:
@@ -95,6 +95,8 @@ class AccountState:
         """None until a process has been initialised."""
         self.login_accepted: bool | None = None
         """Whether the API accepted the login of the last request; None before the first."""
+        self.login_trouble = ""
+        """Why not, and what the operator has to do about it."""
 
     async def known(self) -> None:
         """Wait until Claude Code has reported its models; raises DrainingError."""
@@ -118,15 +120,22 @@ class AccountState:
         self._settled.set()
         self._on_change()
 
-    def note_login(self, *, accepted: bool) -> None:
-        """Record whether the API accepts the login, as its last answer has shown."""
-        before, self.login_accepted = self.login_accepted, accepted
-        if accepted is before:
-            return
-        self._on_change()
-        if accepted and (before is False or self.account == "none"):
+    def login_works(self) -> None:
+        """The API accepts the login, as its last answer has shown."""
+        before = self.login_accepted
+        self._note_login(accepted=True)
+        if before is False or (before is None and self.account == "none"):
             # Somebody has logged in, and what the processes reported is older than that.
             self.relearn()
+
+    def login_refused(self, trouble: str) -> None:
+        """The last request failed by the login's fault; `trouble` says how to mend it."""
+        self._note_login(accepted=False, trouble=trouble)
+
+    def _note_login(self, *, accepted: bool, trouble: str = "") -> None:
+        if (accepted, trouble) != (self.login_accepted, self.login_trouble):
+            self.login_accepted, self.login_trouble = accepted, trouble
+            self._on_change()
 
     def relearn(self) -> None:
         """Learn from a new process which account it uses, and what it offers; in a task."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -14,6 +15,8 @@ from bridge.core.contract import Model, ModelNotFoundError, shown
 _VENDOR_PREFIX = "anthropic/"
 _FULL_NAME = re.compile(r"claude-[a-z0-9]+(-[a-z0-9]+)*(\[1m\])?")
 _PATTERN = re.compile(r"[*?\[]")
+_CLOSE = 0.75
+"""How much a name must be like one on offer to be taken for that name misspelt (difflib)."""
 _CLAUDE_NAME = re.compile(r"claude|^(opus|sonnet|haiku|fable|mythos|default)\b", re.IGNORECASE)
 
 
@@ -74,7 +77,7 @@ class Catalog:
         for model in tuple(models):
             named.setdefault(model.resolved, model)
         for name, target in (aliases or {}).items():
-            model_meant = named.get(target.removeprefix(_VENDOR_PREFIX))
+            model_meant = named.get(_bare(target))
             if model_meant is not None and not _PATTERN.search(name):
                 named.setdefault(name, model_meant)
         listed = (
@@ -90,23 +93,38 @@ class Catalog:
         """
         if not name:
             return Choice(None)
-        asked = self._without_alias(name).removeprefix(_VENDOR_PREFIX)
-        if any(model.id == asked for model in self.models):
-            return Choice(None if asked == "default" else asked)
-        if _FULL_NAME.fullmatch(asked):
+        asked = self._without_alias(name)
+        target = _bare(asked)
+        offered = self._offered(target)
+        if offered is not None:
+            return Choice(None if offered.default else offered.id)
+        if _FULL_NAME.fullmatch(target):
             # The API has more than the CLI lists, and answers with 404 where it has not.
-            return Choice(asked)
-        if strict or self.refuse_unknown or _CLAUDE_NAME.search(asked):
+            return Choice(target)
+        # A name that is meant for one of Claude's is not answered by another model unsaid, and
+        # what an alias stands for is never another maker's.
+        own = asked != name or _CLAUDE_NAME.search(target) or self._like(target)
+        if strict or self.refuse_unknown or own:
             raise self._unknown(name)
         return Choice(None, replaced=True)
 
     def find(self, name: str) -> Model:
         """One model by any of its names; raises ModelNotFoundError."""
-        for asked in (name, self._without_alias(name).removeprefix(_VENDOR_PREFIX)):
-            for model in self.models:
-                if model.id == asked:
-                    return model
+        for asked in (name.lower(), _bare(self._without_alias(name))):
+            offered = self._offered(asked)
+            if offered is not None:
+                return offered
         raise self._unknown(name)
+
+    def wrong_aliases(self) -> Iterator[str]:
+        """What is wrong with the operator's aliases, a sentence each."""
+        for pattern, target in (self.aliases or {}).items():
+            bare = _bare(target)
+            if self._offered(bare) is None and not _FULL_NAME.fullmatch(bare):
+                yield (
+                    f"BRIDGE_MODEL_ALIASES: {pattern}={target} names no model on offer, and "
+                    f"requests for it are refused.{self._hint(bare)}"
+                )
 
     def permits(self, name: str | None, allowed: tuple[str, ...]) -> bool:
         """Whether the model that answers for a request's `model` is one of those allowed.
@@ -146,12 +164,33 @@ class Catalog:
 
     def _without_alias(self, name: str) -> str:
         for pattern, target in (self.aliases or {}).items():
-            if fnmatchcase(name, pattern):
+            if fnmatchcase(name.lower(), pattern.lower()):
                 return target
         return name
 
+    def _offered(self, name: str) -> Model | None:
+        return next((model for model in self.models if model.id.lower() == name), None)
+
+    def _like(self, name: str) -> str:
+        """The model on offer whose name is closest to this one; empty if none is close."""
+        added = {alias.lower() for alias in self.aliases or ()}
+        names = [model.id.lower() for model in self.models if model.id.lower() not in added]
+        return next(iter(get_close_matches(name, names, n=1, cutoff=_CLOSE)), "")
+
+    def _hint(self, name: str) -> str:
+        like = self._like(name)
+        return f" Did you mean {shown(like)}?" if like else ""
+
     def _unknown(self, name: str) -> ModelNotFoundError:
         offered = ", ".join(model.id for model in self.models)
+        asked = self._without_alias(name)
+        meant = f" (an alias of {shown(asked)})" if asked != name else ""
         return ModelNotFoundError(
-            f"The model {shown(name)} does not exist. On offer: {offered or 'none known yet'}."
+            f"The model {shown(name)}{meant} does not exist.{self._hint(_bare(asked))} "
+            f"On offer: {offered or 'none known yet'}."
         )
+
+
+def _bare(name: str) -> str:
+    """A name as it is compared: in small letters, without its maker's."""
+    return name.lower().removeprefix(_VENDOR_PREFIX)

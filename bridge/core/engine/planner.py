@@ -118,6 +118,7 @@ class Plan:
             ignored=self.ignored,
             structured=bool(self.scope.profile.json_schema),
             asked=self.request.model,
+            tools=frozenset(tool.name for tool in self.scope.tools),
         )
 
     def filters(self) -> tuple[AnswerFilter, ...]:
@@ -139,6 +140,9 @@ class Plan:
         try:
             answer = reader.answer()
         except ValueError:
+            return None
+        if not answer.visible:
+            # Claude Code asks the model for more, which the caller would not see.
             return None
         turns = (*self.history, self.last, answer)
         return Parking(fingerprint(self.scope, turns), call_ids(answer))

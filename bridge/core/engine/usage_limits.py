@@ -166,9 +166,12 @@ class UsageLimitsState:
         if asked_at < self._asked_at:
             return
         now = self._now()
+        limits = usage_limits_of(line, now)
+        if limits is None:
+            return
         self._asked_at = asked_at
-        self.latest = usage_limits_of(line, now)
-        self._policy.note(self.latest, now)
+        self.latest = limits
+        self._policy.note(limits, now)
         self._limits_of = self._account()
         self._watch_stop()
         self._on_change()

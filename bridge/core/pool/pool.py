@@ -280,7 +280,8 @@ class Pool:
         if delay and self._starter.looping and not self._processes.any_alive():
             self._queue.refuse_all(
                 lambda: ProcessFailedError(
-                    "Claude Code could not be started.", retry_after=max(delay, 1.0)
+                    f"Claude Code could not be started. {self._starter.cause}".rstrip(),
+                    retry_after=max(delay, 1.0),
                 )
             )
 

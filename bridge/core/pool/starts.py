@@ -35,6 +35,8 @@ class Starter:
         self._clock = clock
         self._on_change = on_change
         self._backoff = StartBackoff()
+        self.cause = ""
+        """Why the last process that did not start did not, in a sentence for callers too."""
         self._timer: asyncio.TimerHandle | None = None
 
     async def start(self, process: PooledProcess) -> bool:
@@ -44,9 +46,11 @@ class Starter:
             process.session = await self._spawn()
         except (OSError, ControlError, ProcessGoneError) as error:
             logger.error("a Claude Code process could not be started: %s", kind_of(error))
+            self.cause = error.cause if isinstance(error, ProcessGoneError) else ""
             return False
         finally:
             slow.cancel()
+        self.cause = ""
         process.state = State.BLANK
         process.used_at = process.up_at = self._clock()
         return True
@@ -120,8 +124,8 @@ class Starter:
             return ""
         return (
             f"Claude Code has failed {failures} times in a row before it was of any use; "
-            f"it is started again within {max(self._backoff.delay, 1):g} seconds."
-        )
+            f"it is started again within {max(self._backoff.delay, 1):g} seconds. {self.cause}"
+        ).rstrip()
 
     def _hanging(self, processes: Iterable[PooledProcess]) -> bool:
         """Whether one takes longer to start than it should."""

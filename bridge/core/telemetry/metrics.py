@@ -98,6 +98,7 @@ class Metrics(Collector):
         self._requests: Counter[tuple[str, str, str]] = Counter()
         self._in_flight: Counter[str] = Counter()
         self._tokens: Counter[tuple[str, str]] = Counter()
+        self._unseen_calls: Counter[tuple[str]] = Counter()
         self._first_token = _Histogram(SECONDS)
         self._gap = _Histogram(GAP_BOUNDS)
         self._total = _Histogram(SECONDS)
@@ -135,6 +136,8 @@ class Metrics(Collector):
         if times.first_token_at is not None:
             self._first_token.of(model).add(times.since_start(times.first_token_at))
             self._gap.of(model).merge(record.gaps, record.gap_seconds)
+        if record.unseen_calls:
+            self._unseen_calls[(model,)] += record.unseen_calls
         usage = record.usage
         if usage is not None:
             self._tokens[model, "input"] += usage.input_tokens
@@ -170,6 +173,12 @@ class Metrics(Collector):
             "written to it.",
             ("model", "kind"),
             self._tokens,
+        )
+        yield _counter(
+            "bridge_unseen_calls",
+            "Upstream calls that Claude Code has made by itself once an answer was whole.",
+            ("model",),
+            self._unseen_calls,
         )
         for name, text, label, histogram in (
             ("time_to_first_token", "From the request to the first token.", "model",

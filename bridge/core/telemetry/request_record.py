@@ -98,6 +98,7 @@ class RequestRecord:
     __slots__ = (
         "_answer",
         "_last_at",
+        "cause",
         "error",
         "finished",
         "gap_seconds",
@@ -109,6 +110,7 @@ class RequestRecord:
         "times",
         "trace_parent",
         "trace_state",
+        "unseen_calls",
     )
 
     def __init__(
@@ -130,11 +132,15 @@ class RequestRecord:
         """The same, or else the one asked for, if it is among those on offer; empty if not."""
         self.error = ""
         """The reason of the error that ended it; empty if none did."""
+        self.cause = ""
+        """How Claude Code names what failed; empty where it names nothing."""
         self.finished: Finished | None = None
         self.gaps = [0] * (len(GAP_BOUNDS) + 1)
         """How many gaps between two parts of the answer fell into each of GAP_BOUNDS' buckets."""
         self.gap_seconds = 0.0
         """The sum of those gaps."""
+        self.unseen_calls = 0
+        """Upstream calls that Claude Code has made by itself once an answer was whole."""
         self.trace_parent = ""
         """The `traceparent` that Claude Code is handed, where the request is traced."""
         self.trace_state: Any = None
@@ -201,10 +207,12 @@ class RequestRecord:
             "total_ms": since(times.ended_at),
             "finish": self.finished.reason if self.finished else None,
             "error": self.error or None,
+            "error_cause": self.cause or None,
             "input_tokens": usage.input_tokens if usage else None,
             "cache_read_tokens": usage.cache_read_tokens if usage else None,
             "cache_write_tokens": usage.cache_write_tokens if usage else None,
             "output_tokens": usage.output_tokens if usage else None,
+            "unseen_calls": self.unseen_calls or None,
         }
 
     def _words(self) -> dict[str, Any]:

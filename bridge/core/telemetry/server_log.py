@@ -36,6 +36,8 @@ _NOT_THE_CALLERS: Final = frozenset(
         *(error.reason for error in (InternalError, NotLoggedInError, PlanLimitError)),
         *(error.reason for error in (ProcessFailedError, UnavailableError)),
         *("OVERLOADED", "OVERAGE_AHEAD", "UNFIT_ANSWER"),
+        *("CLAUDE_ACCOUNT_REFUSED", "CLAUDE_MISCONFIGURED"),
+        *("INSUFFICIENT_QUOTA", "USAGE_CREDITS_REQUIRED"),
     }
 )
 """Reasons of errors that the operator may have to do something about."""

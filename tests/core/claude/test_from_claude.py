@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bridge.core.claude.answer_reader import AnswerReader
-from bridge.core.claude.failures import failure_of
+from bridge.core.claude.failures.results import failure_of
 from bridge.core.contract.errors import (
     BridgeError,
     InvalidRequestError,
@@ -548,3 +548,35 @@ def test_an_api_that_cannot_be_reached_is_unavailable(words: str) -> None:
     assert type(error) is UnavailableError
     assert "ECONNREFUSED" not in error.message
     assert error.retryable
+
+
+def test_arguments_that_are_nested_without_measure_are_no_arguments() -> None:
+    it = reader()
+    call = block_start(type="tool_use", id="t", name="mcp__client__pick", input={})
+    deep = '{"a":' + "[" * 100_000 + "]" * 100_000 + "}"
+    feed(it, [start(), call, arguments(deep), block_stop(), stop("tool_use")])
+    with pytest.raises(ValueError, match="nested"):
+        it.answer()
+
+
+def test_a_stream_that_the_cli_ends_without_a_stop_reason_broke_off() -> None:
+    it = reader()
+    end = stream({"type": "message_stop"})
+    # Before anything was passed on the CLI tries again.
+    assert len(feed(it, [start(), end, start(), text("Hel")])) == 2
+    # Text alone is followed by a result that names the failure.
+    assert not feed(it, [end])
+    call = block_start(type="tool_use", id="t", name="mcp__client__pick", input={})
+    assert len(feed(it, [call, arguments("{}"), block_stop()])) == 2
+    with pytest.raises(UnavailableError, match="broke off") as caught:
+        feed(it, [end])
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize("name", ["mcp__client__other", "mcp__client__pi\nck", "Bash", "pick"])
+def test_a_call_of_what_is_not_offered_is_no_call(name: str) -> None:
+    it = reader(tools={"pick"})
+    stray = block_start(type="tool_use", id="t", name=name, input={})
+    lines = [start(), text("Hm."), stray, arguments("{}"), block_stop(), stop("tool_use")]
+    events = feed(it, [*lines, start(), text("So."), stop()])
+    assert [type(event) for event in events] == [Started, TextDelta, TextDelta, Finished]

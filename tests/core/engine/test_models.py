@@ -72,6 +72,9 @@ def test_no_name_and_default_mean_the_persons_own_default(name: str | None) -> N
         ("claude-sonnet-4-5[1m]", "claude-sonnet-4-5[1m]"),
         ("anthropic/opus", "opus"),
         ("anthropic/claude-opus-4-8", "claude-opus-4-8"),
+        ("Opus", "opus"),
+        ("OPUS", "opus"),
+        ("Anthropic/Claude-Opus-4-8", "claude-opus-4-8"),
     ],
 )
 def test_what_is_on_offer_is_used_as_asked_with_or_without_its_makers_name(
@@ -84,13 +87,11 @@ def test_what_is_on_offer_is_used_as_asked_with_or_without_its_makers_name(
 @pytest.mark.parametrize(
     "name",
     [
-        "Claude-Opus-4-8",
         "anthropic.claude-v2",
         "claude-opus-3; rm",
         "claude-",
         "sonnet",
         "opus-5",
-        "Opus",
         "fable",
     ],
 )
@@ -108,6 +109,7 @@ def test_an_unknown_claude_name_is_an_error_that_names_it_and_what_is_on_offer(n
         ("claude-opus-3", "claude-opus-3"),
         ("claude-3-5-sonnet-20241022", "claude-3-5-sonnet-20241022"),
         ("anthropic/claude-opus-9[1m]", "claude-opus-9[1m]"),
+        ("Claude-Opus-9", "claude-opus-9"),
     ],
 )
 @pytest.mark.parametrize("refuse_unknown", [True, False])
@@ -115,6 +117,46 @@ def test_a_full_name_is_used_as_asked_since_the_api_may_have_more_than_the_cli_l
     name: str, told: str, refuse_unknown: bool
 ) -> None:
     assert catalog(refuse_unknown=refuse_unknown).choose(name) == Choice(told)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("opuss", "opus"),
+        ("Opuss", "opus"),
+        ("opis", "opus"),
+        ("haikou", "haiku"),
+        ("anthropic/haikku", "haiku"),
+        ("claud-opus-4-8", "claude-opus-4-8"),
+        ("deafult", "default"),
+        ("opus-4", "opus"),
+    ],
+)
+def test_a_name_that_is_nearly_one_on_offer_is_an_error_that_names_that_one(
+    name: str, meant: str
+) -> None:
+    with pytest.raises(ModelNotFoundError) as caught:
+        catalog().choose(name)
+    assert f"The model '{name}' does not exist. Did you mean '{meant}'?" in caught.value.message
+
+
+def test_a_name_near_an_alias_is_not_taken_for_it() -> None:
+    assert catalog({"gpt-4": "opus"}).choose("gpt-4o") == Choice(None, replaced=True)
+
+
+def test_an_alias_that_names_no_model_is_known_before_it_is_asked_for() -> None:
+    aliases = {"gpt4": "opuss", "o3": "gpt-4", "fine": "Opus", "new": "claude-opus-9"}
+    assert list(catalog(aliases).wrong_aliases()) == [
+        "BRIDGE_MODEL_ALIASES: gpt4=opuss names no model on offer, and requests for it are "
+        "refused. Did you mean 'opus'?",
+        "BRIDGE_MODEL_ALIASES: o3=gpt-4 names no model on offer, and requests for it are refused.",
+    ]
+    with pytest.raises(ModelNotFoundError, match=r"'gpt4' \(an alias of 'opuss'\) .*mean 'opus'"):
+        catalog(aliases).choose("gpt4")
+    with pytest.raises(ModelNotFoundError, match="'o3'"):
+        catalog(aliases).choose("o3")
+    assert catalog(aliases).choose("FINE") == Choice("opus")
+    assert [model.id for model in catalog(aliases).models if model.id in aliases] == ["fine"]
 
 
 @pytest.mark.parametrize("name", ["gpt-4o", "o3", "gemini-2.5-pro", "openai/gpt-4", "opusculum"])
@@ -171,7 +213,7 @@ def test_an_alias_of_something_unknown_is_an_error_about_the_name_that_was_asked
         catalog({"gpt-4": "sonnet"}).choose("gpt-4")
 
 
-@pytest.mark.parametrize("name", ["gpt-4o", "claude-2", "", "OPUS"])
+@pytest.mark.parametrize("name", ["gpt-4o", "claude-2", "", "opuss"])
 def test_looking_up_what_is_not_on_offer_is_an_error(name: str) -> None:
     with pytest.raises(ModelNotFoundError, match="does not exist"):
         catalog().find(name)

@@ -78,6 +78,7 @@ def test_an_event_is_read_as_the_cli_writes_it() -> None:
         ),
         NOW,
     )
+    assert plan is not None
     assert plan.using_overage
     assert plan.overage_status == "allowed"
     assert plan.windows == (window(1.0),)
@@ -94,7 +95,8 @@ def test_an_event_is_read_as_the_cli_writes_it() -> None:
     ],
 )
 def test_what_is_no_event_as_known_stops_nothing(info: dict[str, object]) -> None:
-    assert overage_ahead(usage_limits_of(event(**info), NOW), NOW) is None
+    plan = usage_limits_of(event(**info), NOW)
+    assert plan is None or overage_ahead(plan, NOW) is None
 
 
 def test_without_the_setting_nothing_is_refused() -> None:

@@ -123,6 +123,15 @@ def test_tokens_are_counted_by_kind() -> None:
         assert value(told, "bridge_tokens_total", model="claude-opus-9", kind=kind) == count
 
 
+def test_calls_that_claude_code_makes_by_itself_are_counted() -> None:
+    metrics = Metrics()
+    for unseen in (0, 1, 2):
+        ended = answered(101.0)
+        ended.unseen_calls = unseen
+        metrics.ended(ended)
+    assert value(rendered(metrics), "bridge_unseen_calls_total", model="claude-opus-9") == 3
+
+
 def test_every_name_that_is_not_on_offer_is_one_label() -> None:
     metrics = Metrics()
     for _ in range(100):

@@ -63,10 +63,12 @@ def test_a_line_tells_times_in_milliseconds_and_no_word_of_the_conversation() ->
         "total_ms": 2000,
         "finish": "tool_calls",
         "error": None,
+        "error_cause": None,
         "input_tokens": 1,
         "cache_read_tokens": 2,
         "cache_write_tokens": 3,
         "output_tokens": 4,
+        "unseen_calls": None,
     }
 
 

@@ -72,7 +72,11 @@ def test_a_request_is_one_line_at_info_without_a_word_of_it(
     [
         ("UPSTREAM_ERROR", "WARNING"),
         ("CLAUDE_NOT_LOGGED_IN", "WARNING"),
+        ("CLAUDE_ACCOUNT_REFUSED", "WARNING"),
+        ("CLAUDE_MISCONFIGURED", "WARNING"),
         ("PLAN_LIMIT", "WARNING"),
+        ("INSUFFICIENT_QUOTA", "WARNING"),
+        ("USAGE_CREDITS_REQUIRED", "WARNING"),
         ("INTERNAL", "WARNING"),
         ("INVALID_VALUE", "INFO"),
         ("CLIENT_CLOSED", "INFO"),

@@ -5,6 +5,7 @@ from bridge.core.claude.processes.environment import OVERRULING, check_passed, p
 from bridge.core.claude.processes.launch import Launcher, hermetic_environment
 from bridge.core.claude.processes.leftovers import Leftovers
 from bridge.core.claude.processes.process import Command, LineProcess, ProcessGoneError
+from bridge.core.claude.processes.start_causes import start_cause
 from bridge.core.claude.processes.user_settings import NOTHING, read_user_settings
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "hermetic_environment",
     "passed_on",
     "read_user_settings",
+    "start_cause",
 ]

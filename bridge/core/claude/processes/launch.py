@@ -44,6 +44,12 @@ _ENVIRONMENT = {
     "CLAUDE_CODE_DISABLE_CLAUDE_MDS": "1",
     # A refusal is the answer: it is not asked for again, paid for and unseen.
     "CLAUDE_CODE_DISABLE_REFUSAL_RETRY": "1",
+    # A stream that fails before its first block is not asked for once more without streaming:
+    # nothing of that second answer would be seen here, and its failures hide the first one's.
+    "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK": "1",
+    # It reports how long the API wants it to wait, however long, instead of keeping that to itself
+    # beyond a minute. How often and how long it may try again is the bridge's to decide.
+    "CLAUDE_CODE_RETRY_WATCHDOG": "1",
     # Descriptions of the caller's tools are not cut.
     "CLAUDE_CODE_MAX_MCP_DESCRIPTION_LENGTH": "10000000",
 }

@@ -33,6 +33,11 @@ _STDERR_LINE_BYTES = 2_000
 class ProcessGoneError(Exception):
     """The process ended, or its input is closed."""
 
+    cause = ""
+    """Why, in a sentence that a caller may read; empty where that is not known."""
+    for_log = ""
+    """Why, for the server's log."""
+
 
 @dataclass(frozen=True, slots=True)
 class Command:

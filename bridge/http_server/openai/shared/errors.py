@@ -35,6 +35,7 @@ ERRORS: Mapping[type[contract.BridgeError], Row] = {
     contract.QueueFullError: Row(429, "rate_limit_error", "queue_full"),
     contract.ClientClosedError: Row(499, "invalid_request_error", "client_closed"),
     contract.NotLoggedInError: Row(503, "server_error", "claude_not_logged_in"),
+    contract.AccountRefusedError: Row(503, "server_error", "claude_account_refused"),
     contract.UnavailableError: Row(503, "server_error", "upstream_error"),
     contract.ProcessFailedError: Row(503, "server_error", "claude_process_error"),
     contract.StoreUnavailableError: Row(503, "server_error", "store_unavailable"),
@@ -48,6 +49,8 @@ ERRORS: Mapping[type[contract.BridgeError], Row] = {
 REASON_CODES: Mapping[str, str] = {
     "INSUFFICIENT_QUOTA": "insufficient_quota",
     "OVERLOADED": "overloaded_error",
+    "USAGE_CREDITS_REQUIRED": "usage_credits_required",
+    "CLAUDE_MISCONFIGURED": "claude_misconfigured",
     "QUEUE_TIMEOUT": "queue_timeout",
     "FIRST_TOKEN_TIMEOUT": "first_token_timeout",
     "IDLE_TIMEOUT": "idle_timeout",

@@ -1,0 +1,86 @@
+"""The tokens of upstream calls, from what the API reports of them. Pure."""
+
+from __future__ import annotations
+
+from bridge.core.claude.wire import Wire
+from bridge.core.contract import Usage
+
+
+class CallUsage:
+    """Adds up the calls of one request."""
+
+    def __init__(self, spent: Usage) -> None:
+        """`spent` is what the calls before have used."""
+        self._before = spent
+        self._call = Usage()
+
+    @property
+    def total(self) -> Usage:
+        """Tokens of all calls so far."""
+        return added(self._before, self._call)
+
+    def next_call(self, wire: Wire) -> None:
+        """Another call has begun with this report."""
+        self._before = self.total
+        self._call = _updated(Usage(), wire)
+
+    def report(self, wire: Wire) -> None:
+        """Take in what is reported of the call that runs."""
+        self._call = _updated(self._call, wire)
+
+
+class UnseenCalls:
+    """Counts the calls of a turn that have no reader: the CLI makes some by itself, once an answer
+    is whole."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        """Those that the CLI has begun."""
+        self._usage: CallUsage | None = None
+
+    @property
+    def usage(self) -> Usage:
+        """Their tokens, as far as they were reported before the turn ended."""
+        return Usage() if self._usage is None else self._usage.total
+
+    def feed(self, line: Wire) -> None:
+        """Take in a line that is not read otherwise."""
+        kind = line["type"]
+        if kind == "system":
+            self.count += line.get("status") == "requesting"
+        elif kind == "stream_event" and line.get("parent_tool_use_id") is None:
+            event = line["event"]
+            if event["type"] == "message_start":
+                self._usage = self._usage or CallUsage(Usage())
+                self._usage.next_call(event["message"].get("usage") or {})
+            elif event["type"] == "message_delta" and self._usage is not None:
+                self._usage.report(event.get("usage") or {})
+
+
+def _updated(usage: Usage, wire: Wire) -> Usage:
+    """The usage of one upstream call after another report of it: reports are cumulative."""
+
+    def count(name: str, before: int) -> int:
+        value = wire.get(name)
+        return value if isinstance(value, int) else before
+
+    details = wire.get("output_tokens_details")
+    thinking = details.get("thinking_tokens") if isinstance(details, dict) else None
+    return Usage(
+        input_tokens=count("input_tokens", usage.input_tokens),
+        cache_read_tokens=count("cache_read_input_tokens", usage.cache_read_tokens),
+        cache_write_tokens=count("cache_creation_input_tokens", usage.cache_write_tokens),
+        output_tokens=count("output_tokens", usage.output_tokens),
+        thinking_tokens=thinking if isinstance(thinking, int) else usage.thinking_tokens,
+    )
+
+
+def added(a: Usage, b: Usage) -> Usage:
+    """The sum of both."""
+    return Usage(
+        a.input_tokens + b.input_tokens,
+        a.cache_read_tokens + b.cache_read_tokens,
+        a.cache_write_tokens + b.cache_write_tokens,
+        a.output_tokens + b.output_tokens,
+        a.thinking_tokens + b.thinking_tokens,
+    )

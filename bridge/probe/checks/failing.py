@@ -1,0 +1,57 @@
+"""Upstream calls that fail."""
+
+from __future__ import annotations
+
+from bridge.core.claude import TOOL_PREFIX
+from bridge.core.contract import Tool
+from bridge.probe.stage import Stage, new_mark, require, sim, user
+
+_TOOL = Tool("first", "The first.", {"type": "object", "properties": {}})
+_LONG = 300
+
+
+async def failure_kinds(stage: Stage) -> None:
+    """A failure has its kind on the synthetic answer, and a narrow one on the result."""
+    session = await stage.warm()
+    asked = await stage.ask(session, say=sim(error="credit"))
+    errors = [line["error"] for line in asked.lines if "error" in line]
+    require(errors == ["billing_error"], f"the kinds of a failure are {errors}")
+    kind = (await stage.ask(session, say=sim(error="long_context"))).result.get("api_error")
+    require(kind == "long_context_credits_required", f"the narrow kind of a failure is {kind}")
+
+
+async def no_second_call(stage: Stage) -> None:
+    """A stream that fails before its first block is not followed by a call without streaming."""
+    session = await stage.warm()
+    asked = await stage.ask(session, say=sim(text="words", end_after="headers"))
+    require(asked.result.get("is_error") is True, "an answer without events is not a failure")
+    streamed = {exchange.body.get("stream") for exchange in asked.exchanges}
+    require(streamed == {True}, "a call that failed is made again without streaming")
+
+
+async def broken_off(stage: Stage) -> None:
+    """A stream that is cut after a whole call has an end, and none that the model gave it."""
+    session = await stage.warm()
+    await session.offer((_TOOL,))
+    calls = [{"name": f"{TOOL_PREFIX}{_TOOL.name}", "raw": "{}"}]
+    await session.ask(user(new_mark() + sim(tools=calls, end_after="content")))
+    kinds: list[str] = []
+    while "message_stop" not in kinds:
+        line = await session.receive()
+        require(line["type"] != "result", "the turn ended before its answer")
+        if line["type"] == "stream_event":
+            kinds.append(line["event"]["type"])
+    require("message_delta" not in kinds, "an answer that was cut looks whole")
+    await session.stop()
+
+
+async def reported_waits(stage: Stage) -> None:
+    """The wait that the API asks for is reported, however long it is."""
+    session = await stage.warm()
+    error = {"kind": "overloaded", "headers": {"retry-after": str(_LONG)}}
+    await session.ask(user(new_mark() + sim(error=error)))
+    while (line := await session.receive()).get("subtype") != "api_retry":
+        require(line["type"] != "result", "the turn ended without a word of the wait")
+    delay = line.get("retry_delay_ms")
+    require(isinstance(delay, int) and delay >= _LONG * 1000, f"the wait is {delay} ms")
+    await session.stop()
