@@ -133,12 +133,9 @@ async def serve_grpc(
     return replace(address, port=port) if isinstance(address, Tcp) else address
 
 
-async def serve_http(
-    shared: Shared, listener: Listener, grpc_address: Address | None, stack: AsyncExitStack
-) -> None:
-    """Serve HTTP on a socket that listens, until the stack is closed."""
-    tls, settings = shared.tls, shared.settings
-    door = HttpSettings(
+def http_settings(settings: Settings, grpc_address: Address | None) -> HttpSettings:
+    """The HTTP server's part of the settings. Pure."""
+    return HttpSettings(
         strict=settings.bridge_strict,
         max_body_bytes=MAX_REQUEST_BYTES,
         idle_connection_seconds=settings.bridge_http_keep_alive,
@@ -148,6 +145,14 @@ async def serve_http(
         allowed_hosts=(settings.host.lower(), *settings.bridge_allowed_hosts),
         allowed_origins=settings.bridge_allowed_origins,
     )
+
+
+async def serve_http(
+    shared: Shared, listener: Listener, grpc_address: Address | None, stack: AsyncExitStack
+) -> None:
+    """Serve HTTP on a socket that listens, until the stack is closed."""
+    tls, settings = shared.tls, shared.settings
+    door = http_settings(settings, grpc_address)
     store = response_store(settings)
     if store is not None:
         stack.push_async_callback(store.aclose)
