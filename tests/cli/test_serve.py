@@ -163,14 +163,19 @@ def test_the_first_start_finds_out_what_the_cli_can_do_and_the_next_one_knows(
     tmp_path: Path,
 ) -> None:
     checking = "checking what this Claude Code can do"
-    with started(tmp_path, "--demo", "--http", "--verbose") as running:
+    with started(tmp_path, "--demo", "--http") as running:
         running.wait_for(checking)
         url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
         health = httpx.get(f"{url}/health", timeout=PATIENCE).json()
         assert (health["status"], health["lacking"]) == ("ok", [])
-    with started(tmp_path, "--demo", "--http", "--verbose") as running:
+    with started(tmp_path, "--demo", "--http") as running:
         running.wait_for(r"http://127\.0\.0\.1:\d+/v1")
         assert checking not in running.output
+
+
+def test_verbose_is_louder_than_the_variable(tmp_path: Path) -> None:
+    with served(tmp_path, "--demo", "--http", "-v", BRIDGE_LOG_LEVEL="error") as running:
+        running.wait_for(r"INFO bridge\.health: ok \(it was starting\)")
 
 
 def test_sigterm_ends_it_with_status_0_and_no_process_is_left(tmp_path: Path) -> None:
