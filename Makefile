@@ -1,14 +1,19 @@
 # Every target sets up by itself what it needs, in the virtual environment that is active or else
-# in .venv. Written for GNU make 3.81 and later, which is what macOS has.
+# in .venv, by uv where there is one. Written for GNU make 3.81 and later, which is what macOS has.
 
 SHELL := bash
 .DEFAULT_GOAL := help
 
 VENV := $(or $(VIRTUAL_ENV),$(CURDIR)/.venv)
 PY := "$(VENV)/bin/python"
+
+# It does not read pip's configuration; `make UV= TARGET` installs by pip in any case.
+UV := $(shell command -v uv || python3 -c 'import uv; print(uv.find_uv_bin())' 2>/dev/null)
+
 export PATH := $(VENV)/bin:$(PATH)
 
 RUNTIME_LOCK := requirements/runtime.lock
+CHECKOUT_LOCK := requirements/checkout.lock
 DEV_LOCK := requirements/dev.lock
 
 # ARGS is handed on: make test ARGS="-k parity"
@@ -20,6 +25,8 @@ PYTEST := -m pytest -n 2 --dist loadfile
 .PHONY: help
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo 'demo, serve and proto install the runtime alone; test, check, bench and soak add the tools of development.'
 
 .PHONY: demo
 demo: setup ## Both doors on the embedded simulated model, with one streamed completion through each
@@ -34,15 +41,15 @@ proto: setup ## Install the project and generate the gRPC stubs from proto/
 	@test -n "$(VIRTUAL_ENV)" || echo 'Ready. For the command `bridge`: source .venv/bin/activate'
 
 .PHONY: test
-test: setup ## All tests, with counts scaled to minutes
+test: setup-dev ## All tests, with counts scaled to minutes
 	@$(PY) $(PYTEST) $(ARGS)
 
 .PHONY: test-long
-test-long: setup ## All tests, with the full counts
+test-long: setup-dev ## All tests, with the full counts
 	@BRIDGE_TEST_SCALE=10 $(PY) $(PYTEST) $(ARGS)
 
 .PHONY: check
-check: setup ## Lint, format, types, imports and dependencies, as CI runs them
+check: setup-dev ## Lint, format, types, imports and dependencies, as CI runs them
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@"$(VENV)/bin/lint-imports" --cache-dir .ruff_cache/imports
@@ -50,7 +57,7 @@ check: setup ## Lint, format, types, imports and dependencies, as CI runs them
 	@$(PY) -m mypy --strict bridge tests benchmarks examples hatch_build.py
 
 .PHONY: bench
-bench: setup ## Measure
+bench: setup-dev ## Measure
 	@$(PY) -m benchmarks $(ARGS)
 
 .PHONY: probe
@@ -58,7 +65,7 @@ probe: setup ## After a change of the pinned SDK: write the report on what its C
 	@$(PY) -m bridge.probe
 
 .PHONY: soak
-soak: setup ## Mixed traffic with random faults: make soak ARGS="--seconds 600 --seed 1"
+soak: setup-dev ## Mixed traffic with random faults: make soak ARGS="--seconds 600 --seed 1"
 	@$(PY) -m tests.soak $(ARGS)
 
 .PHONY: clean
@@ -67,33 +74,39 @@ clean: ## Remove what the other targets made, .venv included
 	rm -f bridge/v1/*_pb2*.py bridge/v1/*_pb2*.pyi
 	find bridge tests $(wildcard benchmarks) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# ARGS=--upgrade takes the newest versions that pyproject.toml allows. The only target that needs
-# uv; it installs it where there is none.
-COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-annotate --custom-compile-command "make lock"
-
-.PHONY: lock
-lock: venv ## Pin what pyproject.toml asks for, with hashes, in requirements/
-	@$(PY) -m uv --version >/dev/null 2>&1 || $(PY) -m pip install --quiet uv
-	set -e; \
-	$(PY) -m uv $(COMPILE) --output-file $(DEV_LOCK) --all-extras --group dev $(ARGS) pyproject.toml; \
-	$(PY) -m uv $(COMPILE) --output-file $(RUNTIME_LOCK) --constraint $(DEV_LOCK) $(ARGS) pyproject.toml
+PIP := $(PY) -m pip install --disable-pip-version-check --no-compile
+ENSURE_PIP := $(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null;
+INSTALL := $(if $(UV),"$(UV)" pip install --python $(PY),$(PIP))
 
 # What an installation was made of and where; it is repeated when any of that changes.
 STAMP := "$(VENV)/.claude-code-bridge"
-FINGERPRINT = { pwd; $(PY) -VV; cat $(DEV_LOCK) pyproject.toml hatch_build.py bridge/__init__.py; } | cksum
+fingerprint = { pwd; $(PY) -VV; cat $(1) pyproject.toml hatch_build.py bridge/__init__.py; } | cksum
+
+# $(call install,LOCKS,ALL): installs what LOCKS pin and the project, which generates the stubs, unless
+# that is there, or what ALL pins, which includes it.
+define install
+	@installed="$$(cat $(STAMP) 2>/dev/null)"; \
+	if [ "$$installed" != "$$($(call fingerprint,$(1)))" ] \
+	    && [ "$$installed" != "$$($(call fingerprint,$(2)))" ]; then \
+	    set -e; \
+	    echo "Installing $(1) in $(VENV)"; \
+	    rm -f $(STAMP); \
+	    $(if $(UV),,$(ENSURE_PIP)) \
+	    $(INSTALL) --require-hashes $(patsubst %,-r %,$(1)); \
+	    $(INSTALL) --no-build-isolation --no-deps --force-reinstall -e .; \
+	    $(call fingerprint,$(1)) >$(STAMP); \
+	else \
+	    $(PY) hatch_build.py; \
+	fi
+endef
 
 .PHONY: setup
 setup: venv
-	@now="$$($(FINGERPRINT))" && if [ "$$now" != "$$(cat $(STAMP) 2>/dev/null)" ]; then \
-	    set -e; \
-	    echo "Setting up $(VENV)"; \
-	    $(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null; \
-	    $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(DEV_LOCK); \
-	    $(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .; \
-	    echo "$$now" >$(STAMP); \
-	fi
-	@$(PY) hatch_build.py
+	$(call install,$(RUNTIME_LOCK) $(CHECKOUT_LOCK),$(DEV_LOCK))
+
+.PHONY: setup-dev
+setup-dev: venv
+	$(call install,$(DEV_LOCK),$(DEV_LOCK))
 
 .PHONY: venv
 venv:
@@ -105,6 +118,22 @@ venv:
 	        "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
 	    done; \
 	    if [ "$$python" = none ]; then echo "Python 3.11 or later is needed." >&2; exit 1; fi; \
-	    "$$python" -m venv --clear "$(VENV)"; \
+	    echo "Creating $(VENV)"; \
+	    "$$python" -m venv --clear $(if $(UV),--without-pip) "$(VENV)"; \
 	fi
 	@$(PY) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"Python 3.11 or later is needed; {sys.prefix} has {sys.version.split()[0]}")'
+
+# ARGS=--upgrade takes the newest versions that pyproject.toml allows. The only target that needs
+# uv; it installs it where there is none.
+COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --custom-compile-command "make lock" $(ARGS)
+
+.PHONY: lock
+lock: venv ## Pin what pyproject.toml asks for, with hashes, in requirements/
+	@set -e; \
+	uv="$(UV)"; \
+	if [ -z "$$uv" ]; then $(ENSURE_PIP) $(PIP) --quiet uv; uv="$(VENV)/bin/uv"; fi; \
+	set -x; \
+	"$$uv" $(COMPILE) --output-file $(DEV_LOCK) --all-extras --group dev pyproject.toml; \
+	"$$uv" $(COMPILE) --output-file $(RUNTIME_LOCK) --constraint $(DEV_LOCK) pyproject.toml; \
+	"$$uv" $(COMPILE) --output-file $(CHECKOUT_LOCK) --constraint $(DEV_LOCK) --group checkout

@@ -135,7 +135,8 @@ async def serve_grpc(
     return replace(address, port=port) if isinstance(address, Tcp) else address
 
 
-def _http_settings(settings: Settings, grpc_address: Address | None) -> HttpSettings:
+def http_settings(settings: Settings, grpc_address: Address | None) -> HttpSettings:
+    """The HTTP server's part of the settings. Pure."""
     return HttpSettings(
         strict=settings.bridge_strict,
         max_body_bytes=MAX_REQUEST_BYTES,
@@ -153,7 +154,7 @@ async def serve_http(
 ) -> None:
     """Serve HTTP on a socket that listens, until the stack is closed."""
     tls, settings = shared.tls, shared.settings
-    door = _http_settings(settings, grpc_address)
+    door = http_settings(settings, grpc_address)
     store = response_store(settings)
     if store is not None:
         stack.push_async_callback(store.aclose)

@@ -152,6 +152,11 @@ def test_the_first_start_with_the_bundled_cli_probes_nothing(tmp_path: Path) -> 
     assert not (tmp_path / "log" / "probe.json").exists()
 
 
+def test_verbose_is_louder_than_the_variable(tmp_path: Path) -> None:
+    with served(tmp_path, "--demo", "--http", "-v", BRIDGE_LOG_LEVEL="error") as running:
+        running.wait_for(r"INFO bridge\.health: ok \(it was starting\)")
+
+
 def test_sigterm_ends_it_with_status_0_and_no_process_is_left(tmp_path: Path) -> None:
     with served(tmp_path, "--demo") as running:
         running.wait_for(r"\d+ Claude Code process(es are| is) warm")

@@ -73,7 +73,7 @@ class Exchange:
             "query_string": path.partition("?")[2].encode(),
             "root_path": "",
             "headers": [
-                (k.encode(), v.encode())
+                (k.lower().encode(), v.encode())  # in lower case, as servers give them
                 for k, v in {"host": "127.0.0.1:8000", **(headers or {})}.items()
             ],
             "client": ("127.0.0.1", 1),

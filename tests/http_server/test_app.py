@@ -262,9 +262,29 @@ async def test_a_compressed_body_is_unpacked(app: FastAPI, encoding: str, window
         assert (wrong.status, wrong.error["code"]) == (400, "invalid_content_encoding")
 
 
-async def test_a_body_that_unpacks_too_large(service: FakeService) -> None:
+async def test_gzip_may_come_in_several_members_and_deflate_may_not(app: FastAPI) -> None:
+    body = json.dumps(BODY).encode()
+    halves = body[:20], body[20:]
+
+    gzip, deflate = [
+        await ask(
+            app,
+            "POST",
+            CHAT,
+            chunks=[_deflated(half, window) for half in halves],
+            headers={"content-encoding": name},
+        )
+        for name, window in (("gzip", 31), ("deflate", 15))
+    ]
+
+    assert gzip.status == 200
+    assert (deflate.status, deflate.error["code"]) == (400, "invalid_content_encoding")
+
+
+@pytest.mark.parametrize("members", [1, 5])
+async def test_a_body_that_unpacks_too_large(service: FakeService, members: int) -> None:
     app = build(service, HttpSettings(max_body_bytes=5000))
-    packed = _deflated(b" " * 1_000_000, 31)
+    packed = _deflated(b" " * (20_000 // members), 31) * members
     assert len(packed) < 5000
 
     reply = await ask(app, "POST", CHAT, chunks=[packed], headers={"content-encoding": "gzip"})
@@ -281,6 +301,14 @@ async def test_an_encoding_that_is_not_supported_is_named(app: FastAPI, encoding
     assert (reply.status, reply.error["code"]) == (415, "unsupported_content_encoding")
     assert repr(encoding) in reply.error["message"]
     assert "gzip, deflate" in reply.error["message"]
+
+
+async def test_encodings_in_headers_of_their_own_are_all_seen(app: FastAPI) -> None:
+    twice = {"content-encoding": "gzip", "Content-Encoding": "br"}
+    reply = await ask(app, "POST", CHAT, chunks=[b"x"], headers=twice)
+
+    assert (reply.status, reply.error["code"]) == (415, "unsupported_content_encoding")
+    assert "'gzip, br'" in reply.error["message"]
 
 
 async def test_a_body_in_pieces_is_read(app: FastAPI) -> None:

@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = ROOT / "requirements" / "runtime.lock"
+CHECKOUT = ROOT / "requirements" / "checkout.lock"
 DEV = ROOT / "requirements" / "dev.lock"
 
 NOT_LOCKED = {"plot"}
@@ -25,7 +26,7 @@ ENTRY = re.compile(
 )
 
 
-@pytest.mark.parametrize("lock", [RUNTIME, DEV], ids=lambda path: path.stem)
+@pytest.mark.parametrize("lock", [RUNTIME, CHECKOUT, DEV], ids=lambda path: path.stem)
 def test_a_lock_holds_pins_with_hashes_and_nothing_else(lock: Path) -> None:
     """No option, no URL, no path: which index a person uses is their own affair."""
     comments, rest = _split(lock)
@@ -58,10 +59,21 @@ def test_the_development_lock_has_every_other_requirement_too() -> None:
     assert _unmet((line for line in asked if isinstance(line, str)), _pins(DEV)) == []
 
 
-def test_what_is_tested_is_what_is_run() -> None:
+def test_the_checkout_lock_has_what_generates_the_stubs_and_what_the_demo_asks_with() -> None:
+    project = _project()
+    asked = [
+        *project["build-system"]["requires"],
+        *project["project"]["optional-dependencies"]["demo"],
+    ]
+
+    assert _unmet(asked, _pins(CHECKOUT)) == []
+
+
+@pytest.mark.parametrize("lock", [RUNTIME, CHECKOUT], ids=lambda path: path.stem)
+def test_what_is_tested_is_what_is_run(lock: Path) -> None:
     pins = _pins(DEV)
 
-    assert {name: pins.get(name) for name in _pins(RUNTIME)} == _pins(RUNTIME)
+    assert {name: pins.get(name) for name in _pins(lock)} == _pins(lock)
 
 
 def test_an_isolated_build_and_ours_use_the_same_tools() -> None:

@@ -22,7 +22,7 @@ TARGETS = {
     "clean",
     "lock",
 }
-STEPS = {"setup", "venv"}
+STEPS = {"setup", "setup-dev", "venv"}
 """Of use to the other targets only."""
 
 

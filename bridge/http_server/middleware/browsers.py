@@ -37,7 +37,7 @@ _OWN_HEADERS: Final = BrowserHeaders(
             "x-title",
         }
     ),
-    sent_prefixes=("x-bridge-", "x-stainless-"),
+    sent_prefixes=("x-bridge-",),
     read=frozenset({"retry-after", "retry-after-ms", "x-bridge-ignored-params", "x-should-retry"}),
 )
 _PREFLIGHT_SECONDS: Final = "600"

@@ -102,6 +102,13 @@ def test_a_callers_name_makes_no_line_of_its_own(log: pytest.LogCaptureFixture) 
         assert line.isascii()
 
 
+def test_no_line_steers_a_terminal(log: pytest.LogCaptureFixture) -> None:
+    HealthLog().look(state("unavailable", "proxy said \x1b[2J\x9b31m\r\x7f"))
+    (record,) = log.records
+    line = TextFormatter().format(record)
+    assert line.endswith(r"unavailable (it was starting): proxy said \x1b[2J\x9b31m\x0d\x7f")
+
+
 def state(status: str, detail: str = "", plan: UsageLimits | None = None) -> PoolState:
     health = Health(
         HealthStatus(status), logged_in=True, account="x", cli_version="1", detail=detail
