@@ -73,7 +73,7 @@ async def _imports() -> float:
 async def _process(stage: Stage) -> float:
     # Imported here: in the benchmark's own process only this one needs it.
     from bridge.core.claude import Launcher, Session
-    from bridge.server import bundled_cli
+    from bridge.server.launching import bundled_cli
 
     began = now()
     session = await Session.spawn(Launcher(bundled_cli(), dict(os.environ), stage.folder))

@@ -7,8 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from bridge.core.claude.capabilities import ALL
-from bridge.core.claude.failures import context_too_long
+from bridge.core.claude.failures.kinds import CONTEXT_TOO_LONG
 from bridge.core.contract import CompletionRequest, InvalidRequestError, ModelNotFoundError
 from bridge.core.engine.field_names import errors_named_for
 from bridge.core.engine.models import Catalog
@@ -91,7 +90,7 @@ GRPC_COOL: Final = {"sampling": pb.Sampling(temperature=0.5)}
 def test_what_is_ignored_is_a_field_that_was_sent(
     request_: CompletionRequest, names: tuple[str, ...]
 ) -> None:
-    assert Planner(None, ALL).plan(request_).ignored == names
+    assert Planner(None).plan(request_).ignored == names
 
 
 @pytest.mark.parametrize(
@@ -158,7 +157,7 @@ async def test_the_fault_of_a_schema_is_blamed_by_its_name(
 )
 def test_a_refusal_of_the_api_is_blamed_by_its_name(request_: CompletionRequest, name: str) -> None:
     with pytest.raises(InvalidRequestError) as caught, errors_named_for(request_):
-        raise context_too_long()
+        raise CONTEXT_TOO_LONG.as_error()
     assert caught.value.field == name
 
 
@@ -169,7 +168,7 @@ def test_a_refusal_of_the_api_is_blamed_by_its_name(request_: CompletionRequest,
 def test_a_model_that_is_not_there_is_blamed_by_its_name(
     request_: CompletionRequest, name: str
 ) -> None:
-    planner = Planner(None, ALL, catalog=Catalog(refuse_unknown=True))
+    planner = Planner(None, catalog=Catalog(refuse_unknown=True))
     with pytest.raises(ModelNotFoundError) as caught:
         planner.plan(request_)
     assert caught.value.field == name
