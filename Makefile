@@ -44,6 +44,10 @@ proto: setup ## Install the project and generate the gRPC stubs from proto/
 test: setup-dev ## All tests, with counts scaled to minutes
 	@$(PY) $(PYTEST) $(ARGS)
 
+.PHONY: unit
+unit: setup-dev ## The tests without a CLI and without a server: seconds
+	@$(PY) $(PYTEST) tests/unit $(ARGS)
+
 .PHONY: test-long
 test-long: setup-dev ## All tests, with the full counts
 	@BRIDGE_TEST_SCALE=10 $(PY) $(PYTEST) $(ARGS)
@@ -66,7 +70,7 @@ probe: setup ## After a change of the pinned SDK: write the report on what its C
 
 .PHONY: soak
 soak: setup-dev ## Mixed traffic with random faults: make soak ARGS="--seconds 600 --seed 1"
-	@$(PY) -m tests.soak $(ARGS)
+	@$(PY) -m tests.system.soak $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what the other targets made, .venv included

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import LoopThread, RunningBridge, settings_for_tests
+from tests.support.harness import LoopThread, RunningBridge, settings_for_tests
 
 
 def pytest_configure() -> None:

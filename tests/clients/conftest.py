@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import RunningBridge
+from tests.support.harness import RunningBridge
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, Field, SecretStr
 
-from tests.harness import PATIENCE, RunningBridge, sim
+from tests.support.harness import PATIENCE, RunningBridge, sim
 
 pytest.importorskip(
     "langchain_openai", reason="langchain-openai is not installed: clients-langchain"

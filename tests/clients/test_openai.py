@@ -18,7 +18,7 @@ from openai.types.chat import (
 )
 from pydantic import BaseModel, Field
 
-from tests.harness import PATIENCE, RunningBridge, sim
+from tests.support.harness import PATIENCE, RunningBridge, sim
 
 
 class Person(BaseModel):

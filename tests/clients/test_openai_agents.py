@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from tests.harness import PATIENCE, RunningBridge, sim
+from tests.support.harness import PATIENCE, RunningBridge, sim
 
 pytest.importorskip("agents", reason="openai-agents is not installed: clients-openai-agents")
 

@@ -14,8 +14,8 @@ import pytest
 from openai.types.responses import FunctionToolParam, Response, ResponseInputParam
 from pydantic import BaseModel, Field
 
-from tests.harness import PATIENCE, RunningBridge, sim
-from tests.http_server.response_events import CheckedStream, check_stream
+from tests.support.harness import PATIENCE, RunningBridge, sim
+from tests.support.http.response_events import CheckedStream, check_stream
 
 TWO_CALLS = [{"name": "weather", "input": {"city": "Oslo"}}, {"name": "clock"}]
 TOOLS: list[FunctionToolParam] = [

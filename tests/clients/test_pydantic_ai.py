@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from tests.harness import PATIENCE, RunningBridge, sim
+from tests.support.harness import PATIENCE, RunningBridge, sim
 
 pytest.importorskip("pydantic_ai", reason="pydantic-ai is not installed: clients-pydantic-ai")
 

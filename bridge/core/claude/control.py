@@ -7,8 +7,8 @@ call, adds the system prompt to the SDK's `initialize`, and hands the lines of t
 conversation straight to its listener, since the SDK's own queue would stop the control
 protocol whenever an answer is not read.
 
-Measured on the CLI that the pinned SDK ships; tests/core/claude/test_control_real.py shows each
-behaviour relied on.
+Measured on the CLI that the pinned SDK ships; tests/integration/claude/test_control_real.py shows
+each behaviour relied on.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 It registers itself under its process id, for other Claude Code processes of the user to find, and
 takes that back where it may end by itself. Measured, and shown in
-tests/core/claude/processes/test_leftovers.py.
+tests/integration/claude/test_leftovers.py.
 """
 
 from __future__ import annotations

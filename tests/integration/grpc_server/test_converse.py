@@ -1,0 +1,467 @@
+"""CompletionService.Converse over a real connection, on a scripted core."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+
+import grpc
+import pytest
+
+from bridge.core.contract import errors
+from bridge.core.contract.events import (
+    Event,
+    Finished,
+    FinishReason,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+)
+from bridge.core.contract.request import CompletionRequest, Role, TextPart
+from bridge.core.contract.usage import Usage
+from bridge.v1 import completion_pb2 as pb
+from tests.integration.grpc_server.conftest import Serve
+from tests.support.grpc.details import Details, details_of
+from tests.support.grpc.fakes import (
+    FINISHED,
+    STARTED,
+    FakeService,
+    for_ever_after_the_first_event,
+    for_ever_before_the_first_event,
+    soon,
+)
+from tests.support.grpc.talking import Talk
+
+HELLO = ["started", "text_delta", "text_delta", "usage", "finished"]
+ADD = pb.Tool(name="add")
+
+
+async def calling(request: CompletionRequest) -> AsyncGenerator[Event, None]:
+    """Call two tools, then tell what they gave."""
+    last = request.messages[-1].parts
+    yield STARTED
+    if isinstance(last[0], TextPart):
+        for index, call_id in enumerate(("a", "b")):
+            yield ToolCallStart(index, call_id, "add")
+            yield ToolCallDelta(index, "{}")
+        yield Finished(FinishReason.TOOL_CALLS, Usage())
+    else:
+        yield TextDelta(" ".join(part.content[0].text for part in last))  # type: ignore[union-attr]
+        yield FINISHED
+
+
+async def slow(request: CompletionRequest) -> AsyncGenerator[Event, None]:
+    """Begin to answer the first turn, and go no further; answer the others."""
+    yield STARTED
+    yield TextDelta("Half an")
+    if len(request.messages) == 1:
+        await asyncio.Event().wait()
+    yield FINISHED
+
+
+async def ended(talk: Talk) -> Details:
+    """The details of the error in which a call ends."""
+    await talk.code()
+    return await details_of(talk.call)
+
+
+async def test_turns_follow_each_other_on_one_call(serve: Serve, service: FakeService) -> None:
+    _, channel = await serve()
+    talk = await Talk(channel, timeout=60).open(model="opus", system="Be brief.")
+    first, second = await talk.ask("one"), await talk.ask("two")
+    assert first.events == second.events == HELLO
+    assert (first.text, first.reason) == ("Hello", pb.FINISH_REASON_STOP)
+    assert await talk.end() is grpc.StatusCode.OK
+    one, two = service.requests
+    assert (one.model, one.system, one.door) == ("opus", "Be brief.", "grpc")
+    assert [(message.role, message.parts) for message in two.messages] == [
+        (Role.USER, (TextPart("one"),)),
+        (Role.ASSISTANT, (TextPart("Hello"),)),
+        (Role.USER, (TextPart("two"),)),
+    ]
+    assert two.timeout is not None
+    # gRPC rounds it up on the wire.
+    assert 0 < two.timeout < 61
+
+
+async def test_each_turn_has_an_id_and_the_first_that_of_the_call(
+    serve: Serve, service: FakeService
+) -> None:
+    _, channel = await serve()
+    talk = await Talk(channel).open()
+    turns = [await talk.ask("one"), await talk.ask("two")]
+    ids = [turn.request_id for turn in turns]
+    assert len(set(ids)) == 2
+    assert [request.request_id for request in service.requests] == ids
+    assert ("x-request-id", ids[0]) in tuple(await talk.call.initial_metadata())
+
+
+async def test_tool_results_come_up_the_same_call(serve: Serve, service: FakeService) -> None:
+    service.script = calling
+    _, channel = await serve()
+    talk = await Talk(channel).open(tools=[ADD])
+    turn = await talk.ask("Go.")
+    assert turn.reason == pb.FINISH_REASON_TOOL_CALLS
+    assert [call.id for call in turn.calls] == ["a", "b"]
+    await talk.give(b="2")
+    await talk.give(a="1")
+    assert (await talk.turn()).text == "1 2"
+    assert await talk.end() is grpc.StatusCode.OK
+
+
+async def test_the_whole_conversation_may_be_sent_at_once_and_half_closed(
+    serve: Serve, service: FakeService
+) -> None:
+    _, channel = await serve()
+    talk = await Talk(channel).open()
+    await talk.say("one")
+    await talk.call.done_writing()
+    assert (await talk.turn()).text == "Hello"
+    assert await talk.code() is grpc.StatusCode.OK
+
+
+async def test_a_call_that_only_opens_ends_well(serve: Serve, service: FakeService) -> None:
+    _, channel = await serve()
+    talk = await Talk(channel).open()
+    assert await talk.end() is grpc.StatusCode.OK
+    assert service.requests == []
+
+
+async def test_half_closing_while_results_are_due_ends_the_call(
+    serve: Serve, service: FakeService
+) -> None:
+    service.script = calling
+    _, channel = await serve()
+    talk = await Talk(channel).open(tools=[ADD])
+    await talk.ask("Go.")
+    await talk.give(a="1")
+    assert await talk.end() is grpc.StatusCode.OK
+    assert len(service.requests) == 1
+
+
+async def test_what_was_said_before_may_be_given(serve: Serve, service: FakeService) -> None:
+    _, channel = await serve()
+    before = [
+        pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text="one")]),
+        pb.Message(role=pb.ROLE_ASSISTANT, parts=[pb.Part(text="two")]),
+    ]
+    talk = await Talk(channel).open(messages=before)
+    await talk.ask("three")
+    assert len(service.requests[0].messages) == 3
+
+
+async def test_cancel_ends_the_turn_and_not_the_call(serve: Serve, service: FakeService) -> None:
+    service.script = slow
+    _, channel = await serve()
+    talk = await Talk(channel).open()
+    await talk.say("one")
+    await talk.until("text_delta")
+    await talk.cancel_turn()
+    end = await talk.until("finished")
+    assert end.finished.reason == pb.FINISH_REASON_CANCELLED
+    assert not end.finished.HasField("usage")
+    assert service.closed.is_set()
+    assert (await talk.ask("two")).reason == pb.FINISH_REASON_STOP
+    assert [message.parts for message in service.requests[1].messages] == [
+        (TextPart("one"),),
+        (TextPart("Half an"),),
+        (TextPart("two"),),
+    ]
+
+
+async def test_cancel_before_the_first_event(serve: Serve, service: FakeService) -> None:
+    service.script = for_ever_before_the_first_event
+    _, channel = await serve()
+    talk = await Talk(channel).open()
+    await talk.say("one")
+    await soon(service.entered.wait())
+    await talk.cancel_turn()
+    turn = await talk.turn()
+    assert turn.events == ["started", "finished"]
+    assert turn.request_id == service.requests[0].request_id
+    assert turn.reason == pb.FINISH_REASON_CANCELLED
+
+
+async def test_cancel_without_a_turn_has_no_effect(serve: Serve, service: FakeService) -> None:
+    service.script = calling
+    _, channel = await serve()
+    talk = await Talk(channel).open(tools=[ADD])
+    await talk.cancel_turn()
+    await talk.ask("Go.")
+    await talk.cancel_turn()
+    await talk.give(a="1", b="2")
+    assert (await talk.turn()).text == "1 2"
+
+
+@pytest.mark.parametrize(
+    ("request_", "field", "reason"),
+    [
+        (pb.ConverseRequest(), "request", "INVALID_VALUE"),
+        (pb.ConverseRequest(open=pb.ConversationSettings()), "open", "INVALID_VALUE"),
+        (pb.ConverseRequest(message=pb.UserMessage()), "message", "INVALID_VALUE"),
+        (
+            pb.ConverseRequest(
+                tool_results=pb.ToolResults(results=[pb.ToolResult(call_id="nobody")])
+            ),
+            "tool_results.results[0].call_id",
+            "INVALID_VALUE",
+        ),
+    ],
+    ids=["nothing", "open", "empty", "unknown id"],
+)
+async def test_what_is_out_of_place_ends_the_call_and_is_named(
+    serve: Serve, request_: pb.ConverseRequest, field: str, reason: str
+) -> None:
+    _, channel = await serve()
+    talk = await Talk(channel).open()
+    await talk.ask("one")
+    await talk.call.write(request_)
+    details = await ended(talk)
+    assert details.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert (details.info.reason, details.info.metadata["field"]) == (reason, field)
+    assert details.fields == [field]
+
+
+async def test_a_message_within_a_turn_ends_the_call_and_closes_the_answer(
+    serve: Serve, service: FakeService
+) -> None:
+    service.script = for_ever_after_the_first_event
+    server, channel = await serve()
+    talk = await Talk(channel).open()
+    await talk.say("one")
+    await talk.until("started")
+    await talk.say("two")
+    details = await ended(talk)
+    assert details.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert details.info.reason == "TURN_RUNNING"
+    assert service.closed.is_set()
+    # The client may have its status before the server is done with the call.
+    await soon(server.drain(600))
+    assert server.running == 0
+
+
+async def test_the_first_message_must_open(serve: Serve) -> None:
+    _, channel = await serve()
+    talk = Talk(channel)
+    await talk.say("one")
+    assert (await ended(talk)).fields == ["open"]
+    silent = Talk(channel)
+    assert await silent.end() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"sampling": pb.Sampling(temperature=2)}, "open.sampling.temperature"),
+        ({"tools": [pb.Tool(name="a b")]}, "open.tools[0].name"),
+        ({"tools": [pb.Tool(name="a", parameters_json="[]")]}, "open.tools[0].parameters_json"),
+        ({"tool_choice": pb.ToolChoice(allowed=["x"])}, "open.tool_choice.allowed[0]"),
+        ({"tool_choice": pb.ToolChoice(name="x")}, "open.tool_choice.name"),
+        ({"output_format": pb.OutputFormat(schema_json="{")}, "open.output_format.schema_json"),
+        ({"max_output_tokens": 0}, "open.max_output_tokens"),
+        (
+            {"messages": [pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text="x")])]},
+            "open.messages[0]",
+        ),
+        ({"messages": [pb.Message(role=pb.ROLE_ASSISTANT)]}, "open.messages[0]"),
+    ],
+)
+async def test_wrong_settings_are_named(
+    serve: Serve, settings: dict[str, object], field: str
+) -> None:
+    _, channel = await serve()
+    talk = await Talk(channel).open(**settings)
+    assert (await ended(talk)).fields == [field]
+
+
+@pytest.mark.parametrize("after", [(), (STARTED, TextDelta("x"))], ids=["before", "mid-stream"])
+async def test_a_turn_that_fails_ends_the_call(
+    serve: Serve, service: FakeService, after: tuple[Event, ...]
+) -> None:
+    async def script(request: CompletionRequest) -> AsyncGenerator[Event, None]:
+        if len(request.messages) == 1:
+            yield STARTED
+            yield FINISHED
+            return
+        for event in after:
+            yield event
+        raise errors.UnavailableError("Overloaded.", reason="OVERLOADED", retry_after=3)
+
+    service.script = script
+    _, channel = await serve()
+    talk = await Talk(channel).open()
+    await talk.ask("one")
+    await talk.say("two")
+    details = await ended(talk)
+    assert (details.code, details.message) == (grpc.StatusCode.UNAVAILABLE, "Overloaded.")
+    assert details.retry.retry_delay.seconds == 3
+    # The log knows the turn, not the call.
+    assert details.info.metadata["request_id"] == service.requests[1].request_id
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [ValueError("secret"), asyncio.CancelledError("secret"), None],
+    ids=["exception", "cancelled", "no end"],
+)
+async def test_a_fault_of_a_turn_is_opaque(
+    serve: Serve,
+    service: FakeService,
+    fault: BaseException | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def script(request: CompletionRequest) -> AsyncGenerator[Event, None]:
+        yield STARTED
+        if fault is not None:
+            raise fault
+
+    service.script = script
+    _, channel = await serve()
+    talk = await Talk(channel).open()
+    await talk.say("one")
+    details = await ended(talk)
+    assert details.code is grpc.StatusCode.INTERNAL
+    assert "secret" not in str(await talk.call.trailing_metadata())
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+async def test_bytes_that_are_no_message(serve: Serve, service: FakeService) -> None:
+    service.script = for_ever_after_the_first_event
+    _, channel = await serve()
+    method = "/bridge.v1.CompletionService/Converse"
+    call: grpc.aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(method)()
+    opened = pb.ConverseRequest(open=pb.ConversationSettings())
+    said = pb.ConverseRequest(message=pb.UserMessage(parts=[pb.Part(text="x")]))
+    await call.write(opened.SerializeToString())
+    await call.write(said.SerializeToString())
+    await soon(call.read())
+    await call.write(b"\xff\xff")
+    assert await soon(call.code()) is grpc.StatusCode.INVALID_ARGUMENT
+    assert (await details_of(call)).info.reason == "MALFORMED_MESSAGE"
+    await soon(service.closed.wait())
+
+
+async def test_a_conversation_has_a_size(serve: Serve) -> None:
+    _, channel = await serve(max_message_bytes=10_000)
+    talk = await Talk(channel).open()
+    await talk.ask("x" * 6_000)
+    await talk.say("x" * 6_000)
+    details = await ended(talk)
+    assert details.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert details.info.reason == "REQUEST_TOO_LARGE"
+    assert details.info.metadata["field"] == "message"
+
+
+async def test_a_caller_has_so_many_calls_open_and_no_more(serve: Serve) -> None:
+    _, channel = await serve(max_conversations=2)
+    talks = [await Talk(channel).open() for _ in range(2)]
+    for talk in talks:
+        await talk.ask("one")
+    details = await ended(await Talk(channel).open())
+    assert details.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert details.info.reason == "TOO_MANY_CONVERSATIONS"
+    assert details.retry is not None
+    assert await talks[0].end() is grpc.StatusCode.OK
+    assert (await (await Talk(channel).open()).ask("one")).text == "Hello"
+
+
+@pytest.mark.parametrize(
+    "script", [for_ever_before_the_first_event, for_ever_after_the_first_event]
+)
+async def test_a_cut_call_closes_the_answer(
+    serve: Serve, service: FakeService, script: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.script = script  # type: ignore[assignment]
+    server, channel = await serve()
+    talk = await Talk(channel).open()
+    await talk.say("one")
+    await soon(service.entered.wait())
+    talk.call.cancel()
+    await soon(service.closed.wait())
+    await soon(server.stop())
+    assert caplog.records == []
+
+
+async def test_a_call_cut_between_turns_ends_without_a_word(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, channel = await serve()
+    talk = await Talk(channel).open()
+    await talk.ask("one")
+    talk.call.cancel()
+    await soon(server.stop())
+    assert server.running == 0
+    assert caplog.records == []
+
+
+async def test_a_deadline_covers_all_turns(serve: Serve, service: FakeService) -> None:
+    service.script = for_ever_after_the_first_event
+    _, channel = await serve()
+    # On a busy machine it may be over before the turn has begun.
+    for seconds in (0.5, 5, 50):
+        talk = Talk(channel, timeout=seconds)
+        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await talk.open()
+            await talk.say("one")
+        assert await talk.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        if service.requests:
+            break
+    await soon(service.closed.wait())
+
+
+async def test_a_reader_that_stalls_is_given_up(serve: Serve, service: FakeService) -> None:
+    async def flood(request: CompletionRequest) -> AsyncGenerator[Event, None]:
+        yield STARTED
+        while True:
+            yield TextDelta("x" * 100_000)
+
+    service.script = flood
+    _, channel = await serve(stall_seconds=0.2)
+    talk = await Talk(channel).open()
+    await talk.say("one")
+    await soon(service.closed.wait())
+    assert await talk.code() is grpc.StatusCode.CANCELLED
+
+
+async def test_a_client_that_is_silent_between_turns_is_not_a_stall(serve: Serve) -> None:
+    _, channel = await serve(stall_seconds=0.01)
+    talk = await Talk(channel).open()
+    await talk.ask("one")
+    # That something does not happen can only be seen by waiting for it a while.
+    await asyncio.sleep(0.1)
+    assert (await talk.ask("two")).text == "Hello"
+
+
+async def test_a_drain_ends_a_conversation_between_turns_at_once(serve: Serve) -> None:
+    server, channel = await serve()
+    talk = await Talk(channel).open()
+    await talk.ask("one")
+    await soon(server.drain(600))
+    details = await ended(talk)
+    assert (details.code, details.info.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+
+
+async def test_a_drain_lets_the_turn_end_and_then_the_call(
+    serve: Serve, service: FakeService
+) -> None:
+    more = asyncio.Event()
+
+    async def script(request: CompletionRequest) -> AsyncGenerator[Event, None]:
+        yield Started("m")
+        await more.wait()
+        yield FINISHED
+
+    service.script = script
+    server, channel = await serve()
+    talk = await Talk(channel).open()
+    await talk.say("one")
+    await talk.until("started")
+    draining = asyncio.create_task(server.drain(600))
+    done, _ = await asyncio.wait({draining}, timeout=0.1)
+    assert not done
+    more.set()
+    assert (await talk.until("finished")).finished.reason == pb.FINISH_REASON_STOP
+    assert (await ended(talk)).info.reason == "DRAINING"
+    await soon(draining)

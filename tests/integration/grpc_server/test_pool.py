@@ -1,0 +1,205 @@
+"""PoolService over a real connection, and what it tells."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import grpc
+import pytest
+
+from bridge import __version__
+from bridge.core.contract.events import Finished, FinishReason, Started
+from bridge.core.contract.request import CompletionRequest
+from bridge.core.contract.service import (
+    Health,
+    HealthStatus,
+    PoolState,
+    SessionSource,
+    Totals,
+    UsageLimits,
+    UsageWindow,
+)
+from bridge.core.contract.usage import Usage
+from bridge.core.pool.policy import State
+from bridge.core.telemetry.request_record import RequestRecord
+from bridge.grpc_server.encode import encode_pool, encode_request
+from bridge.v1 import completion_pb2
+from bridge.v1 import pool_pb2 as pb
+from bridge.v1 import pool_pb2_grpc as pb_grpc
+from tests.integration.grpc_server.conftest import Serve
+from tests.support.grpc.details import details_of
+from tests.support.grpc.fakes import FakeService, soon
+
+POOL = pb.Pool(
+    status=pb.Pool.STATUS_OK,
+    account="subscription",
+    logged_in=True,
+    cli_version="2.0",
+    lacking=["setting the effort of a process that runs"],
+    pool_size=3,
+    max_processes=6,
+    processes=pb.Processes(running=1, parked=2),
+    totals=pb.Totals(
+        answered=5,
+        failed=4,
+        left=3,
+        sessions=pb.Sessions(continued=2, warm=1),
+        processes_started=9,
+        processes_ended=6,
+        processes_replaced=pb.Replaced(),
+    ),
+    version=__version__,
+)
+
+
+async def test_the_pool_is_told(serve: Serve) -> None:
+    _, channel = await serve()
+    call = pb_grpc.PoolServiceStub(channel).GetPool(pb.GetPoolRequest())
+    assert (await soon(call)).pool == POOL
+    assert "x-request-id" in dict(tuple(await call.initial_metadata()))
+
+
+async def test_changes_are_told_and_those_that_come_together_as_one(
+    serve: Serve, service: FakeService
+) -> None:
+    _, channel = await serve()
+    call = pb_grpc.PoolServiceStub(channel).WatchPool(pb.WatchPoolRequest())
+    first = await soon(call.read())
+    assert isinstance(first, pb.WatchPoolResponse)
+    assert first.pool == POOL
+    for waiting in range(1, 6):
+        service.waiting = waiting
+        service.changed.set()
+        await asyncio.sleep(0)
+    second = await soon(call.read())
+    assert isinstance(second, pb.WatchPoolResponse)
+    assert second.pool.waiting == 5
+    call.cancel()
+    await soon(service.closed.wait())
+
+
+async def test_a_watch_does_not_hold_up_a_drain(serve: Serve, service: FakeService) -> None:
+    server, channel = await serve()
+    call = pb_grpc.PoolServiceStub(channel).WatchPool(pb.WatchPoolRequest())
+    await soon(call.read())
+    await soon(server.drain(600))
+    assert service.closed.is_set()
+    assert await soon(call.code()) is grpc.StatusCode.UNAVAILABLE
+    assert (await details_of(call)).info.reason == "DRAINING"
+
+
+def told(status: HealthStatus = HealthStatus.OK, plan: UsageLimits | None = None) -> pb.Pool:
+    health = Health(status, logged_in=True, account="x", cli_version="")
+    return encode_pool(PoolState(health, 0, Totals(), plan))
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (HealthStatus.OK, pb.Pool.STATUS_OK),
+        (HealthStatus.STARTING, pb.Pool.STATUS_STARTING),
+        (HealthStatus.DRAINING, pb.Pool.STATUS_DRAINING),
+        (HealthStatus.NOT_LOGGED_IN, pb.Pool.STATUS_NOT_LOGGED_IN),
+        (HealthStatus.UNAVAILABLE, pb.Pool.STATUS_UNAVAILABLE),
+        (HealthStatus.OVERAGE_AHEAD, pb.Pool.STATUS_OVERAGE_AHEAD),
+    ],
+)
+def test_status(status: HealthStatus, expected: pb.Pool.Status.ValueType) -> None:
+    assert told(status).status == expected
+
+
+def test_a_plan() -> None:
+    plan = told(plan=UsageLimits("rejected", 1_800_000_000.5, "five_hour", 1.0, True)).plan
+    assert plan.resets_at.ToDatetime(UTC) == datetime(2027, 1, 15, 8, 0, 0, 500_000, UTC)
+    assert (plan.status, plan.limit, plan.utilization) == ("rejected", "five_hour", 1.0)
+    assert plan.using_overage
+
+
+def test_what_was_not_said_of_a_plan_is_unset() -> None:
+    assert not told().HasField("plan")
+    plan = told(plan=UsageLimits("allowed")).plan
+    assert not plan.HasField("resets_at")
+    assert not plan.HasField("utilization")
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1e300])
+def test_a_time_that_is_none_is_left_out(seconds: float) -> None:
+    assert not told(plan=UsageLimits("allowed", seconds)).plan.HasField("resets_at")
+
+
+def test_every_state_of_a_process_has_its_field() -> None:
+    assert {field.name for field in pb.Processes.DESCRIPTOR.fields} == set(State)
+
+
+def test_the_limits_of_a_plan_and_when_they_were_told() -> None:
+    windows = (UsageWindow("five_hour", 0.4, 1_800_000_000), UsageWindow("seven_day", 0.9))
+    plan = told(plan=UsageLimits("allowed", windows=windows, said_at=1_700_000_000)).plan
+    assert plan.said_at.seconds == 1_700_000_000
+    assert [(window.limit, window.utilization) for window in plan.windows] == [
+        ("five_hour", 0.4),
+        ("seven_day", 0.9),
+    ]
+    assert plan.windows[0].resets_at.seconds == 1_800_000_000
+    assert not plan.windows[1].HasField("resets_at")
+
+
+def test_replaced_processes_are_counted_by_why() -> None:
+    health = Health(
+        HealthStatus.OK, logged_in=True, account="x", cli_version="", subscription="max"
+    )
+    totals = Totals(processes_replaced={"died": 2, "worn": 1, "something new": 9})
+    pool = encode_pool(PoolState(health, 0, totals))
+    assert pool.totals.processes_replaced == pb.Replaced(died=2, worn=1)
+    assert pool.subscription == "max"
+
+
+def record(**fields: object) -> RequestRecord:
+    request = CompletionRequest((), request_id="req_1", door="http", **fields)  # type: ignore[arg-type]
+    return RequestRecord(request, 0.0, started_on=1_700_000_000)
+
+
+async def test_the_latest_requests_are_told_newest_first(serve: Serve) -> None:
+    older, newer = record(model="opus"), record(model="haiku", caller="laptop")
+    recent = [newer.metadata(), older.metadata()]
+    _, channel = await serve(recent=lambda: recent)
+    call = pb_grpc.PoolServiceStub(channel).ListRecentRequests(pb.ListRecentRequestsRequest())
+    requests = (await soon(call)).requests
+    assert [(request.model_asked, request.key) for request in requests] == [
+        ("haiku", "laptop"),
+        ("opus", ""),
+    ]
+    assert requests[0].time.seconds == 1_700_000_000
+
+
+def test_a_request_that_was_answered() -> None:
+    seen = record(model="opus")
+    seen.leased(SessionSource.WARM, 0.25)
+    seen.times.first_token_at, seen.times.ended_at = 0.5, 2.0
+    seen.see(Started("claude-opus-4"), 0.5)
+    seen.see(Finished(FinishReason.LENGTH, Usage(1, 2, 3, 4, 0)), 2.0)
+    request = encode_request(seen.metadata())
+    assert (request.request_id, request.door, request.session) == ("req_1", "http", "warm")
+    assert (request.queue_ms, request.first_token_ms, request.total_ms) == (250, 500, 2000)
+    assert (request.model, request.error) == ("claude-opus-4", "")
+    assert request.finish == completion_pb2.FINISH_REASON_LENGTH
+    tokens = request.input_tokens, request.cache_read_tokens, request.cache_write_tokens
+    assert (*tokens, request.output_tokens) == (1, 2, 3, 4)
+
+
+def test_what_never_came_of_a_request_is_unset() -> None:
+    failed = record()
+    failed.error = "QUEUE_FULL"
+    request = encode_request(failed.metadata())
+    assert (request.error, request.finish) == ("QUEUE_FULL", 0)
+    for name in ("model_asked", "queue_ms", "first_token_ms", "input_tokens", "output_tokens"):
+        assert not request.HasField(name)
+
+
+def test_a_model_that_no_text_can_hold_does_not_hide_the_other_requests() -> None:
+    assert encode_request(record(model="a\ud800b").metadata()).model_asked == "a\ufffdb"
+
+
+def test_every_field_of_a_request_in_the_log_is_told() -> None:
+    fields = {field.name for field in pb.RecentRequest.DESCRIPTOR.fields}
+    assert fields == set(record().metadata())

@@ -1,0 +1,85 @@
+"""Far more callers than turns: they wait or are refused, and the server stays as it was."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+import grpc
+import httpx
+
+from bridge.simulator import Simulator
+from tests.support.harness import PATIENCE, sim
+from tests.system.soak.clients import Ask, Door, GrpcDoor, HttpDoor
+from tests.system.soak.serving import serving
+
+POOL_SIZE = 2
+CALLERS = 200
+QUEUE_SIZE = 90
+"""Less than the callers at either door."""
+GROWTH_MB = 64.0
+"""What 200 callers may cost, with small requests, at the most that the server ever has: a
+third of a megabyte each. docs/reliability.md says so."""
+REFUSALS = ("429 queue_full", "RESOURCE_EXHAUSTED")
+
+
+async def test_200_callers_at_once_on_a_pool_of_2(tmp_path: Path) -> None:
+    refused: Counter[str] = Counter()
+    all_are_there = asyncio.Event()
+
+    async def call(door: Door, number: int) -> None:
+        """Ask, and be answered or told when to come again."""
+        text = f"The answer to caller {number}."
+        ask = Ask([{"role": "user", "content": sim(text=text)}], stream=number % 3 == 0)
+        reply = await door.ask(ask)
+        if not reply.error:
+            assert reply.text == text
+            return
+        assert reply.error in REFUSALS, reply
+        assert reply.retry_after, reply
+        refused[door.name] += 1
+        if refused.total() == CALLERS - QUEUE_SIZE:
+            all_are_there.set()
+
+    async with (
+        Simulator(pace_ms=0) as simulator,
+        serving(
+            tmp_path,
+            simulator.base_url,
+            POOL_SIZE=str(POOL_SIZE),
+            BRIDGE_SPARES="0",
+            BRIDGE_MAX_PROCESSES=str(POOL_SIZE),
+            BRIDGE_QUEUE_SIZE=str(QUEUE_SIZE),
+            CLAUDE_TIMEOUT=str(10 * PATIENCE),
+        ) as server,
+    ):
+        before = await server.settled()
+        async with (
+            httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{server.http}",
+                timeout=PATIENCE,
+                limits=httpx.Limits(max_connections=None),
+            ) as client,
+            grpc.aio.insecure_channel(f"127.0.0.1:{server.grpc}") as channel,
+        ):
+            doors: tuple[Door, Door] = HttpDoor(client), GrpcDoor(channel)
+            # Both turns are taken until everybody is there.
+            silence = Ask([{"role": "user", "content": sim(hang=True)}], timeout=PATIENCE)
+            first = [asyncio.create_task(door.ask(silence)) for door in doors]
+            await simulator.ledger.wait_for_async(lambda seen: len(seen) == POOL_SIZE, PATIENCE)
+            callers = [asyncio.create_task(call(doors[n % 2], n)) for n in range(CALLERS)]
+            await asyncio.wait_for(all_are_there.wait(), PATIENCE)
+            assert (await server.ask())["waiting"] == QUEUE_SIZE
+            for task in first:
+                task.cancel()
+            await asyncio.wait_for(asyncio.gather(*callers), 5 * PATIENCE)
+        assert refused.total() == CALLERS - QUEUE_SIZE
+        assert set(refused) == {"http", "grpc"}
+        # Each process has a few.
+        after = await server.settled_like(lambda now: now.fds <= before.fds + 10)
+        assert after.fds <= before.fds + 10
+        assert not server.failures
+        assert after.processes <= POOL_SIZE
+        assert after.tasks <= before.tasks + 10
+        assert after.peak_mb - before.rss_mb < GROWTH_MB, (before, after)

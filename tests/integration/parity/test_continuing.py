@@ -1,0 +1,95 @@
+"""A conversation that was begun through one door goes on through the other."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bridge.core.contract.request import Message, TextPart, ToolResultPart
+from tests.integration.parity.scenarios import BOTH, PICTURE, call, new_marker
+from tests.support.apis import DOORS, Scenario, Transcript
+from tests.support.harness import RunningBridge, sim, user
+
+ORDERS = list(itertools.permutations(DOORS))
+
+
+def ask(bridge: RunningBridge, door: str, scenario: Scenario, marker: str) -> Transcript:
+    """Ask, and wait until the conversation is parked: the end of a stream comes before that."""
+    transcript = DOORS[door](bridge, scenario, marker)
+    bridge.wait_until_settled()
+    return transcript
+
+
+def session_of(bridge: RunningBridge, transcript: Transcript) -> Any:
+    """How the session of a request was got, by the log."""
+    lines = [json.loads(line) for line in bridge.log_path.read_text().splitlines()]
+    (line,) = [line for line in lines if line["request_id"] == transcript.request_id]
+    return line["session"]
+
+
+def results(transcript: Transcript, *contents: Any) -> Message:
+    """The results of all calls of an answer."""
+    return user(
+        *(
+            ToolResultPart(call.id, content)
+            for call, content in zip(transcript.calls, contents, strict=True)
+        )
+    )
+
+
+def spoken(bridge: RunningBridge, marker: str) -> list[tuple[str, list[Any]]]:
+    """The conversation as it last reached the model, without the CLI's own messages."""
+    exchange = bridge.simulator.ledger.exchanges(containing=marker)[-1]
+    return [
+        (message["role"], message["content"])
+        for message in exchange.messages
+        if message["role"] != "system"
+    ]
+
+
+@pytest.mark.parametrize("doors", ORDERS, ids="-".join)
+def test_a_conversation_goes_on_through_the_other_door(
+    bridge: RunningBridge, doors: tuple[str, ...]
+) -> None:
+    marker = new_marker()
+    # A system prompt of its own, so that it does not go by the habits of other tests.
+    opening = user(f"{marker} one " + sim(text="two"))
+    scenario = Scenario("", (opening,), system=f"You are {marker}.")
+    answers = []
+    for door in itertools.islice(itertools.cycle(doors), 3):
+        answer = ask(bridge, door, scenario, marker)
+        answers.append(answer)
+        more = user("and on? " + sim(text=f"to {len(answers)}"))
+        scenario = replace(scenario, messages=(*scenario.messages, answer.message, more))
+    assert [session_of(bridge, answer) for answer in answers[1:]] == ["continued"] * 2
+    assert [role for role, _ in spoken(bridge, marker)] == ["user", "assistant"] * 2 + ["user"]
+
+
+@pytest.mark.parametrize("doors", ORDERS, ids="-".join)
+def test_a_turn_that_waits_for_results_goes_on_through_the_other_door(
+    bridge: RunningBridge, doors: tuple[str, ...]
+) -> None:
+    marker = new_marker()
+    calls = [call(at="it", id=f"toolu_a{marker}"), call("listen", f"toolu_b{marker}")]
+    scenario = Scenario("", (user(f"{marker} " + sim(text="I look.", tools=calls)),), tools=BOTH)
+    first = ask(bridge, doors[0], scenario, marker)
+    assert first.finish == "tool_calls"
+    assert [one.name for one in first.calls] == ["look", "listen"]
+
+    given = results(
+        first, (TextPart("a cat"), PICTURE), (TextPart("a purr " + sim(text="A cat.")),)
+    )
+    answered = replace(scenario, messages=(*scenario.messages, first.message, given))
+    second = ask(bridge, doors[1], answered, marker)
+    assert (second.text, second.finish) == ("A cat.", "stop")
+    assert session_of(bridge, second) == "continued"
+    given_to = {block["tool_use_id"] for block in spoken(bridge, marker)[-1][1]}
+    assert given_to == {one.id for one in first.calls}
+
+    onwards = replace(answered, messages=(*answered.messages, second.message, user("Sure?")))
+    third = ask(bridge, doors[0], onwards, marker)
+    assert session_of(bridge, third) == "continued"

@@ -1,0 +1,145 @@
+"""What the doors tell of the server itself: the same, in each one's own form."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.json_format import MessageToDict
+
+from bridge.core.contract.service import (
+    Health,
+    HealthStatus,
+    PoolState,
+    Totals,
+    UsageLimits,
+    UsageWindow,
+)
+from bridge.http_server.operations.page import pool_object
+from bridge.v1 import completion_pb2 as pb
+from bridge.v1 import pool_pb2
+from bridge.v1.completion_pb2_grpc import CompletionServiceStub
+from bridge.v1.pool_pb2_grpc import PoolServiceStub
+from tests.support.grpc.talking import Talk
+from tests.support.harness import PATIENCE, RunningBridge, sim
+
+COUNTS = ("_ms", "_tokens", "_calls")
+WORDS = "nobody's business"
+
+
+@pytest.fixture
+def http(bridge: RunningBridge) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=bridge.url, timeout=PATIENCE, trust_env=False) as client:
+        yield client
+
+
+def in_the_words_of_http(request: pool_pb2.RecentRequest) -> dict[str, Any]:
+    told: dict[str, Any] = dict.fromkeys(request.DESCRIPTOR.fields_by_name)
+    # What has no presence is not written where it is empty.
+    told |= {"key": "", "total_ms": 0}
+    for name, value in MessageToDict(request, preserving_proto_field_name=True).items():
+        # JSON's way of a number of 64 bits is a text.
+        told[name] = int(value) if name.endswith(COUNTS) else value
+    if told["finish"]:
+        told["finish"] = told["finish"].removeprefix("FINISH_REASON_").lower()
+    return told
+
+
+def test_both_doors_tell_the_same_of_the_latest_requests(
+    bridge: RunningBridge, http: httpx.Client
+) -> None:
+    message = {"role": "user", "content": sim(text=WORDS)}
+    http.post("/v1/chat/completions", json={"model": "opus", "messages": [message]})
+    http.post("/v1/chat/completions", json={"model": "claude-none", "messages": [message]})
+    with grpc.insecure_channel(bridge.target) as channel:
+        request = pb.CompleteRequest(
+            max_output_tokens=1,
+            messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=sim(tokens=3))])],
+        )
+        list(CompletionServiceStub(channel).Complete(request, timeout=PATIENCE))
+        reply = PoolServiceStub(channel).ListRecentRequests(
+            pool_pb2.ListRecentRequestsRequest(), timeout=PATIENCE
+        )
+    told = [in_the_words_of_http(request) for request in reply.requests]
+    assert [request["door"] for request in told[:3]] == ["grpc", "http", "http"]
+    assert [request["error"] for request in told[:3]] == [None, "MODEL_NOT_FOUND", None]
+    assert told == http.get("/bridge/state").json()["recent"]
+    assert WORDS not in str(reply)
+
+
+async def test_a_request_that_cannot_be_read_is_one_too(
+    start_bridge: Callable[..., RunningBridge],
+) -> None:
+    """Whoever runs the server finds it by its id, in the log, on the page and in the metrics."""
+    bridge = await asyncio.to_thread(start_bridge, pool_size=1, bridge_spares=0)
+    hot = {"model": "opus", "temperature": 9, "messages": [{"role": "user", "content": "x"}]}
+    async with (
+        httpx.AsyncClient(base_url=bridge.url, timeout=PATIENCE, trust_env=False) as http,
+        grpc.aio.insecure_channel(bridge.target) as channel,
+    ):
+        replies = [
+            await http.post("/v1/chat/completions", json=hot),
+            await http.post("/v1/chat/completions", content=b"{"),
+            await http.post("/v1/responses", json={"model": "opus", "input": []}),
+            await http.post("/v1/completions", json={"model": "opus", "prompt": ["a", "b"]}),
+        ]
+        call = CompletionServiceStub(channel).Complete(pb.CompleteRequest(model="haiku"))
+        assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+        never = await Talk(channel).open(model="sonnet", max_output_tokens=0)
+        assert await never.code() is grpc.StatusCode.INVALID_ARGUMENT
+        talk = await Talk(channel).open(model="opus")
+        await talk.ask("one")
+        await talk.send(message=pb.UserMessage())
+        assert await talk.code() is grpc.StatusCode.INVALID_ARGUMENT
+        recent = (await http.get("/bridge/state")).json()["recent"]
+        metrics = (await http.get("/metrics")).text
+    assert [reply.status_code for reply in replies] == [400] * 4
+    told = {line["request_id"]: line for line in recent}
+    assert len(told) == len(recent) == 8
+    assert {reply.headers["x-request-id"] for reply in replies} <= told.keys()
+    refused = [line for line in recent if line["error"]]
+    assert {line["session"] for line in refused} == {None}
+    assert Counter((line["door"], line["model_asked"]) for line in refused) == {
+        ("http", "opus"): 3,
+        ("http", None): 1,
+        ("grpc", "haiku"): 1,
+        ("grpc", "sonnet"): 1,
+        ("grpc", "opus"): 1,
+    }
+    bridge.bridge.log.flush()
+    log = (bridge.settings.bridge_state_dir / "sessions.jsonl").read_text()
+    assert {json.loads(line)["request_id"] for line in log.splitlines()} == told.keys()
+    assert 'bridge_requests_total{door="http",' in metrics
+    assert 'outcome="invalid_value"' in metrics
+
+
+def named(told: Mapping[str, Any], kind: Descriptor) -> set[str]:
+    """What is told under names that a message has no fields for."""
+    unknown = set()
+    for name, value in told.items():
+        field = kind.fields_by_name.get(name)
+        if field is None:
+            unknown.add(name)
+        elif field.message_type is not None:
+            parts = value if isinstance(value, list) else [value]
+            for part in parts:
+                if isinstance(part, dict):
+                    unknown |= named(part, field.message_type)
+    return unknown
+
+
+def test_whatever_the_page_is_told_of_the_pool_has_a_field() -> None:
+    plan = UsageLimits("allowed", windows=(UsageWindow("five_hour", 0.5),))
+    totals = Totals(sessions={"warm": 1}, processes_replaced={"died": 1, "failed": 1, "worn": 1})
+    health = Health(
+        HealthStatus.OK, logged_in=True, account="max", cli_version="2", processes={"idle": 1}
+    )
+    told = pool_object(PoolState(health, 6, totals, plan))
+    assert named({**told, "version": "1"}, pool_pb2.Pool.DESCRIPTOR) == set()

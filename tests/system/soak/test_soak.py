@@ -1,0 +1,25 @@
+"""The soak, for as long as there is time."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+
+from tests.support.harness import PATIENCE, SCALE
+from tests.system.soak.serving import ROOT
+
+SECONDS = 600 if SCALE >= 10 else 30
+
+
+def test_nothing_is_wrong_or_lost_in_mixed_traffic_with_random_faults() -> None:
+    # In a process of its own: grpc.aio takes one event loop a process.
+    seed = random.randrange(2**32)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.system.soak", "--seconds", str(SECONDS), "--seed", str(seed)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS + 5 * PATIENCE,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import json
+import logging
+import stat
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.core.access.keys import KeyLimits
+from bridge.core.access.quotas import DAY, MINUTE, Quotas, Use, refusal
+from bridge.core.contract.errors import RateLimitedError
+from tests.support.harness import SCALE
+
+MIDNIGHT = 1_700_006_400.0
+"""A moment at which a day of UTC begins."""
+
+counts = st.none() | st.integers(1, 6)
+limits = st.builds(KeyLimits, counts, counts, st.none() | st.integers(1, 300))
+times = st.lists(st.floats(0, 200), max_size=12).map(lambda begun: tuple(sorted(begun)))
+uses = st.builds(Use, st.integers(0, 8), times, st.integers(0, 400))
+
+
+def over(limits: KeyLimits, use: Use, now: float) -> set[str]:
+    """Which limits one more request would be over, counted the slow way."""
+    found = set()
+    if limits.concurrent is not None and use.running + 1 > limits.concurrent:
+        found.add("KEY_REQUESTS_AT_ONCE")
+    recent = [begun for begun in use.begun if begun > now - MINUTE]
+    if limits.per_minute is not None and len(recent) + 1 > limits.per_minute:
+        found.add("KEY_REQUESTS_PER_MINUTE")
+    if limits.tokens_per_day is not None and use.tokens_today >= limits.tokens_per_day:
+        found.add("KEY_TOKENS_PER_DAY")
+    return found
+
+
+@given(limits, uses, st.floats(0, DAY))
+def test_a_request_is_refused_exactly_when_it_is_over_a_limit(
+    limits: KeyLimits, use: Use, until_midnight: float
+) -> None:
+    now = use.begun[-1] if use.begun else 0.0
+    error = refusal(limits, use, now, until_midnight)
+    expected = over(limits, use, now)
+    assert (error is not None) is bool(expected)
+    assert error is None or error.reason in expected
+
+
+@given(limits, uses, st.floats(0, DAY))
+def test_coming_again_when_told_to_is_early_enough_and_not_too_early(
+    limits: KeyLimits, use: Use, until_midnight: float
+) -> None:
+    now = use.begun[-1] if use.begun else 0.0
+    error = refusal(limits, use, now, until_midnight)
+    if error is None:
+        return
+    wait = error.retry_after
+    assert wait is not None
+    # A hair more: floats round.
+    then = now + wait + 1e-6
+    spent = 0 if wait >= until_midnight else use.tokens_today
+    later = Use(0, use.begun, spent)
+    assert refusal(limits, later, then, DAY) is None
+    if error.reason == "KEY_REQUESTS_PER_MINUTE" and wait > 1e-3:
+        sooner = refusal(limits, later, then - 1e-3, DAY)
+        assert sooner is not None
+        assert sooner.reason == error.reason
+
+
+class Clocks:
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.time = MIDNIGHT + 3600
+
+    def pass_(self, seconds: float) -> None:
+        self.now += seconds
+        self.time += seconds
+
+    def quotas(self, limits: KeyLimits, file: Path | None = None) -> Quotas:
+        return Quotas(lambda caller: limits, file, clock=lambda: self.now, now=lambda: self.time)
+
+
+@pytest.fixture
+def clocks() -> Clocks:
+    return Clocks()
+
+
+def spend(quotas: Quotas, tokens: int = 0, caller: str = "k") -> None:
+    with quotas.admitted(caller) as meter:
+        meter.tokens = tokens
+
+
+def refused(quotas: Quotas, caller: str = "k") -> RateLimitedError:
+    with pytest.raises(RateLimitedError) as raised:
+        spend(quotas, caller=caller)
+    return raised.value
+
+
+def test_requests_at_once_are_counted_until_they_end_however_they_do(clocks: Clocks) -> None:
+    quotas = clocks.quotas(KeyLimits(concurrent=2))
+    for fault in (RuntimeError, GeneratorExit, KeyboardInterrupt):
+        with pytest.raises(fault), quotas.admitted("k"):
+            raise fault
+    with ExitStack() as running:
+        running.enter_context(quotas.admitted("k"))
+        running.enter_context(quotas.admitted("k"))
+        error = refused(quotas)
+        assert (error.reason, error.retry_after, error.retryable) == (
+            "KEY_REQUESTS_AT_ONCE",
+            1.0,
+            True,
+        )
+        assert "2 requests at once" in error.message
+        spend(quotas, caller="another")
+    spend(quotas)
+
+
+def test_requests_a_minute_come_back_one_by_one(clocks: Clocks) -> None:
+    quotas = clocks.quotas(KeyLimits(per_minute=2))
+    spend(quotas)
+    clocks.pass_(20)
+    spend(quotas)
+    clocks.pass_(10)
+    error = refused(quotas)
+    assert (error.reason, error.retry_after) == ("KEY_REQUESTS_PER_MINUTE", 30.0)
+    # One that was refused does not count.
+    clocks.pass_(30)
+    spend(quotas)
+    assert refused(quotas).retry_after == 20.0
+
+
+def test_tokens_are_counted_to_midnight(clocks: Clocks) -> None:
+    quotas = clocks.quotas(KeyLimits(tokens_per_day=100))
+    spend(quotas, 99)
+    spend(quotas, 50)
+    error = refused(quotas)
+    assert error.reason == "KEY_TOKENS_PER_DAY"
+    assert error.retry_after == DAY - 3600
+    assert not error.retryable
+    assert "149" in error.message
+    spend(quotas, caller="another")
+    clocks.pass_(DAY - 3600)
+    spend(quotas)
+
+
+def test_tokens_are_kept_over_a_restart_and_shared_with_other_servers(
+    clocks: Clocks, tmp_path: Path
+) -> None:
+    file = tmp_path / "state" / "usage.json"
+    limits = KeyLimits(tokens_per_day=100)
+    one, other = clocks.quotas(limits, file), clocks.quotas(limits, file)
+    spend(one, 60)
+    spend(other, 30)
+    spend(one, 10)
+    assert clocks.quotas(limits, file).tokens_today("k") == 100
+    refused(clocks.quotas(limits, file))
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert json.loads(file.read_text()) == {"day": "2023-11-15", "tokens": {"k": 100}}
+    clocks.pass_(DAY)
+    assert clocks.quotas(limits, file).tokens_today("k") == 0
+    spend(one, 5)
+    assert json.loads(file.read_text())["tokens"] == {"k": 5}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"day": "2023-11-15", "tokens": {"k": "x"}}',
+        '{"day": "2023-11-15", "tokens": {"k": 1e999}}',
+    ],
+)
+def test_a_broken_file_costs_the_count_and_not_the_answer(
+    clocks: Clocks, tmp_path: Path, text: str
+) -> None:
+    file = tmp_path / "usage.json"
+    file.write_text(text)
+    quotas = clocks.quotas(KeyLimits(tokens_per_day=100), file)
+    spend(quotas, 100)
+    refused(quotas)
+
+
+def test_what_cannot_be_kept_is_counted_all_the_same_and_said_once(
+    clocks: Clocks, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    quotas = clocks.quotas(KeyLimits(tokens_per_day=100), tmp_path / "file" / "usage.json")
+    spend(quotas, 40)
+    spend(quotas, 40)
+    spend(quotas, 40)
+    refused(quotas)
+    assert sum("cannot be kept" in r.getMessage() for r in caplog.records) == 1
+    assert all(r.levelno <= logging.WARNING for r in caplog.records)
+
+
+def test_without_limits_nothing_is_kept(clocks: Clocks, tmp_path: Path) -> None:
+    file = tmp_path / "usage.json"
+    quotas = clocks.quotas(KeyLimits(models=("opus",)), file)
+    for _ in range(50 * SCALE):
+        spend(quotas, 10)
+    assert not file.exists()
