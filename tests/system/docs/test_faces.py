@@ -8,7 +8,8 @@ from importlib import import_module
 
 import pytest
 
-from tests.system.docs.rooms import ROOT, modules
+from tests.support.paths import ROOT
+from tests.system.docs.rooms import modules
 
 FACES = [
     module

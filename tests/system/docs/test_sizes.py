@@ -11,7 +11,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from tests.system.docs.rooms import ROOT, modules
+from tests.support.paths import ROOT
+from tests.system.docs.rooms import modules
 
 FILE_LINES = 350
 FUNCTION_LINES = 45

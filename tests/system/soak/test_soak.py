@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from tests.support.harness import PATIENCE, SCALE
-from tests.system.soak.serving import ROOT
+from tests.support.paths import ROOT
 
 SECONDS = 600 if SCALE >= 10 else 30
 
