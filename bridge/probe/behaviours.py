@@ -26,7 +26,9 @@ from bridge.probe.checks.conversations import (
 from bridge.probe.checks.failing import (
     broken_off,
     failure_kinds,
+    no_compaction,
     no_second_call,
+    refused_once,
     reported_waits,
 )
 from bridge.probe.checks.rewinding import (
@@ -51,6 +53,7 @@ from bridge.probe.checks.starting import (
     facts,
     no_built_in_tools,
     own_settings,
+    own_tools,
     preset,
     system_prompt,
     user_agent,
@@ -62,6 +65,7 @@ from bridge.probe.checks.tools import (
     large_results,
     parked_calls,
     resumed_calls,
+    whole_tools,
 )
 from bridge.probe.stage import sim
 
@@ -119,6 +123,11 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
         no_built_in_tools,
     ),
     Behaviour(
+        "own-tools",
+        "Some built-in tools can be turned on, and none runs in the background.",
+        own_tools,
+    ),
+    Behaviour(
         "user-agent",
         "The upstream request names the bridge in its User-Agent.",
         user_agent,
@@ -170,6 +179,16 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
         broken_off,
     ),
     Behaviour(
+        "refused-once",
+        "A request that the model refuses is not sent again.",
+        refused_once,
+    ),
+    Behaviour(
+        "no-compaction",
+        "A conversation that fills the context window is not replaced by a summary.",
+        no_compaction,
+    ),
+    Behaviour(
         "reported-waits",
         "Before a failed call is tried again, the wait for it is reported.",
         reported_waits,
@@ -188,6 +207,11 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
         "client-tools",
         "The caller's tools can be offered, exchanged and withdrawn between conversations.",
         client_tools,
+    ),
+    Behaviour(
+        "whole-tools",
+        "Many tools with long descriptions are offered whole and at once.",
+        whole_tools,
     ),
     Behaviour(
         "parked-calls",

@@ -11,8 +11,9 @@ import contextlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -31,6 +32,7 @@ from bridge.core.claude import (
 )
 from bridge.core.contract import Role
 from bridge.core.system import OrphanGuard
+from bridge.core.validation import BuiltinTools
 
 if TYPE_CHECKING:
     from bridge.simulator import Exchange, Simulator
@@ -225,6 +227,17 @@ class Stage:
             if session is not None:
                 await session.close()
         self._warm = self._own = self._own_asked = None
+
+    @asynccontextmanager
+    async def with_own_tools(self, *names: str) -> AsyncGenerator[Session, None]:
+        """A process with some of Claude Code's own tools, for one check."""
+        tools = BuiltinTools(self.launcher.folder, names)
+        launcher = replace(self.launcher, builtin_tools=tools)
+        session = await self._started(launcher, Profile(SYSTEM), self.capabilities)
+        try:
+            yield session
+        finally:
+            await session.close()
 
     async def own_blank(self) -> Session:
         """The process of the person with settings of their own: not yet initialised."""

@@ -8,6 +8,7 @@ from bridge.probe.stage import Stage, new_mark, require, sim, user
 
 _TOOL = Tool("first", "The first.", {"type": "object", "properties": {}})
 _LONG = 300
+_FULL_WINDOW = 990_000
 
 
 async def failure_kinds(stage: Stage) -> None:
@@ -43,6 +44,22 @@ async def broken_off(stage: Stage) -> None:
             kinds.append(line["event"]["type"])
     require("message_delta" not in kinds, "an answer that was cut looks whole")
     await session.stop()
+
+
+async def refused_once(stage: Stage) -> None:
+    """A refusal is the answer."""
+    session = await stage.warm()
+    asked = await stage.ask(session, say=sim(text="I cannot.", stop_reason="refusal"))
+    require(len(asked.exchanges) == 1, "a refused request is sent again")
+
+
+async def no_compaction(stage: Stage) -> None:
+    """A conversation that fills the window is not replaced by a summary of it."""
+    session = await stage.warm()
+    await stage.ask(session, say=sim(text="much", usage={"input_tokens": _FULL_WINDOW}))
+    before = len(stage.ledger.exchanges())
+    await stage.ask(session)
+    require(len(stage.ledger.exchanges()) == before, "the conversation is summarised")
 
 
 async def reported_waits(stage: Stage) -> None:

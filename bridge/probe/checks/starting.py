@@ -71,6 +71,14 @@ async def no_built_in_tools(stage: Stage) -> None:
     require(not tools, f"{[tool.get('name') for tool in tools]} are offered")
 
 
+async def own_tools(stage: Stage) -> None:
+    async with stage.with_own_tools("Bash") as session:
+        tools = (await stage.ask(session)).exchange.tools
+    require([tool["name"] for tool in tools] == ["Bash"], f"there are {[t['name'] for t in tools]}")
+    properties = tools[0]["input_schema"]["properties"]
+    require("run_in_background" not in properties, "a command may run in the background")
+
+
 async def user_agent(stage: Stage) -> None:
     agent = (await stage.ask(await stage.warm())).exchange.headers.get("user-agent", "")
     require("claude-code-bridge/" in agent, f"it is {agent}")

@@ -34,6 +34,16 @@ TOOLS = (
 )
 
 
+# So much that the CLI would hold tools back behind a search, and cut a description.
+_MANY = tuple(
+    Tool(
+        f"tool_{number:02}",
+        "word" + " word" * (12_000 if number == 0 else 600),
+        {"type": "object", "properties": {}},
+    )
+    for number in range(60)
+)
+
 # What the CLI would change in the definitions of tools that it lists.
 _EXACT_TOOLS = (
     Tool(
@@ -71,6 +81,12 @@ async def _only_offered(stage: Stage, session: Session, tools: Sequence[Tool]) -
 def _sent_exactly(exchange: Exchange) -> None:
     wanted = [json.loads(tool.as_json()) for tool in exact_definitions(_EXACT_TOOLS)]
     require(list(exchange.tools) == wanted, f"the model was offered {short(exchange.tools)}")
+
+
+async def whole_tools(stage: Stage) -> None:
+    session = await stage.warm()
+    await session.offer(_MANY)
+    await _only_offered(stage, session, _MANY)
 
 
 async def exact_tools(stage: Stage) -> None:

@@ -48,6 +48,11 @@ async def test_what_is_lacking_is_found_out(tmp_path: Path, behaviour: Behaviour
         assert missing(report) == ()
 
 
+async def test_descriptions_that_are_cut_are_found_out(tmp_path: Path) -> None:
+    report = await probe(cli_without(tmp_path, "long-descriptions"), (BY_ID["whole-tools"],))
+    assert report.found == {"whole-tools": False}
+
+
 async def test_a_stand_in_that_lacks_nothing_has_it_all(tmp_path: Path) -> None:
     some = [BY_ID[id] for id in ("replay", "usage", "resumed-calls", "rewind-after-tools")]
     report = await probe(cli_without(tmp_path), some)

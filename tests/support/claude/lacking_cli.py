@@ -258,6 +258,7 @@ LACKS: dict[str, Callable[[], Lack]] = {
     "rewind-after-tools": lambda: Pretends("rewind_conversation", "tools/call", rewound=True),
     "system-prompt": lambda: Edits(_system_prompt),
     "no-built-in-tools": lambda: Started("--tools="),
+    "own-tools": lambda: Started(CLAUDE_CODE_DISABLE_BACKGROUND_TASKS=None),
     "user-agent": lambda: Started(CLAUDE_AGENT_SDK_CLIENT_APP=None),
     "cache-breakpoints": lambda: Started(CLAUDE_CODE_PROMPT_CACHE_TTL="5m"),
     "replay": lambda: Edits(_last_block),
@@ -268,10 +269,13 @@ LACKS: dict[str, Callable[[], Lack]] = {
     "failure-kinds": lambda: Edits(to_bridge=_failure_kinds),
     "no-second-call": lambda: Started(CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK=None),
     "broken-off": lambda: Edits(to_bridge=_broken_off),
+    "refused-once": lambda: Started(CLAUDE_CODE_DISABLE_REFUSAL_RETRY=None),
+    "no-compaction": lambda: Started(DISABLE_AUTO_COMPACT=None),
     "reported-waits": lambda: Started(CLAUDE_CODE_RETRY_WATCHDOG=None),
     "interrupt": lambda: Pretends("interrupt"),
     "interrupt-queued": QueuedInterrupt,
     "client-tools": lambda: Edits(_no_tools),
+    "whole-tools": lambda: Started(ENABLE_TOOL_SEARCH=None),
     "parked-calls": lambda: Edits(_tool_field("annotations")),
     "resumed-calls": lambda: Edits(_results),
     "large-results": lambda: Edits(_tool_field("_meta")),
@@ -286,6 +290,8 @@ LACKS: dict[str, Callable[[], Lack]] = {
     "late-tool-choice": lambda: Setting(BODY, "tool_choice"),
     "late-output-format": lambda: Setting(BODY, "output_config"),
     "late-tools": lambda: Setting(BODY, "tools"),
+    # The same by another way.
+    "long-descriptions": lambda: Started(CLAUDE_CODE_MAX_MCP_DESCRIPTION_LENGTH=None),
     # All of them.
     "rewind": lambda: Refuses("rewind_conversation"),
 }
