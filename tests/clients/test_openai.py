@@ -549,14 +549,15 @@ USED_UP = {
 @pytest.mark.parametrize(
     ("directive", "headers", "tries"),
     [
+        # Too many for the moment: later there is room again. Before the limit of the account, since
+        # Claude Code takes each 429 after that for the same until a request succeeds.
+        ({"error": {"status": 429}}, {}, 2),
         # Each further try would be another turn on the plan, and fail again.
         ({"error": {"status": 429, "message": "used up", "headers": USED_UP}}, {}, 1),
         ({"error": {"status": 400}}, {}, 1),
         ({"hang": True}, {"x-bridge-timeout": "1"}, 1),
-        # Too many for the moment: later there is room again.
-        ({"error": {"status": 429}}, {}, 2),
     ],
-    ids=["plan limit", "bad request", "deadline", "rate limit"],
+    ids=["rate limit", "plan limit", "bad request", "deadline"],
 )
 def test_the_client_tries_again_where_that_helps_and_nowhere_else(
     base_url: str,
