@@ -1,19 +1,24 @@
 """The metrics, as Prometheus reads them.
 
 Numbers of the pool are read when the metrics are; those of requests are added up when a
-request ends, from its record. Everything lives in an object of one server: nothing is global. All
-of it is on the event loop's thread, so that a count is an addition and nothing else.
+request ends, from its record. Everything lives in a registry of one server: nothing is global.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
+from itertools import accumulate
 from typing import Any, Final, Protocol
 
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -43,70 +48,53 @@ class Watched(Protocol):
         ...
 
 
-class Buckets:
-    """A histogram of one set of labels."""
-
-    __slots__ = ("bounds", "counts", "sum")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
-
-    def add(self, value: float) -> None:
-        """Count one value."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
-
-    def merge(self, counts: Sequence[int], total: float) -> None:
-        """Add what was counted elsewhere, in buckets of the same bounds."""
-        for index, count in enumerate(counts):
-            self.counts[index] += count
-        self.sum += total
-
-    def cumulative(self) -> list[tuple[str, float]]:
-        """The buckets as Prometheus has them: each holds those below it too."""
-        seen = 0
-        buckets: list[tuple[str, float]] = []
-        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
-            seen += count
-            buckets.append((bound, seen))
-        return buckets
-
-
-class _Histogram:
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self.series: dict[str, Buckets] = {}
-
-    def of(self, label: str) -> Buckets:
-        buckets = self.series.get(label)
-        if buckets is None:
-            buckets = self.series[label] = Buckets(self._bounds)
-        return buckets
-
-
-class Metrics(Collector):
+class Metrics:
     """Counts requests, and reports the counts with the state of the pool. An Observer."""
 
     def __init__(self) -> None:
-        self._watched: Watched | None = None
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
+        # Otherwise each series has a second one, with the time of its first count.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._registry = registry = CollectorRegistry()
         # CPU, memory, file descriptors and start time of the server itself, on Linux.
-        ProcessCollector(registry=self._registry)
-        self._requests: Counter[tuple[str, str, str]] = Counter()
-        self._in_flight: Counter[str] = Counter()
-        self._tokens: Counter[tuple[str, str]] = Counter()
-        self._unseen_calls: Counter[tuple[str]] = Counter()
-        self._first_token = _Histogram(SECONDS)
-        self._gap = _Histogram(GAP_BOUNDS)
-        self._total = _Histogram(SECONDS)
-        self._queue = _Histogram(SECONDS)
+        ProcessCollector(registry=registry)
+        self._requests = Counter(
+            "bridge_requests",
+            "Requests that ended, by the finish reason of their answer or the reason of their "
+            "error.",
+            ("door", "model", "outcome"),
+            registry=registry,
+        )
+        self._in_flight = Gauge(
+            "bridge_requests_in_flight", "Requests under way.", ("door",), registry=registry
+        )
+        self._tokens = Counter(
+            "bridge_tokens",
+            "Tokens of complete answers; input is what was neither read from the prompt cache nor "
+            "written to it.",
+            ("model", "kind"),
+            registry=registry,
+        )
+        self._unseen_calls = Counter(
+            "bridge_unseen_calls",
+            "Upstream calls that Claude Code has made by itself once an answer was whole.",
+            ("model",),
+            registry=registry,
+        )
+        self._first_token = _seconds(
+            "time_to_first_token", "From the request to the first token.", "model", registry
+        )
+        self._gap = _Gaps()
+        registry.register(self._gap)
+        self._total = _seconds(
+            "request_duration", "From the request to the end of its answer.", "model", registry
+        )
+        self._queue = _seconds(
+            "queue", "From the request to its session, by how that was got.", "session", registry
+        )
 
     def watch(self, watched: Watched) -> None:
         """Report the state of this engine's pool, too."""
-        self._watched = watched
+        self._registry.register(_Pool(watched))
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The metrics and their media type, in the format that an `Accept` header asks for."""
@@ -117,82 +105,78 @@ class Metrics(Collector):
 
     def began(self, record: RequestRecord) -> None:
         """Count a request as under way."""
-        self._in_flight[record.request.door] += 1
+        self._in_flight.labels(record.request.door).inc()
 
     def ended(self, record: RequestRecord) -> None:
         """Count it as ended."""
         door = record.request.door
-        self._in_flight[door] -= 1
+        self._in_flight.labels(door).dec()
         times = record.times
         model = record.offered_model or OTHER
         finished = record.finished
         outcome = record.error or (finished.reason if finished else "unknown")
-        self._requests[door, model, outcome.lower()] += 1
+        self._requests.labels(door, model, outcome.lower()).inc()
         if record.request.messages:
             # One that could not be read took no time, and would make the others look fast.
-            self._total.of(model).add(times.since_start(times.ended_at))
+            self._total.labels(model).observe(times.since_start(times.ended_at))
         if times.leased_at is not None and record.session_source is not None:
-            self._queue.of(record.session_source).add(times.since_start(times.leased_at))
+            self._queue.labels(record.session_source).observe(times.since_start(times.leased_at))
         if times.first_token_at is not None:
-            self._first_token.of(model).add(times.since_start(times.first_token_at))
-            self._gap.of(model).merge(record.gaps, record.gap_seconds)
+            self._first_token.labels(model).observe(times.since_start(times.first_token_at))
+            self._gap.add(model, record.gaps, record.gap_seconds)
         if record.unseen_calls:
-            self._unseen_calls[(model,)] += record.unseen_calls
+            self._unseen_calls.labels(model).inc(record.unseen_calls)
         usage = record.usage
         if usage is not None:
-            self._tokens[model, "input"] += usage.input_tokens
-            self._tokens[model, "cache_read"] += usage.cache_read_tokens
-            self._tokens[model, "cache_write"] += usage.cache_write_tokens
-            self._tokens[model, "output"] += usage.output_tokens
+            self._tokens.labels(model, "input").inc(usage.input_tokens)
+            self._tokens.labels(model, "cache_read").inc(usage.cache_read_tokens)
+            self._tokens.labels(model, "cache_write").inc(usage.cache_write_tokens)
+            self._tokens.labels(model, "output").inc(usage.output_tokens)
 
-    # Collector
+
+def _seconds(name: str, text: str, label: str, registry: CollectorRegistry) -> Histogram:
+    return Histogram(f"bridge_{name}_seconds", text, (label,), buckets=SECONDS, registry=registry)
+
+
+class _Gaps(Collector):
+    """The times between parts of answers, which each request has counted in buckets already.
+
+    There is one for each part of an answer: a `Histogram` would take each by itself, under a lock.
+    """
+
+    def __init__(self) -> None:
+        self._series: dict[str, tuple[list[int], float]] = {}
+
+    def add(self, model: str, counts: Sequence[int], seconds: float) -> None:
+        """Add those of a request."""
+        before, total = self._series.get(model, ([0] * len(counts), 0.0))
+        summed = [one + other for one, other in zip(before, counts, strict=True)]
+        self._series[model] = summed, total + seconds
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric there is."""
-        yield from self._of_requests()
-        if self._watched is not None:
-            yield from _of_pool(self._watched.pool_state())
+        """The histogram."""
+        text = "From one part of an answer to the next."
+        family = HistogramMetricFamily("bridge_token_gap_seconds", text, labels=("model",))
+        bounds = (*map(str, GAP_BOUNDS), "+Inf")
+        for model, (counts, seconds) in self._series.items():
+            buckets = list(zip(bounds, accumulate(counts), strict=True))
+            family.add_metric((model,), buckets, seconds)
+        yield family
 
-    def _of_requests(self) -> Iterator[Metric]:
-        yield _counter(
-            "bridge_requests",
-            "Requests that ended, by the finish reason of their answer or the reason of their "
-            "error.",
-            ("door", "model", "outcome"),
-            self._requests,
-        )
-        in_flight = GaugeMetricFamily(
-            "bridge_requests_in_flight", "Requests under way.", labels=("door",)
-        )
-        for door, count in self._in_flight.items():
-            in_flight.add_metric((door,), count)
-        yield in_flight
-        yield _counter(
-            "bridge_tokens",
-            "Tokens of complete answers; input is what was neither read from the prompt cache nor "
-            "written to it.",
-            ("model", "kind"),
-            self._tokens,
-        )
-        yield _counter(
-            "bridge_unseen_calls",
-            "Upstream calls that Claude Code has made by itself once an answer was whole.",
-            ("model",),
-            self._unseen_calls,
-        )
-        for name, text, label, histogram in (
-            ("time_to_first_token", "From the request to the first token.", "model",
-             self._first_token),
-            ("token_gap", "From one part of an answer to the next.", "model", self._gap),
-            ("request_duration", "From the request to the end of its answer.", "model",
-             self._total),
-            ("queue", "From the request to its session, by how that was got.", "session",
-             self._queue),
-        ):  # fmt: skip
-            family = HistogramMetricFamily(f"bridge_{name}_seconds", text, labels=(label,))
-            for value, buckets in histogram.series.items():
-                family.add_metric((value,), buckets.cumulative(), buckets.sum)
-            yield family
+
+class _Pool(Collector):
+    """The state of an engine's pool, read when the metrics are."""
+
+    def __init__(self, watched: Watched) -> None:
+        self._watched = watched
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: what there is depends on the state, which is not to be asked at the start."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric of the pool."""
+        yield from _of_pool(self._watched.pool_state())
 
 
 def _of_pool(state: PoolState) -> Iterator[Metric]:

@@ -163,6 +163,7 @@ def test_the_plan_is_told_once_something_is_known_of_it() -> None:
     assert value(told, "bridge_plan_utilization_ratio", limit="five_hour") == 0.93
     assert value(told, "bridge_plan_resets_timestamp_seconds", limit="five_hour") == 1_800_000_000
     assert value(told, "bridge_plan_rejected") == 1
+    metrics = Metrics()
     metrics.watch(Watched(UsageLimits("allowed")))
     told = rendered(metrics)
     assert value(told, "bridge_plan_rejected") == 0
