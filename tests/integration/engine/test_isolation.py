@@ -125,7 +125,7 @@ async def test_sampling_that_a_model_refuses_is_left_out_named_and_remembered(
         answer = await engine.ask(
             user(mark + sim(text="ok")), model="opus", sampling=Sampling(temperature=0.5)
         )
-        assert (answer.text, answer.ignored) == ("ok", ("temperature",))
+        assert (answer.text, answer.ignored) == ("ok", ("sampling.temperature",))
         calls.append([exchange.status for exchange in engine.upstream(mark)])
     assert calls[0][-1] == 200
     assert calls[0][0] == 400
