@@ -59,7 +59,7 @@ async def test_a_small_top_p_is_left_out_and_named(engine: RunningEngine) -> Non
     API takes only one of the two."""
     answer = await engine.ask(user(sim(text="ok")), model=SONNET, sampling=Sampling(top_p=0.25))
     assert answer.text == "ok"
-    assert "top_p" in answer.ignored
+    assert "sampling.top_p" in answer.ignored
 
 
 async def test_both_kinds_of_sampling_at_once_do_not_spoil_each_alone(

@@ -18,6 +18,8 @@ TARGETS = {
     "check",
     "bench",
     "soak",
+    "probe",
+    "unit",
     "clean",
     "lock",
 }
