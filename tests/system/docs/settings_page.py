@@ -18,8 +18,8 @@ FILE = ROOT / "docs" / "settings.md"
 _HEAD = """\
 # Settings
 
-A flag of `bridge serve` (see `--help`) overrides the environment variable, which overrides the default.
-If a value is invalid, the server does not start and reports what is allowed. The server and
+A flag of `bridge serve` (see `--help`) overrides the environment variable, which overrides the
+default. If a value is invalid, the server does not start and reports what is allowed. The server and
 `bridge doctor` warn about unknown `BRIDGE_…` variables. This page is generated from the code.
 
 | variable | default | |
