@@ -70,7 +70,7 @@ def test_a_line_has_the_ratio_to_the_sdk_client_of_the_same_round() -> None:
     ("figure", "at_most", "reached"),
     [(1.0, True, True), (1.1, True, False), (1.1, False, True), (0.9, False, False)],
 )
-def test_an_aim_is_reached_on_the_right_side_of_its_limit(
+def test_a_target_is_reached_on_the_right_side_of_its_limit(
     figure: float, at_most: bool, reached: bool
 ) -> None:
     target = Target("", 1.0, Spread(figure, figure, figure), at_most)

@@ -19,7 +19,7 @@ _HEAD = """\
 # Settings
 
 A flag of `bridge serve` (see `--help`) overrides the environment variable, which overrides the
-default. If a value is invalid, the server does not start and reports what is allowed. The server and
+default. If a value is invalid, the server does not start and lists what is allowed. The server and
 `bridge doctor` warn about unknown `BRIDGE_…` variables. This page is generated from the code.
 
 | variable | default | |
