@@ -1,5 +1,5 @@
-# Every target sets up by itself what it needs, in the virtual environment that is active or else
-# in .venv, by uv where there is one. Written for GNU make 3.81 and later, which is what macOS has.
+# Every target installs what it needs, in the active virtual environment or else in .venv, with uv
+# if available. Works with GNU make 3.81 (macOS) and later.
 
 SHELL := bash
 .DEFAULT_GOAL := help
@@ -7,7 +7,7 @@ SHELL := bash
 VENV := $(or $(VIRTUAL_ENV),$(CURDIR)/.venv)
 PY := "$(VENV)/bin/python"
 
-# It does not read pip's configuration; `make UV= TARGET` installs by pip in any case.
+# uv does not read pip's configuration; `make UV= TARGET` forces pip.
 UV := $(shell command -v uv || python3 -c 'import uv; print(uv.find_uv_bin())' 2>/dev/null)
 
 export PATH := $(VENV)/bin:$(PATH)
@@ -16,24 +16,24 @@ RUNTIME_LOCK := requirements/runtime.lock
 CHECKOUT_LOCK := requirements/checkout.lock
 DEV_LOCK := requirements/dev.lock
 
-# ARGS is handed on: make test ARGS="-k parity"
+# Passed on to the command: make test ARGS="-k parity"
 ARGS :=
 
-# Two at a time, whatever the machine: each runs real CLI processes, of 210 MB each.
+# Two workers on any machine: each runs real CLI processes of 210 MB.
 PYTEST := -m pytest -n 2 --dist loadfile
 
 .PHONY: help
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo 'demo, serve and proto install the runtime alone; test, check, bench and soak add the tools of development.'
+	@echo 'demo, serve and proto install only the runtime; test, check, bench and soak add the development tools.'
 
 .PHONY: demo
-demo: setup ## Both doors on the embedded simulated model, with one streamed completion through each
+demo: setup ## HTTP and gRPC API on the built-in simulated model, with one streamed completion each
 	@"$(VENV)/bin/bridge" serve --grpc --http --demo --try $(ARGS)
 
 .PHONY: serve
-serve: setup ## Both doors on your Claude subscription
+serve: setup ## HTTP and gRPC API on your Claude subscription
 	@"$(VENV)/bin/bridge" serve --grpc --http $(ARGS)
 
 .PHONY: proto
@@ -41,15 +41,15 @@ proto: setup ## Install the project and generate the gRPC stubs from proto/
 	@test -n "$(VIRTUAL_ENV)" || echo 'Ready. For the command `bridge`: source .venv/bin/activate'
 
 .PHONY: test
-test: setup-dev ## All tests, with counts scaled to minutes
+test: setup-dev ## All tests, with reduced counts (minutes)
 	@$(PY) $(PYTEST) $(ARGS)
 
 .PHONY: unit
-unit: setup-dev ## The tests without a CLI and without a server: seconds
+unit: setup-dev ## Tests without a CLI and without a server (seconds)
 	@$(PY) $(PYTEST) tests/unit $(ARGS)
 
 .PHONY: test-long
-test-long: setup-dev ## All tests, with the full counts
+test-long: setup-dev ## All tests, with full counts
 	@BRIDGE_TEST_SCALE=10 $(PY) $(PYTEST) $(ARGS)
 
 .PHONY: check
@@ -61,11 +61,11 @@ check: setup-dev ## Lint, format, types, imports and dependencies, as CI runs th
 	@$(PY) -m mypy --strict bridge tests benchmarks examples hatch_build.py
 
 .PHONY: bench
-bench: setup-dev ## Measure
+bench: setup-dev ## Measure the overhead compared with driving Claude Code directly
 	@$(PY) -m benchmarks $(ARGS)
 
 .PHONY: probe
-probe: setup ## After a change of the pinned SDK: write the report on what its CLI can do
+probe: setup ## Write the report on the bundled CLI's behaviours; run it after changing the pinned SDK
 	@$(PY) -m bridge.probe
 
 .PHONY: soak
@@ -73,7 +73,7 @@ soak: setup-dev ## Mixed traffic with random faults: make soak ARGS="--seconds 6
 	@$(PY) -m tests.system.soak $(ARGS)
 
 .PHONY: clean
-clean: ## Remove what the other targets made, .venv included
+clean: ## Remove everything that the other targets created, including .venv
 	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis
 	rm -f bridge/v1/*_pb2*.py bridge/v1/*_pb2*.pyi
 	find bridge tests $(wildcard benchmarks) -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -82,12 +82,12 @@ PIP := $(PY) -m pip install --disable-pip-version-check --no-compile
 ENSURE_PIP := $(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null;
 INSTALL := $(if $(UV),"$(UV)" pip install --python $(PY),$(PIP))
 
-# What an installation was made of and where; it is repeated when any of that changes.
+# The inputs of an installation; it is repeated when one of them changes.
 STAMP := "$(VENV)/.claude-code-bridge"
 fingerprint = { pwd; $(PY) -VV; cat $(1) pyproject.toml hatch_build.py bridge/__init__.py; } | cksum
 
-# $(call install,LOCKS,ALL): installs what LOCKS pin and the project, which generates the stubs, unless
-# that is there, or what ALL pins, which includes it.
+# $(call install,LOCKS,ALL): installs the packages pinned in LOCKS and the project, which generates the
+# stubs, unless these or those pinned in ALL, a superset, are installed already.
 define install
 	@installed="$$(cat $(STAMP) 2>/dev/null)"; \
 	if [ "$$installed" != "$$($(call fingerprint,$(1)))" ] \
@@ -116,24 +116,24 @@ setup-dev: venv
 venv:
 	@if [ ! -x $(PY) ]; then \
 	    if [ -n "$(VIRTUAL_ENV)" ]; then \
-	        echo "The active environment $(VIRTUAL_ENV) has no Python: deactivate it, or make it anew." >&2; exit 1; \
+	        echo "The active environment $(VIRTUAL_ENV) has no Python: deactivate or recreate it." >&2; exit 1; \
 	    fi; \
 	    for python in python3 python3.14 python3.13 python3.12 python3.11 none; do \
 	        "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
 	    done; \
-	    if [ "$$python" = none ]; then echo "Python 3.11 or later is needed." >&2; exit 1; fi; \
+	    if [ "$$python" = none ]; then echo "Python 3.11 or later is required." >&2; exit 1; fi; \
 	    echo "Creating $(VENV)"; \
 	    "$$python" -m venv --clear $(if $(UV),--without-pip) "$(VENV)"; \
 	fi
-	@$(PY) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"Python 3.11 or later is needed; {sys.prefix} has {sys.version.split()[0]}")'
+	@$(PY) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"Python 3.11 or later is required; {sys.prefix} has {sys.version.split()[0]}")'
 
-# ARGS=--upgrade takes the newest versions that pyproject.toml allows. The only target that needs
-# uv; it installs it where there is none.
+# ARGS=--upgrade selects the newest versions that pyproject.toml allows. The only target that needs uv; it
+# installs uv if it is missing.
 COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --custom-compile-command "make lock" $(ARGS)
 
 .PHONY: lock
-lock: venv ## Pin what pyproject.toml asks for, with hashes, in requirements/
+lock: venv ## Pin the dependencies of pyproject.toml, with hashes, in requirements/
 	@set -e; \
 	uv="$(UV)"; \
 	if [ -z "$$uv" ]; then $(ENSURE_PIP) $(PIP) --quiet uv; uv="$(VENV)/bin/uv"; fi; \

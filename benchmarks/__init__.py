@@ -1,1 +1,1 @@
-"""What the bridge costs over driving Claude Code directly: `python -m benchmarks`."""
+"""The overhead of the bridge compared with driving Claude Code directly: `python -m benchmarks`."""

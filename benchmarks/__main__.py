@@ -1,7 +1,7 @@
-"""`python -m benchmarks`: everything in one run, on loopback, with no account.
+"""`python -m benchmarks`: runs all scenarios on loopback, without an account.
 
-Progress goes to stderr, the report to stdout. Exit status 1 where a scenario failed; a missed
-aim is no failure.
+Progress goes to stderr, the report to stdout. The exit status is 1 if a scenario failed; a missed
+target is not a failure.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ QUICK_ROUNDS = 4
 
 
 def main() -> int:
-    """Run what the command line asks for."""
+    """Run the selected scenarios and return the exit status."""
     options = _options()
-    # Its notes on connections that end are not for the reader of a report.
+    # gRPC's messages about closed connections would clutter the report.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     machine = this_machine()
     try:
         outcomes = asyncio.run(_run(options))
     except (KeyboardInterrupt, asyncio.CancelledError):
-        print("stopped; everything that was started has been ended", file=sys.stderr)
+        print("stopped; all processes have been ended", file=sys.stderr)
         return 130
     return _publish(options, machine, outcomes)
 
@@ -45,19 +45,21 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="What the bridge costs over driving Claude Code directly.",
+        description="Measures the overhead of the bridge over driving Claude Code directly.",
     )
     parser.add_argument(
-        "--quick", action="store_true", help=f"a first look, under a minute: {', '.join(QUICK)}"
+        "--quick", action="store_true", help=f"a quick check, under a minute: {', '.join(QUICK)}"
     )
     parser.add_argument("--rounds", type=int, metavar="N", help=f"default {ROUNDS}")
     parser.add_argument(
         "--only", nargs="+", choices=SCENARIOS, metavar="NAME", help=", ".join(SCENARIOS)
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the report there, too")
     parser.add_argument(
-        "--plot", type=Path, metavar="FILE", help="draw throughput's figures (needs matplotlib)"
+        "--markdown", type=Path, metavar="FILE", help="also write the report to FILE"
+    )
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="plot the throughput results (needs matplotlib)"
     )
     options = parser.parse_args()
     if options.rounds is None:
@@ -75,7 +77,7 @@ async def _run(options: argparse.Namespace) -> list[Outcome]:
 
     def stop() -> None:
         nonlocal stopping
-        # Only once: a second one would interrupt the tidying up.
+        # Only once: a second signal would interrupt the cleanup.
         if not stopping:
             stopping = True
             this.cancel()
@@ -99,10 +101,10 @@ async def _outcome(scenario: Scenario, stage: Stage) -> Outcome:
             lines = await scenario.run(stage)
     except NotSupportedError as refusal:
         error = f"not supported yet: {refusal}"
-    except Exception as failure:  # noqa: BLE001 - the other scenarios shall run all the same
+    except Exception as failure:  # noqa: BLE001 - the other scenarios still have to run
         error = f"{type(failure).__name__}: {failure}"
-        print(stage.last_words(), file=sys.stderr)
-        await stage.forget_bridge()
+        print(stage.last_output(), file=sys.stderr)
+        await stage.stop_bridge()
     seconds = time.monotonic() - began
     print(error or f"{seconds:.0f} s", file=sys.stderr, flush=True)
     return Outcome(scenario.name, scenario.about, seconds, lines, error)

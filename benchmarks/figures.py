@@ -9,7 +9,7 @@ from itertools import pairwise
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value below which `share` of the values lie, interpolated; NaN for no values."""
+    """The interpolated quantile, with `share` between 0 and 1; NaN for no values."""
     if not values:
         return math.nan
     ordered = sorted(values)
@@ -39,9 +39,9 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def ratios(values: Sequence[float], base: Sequence[float]) -> list[float]:
-    """Round by round, each value over the base's value of the same round.
+    """Each value divided by the base's value of the same round.
 
-    Rounds that either lacks, or in which the base is 0, are left out.
+    Rounds that are missing in either, or in which the base is 0, are left out.
     """
     return [
         value / floor

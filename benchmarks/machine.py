@@ -1,4 +1,4 @@
-"""What the figures were taken on."""
+"""The machine and the versions that a report was measured on."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from bridge import __version__
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The machine, without anything that tells whose it is, and the versions."""
+    """The machine, without anything that identifies its owner, and the versions."""
 
     cores: int
     cpu: str
     memory_gb: float
     load: float
-    """Average of the last minute, before anything was started."""
+    """Load average of the last minute, before the run."""
     system: str
     versions: dict[str, str]
 
 
 def this_machine() -> Machine:
-    """Look around."""
+    """Describe the current machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Machine(
         cores=os.cpu_count() or 0,

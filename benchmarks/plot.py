@@ -1,6 +1,6 @@
-"""The plot of a report: latency and throughput against how many ask at once.
+"""The plot of a report: latency and throughput against the number of concurrent requests.
 
-matplotlib is optional: it is imported here, and only when a plot is asked for.
+matplotlib is optional: it is imported only when a plot is requested.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ _AT = re.compile(r"(.+), (\d+) at once")
 
 
 class PlotError(Exception):
-    """There is nothing to draw with, or nothing to draw."""
+    """matplotlib or the data to plot is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One subject's figures, by how many ask at once."""
+    """One subject's figures by the number of concurrent requests."""
 
     subject: str
     points: tuple[tuple[int, Spread], ...]
 
 
 def curves(lines: Iterable[Line], what: str) -> tuple[Curve, ...]:
-    """The curves of a figure, one a subject, in the order of the report."""
+    """The curves of a figure, one per subject, in the order of the report."""
     points: dict[str, list[tuple[int, Spread]]] = defaultdict(list)
     for line in lines:
         match = _AT.fullmatch(line.what)
@@ -44,13 +44,13 @@ def curves(lines: Iterable[Line], what: str) -> tuple[Curve, ...]:
 
 
 def draw(lines: Iterable[Line], file: Path) -> None:
-    """Write the plot; the ending of the file's name says in which form.
+    """Write the plot; the file name's extension selects the format.
 
-    Raises PlotError where matplotlib is absent or the scenario `throughput` was not run.
+    Raises PlotError if matplotlib is missing or the scenario `throughput` was not run.
     """
     lines = tuple(lines)
     if not curves(lines, FIRST):
-        raise PlotError("--plot needs the scenario throughput: run it as well.")
+        raise PlotError("--plot needs the scenario throughput: add it to --only.")
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

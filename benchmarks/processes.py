@@ -1,4 +1,4 @@
-"""Starts and ends other processes, and reads what they use."""
+"""Starts and ends other processes, and measures their CPU and memory."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _POLL_SECONDS = 0.02
 
 
 class StartFailedError(Exception):
-    """A process did not come up; the text has its last words."""
+    """A process did not start; the message contains its last output."""
 
 
 class Started:
-    """A Python module that runs as a process of its own, its output in a file."""
+    """A Python module running in a separate process, with its output in a file."""
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
         self._process = process
@@ -45,7 +45,7 @@ class Started:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                # A Ctrl-C at the terminal is for the benchmark, which ends what it started.
+                # Ctrl-C must reach only the benchmark, which ends its processes itself.
                 start_new_session=True,
             )
         return cls(process, log)
@@ -56,22 +56,24 @@ class Started:
         return self._process.pid
 
     async def printed(self, pattern: str) -> re.Match[str]:
-        """Wait until it has printed something that matches."""
+        """Wait for output that matches."""
         async with asyncio.timeout(START_SECONDS):
             while True:
                 if match := re.search(pattern, self._log.read_text(errors="replace")):
                     return match
                 if self._process.returncode is not None:
-                    raise StartFailedError(f"it ended before {pattern!r}: {self.last_words}")
+                    raise StartFailedError(
+                        f"exited before printing {pattern!r}: {self.last_output}"
+                    )
                 await asyncio.sleep(_POLL_SECONDS)
 
     @property
-    def last_words(self) -> str:
-        """The end of what it has printed."""
+    def last_output(self) -> str:
+        """The end of its output."""
         return self._log.read_text(errors="replace")[-2000:]
 
     async def stop(self) -> None:
-        """End it, and what it leaves behind if it must be killed."""
+        """Terminate it; if that takes too long, kill it and its descendants."""
         if self._process.returncode is not None:
             return
         children = descendants(self.pid)
@@ -100,7 +102,7 @@ class Use:
 
 
 def use_of(pids: Iterable[int]) -> Use:
-    """What these processes use; those that are gone count nothing."""
+    """The total for these processes; ended ones count as zero."""
     uses = [_use(pid) for pid in pids]
     return Use(
         sum(use.cpu for use in uses),
@@ -111,7 +113,7 @@ def use_of(pids: Iterable[int]) -> Use:
 
 def _use(pid: int) -> Use:
     try:
-        # The fields after the command, whose name may have spaces in it.
+        # The fields after the command, whose name may contain spaces.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except FileNotFoundError:
         return Use() if Path("/proc/self").exists() else _use_by_ps(pid)
@@ -128,7 +130,7 @@ def _use_by_ps(pid: int) -> Use:
 
 
 def seconds(clock: str) -> float:
-    """Seconds of a time as ps prints it: [[days-]hours:]minutes:seconds[.hundredths]."""
+    """Seconds of a time in ps format: [[days-]hours:]minutes:seconds[.hundredths]."""
     days, _, rest = clock.rpartition("-")
     total = 0.0
     for part in rest.split(":"):
@@ -137,9 +139,9 @@ def seconds(clock: str) -> float:
 
 
 def descendants(pid: int) -> tuple[int, ...]:
-    """The processes that a process has started, and theirs."""
+    """The ids of all descendants of a process."""
     lines = [line.split() for line in _ps("-A", "-o", "pid=,ppid=,comm=").splitlines()]
-    # The one that lists them is a child of ours.
+    # ps itself is a child of this process.
     pairs = [(int(line[0]), int(line[1])) for line in lines if line[-1] != "ps"]
     found: list[int] = []
     parents = {pid}

@@ -1,4 +1,4 @@
-"""What a scenario hands back: lines of figures, each with the aim it is held against."""
+"""The results of a scenario: lines of figures, each with its target if it has one."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 from benchmarks.figures import Spread, median, quantile, ratios, spread
 
 SDK = "SDK client"
-"""The name of the subject that everything is compared with."""
+"""The name of the baseline subject."""
 
 
 @dataclass(frozen=True, slots=True)
-class Aim:
-    """What a figure should be, and what it is."""
+class Target:
+    """The limit for a figure, and the measured value."""
 
     text: str
     limit: float
@@ -39,12 +39,12 @@ class Line:
     unit: str = ""
     values: Sequence[float] = ()
     ratio: Spread | None = None
-    """To the hot SDK client, of the per-round ratios."""
-    aim: Aim | None = None
+    """Spread of the per-round ratios to the hot SDK client."""
+    target: Target | None = None
     note: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """The line for machines."""
+        """The line as JSON."""
         around = spread(self.values)
         return {
             "what": self.what,
@@ -56,14 +56,15 @@ class Line:
             "upper_quartile": _number(around.upper),
             "p95": _number(quantile(self.values, 0.95)),
             "ratio_to_sdk": _spread(self.ratio),
-            "aim": self.aim and {"text": self.aim.text, "figure": _spread(self.aim.figure)},
-            "reached": self.aim and self.aim.reached,
+            "target": self.target
+            and {"text": self.target.text, "figure": _spread(self.target.figure)},
+            "reached": self.target and self.target.reached,
             "note": self.note,
         }
 
 
 def not_supported(what: str, subject: str, reason: str) -> Line:
-    """A line for what this version of the server refuses."""
+    """A line for a request that this version of the server rejects."""
     return Line(what, subject, note=f"not supported yet: {reason}")
 
 
@@ -83,12 +84,12 @@ def _spread(value: Spread | None) -> dict[str, float | None] | None:
 
 @dataclass
 class Samples:
-    """Values by what they measure and whose they are, one a round."""
+    """Values by figure and subject, one per round."""
 
     _values: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, what: str, subject: str, value: float) -> None:
-        """Enter the value of a round."""
+        """Record the value of one round."""
         self._values[what, subject].append(value)
 
     def values(self, what: str, subject: str) -> list[float]:
@@ -96,7 +97,7 @@ class Samples:
         return self._values.get((what, subject), [])
 
     def median(self, what: str, subject: str) -> float:
-        """The median of them."""
+        """The median of all values so far."""
         return median(self.values(what, subject))
 
     def to(self, what: str, subject: str, base: str) -> Spread:
@@ -104,10 +105,10 @@ class Samples:
         return spread(ratios(self.values(what, subject), self.values(what, base)))
 
     def line(
-        self, what: str, subject: str, unit: str, *, aim: Aim | None = None, note: str = ""
+        self, what: str, subject: str, unit: str, *, target: Target | None = None, note: str = ""
     ) -> Line:
         """The line of one figure, with the ratio to the base."""
         ratio = None if subject == SDK else self.to(what, subject, SDK)
         if ratio is not None and math.isnan(ratio.median):
             ratio = None
-        return Line(what, subject, unit, tuple(self.values(what, subject)), ratio, aim, note)
+        return Line(what, subject, unit, tuple(self.values(what, subject)), ratio, target, note)

@@ -1,10 +1,10 @@
-"""The least that a server in Python can do: lines from a child's pipe, each to a socket at once.
+"""A minimal Python server: copies each line from a child's pipe to a socket immediately.
 
-No parsing, no protocol. What it uses of the CPU depends on the machine alone, above all on what
-it costs to wake another process; what the bridge uses is to be read beside it.
+No parsing, no protocol. Its CPU time depends only on the machine, above all on the cost of waking
+another process; it is the reference for the bridge's CPU time.
 
 `python -m benchmarks.relay ANSWERS TOKENS DELAY_MS` prints its port, serves one connection, and
-prints the CPU seconds that took.
+prints the CPU seconds used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LINE = (
 
 
 def main() -> None:
-    """Relay, or with --write be the child that is relayed."""
+    """Run the relay, or with --write the child that produces the lines."""
     arguments = sys.argv[1:]
     if arguments[0] == "--write":
         _write(int(arguments[1]), int(arguments[2]), float(arguments[3]) / 1000)

@@ -12,12 +12,12 @@ from benchmarks.figures import Spread, median, quantile
 from benchmarks.machine import Machine
 from benchmarks.record import Line
 
-_HEAD = ("what", "subject", "median", "p95", "n", "x SDK (quartiles)", "aim", "")
+_HEAD = ("what", "subject", "median", "p95", "n", "x SDK (quartiles)", "target", "")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a scenario; `error` says why it has no lines."""
+    """The result of a scenario; `error` is the reason if it has no lines."""
 
     name: str
     about: str
@@ -36,7 +36,7 @@ class Report:
     outcomes: Sequence[Outcome]
 
     def to_json(self) -> dict[str, Any]:
-        """The report for machines."""
+        """The report as JSON."""
         return {
             "machine": dataclasses.asdict(self.machine),
             "rounds": self.rounds,
@@ -54,7 +54,7 @@ class Report:
         }
 
     def to_markdown(self) -> str:
-        """The report for people."""
+        """The report as Markdown."""
         parts = [self._head()]
         for outcome in self.outcomes:
             parts += [f"## {outcome.name}", outcome.about]
@@ -67,28 +67,30 @@ class Report:
     def _head(self) -> str:
         machine = self.machine
         versions = ", ".join(f"{name} {number}" for name, number in machine.versions.items())
-        aims = [line.aim for o in self.outcomes for line in o.lines if line.aim is not None]
-        kept = sum(aim.reached for aim in aims)
-        quick = ", --quick: too few for more than a first look" if self.quick else ""
+        targets = [
+            line.target for o in self.outcomes for line in o.lines if line.target is not None
+        ]
+        kept = sum(target.reached for target in targets)
+        quick = " (--quick: too few for reliable figures)" if self.quick else ""
         return (
-            "# What the bridge costs over driving Claude Code directly\n\n"
+            "# Overhead of the bridge compared with driving Claude Code directly\n\n"
             f"- Machine: {machine.cores} cores, {machine.cpu}, {machine.memory_gb} GB, "
             f"{machine.system}; load average {machine.load} before the run\n"
             f"- Versions: {versions}\n"
-            f"- Rounds: {self.rounds}{quick}; subjects take turns within each round; times on a "
-            "simulated model, so nothing in them is the model's\n"
-            f"- `x SDK` is the median of the ratios round by round to a hot `ClaudeSDKClient` that "
-            "is cleared off the clock, with their quartiles\n"
-            f"- Aims reached: {kept} of {len(aims)}"
+            f"- Rounds: {self.rounds}{quick}; subjects take turns within each round; the model is "
+            "simulated, so the times contain no model time\n"
+            f"- `x SDK` is the median of the per-round ratios to a hot `ClaudeSDKClient` whose "
+            "clearing is not timed, with their quartiles\n"
+            f"- Targets reached: {kept} of {len(targets)}"
         )
 
 
 def _row(line: Line) -> tuple[str, ...]:
-    aim = ""
+    target = ""
     reached = line.note
-    if line.aim is not None:
-        aim = f"{line.aim.text}: {_spread(line.aim.figure)}"
-        reached = "reached" if line.aim.reached else "**missed**"
+    if line.target is not None:
+        target = f"{line.target.text}: {_spread(line.target.figure)}"
+        reached = "reached" if line.target.reached else "**missed**"
         reached += f"; {line.note}" if line.note else ""
     few = len(line.values) < 2
     return (
@@ -98,7 +100,7 @@ def _row(line: Line) -> tuple[str, ...]:
         "" if few else _value(quantile(line.values, 0.95), line.unit),
         str(len(line.values) or ""),
         "" if line.ratio is None else _spread(line.ratio),
-        aim,
+        target,
         reached,
     )
 

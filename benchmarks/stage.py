@@ -1,4 +1,4 @@
-"""What scenarios run on: the simulator, a bridge, SDK clients. Whoever opens it, closes it."""
+"""The environment of scenarios: the simulator, a bridge, SDK clients."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNSETTLED = ("starting", "preparing", "running", "resetting", "closing")
 
 
 class Served:
-    """A bridge that serves, in a process of its own."""
+    """A running bridge in a separate process."""
 
     def __init__(self, process: Started, http: str, grpc: str, state: Path) -> None:
         self.pid = process.pid
@@ -37,15 +37,15 @@ class Served:
         self._watch = Connection(self._host, self._port)
 
     def http(self, *, blanks: int = 0) -> Http:
-        """The HTTP door. Off the clock it waits for so many blank processes, too."""
+        """The HTTP API. Between timed parts it also waits for `blanks` blank processes."""
         return Http(self._host, self._port, partial(self.settle, blanks))
 
     def grpc(self, *, blanks: int = 0) -> Grpc:
-        """The gRPC door."""
+        """The gRPC API."""
         return Grpc(self._target, partial(self.settle, blanks))
 
     def children(self) -> tuple[int, ...]:
-        """Its CLI processes, and theirs."""
+        """Its CLI processes and their descendants."""
         return descendants(self.pid)
 
     async def settle(self, blanks: int = 0) -> None:
@@ -68,9 +68,9 @@ class Served:
                 except (HttpError, OSError):
                     await asyncio.sleep(_POLL_SECONDS)
 
-    def sessions(self, door: Http | Grpc, since: int) -> str:
-        """How requests at a door got their sessions, from this line of the log on."""
-        lines = [line for line in self.logged()[since:] if line["door"] == door.door]
+    def sessions(self, front_end: Http | Grpc, since: int) -> str:
+        """How requests to a front end got their sessions, from line `since` of the log on."""
+        lines = [line for line in self.logged()[since:] if line["door"] == front_end.logged_as]
         got = Counter(str(line["session"]) for line in lines)
         return "sessions: " + ", ".join(f"{count} {how}" for how, count in got.most_common())
 
@@ -81,18 +81,18 @@ class Served:
         return [json.loads(line) for line in self._log.read_text().splitlines()]
 
     @property
-    def last_words(self) -> str:
-        """The end of what it has printed."""
-        return self._process.last_words
+    def last_output(self) -> str:
+        """The end of its output."""
+        return self._process.last_output
 
     async def stop(self) -> None:
-        """End it."""
+        """Stop the bridge."""
         await self._watch.aclose()
         await self._process.stop()
 
 
 class Stage:
-    """Holds one simulator, and one bridge at a time: idle ones would take from what is measured."""
+    """One simulator, and one bridge at a time: idle bridges would distort the measurement."""
 
     def __init__(self, folder: Path, *, rounds: int, quick: bool) -> None:
         self.folder = folder
@@ -116,34 +116,34 @@ class Stage:
 
     async def __aexit__(self, *_: object) -> None:
         try:
-            await self.forget_bridge()
+            await self.stop_bridge()
         finally:
             await self._stack.aclose()
 
     @asynccontextmanager
     async def scene(self) -> AsyncIterator[None]:
-        """What a scenario opens within this block is closed at its end, all but the bridge."""
+        """Close what a scenario opens within this block, except the bridge."""
         async with AsyncExitStack() as self._scene:
             yield
 
     def fewer(self, divisor: int) -> int:
-        """Rounds for a scenario whose rounds take long, or have several samples each."""
+        """The number of rounds for a scenario with long rounds or several samples per round."""
         return max(1, self.rounds // divisor)
 
     async def bridge(self, pool_size: int = 3, *, until_warm: bool = True) -> Served:
-        """A bridge with this POOL_SIZE: the one that runs, if it has it.
+        """A bridge with this POOL_SIZE: the running one if it matches, otherwise a new one.
 
-        Waits for a new one until all its processes are warm, or only until it listens.
+        Waits until all processes of a new one are warm, or only until it listens.
         """
         wanted = (pool_size, self.api)
         if self._bridge is None or self._bridge_is != wanted:
-            await self.forget_bridge()
+            await self.stop_bridge()
             self._bridge = await self._start_bridge(pool_size, until_warm=until_warm)
             self._bridge_is = wanted
         return self._bridge
 
-    async def doors(self, bridge: Served, *, blanks: int = 0) -> tuple[Http, Grpc]:
-        """Both doors of a bridge."""
+    async def front_ends(self, bridge: Served, *, blanks: int = 0) -> tuple[Http, Grpc]:
+        """The HTTP and the gRPC API of a bridge."""
         http, grpc = bridge.http(blanks=blanks), bridge.grpc(blanks=blanks)
         self._scene.push_async_callback(http.aclose)
         self._scene.push_async_callback(grpc.aclose)
@@ -162,13 +162,13 @@ class Stage:
         self._scene.push_async_callback(direct.aclose)
         return direct
 
-    def last_words(self) -> str:
-        """What the bridge that runs has printed last."""
-        return self._bridge.last_words if self._bridge is not None else ""
+    def last_output(self) -> str:
+        """The end of the running bridge's output."""
+        return self._bridge.last_output if self._bridge is not None else ""
 
     @contextmanager
     def other_api(self, url: str) -> Iterator[None]:
-        """Let what is started within this block call another API."""
+        """Use another API for everything started within this block."""
         before, self.api = self.api, url
         os.environ["ANTHROPIC_BASE_URL"] = url
         try:
@@ -200,7 +200,7 @@ class Stage:
         )
         self._stack.push_async_callback(simulator.stop)
         self.api = (await simulator.printed(r"http://\S+"))[0]
-        # The SDK gives its CLI all of this process's environment, whatever its options say.
+        # The SDK passes this process's whole environment to its CLI, whatever its options.
         before = dict(os.environ)
         self._stack.callback(_set_environment, before)
         _set_environment(hermetic_environment(os.environ, self.folder, self.api))
@@ -212,7 +212,7 @@ class Stage:
         if self._probed is None:
             self._probed = state / "probe.json"
         else:
-            # What the first one found out about the CLI: only a new CLI is tried.
+            # The first bridge's probe report: only a new CLI is probed.
             shutil.copy(self._probed, state)
         env = {
             **hermetic_environment(os.environ, state, self.api),
@@ -235,8 +235,8 @@ class Stage:
             raise
         return Served(process, http, grpc, state)
 
-    async def forget_bridge(self) -> None:
-        """End the bridge that runs, if any: the next one asked for is a new one."""
+    async def stop_bridge(self) -> None:
+        """Stop the running bridge, if any; the next call of `bridge` starts a new one."""
         served, self._bridge = self._bridge, None
         if served is not None:
             await served.stop()

@@ -1,6 +1,6 @@
-"""A small HTTP/1.1 client on asyncio streams: what it costs must not be taken for the server's.
+"""A small HTTP/1.1 client on asyncio streams, so that little of the measured time is the client's.
 
-One request at a time on a connection that is kept open. No TLS, no redirects, loopback only.
+One request at a time on a persistent connection. No TLS, no redirects, loopback only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class HttpError(Exception):
-    """The server answered with another status than 200."""
+    """The server answered with a status other than 200."""
 
     def __init__(self, status: int, body: str) -> None:
         super().__init__(f"HTTP {status}: {body[:300]}")
@@ -22,7 +22,7 @@ class HttpError(Exception):
 
 
 class Connection:
-    """A connection to one server, opened at its first use."""
+    """A connection to one server, opened on first use."""
 
     def __init__(self, host: str, port: int) -> None:
         self._host = host
@@ -47,12 +47,12 @@ class Connection:
                 yield piece
 
     async def get_json(self, path: str) -> Any:
-        """The JSON that a path answers with."""
+        """Fetch a path and decode its JSON."""
         pieces = [piece async for piece in self._exchange("GET", path, b"", {})]
         return json.loads(b"".join(pieces))
 
     def abort(self) -> None:
-        """Drop the connection at once, as a client does that goes away."""
+        """Abort the connection, like a client that disconnects."""
         if self._writer is not None:
             self._writer.transport.abort()
         self._reader = self._writer = None
@@ -89,7 +89,7 @@ class Connection:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
         except (asyncio.IncompleteReadError, ConnectionError):
-            # The server may have closed it while it was idle.
+            # The server may have closed the idle connection.
             self.abort()
             if not reused:
                 raise

@@ -1,9 +1,9 @@
-"""Hold a conversation with the bridge on one gRPC call, with a tool of one's own.
+"""Hold a conversation with the bridge on one gRPC call, with a custom tool.
 
     python examples/python_async.py "What is 19 + 23?" "And twice that?"
 
-The address is that of BRIDGE_TARGET, or 127.0.0.1:50051, and BRIDGE_API_KEY is the key where the
-server asks for one. It needs grpcio and the stubs, which the package `claude-code-bridge` brings.
+BRIDGE_TARGET is the address (default 127.0.0.1:50051), BRIDGE_API_KEY the key if the server
+requires one. Needs grpcio and the stubs, which are part of the package `claude-code-bridge`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ADD = pb.Tool(
 
 
 def run(name: str, arguments_json: str) -> pb.ToolResult:
-    """Do what the model asks for."""
+    """Run a tool; an error becomes a failed result."""
     try:
         arguments = json.loads(arguments_json or "{}")
         if name != "add":
@@ -46,7 +46,7 @@ def run(name: str, arguments_json: str) -> pb.ToolResult:
 
 
 class Conversation:
-    """One call of Converse. Raises grpc.aio.AioRpcError where it fails."""
+    """One call of Converse. Raises grpc.aio.AioRpcError if it fails."""
 
     def __init__(self, channel: grpc.aio.Channel, api_key: str = "") -> None:
         metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
@@ -54,11 +54,11 @@ class Conversation:
         self._call: grpc.aio.StreamStreamCall[Any, Any] = stub.Converse(metadata=metadata)
 
     async def open(self, **settings: Any) -> None:
-        """Say what holds for the whole conversation."""
+        """Send the settings of the whole conversation."""
         await self._call.write(pb.ConverseRequest(open=pb.ConversationSettings(**settings)))
 
-    async def say(self, text: str) -> AsyncIterator[str]:
-        """Give the text of the answer, piece by piece; calls of tools are seen to."""
+    async def send(self, text: str) -> AsyncIterator[str]:
+        """Stream the text of the answer, running tools as the model calls them."""
         message = pb.UserMessage(parts=[pb.Part(text=text)])
         await self._call.write(pb.ConverseRequest(message=message))
         calls: dict[int, pb.ToolCall] = {}
@@ -77,7 +77,7 @@ class Conversation:
                         return
                     await self._answer(list(calls.values()))
                     calls.clear()
-        raise EOFError("the answer was cut")
+        raise EOFError("incomplete answer")
 
     async def _answer(self, calls: list[pb.ToolCall]) -> None:
         results = [run(call.name, call.arguments_json) for call in calls]
@@ -87,20 +87,20 @@ class Conversation:
         await self._call.write(request)
 
     async def end(self) -> None:
-        """Have nothing more to say, and see the call end well."""
+        """Close the sending side and wait for the call's status."""
         await self._call.done_writing()
         async for _ in self._call:
             pass
 
 
 async def main(*prompts: str) -> None:
-    """Say one thing after the other, and print the answers."""
+    """Send the prompts one after the other and print the answers."""
     target = os.environ.get("BRIDGE_TARGET", "127.0.0.1:50051")
     async with grpc.aio.insecure_channel(target) as channel:
         conversation = Conversation(channel, os.environ.get("BRIDGE_API_KEY", ""))
         await conversation.open(system="Answer in one sentence.", tools=[ADD])
         for prompt in prompts:
-            async for text in conversation.say(prompt):
+            async for text in conversation.send(prompt):
                 print(text, end="", flush=True)
             print()
         await conversation.end()

@@ -1,9 +1,9 @@
-"""Ask the bridge by OpenAI's own client.
+"""Send a prompt to the bridge with OpenAI's client.
 
     python examples/python_openai.py "Why is the sky blue?"
 
-The address is that of BRIDGE_URL, or http://127.0.0.1:8000/v1, and BRIDGE_API_KEY is the key where
-the server asks for one. It needs `openai` and nothing of the bridge's.
+BRIDGE_URL is the address (default http://127.0.0.1:8000/v1), BRIDGE_API_KEY the key if the server
+requires one. Needs only `openai`, not the bridge's package.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from openai import OpenAI
 
 
 def ask(client: OpenAI, prompt: str, *, model: str = "default") -> Iterator[str]:
-    """Give the text of an answer, piece by piece.
+    """Stream the text of an answer.
 
-    Raises openai.OpenAIError, and EOFError where the answer was cut.
+    Raises openai.OpenAIError, and EOFError if the answer is incomplete.
     """
     stream = client.chat.completions.create(
         model=model, messages=[{"role": "user", "content": prompt}], stream=True
@@ -28,14 +28,14 @@ def ask(client: OpenAI, prompt: str, *, model: str = "default") -> Iterator[str]
             yield choice.delta.content or ""
             if choice.finish_reason:
                 return
-    raise EOFError("the answer was cut")
+    raise EOFError("incomplete answer")
 
 
 def main(prompt: str) -> None:
     """Print the answer to one prompt."""
     client = OpenAI(
         base_url=os.environ.get("BRIDGE_URL", "http://127.0.0.1:8000/v1"),
-        # The client wants one in any case.
+        # The client requires a key even if the server does not.
         api_key=os.environ.get("BRIDGE_API_KEY") or "unused",
     )
     with client:

@@ -1,9 +1,9 @@
-"""Ask the bridge over gRPC from ordinary, synchronous Python.
+"""Send a prompt to the bridge over gRPC, from synchronous Python.
 
     python examples/python_sync.py "Why is the sky blue?" [HOST:PORT]
 
-A server that asks for a key gets the one in BRIDGE_API_KEY. It needs grpcio and the stubs, which
-the package `claude-code-bridge` brings.
+BRIDGE_API_KEY is the key if the server requires one. Needs grpcio and the stubs, which are part of
+the package `claude-code-bridge`.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 
 
 def ask(channel: grpc.Channel, prompt: str, *, model: str = "", api_key: str = "") -> Iterator[str]:
-    """Give the text of an answer, piece by piece.
+    """Stream the text of an answer.
 
-    Raises grpc.RpcError, and EOFError where the answer was cut.
+    Raises grpc.RpcError, and EOFError if the answer is incomplete.
     """
     request = pb.CompleteRequest(
         model=model,
         messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=prompt)])],
     )
     metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
-    # The deadline covers the whole answer, waiting for a free process included.
+    # The deadline covers the whole answer, including the wait for a process.
     stub = CompletionServiceStub(channel)
     for response in stub.Complete(request, timeout=300, metadata=metadata):
         match response.WhichOneof("event"):
@@ -36,7 +36,7 @@ def ask(channel: grpc.Channel, prompt: str, *, model: str = "", api_key: str = "
                 yield response.text_delta.text
             case "finished":
                 return
-    raise EOFError("the answer was cut")
+    raise EOFError("incomplete answer")
 
 
 def main(prompt: str, target: str = "127.0.0.1:50051") -> None:

@@ -1,4 +1,4 @@
-"""The scenarios, by name, in the order in which they run."""
+"""The scenarios by name, in running order."""
 
 from benchmarks.scenarios.all_new import AllNew
 from benchmarks.scenarios.base import Scenario
@@ -17,7 +17,7 @@ from benchmarks.scenarios.warm import Warm
 
 __all__ = ["QUICK", "SCENARIOS", "Scenario"]
 
-# Those that use a bridge of the same settings stand together.
+# Scenarios that use a bridge with the same settings are adjacent.
 _ALL: tuple[Scenario, ...] = (
     Warm(),
     Continued(),
@@ -36,4 +36,4 @@ _ALL: tuple[Scenario, ...] = (
 SCENARIOS = {scenario.name: scenario for scenario in _ALL}
 
 QUICK = ("warm", "continued", "tools", "cpu", "all_new", "cancel", "throughput")
-"""Those of a first look."""
+"""The scenarios of --quick."""

@@ -1,16 +1,16 @@
-"""A request of which nothing was seen before, with a blank process ready."""
+"""A request with nothing reusable, with a blank process ready."""
 
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
-from benchmarks.record import SDK, Aim, Line, Samples, not_supported
+from benchmarks.record import SDK, Line, Samples, Target, not_supported
 from benchmarks.scenarios.base import SYSTEM, question, rounds, unseen_system, warm_up
 from benchmarks.stage import Stage
 from benchmarks.subjects import NotSupportedError, Request, Sdk, Subject
 from benchmarks.subjects.base import now
 
-COLD = "SDK client, started for it"
+COLD = "SDK client, newly started"
 PLAIN = "first token, new system prompt and 8 turns of history"
 FULL = "first token, tools and sampling as well"
 LIMIT = 4.0
@@ -18,24 +18,24 @@ HISTORY = 8
 
 
 class AllNew:
-    """What a request pays for having a system prompt, a history, tools and sampling of its own."""
+    """The cost of a new system prompt, a history, tools and sampling."""
 
     name = "all_new"
     about = (
-        "An unseen system prompt, 8 turns of history, tools and sampling, a blank process ready. "
-        "The hot SDK client is asked a plain question; the one started for it has no history."
+        "A new system prompt, 8 turns of history, tools and sampling; a blank process is ready. "
+        "The hot SDK client gets a plain question; the newly started one has no history."
     )
 
     async def run(self, stage: Stage) -> list[Line]:
-        """Measure; what is refused is reported as not supported."""
-        http, grpc = await stage.doors(await stage.bridge(), blanks=1)
+        """Measure; rejected requests are reported as not supported."""
+        http, grpc = await stage.front_ends(await stage.bridge(), blanks=1)
         sdk = await stage.sdk(SYSTEM)
-        doors: list[Subject] = [http, grpc]
-        await warm_up([sdk, *doors])
+        front_ends: list[Subject] = [http, grpc]
+        await warm_up([sdk, *front_ends])
         refused: dict[tuple[str, str], str] = {}
         samples = Samples()
-        # The order of the subjects changes from round to round, that of the forms does not.
-        for subject in rounds(stage.fewer(2 if stage.quick else 1), [sdk, None, *doors]):
+        # The order of the subjects changes from round to round, that of PLAIN and FULL does not.
+        for subject in rounds(stage.fewer(2 if stage.quick else 1), [sdk, None, *front_ends]):
             if subject is None:
                 samples.add(PLAIN, COLD, await _cold(stage) * 1000)
                 continue
@@ -49,15 +49,15 @@ class AllNew:
                     refused[what, subject.name] = str(error)
                 else:
                     samples.add(what, subject.name, answer.first * 1000)
-                await subject.afresh()
+                await subject.reset()
         lines = [samples.line(PLAIN, SDK, "ms"), samples.line(PLAIN, COLD, "ms")]
         for what in (PLAIN, FULL):
-            for subject in doors:
+            for subject in front_ends:
                 if reason := refused.get((what, subject.name)):
                     lines.append(not_supported(what, subject.name, reason))
                     continue
-                aim = Aim(f"≤ {LIMIT:g} x SDK", LIMIT, samples.to(what, subject.name, SDK))
-                lines.append(samples.line(what, subject.name, "ms", aim=aim))
+                target = Target(f"≤ {LIMIT:g} x SDK", LIMIT, samples.to(what, subject.name, SDK))
+                lines.append(samples.line(what, subject.name, "ms", target=target))
         return lines
 
 
@@ -67,7 +67,7 @@ def _request(*, extras: bool) -> Request:
 
 
 async def _cold(stage: Stage) -> float:
-    """Seconds to the first token of a client that is started for one question."""
+    """Seconds to the first token of a client started for one question."""
     system = unseen_system()
     async with AsyncExitStack() as stack:
         client = Sdk(system, stage.folder, name=COLD)

@@ -1,4 +1,4 @@
-"""The interface of a scenario, and what several of them use."""
+"""The interface of scenarios, and shared helpers."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ T = TypeVar("T")
 
 SYSTEM = "You are the model of a benchmark. Answer as the script says."
 WARM_UP = 2
-"""Requests to each subject before anything counts: the first turns of a process are slower."""
+"""Requests to each subject before measuring: the first turns of a process are slower."""
 
 _numbers = itertools.count(1)
 
 
 class Scenario(Protocol):
-    """Something to measure."""
+    """One scenario of the benchmark; `about` is its description in the report."""
 
     name: str
     about: str
 
     async def run(self, stage: Stage) -> list[Line]:
-        """Measure, and say what came of it."""
+        """Measure and return the lines of the report."""
 
 
 def question(**directive: Any) -> str:
-    """A question unlike any before, that tells the simulator what to answer."""
+    """A unique question with a directive for the simulator."""
     return f"Question {next(_numbers)}. [[sim {json.dumps(directive)}]]"
 
 
 def unseen_system() -> str:
-    """A system prompt unlike any before."""
+    """A unique system prompt."""
     return f"{SYSTEM} You are number {next(_numbers)}."
 
 
 def rounds(count: int, subjects: Sequence[T]) -> Iterator[T]:
-    """Each of the subjects once a round, each round beginning with another one."""
+    """Each subject once per round; each round begins with a different one."""
     for n in range(count):
         first = n % len(subjects)
         yield from (*subjects[first:], *subjects[:first])
 
 
 async def warm_up(subjects: Sequence[Subject], times: int = WARM_UP) -> None:
-    """Let every subject answer, off the record, and come to rest."""
+    """Let every subject answer, unmeasured, and reset it."""
     for subject in rounds(times, subjects):
         await subject.ask(Request(SYSTEM, (question(tokens=20),)))
-        await subject.afresh()
+        await subject.reset()

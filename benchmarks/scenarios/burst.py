@@ -1,4 +1,4 @@
-"""More requests at once than the pool has turns."""
+"""More concurrent requests than the pool serves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ALL = "the whole burst"
 
 
 class Burst:
-    """What waiting in the queue comes to."""
+    """The cost of waiting in the queue."""
 
     name = "burst"
     about = (
@@ -27,18 +27,21 @@ class Burst:
     )
 
     async def run(self, stage: Stage) -> list[Line]:
-        """Send bursts at both doors in turns."""
-        doors: list[Subject] = [*await stage.doors(await stage.bridge(POOL_SIZE))]
-        await warm_up(doors)
+        """Send bursts to the two APIs in turn."""
+        front_ends: list[Subject] = [*await stage.front_ends(await stage.bridge(POOL_SIZE))]
+        await warm_up(front_ends)
         samples = Samples()
-        for door in rounds(stage.fewer(10), doors):
+        for front_end in rounds(stage.fewer(10), front_ends):
             answers = await asyncio.gather(
-                *(door.ask(Request(SYSTEM, (question(tokens=TOKENS),))) for _ in range(AT_ONCE))
+                *(
+                    front_end.ask(Request(SYSTEM, (question(tokens=TOKENS),)))
+                    for _ in range(AT_ONCE)
+                )
             )
             firsts = [answer.first for answer in answers]
             began = min(answer.started for answer in answers)
-            samples.add(FIRST, door.name, quantile(firsts, 0.5) * 1000)
-            samples.add(LAST, door.name, quantile(firsts, 0.95) * 1000)
-            samples.add(ALL, door.name, (max(a.ended for a in answers) - began) * 1000)
-            await door.afresh()
-        return [samples.line(what, d.name, "ms") for what in (FIRST, LAST, ALL) for d in doors]
+            samples.add(FIRST, front_end.name, quantile(firsts, 0.5) * 1000)
+            samples.add(LAST, front_end.name, quantile(firsts, 0.95) * 1000)
+            samples.add(ALL, front_end.name, (max(a.ended for a in answers) - began) * 1000)
+            await front_end.reset()
+        return [samples.line(what, d.name, "ms") for what in (FIRST, LAST, ALL) for d in front_ends]

@@ -1,9 +1,9 @@
-"""A client that goes away in the middle of an answer."""
+"""A client that disconnects during an answer."""
 
 from __future__ import annotations
 
 from benchmarks.figures import spread
-from benchmarks.record import Aim, Line, Samples
+from benchmarks.record import Line, Samples, Target
 from benchmarks.scenarios.base import SYSTEM, question, rounds, warm_up
 from benchmarks.stage import Stage
 from benchmarks.subjects import Request, Subject
@@ -18,21 +18,21 @@ DELAY_MS = 5.0
 
 
 class Cancel:
-    """How soon an answer that nobody wants stops costing."""
+    """The time until an abandoned answer no longer costs anything."""
 
     name = "cancel"
     about = (
-        "The client goes away in the middle of an answer, on POOL_SIZE=1, and at once asks "
-        "something else; both times count from going away. The SDK client interrupts, and asks "
-        "again without clearing. The simulated API runs in the process of the benchmark here."
+        "The client disconnects during an answer, on POOL_SIZE=1, and immediately sends another "
+        "request; both times count from the disconnect. The SDK client interrupts, and asks again "
+        "without clearing. Here the simulated API runs in the benchmark's process."
     )
 
     async def run(self, stage: Stage) -> list[Line]:
-        """Cancel in turns."""
+        """Cancel an answer of each subject in turn."""
         async with Simulator(keep_requests=100) as simulator:
             with stage.other_api(simulator.base_url):
                 bridge = await stage.bridge(pool_size=1)
-                http, grpc = await stage.doors(bridge)
+                http, grpc = await stage.front_ends(bridge)
                 subjects: list[Subject] = [await stage.sdk(SYSTEM), http, grpc]
                 await warm_up(subjects)
                 samples = Samples()
@@ -42,8 +42,10 @@ class Cancel:
         for what, limit in ((CLOSED, CLOSED_LIMIT_MS), (FREE, FREE_LIMIT_MS)):
             for subject in subjects:
                 figure = spread(samples.values(what, subject.name))
-                aim = Aim(f"≤ {limit:g} ms", limit, figure) if subject in (http, grpc) else None
-                lines.append(samples.line(what, subject.name, "ms", aim=aim))
+                target = (
+                    Target(f"≤ {limit:g} ms", limit, figure) if subject in (http, grpc) else None
+                )
+                lines.append(samples.line(what, subject.name, "ms", target=target))
         return lines
 
 
@@ -58,4 +60,4 @@ async def _cancel(subject: Subject, simulator: Simulator, samples: Samples) -> N
     assert closed is not None
     samples.add(CLOSED, subject.name, (closed - cut.ended) * 1000)
     samples.add(FREE, subject.name, (after.moments[0] - cut.ended) * 1000)
-    await subject.afresh()
+    await subject.reset()

@@ -1,4 +1,4 @@
-"""How many chunks a second come through when the model does not pause."""
+"""Chunks per second when the model does not pause."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOKENS = 2000
 
 
 class Ceiling:
-    """The most that passes through."""
+    """The maximum throughput of chunks."""
 
     name = "ceiling"
     about = (
@@ -26,19 +26,19 @@ class Ceiling:
     )
 
     async def run(self, stage: Stage) -> list[Line]:
-        """Measure in turns."""
-        doors: list[Subject] = [*await stage.doors(await stage.bridge(POOL_SIZE))]
+        """Measure the subjects in turn."""
+        front_ends: list[Subject] = [*await stage.front_ends(await stage.bridge(POOL_SIZE))]
         sdk = await stage.sdk(SYSTEM)
         samples = Samples()
-        subjects: list[Subject] = [sdk, *doors]
+        subjects: list[Subject] = [sdk, *front_ends]
         for subject in rounds(stage.fewer(10), subjects):
             samples.add(ONE, subject.name, await _rate(subject, 1))
-            await subject.afresh()
-        for door in rounds(stage.fewer(10), doors):
-            samples.add(MANY, door.name, await _rate(door, AT_ONCE))
-            await door.afresh()
+            await subject.reset()
+        for front_end in rounds(stage.fewer(10), front_ends):
+            samples.add(MANY, front_end.name, await _rate(front_end, AT_ONCE))
+            await front_end.reset()
         lines = [samples.line(ONE, subject.name, "/s") for subject in subjects]
-        return [*lines, *(samples.line(MANY, door.name, "/s") for door in doors)]
+        return [*lines, *(samples.line(MANY, front_end.name, "/s") for front_end in front_ends)]
 
 
 async def _rate(subject: Subject, count: int) -> float:

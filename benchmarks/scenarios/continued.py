@@ -1,9 +1,9 @@
-"""A conversation that grows as in a chat client, which sends all of it each time."""
+"""A growing conversation, sent in full each time, as chat clients do."""
 
 from __future__ import annotations
 
 from benchmarks.figures import median, ratios, spread
-from benchmarks.record import Aim, Line, Samples
+from benchmarks.record import Line, Samples, Target
 from benchmarks.scenarios.base import SYSTEM, question, rounds, warm_up
 from benchmarks.stage import Stage
 from benchmarks.subjects import Request, Subject
@@ -12,23 +12,23 @@ FIRST = "first turn"
 DEPTHS = (2, 10, 40)
 LIMIT = 1.2
 _NEAR = 3
-"""Turns measured at each depth: it and those before it, or after the first."""
+"""Turns measured at each depth: that turn and those before it, or after the first."""
 _FIRST_TURNS = 3
 
 
 class Continued:
-    """What a turn of a long conversation pays more than a first one."""
+    """The cost of a turn in a long conversation compared with a first turn."""
 
     name = "continued"
     about = (
         "First token of the 2nd, 10th and 40th turn of a conversation (medians of three turns "
-        "there), each with the whole history and the answers that were received."
+        "each), with the whole history and the received answers."
     )
 
     async def run(self, stage: Stage) -> list[Line]:
-        """Let each subject hold conversations in turns."""
+        """Hold conversations with the subjects in turn."""
         bridge = await stage.bridge()
-        http, grpc = await stage.doors(bridge)
+        http, grpc = await stage.front_ends(bridge)
         subjects: list[Subject] = [await stage.sdk(SYSTEM), http, grpc]
         depths = DEPTHS[:-1] if stage.quick else DEPTHS
         await warm_up(subjects)
@@ -37,9 +37,9 @@ class Continued:
         for subject in rounds(stage.fewer(3), subjects):
             await _converse(subject, depths, samples)
         lines = [samples.line(FIRST, subjects[0].name, "ms")]
-        for door in (http, grpc):
-            note = bridge.sessions(door, since)
-            lines.append(samples.line(FIRST, door.name, "ms", note=note))
+        for front_end in (http, grpc):
+            note = bridge.sessions(front_end, since)
+            lines.append(samples.line(FIRST, front_end.name, "ms", note=note))
         for depth in DEPTHS:
             what = f"turn {depth}"
             for subject in subjects:
@@ -51,18 +51,18 @@ class Continued:
                 )
                 figure = spread(to_first)
                 bar = subject in (http, grpc) and depth == DEPTHS[-1]
-                aim = Aim(f"≤ {LIMIT} x first turn", LIMIT, figure) if bar else None
+                target = Target(f"≤ {LIMIT} x first turn", LIMIT, figure) if bar else None
                 note = "" if bar else f"{figure.median:.2f} x its first turn"
-                lines.append(samples.line(what, subject.name, "ms", aim=aim, note=note))
+                lines.append(samples.line(what, subject.name, "ms", target=target, note=note))
         return lines
 
 
 async def _converse(subject: Subject, depths: tuple[int, ...], samples: Samples) -> None:
     first: list[float] = []
     for _ in range(_FIRST_TURNS - 1):
-        await subject.afresh()
+        await subject.reset()
         first.append((await subject.ask(Request(SYSTEM, (question(tokens=20),)))).first)
-    await subject.afresh()
+    await subject.reset()
     request = Request(SYSTEM, (question(tokens=20),))
     answer = await subject.ask(request)
     samples.add(FIRST, subject.name, median([*first, answer.first]) * 1000)
@@ -76,4 +76,4 @@ async def _converse(subject: Subject, depths: tuple[int, ...], samples: Samples)
         begin = max(2, depth - _NEAR + 1)
         near = [taken[turn] for turn in range(begin, begin + _NEAR)]
         samples.add(f"turn {depth}", subject.name, median(near) * 1000)
-    await subject.afresh()
+    await subject.reset()

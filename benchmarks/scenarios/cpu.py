@@ -1,4 +1,4 @@
-"""What answers use: CPU of the server and of its CLI processes, and memory."""
+"""CPU of the server and of its CLI processes per answer, and memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from benchmarks.processes import Use, descendants, use_of
-from benchmarks.record import SDK, Aim, Line, Samples
+from benchmarks.record import SDK, Line, Samples, Target
 from benchmarks.scenarios.base import SYSTEM, question, rounds, warm_up
 from benchmarks.stage import Stage
 from benchmarks.subjects import Request, Subject
@@ -25,7 +25,7 @@ LIMIT = 0.5
 TOKENS = 200
 FEW = 20
 DELAY_MS = 2.0
-# Clocks of processes tick every 10 ms on Linux: one answer would be too short for them.
+# CPU times have a resolution of 10 ms on Linux: a single answer would be too short.
 _BATCH = 10
 _REST_SECONDS = 0.05
 _IDLE_SECONDS = 5.0
@@ -33,35 +33,35 @@ _IDLE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class _Meter:
-    """The processes that work for a subject."""
+    """The processes of a subject."""
 
     own: int
     children: Callable[[], Iterable[int]]
 
     def read(self) -> tuple[Use, list[Use]]:
-        """What its process has used, and each of the CLI processes."""
+        """The use of its own process, and of each CLI process."""
         return use_of([self.own]), [use_of([pid]) for pid in self.children()]
 
 
 class Cpu:
-    """What an answer of 200 tokens costs the machine."""
+    """The CPU and memory of an answer of 200 tokens."""
 
     name = "cpu"
     about = (
-        f"Per answer of {TOKENS} tokens at {DELAY_MS:g} ms, one after the other, making a process "
-        f"fit for the next one included, in batches of {_BATCH}. The SDK client runs in the "
-        "process of the benchmark, whose CPU and memory stand in its lines; the bare relay is what "
-        "this machine takes for passing on as many lines in Python, with nothing done to them. A "
-        f"chunk costs what such an answer takes more than one of {FEW} tokens, by their difference."
+        f"Per answer of {TOKENS} tokens at {DELAY_MS:g} ms, sequentially, including the reset of "
+        f"the process, in batches of {_BATCH}. The SDK client runs in the benchmark's process: its "
+        "lines show that process's CPU and memory. The bare relay is a Python program that copies "
+        "as many lines unchanged. CPU per chunk is the difference to an answer of "
+        f"{FEW} tokens, divided by the difference in tokens."
     )
 
     async def run(self, stage: Stage) -> list[Line]:
-        """Measure batches in turns."""
+        """Measure batches of the subjects in turn."""
         bridge = await stage.bridge()
         before = set(descendants(os.getpid()))
         sdk = await stage.sdk(SYSTEM)
         clis = set(descendants(os.getpid())) - before
-        http, grpc = await stage.doors(bridge)
+        http, grpc = await stage.front_ends(bridge)
         subjects: list[Subject] = [sdk, http, grpc]
         await warm_up(subjects)
         of_sdk, of_bridge = _Meter(os.getpid(), lambda: clis), _Meter(bridge.pid, bridge.children)
@@ -82,12 +82,12 @@ class Cpu:
             samples.add(OWN, subject.name, own * 1000 / answers)
             samples.add(CHILDREN, subject.name, children * 1000 / answers)
         await _measure_rest(samples, {SDK: of_sdk, "bridge": of_bridge}, quick=stage.quick)
-        notes = {door.name: bridge.sessions(door, since) for door in (http, grpc)}
+        notes = {front_end.name: bridge.sessions(front_end, since) for front_end in (http, grpc)}
         return _lines(samples, [subject.name for subject in subjects], notes)
 
 
 async def _used(meter: _Meter, work: Awaitable[None]) -> tuple[float, float]:
-    """CPU seconds of the process and of its CLI processes, those that end meanwhile too."""
+    """CPU seconds of the process and of its CLI processes, including those that end meanwhile."""
     own, children = meter.read()
     await work
     own_after, children_after = meter.read()
@@ -100,9 +100,9 @@ async def _ask(subject: Subject, answers: int, tokens: int) -> None:
     for _ in range(answers):
         await subject.ask(Request(SYSTEM, (question(tokens=tokens, delay_ms=DELAY_MS),)))
         if subject.holds_conversation:
-            await subject.afresh()
+            await subject.reset()
         else:
-            # Not by asking how the server is: that would be its CPU.
+            # Polling the server's state would add to its CPU time.
             await asyncio.sleep(_REST_SECONDS)
 
 
@@ -121,8 +121,10 @@ async def _measure_rest(samples: Samples, meters: dict[str, _Meter], *, quick: b
 def _lines(samples: Samples, names: list[str], notes: dict[str, str]) -> list[Line]:
     lines = [samples.line(CHUNK, RELAY, "µs", note="pipe to socket, no parsing, no protocol")]
     for name in names:
-        aim = Aim(f"≤ {LIMIT} x SDK", LIMIT, samples.to(CHUNK, name, SDK)) if name != SDK else None
-        lines.append(samples.line(CHUNK, name, "µs", aim=aim))
+        target = (
+            Target(f"≤ {LIMIT} x SDK", LIMIT, samples.to(CHUNK, name, SDK)) if name != SDK else None
+        )
+        lines.append(samples.line(CHUNK, name, "µs", target=target))
     lines += [samples.line(OWN, name, "ms") for name in (RELAY, *names)]
     for name in names:
         lines.append(samples.line(CHILDREN, name, "ms", note=notes.get(name, "")))

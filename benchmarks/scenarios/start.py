@@ -7,7 +7,7 @@ import os
 import sys
 
 from benchmarks.figures import ratios, spread
-from benchmarks.record import Aim, Line, Samples
+from benchmarks.record import Line, Samples, Target
 from benchmarks.scenarios.base import SYSTEM, question
 from benchmarks.stage import Stage
 from benchmarks.subjects import Request
@@ -23,43 +23,43 @@ _IMPORT = "import bridge.server.supervisor, bridge.cli.serve"
 
 
 class Start:
-    """What a person waits for."""
+    """The startup time."""
 
     name = "start"
     about = (
-        "`bridge serve` with the probe's report of this CLI at hand; healthy is the first 200 of "
-        "`GET /health`. The imports are timed by a Python that does nothing else."
+        "`bridge serve` with a stored probe report of this CLI; healthy is the first 200 of "
+        "`GET /health`. The imports are timed in a Python that does nothing else."
     )
 
     async def run(self, stage: Stage) -> list[Line]:
         """Start a bridge several times."""
-        # Once before, so that what the CLI can do is known.
+        # The first start stores the probe report of the CLI.
         await stage.bridge()
         samples = Samples()
         for _ in range(stage.fewer(10)):
             imports = await _imports()
             samples.add(IMPORTS, "bridge", imports * 1000)
             samples.add(PROCESS, "bridge", await _process(stage) * 1000)
-            await stage.forget_bridge()
+            await stage.stop_bridge()
             began = now()
             bridge = await stage.bridge(until_warm=False)
             await bridge.healthy()
             healthy = now()
-            http, _ = await stage.doors(bridge)
+            http, _ = await stage.front_ends(bridge)
             answer = await http.ask(Request(SYSTEM, (question(tokens=20),)))
             samples.add(HEALTHY, "bridge", (healthy - began - imports) * 1000)
             samples.add(FIRST, "bridge", (answer.started + answer.first - healthy) * 1000)
-            await stage.forget_bridge()
-        healthy_aim = Aim("≤ 1 s", LIMIT_HEALTHY, spread(samples.values(HEALTHY, "bridge")))
+            await stage.stop_bridge()
+        healthy_target = Target("≤ 1 s", LIMIT_HEALTHY, spread(samples.values(HEALTHY, "bridge")))
         to_process = spread(
             ratios(samples.values(FIRST, "bridge"), samples.values(PROCESS, "bridge"))
         )
-        first_aim = Aim("≤ one process start", 1.0, to_process)
+        first_target = Target("≤ one process start", 1.0, to_process)
         return [
             samples.line(IMPORTS, "bridge", "ms"),
             samples.line(PROCESS, "bridge", "ms"),
-            samples.line(HEALTHY, "bridge", "ms", aim=healthy_aim),
-            samples.line(FIRST, "bridge", "ms", aim=first_aim),
+            samples.line(HEALTHY, "bridge", "ms", target=healthy_target),
+            samples.line(FIRST, "bridge", "ms", target=first_target),
         ]
 
 
@@ -71,7 +71,7 @@ async def _imports() -> float:
 
 
 async def _process(stage: Stage) -> float:
-    # Imported here: in the benchmark's own process only this one needs it.
+    # Imported here: only this scenario needs it in the benchmark's process.
     from bridge.core.claude import Launcher, Session
     from bridge.server.launching import bundled_cli
 

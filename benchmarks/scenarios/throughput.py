@@ -1,4 +1,4 @@
-"""Many at once: a bridge with eight turns against eight SDK clients."""
+"""Concurrent requests: a bridge with POOL_SIZE=8 against eight SDK clients."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from benchmarks.figures import gaps, quantile
-from benchmarks.record import SDK, Aim, Line, Samples
+from benchmarks.record import SDK, Line, Samples, Target
 from benchmarks.scenarios.base import SYSTEM, question, rounds
 from benchmarks.stage import Stage
 from benchmarks.subjects import Answer, FailedError, Request, Sdk, Subject
@@ -27,31 +27,31 @@ GAP_LIMIT = 1.2
 
 
 class _Crowd(Protocol):
-    """Takes many requests at once."""
+    """Handles many requests at once."""
 
     name: str
 
     async def ask_all(self, requests: Sequence[Request]) -> list[Answer]: ...
 
-    async def rest(self) -> None: ...
+    async def reset(self) -> None: ...
 
 
-class _Door:
-    """All at once at a door."""
+class _FrontEnd:
+    """Sends all requests at once to one API of the bridge."""
 
-    def __init__(self, door: Subject) -> None:
-        self.name = door.name
-        self._door = door
+    def __init__(self, front_end: Subject) -> None:
+        self.name = front_end.name
+        self._front_end = front_end
 
     async def ask_all(self, requests: Sequence[Request]) -> list[Answer]:
-        return await asyncio.gather(*(self._door.ask(request) for request in requests))
+        return await asyncio.gather(*(self._front_end.ask(request) for request in requests))
 
-    async def rest(self) -> None:
-        await self._door.afresh()
+    async def reset(self) -> None:
+        await self._front_end.reset()
 
 
 class _Clients:
-    """Each client takes the next of the queue; between two it clears, or does not."""
+    """Each client takes the next request from the queue; between requests it may clear."""
 
     def __init__(self, name: str, clients: Sequence[Sdk], *, clears: bool) -> None:
         self.name = name
@@ -67,41 +67,41 @@ class _Clients:
             while queue:
                 request = queue.pop()
                 if self._clears and not fresh:
-                    await client.afresh()
+                    await client.reset()
                 fresh = False
                 answers.append(await client.ask(request))
 
         await asyncio.gather(*(work(client) for client in self._clients))
         return answers
 
-    async def rest(self) -> None:
-        await asyncio.gather(*(client.afresh() for client in self._clients))
+    async def reset(self) -> None:
+        await asyncio.gather(*(client.reset() for client in self._clients))
 
 
 class Throughput:
-    """How much comes through, from one request at once to more than the pool has turns."""
+    """Throughput, from one request at once to more than the pool serves."""
 
     name = "throughput"
     about = (
-        f"Requests at once, {TOKENS} tokens at {DELAY_MS:g} ms each, on POOL_SIZE={POOL_SIZE}, "
+        f"Concurrent requests, {TOKENS} tokens at {DELAY_MS:g} ms each, on POOL_SIZE={POOL_SIZE}, "
         f"against up to {POOL_SIZE} SDK clients that take them from a queue. The time to the first "
-        "token counts from when all were there, waiting included."
+        "token counts from the arrival of all requests, including the wait."
     )
 
     async def run(self, stage: Stage) -> list[Line]:
-        """Let the crowds take turns."""
-        http, grpc = await stage.doors(await stage.bridge(POOL_SIZE))
+        """Measure the crowds in turn."""
+        http, grpc = await stage.front_ends(await stage.bridge(POOL_SIZE))
         clients = [await stage.sdk(SYSTEM) for _ in range(POOL_SIZE)]
         crowds: list[_Crowd] = [
             _Clients(SDK, clients, clears=True),
             _Clients(NEVER, clients, clears=False),
-            _Door(http),
-            _Door(grpc),
+            _FrontEnd(http),
+            _FrontEnd(grpc),
         ]
-        # Each process has had a first turn before anything counts.
+        # Gives each process its first turn before measuring.
         for crowd in (crowds[0], crowds[-1]):
             await crowd.ask_all([_request(tokens=20) for _ in range(POOL_SIZE)])
-            await crowd.rest()
+            await crowd.reset()
         samples = Samples()
         if stage.quick:
             del crowds[1]
@@ -110,8 +110,8 @@ class Throughput:
                 answers = await crowd.ask_all(
                     [_request(tokens=TOKENS, delay_ms=DELAY_MS) for _ in range(count)]
                 )
-                _note(samples, crowd.name, answers)
-                await crowd.rest()
+                _record(samples, crowd.name, answers)
+                await crowd.reset()
         return [
             _line(samples, what, count, crowd, unit)
             for count in LEVELS
@@ -122,25 +122,29 @@ class Throughput:
 
 
 def at(what: str, count: int) -> str:
-    """The name of a figure at so many at once."""
+    """The name of a figure at `count` concurrent requests."""
     return f"{what}, {count} at once"
 
 
 def _line(samples: Samples, what: str, count: int, crowd: _Crowd, unit: str) -> Line:
-    aim = _aim(samples, what, count, crowd)
+    target = _target_of(samples, what, count, crowd)
     most = POOL_SIZE / (TOKENS * DELAY_MS / 1000)
-    note = f"{POOL_SIZE} turns at this pace are {most:g} /s at most" if aim and what == RATE else ""
-    return samples.line(at(what, count), crowd.name, unit, aim=aim, note=note)
+    note = (
+        f"the maximum for {POOL_SIZE} turns at this pace is {most:g} /s"
+        if target and what == RATE
+        else ""
+    )
+    return samples.line(at(what, count), crowd.name, unit, target=target, note=note)
 
 
-def _aim(samples: Samples, what: str, count: int, crowd: _Crowd) -> Aim | None:
-    if not isinstance(crowd, _Door):
+def _target_of(samples: Samples, what: str, count: int, crowd: _Crowd) -> Target | None:
+    if not isinstance(crowd, _FrontEnd):
         return None
     figure = samples.to(at(what, count), crowd.name, SDK)
     if what == RATE and count == CROWD:
-        return Aim(f"≥ {LIMIT} x {POOL_SIZE} SDK clients", LIMIT, figure, at_most=False)
+        return Target(f"≥ {LIMIT} x {POOL_SIZE} SDK clients", LIMIT, figure, at_most=False)
     if what == GAP and count == POOL_SIZE:
-        return Aim(f"≤ {GAP_LIMIT} x SDK", GAP_LIMIT, figure)
+        return Target(f"≤ {GAP_LIMIT} x SDK", GAP_LIMIT, figure)
     return None
 
 
@@ -148,7 +152,7 @@ def _request(*, tokens: int, delay_ms: float = 0.0) -> Request:
     return Request(SYSTEM, (question(tokens=tokens, delay_ms=delay_ms),))
 
 
-def _note(samples: Samples, name: str, answers: Sequence[Answer]) -> None:
+def _record(samples: Samples, name: str, answers: Sequence[Answer]) -> None:
     count = len(answers)
     began = min(answer.started for answer in answers)
     seconds = max(answer.ended for answer in answers) - began

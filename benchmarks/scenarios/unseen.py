@@ -1,4 +1,4 @@
-"""Only system prompts that were never seen: how often there is no blank left."""
+"""Only new system prompts: how often no blank process is left."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from benchmarks.subjects import Request, Subject
 
 POOL_SIZE = 3
 _REQUESTS = 5
-"""Requests of each caller in a row, where they come without a break."""
+"""Requests of each caller per round of the run without a break."""
 
 
 class Unseen:
-    """What share of requests wait for a process to start, and how long."""
+    """The share of requests that wait for a process to start, and how long."""
 
     name = "unseen"
     about = (
-        f"A system prompt of its own on every request, {POOL_SIZE} at once on "
-        f"POOL_SIZE={POOL_SIZE} and BRIDGE_SPARES=1. What waited is what the session log says."
+        f"A new system prompt on every request, {POOL_SIZE} at once on POOL_SIZE={POOL_SIZE} and "
+        "BRIDGE_SPARES=1. The waits are those of the session log."
     )
 
     async def run(self, stage: Stage) -> list[Line]:
-        """Send bursts with a rest before each, then without a break."""
+        """Send bursts with a pause before each, then without a break."""
         bridge = await stage.bridge(POOL_SIZE)
-        http, _ = await stage.doors(bridge)
+        http, _ = await stage.front_ends(bridge)
         bursts = await _logged_during(bridge, _bursts(http, stage.fewer(3)))
         stream = await _logged_during(bridge, _stream(http, stage.fewer(5)))
-        await http.afresh()
+        await http.reset()
         return [
-            *_lines(f"{POOL_SIZE} at once, after a rest", http.name, bursts),
+            *_lines(f"{POOL_SIZE} at once, after a pause", http.name, bursts),
             *_lines(f"{POOL_SIZE} at once, without a break", http.name, stream),
         ]
 
@@ -43,18 +43,18 @@ async def _logged_during(bridge: Served, work: Any) -> list[dict[str, Any]]:
     return bridge.logged()[before:]
 
 
-async def _bursts(door: Subject, count: int) -> None:
+async def _bursts(front_end: Subject, count: int) -> None:
     for _ in range(count):
-        await door.afresh()
-        await asyncio.gather(*(door.ask(_request()) for _ in range(POOL_SIZE)))
+        await front_end.reset()
+        await asyncio.gather(*(front_end.ask(_request()) for _ in range(POOL_SIZE)))
 
 
-async def _stream(door: Subject, rounds: int) -> None:
-    await door.afresh()
+async def _stream(front_end: Subject, rounds: int) -> None:
+    await front_end.reset()
 
     async def caller() -> None:
         for _ in range(rounds * _REQUESTS):
-            await door.ask(_request())
+            await front_end.ask(_request())
 
     await asyncio.gather(*(caller() for _ in range(POOL_SIZE)))
 

@@ -1,8 +1,8 @@
-"""A warm request: a system prompt that is in use, nothing else, an answer without pauses."""
+"""A warm request: only a system prompt that is in use, and an answer without pauses."""
 
 from __future__ import annotations
 
-from benchmarks.record import SDK, Aim, Line, Samples
+from benchmarks.record import SDK, Line, Samples, Target
 from benchmarks.scenarios.base import SYSTEM, question, rounds, warm_up
 from benchmarks.stage import Stage
 from benchmarks.subjects import Grpc, Http, Request, Subject
@@ -14,15 +14,15 @@ LIMIT = 1.1
 
 
 class Warm:
-    """What the bridge adds where there is nothing to prepare."""
+    """The overhead of the bridge when nothing has to be prepared."""
 
     name = "warm"
     about = "A request with a system prompt in use; 20 tokens without pauses."
 
     async def run(self, stage: Stage) -> list[Line]:
-        """Measure all subjects in turns."""
+        """Measure all subjects in turn."""
         bridge = await stage.bridge()
-        http, grpc = await stage.doors(bridge)
+        http, grpc = await stage.front_ends(bridge)
         subjects: list[Subject] = [
             stage.direct(),
             await stage.sdk(SYSTEM),
@@ -37,13 +37,13 @@ class Warm:
             answer = await subject.ask(Request(SYSTEM, (question(tokens=20),)))
             samples.add(FIRST, subject.name, answer.first * 1000)
             samples.add(TOTAL, subject.name, answer.total * 1000)
-            await subject.afresh()
+            await subject.reset()
         lines = []
         for what in (FIRST, TOTAL):
             for subject in subjects:
-                aim, note = None, ""
+                target, note = None, ""
                 if what == FIRST and isinstance(subject, Http | Grpc):
-                    aim = Aim(f"≤ {LIMIT} x SDK", LIMIT, samples.to(what, subject.name, SDK))
+                    target = Target(f"≤ {LIMIT} x SDK", LIMIT, samples.to(what, subject.name, SDK))
                     note = bridge.sessions(subject, since)
-                lines.append(samples.line(what, subject.name, "ms", aim=aim, note=note))
+                lines.append(samples.line(what, subject.name, "ms", target=target, note=note))
         return lines

@@ -1,4 +1,4 @@
-"""What is measured: each way to get an answer, behind one small interface."""
+"""The measured ways to get an answer, behind one small interface."""
 
 from benchmarks.subjects.base import (
     TOOL_ARGUMENTS,

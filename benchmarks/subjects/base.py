@@ -1,4 +1,4 @@
-"""The interface that everything measured has in common."""
+"""The interface of all subjects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 now = time.monotonic
-"""The clock of all measurements; the simulator's ledger has the same."""
+"""The clock of all measurements, and of the simulator's ledger."""
 
 TOOL_NAME = "get_weather"
 TOOL_DESCRIPTION = "The weather at a place."
@@ -24,20 +24,19 @@ STOP = "THE END"
 
 
 class NotSupportedError(Exception):
-    """This version of the server refuses such a request."""
+    """This version of the server rejects the request."""
 
 
 class FailedError(Exception):
-    """An answer was not complete."""
+    """An answer was incomplete."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A completion: turns of the user and the assistant alternate, the user's come first and last.
+    """A completion. User and assistant turns alternate; the first and the last are the user's.
 
-    With `tool` it also brings a tool, with `extras` sampling parameters besides. With `result`,
-    the last turn was answered with a call of that tool, whose result it brings: the pair is the
-    call's id and the result.
+    `tool` adds a tool, `extras` a tool and sampling parameters. `result` is the id and the result
+    of a call of that tool, which answered the last turn.
     """
 
     system: str
@@ -71,7 +70,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer, with the moments at which its pieces of text arrived."""
+    """An answer, with the times at which its pieces of text arrived."""
 
     started: float
     ended: float
@@ -79,7 +78,7 @@ class Answer:
     text: str
     usage: Usage | None = None
     call_id: str = ""
-    """The id of the tool call that it ends in."""
+    """The id of the tool call at its end."""
 
     @property
     def first(self) -> float:
@@ -97,23 +96,23 @@ class Subject(Protocol):
 
     name: str
     holds_conversation: bool
-    """Whether it has one conversation of its own: of a request only the last turn counts."""
+    """Whether it keeps one conversation itself: only the last turn of a request is sent."""
 
     async def ask(self, request: Request, *, stop_after: int | None = None) -> Answer:
-        """Get an answer, or go away after so many pieces; `ended` is that moment then.
+        """Get an answer, or disconnect after `stop_after` pieces; `ended` is then that time.
 
-        Raises NotSupportedError, and FailedError where there is no complete answer.
+        Raises NotSupportedError, and FailedError if the answer is incomplete.
         """
 
     async def pause(self) -> None:
-        """Off the clock, between two turns of a conversation."""
+        """Untimed: called between two turns of a conversation."""
 
-    async def afresh(self) -> None:
-        """Off the clock, before something that has nothing to do with what was before."""
+    async def reset(self) -> None:
+        """Untimed: called before an unrelated request."""
 
 
 def sse_events(pieces: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, Any]]:
-    """The JSON of server-sent events, each with the moment at which it was complete."""
+    """The JSON of server-sent events, each with the time at which it was complete."""
     rest = b""
     for moment, piece in pieces:
         *frames, rest = (rest + piece).split(b"\n\n")

@@ -1,4 +1,4 @@
-"""The simulated API itself, with nothing in between: what no way to get answers can beat."""
+"""The simulated API called directly: the lower bound for every other subject."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _MARK = {"cache_control": {"type": "ephemeral"}}
 
 
 class Direct:
-    """Calls the Messages API over a connection that is kept open."""
+    """Calls the Messages API over a persistent connection."""
 
     holds_conversation = False
 
-    def __init__(self, url: str, name: str = "API itself") -> None:
+    def __init__(self, url: str, name: str = "simulated API") -> None:
         self.name = name
         address = urlsplit(url)
         self._connection = Connection(address.hostname or "", address.port or 80)
@@ -47,13 +47,13 @@ class Direct:
                 text.append(event["delta"]["text"])
             stopped = stopped or event["type"] == "message_stop"
         if not stopped or not moments:
-            raise FailedError(f"{self.name}: the answer was cut")
+            raise FailedError(f"{self.name}: incomplete answer")
         return Answer(started, ended, tuple(moments), "".join(text), usage)
 
     async def pause(self) -> None:
         """Nothing is left behind."""
 
-    async def afresh(self) -> None:
+    async def reset(self) -> None:
         """Nothing is left behind."""
 
     async def aclose(self) -> None:

@@ -1,4 +1,4 @@
-"""The bridge's two doors."""
+"""The bridge's HTTP and gRPC API."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _ROLES = {"user": pb.ROLE_USER, "assistant": pb.ROLE_ASSISTANT}
 Settle = Callable[[], Awaitable[None]]
 
 
-class _Door:
-    """What the doors have in common: between requests the server comes to rest."""
+class _FrontEnd:
+    """Common to both: waits for the server to settle between requests."""
 
     holds_conversation = False
 
@@ -44,20 +44,20 @@ class _Door:
         self._settle = settle
 
     async def pause(self) -> None:
-        """Wait until the server has tidied up, as it does while a person reads and writes."""
+        """Wait until the server has settled, as it does while a user reads and types."""
         await self._settle()
 
-    async def afresh(self) -> None:
-        """Wait until the server has tidied up."""
+    async def reset(self) -> None:
+        """Wait until the server has settled."""
         await self._settle()
 
 
-class Http(_Door):
-    """`POST /v1/chat/completions`, streamed, over connections that are kept open."""
+class Http(_FrontEnd):
+    """`POST /v1/chat/completions`, streamed, over persistent connections."""
 
-    door = "http"
+    logged_as = "http"
 
-    def __init__(self, host: str, port: int, settle: Settle, name: str = "HTTP door") -> None:
+    def __init__(self, host: str, port: int, settle: Settle, name: str = "HTTP API") -> None:
         super().__init__(name, settle)
         self._address = (host, port)
         self._free: list[Connection] = []
@@ -112,16 +112,16 @@ class Http(_Door):
                     call_id = call.get("id") or call_id
                 stopped = stopped or choice["finish_reason"] is not None
         if not stopped or not moments:
-            raise FailedError(f"{self.name}: the answer was cut")
+            raise FailedError(f"{self.name}: incomplete answer")
         return Answer(started, ended, tuple(moments), "".join(text), usage, call_id)
 
 
-class Grpc(_Door):
+class Grpc(_FrontEnd):
     """`CompletionService.Complete` over one channel, with the generated stub."""
 
-    door = "grpc"
+    logged_as = "grpc"
 
-    def __init__(self, target: str, settle: Settle, name: str = "gRPC door") -> None:
+    def __init__(self, target: str, settle: Settle, name: str = "gRPC API") -> None:
         super().__init__(name, settle)
         self._channel = grpc.aio.insecure_channel(target)
         self._stub = CompletionServiceStub(self._channel)
@@ -148,7 +148,7 @@ class Grpc(_Door):
         text = "".join(r.text_delta.text for _, r in responses)
         last = responses[-1][1]
         if not moments or (stop_after is None and not last.HasField("finished")):
-            raise FailedError(f"{self.name}: the answer was cut")
+            raise FailedError(f"{self.name}: incomplete answer")
         used = last.finished.usage
         prompt = used.input_tokens + used.cache_read_tokens + used.cache_write_tokens
         usage = Usage(prompt, used.cache_read_tokens)

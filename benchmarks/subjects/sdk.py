@@ -1,4 +1,4 @@
-"""Claude Code driven directly: a `ClaudeSDKClient` that was connected and used before."""
+"""Claude Code driven directly: a connected, warm `ClaudeSDKClient`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from benchmarks.subjects.direct import usage_of
 
 
 class Sdk:
-    """One client and its CLI. It holds its conversation itself: the last turn is all it sends.
+    """One client and its CLI, which keeps the conversation: only the last turn is sent.
 
-    `ended` of an answer is its `message_stop`; the client's own end, the `result` message, comes
-    later and is awaited off the clock of the answer.
+    `ended` of an answer is the time of its `message_stop`; the `result` message comes later and is
+    not timed.
     """
 
     holds_conversation = True
@@ -32,9 +32,9 @@ class Sdk:
                 include_partial_messages=True,
                 strict_mcp_config=True,
                 cwd=folder,
-                # As the bridge has it: without it each turn is written to a file as well.
+                # As in the bridge: otherwise each turn is also written to a file.
                 extra_args={"no-session-persistence": None},
-                # What a CLI says on stderr would stand in the middle of the report.
+                # The CLI's stderr would appear in the middle of the report.
                 stderr=lambda _: None,
             )
         )
@@ -70,13 +70,13 @@ class Sdk:
                 case "message_stop" if ended is None:
                     ended = moment
         if ended is None or not moments:
-            raise FailedError(f"{self.name}: the answer was cut")
+            raise FailedError(f"{self.name}: incomplete answer")
         return Answer(started, ended, tuple(moments), "".join(text), usage)
 
     async def pause(self) -> None:
-        """The conversation goes on."""
+        """Nothing to wait for."""
 
-    async def afresh(self) -> None:
+    async def reset(self) -> None:
         """Clear the conversation, if this client ever does."""
         if self._clears:
             await self._client.query("/clear")

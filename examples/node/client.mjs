@@ -1,9 +1,9 @@
-// Ask the bridge over gRPC from Node: one completion, then a conversation with a tool.
+// Use the bridge over gRPC from Node: one completion, then a conversation with a tool.
 //
 //   npm install && node client.mjs [HOST:PORT] [PROMPT] [PROMPT FOR THE TOOL]
 //
-// The .proto files are read as they are: nothing is generated. PROTO_PATH says where they are.
-// A server that asks for a key gets the one in BRIDGE_API_KEY.
+// The .proto files are loaded at run time, without generated code. PROTO_PATH is their folder,
+// BRIDGE_API_KEY the key if the server requires one.
 import { fileURLToPath } from "node:url";
 import grpc from "@grpc/grpc-js";
 import protoLoader from "@grpc/proto-loader";
@@ -19,7 +19,7 @@ const [
 const definition = protoLoader.loadSync("bridge/v1/completion.proto", {
   includeDirs: [PROTOS],
   keepCase: true,
-  defaults: true, // a field that is not sent has its default: an index of 0, an empty text
+  defaults: true, // fields that are not sent get their default: an index of 0, an empty string
   enums: String,
   longs: Number,
   oneofs: true, // `response.event` names the field that is set
@@ -43,13 +43,13 @@ const ADD = {
 
 async function complete(text) {
   const request = { messages: [{ role: "ROLE_USER", parts: [{ text }] }] };
-  // The deadline covers the whole answer, waiting for a free process included.
+  // The deadline covers the whole answer, including the wait for a process.
   const call = client.Complete(request, metadata, { deadline: Date.now() + 300_000 });
   for await (const response of call) {
     if (response.event === "text_delta") process.stdout.write(response.text_delta.text);
     if (response.event === "finished") return response.finished.reason;
   }
-  throw new Error("the answer was cut");
+  throw new Error("incomplete answer");
 }
 
 async function converse(text) {
@@ -79,7 +79,7 @@ async function converse(text) {
       }
     }
   } finally {
-    call.cancel(); // without effect where it has ended
+    call.cancel(); // no effect if the call has ended
   }
 }
 

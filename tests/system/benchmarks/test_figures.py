@@ -9,7 +9,7 @@ import pytest
 from benchmarks.figures import Spread, gaps, median, quantile, ratios, spread
 from benchmarks.machine import Machine
 from benchmarks.processes import seconds
-from benchmarks.record import SDK, Aim, Line, Samples, not_supported
+from benchmarks.record import SDK, Line, Samples, Target, not_supported
 from benchmarks.report import Outcome, Report
 from benchmarks.subjects.base import Request, sse_events
 
@@ -58,9 +58,9 @@ def test_times_of_ps_are_read(clock: str, expected: float) -> None:
 def test_a_line_has_the_ratio_to_the_sdk_client_of_the_same_round() -> None:
     samples = Samples()
     for own, floor in ((2.0, 1.0), (8.0, 2.0), (9.0, 3.0)):
-        samples.add("first token", "a door", own)
+        samples.add("first token", "HTTP API", own)
         samples.add("first token", SDK, floor)
-    line = samples.line("first token", "a door", "ms")
+    line = samples.line("first token", "HTTP API", "ms")
     assert line.ratio is not None
     assert line.ratio.median == pytest.approx(3.0)
     assert samples.line("first token", SDK, "ms").ratio is None
@@ -70,20 +70,20 @@ def test_a_line_has_the_ratio_to_the_sdk_client_of_the_same_round() -> None:
     ("figure", "at_most", "reached"),
     [(1.0, True, True), (1.1, True, False), (1.1, False, True), (0.9, False, False)],
 )
-def test_an_aim_is_reached_on_the_right_side_of_its_limit(
+def test_a_target_is_reached_on_the_right_side_of_its_limit(
     figure: float, at_most: bool, reached: bool
 ) -> None:
-    aim = Aim("", 1.0, Spread(figure, figure, figure), at_most)
-    assert aim.reached is reached
+    target = Target("", 1.0, Spread(figure, figure, figure), at_most)
+    assert target.reached is reached
 
 
 def test_the_report_says_what_was_reached_missed_refused_and_failed() -> None:
-    good = Aim("at most 2", 2.0, Spread(1.0, 0.9, 1.1))
-    bad = Aim("at most 2", 2.0, Spread(3.0, 3.0, 3.0))
+    good = Target("at most 2", 2.0, Spread(1.0, 0.9, 1.1))
+    bad = Target("at most 2", 2.0, Spread(3.0, 3.0, 3.0))
     lines = [
-        Line("first", "HTTP door", "ms", (1.0, 2.0), aim=good),
-        Line("first", "gRPC door", "ms", (1.0, 2.0), aim=bad),
-        not_supported("tools", "HTTP door", "no tools"),
+        Line("first", "HTTP API", "ms", (1.0, 2.0), target=good),
+        Line("first", "gRPC API", "ms", (1.0, 2.0), target=bad),
+        not_supported("tools", "HTTP API", "no tools"),
     ]
     report = Report(
         MACHINE,
@@ -92,7 +92,7 @@ def test_the_report_says_what_was_reached_missed_refused_and_failed() -> None:
         [Outcome("one", "About it.", 1.0, lines), Outcome("two", "", 1.0, error="it broke")],
     )
     text = report.to_markdown()
-    assert "Aims reached: 1 of 2" in text
+    assert "Targets reached: 1 of 2" in text
     assert "at most 2: 1 (0.9 to 1.1)" in text
     assert "**missed**" in text
     assert "not supported yet: no tools" in text

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.support.harness import PATIENCE
 from tests.support.paths import ROOT
 
-SUBJECTS = {"API itself", "SDK client", "SDK client, never cleared", "HTTP door", "gRPC door"}
+SUBJECTS = {"simulated API", "SDK client", "SDK client, never cleared", "HTTP API", "gRPC API"}
 
 
 def test_a_quick_run_reports_every_subject_and_leaves_nothing_behind(tmp_path: Path) -> None:

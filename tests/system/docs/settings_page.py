@@ -1,6 +1,6 @@
-"""The page of settings, made from the settings object.
+"""The page of settings, generated from the settings object.
 
-`python -m tests.system.docs.settings_page` writes docs/settings.md anew.
+`python -m tests.system.docs.settings_page` writes docs/settings.md.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ FILE = ROOT / "docs" / "settings.md"
 _HEAD = """\
 # Settings
 
-A flag of `bridge serve` (see `--help`), else the environment variable, else the default. A wrong
-value ends the start, and is named with what is allowed; of a `BRIDGE_…` variable that is none of
-these the start and `bridge doctor` warn. This page is made from the settings themselves.
+A flag of `bridge serve` (see `--help`) overrides the environment variable, which overrides the
+default. If a value is invalid, the server does not start and lists what is allowed. The server and
+`bridge doctor` warn about unknown `BRIDGE_…` variables. This page is generated from the code.
 
 | variable | default | |
 |---|---|---|
@@ -28,7 +28,7 @@ these the start and `bridge doctor` warn. This page is made from the settings th
 
 
 def page() -> str:
-    """Give the whole page."""
+    """Return the whole page."""
     return _HEAD + "".join(_row(name, field) for name, field in Settings.model_fields.items())
 
 

@@ -22,7 +22,7 @@ _OTHERS = {"BRIDGE_API_KEY", "BRIDGE_KEY", "BRIDGE_TEST_SCALE"}
 
 
 def test_the_page_of_settings_is_the_settings() -> None:
-    assert FILE.read_text() == page(), "write it anew: python -m tests.system.docs.settings_page"
+    assert FILE.read_text() == page(), "regenerate it: python -m tests.system.docs.settings_page"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
