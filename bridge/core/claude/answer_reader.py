@@ -2,7 +2,8 @@
 
 `AnswerReader` is a pure state machine: it is fed the lines of one turn and yields events. It passes
 on only what the model itself streamed. Text that the CLI writes in the model's place, such as "API
-Error: ...", is never part of an answer."""
+Error: ...", is never part of an answer.
+"""
 
 from __future__ import annotations
 
@@ -107,7 +108,8 @@ class AnswerReader:
         `usage_limits` are those reported earlier: a process reports them only once. `spent` is the
         usage of earlier attempts at the same request. `asked` is the requested model, for error
         messages; None is the default model. `tools` are the names of the caller's tools on offer;
-        with None, every call is taken as one of theirs."""
+        with None, every call is taken as one of theirs.
+        """
         self._include_thinking = include_thinking
         self._structured = structured
         self._ignored = ignored
@@ -292,7 +294,8 @@ class AnswerReader:
         Calls of the CLI's own tools are left out.
 
         Raises ValueError if the arguments of a call are not JSON, as in a call that was cut, or
-        contain a number that the CLI has not preserved."""
+        contain a number that the CLI has not preserved.
+        """
         blocks = (
             {**block, "input": _kept(block["input"])} if block["type"] == "tool_use" else block
             for block in self._blocks

@@ -2,7 +2,8 @@
 
 The tools change from request to request. A call waits for the result that the caller sends with a
 later request, or for the end of the turn. The SDK carries the messages between this server and the
-CLI."""
+CLI.
+"""
 
 from __future__ import annotations
 

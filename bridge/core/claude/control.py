@@ -7,7 +7,8 @@ sends the control requests that the SDK has no call for, adds the system prompt 
 own queue would block the control protocol whenever an answer is not read.
 
 Measured on the CLI of the pinned SDK; tests/integration/claude/test_control_real.py tests each
-behaviour relied on."""
+behaviour relied on.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +100,8 @@ class ControlTransport(Transport):
         """Wait until the process has started up and answers.
 
         Returns the model that the operator's own settings resolve to: once a model was set, null
-        does not restore it but sets the CLI's default."""
+        does not restore it but sets the CLI's default.
+        """
         answer = await self.request("get_settings", timeout=timeout)
         applied = answer.get("applied")
         model = applied.get("model") if isinstance(applied, dict) else None
@@ -111,7 +113,8 @@ class ControlTransport(Transport):
         """Set the content of the SDK's `initialize`.
 
         Without a system prompt the claude_code preset is kept; the instruction is added to either.
-        With a schema, the CLI offers the model a tool of its own, `StructuredOutput`."""
+        With a schema, the CLI offers the model a tool of its own, `StructuredOutput`.
+        """
         fields: Wire = {}
         if system_prompt is not None:
             fields["systemPrompt"] = "\n\n".join(filter(None, (system_prompt, instruction)))
@@ -137,7 +140,8 @@ class ControlTransport(Transport):
         """Set the in-process MCP servers. The CLI lists a server's tools again when it is added.
 
         The CLI keeps offering tools that a server once had: `without` are the tools, by the names
-        that the model sees, that are not offered."""
+        that the model sees, that are not offered.
+        """
         servers = {name: {"type": "sdk", "name": name} for name in names}
         await self.request("mcp_set_servers", servers=servers, denied_tools=list(without))
 

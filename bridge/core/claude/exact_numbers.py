@@ -111,7 +111,8 @@ def exact_schema(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a JSON Schema without the keywords whose numbers would not survive.
 
     Returns the schema itself if it has none. Without an `enum` the model may answer anything, but
-    it is not forced to give a wrong answer."""
+    it is not forced to give a wrong answer.
+    """
     return _without_inexact(schema) if has_inexact(schema) else schema
 
 

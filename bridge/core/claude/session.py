@@ -1,7 +1,8 @@
 """One warm CLI conversation: configured, asked, stopped, and wiped again.
 
 A session is used by one task at a time. Any failure leaves it broken: it is then closed and never
-used again, since the state of its conversation is unknown."""
+used again, since the state of its conversation is unknown.
+"""
 
 from __future__ import annotations
 
@@ -238,7 +239,8 @@ class Session:
         """Keep the conversation open for its next message.
 
         Waits for the end of the turn or, if it made calls, until all of them have arrived. Raises
-        ControlError if the turn failed."""
+        ControlError if the turn failed.
+        """
         if not calls:
             await self.turn_over()
             if self._conversation.last_result.get("is_error"):

@@ -36,7 +36,8 @@ class ExtraBody:
     """The fields merged into the upstream request: these keys and no others.
 
     The CLI would allow this to replace the system prompt or the messages too, so callers never
-    choose a key of it."""
+    choose a key of it.
+    """
 
     temperature: float | None = None
     top_p: float | None = None
@@ -120,7 +121,8 @@ def is_about(refusal: str, field: str) -> bool:
     """Whether the API's message refuses this field of the request.
 
     It names a field at the start of its message or in backticks. Later text may be quoted from the
-    request itself and is ignored."""
+    request itself and is ignored.
+    """
     head = re.match(rf"(.*refused the request: )?{field}\b(?=[.: ])", refusal)
     return head is not None or f"`{field}`" in refusal
 
@@ -160,7 +162,8 @@ def settings_of(
     """Return the settings of a request answered by `model` (None: the operator's default).
 
     `tools` and `choice` are the final ones, `output_schema` is the JSON Schema that the API itself
-    enforces, and `definitions` replace the CLI's own."""
+    enforces, and `definitions` replace the CLI's own.
+    """
     sampling = request.sampling
     forced = bool(tools) and choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
     with_thinking = (
@@ -223,7 +226,8 @@ def setting_changes(before: TurnSettings | None, after: TurnSettings) -> Wire:
     """Return the `apply_flag_settings` to send, or an empty dict if nothing differs.
 
     With `before` None everything is sent, including defaults: the operator's own settings may set
-    the same names, and their values must not reach a caller."""
+    the same names, and their values must not reach a caller.
+    """
     changes: Wire = {}
     if before is None or before.model != after.model:
         changes["model"] = after.model

@@ -57,7 +57,8 @@ def turns_of(messages: Sequence[Message]) -> tuple[Turn, ...]:
 
     Adjacent messages of one role are merged into one turn, as the API does; messages that are empty
     or blank are left out, and a history that starts with the assistant gets `OPENING_PLACEHOLDER`
-    before it."""
+    before it.
+    """
     merged: list[tuple[Role, list[Wire]]] = []
     for message in messages:
         blocks = _blocks(message.parts)
@@ -103,7 +104,8 @@ def _blocks(parts: Sequence[Part]) -> list[Wire]:
     """Return the parts as content blocks, without blank texts, which the API refuses.
 
     Blank text next to other text is merged into it, so that nothing is lost; other blank text is
-    left out. It is never replaced by other words."""
+    left out. It is never replaced by other words.
+    """
     blocks: list[Wire] = []
     blanks = ""
     for part in parts:
@@ -206,7 +208,8 @@ def user_line(
     """Return a user turn; with `query` the model answers it, without it is history.
 
     Every line is marked `client_composed`: otherwise the CLI would run slash commands in it and
-    read local files that it mentions. `cache_control` is set on its last block."""
+    read local files that it mentions. `cache_control` is set on its last block.
+    """
     line_id = new_id()
     content = list(turn.content)
     if cache_control is not None:

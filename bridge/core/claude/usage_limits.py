@@ -12,7 +12,8 @@ def usage_limits_of(line: Wire, said_at: float = 0.0) -> UsageLimits | None:
     """Parse a `rate_limit_event`; `said_at` is in Unix seconds. None if it reports no limits.
 
     The CLI writes `rejected` on any 429, even one that the API sends for another reason, but then
-    without any limits."""
+    without any limits.
+    """
     info = line.get("rate_limit_info")
     info = info if isinstance(info, dict) else {}
     if info.get("status") == "rejected" and not info.keys() - _WITHOUT_LIMITS:

@@ -3,7 +3,8 @@
 `error` is on the CLI's synthetic answer; `api_error` is there and on its `result`. The second is
 narrower, and most failures have only the first. Both lists are those of the pinned CLI; a test
 compares them with the binary. The messages are the bridge's own, because the CLI's text is not
-meant for callers."""
+meant for callers.
+"""
 
 from __future__ import annotations
 

@@ -78,7 +78,8 @@ def failure_of(result: Wire, asked: str | None = None, error: str | None = None)
     """Return the error of a `result` line without an answer; `asked` is the model.
 
     `error` is the kind on the CLI's synthetic answer. Kinds decide first, then the status; if the
-    API sends neither, a few of its fixed sentences. The CLI's text is not meant for callers."""
+    API sends neither, a few of its fixed sentences. The CLI's text is not meant for callers.
+    """
     status = result.get("api_error_status")
     text = result.get("result") if isinstance(result.get("result"), str) else ""
     kind = _kind_of(result, status, text or "", error)

@@ -2,7 +2,8 @@
 
 A server's environment contains more than Claude Code needs, such as tokens of other programs, which
 the commands of its tools could read. So only the variables listed here, and those that the operator
-names, are passed on."""
+names, are passed on.
+"""
 
 from __future__ import annotations
 

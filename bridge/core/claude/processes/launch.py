@@ -1,7 +1,8 @@
 """The arguments, environment and folder of CLI processes.
 
 Everything that the CLI would do without the caller's knowledge is turned off here. Of the
-operator's own settings, only the default model and the login are used."""
+operator's own settings, only the default model and the login are used.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +110,8 @@ class Launcher:
         It is set explicitly, because the API requires the bridge's own breakpoint to live at least
         as long as those that the CLI puts after it
         (https://platform.claude.com/docs/en/build-with-claude/prompt-caching). None for other
-        providers, which have rules of their own."""
+        providers, which have rules of their own.
+        """
         if any(self.environment.get(name) for name in _OTHER_PROVIDERS):
             return None
         return "5m" if self.use_api_key or self.environment.get(AUTH_TOKEN) else "1h"
@@ -120,7 +122,8 @@ class Launcher:
 
         The CLI's child processes get all variables: the commands that log the operator in, and on
         macOS the one that reads the keychain. With a longer variable these fail, and the CLI has no
-        login."""
+        login.
+        """
         starts = self.user_settings.login or self.setting_sources or sys.platform == "darwin"
         provided = any(self.environment.get(name) for name in _OTHER_PROVIDERS)
         return LONGEST_VARIABLE if starts or provided else None

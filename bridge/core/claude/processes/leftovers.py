@@ -2,7 +2,8 @@
 
 The CLI registers itself under its process id, for other Claude Code processes of the user to find,
 and unregisters if it can end by itself. Measured, and tested in
-tests/integration/claude/test_leftovers.py."""
+tests/integration/claude/test_leftovers.py.
+"""
 
 from __future__ import annotations
 

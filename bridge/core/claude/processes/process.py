@@ -2,7 +2,8 @@
 
 Plain I/O: starts it, splits its output into lines, writes its input, ends it. The content of the
 lines is not interpreted. Lines are passed on by a callback and not by a queue, since every token of
-every answer passes here."""
+every answer passes here.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The part of the operator's own Claude Code settings that callers get: default model and login.
 
 The CLI is started without user settings, because it would apply all of them: hooks, agents,
-permission rules, environment variables. The few that apply are selected here, by name."""
+permission rules, environment variables. The few that apply are selected here, by name.
+"""
 
 from __future__ import annotations
 
