@@ -1,8 +1,8 @@
-"""The metrics, as Prometheus reads them.
+"""The Prometheus metrics.
 
-Numbers of the pool are read when the metrics are; those of requests are added up when a
-request ends, from its record. Everything lives in an object of one server: nothing is global. All
-of it is on the event loop's thread, so that a count is an addition and nothing else.
+Numbers of the pool are collected on each scrape; those of requests are added up when a request
+ends, from its record. Everything belongs to an object of one server: nothing is global. All of it
+runs on the event loop's thread, so that counting is a plain addition.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from bridge.core.contract import PoolState, ReplacementReason, SessionSource, Us
 from bridge.core.telemetry.request_record import GAP_BOUNDS, RequestRecord
 
 SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-"""Upper ends of the buckets for times of whole requests, of first tokens and of the queue."""
+"""Upper bounds of the buckets for times of whole requests, of first tokens and of the queue."""
 
 OTHER: Final = "other"
 """The label of every model that Claude Code does not offer: callers choose the names."""
 
 
 class Watched(Protocol):
-    """What of the engine is looked at."""
+    """The part of the engine that metrics need."""
 
     def pool_state(self) -> PoolState:
-        """How the pool stands now."""
+        """Return the current state of the pool."""
         ...
 
 
 class Buckets:
-    """A histogram of one set of labels."""
+    """A histogram for one set of labels."""
 
     __slots__ = ("bounds", "counts", "sum")
 
@@ -59,13 +59,13 @@ class Buckets:
         self.sum += value
 
     def merge(self, counts: Sequence[int], total: float) -> None:
-        """Add what was counted elsewhere, in buckets of the same bounds."""
+        """Add counts from buckets with the same bounds."""
         for index, count in enumerate(counts):
             self.counts[index] += count
         self.sum += total
 
     def cumulative(self) -> list[tuple[str, float]]:
-        """The buckets as Prometheus has them: each holds those below it too."""
+        """Return the buckets in Prometheus form: each includes those below it."""
         seen = 0
         buckets: list[tuple[str, float]] = []
         for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
@@ -87,7 +87,7 @@ class _Histogram:
 
 
 class Metrics(Collector):
-    """Counts requests, and reports the counts with the state of the pool. An Observer."""
+    """Counts requests, and exports the counts with the state of the pool. An Observer."""
 
     def __init__(self) -> None:
         self._watched: Watched | None = None
@@ -105,22 +105,23 @@ class Metrics(Collector):
         self._queue = _Histogram(SECONDS)
 
     def watch(self, watched: Watched) -> None:
-        """Report the state of this engine's pool, too."""
+        """Export the state of this engine's pool, too."""
         self._watched = watched
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
-        """The metrics and their media type, in the format that an `Accept` header asks for."""
+        """Return the metrics and their media type, in the format that the `Accept` header
+        requests."""
         encode, media_type = choose_encoder(accept)
         return encode(self._registry), media_type
 
     # Observer
 
     def began(self, record: RequestRecord) -> None:
-        """Count a request as under way."""
+        """Count a request as in progress."""
         self._in_flight[record.request.door] += 1
 
     def ended(self, record: RequestRecord) -> None:
-        """Count it as ended."""
+        """Count a request as ended."""
         door = record.request.door
         self._in_flight[door] -= 1
         times = record.times
@@ -129,7 +130,7 @@ class Metrics(Collector):
         outcome = record.error or (finished.reason if finished else "unknown")
         self._requests[door, model, outcome.lower()] += 1
         if record.request.messages:
-            # One that could not be read took no time, and would make the others look fast.
+            # A request that could not be decoded took no time and would distort the others.
             self._total.of(model).add(times.since_start(times.ended_at))
         if times.leased_at is not None and record.session_source is not None:
             self._queue.of(record.session_source).add(times.since_start(times.leased_at))
@@ -148,7 +149,7 @@ class Metrics(Collector):
     # Collector
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric there is."""
+        """Return every metric."""
         yield from self._of_requests()
         if self._watched is not None:
             yield from _of_pool(self._watched.pool_state())
@@ -156,13 +157,12 @@ class Metrics(Collector):
     def _of_requests(self) -> Iterator[Metric]:
         yield _counter(
             "bridge_requests",
-            "Requests that ended, by the finish reason of their answer or the reason of their "
-            "error.",
+            "Finished requests, by the finish reason of their answer or the reason of their error.",
             ("door", "model", "outcome"),
             self._requests,
         )
         in_flight = GaugeMetricFamily(
-            "bridge_requests_in_flight", "Requests under way.", labels=("door",)
+            "bridge_requests_in_flight", "Requests in progress.", labels=("door",)
         )
         for door, count in self._in_flight.items():
             in_flight.add_metric((door,), count)
@@ -176,7 +176,7 @@ class Metrics(Collector):
         )
         yield _counter(
             "bridge_unseen_calls",
-            "Upstream calls that Claude Code has made by itself once an answer was whole.",
+            "Upstream calls that Claude Code made by itself after an answer was complete.",
             ("model",),
             self._unseen_calls,
         )
@@ -186,7 +186,7 @@ class Metrics(Collector):
             ("token_gap", "From one part of an answer to the next.", "model", self._gap),
             ("request_duration", "From the request to the end of its answer.", "model",
              self._total),
-            ("queue", "From the request to its session, by how that was got.", "session",
+            ("queue", "From the request to its session, by the source of the session.", "session",
              self._queue),
         ):  # fmt: skip
             family = HistogramMetricFamily(f"bridge_{name}_seconds", text, labels=(label,))
@@ -203,14 +203,14 @@ def _of_pool(state: PoolState) -> Iterator[Metric]:
         "account": health.account,
         "simulated": str(health.simulated).lower(),
     }
-    yield InfoMetricFamily("bridge", "What is running.", value=info)
+    yield InfoMetricFamily("bridge", "Versions of the running server.", value=info)
     yield GaugeMetricFamily(
-        "bridge_serving", "Whether a completion can be expected to work.", int(health.serving)
+        "bridge_serving", "Whether completions are expected to work.", int(health.serving)
     )
-    yield GaugeMetricFamily("bridge_queue_length", "Requests that wait.", health.waiting)
-    yield GaugeMetricFamily("bridge_pool_size", "Turns that run at once.", health.pool_size)
+    yield GaugeMetricFamily("bridge_queue_length", "Waiting requests.", health.waiting)
+    yield GaugeMetricFamily("bridge_pool_size", "Maximum concurrent turns.", health.pool_size)
     yield GaugeMetricFamily(
-        "bridge_max_processes", "The most processes there are.", state.max_processes
+        "bridge_max_processes", "Maximum number of processes.", state.max_processes
     )
     processes = GaugeMetricFamily(
         "bridge_processes", "Claude Code processes by state.", labels=("state",)
@@ -220,20 +220,20 @@ def _of_pool(state: PoolState) -> Iterator[Metric]:
     yield processes
     yield _counter(
         "bridge_sessions",
-        "Requests by how they got their session.",
+        "Requests by the source of their session.",
         ("session",),
         _from_zero(SessionSource, totals.sessions),
     )
     yield CounterMetricFamily(
-        "bridge_processes_started", "Processes that came up.", totals.processes_started
+        "bridge_processes_started", "Processes that started.", totals.processes_started
     )
     yield CounterMetricFamily(
-        "bridge_processes_ended", "Processes that were ended.", totals.processes_ended
+        "bridge_processes_ended", "Processes that ended.", totals.processes_ended
     )
     yield _counter(
         "bridge_process_restarts",
-        "Processes replaced by new ones: died by themselves, failed to do what they were told, or "
-        "worn.",
+        "Replaced processes by reason: died by themselves, failed, or reached their recycling "
+        "limit.",
         ("reason",),
         _from_zero(ReplacementReason, totals.processes_replaced),
     )
@@ -243,10 +243,10 @@ def _of_pool(state: PoolState) -> Iterator[Metric]:
 
 def _of_usage_limits(plan: UsageLimits) -> Iterator[Metric]:
     utilization = GaugeMetricFamily(
-        "bridge_plan_utilization_ratio", "The used share of a limit of the plan.", labels=("limit",)
+        "bridge_plan_utilization_ratio", "The used share of a usage limit.", labels=("limit",)
     )
     resets = GaugeMetricFamily(
-        "bridge_plan_resets_timestamp_seconds", "When it is lifted.", labels=("limit",)
+        "bridge_plan_resets_timestamp_seconds", "When a usage limit resets.", labels=("limit",)
     )
     for limit in plan.windows or (plan,):
         if limit.utilization is not None:
@@ -255,14 +255,14 @@ def _of_usage_limits(plan: UsageLimits) -> Iterator[Metric]:
             resets.add_metric((limit.limit,), limit.resets_at)
     yield from (family for family in (utilization, resets) if family.samples)
     rejected = int(plan.status == "rejected")
-    yield GaugeMetricFamily("bridge_plan_rejected", "Whether the plan is used up.", rejected)
+    yield GaugeMetricFamily("bridge_plan_rejected", "Whether a usage limit is reached.", rejected)
     yield GaugeMetricFamily(
-        "bridge_plan_overage", "Whether paid extra usage has begun.", int(plan.using_overage)
+        "bridge_plan_overage", "Whether paid extra usage has started.", int(plan.using_overage)
     )
 
 
 def _from_zero(kinds: type[StrEnum], counts: Mapping[str, int]) -> dict[tuple[str], int]:
-    """By label; with those that were not counted yet, so that a first one is seen as a rise."""
+    """Return counts by label, including zeros, so that a first event is visible as an increase."""
     names = dict.fromkeys((*map(str, kinds), *counts))
     return {(name,): counts.get(name, 0) for name in names}
 

@@ -1,8 +1,8 @@
-"""Calls of earlier answers, as the model can be told of them. Pure.
+"""Makes the tool calls of earlier answers acceptable to the model's API. Pure.
 
-An answer may end in the middle of a call, and a model may write arguments that are no JSON. Clients
-send such calls back as they got them, often with a result that says what was wrong; refused, the
-conversation could never go on.
+An answer may end in the middle of a call, and a model may write arguments that are not JSON.
+Clients send such calls back unchanged, often with a result that reports the fault; if they were
+refused, the conversation could never continue.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from bridge.core.contract import (
 from bridge.core.validation.strict_json import NotJsonError, TooNestedError, parse_strict
 
 MALFORMED: Final = "_malformed_arguments"
-"""The one argument of a call whose arguments are not those of any: their text."""
+"""The only argument of a call with malformed arguments: their text."""
 
 _INDEX: Final = re.compile(r"\[\d+\]")
 
 
 def with_sound_calls(request: CompletionRequest) -> CompletionRequest:
-    """Make the arguments of every call the JSON text of an object; name in `mended` what was not.
+    """Make the arguments of every call the JSON text of an object; list the changes in `mended`.
 
-    No text is no arguments. Any other that is no object becomes the argument `MALFORMED`. A call
-    that was cut and that no result follows is left out: nothing can have come of it. So are all
-    calls of a turn after which the conversation goes on without a result of any, unless the API
-    says which were cut: an answer can be cut after a whole call.
+    Empty text means no arguments. Other text that is not an object becomes the argument
+    `MALFORMED`. A call that was cut and has no result is left out: it had no effect. So are all
+    calls of a turn after which the conversation continues without a result of any, unless the API
+    marks cut calls: an answer can be cut after a complete call.
     """
     messages: list[Message] = []
     mended: dict[str, None] = {}
@@ -73,12 +73,12 @@ def _answered(message: Message) -> Iterator[str]:
 
 
 def _is_other(call: ToolCallPart, sound: Part | None) -> bool:
-    """Whether the model is told something else than was sent."""
+    """Whether the model gets something else than was sent."""
     return sound is None or (sound != call and bool(call.arguments.strip()))
 
 
 def _sound(call: ToolCallPart, answered: set[str]) -> ToolCallPart | None:
-    """The call as it can be told; None where it is left out."""
+    """Return the call with valid arguments; None if it is left out."""
     if not call.arguments.strip():
         sound = replace(call, arguments="{}")
     elif _is_object(call.arguments):
