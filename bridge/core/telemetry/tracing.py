@@ -68,8 +68,8 @@ def start_tracing(
         exporter = _exporter(environ)
     except ImportError:
         say(
-            "tracing is disabled: install opentelemetry-sdk and opentelemetry-exporter-otlp-proto-http, or "
-            "set OTEL_TRACES_EXPORTER=none"
+            "tracing is disabled: install opentelemetry-sdk and "
+            "opentelemetry-exporter-otlp-proto-http, or set OTEL_TRACES_EXPORTER=none"
         )
         return None
     resource = Resource.create({"service.version": __version__})
