@@ -24,7 +24,7 @@ def missing(field: str, remedy: str = "") -> InvalidRequestError:
 
 def invalid(field: str, expected: str) -> InvalidRequestError:
     """A value is not `expected`."""
-    return InvalidRequestError(f"Invalid value for '{field}': it must be {expected}.", field=field)
+    return InvalidRequestError(f"Invalid value for '{field}': it should be {expected}.", field=field)
 
 
 def without_effect(field: str, why: str = "has no effect on this server") -> UnsupportedError:

@@ -261,10 +261,10 @@ def test_without_tools_none_are_on_and_the_folder_does_not_matter(tmp_path: Path
     ("changes", "said"),
     [
         ({"bridge_claude_tools": "Read"}, "BRIDGE_CLAUDE_TOOLS needs BRIDGE_CLAUDE_FOLDER"),
-        ({"bridge_claude_tools": "Agent"}, "'Agent' is none of"),
+        ({"bridge_claude_tools": "Agent"}, "'Agent' is not one of"),
         (
             {"bridge_claude_tools": "Read", "bridge_claude_folder": Path("/")},
-            "BRIDGE_CLAUDE_FOLDER: '/' is or holds your home folder",
+            "BRIDGE_CLAUDE_FOLDER: '/' is or contains your home folder",
         ),
         (
             {"bridge_claude_tools": "Read", "bridge_claude_folder": Path("/missing")},

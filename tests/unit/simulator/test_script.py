@@ -144,7 +144,7 @@ def test_all_keys() -> None:
         (directive(turns=[], text="x"), "turns stands alone"),
         (directive(error="overlaoded"), "error: kind must be one of invalid_key, "),
         (directive(cut_after="end"), "cut_after must be a count of deltas or one of headers, "),
-        (directive(script="x", text="y"), "script goes with nothing but conversation"),
+        (directive(script="x", text="y"), "script allows only conversation"),
         (directive(turns=[{"script": "x"}]), "not inside others"),
         (directive(whole={"turns": []}), "not inside turns, steps or whole"),
         (directive(tools=[{"name": "a", "no_delta": 1}]), "no_delta must be true"),

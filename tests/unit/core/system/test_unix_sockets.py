@@ -89,7 +89,7 @@ def test_a_folder_that_others_may_enter_is_refused(
     folder: Path, listening: socket.socket, mode: int
 ) -> None:
     folder.chmod(mode)
-    with pytest.raises(UnixSocketError, match=r"others may enter (?!.*chmod).*such as"):
+    with pytest.raises(UnixSocketError, match=r"other users can enter (?!.*chmod).*such as"):
         listen(folder / "s", listening)
     assert sockets_in(folder) == []
 
@@ -99,7 +99,7 @@ def test_a_folder_of_someone_else_is_refused(
 ) -> None:
     owner = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
-    with pytest.raises(UnixSocketError, match="belongs to someone else"):
+    with pytest.raises(UnixSocketError, match="belongs to another user"):
         listen(folder / "s", listening)
 
 
@@ -201,7 +201,7 @@ def test_a_folder_that_cannot_be_made_is_said_clearly(
     folder: Path, listening: socket.socket
 ) -> None:
     (folder / "file").write_text("")
-    with pytest.raises(UnixSocketError, match=r"cannot be made: .*\."):
+    with pytest.raises(UnixSocketError, match=r"cannot be created: .*\."):
         listen(folder / "file" / "s", listening)
 
 

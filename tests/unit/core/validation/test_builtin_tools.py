@@ -26,9 +26,9 @@ def test_rules_are_written_as_claude_code_writes_them(text: str, rules: tuple[st
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("Agent", "'Agent' is none of"),
-        ("Skill", "'Skill' is none of"),
-        ("read", "'read' is none of"),
+        ("Agent", "'Agent' is not one of"),
+        ("Skill", "'Skill' is not one of"),
+        ("read", "'read' is not one of"),
         ("mcp__client", "not of the form"),
         ("*", "not of the form"),
         ("Bash(", "not of the form"),

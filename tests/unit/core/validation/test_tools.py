@@ -42,7 +42,7 @@ def test_a_schema_that_the_api_takes_is_taken(parameters: dict[str, Any]) -> Non
         ({"type": "string"}, "must be of an object"),
         ({"type": ["object"]}, "must be of an object"),
         ({"type": None}, "must be of an object"),
-        ({"$schema": []}, "$schema is not a text"),
+        ({"$schema": []}, "$schema is not a string"),
         ({"properties": []}, "not valid JSON Schema at properties"),
         ({"required": "x"}, "not valid JSON Schema at required"),
         ({"additionalProperties": "x"}, "not valid JSON Schema at additionalProperties"),
