@@ -25,7 +25,7 @@ _BRANCHES = ("allOf", "anyOf", "oneOf")
 def fault_of_parameters(schema: Mapping[str, Any]) -> str:
     """Return why parameters are not a JSON Schema that the API accepts; "" if they are."""
     if schema.get("type", "object") != "object":
-        return 'the type of their schema must be an object: "type": "object"'
+        return 'their schema must have "type": "object"'
     if not isinstance(schema.get("$schema", ""), str):
         return "$schema is not a string"
     if not all(map(math.isfinite, _numbers(schema))):

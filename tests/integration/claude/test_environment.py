@@ -75,7 +75,7 @@ def test_the_bridges_own_and_what_overrules_callers_are_never_passed_on() -> Non
         ("A*B", "neither"),
         ("BRIDGE_API_KEYS", "own"),
         ("BRIDGE_*", "own"),
-        ("CLAUDE_CODE_EFFORT_LEVEL", "overrule"),
+        ("CLAUDE_CODE_EFFORT_LEVEL", "override"),
     ],
 )
 def test_a_pattern_that_cannot_be_passed_on_is_refused(pattern: str, says: str) -> None:

@@ -160,7 +160,7 @@ async def test_a_folder_that_cannot_be_written_costs_a_line_in_the_log_and_no_st
     blocked.write_text("")
     report = await report_for(cli, blocked / "state", probing=Probing())
     assert all(report.found.values())
-    assert "could not be kept" in caplog.text
+    assert "could not be stored" in caplog.text
 
 
 async def test_a_cli_that_is_not_there_is_an_os_error(state: Path, tmp_path: Path) -> None:

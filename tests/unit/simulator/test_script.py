@@ -141,7 +141,7 @@ def test_all_keys() -> None:
         (directive(error={}), "status is missing"),
         (directive(headers={"a": "b\r\nc"}), "headers must be"),
         (directive(turns=[{"turns": []}]), "not inside turns"),
-        (directive(turns=[], text="x"), "turns stands alone"),
+        (directive(turns=[], text="x"), "turns must be the only key"),
         (directive(error="overlaoded"), "error: kind must be one of invalid_key, "),
         (directive(cut_after="end"), "cut_after must be a count of deltas or one of headers, "),
         (directive(script="x", text="y"), "script allows only conversation"),

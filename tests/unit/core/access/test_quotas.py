@@ -112,7 +112,7 @@ def test_requests_at_once_are_counted_until_they_end_however_they_do(clocks: Clo
             1.0,
             True,
         )
-        assert "2 requests at once" in error.message
+        assert "2 concurrent requests" in error.message
         spend(quotas, caller="another")
     spend(quotas)
 
@@ -194,7 +194,7 @@ def test_what_cannot_be_kept_is_counted_all_the_same_and_said_once(
     spend(quotas, 40)
     spend(quotas, 40)
     refused(quotas)
-    assert sum("cannot be kept" in r.getMessage() for r in caplog.records) == 1
+    assert sum("cannot be stored" in r.getMessage() for r in caplog.records) == 1
     assert all(r.levelno <= logging.WARNING for r in caplog.records)
 
 

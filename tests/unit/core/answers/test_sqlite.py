@@ -343,7 +343,7 @@ async def test_a_file_of_a_later_version_is_left_alone(
     async with opened(path) as store:
         with pytest.raises(StoreUnavailableError):
             await store.history("", "a", MEGABYTE)
-    assert "version 9" in caplog.text
+    assert "version is 9" in caplog.text
 
 
 async def test_a_full_disk_costs_the_keeping_only(path: Path) -> None:

@@ -147,8 +147,8 @@ def test_a_name_near_an_alias_is_not_taken_for_it() -> None:
 def test_an_alias_that_names_no_model_is_known_before_it_is_asked_for() -> None:
     aliases = {"gpt4": "opuss", "o3": "gpt-4", "fine": "Opus", "new": "claude-opus-9"}
     assert list(catalog(aliases).wrong_aliases()) == [
-        "BRIDGE_MODEL_ALIASES: the target of gpt4=opuss is not a model on offer; requests for it are "
-        "refused. Did you mean 'opus'?",
+        "BRIDGE_MODEL_ALIASES: the target of gpt4=opuss is not a model on offer; requests for it "
+        "are refused. Did you mean 'opus'?",
         "BRIDGE_MODEL_ALIASES: the target of o3=gpt-4 is not a model on offer; requests for it are "
         "refused.",
     ]

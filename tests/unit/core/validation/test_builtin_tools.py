@@ -83,10 +83,10 @@ def test_a_folder_of_the_operators_choice_is_taken(home: Path, name: str) -> Non
         ("link", "home folder"),
         ("..", "home folder"),
         ("/", "home folder"),
-        (".claude", "holds secrets"),
-        (".claude/projects", "holds secrets"),
-        ("project", "holds secrets"),
-        ("project/state", "holds secrets"),
+        (".claude", "contains secrets"),
+        (".claude/projects", "contains secrets"),
+        ("project", "contains secrets"),
+        ("project/state", "contains secrets"),
     ],
 )
 def test_a_folder_that_would_give_too_much_away_is_refused(

@@ -39,9 +39,9 @@ def test_a_schema_that_the_api_takes_is_taken(parameters: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        ({"type": "string"}, "must be of an object"),
-        ({"type": ["object"]}, "must be of an object"),
-        ({"type": None}, "must be of an object"),
+        ({"type": "string"}, 'must have "type"'),
+        ({"type": ["object"]}, 'must have "type"'),
+        ({"type": None}, 'must have "type"'),
         ({"$schema": []}, "$schema is not a string"),
         ({"properties": []}, "not valid JSON Schema at properties"),
         ({"required": "x"}, "not valid JSON Schema at required"),
@@ -49,11 +49,11 @@ def test_a_schema_that_the_api_takes_is_taken(parameters: dict[str, Any]) -> Non
         ({"oneOf": {}}, "not valid JSON Schema at oneOf"),
         (with_properties(a={"minimum": float("inf")}), "not finite"),
         (with_properties(a={"enum": [float("nan")]}), "not finite"),
-        (with_properties(**{"a b": {}}), "the name 'a b'"),
-        (with_properties(**{"": {}}), "the name ''"),
-        (with_properties(**{"$a": {}}), "the name '$a'"),
+        (with_properties(**{"a b": {}}), "the property name 'a b'"),
+        (with_properties(**{"": {}}), "the property name ''"),
+        (with_properties(**{"$a": {}}), "the property name '$a'"),
         (with_properties(**{"x" * 65: {}}), "1 to 64 letters"),
-        ({"anyOf": [with_properties(**{"a b": {}})]}, "the name 'a b'"),
+        ({"anyOf": [with_properties(**{"a b": {}})]}, "the property name 'a b'"),
     ],
 )
 def test_what_claude_code_would_leave_out_is_refused(parameters: dict[str, Any], said: str) -> None:
