@@ -50,10 +50,10 @@ from bridge.probe.checks.starting import (
     cache_breakpoints,
     facts,
     no_built_in_tools,
-    own_settings,
     preset,
     system_prompt,
     user_agent,
+    user_settings,
 )
 from bridge.probe.checks.tools import (
     TOOLS,
@@ -83,7 +83,7 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     Behaviour(
         "own-settings",
         "Of the user's own settings, only the default model reaches a conversation.",
-        own_settings,
+        user_settings,
     ),
     Behaviour(
         "facts",

@@ -43,19 +43,19 @@ second."""
 
 SYSTEM = "You help claude-code-bridge to find out what this Claude Code can do."
 
-OWN_WORDS = ("SAID-BY-A-HOOK", "SAID-BY-CLAUDE-MD", "Klingon", "xplanatory")
+USER_TEXTS = ("SAID-BY-A-HOOK", "SAID-BY-CLAUDE-MD", "Klingon", "xplanatory")
 """Texts from the user's own settings that must not reach a conversation."""
 
-OWN_LIMIT = 3_210
+USER_LIMIT = 3_210
 """The user's own output token limit, which must not apply."""
 
 _HOOK = [{"hooks": [{"type": "command", "command": "echo SAID-BY-A-HOOK"}]}]
-_OWN_SETTINGS = {
+_USER_SETTINGS = {
     "model": "haiku",
     "language": "Klingon",
     "outputStyle": "Explanatory",
     "env": {
-        "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(OWN_LIMIT),
+        "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(USER_LIMIT),
         "CLAUDE_CODE_EXTRA_BODY": json.dumps({"stop_sequences": ["Klingon"]}),
     },
     "hooks": {"UserPromptSubmit": _HOOK, "SessionStart": _HOOK},
@@ -170,8 +170,8 @@ class Stage:
         self._upstream = simulator.base_url
         self.launcher = self._launcher("warm", {})
         self._warm: Session | None = None
-        self._own: Session | None = None
-        self._own_asked: Asked | None = None
+        self._user: Session | None = None
+        self._user_turn: Asked | None = None
         self._failed_starts = 0
         self.capabilities = ALL
         """The processes that earlier checks left running."""
@@ -222,26 +222,26 @@ class Stage:
 
     async def discard(self) -> None:
         """End the processes: the next check gets new ones."""
-        for session in (self._warm, self._own):
+        for session in (self._warm, self._user):
             if session is not None:
                 await session.close()
-        self._warm = self._own = self._own_asked = None
+        self._warm = self._user = self._user_turn = None
 
-    async def own_blank(self) -> Session:
+    async def user_blank(self) -> Session:
         """Return the process of the user with settings of their own, not yet initialised."""
-        if self._own is None:
+        if self._user is None:
             folder = self.folder / f"own-{uuid.uuid4().hex}"
-            launcher = self._launcher(folder.name, _OWN_SETTINGS)
-            self._own = await self._spawned(launcher)
-        return self._own
+            launcher = self._launcher(folder.name, _USER_SETTINGS)
+            self._user = await self._spawned(launcher)
+        return self._user
 
-    async def own_asked(self) -> Asked:
+    async def user_turn(self) -> Asked:
         """Return a turn of that process, with Claude Code's preset as the system prompt."""
-        if self._own_asked is None:
-            session = await self.own_blank()
+        if self._user_turn is None:
+            session = await self.user_blank()
             await self._initialised(session, Profile(None))
-            self._own_asked = await self.ask(session)
-        return self._own_asked
+            self._user_turn = await self.ask(session)
+        return self._user_turn
 
     async def _started(
         self, launcher: Launcher, profile: Profile, capabilities: Capabilities

@@ -228,7 +228,7 @@ class CompletionRequest:
     """Whether a parameter without effect is an error."""
     ignored: tuple[str, ...] = ()
     """Parameters that the API accepted without effect, by the caller's own names."""
-    mended: tuple[str, ...] = ()
+    repaired: tuple[str, ...] = ()
     """Fields that the model gets in another form, by the caller's own names: they have an effect,
     so a strict request may contain them."""
     request_id: str = ""

@@ -112,7 +112,7 @@ class Engine:
             on_change=on_change,
         )
         self._watchdog = Watchdog(self.pool.sessions, options.watchdog, options.recycling)
-        self.account = AccountState(on_change, self._on_facts, self._ask_anew)
+        self.account = AccountState(on_change, self._on_facts, self._ask_again)
         self.usage_limits = UsageLimitsState(
             OveragePolicy(options.stop_before_overage),
             now,
@@ -319,7 +319,7 @@ class Engine:
             session = await self._first_session()
         self.pool.adopt(session)
 
-    async def _ask_anew(self) -> None:
+    async def _ask_again(self) -> None:
         """Find out the same from a separate process, which serves no requests."""
         session = await self._first_session()
         await session.close()

@@ -140,9 +140,9 @@ class AccountState:
     def relearn(self) -> None:
         """Start a task that asks a new process for its account and models."""
         if self._relearning is None or self._relearning.done():
-            self._relearning = asyncio.create_task(self._ask_anew())
+            self._relearning = asyncio.create_task(self._ask_again())
 
-    async def _ask_anew(self) -> None:
+    async def _ask_again(self) -> None:
         try:
             await self._ask()
         except (OSError, ControlError, ProcessGoneError) as error:

@@ -206,7 +206,7 @@ class Planner:
             settings.thinking,
             tools,
         )
-        named = (*ignored, *request.mended)
+        named = (*ignored, *request.repaired)
         return Plan(request, scope, settings, turns[:-1], turns[-1], named, force_call, schema)
 
     def _forced(

@@ -73,7 +73,7 @@ class OrphanGuard:
         """The prefix of each command."""
         self._watched: dict[int, str] = {}
         self._watchdog: subprocess.Popen[bytes] | None = None
-        self._tell_fd = -1
+        self._send_fd = -1
         self._end_fd = -1
         self._revival: asyncio.TimerHandle | None = None
 
@@ -86,7 +86,7 @@ class OrphanGuard:
         if self._revival is not None:
             self._revival.cancel()
         watchdog = self._watchdog
-        self._let_go()
+        self._release()
         if watchdog is not None:
             # It now kills whatever is still watched.
             await asyncio.to_thread(_wait, watchdog)
@@ -103,21 +103,21 @@ class OrphanGuard:
     def began(self, pid: int, mark: str) -> None:
         """Watch a process that leads a process group of its own."""
         self._watched[pid] = mark
-        self._tell(f"+{pid} {mark}\n")
+        self._send(f"+{pid} {mark}\n")
 
     def ended(self, pid: int) -> None:
         """Stop watching a process; its remaining children are killed."""
         if self._watched.pop(pid, None) is not None:
-            self._tell(f"-{pid}\n")
+            self._send(f"-{pid}\n")
 
     def _start(self) -> None:
         self._revival = None
-        told, self._tell_fd = os.pipe()
+        received, self._send_fd = os.pipe()
         self._end_fd, end = os.pipe()
         try:
             self._watchdog = subprocess.Popen(
                 (sys.executable, "-I", "-S", orphan_watchdog.__file__),
-                stdin=told,
+                stdin=received,
                 # Nothing is written to it: its end is that of the watchdog.
                 stdout=end,
                 stderr=subprocess.DEVNULL,
@@ -126,41 +126,41 @@ class OrphanGuard:
             )
         except OSError as error:
             logger.warning("processes are not watched: %s", error)
-            self._let_go()
+            self._release()
             return
         finally:
-            os.close(told)
+            os.close(received)
             os.close(end)
         # A line is never split: it is shorter than what a pipe accepts at once.
-        os.set_blocking(self._tell_fd, False)
+        os.set_blocking(self._send_fd, False)
         asyncio.get_running_loop().add_reader(self._end_fd, self._on_end)
         for pid, mark in self._watched.items():
-            self._tell(f"+{pid} {mark}\n")
+            self._send(f"+{pid} {mark}\n")
 
     def _on_end(self) -> None:
         """Replace a watchdog that was killed."""
         logger.warning("the watchdog was ended and is replaced")
         watchdog = self._watchdog
-        self._let_go()
+        self._release()
         if watchdog is not None:
             # Its output is closed, so it has ended or is about to.
             watchdog.kill()
             watchdog.wait()
         self._revival = asyncio.get_running_loop().call_later(REVIVE_SECONDS, self._start)
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._watchdog = None
         if self._end_fd >= 0:
             asyncio.get_running_loop().remove_reader(self._end_fd)
             os.close(self._end_fd)
-            os.close(self._tell_fd)
-        self._end_fd = self._tell_fd = -1
+            os.close(self._send_fd)
+        self._end_fd = self._send_fd = -1
 
-    def _tell(self, line: str) -> None:
-        if self._tell_fd >= 0:
+    def _send(self, line: str) -> None:
+        if self._send_fd >= 0:
             # If it has ended, `_on_end` notices, and its successor gets the full list.
             with contextlib.suppress(BrokenPipeError, BlockingIOError):
-                os.write(self._tell_fd, line.encode())
+                os.write(self._send_fd, line.encode())
 
 
 def _wait(watchdog: subprocess.Popen[bytes]) -> None:

@@ -134,21 +134,21 @@ class SessionLog:
                 # ASCII only: Unicode has other line separators, which a caller may have put into a
                 # name.
                 self._append(path, json.dumps(line()).encode() + b"\n")
-                self._tell_lost(path)
+                self._report_lost(path)
                 self._complained = False
             except OSError as error:
-                self._complain(path, error)
+                self._report_failure(path, error)
             except Exception:
                 logger.exception("a line of the session log could not be serialized")
             finally:
                 self._lines.task_done()
 
-    def _complain(self, path: Path, error: OSError) -> None:
+    def _report_failure(self, path: Path, error: OSError) -> None:
         if not self._complained:
             self._complained = True
             logger.warning("the session log %s cannot be written: %s", path, error)
 
-    def _tell_lost(self, path: Path) -> None:
+    def _report_lost(self, path: Path) -> None:
         lost, self._lost = self._lost, 0
         if lost:
             logger.warning("%d lines of the session log %s were lost: disk too slow", lost, path)

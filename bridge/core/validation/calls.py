@@ -31,8 +31,8 @@ MALFORMED: Final = "_malformed_arguments"
 _INDEX: Final = re.compile(r"\[\d+\]")
 
 
-def with_sound_calls(request: CompletionRequest) -> CompletionRequest:
-    """Make the arguments of every call the JSON text of an object; list the changes in `mended`.
+def with_valid_calls(request: CompletionRequest) -> CompletionRequest:
+    """Make the arguments of every call the JSON text of an object; list the changes in `repaired`.
 
     Empty text means no arguments. Other text that is not an object becomes the argument
     `MALFORMED`. A call that was cut and has no result is left out: it had no effect. So are all
@@ -40,7 +40,7 @@ def with_sound_calls(request: CompletionRequest) -> CompletionRequest:
     marks cut calls: an answer can be cut after a complete call.
     """
     messages: list[Message] = []
-    mended: dict[str, None] = {}
+    repaired: dict[str, None] = {}
     for index, message in enumerate(request.messages):
         if any(isinstance(part, ToolCallPart) for part in message.parts):
             after = request.messages[index + 1 : index + 2]
@@ -49,19 +49,19 @@ def with_sound_calls(request: CompletionRequest) -> CompletionRequest:
             passed_over = unsaid and answered.isdisjoint(_ids(message))
             parts: list[Part] = []
             for number, part in enumerate(message.parts):
-                sound: Part | None = part
+                valid: Part | None = part
                 if isinstance(part, ToolCallPart):
-                    sound = None if passed_over else _sound(part, answered)
-                if sound is not None:
-                    parts.append(sound)
-                if isinstance(part, ToolCallPart) and _is_other(part, sound):
+                    valid = None if passed_over else _valid(part, answered)
+                if valid is not None:
+                    parts.append(valid)
+                if isinstance(part, ToolCallPart) and _is_other(part, valid):
                     path = f"messages[{index}].parts[{number}].tool_call.arguments"
                     origin = part.origin or message.origin
                     place = Place(path, origin, ".tool_call.arguments")
-                    mended[_INDEX.sub("", request.field_names(place))] = None
+                    repaired[_INDEX.sub("", request.field_names(place))] = None
             message = replace(message, parts=tuple(parts) or (TextPart(""),))
         messages.append(message)
-    return replace(request, messages=tuple(messages), mended=tuple(mended))
+    return replace(request, messages=tuple(messages), repaired=tuple(repaired))
 
 
 def _ids(message: Message) -> Iterator[str]:
@@ -72,20 +72,20 @@ def _answered(message: Message) -> Iterator[str]:
     return (part.call_id for part in message.parts if isinstance(part, ToolResultPart))
 
 
-def _is_other(call: ToolCallPart, sound: Part | None) -> bool:
+def _is_other(call: ToolCallPart, valid: Part | None) -> bool:
     """Whether the model gets something else than was sent."""
-    return sound is None or (sound != call and bool(call.arguments.strip()))
+    return valid is None or (valid != call and bool(call.arguments.strip()))
 
 
-def _sound(call: ToolCallPart, answered: set[str]) -> ToolCallPart | None:
+def _valid(call: ToolCallPart, answered: set[str]) -> ToolCallPart | None:
     """Return the call with valid arguments; None if it is left out."""
     if not call.arguments.strip():
-        sound = replace(call, arguments="{}")
+        valid = replace(call, arguments="{}")
     elif _is_object(call.arguments):
-        sound = call
+        valid = call
     else:
-        sound = replace(call, arguments=json.dumps({MALFORMED: call.arguments}), cut=True)
-    return None if sound.cut and call.id not in answered else replace(sound, cut=call.cut)
+        valid = replace(call, arguments=json.dumps({MALFORMED: call.arguments}), cut=True)
+    return None if valid.cut and call.id not in answered else replace(valid, cut=call.cut)
 
 
 def _is_object(text: str) -> bool:

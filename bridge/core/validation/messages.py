@@ -24,7 +24,9 @@ def missing(field: str, remedy: str = "") -> InvalidRequestError:
 
 def invalid(field: str, expected: str) -> InvalidRequestError:
     """A value is not `expected`."""
-    return InvalidRequestError(f"Invalid value for '{field}': it should be {expected}.", field=field)
+    return InvalidRequestError(
+        f"Invalid value for '{field}': it should be {expected}.", field=field
+    )
 
 
 def without_effect(field: str, why: str = "has no effect on this server") -> UnsupportedError:
@@ -48,7 +50,7 @@ def ends_with_assistant(where: str) -> InvalidRequestError:
     )
 
 
-def nothing_said(where: str) -> InvalidRequestError:
+def empty_last_message(where: str) -> InvalidRequestError:
     """The last message, in `where`, is empty."""
     return InvalidRequestError(
         "The last message must be from the user and must not be empty.", field=where
@@ -73,10 +75,10 @@ def unknown_call(call_id: str, where: str, field: str) -> InvalidRequestError:
     )
 
 
-OWN_IDS: Final = "Give each call a unique id."
+UNIQUE_IDS: Final = "Give each call a unique id."
 
 
-def call_id_twice(call_id: str, field: str, remedy: str = OWN_IDS) -> InvalidRequestError:
+def call_id_twice(call_id: str, field: str, remedy: str = UNIQUE_IDS) -> InvalidRequestError:
     """Two calls of one turn have the same id."""
     return InvalidRequestError(
         f"The tool call id {shown(call_id)} is used twice in one turn. {remedy}", field=field

@@ -15,7 +15,7 @@ from bridge.core.contract import (
     ToolCallPart,
     ToolResultPart,
 )
-from bridge.core.validation.calls import with_sound_calls
+from bridge.core.validation.calls import with_valid_calls
 from bridge.core.validation.settings import check_settings
 from bridge.core.validation.sizes import check_sizes
 from bridge.core.validation.turns import check_history, check_turns
@@ -54,7 +54,7 @@ def validate(request: CompletionRequest, bounds: Bounds = BOUNDS) -> CompletionR
     """
     # First, so that the other checks read no more than the bounds allow.
     check_sizes(request, bounds)
-    request = with_sound_calls(request)
+    request = with_valid_calls(request)
     check_turns(request.messages, request.field_names)
     check_settings(request)
     return request
@@ -63,5 +63,5 @@ def validate(request: CompletionRequest, bounds: Bounds = BOUNDS) -> CompletionR
 def validate_opening(request: CompletionRequest, bounds: Bounds = BOUNDS) -> None:
     """Validate a conversation before the user's next message: calls may still wait for results."""
     check_sizes(request, bounds)
-    check_history(with_sound_calls(request).messages, request.field_names)
+    check_history(with_valid_calls(request).messages, request.field_names)
     check_settings(request)

@@ -41,7 +41,7 @@ def parse_strict(text: str, *, levels: int, values: int | None = None) -> Any:
         raise NotJsonError(f"line {error.lineno}, column {error.colno}: {error.msg}") from None
     except (ValueError, RecursionError):
         raise NotJsonError from None
-    return _mended(value) if _HALVES.search(text) else value
+    return _repaired(value) if _HALVES.search(text) else value
 
 
 def _check_shape(text: str, levels: int, values: int | None) -> None:
@@ -74,11 +74,11 @@ def _finite(text: str) -> float:
     return number
 
 
-def _mended(value: Any) -> Any:
+def _repaired(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_mended(item) for item in value]
+        return [_repaired(item) for item in value]
     if isinstance(value, dict):
-        return {_mended(name): _mended(item) for name, item in value.items()}
+        return {_repaired(name): _repaired(item) for name, item in value.items()}
     return value

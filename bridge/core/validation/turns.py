@@ -27,12 +27,12 @@ from bridge.core.validation.messages import (
     bad_document,
     bad_image,
     call_id_twice,
+    empty_last_message,
     ends_with_assistant,
     failed_without_reason,
     invalid,
     media_misplaced,
     no_data,
-    nothing_said,
     unanswered_call,
     unknown_call,
     unusable_image,
@@ -72,7 +72,7 @@ def check_turns(messages: Sequence[Message], names: FieldNames) -> None:
         raise ends_with_assistant(names(last))
     said = next((each for each in reversed(messages) if _says_something(each)), None)
     if said is None or said.role is not Role.USER:
-        raise nothing_said(names(last))
+        raise empty_last_message(names(last))
 
 
 def _says_something(message: Message) -> bool:

@@ -9,9 +9,9 @@ from bridge.core.claude import (
     TurnSettings,
 )
 from bridge.probe.stage import (
-    OWN_LIMIT,
-    OWN_WORDS,
     SYSTEM,
+    USER_LIMIT,
+    USER_TEXTS,
     Stage,
     Wire,
     assistant,
@@ -25,24 +25,24 @@ from bridge.probe.checks.tools import TOOLS
 
 
 async def boots(stage: Stage) -> None:
-    await stage.own_blank()
+    await stage.user_blank()
 
 
 async def preset(stage: Stage) -> None:
-    system = (await stage.own_asked()).exchange.system_text
+    system = (await stage.user_turn()).exchange.system_text
     require(len(system) > 3_000, f"the system prompt has {len(system)} characters")
 
 
-async def own_settings(stage: Stage) -> None:
-    exchange = (await stage.own_asked()).exchange
-    session = await stage.own_blank()
+async def user_settings(stage: Stage) -> None:
+    exchange = (await stage.user_turn()).exchange
+    session = await stage.user_blank()
     await session.configure(TurnSettings(thinking=False))
     after_a_change = (await stage.ask(session)).exchange
     for seen in (exchange, after_a_change):
-        for words in OWN_WORDS:
+        for words in USER_TEXTS:
             require(not seen.contains(words), f"{words} reached the model")
         limit = seen.body["max_tokens"]
-        require(limit != OWN_LIMIT, f"the user's own limit of {limit} tokens applies")
+        require(limit != USER_LIMIT, f"the user's own limit of {limit} tokens applies")
     require("haiku" in exchange.model, f"the user's default model is not used: {exchange.model}")
 
 

@@ -1,4 +1,4 @@
-"""What a probe found is kept between starts, and what is not to be trusted is not used."""
+"""Probe reports are stored between starts, and untrusted ones are not used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bridge.probe.keeping import FILE_NAME
 
 
 class Probing:
-    """Stands for the probe, and counts."""
+    """Stands in for the probe, and counts its calls."""
 
     def __init__(self, *lacking: str) -> None:
         self.times = 0

@@ -139,7 +139,7 @@ class LineProcess(asyncio.SubprocessProtocol):
         if self._guard is not None:
             self._guard.ended(self.pid)
         if self._killed:
-            self._let_go()
+            self._close_pipes()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._writable.set()
@@ -224,7 +224,7 @@ class LineProcess(asyncio.SubprocessProtocol):
         """Kill it (SIGKILL) with all its children; no more lines are passed on."""
         self._output_over = self._killed = True
         if self._exit_code is not None:
-            self._let_go()
+            self._close_pipes()
         elif self._transport is not None:
             self._kill_group()
 
@@ -233,7 +233,7 @@ class LineProcess(asyncio.SubprocessProtocol):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
-    def _let_go(self) -> None:
+    def _close_pipes(self) -> None:
         """Close the pipes of a process that has ended: its children may hold them open."""
         if self._transport is None or self.exited.is_set():
             return

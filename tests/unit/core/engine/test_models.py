@@ -245,7 +245,7 @@ def test_before_the_cli_has_told_anything_only_the_default_is_there() -> None:
         (("haiku",), "opus", False),
         (("haiku",), None, False),
         (("haiku",), "default", False),
-        # Another maker's model is answered by the default one.
+        # Another provider's model is answered by the default one.
         (("haiku",), "gpt-4", False),
         (("opus",), "gpt-4", True),
         (("opus",), None, True),
@@ -253,7 +253,7 @@ def test_before_the_cli_has_told_anything_only_the_default_is_there() -> None:
         # Of a family the CLI does not list; the name alone is compared.
         (("haiku",), "claude-haiku-4-5-20251001", False),
         (("claude-nova-9",), "claude-nova-9", True),
-        # What means no model allows none.
+        # An unknown name is never allowed.
         (("gpt-4", "opuss"), "default", False),
         (("gpt-4", "haiku"), "haiku", True),
     ],

@@ -1,4 +1,4 @@
-"""Sockets in the file system: who could connect, and what is never taken away."""
+"""Unix sockets: who could connect, and what is never removed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bridge.core.system.unix_sockets import (
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder of one's own with a short path, which sockets need."""
+    """A private folder with a short path, which sockets need."""
     with TemporaryDirectory() as made:
         yield Path(made)
 
@@ -58,7 +58,7 @@ def test_the_folder_and_the_socket_are_the_owners_alone(
     before = os.umask(0)
     try:
         listen(path, listening)
-        # And it is as it was again.
+        # It is restored afterwards.
         assert os.umask(0) == 0
     finally:
         os.umask(before)

@@ -1,4 +1,4 @@
-"""References that lead nowhere, or in a circle."""
+"""Dangling and circular references."""
 
 from __future__ import annotations
 
