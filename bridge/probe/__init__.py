@@ -1,9 +1,9 @@
-"""The probe: what the Claude Code at hand can do of all that the bridge relies on.
+"""The probe: tests whether a Claude Code CLI has all the behaviours that the bridge relies on.
 
-The real CLI, in a hermetic environment and in front of the embedded simulator, is put through a
-list of behaviours, each in the way in which the bridge itself uses it; what reached the model
-stands in the simulator's ledger. That takes seconds: the report for the CLI that the pinned SDK
-brings is shipped with the package (`make probe`), any other is made at the first start with it.
+The real CLI runs in a hermetic environment against the embedded simulator. Each behaviour is tested
+in the way the bridge itself uses it, and the simulator's ledger shows what reached the model. That
+takes seconds: the report for the CLI of the pinned SDK ships with the package (`make probe`); any
+other CLI is probed at its first start.
 """
 
 from bridge.probe.bundled import Shipped

@@ -1,4 +1,5 @@
-"""`make probe`: probe the CLI of the installed SDK, and write the report that is shipped."""
+"""`make probe`: probe the CLI of the installed SDK and write the report that ships with the
+package."""
 
 from __future__ import annotations
 
@@ -13,14 +14,14 @@ from bridge.probe.run import probe
 
 
 def main() -> int:
-    """Write the report, or print what the CLI lacks; gives the exit code."""
+    """Write the report, or print what the CLI lacks; return the exit code."""
     spec = find_spec("claude_agent_sdk")
     assert spec is not None
     assert spec.origin is not None
     cli = Path(spec.origin).parent / "_bundled" / "claude"
     versions = installed_versions(cli)
     if versions is None:
-        print(f"{cli} is not the CLI that claude-agent-sdk was installed with.", file=sys.stderr)
+        print(f"{cli} is not the CLI that claude-agent-sdk installed.", file=sys.stderr)
         return 1
     report = asyncio.run(probe(cli))
     if report.lacking:
@@ -28,9 +29,7 @@ def main() -> int:
         return 1
     sdk, version = versions
     Shipped(sdk, version, sorted(report.found)).write()
-    print(
-        f"claude-agent-sdk {sdk}, Claude Code {version}: all {len(report.found)} behaviours found"
-    )
+    print(f"claude-agent-sdk {sdk}, Claude Code {version}: all {len(report.found)} behaviours work")
     return 0
 
 

@@ -1,6 +1,6 @@
-"""The list: every behaviour of the CLI that the bridge relies on, and how each is shown.
+"""The list of CLI behaviours that the bridge relies on, each with its check.
 
-A check raises `Lacking` where it sees something else. It uses a `Session` as the engine does, and
+A check raises `Lacking` if it observes something else. It uses a `Session` as the engine does, and
 looks at what reached the model. No check relies on a behaviour that the bridge can do without.
 """
 
@@ -52,11 +52,11 @@ from bridge.probe.checks.starting import (
     cache_breakpoints,
     facts,
     no_built_in_tools,
-    own_settings,
     own_tools,
     preset,
     system_prompt,
     user_agent,
+    user_settings,
 )
 from bridge.probe.checks.tools import (
     TOOLS,
@@ -70,13 +70,13 @@ from bridge.probe.checks.tools import (
 from bridge.probe.stage import sim
 
 LIST_VERSION = 1
-"""Counted up when the same ids come to stand for something else: kept results are void then."""
+"""Incremented when the same ids get another meaning: stored results are then invalid."""
 
 
 BEHAVIOURS: tuple[Behaviour, ...] = (
     Behaviour(
         "boots",
-        "A process answers, and takes settings, before it is initialised.",
+        "A process answers and accepts settings before it is initialised.",
         boots,
     ),
     Behaviour(
@@ -86,35 +86,35 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     ),
     Behaviour(
         "own-settings",
-        "Of a person's own settings only the default model reaches a conversation.",
-        own_settings,
+        "Of the user's own settings, only the default model reaches a conversation.",
+        user_settings,
     ),
     Behaviour(
         "facts",
-        "On initialize the version, the login and the models on offer are told.",
+        "The answer to initialize reports the version, the login and the models on offer.",
         facts,
     ),
     Behaviour(
         "rewind-after-answers",
-        "A conversation is emptied by rewinding it, and nothing of it is left.",
+        "Rewinding a conversation removes all of it.",
         rewind_after_answers,
         required=False,
     ),
     Behaviour(
         "rewind-after-interrupt",
-        "The same after an answer that was interrupted.",
+        "Rewinding removes an interrupted answer.",
         rewind_after_interrupt,
         required=False,
     ),
     Behaviour(
         "rewind-after-tools",
-        "The same after calls of tools, answered and unanswered.",
+        "Rewinding removes tool calls, answered and unanswered.",
         rewind_after_tools,
         required=False,
     ),
     Behaviour(
         "system-prompt",
-        "A system prompt given at initialize takes the place of the preset.",
+        "A system prompt given at initialize replaces the preset.",
         system_prompt,
     ),
     Behaviour(
@@ -134,48 +134,48 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     ),
     Behaviour(
         "cache-breakpoints",
-        "With the bridge's own, a request has at most four cache breakpoints, of one duration.",
+        "A request has at most four cache breakpoints, including the bridge's, of one duration.",
         cache_breakpoints,
     ),
     Behaviour(
         "replay",
-        "Earlier turns reach the model as they are and in order: texts, calls, results, images "
+        "Earlier turns reach the model unchanged and in order: texts, calls, results, images "
         "and documents.",
         replay,
     ),
     Behaviour(
         "as-written",
-        "What looks like a command or a file's name is neither run nor read.",
+        "Text that looks like a command is not run, and a file name in it is not read.",
         as_written,
     ),
     Behaviour(
         "partial-messages",
-        "An answer comes piece by piece, as the model speaks.",
+        "An answer is streamed while the model generates it.",
         partial_messages,
     ),
     Behaviour(
         "usage",
-        "The counts of tokens come with the beginning and the end of an answer.",
+        "Token counts are reported at the start and the end of an answer.",
         usage,
     ),
     Behaviour(
         "error-status",
-        "A failed upstream call is told with its HTTP status.",
+        "A failed upstream call is reported with its HTTP status.",
         error_status,
     ),
     Behaviour(
         "failure-kinds",
-        "A failed upstream call is told with the kind of its failure.",
+        "A failed upstream call is reported with the kind of its failure.",
         failure_kinds,
     ),
     Behaviour(
         "no-second-call",
-        "A call that fails before its first word is not made again without streaming.",
+        "A call that fails before its first output is not retried without streaming.",
         no_second_call,
     ),
     Behaviour(
         "broken-off",
-        "A stream that is cut after a call ends without a stop reason.",
+        "A stream that is cut after a tool call ends without a stop reason.",
         broken_off,
     ),
     Behaviour(
@@ -190,7 +190,7 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     ),
     Behaviour(
         "reported-waits",
-        "Before a failed call is tried again, the wait for it is reported.",
+        "The delay before a retry is reported.",
         reported_waits,
     ),
     Behaviour(
@@ -200,12 +200,12 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     ),
     Behaviour(
         "interrupt-queued",
-        "A line that was not begun with when it was to be interrupted is named, and ends too.",
+        "An interrupt reports the lines that were not started; they end too.",
         interrupt_queued,
     ),
     Behaviour(
         "client-tools",
-        "The caller's tools can be offered, exchanged and withdrawn between conversations.",
+        "The caller's tools can be offered, replaced and withdrawn between conversations.",
         client_tools,
     ),
     Behaviour(
@@ -215,13 +215,13 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     ),
     Behaviour(
         "parked-calls",
-        "Several calls in one answer are made at once, wait as long as wanted, and end with an "
+        "Several calls in one answer run concurrently, wait as long as needed, and end with an "
         "interrupt.",
         parked_calls,
     ),
     Behaviour(
         "resumed-calls",
-        "A turn goes on with the results of its calls, all of them and in order.",
+        "A turn continues with the results of its calls, all of them and in order.",
         resumed_calls,
     ),
     Behaviour(
@@ -243,7 +243,7 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     ),
     late(
         "late-max-output-tokens",
-        "The most tokens of an answer can be changed on a running process.",
+        "The output token limit can be changed on a running process.",
         TurnSettings(max_output_tokens=1_234),
         field("max_tokens", 1_234),
     ),
@@ -281,22 +281,22 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     ),
     late(
         "late-tool-choice",
-        "The choice of tools can be changed on a running process.",
+        "The tool choice can be changed on a running process.",
         with_body(tool_choice=json.dumps({"type": "tool", "name": f"{TOOL_PREFIX}second"})),
         forced,
         tools=TOOLS,
     ),
     late(
         "late-output-format",
-        "The JSON schema of an answer can be changed on a running process.",
+        "The JSON schema of the answer can be changed on a running process.",
         with_body(output_schema=SCHEMA),
         formatted,
     ),
     Behaviour(
         "late-tools",
-        "Definitions of tools can be given on a running process as they are to reach the model, "
-        "and are called, exact to the character.",
+        "Tool definitions can be set on a running process: they reach the model exactly as given, "
+        "and the tools are called.",
         exact_tools,
     ),
 )
-"""The list, in the order in which it is tried."""
+"""The list, in the order of testing."""

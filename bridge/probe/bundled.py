@@ -1,7 +1,7 @@
-"""The report for the CLI that the pinned SDK brings: made when the SDK is pinned, and shipped.
+"""The report for the CLI of the pinned SDK: made when the SDK is pinned, and shipped.
 
-`make probe` writes it. It holds for the CLI as the SDK's wheel brought it, on every platform: all
-of them carry the same program.
+`make probe` writes it. It is valid for the CLI as installed from the SDK's wheel, on every
+platform: all wheels contain the same program.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FILE = Path(__file__).with_name("bundled.json")
 
 @dataclass(frozen=True, slots=True)
 class Shipped:
-    """For which SDK and CLI the shipped report holds, and the behaviours that were found."""
+    """The SDK and CLI versions that the shipped report is for, and the behaviours found."""
 
     sdk: str
     cli: str
@@ -29,7 +29,7 @@ class Shipped:
 
     @classmethod
     def read(cls, file: Path = FILE) -> Shipped:
-        """Read the report that came with the package."""
+        """Read the report in the package."""
         return cls(**json.loads(file.read_text(encoding="utf-8")))
 
     def write(self, file: Path = FILE) -> None:
@@ -39,10 +39,10 @@ class Shipped:
 
 
 def shipped_report(cli: Path, shipped: Shipped | None = None) -> Report | None:
-    """The report for this CLI if it is the one that the pinned SDK brought, unchanged; else None.
+    """Return the report for this CLI if it is the unchanged one of the pinned SDK, else None.
 
-    The CLI is not read: what identifies it are the SDK's version, the version that stands beside it
-    and its size, compared with the wheel's RECORD
+    The CLI is not read: it is identified by the SDK's version, the version file beside it and its
+    size, compared with the wheel's RECORD
     (https://packaging.python.org/en/latest/specifications/recording-installed-packages/).
     """
     shipped = shipped or Shipped.read()
@@ -54,7 +54,7 @@ def shipped_report(cli: Path, shipped: Shipped | None = None) -> Report | None:
 
 
 def installed_versions(cli: Path, sdk: Distribution | None = None) -> tuple[str, str] | None:
-    """The versions of the installed SDK and of its CLI; None if `cli` is not what it installed."""
+    """Return the versions of the installed SDK and its CLI; None if `cli` is not from that SDK."""
     try:
         sdk = sdk or distribution(SDK)
         for file in sdk.files or ():

@@ -1,7 +1,7 @@
-"""The reports for CLIs that the package knows nothing of, kept in a file between starts.
+"""The reports for CLIs that do not ship with the package, stored in a file between starts.
 
-A report is kept by the file's path, size and time: a new version has others. What cannot be read,
-or is of another list, counts as not there.
+A report is stored by the CLI's path, size and time, which differ for another version. An unreadable
+report, or one for another list of behaviours, is ignored.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ FILE_NAME = "probe.json"
 """Its name in the state folder."""
 
 _KEEP = 8
-# A new bridge may use the CLI in new ways.
+# A new version of the bridge may use the CLI in new ways.
 _LIST = {"version": LIST_VERSION, "bridge": __version__}
 
 
 _Reports = dict[str, Report]
-"""By what identifies a CLI's file, the newest last."""
+"""By the identity of a CLI's file, the newest last."""
 
 
 async def report_for(
@@ -43,10 +43,10 @@ async def report_for(
     probing: Callable[[Path], Awaitable[Report]] = probe,
     say: Callable[[str], None] = logger.info,
 ) -> Report:
-    """What this CLI can do: shipped, kept in the folder, or found out now and kept there.
+    """Return the report for this CLI: shipped, stored, or made now and stored.
 
-    A report of a CLI that the bridge cannot use is not kept: the next start looks again. Raises
-    ProbeError and OSError where the CLI cannot be run or read.
+    A report of an unusable CLI is not stored: the next start probes again. Raises ProbeError and
+    OSError if the CLI cannot be run or read.
     """
     shipped = shipped_report(cli)
     if shipped is not None:
@@ -56,7 +56,7 @@ async def report_for(
     identity = _identity(cli)
     report = kept.get(identity)
     if report is None:
-        say(f"checking what {cli} can do (once per version, takes some seconds)")
+        say(f"checking which features {cli} has (once per version; takes some seconds)")
         report = await probing(cli)
         if not missing(report):
             kept[identity] = report
@@ -79,7 +79,7 @@ def _read(file: Path) -> _Reports:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        logger.info("%s is not used: %r", file, error)
+        logger.info("%s is ignored: %r", file, error)
         return {}
     return {cli: report for cli, report in reports.items() if report is not None}
 
@@ -94,7 +94,7 @@ def _report(value: dict[str, Any]) -> Report | None:
 
 
 def _write(file: Path, kept: _Reports) -> None:
-    """Replace the file at once, readable by its owner only. One that cannot be is left."""
+    """Replace the file atomically, readable by its owner only. Failures are logged."""
     data = {
         "list": _LIST,
         "reports": {
@@ -108,7 +108,7 @@ def _write(file: Path, kept: _Reports) -> None:
     }
     try:
         private_folder(file.parent)
-        # Made with mode 0600.
+        # Created with mode 0600.
         handle, name = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as opened:
@@ -119,4 +119,4 @@ def _write(file: Path, kept: _Reports) -> None:
                 os.unlink(name)
             raise
     except OSError as error:
-        logger.warning("what this Claude Code can do could not be kept: %s", error)
+        logger.warning("the features of this Claude Code could not be stored: %s", error)

@@ -1,4 +1,4 @@
-"""What a probe found, and what follows from it."""
+"""The results of a probe and their consequences."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from bridge.probe.checks.check import Behaviour
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a probe found."""
+    """The results of a probe."""
 
     cli_version: str
-    """As the CLI reports it; empty if it never got that far."""
+    """As the CLI reports it; empty if it did not get that far."""
     found: Mapping[str, bool]
-    """Whether each behaviour was seen, by its id."""
+    """Whether each behaviour was observed, by its id."""
     details: Mapping[str, str] = field(default_factory=dict)
-    """Why each behaviour that was not seen was not, by its id: for the log."""
+    """Why a behaviour was not observed, by its id: for the log."""
 
     @property
     def lacking(self) -> tuple[Behaviour, ...]:
-        """The behaviours that were looked for and not seen."""
+        """The behaviours that were tested and not observed."""
         return tuple(b for b in BEHAVIOURS if self.found.get(b.id) is False)
 
 
 def missing(report: Report) -> tuple[str, ...]:
-    """The sentences of what the bridge cannot do without and the CLI lacks.
+    """Return the sentences of the required behaviours that the CLI lacks.
 
-    If no process ever answered, that is the only one.
+    If no process ever answered, only the first one.
     """
     first = BEHAVIOURS[0]
     if not any(report.found.values()) and report.found.get(first.id) is False:
@@ -39,7 +39,7 @@ def missing(report: Report) -> tuple[str, ...]:
 
 
 def capabilities_of(report: Report) -> Capabilities:
-    """How the bridge is to use this CLI, where nothing is missing."""
+    """Return how the bridge uses this CLI, if nothing is missing."""
     lacking = report.lacking
     return Capabilities(
         rewind=all(behaviour.required for behaviour in lacking),
@@ -48,7 +48,7 @@ def capabilities_of(report: Report) -> Capabilities:
 
 
 def fallbacks(report: Report) -> tuple[str, ...]:
-    """What is done instead of what is lacking, one line each: for the log."""
+    """Return the fallbacks for lacking behaviours, one line each: for the log."""
     return tuple(
         f"{behaviour.id}: each process is closed after its conversation instead of being reset"
         for behaviour in report.lacking

@@ -1,4 +1,4 @@
-"""Puts a CLI through the list."""
+"""Tests a CLI against the list."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from bridge.probe.stage import Lacking, NoProcessError, Stage
 logger = logging.getLogger(__name__)
 
 CHECK_TIMEOUT = 30.0
-"""Seconds that one check may take; most take less than a tenth of one."""
+"""Seconds that one check may take; most take less than a tenth of a second."""
 
 
 class ProbeError(Exception):
-    """The CLI does not run at all, so that there is nothing to find out about it."""
+    """The CLI does not run at all, so nothing can be tested."""
 
 
 async def probe(
@@ -33,15 +33,15 @@ async def probe(
     timeout: float = CHECK_TIMEOUT,
     guard: OrphanGuard | None = None,
 ) -> Report:
-    """Find out which of the behaviours this CLI has. Raises ProbeError where it does not run.
+    """Test which of the behaviours this CLI has. Raises ProbeError if it does not run.
 
     `guard` ends its processes if the server is killed.
     """
-    # Only a probe pays for importing it.
+    # Imported here, because only a probe needs it.
     from bridge.simulator import Simulator
 
     with tempfile.TemporaryDirectory(
-        # A process that is just ending may still write into it.
+        # A terminating process may still write into it.
         prefix="claude-code-bridge-probe-",
         ignore_cleanup_errors=True,
     ) as folder:
@@ -71,10 +71,10 @@ async def _seen(stage: Stage, behaviours: Sequence[Behaviour], timeout: float) -
 async def _tried(
     stage: Stage, check: Callable[[Stage], Awaitable[None]], timeout: float
 ) -> str | None:
-    """Why the behaviour was not seen, or None if it was.
+    """Return why the behaviour was not observed, or None if it was.
 
-    What was seen to be otherwise is believed at once. A check that broke off is tried again with
-    new processes, since the machine may have been at fault.
+    An observed difference is final. A check that was aborted is repeated with new processes, since
+    the machine may have been the cause.
     """
     problem = ""
     for _ in range(2):
@@ -85,10 +85,10 @@ async def _tried(
             await stage.discard()
             return str(lacking)
         except NoProcessError:
-            return problem or "no process came up"
+            return problem or "no process started"
         except Exception as error:
             await stage.discard()
-            # An OSError too, but one that says nothing of the process.
+            # ControlTimeoutError may be an OSError, but not one about the process.
             in_time = not isinstance(error, TimeoutError)
             if in_time and isinstance(error, OSError | ProcessGoneError) and not stage.ever_ran:
                 raise ProbeError(f"{type(error).__name__}: {error}") from error

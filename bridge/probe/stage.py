@@ -1,7 +1,7 @@
-"""Where behaviours are tried: processes of the CLI in front of a simulated model.
+"""The environment of the checks: CLI processes that talk to a simulated model.
 
-One process serves most checks, emptied between them; one that a check has broken is replaced.
-A second one stands for a person with settings of their own.
+One process serves most checks and is emptied between them; if a check breaks it, it is replaced. A
+second one simulates a user with settings of their own.
 """
 
 from __future__ import annotations
@@ -40,23 +40,24 @@ if TYPE_CHECKING:
 Wire: TypeAlias = dict[str, Any]
 
 SETTLE_TIMEOUT = 20.0
-"""Seconds that emptying the shared process may take; a few hundredths of one when all is well."""
+"""Seconds that emptying the shared process may take; it usually takes a few hundredths of a
+second."""
 
 SYSTEM = "You help claude-code-bridge to find out what this Claude Code can do."
 
-OWN_WORDS = ("SAID-BY-A-HOOK", "SAID-BY-CLAUDE-MD", "Klingon", "xplanatory")
-"""What would reach a conversation out of the person's own settings."""
+USER_TEXTS = ("SAID-BY-A-HOOK", "SAID-BY-CLAUDE-MD", "Klingon", "xplanatory")
+"""Texts from the user's own settings that must not reach a conversation."""
 
-OWN_LIMIT = 3_210
-"""The same of the most tokens of an answer."""
+USER_LIMIT = 3_210
+"""The user's own output token limit, which must not apply."""
 
 _HOOK = [{"hooks": [{"type": "command", "command": "echo SAID-BY-A-HOOK"}]}]
-_OWN_SETTINGS = {
+_USER_SETTINGS = {
     "model": "haiku",
     "language": "Klingon",
     "outputStyle": "Explanatory",
     "env": {
-        "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(OWN_LIMIT),
+        "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(USER_LIMIT),
         "CLAUDE_CODE_EXTRA_BODY": json.dumps({"stop_sequences": ["Klingon"]}),
     },
     "hooks": {"UserPromptSubmit": _HOOK, "SessionStart": _HOOK},
@@ -64,50 +65,50 @@ _OWN_SETTINGS = {
 
 
 class Lacking(Exception):
-    """The CLI was seen to behave otherwise; the text says how."""
+    """The CLI was observed to behave differently; the text describes it."""
 
 
 class NoProcessError(Exception):
-    """No process comes up, so that nothing more can be tried."""
+    """No process starts, so that nothing more can be tested."""
 
 
 def require(holds: bool, otherwise: str) -> None:
-    """Raise Lacking with the text unless it holds."""
+    """Raise Lacking with the text unless `holds`."""
     if not holds:
         raise Lacking(otherwise)
 
 
 def text(words: str) -> Wire:
-    """A text block."""
+    """Return a text block."""
     return {"type": "text", "text": words}
 
 
 def user(*content: Wire | str) -> Turn:
-    """A user turn."""
+    """Return a user turn."""
     return Turn(Role.USER, tuple(text(c) if isinstance(c, str) else c for c in content))
 
 
 def assistant(*content: Wire | str) -> Turn:
-    """An earlier answer."""
+    """Return an earlier answer."""
     return Turn(Role.ASSISTANT, tuple(text(c) if isinstance(c, str) else c for c in content))
 
 
 def sim(**directive: Any) -> str:
-    """What the simulated model is to answer, to be put into a prompt."""
+    """Return a directive for the simulated model, to be put into a prompt."""
     return f"[[sim {json.dumps(directive)}]]"
 
 
 PLAIN = sim()
-"""A plain answer, whatever an earlier turn says that should be gone and is not."""
+"""A plain answer, which overrides earlier directives that should be gone and are not."""
 
 
 def new_mark() -> str:
-    """A text by which an exchange is found again."""
+    """Return a text that identifies an exchange."""
     return f"mark-{uuid.uuid4().hex}"
 
 
 def conversation(exchange: Exchange) -> list[tuple[str, list[Wire]]]:
-    """The messages as they reached the model, without the CLI's own and the cache marks."""
+    """Return the messages that reached the model, without the CLI's own and the cache marks."""
     return [
         (str(message["role"]), _blocks(message["content"]))
         for message in exchange.messages
@@ -122,13 +123,13 @@ def _blocks(content: str | Sequence[Wire]) -> list[Wire]:
 
 
 def wire_of(turns: Sequence[Turn]) -> list[tuple[str, list[Wire]]]:
-    """Turns in the form that `conversation` has."""
+    """Return turns in the form of `conversation`."""
     return [(str(turn.role), list(turn.content)) for turn in turns]
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One turn: what was said, what the CLI told of it, and the calls it made upstream."""
+    """One turn: its prompt, the CLI's output, and its upstream calls."""
 
     turn: Turn
     lines: Sequence[Wire]
@@ -136,17 +137,17 @@ class Asked:
 
     @property
     def exchange(self) -> Exchange:
-        """The first call; raises Lacking where there is none."""
+        """The first call; raises Lacking if there is none."""
         require(bool(self.exchanges), "nothing reached the model")
         return self.exchanges[0]
 
     @property
     def result(self) -> Wire:
-        """The last line: the turn's `result`, or the one with which it made its calls."""
+        """The last line: the turn's `result`, or the one that made its calls."""
         return self.lines[-1]
 
     def events(self, kind: str) -> list[Wire]:
-        """The streamed events of one type."""
+        """Return the streamed events of one type."""
         events = [line["event"] for line in self.lines if line["type"] == "stream_event"]
         return [event for event in events if event["type"] == kind]
 
@@ -163,7 +164,7 @@ class Stage:
     def __init__(
         self, cli: Path, folder: Path, simulator: Simulator, guard: OrphanGuard | None = None
     ) -> None:
-        """Keep everything in `folder`."""
+        """Keep all files in `folder`."""
         self.folder = folder
         self._guard = guard
         self.ledger = simulator.ledger
@@ -171,13 +172,13 @@ class Stage:
         self._upstream = simulator.base_url
         self.launcher = self._launcher("warm", {})
         self._warm: Session | None = None
-        self._own: Session | None = None
-        self._own_asked: Asked | None = None
+        self._user: Session | None = None
+        self._user_turn: Asked | None = None
         self._failed_starts = 0
         self.capabilities = ALL
-        """What the checks so far have left of them."""
+        """The processes that earlier checks left running."""
         self.ever_ran = False
-        """Whether any process has come so far as to be spoken to."""
+        """Whether any process has ever answered."""
         self.cli_version = ""
 
     def _launcher(self, name: str, settings: Wire) -> Launcher:
@@ -200,13 +201,13 @@ class Stage:
     # Processes
 
     async def warm(self) -> Session:
-        """The process that most checks share: empty, with a system prompt, all defaults."""
+        """Return the process that most checks share: empty, with a system prompt, all defaults."""
         if self._warm is None:
             self._warm = await self._started(self.launcher, Profile(SYSTEM), self.capabilities)
         return self._warm
 
     async def settle(self) -> None:
-        """Empty the shared process for the next check, or end it where that fails."""
+        """Empty the shared process for the next check, or end it if that fails."""
         session = self._warm
         if session is None:
             return
@@ -223,10 +224,10 @@ class Stage:
 
     async def discard(self) -> None:
         """End the processes: the next check gets new ones."""
-        for session in (self._warm, self._own):
+        for session in (self._warm, self._user):
             if session is not None:
                 await session.close()
-        self._warm = self._own = self._own_asked = None
+        self._warm = self._user = self._user_turn = None
 
     @asynccontextmanager
     async def with_own_tools(self, *names: str) -> AsyncGenerator[Session, None]:
@@ -239,21 +240,21 @@ class Stage:
         finally:
             await session.close()
 
-    async def own_blank(self) -> Session:
-        """The process of the person with settings of their own: not yet initialised."""
-        if self._own is None:
+    async def user_blank(self) -> Session:
+        """Return the process of the user with settings of their own, not yet initialised."""
+        if self._user is None:
             folder = self.folder / f"own-{uuid.uuid4().hex}"
-            launcher = self._launcher(folder.name, _OWN_SETTINGS)
-            self._own = await self._spawned(launcher)
-        return self._own
+            launcher = self._launcher(folder.name, _USER_SETTINGS)
+            self._user = await self._spawned(launcher)
+        return self._user
 
-    async def own_asked(self) -> Asked:
-        """A turn of that process, with Claude Code's preset as the system prompt."""
-        if self._own_asked is None:
-            session = await self.own_blank()
+    async def user_turn(self) -> Asked:
+        """Return a turn of that process, with Claude Code's preset as the system prompt."""
+        if self._user_turn is None:
+            session = await self.user_blank()
             await self._initialised(session, Profile(None))
-            self._own_asked = await self.ask(session)
-        return self._own_asked
+            self._user_turn = await self.ask(session)
+        return self._user_turn
 
     async def _started(
         self, launcher: Launcher, profile: Profile, capabilities: Capabilities
@@ -303,7 +304,7 @@ class Stage:
         return Asked(turn, lines, self.ledger.exchanges(containing=mark))
 
     async def until_text(self, session: Session, pieces: int = 1) -> list[Wire]:
-        """Receive until the model has said so many pieces of its answer."""
+        """Receive until the model has sent this many pieces of its answer."""
         left = pieces
 
         def enough(line: Wire) -> bool:
@@ -316,7 +317,7 @@ class Stage:
         return await self._until(session, enough)
 
     async def resume(self, session: Session, results: Sequence[Wire]) -> list[Wire]:
-        """Give the results that a turn waits for, and wait for its end."""
+        """Send the results that a turn waits for, and wait for its end."""
         await session.resume(results)
         lines = await self._until(session, lambda line: line["type"] == "result")
         await session.stop()

@@ -37,9 +37,9 @@ def main() -> None:
     """Parse the command line and serve."""
     parser = argparse.ArgumentParser(prog="python -m bridge.simulator", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    parser.add_argument("--keep-requests", type=int, default=1000, help="exchanges remembered")
-    parser.add_argument("--pace-ms", type=float, default=15.0, help="pause of unscripted answers")
+    parser.add_argument("--port", type=int, default=0, help="0 selects a free port")
+    parser.add_argument("--keep-requests", type=int, default=1000, help="exchanges to remember")
+    parser.add_argument("--pace-ms", type=float, default=15.0, help="delay of unscripted answers")
     parser.add_argument("--accounts", type=Path, help="JSON: {accounts, refresh_tokens}")
     parser.add_argument("--scripts", type=Path, help="JSON: {steps, tools_only} by name")
     asyncio.run(serve(parser.parse_args()))

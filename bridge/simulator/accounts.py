@@ -1,4 +1,4 @@
-"""Who may ask what: credentials, each with what the API accepts of it. Pure but for its counts."""
+"""Credentials, each with what the API accepts from it. Pure except for its counts."""
 
 import re
 from collections import Counter
@@ -16,12 +16,12 @@ _CLAUDE_CODE = re.compile(r"You are (?:Claude Code|a Claude agent)")
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What is accepted of a credential; as it stands, everything.
+    """What the API accepts from a credential; by default everything.
 
-    `failure` answers every request. `refuses` has fields by model, "" for all: a field is a path
-    with dots, and with `=value` it is refused for that value alone. `models` are words one of which
-    stands in the name of a model that is served. After so many `requests` the usage limit is
-    reached. `headers` go with every answer, such as the state of the limits.
+    `failure` answers every request. `refuses` has lists of fields by model, "" for all models: a
+    field is a path with dots, and with `=value` only that value is refused. `models` are words; a
+    model is served if its name contains one of them. After this many `requests` the usage limit is
+    reached. `headers` are added to every answer, such as the state of the limits.
     """
 
     failure: Failure | None = None
@@ -32,7 +32,7 @@ class Account:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def refusal(self, body: Mapping[str, Any], before: int) -> Failure | None:
-        """Why this request is refused, `before` others having been accepted, or None."""
+        """Return why this request is refused after `before` accepted ones, or None."""
         if self.failure is not None:
             return self.failure
         model = str(body.get("model"))
@@ -66,15 +66,15 @@ LITTLE = Account(
     },
     claude_code_only=True,
 )
-"""A plain answer and tools, and nothing that is not needed for them."""
+"""A plain answer and tools, without optional fields."""
 NOTHING = Account(failure=FAILURES["organization_disabled"])
 _NAMED = {"everything": EVERYTHING, "little": LITTLE, "nothing": NOTHING}
 
 
 class Accounts:
-    """The accounts by credential; while there are none, any credential is accepted.
+    """The accounts by credential; if there are none, any credential is accepted.
 
-    `refresh_tokens` says which credential a refresh token gives: others are an `invalid_grant`.
+    `refresh_tokens` maps a refresh token to its credential: others are an `invalid_grant`.
     """
 
     def __init__(self) -> None:
@@ -83,18 +83,18 @@ class Accounts:
         self._accepted: Counter[str] = Counter()
 
     def find(self, credential: str) -> Account | None:
-        """The account of a credential; None: there is none."""
+        """Return the account of a credential, or None."""
         return self.by_credential.get(credential) if self.by_credential else EVERYTHING
 
     def refusal(self, credential: str, account: Account, body: Mapping[str, Any]) -> Failure | None:
-        """Why a request is refused, or None: then it counts as accepted."""
+        """Return why a request is refused, or None: then it counts as accepted."""
         found = account.refusal(body, self._accepted[credential])
         if found is None:
             self._accepted[credential] += 1
         return found
 
     def load(self, value: object) -> None:
-        """Replace everything by what JSON says: {accounts, refresh_tokens}. BadDirective."""
+        """Replace everything by the JSON object {accounts, refresh_tokens}. BadDirective."""
         kinds = {
             "accounts": (_object, "an object: accounts by credential"),
             "refresh_tokens": (_texts, "an object: credentials by refresh token"),
@@ -107,7 +107,7 @@ class Accounts:
 
 
 def parse(value: object) -> Account:
-    """An account as JSON says it: a name, or an object with the fields of Account."""
+    """Parse an account from JSON: a name, or an object with the fields of Account."""
     if isinstance(value, str):
         if value not in _NAMED:
             raise BadDirective(f"account: {value!r} is not one of {', '.join(_NAMED)}")
@@ -133,10 +133,10 @@ def parse(value: object) -> Account:
 
 
 def limits(account: Account, headers: Mapping[str, str]) -> Mapping[str, str]:
-    """The headers that the API sends with an answer to this account.
+    """Return the headers that the API sends with an answer to this account.
 
     https://platform.claude.com/docs/en/api/rate-limits: a key's answers have its limits. Those of a
-    subscription (`anthropic-ratelimit-unified-…`) are there if the account says so.
+    subscription (`anthropic-ratelimit-unified-…`) are sent if the account has them.
     """
     own = _KEY_LIMITS if headers.get("x-api-key") else {}
     return {"anthropic-organization-id": _ORGANIZATION, **own, **account.headers}

@@ -1,10 +1,10 @@
-"""What the simulator answers besides the API: how it is set up and looked at, and the logins.
+"""The simulator's endpoints besides the API: setup, inspection and logins.
 
-- `PUT /simulator/scripts/NAME`, {steps, tools_only}; `GET` says how far each conversation is
+- `PUT /simulator/scripts/NAME`, {steps, tools_only}; `GET` returns each conversation's progress
 - `PUT /simulator/accounts`, {accounts, refresh_tokens}
-- `GET /simulator/requests`: which credential each request bore, and how it ended
-- `POST /v1/oauth/token`: what a login's refresh token gives. The CLI asks it of
-  platform.claude.com whatever its base URL, so it comes by way of `proxy.Proxy`.
+- `GET /simulator/requests`: the credential of each request, and how it ended
+- `POST /v1/oauth/token`: exchanges a login's refresh token. The CLI sends this to
+  platform.claude.com whatever its base URL, so it arrives through `proxy.Proxy`.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ Answer = tuple[int, Mapping[str, Any]]
 
 
 class Admin:
-    """Answers what is not the Messages API."""
+    """Answers requests outside the Messages API."""
 
     def __init__(self, ledger: Ledger, accounts: Accounts, scripts: Scripts) -> None:
         self._ledger = ledger
@@ -32,7 +32,7 @@ class Admin:
         self._scripts = scripts
 
     async def answer(self, method: str, path: str, receive: Receive) -> Answer | None:
-        """The status and body, or None: there is nothing at this path."""
+        """Return the status and body, or None if there is nothing at this path."""
         if method == "GET" and path == "/simulator/requests":
             return 200, {"requests": [_seen(e) for e in self._ledger.exchanges()]}
         if method == "GET" and path.startswith(_SCRIPTS):

@@ -1,4 +1,4 @@
-"""The ASGI application: reads a request, decides with the pure modules, delivers the answer."""
+"""The ASGI application: reads a request, decides with the pure modules, sends the answer."""
 
 import secrets
 import string
@@ -34,17 +34,17 @@ from bridge.simulator.ledger import Ledger, credential
 from bridge.simulator.playing import Scripts
 from bridge.simulator.script import BadDirective, Directive
 
-# What the CLI asks at its start to see whether the API can be reached.
+# The CLI's request at its start, to check whether the API can be reached.
 _GREETINGS = ("", "/api/hello")
-# Distinct scripted failures whose count is kept.
+# Maximum number of scripted failures that are counted.
 _KEEP_FAILURES = 10_000
 _ID_ALPHABET = string.ascii_letters + string.digits
 
 
 class Application:
-    """The Messages API. `abort` resets the connection that a scope came by.
+    """The Messages API. `abort` resets the connection of a scope.
 
-    While `login_accepted` is false, every request is refused as one whose login has expired.
+    While `login_accepted` is false, every request is refused because of an expired login.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class Application:
         )
 
     def _directive(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> Directive | None:
-        """What says the answer; None: nothing does. Refused: it says that there is an error."""
+        """Return the directive that defines the answer, or None. Refused if it is invalid."""
         found = script.find(body)
         if found is None:
             return None
@@ -190,7 +190,7 @@ class Application:
         return directive
 
     def _fail(self, failure: Failure, key: tuple[str, int], headers: Mapping[str, str]) -> None:
-        """Refuse as scripted, unless this directive has failed as often as it should."""
+        """Refuse as scripted, unless this directive has already failed often enough."""
         if failure.times is not None:
             if self._failures[key] >= failure.times:
                 return
@@ -201,7 +201,7 @@ class Application:
 
 
 def new_id(prefix: str) -> str:
-    """An id of the form that the API's have: `req_011…`, `msg_01…`, `toolu_01…`."""
+    """Return an id in the API's format: `req_011…`, `msg_01…`, `toolu_01…`."""
     prefix = prefix if prefix[-1].isdigit() else f"{prefix}01"
     return prefix + "".join(secrets.choice(_ID_ALPHABET) for _ in range(22))
 

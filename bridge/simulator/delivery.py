@@ -1,4 +1,4 @@
-"""An answer on its way: streamed or whole, paced, and ended early where a directive says so."""
+"""Sends an answer: streamed or whole, paced, and ended early if a directive requires it."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -18,13 +18,13 @@ from bridge.simulator.api import (
 from bridge.simulator.ledger import Ledger
 from bridge.simulator.script import CONTENT, MESSAGE_DELTA, PLACES, Directive
 
-# Unpaced deltas go out in batches of this many: the point of no pace is to be cheap.
+# Unpaced deltas are sent in batches of this size, because they should be cheap.
 _BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One answer, decided and ready to be delivered."""
+    """One answer, ready to be sent."""
 
     number: int
     request_id: str
@@ -36,9 +36,9 @@ class Plan:
 
 
 class Delivery:
-    """Delivers answers, and notes in the ledger how each ended. `abort` resets a connection.
+    """Sends answers, and records in the ledger how each ended. `abort` resets a connection.
 
-    While `closing` is true, clients that lose their connection are taken to have been cut.
+    While `closing` is true, connections that are lost count as cut by the simulator.
     """
 
     def __init__(self, ledger: Ledger, abort: Callable[[Message], None]) -> None:
@@ -47,20 +47,20 @@ class Delivery:
         self._abort = abort
 
     async def deliver(self, plan: Plan, scope: Message, receive: Receive, send: Send) -> None:
-        """Write the answer, and notice at once when the client goes away."""
+        """Write the answer, and detect at once when the client disconnects."""
         answer = self._stream if plan.streamed else self._whole
         answering = asyncio.create_task(answer(plan, scope, send))
         leaving = asyncio.create_task(left(receive))
         try:
             await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            # Both can be done: a finished answer also ends the wait for the client to leave.
+            # Both can be done: a finished answer also ends the wait for the client's disconnect.
             if answering.done():
                 answering.result()
         finally:
             answering.cancel()
             leaving.cancel()
             await asyncio.gather(answering, leaving, return_exceptions=True)
-            # An answer that came to its end has said so itself, and the first word counts.
+            # A finished answer has recorded its end itself, and the first record counts.
             self._ledger.end(plan.number, "cut" if self.closing else "client_closed")
 
     async def _stream(self, plan: Plan, scope: Message, send: Send) -> None:
@@ -110,7 +110,7 @@ class Delivery:
         await respond(send, 200, message, plan.request_id, plan.headers)
 
     async def _stop(self, plan: Plan, scope: Message, send: Send) -> None:
-        """End an answer early, in the way that was asked for."""
+        """End an answer early, in the way that the directive requires."""
         how = plan.delivery
         if how.stops_after == how.error_after:
             return await self._fail(plan, send)
@@ -141,7 +141,7 @@ class Delivery:
         await respond(send, failure.status, error, plan.request_id, headers)
 
     def _completed(self, plan: Plan) -> None:
-        # Before the last write: who has read the whole answer finds it in the ledger as ended.
+        # Before the last write: a client that has the whole answer finds it ended in the ledger.
         usage = stream.final_usage(plan.reply, plan.envelope)
         self._ledger.end(plan.number, "completed", usage)
 
@@ -156,7 +156,7 @@ async def _for_ever() -> None:
 
 
 def _place(frame: bytes, sent: int) -> int:
-    """Where in an answer stands what comes before this event, as directives count."""
+    """Return the position in the answer of what precedes this event, as directives count it."""
     if frame.startswith(b"event: message_delta"):
         return CONTENT
     return MESSAGE_DELTA if frame.startswith(b"event: message_stop") else sent

@@ -1,4 +1,4 @@
-"""What the simulator was asked and how each answer ended: the evidence that tests look at."""
+"""Records the simulator's requests and how each answer ended: evidence for tests."""
 
 import asyncio
 import json
@@ -14,11 +14,11 @@ Ended = Literal["completed", "client_closed", "cut", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One `POST /v1/messages`, as it stood when it was looked at. Times are monotonic seconds.
+    """A snapshot of one `POST /v1/messages`. Times are monotonic seconds.
 
     `ended` is None while the answer is open; then `completed` (the whole answer was written),
-    `client_closed` (the client went away first), `cut` (the simulator ended it early: `cut_after`,
-    `error_after` or its own shutdown) or `refused` (answered with an error status).
+    `client_closed` (the client disconnected first), `cut` (the simulator ended it early:
+    `cut_after`, `error_after` or its own shutdown) or `refused` (answered with an error status).
     """
 
     number: int
@@ -32,12 +32,12 @@ class Exchange:
 
     @property
     def model(self) -> str:
-        """The model that was asked for."""
+        """The requested model."""
         return str(self.body.get("model", ""))
 
     @property
     def credential(self) -> str:
-        """The API key or the token that the request bore; empty: none."""
+        """The API key or the token of the request; empty if it has none."""
         return credential(self.headers)
 
     @property
@@ -69,18 +69,18 @@ class Exchange:
         return tools if isinstance(tools, list) else []
 
     def contains(self, text: str) -> bool:
-        """Whether the body's JSON text has `text` in it (non-ASCII characters unescaped)."""
+        """Whether the body's JSON text contains `text` (non-ASCII characters unescaped)."""
         return text in json.dumps(self.body, ensure_ascii=False)
 
 
 def credential(headers: Mapping[str, str]) -> str:
-    """The API key or the token that a request bears; empty: none."""
+    """Return the API key or the token of a request; empty if it has none."""
     bearer = headers.get("authorization", "").removeprefix("Bearer ").strip()
     return headers.get("x-api-key") or bearer
 
 
 def text_of(content: object) -> str:
-    """The text of a content field, a string or a list of blocks, blocks joined by newlines."""
+    """Return the text of a content field (a string or blocks), blocks joined by newlines."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
@@ -91,21 +91,21 @@ def text_of(content: object) -> str:
 
 @dataclass(slots=True)
 class _Watcher:
-    """A coroutine's wish to be woken at the next change, from whichever thread that comes."""
+    """A coroutine that waits for the next change, from any thread."""
 
     loop: asyncio.AbstractEventLoop
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def wake(self) -> None:
-        # A loop that has closed meanwhile has nobody left to wake.
+        # A closed loop has no waiting coroutine.
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self.changed.set)
 
 
 class Ledger:
-    """Exchanges in the order they came, the newest `keep_requests` of them.
+    """Exchanges in the order of arrival, the newest `keep_requests` of them.
 
-    Safe to use from any thread. What it gives out are snapshots: look again to see a change.
+    Safe to use from any thread. It returns snapshots: read again to see a change.
     """
 
     def __init__(self, keep_requests: int = 10_000) -> None:
@@ -116,7 +116,8 @@ class Ledger:
         self._watchers: list[_Watcher] = []
 
     def exchanges(self, *, containing: str | None = None) -> tuple[Exchange, ...]:
-        """All exchanges, oldest first, or those whose body's JSON text has `containing` in it."""
+        """Return all exchanges, oldest first, or those whose body's JSON text contains
+        `containing`."""
         with self._changed:
             found = tuple(self._exchanges.values())
         if containing is None:
@@ -126,9 +127,9 @@ class Ledger:
     def wait_for(
         self, predicate: Callable[[Sequence[Exchange]], bool], timeout: float = 60.0
     ) -> tuple[Exchange, ...]:
-        """Block until `predicate` holds for the exchanges, and return them.
+        """Block until `predicate` is true for the exchanges, and return them.
 
-        `timeout` is in seconds; TimeoutError says what was seen instead.
+        `timeout` is in seconds; TimeoutError reports the exchanges seen instead.
         """
         deadline = time.monotonic() + timeout
         with self._changed:
@@ -158,13 +159,13 @@ class Ledger:
         return found
 
     def clear(self) -> None:
-        """Forget all exchanges. Numbers go on from where they were."""
+        """Forget all exchanges. Numbering continues."""
         with self._changed:
             self._exchanges.clear()
             self._announce()
 
     def begin(self, headers: Mapping[str, str], body: Mapping[str, Any]) -> int:
-        """Enter a request; returns its number."""
+        """Record a request; return its number."""
         with self._changed:
             self._count += 1
             self._exchanges[self._count] = Exchange(
@@ -179,11 +180,11 @@ class Ledger:
             return self._count
 
     def answer(self, number: int, status: int, usage: Mapping[str, Any] | None = None) -> None:
-        """Note that an answer with `status` has begun."""
+        """Record that an answer with `status` has started."""
         self._update(number, status=status, usage=usage)
 
     def end(self, number: int, ended: Ended, usage: Mapping[str, Any] | None = None) -> None:
-        """Note how an exchange ended, the first time; `usage` replaces what `answer` noted."""
+        """Record how an exchange ended, the first time; `usage` replaces that of `answer`."""
         changes: dict[str, Any] = {"ended": ended, "ended_at": time.monotonic()}
         if usage is not None:
             changes["usage"] = usage
@@ -192,7 +193,7 @@ class Ledger:
     def _update(self, number: int, **changes: Any) -> None:
         with self._changed:
             exchange = self._exchanges.get(number)
-            # It may be gone: cleared, or pushed out by newer ones.
+            # It may have been cleared, or dropped for newer ones.
             if exchange is not None and exchange.ended is None:
                 self._exchanges[number] = replace(exchange, **changes)
                 self._announce()

@@ -1,8 +1,8 @@
 """Scripts by name: steps played in order over the requests of a conversation, for coding agents.
 
 A directive names the script: `[[sim {"script": "fix", "conversation": "a"}]]`, in the system prompt
-or the first user message. Each request that bears it gets the next step, whatever the turn; after
-the last one, the unscripted answer. Conversations of different names do not touch each other.
+or the first user message. Each request with it gets the next step, whatever the turn; after the
+last step, the unscripted answer. Conversations with different names are independent.
 """
 
 from collections import OrderedDict
@@ -12,15 +12,15 @@ from typing import Any
 
 from bridge.simulator.script import BadDirective, Directive, checked, steps
 
-# Conversations whose place is remembered.
+# Maximum number of conversations whose position is remembered.
 _KEEP = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """Steps, each a directive; with `tools_only` a request that offers no tool takes none.
+    """Steps, each a directive; with `tools_only`, a request without tools gets no step.
 
-    Agents ask for a title or a summary besides, with the same first message and without tools.
+    Agents also ask for a title or a summary, with the same first message and without tools.
     """
 
     steps: tuple[Directive, ...]
@@ -28,14 +28,14 @@ class Script:
 
 
 class Scripts:
-    """The scripts known by name, and how far each conversation has come."""
+    """The scripts by name, and the position of each conversation."""
 
     def __init__(self) -> None:
         self._scripts: dict[str, Script] = {}
         self._played: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     def put(self, name: str, value: object) -> None:
-        """Register a script as JSON says it: {steps, tools_only}. BadDirective. It starts over."""
+        """Register a script from JSON: {steps, tools_only}. BadDirective. It starts over."""
         kinds = {
             "steps": (None, "a list of directives"),
             "tools_only": (lambda flag: isinstance(flag, bool), "true or false"),
@@ -46,16 +46,16 @@ class Scripts:
             del self._played[key]
 
     def played(self, name: str) -> Mapping[str, int]:
-        """How many steps each conversation of a script has taken."""
+        """Return how many steps each conversation of a script has taken."""
         return {key[1]: count for key, count in self._played.items() if key[0] == name}
 
     def next(
         self, directive: Directive, body: Mapping[str, Any]
     ) -> tuple[Directive | None, tuple[str, int]]:
-        """The step for this request, or None (unscripted), and the key of that step.
+        """Return the step for this request, or None (unscripted), and the key of that step.
 
-        A request that does not stream gets the `whole` of the step before it, if that has one: it
-        is the second try of a stream that failed.
+        A request that does not stream gets the `whole` of the previous step, if it has one: it is
+        the retry of a failed stream.
         """
         name = str(directive.script)
         if name not in self._scripts:

@@ -1,8 +1,9 @@
-"""An HTTPS proxy on loopback that leads every host to the simulator, whatever its name.
+"""An HTTPS proxy on loopback that routes every host to the simulator.
 
 Claude Code refreshes a login at https://platform.claude.com and reads its profile at
-https://api.anthropic.com, whatever ANTHROPIC_BASE_URL says. With HTTPS_PROXY naming this proxy,
-NODE_EXTRA_CA_CERTS the authority behind its certificate, and NO_PROXY=127.0.0.1, it comes here.
+https://api.anthropic.com, whatever ANTHROPIC_BASE_URL is set to. With HTTPS_PROXY set to this
+proxy, NODE_EXTRA_CA_CERTS to the authority of its certificate, and NO_PROXY=127.0.0.1, these
+requests arrive here.
 """
 
 import asyncio
@@ -13,9 +14,9 @@ from typing import Self
 
 
 class Proxy:
-    """Answers CONNECT, ends the TLS itself, and passes what is inside on to `port` in the clear.
+    """Answers CONNECT, terminates TLS, and forwards the plain content to `port`.
 
-    `context` has a certificate for the hosts that are asked for.
+    `context` has a certificate for the requested hosts.
     """
 
     def __init__(self, port: int, context: ssl.SSLContext) -> None:
@@ -27,7 +28,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """What HTTPS_PROXY is set to; known once started."""
+        """The value for HTTPS_PROXY; known once started."""
         assert self._server is not None
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
@@ -36,7 +37,7 @@ class Proxy:
         assert task is not None
         self._open.add(task)
         try:
-            # A client that goes away, or does not trust the certificate, is its own concern.
+            # A client that disconnects, or does not trust the certificate, is not an error here.
             with contextlib.suppress(OSError, EOFError):
                 await self._relay(reader, writer)
         finally:

@@ -1,8 +1,8 @@
-"""The directive: how a caller says, inside the prompt, what the simulated model shall do.
+"""The directive: an instruction to the simulated model inside the prompt.
 
-A directive is the text `[[sim {JSON}]]` in a text block of a user message, in a tool result, or,
-where the messages have none, in the system prompt. The newest one is in force, also in the turns
-after its own: `[[sim {}]]` goes back to the unscripted answer.
+A directive is the text `[[sim {JSON}]]` in a text block of a user message, in a tool result or, if
+the messages have none, in the system prompt. The newest one applies, also in later turns: `[[sim
+{}]]` restores the unscripted answer.
 """
 
 import json
@@ -17,22 +17,23 @@ OPENING = "[[sim "
 _DECODER = json.JSONDecoder()
 _HEADER = re.compile(r"[A-Za-z0-9-]+")
 
-# Places in an answer where it can end early, as counts of deltas; the last two are past any count.
+# Positions at which an answer can end early, as counts of deltas; the last two are after all
+# deltas.
 CONTENT = 1 << 30
 MESSAGE_DELTA = 1 << 31
 PLACES = {"headers": -1, "message_start": 0, "content": CONTENT, "message_delta": MESSAGE_DELTA}
 
 
 class BadDirective(ValueError):
-    """A directive that cannot be followed; the message says why."""
+    """An invalid directive; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call for the answer to make; `fragment` is characters per input_json_delta.
+    """A call in the answer; `fragment` is characters per input_json_delta.
 
-    `raw` is the text of the arguments, cut off or malformed as one likes, instead of `input`;
-    `no_delta` leaves the call without any input_json_delta.
+    `raw` is the text of the arguments, possibly cut off or malformed, instead of `input`;
+    `no_delta` omits every input_json_delta.
     """
 
     name: str
@@ -43,10 +44,10 @@ class ToolCall:
     no_delta: bool = False
 
 
-# wide: one field for each key of a script.
+# wide: one field per key of a script.
 @dataclass(frozen=True, slots=True)
 class Directive:
-    """What to answer and how to deliver it; `KEYS` says what each field means."""
+    """The answer and its delivery; `KEYS` describes each field."""
 
     text: str | None = None
     tokens: int | None = None
@@ -81,7 +82,7 @@ class Directive:
 
     @property
     def has_content(self) -> bool:
-        """Whether it says what to answer, rather than only how."""
+        """Whether it defines the answer, not only its delivery."""
         return bool(
             self.text is not None
             or self.tokens is not None
@@ -115,9 +116,10 @@ class Found:
 
     @property
     def in_force(self) -> Directive | None:
-        """What says the answer in this turn; None is the unscripted one.
+        """The directive for this turn; None is the unscripted answer.
 
-        A directive that calls tools does so once: or a client that answers calls would never end.
+        A directive that calls tools does so once: otherwise a client that answers calls would never
+        end.
         """
         if self.directive.turns:
             turns = self.directive.turns
@@ -126,12 +128,12 @@ class Found:
 
     @property
     def key(self) -> tuple[str, int]:
-        """What `times` counts by: the directive as written, and which of its turns."""
+        """What `times` counts by: the directive as written, and the number of its turn."""
         return self.raw, self.turn if self.directive.turns else 0
 
 
 def find(body: Mapping[str, Any]) -> Found | None:
-    """The newest directive of a request. BadDirective says what is wrong with it."""
+    """Return the newest directive of a request. BadDirective describes its fault."""
     turn = 0
     for message in reversed(body.get("messages") or []):
         if message.get("role") == "assistant":
@@ -147,7 +149,7 @@ def find(body: Mapping[str, Any]) -> Found | None:
 
 
 def _texts(content: object) -> Iterator[str]:
-    """The texts of a content field, those inside tool results too."""
+    """Yield the texts of a content field, including those inside tool results."""
     if isinstance(content, str):
         yield content
     elif isinstance(content, list):
@@ -176,14 +178,14 @@ def _last_directive(text: str) -> str | None:
 
 
 def steps(values: object) -> tuple[Directive, ...]:
-    """The steps of a script, each a directive. BadDirective names what is wrong."""
+    """Parse the steps of a script, each a directive. BadDirective describes the fault."""
     if not isinstance(values, list):
         raise BadDirective("steps: not a list")
     return tuple(_directive(value, nested=True) for value in values)
 
 
 def parse(raw: str) -> Directive:
-    """The directive that this JSON text says. BadDirective names what is wrong."""
+    """Parse a directive from JSON text. BadDirective describes the fault."""
     return _directive(json.loads(raw))
 
 
@@ -232,33 +234,33 @@ _FAILURE = "{kind, status, type, message, headers, times}"
 _PLACE = f"a count of deltas or one of {', '.join(PLACES)}"
 KEYS = {
     "text": (_text, "a string: the answer"),
-    "tokens": (_count, "a count: answer with so many text deltas, w0 w1 w2 …"),
+    "tokens": (_count, "a count: answer with this many text deltas, w0 w1 w2 …"),
     "echo": (_flag, "true: answer with a summary of the request, as JSON"),
     "endless": (_flag, "true: text deltas until the client goes away"),
     "json": (None, "a value: answer with it, through the StructuredOutput tool if offered"),
-    "thinking": (_text, "a string: thought first, if the request has thinking on"),
+    "thinking": (_text, "a string: sent first as thinking, if the request has thinking on"),
     "tools": (_objects, "a list of {name, input, fragment, id, raw, no_delta}"),
     "blocks": (_objects, "a list of content blocks, streamed as the API does, before the text"),
     "stop_reason": (_text, "a string"),
     "stop_sequence": (_text, "a string"),
     "stop_details": (_object, "the stop_details of a refusal"),
-    "error": (None, f"one of {', '.join(FAILURES)}, or {_FAILURE}: fail so"),
-    "error_event": (None, "the same: what error_after sends"),
+    "error": (None, f"one of {', '.join(FAILURES)}, or {_FAILURE}: fail with it"),
+    "error_event": (None, "the same: sent by error_after"),
     "delay_ms": (_number, "milliseconds between deltas"),
     "first_delay_ms": (_number, "milliseconds before message_start"),
     "error_after": (_place, f"{_PLACE}, then an error event inside the stream"),
     "cut_after": (_place, f"{_PLACE}, then the connection is aborted"),
     "end_after": (_place, f"{_PLACE}, then the body just ends"),
-    "garbage_after": (_place, f"{_PLACE}, then an event that is no JSON, and the end"),
+    "garbage_after": (_place, f"{_PLACE}, then an invalid event, and the end"),
     "hang_after": (_place, f"{_PLACE}, then silence until the client goes away"),
-    "hang": (_flag, "true: silence from the beginning"),
+    "hang": (_flag, "true: silence from the start"),
     "headers": (_strings, "response headers, strings by name"),
-    "ping_every": (_count, "a count: a ping event after every so many deltas"),
+    "ping_every": (_count, "a count: a ping event after this many deltas, repeatedly"),
     "usage": (_object, "merged into the usage"),
-    "note": (_text, "a string without effect, to tell directives apart"),
+    "note": (_text, "a string without effect, to distinguish directives"),
     "whole": (_object, "a directive: the answer to a request that does not stream"),
     "script": (_text, "a name: play this script's next step, whatever the turn"),
-    "conversation": (_text, "a string: which playing of the script this is"),
+    "conversation": (_text, "a string: identifies a run of the script"),
     "turns": (_objects, "a list of directives, one for each turn"),
 }
 _CONTENTS = ("text", "tokens", "echo", "endless", "json")
@@ -270,14 +272,14 @@ def _directive(value: object, *, nested: bool = False) -> Directive:
         raise BadDirective(f"only one of {', '.join(_CONTENTS)} can be the answer")
     if "turns" in fields_given:
         if nested or fields_given.keys() - {"turns", "note"}:
-            raise BadDirective("turns stands alone, and not inside turns, steps or whole")
+            raise BadDirective("turns must be the only key, and not inside turns, steps or whole")
         return Directive(
             turns=tuple(_directive(turn, nested=True) for turn in fields_given["turns"]),
         )
     if "script" in fields_given and (
         nested or fields_given.keys() - {"script", "conversation", "note"}
     ):
-        raise BadDirective("script goes with nothing but conversation, and not inside others")
+        raise BadDirective("script allows only conversation beside it, and not inside others")
     if "tools" in fields_given:
         fields_given["tools"] = tuple(_tool_call(tool) for tool in fields_given["tools"])
     if "blocks" in fields_given:
@@ -308,7 +310,7 @@ def _tool_call(value: object) -> ToolCall:
 
 
 def failure(value: object, where: str = "error") -> Failure:
-    """A failure as JSON says it: a name, or an object that may take a named one as its `kind`."""
+    """Parse a failure from JSON: a name, or an object, optionally based on a name in `kind`."""
     kinds = {
         "kind": (lambda kind: kind in FAILURES, f"one of {', '.join(FAILURES)}"),
         "status": (lambda status: status in ERROR_TYPES, f"one of {sorted(ERROR_TYPES)}"),
@@ -328,7 +330,7 @@ def failure(value: object, where: str = "error") -> Failure:
 
 
 def checked(value: object, kinds: Mapping[str, tuple[Any, str]], where: str) -> dict[str, Any]:
-    """A JSON object of these keys. BadDirective names what is wrong."""
+    """Check that `value` is a JSON object with these keys. BadDirective describes the fault."""
     if not isinstance(value, dict):
         raise BadDirective(f"{where}: not an object")
     for key, item in value.items():

@@ -1,4 +1,4 @@
-"""The simulator as a thing to start and stop: uvicorn on a socket of its own."""
+"""Starts and stops the simulator: uvicorn on its own socket."""
 
 import asyncio
 import contextlib
@@ -15,12 +15,12 @@ from bridge.simulator.app import Application
 from bridge.simulator.ledger import Ledger
 from bridge.simulator.playing import Scripts
 
-# Longer than any client keeps an idle connection, so that none is closed under a new request.
+# Longer than any client keeps an idle connection, so that none is closed during a new request.
 _KEEP_ALIVE_SECONDS = 600
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without signal handlers (they belong to the embedding program), and with a gate."""
+    """uvicorn without signal handlers (they belong to the embedding program), with `abort`."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -82,12 +82,12 @@ class Simulator:
 
     @property
     def base_url(self) -> str:
-        """What a client is given as its base URL."""
+        """The base URL for clients."""
         return f"http://{self._host}:{self._port}"
 
     @property
     def login_accepted(self) -> bool:
-        """Whether any login is accepted; set to False, every one is refused as expired."""
+        """Whether logins are accepted; if False, every login is refused as expired."""
         return self._app.login_accepted
 
     @login_accepted.setter
@@ -96,7 +96,7 @@ class Simulator:
 
     @property
     def accounts(self) -> Accounts:
-        """Who may ask what; while there are none, any credential is accepted."""
+        """The accounts; if there are none, any credential is accepted."""
         return self._app.accounts
 
     @property
@@ -105,11 +105,12 @@ class Simulator:
         return self._app.scripts
 
     async def start(self) -> None:
-        """Bind and serve on the running loop; returns when accepting. OSError: port taken."""
+        """Bind and serve on the running loop; return when it accepts connections. OSError: port
+        taken."""
         if self._serving is not None:
             raise RuntimeError("already started")
         listener = socket.create_server((self._host, self._port), backlog=1024)
-        # Accepted connections inherit it: each event leaves at once, as from the real API.
+        # Accepted connections inherit it: each event is sent at once, as by the real API.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._port = listener.getsockname()[1]
         config = uvicorn.Config(
@@ -137,7 +138,7 @@ class Simulator:
         if server is None or serving is None:
             return
         self._app.delivery.closing = True
-        # No new connection first, or one could slip in behind the resets and keep it open.
+        # No new connections first: one could arrive after the resets and stay open.
         for listening in server.servers:
             listening.close()
         server.should_exit = True

@@ -1,4 +1,4 @@
-"""Keys, who may come in, and the limits of each key."""
+"""API keys: authentication, scopes and limits."""
 
 from bridge.core.access.authentication import ANYONE, Access, Grant, bearer
 from bridge.core.access.fair_turns import FairTurns

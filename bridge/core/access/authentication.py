@@ -1,8 +1,8 @@
-"""Who may come in: the one place where both doors ask.
+"""Authentication, shared by the HTTP and the gRPC API.
 
-A door calls `authenticate` with the secret that came with a request, and keeps the `Grant` it
-gets: its `name` is the request's `caller`. What goes on for long (a conversation on one call, a
-watch) asks `check` again at each step, since a key can be revoked meanwhile.
+A server calls `authenticate` with the secret of a request and keeps the `Grant` it returns: its
+`name` is the request's `caller`. Long-lived calls (a conversation, a watch) call `check` again at
+each step, because a key can be revoked meanwhile.
 """
 
 from __future__ import annotations
@@ -33,49 +33,48 @@ __all__ = ["ANYONE", "Access", "Grant", "Key", "KeyFileError", "KeyLimits", "Key
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 1.0
-"""How often the file of keys is looked at when nobody comes."""
+"""How often the key file is checked for changes while no request arrives."""
 
-_MISSING: Final = "This server asks for a key: send `authorization: Bearer KEY`."
-_WRONG: Final = "The key is none of this server's."
-_REVOKED: Final = "The key is no longer one of this server's."
-_NO_ADMIN: Final = "This needs a key with the scope admin: bridge keys add NAME --admin."
+_MISSING: Final = "This server requires an API key: send `authorization: Bearer KEY`."
+_WRONG: Final = "Invalid API key."
+_REVOKED: Final = "This API key has been revoked."
+_NO_ADMIN: Final = "This needs a key with the admin scope: bridge keys add NAME --admin."
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """By which key someone came in."""
+    """The key that a request was authenticated with."""
 
     name: str = ""
-    """The key's name: the `caller` of its requests. Empty where no key is asked for."""
+    """The key's name: the `caller` of its requests. Empty if no key is required."""
     digest: str = ""
 
     @property
     def owner(self) -> str:
-        """Whose it is what the server keeps of such a request.
+        """The owner of what the server stores for such a request.
 
-        The name alone will not do: a new key may get the name of one that was revoked.
+        The name alone is not enough: a new key may reuse the name of a revoked one.
         """
         return f"{self.name}:{self.digest[:32]}" if self.digest else self.name
 
 
 ANYONE: Final = Grant()
-"""Who comes where no key is asked for."""
+"""The grant of every request when no key is required."""
 
 
 def bearer(header: str | None) -> str | None:
-    """The secret in an `authorization` header or metadata value; None where it has none."""
+    """Return the secret in an `authorization` header or metadata value, or None."""
     scheme, _, secret = (header or "").strip().partition(" ")
     secret = secret.strip()
     return secret if scheme.lower() == "bearer" and secret else None
 
 
 class Access:
-    """The keys in force. They follow the file of keys while `following` runs.
+    """The keys in force. They follow the key file while `following` runs.
 
-    While there has never been a key, none is required and everyone may everything. From the
-    first key on, keys are required until the end, whatever becomes of the file: one that is
-    broken leaves the keys as they were, one that is gone takes its keys with it, and neither
-    opens the doors. An empty file is one without any valid key.
+    As long as there has never been a key, none is required and every caller may do everything. Once
+    there is a key, keys stay required until the server stops: if the file breaks, the previous keys
+    stay in force; if it disappears, its keys are revoked. An empty file has no valid key.
     """
 
     def __init__(
@@ -85,9 +84,9 @@ class Access:
         *,
         on_revoked: Callable[[str], None] = lambda name: None,
     ) -> None:
-        """Take the given keys and those of the file; raises KeyFileError.
+        """Load the given keys and those of the file; raises KeyFileError.
 
-        `on_revoked` gets the name of each key that ends; "" when keys begin to be required.
+        `on_revoked` is called with the name of each revoked key, or "" when keys become required.
         """
         self.on_revoked = on_revoked
         self._given = {key.name: key for key in given}
@@ -101,7 +100,7 @@ class Access:
 
     @property
     def required(self) -> bool:
-        """Whether a key is asked for."""
+        """Whether a key is required."""
         return self._required
 
     @property
@@ -110,10 +109,10 @@ class Access:
         return self._keys
 
     def limits_of(self, caller: str) -> KeyLimits:
-        """The limits of the key of this name.
+        """Return the limits of the key with this name.
 
-        Raises AuthenticationError where a key is required and this is none any more: between
-        the head of a request and its end a key can be revoked.
+        Raises AuthenticationError if a key is required and this one is no longer valid: a key can
+        be revoked between the head of a request and its end.
         """
         key = self._keys.get(caller)
         if key is not None:
@@ -123,10 +122,10 @@ class Access:
         return KeyLimits()
 
     def authenticate(self, secret: str | None, needed: KeyScope = KeyScope.COMPLETE) -> Grant:
-        """Find the key of a secret.
+        """Find the key with this secret.
 
-        Raises AuthenticationError where it is missing or wrong, and PermissionDeniedError where
-        its scope does not include what is needed.
+        Raises AuthenticationError if the secret is missing or wrong, and PermissionDeniedError if
+        the key's scope does not include `needed`.
         """
         self.refresh()
         if not self._required:
@@ -135,7 +134,7 @@ class Access:
             raise AuthenticationError(_MISSING)
         digest = digest_of(secret)
         found: Key | None = None
-        # Every key is compared, so that the time tells nothing of which one it was.
+        # Compare with every key, so that the time taken does not reveal which one matched.
         for key in self._keys.values():
             if hmac.compare_digest(key.digest, digest):
                 found = key
@@ -146,7 +145,7 @@ class Access:
         return Grant(found.name, found.digest)
 
     def check(self, grant: Grant, needed: KeyScope = KeyScope.COMPLETE) -> None:
-        """Raise AuthenticationError where what was granted holds no longer.
+        """Raise AuthenticationError if the grant is no longer valid.
 
         Raises PermissionDeniedError as `authenticate` does.
         """
@@ -154,7 +153,7 @@ class Access:
         if not self._required:
             return
         key = self._keys.get(grant.name)
-        # A new key may have got the name of one that was revoked.
+        # A new key may have the name of a revoked one.
         if key is None or key.digest != grant.digest:
             raise AuthenticationError(_REVOKED if grant.name else _MISSING)
         if not key.scope.includes(needed):
@@ -162,12 +161,12 @@ class Access:
 
     @contextmanager
     def temporary_key(self, name: str) -> Iterator[str | None]:
-        """Give a secret that is good within the block; None where none is asked for."""
+        """Yield a secret that is valid within the block, or None if no key is required."""
         if not self._required:
             yield None
             return
         secret = SECRET_PREFIX + random_secrets.token_urlsafe(32)
-        # No key of a person's has brackets in its name.
+        # No user's key has brackets in its name.
         key = Key(f"({name})", digest_of(secret))
         self._given[key.name] = self._keys[key.name] = key
         try:
@@ -179,9 +178,9 @@ class Access:
 
     @asynccontextmanager
     async def following(self, seconds: float = LOOK_SECONDS) -> AsyncIterator[None]:
-        """Look at the file every so often within the block.
+        """Check the file for changes at regular intervals within the block.
 
-        So a key that is revoked loses its parked conversations even if nobody calls.
+        This ends the parked conversations of a revoked key even if no request arrives.
         """
 
         async def look() -> None:
@@ -190,7 +189,7 @@ class Access:
                 try:
                     self.refresh()
                 except Exception:
-                    logger.exception("the file of keys could not be followed")
+                    logger.exception("the key file could not be checked for changes")
 
         task = asyncio.create_task(look())
         try:
@@ -201,28 +200,28 @@ class Access:
                 await task
 
     def refresh(self) -> None:
-        """Read the file of keys again if it has changed."""
+        """Read the key file again if it has changed."""
         if self._file is None:
             return
         signature = self._file.signature()
         if signature == self._signature:
             return
-        # Before it is read: what changes while it is read is seen the next time.
+        # Taken before reading, so that a change during the read is noticed the next time.
         self._signature = signature
         if signature is None:
-            logger.warning("the key file %s is gone, and with it its keys", self._file.path)
+            logger.warning("the key file %s is gone; its keys are revoked", self._file.path)
         try:
             keys = self._file.read()
         except KeyFileError as error:
-            # The same state of the file is not tried again, so this is said once.
-            logger.error("%s The keys read before stay in force.", error)
+            # An unchanged file is not read again, so this is logged once.
+            logger.error("%s The previous keys stay in force.", error)
             return
         self._take(keys)
 
     def _take(self, from_file: tuple[Key, ...]) -> None:
         for key in from_file:
             if key.name in self._given:
-                logger.warning("the key %s of BRIDGE_API_KEYS goes before the file's", key.name)
+                logger.warning("the key %s of BRIDGE_API_KEYS overrides the file's", key.name)
         before, was_required = self._keys, self._required
         self._keys = {key.name: key for key in from_file} | self._given
         self._required = was_required or self._signature is not None or bool(self._keys)

@@ -1,4 +1,4 @@
-"""One at a time, and callers that wait take turns: many requests of one delay another by one."""
+"""A lock on which waiting callers take turns: many requests of one caller delay another by one."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ class _Waiting:
 
 
 class FairTurns:
-    """A lock that goes to the caller whose last turn is longest ago, then by arrival."""
+    """A lock that goes to the caller whose last turn was longest ago, then by arrival."""
 
     def __init__(self) -> None:
         self._taken = False
         self._waiting: list[_Waiting] = []
         self._turns = 0
         self._last: dict[str, int] = {}
-        """The number of each caller's last turn: callers are the names of keys, so few."""
+        """The number of each caller's last turn. Callers are key names, so there are few."""
 
     @asynccontextmanager
     async def turn(self, caller: str) -> AsyncGenerator[None, None]:
-        """Wait for a turn and keep it until the block ends."""
+        """Wait for a turn and hold it until the block ends."""
         if self._taken:
             await self._wait(caller)
         self._taken = True
@@ -46,12 +46,12 @@ class FairTurns:
             if waiting in self._waiting:
                 self._waiting.remove(waiting)
             else:
-                # It had just been given the turn.
+                # It had just received the turn.
                 self._pass_on()
             raise
 
     def _pass_on(self) -> None:
-        # It stays taken until the one that was chosen runs: no newcomer gets in between.
+        # The lock stays taken until the chosen waiter runs, so that no newcomer gets in between.
         self._taken = bool(self._waiting)
         if self._waiting:
             chosen = min(self._waiting, key=lambda waiting: self._last.get(waiting.caller, 0))

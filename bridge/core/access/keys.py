@@ -1,8 +1,8 @@
-"""The keys that open the doors: what they are, how they are given, and the file that keeps them.
+"""API keys: their format, `BRIDGE_API_KEYS`, and the key file.
 
-No secret is kept, only its SHA-256. A slow hash would add nothing: a generated secret has 256
-random bits, which nobody finds by trying, whatever one trial costs. Secrets that a person chose
-(`BRIDGE_API_KEYS`) stand in the environment in clear anyway; short ones are refused.
+Only the SHA-256 of a secret is stored. A slow hash would add nothing: a generated secret has 256
+random bits, too many to guess at any cost per try. Secrets chosen by a user (`BRIDGE_API_KEYS`) are
+in the environment in clear text anyway; short ones are refused.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from typing import Any, Final
 from bridge.core.system import locked, private_folder, replace_file
 
 KEYS_FILE: Final = "keys.json"
-"""Its name in the state folder, unless another is set."""
+"""Its default name in the state folder."""
 SECRET_PREFIX: Final = "sk-bridge-"
 MIN_SECRET_LENGTH: Final = 16
-"""Of a secret that a person chose."""
+"""Of a secret chosen by a user."""
 MAX_FILE_BYTES: Final = 1024 * 1024
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -36,28 +36,28 @@ _OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 class KeyScope(StrEnum):
-    """What a key is good for; ADMIN includes COMPLETE."""
+    """What a key may do; ADMIN includes COMPLETE."""
 
     COMPLETE = "complete"
     ADMIN = "admin"
 
     def includes(self, needed: KeyScope) -> bool:
-        """Whether this is enough where `needed` is asked for."""
+        """Return whether this scope is enough if `needed` is required."""
         return self is KeyScope.ADMIN or needed is KeyScope.COMPLETE
 
 
 @dataclass(frozen=True, slots=True)
 class KeyLimits:
-    """What a key may use. None is without limit, no models are all models."""
+    """The limits of a key. None means unlimited; an empty `models` means all models."""
 
     concurrent: int | None = None
-    """Requests at once."""
+    """Concurrent requests."""
     per_minute: int | None = None
-    """Requests begun within any 60 seconds."""
+    """Requests started within any 60 seconds."""
     tokens_per_day: int | None = None
-    """Tokens of prompts and answers, cached ones included, in a day of UTC."""
+    """Tokens of prompts and answers, cached ones included, per UTC day."""
     models: tuple[str, ...] = ()
-    """Models that may answer, by any of their names."""
+    """The models that the key may use, by any of their names."""
 
     def __post_init__(self) -> None:
         for name in ("concurrent", "per_minute", "tokens_per_day"):
@@ -68,40 +68,40 @@ class KeyLimits:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key, without its secret."""
+    """A key without its secret."""
 
     name: str
     digest: str
-    """The SHA-256 of its secret, in hexadecimal digits."""
+    """The SHA-256 of the secret, in hexadecimal digits."""
     scope: KeyScope = KeyScope.COMPLETE
     limits: KeyLimits = KeyLimits()
     created_at: int = 0
-    """In Unix seconds; 0 where it is not known."""
+    """In Unix seconds; 0 if unknown."""
 
 
 class KeyFileError(Exception):
-    """The file of keys cannot be used. The text is one line: why, and what to do."""
+    """The key file cannot be used. The text is one line: the reason and the remedy."""
 
 
 def digest_of(secret: str) -> str:
-    """What is kept of a secret."""
+    """Return the digest that is stored for a secret."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def check_name(name: str) -> str:
-    """Return the name of a key; raises ValueError where it is no good one."""
+    """Return the name of a key; raises ValueError if it is invalid."""
     if not _NAME.fullmatch(name):
         raise ValueError(
             "a key's name has 1 to 64 letters, digits, dots, dashes and underscores, "
-            "and begins with a letter or a digit"
+            "and starts with a letter or a digit"
         )
     return name
 
 
 def parse_given(text: str) -> tuple[Key, ...]:
-    """Read keys as `BRIDGE_API_KEYS` gives them: `secret`, `name=secret` or `name:admin=secret`.
+    """Parse the keys of `BRIDGE_API_KEYS`: `secret`, `name=secret` or `name:admin=secret`.
 
-    They are separated by commas. Raises ValueError, which repeats nothing of any secret.
+    They are separated by commas. Raises ValueError, which contains no part of any secret.
     """
     keys: list[Key] = []
     for number, entry in enumerate(filter(None, map(str.strip, text.split(","))), start=1):
@@ -115,7 +115,7 @@ def parse_given(text: str) -> tuple[Key, ...]:
         scope = KeyScope.ADMIN if match and match["admin"] else KeyScope.COMPLETE
         keys.append(Key(name, digest_of(secret), scope))
     if not keys:
-        raise ValueError("it holds no key; unset it to serve without keys")
+        raise ValueError("it contains no key; unset it to serve without keys")
     if len({key.name for key in keys}) < len(keys):
         raise ValueError("two keys have the same name")
     if len({key.digest for key in keys}) < len(keys):
@@ -124,13 +124,13 @@ def parse_given(text: str) -> tuple[Key, ...]:
 
 
 class KeyFile:
-    """The file of hashed keys. Changes are made in one step, one process at a time."""
+    """The file of hashed keys. Changes are atomic, by one process at a time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def signature(self) -> tuple[int, ...] | None:
-        """Something that differs once the file was changed; None where there is no file."""
+        """Return a value that differs once the file has changed; None if there is no file."""
         try:
             found = self.path.stat()
         except FileNotFoundError:
@@ -140,7 +140,7 @@ class KeyFile:
         return (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_mode)
 
     def read(self) -> tuple[Key, ...]:
-        """Read the keys; none where there is no file. Raises KeyFileError."""
+        """Read the keys; none if there is no file. Raises KeyFileError."""
         try:
             with self.path.open("rb") as file:
                 self._check_safe(os.fstat(file.fileno()))
@@ -156,9 +156,9 @@ class KeyFile:
                 raise ValueError("it is too large")
             return _keys_of(json.loads(text))
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-            # The error's own text could repeat what stands in the file.
+            # The error's own text could repeat the file's content.
             raise KeyFileError(
-                f"The key file {self.path} is broken. Restore it, or move it away and make new "
+                f"The key file {self.path} is broken. Restore it, or move it away and create new "
                 "keys with `bridge keys add NAME`."
             ) from None
 
@@ -170,16 +170,16 @@ class KeyFile:
         *,
         now: Callable[[], float] = time.time,
     ) -> str:
-        """Add a key and return its secret, which is kept nowhere.
+        """Add a key and return its secret, which is not stored.
 
-        Raises KeyFileError, and ValueError where the name is taken or no good one.
+        Raises KeyFileError, and ValueError if the name is taken or invalid.
         """
         secret = SECRET_PREFIX + secrets.token_urlsafe(32)
         key = Key(check_name(name), digest_of(secret), scope, limits, int(now()))
 
         def added(keys: tuple[Key, ...]) -> tuple[Key, ...]:
             if any(other.name == name for other in keys):
-                raise ValueError(f"there is a key named {name} already: revoke it first")
+                raise ValueError(f"a key named {name} already exists: revoke it first")
             return (*keys, key)
 
         self._change(added)
@@ -188,7 +188,7 @@ class KeyFile:
     def revoke(self, name: str) -> int:
         """Remove a key and return how many are left.
 
-        Raises KeyFileError, and KeyError where there is none of this name.
+        Raises KeyFileError, and KeyError if there is no key with this name.
         """
 
         def removed(keys: tuple[Key, ...]) -> tuple[Key, ...]:
@@ -212,17 +212,17 @@ class KeyFile:
         return keys
 
     def _check_safe(self, found: os.stat_result) -> None:
-        """Whoever may write the file or replace it could make a key for everything."""
+        """Check that no other user can write or replace the file, and so create a key."""
         folder = self.path.parent.stat()
         if found.st_mode & _OTHERS_MAY_WRITE or found.st_uid not in (os.geteuid(), 0):
             raise KeyFileError(
-                f"The key file {self.path} may be written by others. Check that its keys are "
+                f"The key file {self.path} can be written by other users. Check that its keys are "
                 f"yours, then: chown {os.geteuid()} and chmod 600 it."
             )
         if folder.st_mode & _OTHERS_MAY_WRITE and not folder.st_mode & stat.S_ISVTX:
             raise KeyFileError(
-                f"The folder of the key file, {self.path.parent}, may be written by others. Move "
-                "the file into a folder that only you can write to, and name it in "
+                f"The folder of the key file, {self.path.parent}, can be written by other users. "
+                "Move the file into a folder that only you can write to, and name it in "
                 "BRIDGE_KEYS_FILE."
             )
 

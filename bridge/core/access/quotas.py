@@ -1,6 +1,6 @@
-"""What each key may use, and what it has used: requests at once, per minute, tokens per day.
+"""The limits of each key and its use: concurrent requests, requests per minute, tokens per day.
 
-Whether a request is over a limit is one pure function; the rest keeps count.
+Whether a request is over a limit is decided by one pure function; the rest counts.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ USAGE_FILE: Final = "usage.json"
 MINUTE: Final = 60.0
 DAY: Final = 86_400.0
 AT_ONCE_RETRY_SECONDS: Final = 1.0
-"""When one of several requests ends, nobody knows."""
+"""Used for concurrent requests: it is unknown when one of them ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What a key uses at a moment."""
+    """The current use of a key."""
 
     running: int = 0
-    """Requests admitted and not ended."""
+    """Requests admitted and not finished."""
     begun: tuple[float, ...] = ()
-    """When its latest requests were admitted, in seconds of a steady clock, in order."""
+    """When its latest requests were admitted, in seconds of a monotonic clock, in order."""
     tokens_today: int = 0
 
 
 def refusal(
     limits: KeyLimits, use: Use, now: float, until_midnight: float
 ) -> RateLimitedError | None:
-    """Why one more request is refused; None where it may come in.
+    """Return why one more request is refused, or None if it is admitted.
 
-    `now` is of the same clock as `use.begun`. Of several limits the one that holds longest is
-    named, so that whoever comes again after `retry_after` is not refused by another.
+    `now` is from the same clock as `use.begun`. If several limits are reached, the one that holds
+    longest is reported, so that a retry after `retry_after` is not refused by another.
     """
     found: list[RateLimitedError] = []
     if limits.concurrent is not None and use.running >= limits.concurrent:
         found.append(
             RateLimitedError(
-                f"This key may have {limits.concurrent} requests at once, and has them.",
+                f"This key already has {limits.concurrent} concurrent requests, its limit.",
                 reason="KEY_REQUESTS_AT_ONCE",
                 retry_after=AT_ONCE_RETRY_SECONDS,
             )
@@ -62,7 +62,7 @@ def refusal(
         if len(recent) >= limits.per_minute:
             found.append(
                 RateLimitedError(
-                    f"This key may begin {limits.per_minute} requests a minute, and has.",
+                    f"This key has reached its limit of {limits.per_minute} requests per minute.",
                     reason="KEY_REQUESTS_PER_MINUTE",
                     retry_after=max(recent[-limits.per_minute] + MINUTE - now, 0.0),
                 )
@@ -70,8 +70,8 @@ def refusal(
     if limits.tokens_per_day is not None and use.tokens_today >= limits.tokens_per_day:
         found.append(
             RateLimitedError(
-                f"This key may use {limits.tokens_per_day} tokens a day, and has used "
-                f"{use.tokens_today}. The day ends at midnight UTC.",
+                f"This key has reached its limit of {limits.tokens_per_day} tokens per day "
+                f"({use.tokens_today} used). The limit resets at midnight UTC.",
                 reason="KEY_TOKENS_PER_DAY",
                 retry_after=until_midnight,
                 retryable=False,
@@ -82,7 +82,7 @@ def refusal(
 
 @dataclass(slots=True)
 class Meter:
-    """What an admitted request has used so far."""
+    """The tokens that an admitted request has used so far."""
 
     tokens: int = 0
 
@@ -94,10 +94,10 @@ class _Count:
 
 
 class Quotas:
-    """Keeps count of what each key uses, the tokens of the day over a restart as well.
+    """Counts the use of each key; the day's tokens survive a restart.
 
-    A day is one of UTC. A request that was admitted is answered to its end, so the last ones of
-    a day can go over the limit by what they use.
+    A day is a UTC day. An admitted request is answered to its end, so the last ones of a day can
+    exceed the limit by what they use.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Quotas:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Keep the day's tokens in `file`; None keeps them in memory alone."""
+        """Store the day's tokens in `file`; None keeps them in memory only."""
         self.limits_of = limits_of
         self._file = file
         self._clock = clock
@@ -122,7 +122,7 @@ class Quotas:
     def admitted(self, caller: str) -> Iterator[Meter]:
         """Count a request from its admission to its end; raises RateLimitedError.
 
-        What the meter shows at its end is what it has used.
+        The meter's final value is added to the key's tokens.
         """
         limits = self.limits_of(caller)
         meter = Meter()
@@ -147,7 +147,7 @@ class Quotas:
                 self._spend(caller, meter.tokens)
 
     def tokens_today(self, caller: str) -> int:
-        """Tokens that a key has used since midnight UTC."""
+        """Return the tokens that a key has used since midnight UTC."""
         if self._day != self._today():
             self._day, self._tokens = self._today(), self._kept()
         return self._tokens.get(caller, 0)
@@ -165,21 +165,21 @@ class Quotas:
         try:
             private_folder(self._file.parent)
             with locked(self._file):
-                # Another server with the same folder may have added to it.
+                # Another server with the same folder may have updated the file.
                 kept = self._kept()
                 kept[caller] = kept.get(caller, 0) + tokens
                 text = json.dumps({"day": self._day, "tokens": kept}) + "\n"
-                # On the event loop, after each request: no time to wait for a disk.
+                # This runs on the event loop after each request: do not wait for the disk.
                 replace_file(self._file, text, durable=False)
                 self._tokens = kept
         except OSError as error:
             self._tokens[caller] = before + tokens
             if not self._complained:
                 self._complained = True
-                logger.warning("what keys use cannot be kept in %s: %s", self._file, error)
+                logger.warning("the use of keys cannot be stored in %s: %s", self._file, error)
 
     def _kept(self) -> dict[str, int]:
-        """The tokens of today, as the file has them."""
+        """Return today's tokens, as stored in the file."""
         if self._file is None:
             return {}
         try:
@@ -192,5 +192,5 @@ class Quotas:
         except (
             OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError
         ) as error:  # fmt: skip
-            logger.warning("what keys have used cannot be read from %s: %s", self._file, error)
+            logger.warning("the use of keys cannot be read from %s: %s", self._file, error)
             return {}

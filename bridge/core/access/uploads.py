@@ -1,7 +1,7 @@
-"""How much memory requests may take while they come in, before anything else limits them.
+"""A limit on the memory of requests that are still being received.
 
-A key's limits count from the admission of a request on, when all of it is there. Until then it is
-bytes that somebody sends, as slowly as they like, on as many connections as they like.
+A key's limits apply once a request is complete. Until then, any client may send bytes as slowly as
+it likes, on as many connections as it likes.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Final
 from bridge.core.contract import BOUNDS, RateLimitedError
 
 RETRY_SECONDS: Final = 1.0
-"""When others have come, nobody knows."""
+"""It is unknown when other uploads end."""
 DEFAULT_BYTES: Final = 16 * BOUNDS.request_bytes
 
 
 @dataclass(slots=True)
 class Upload:
-    """One request that is coming in."""
+    """One request that is being received."""
 
     uploads: Uploads
     caller: str
     size: int = 0
 
     def hold(self, size: int) -> None:
-        """Count so many bytes for it from now on; raises RateLimitedError."""
+        """Count this many bytes for it from now on; raises RateLimitedError."""
         self.uploads.check(self.caller, size - self.size)
         self.uploads.count(self.caller, size - self.size)
         self.size = size
@@ -43,10 +43,10 @@ class _Waiting:
 
 
 class Uploads:
-    """The bytes of all requests that are coming in. One key may have half of them.
+    """The bytes of all requests that are being received. One key may have half of them.
 
-    Where bytes are seen as they come, each is counted; where they are seen only when all are there,
-    `room` is waited for first. For one event loop.
+    If bytes are visible as they arrive, each is counted; if they are visible only once complete,
+    `room` is awaited first. For one event loop.
     """
 
     def __init__(self, total: int = DEFAULT_BYTES) -> None:
@@ -58,17 +58,17 @@ class Uploads:
 
     @property
     def used(self) -> int:
-        """Bytes that are counted now."""
+        """Bytes that are currently counted."""
         return self._used
 
     @property
     def waiting(self) -> int:
-        """How many wait for room."""
+        """How many uploads wait for room."""
         return len(self._line)
 
     @contextmanager
     def receiving(self, caller: str) -> Iterator[Upload]:
-        """Count a request while its bytes come."""
+        """Count a request while its bytes arrive."""
         upload = Upload(self, caller)
         try:
             yield upload
@@ -77,7 +77,7 @@ class Uploads:
 
     @asynccontextmanager
     async def room(self, caller: str, size: int, seconds: float) -> AsyncIterator[None]:
-        """Wait until so many bytes may come; raises RateLimitedError after so many seconds."""
+        """Wait until `size` bytes may be received; raises RateLimitedError after `seconds`."""
         if self._over(caller, size):
             await self._wait(caller, size, seconds)
         else:
@@ -88,12 +88,12 @@ class Uploads:
             self.count(caller, -size)
 
     def check(self, caller: str, size: int) -> None:
-        """Raise RateLimitedError where so many bytes more are too many."""
+        """Raise RateLimitedError if `size` more bytes exceed the limit."""
         if self._over(caller, size):
             raise self._refusal(caller, size)
 
     def count(self, caller: str, size: int) -> None:
-        """Add what came, or take off what is gone, and let those in who now have room."""
+        """Add received bytes, or subtract freed ones and wake the waiters that now have room."""
         self._used += size
         self._by_caller[caller] += size
         if not self._by_caller[caller]:
@@ -130,7 +130,7 @@ class Uploads:
         if self._by_caller[caller] + size <= self._each:
             whose, most = ("This server", self._total)
         return RateLimitedError(
-            f"{whose} takes {most} bytes of unfinished requests at once, and they are in use. "
+            f"{whose} already receives {most} bytes of unfinished requests, its limit. "
             "Send fewer large requests at the same time.",
             reason="UPLOADS_TOO_LARGE",
             retry_after=RETRY_SECONDS,

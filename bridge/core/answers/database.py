@@ -1,4 +1,4 @@
-"""The file of SQLite: how it is opened and what its tables are. Runs in the store's thread."""
+"""The SQLite file: opening it, and its tables. Runs in the store's thread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bridge.core.validation import NotJsonError, TooNestedError, parse_strict
 
 _VERSION: Final = 1
 _BUSY_SECONDS: Final = 5.0
-"""How long another server that shares the file may hold it."""
+"""How long another server that shares the file may lock it, in seconds."""
 _JOURNAL_BYTES: Final = 4 * 1024 * 1024
 
 _SCHEMA: Final = """
@@ -41,16 +41,16 @@ CREATE INDEX responses_by_conversation ON responses (conversation);
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open the file at `path`, private to its owner, and make its tables if it has none."""
+    """Open the file at `path`, private to its owner, and create its tables if it has none."""
     private_folder(path.parent)
-    # SQLite gives its other files the mode of this one; those of a copy may be there already.
+    # SQLite creates its other files with this one's mode; those of a copy may already exist.
     os.close(open_private(path, os.O_RDWR))
     for ending in ("-wal", "-shm"):
         private_file(path.with_name(path.name + ending))
     database = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
     try:
-        # Deleted pages are overwritten, and given back. The latter is set in a new file only:
-        # it takes a lock, and reading need not wait for who is writing.
+        # Deleted pages are overwritten and freed. The latter is set in a new file only: it takes a
+        # lock, and a reader need not wait for a writer.
         for pragma in (
             *(("auto_vacuum = FULL",) if _version(database) == 0 else ()),
             "journal_mode = WAL",
@@ -67,7 +67,7 @@ def connect(path: Path) -> sqlite3.Connection:
                         database.execute(statement)
                     database.execute(f"PRAGMA user_version = {_VERSION}")
         if (version := _version(database)) != _VERSION:
-            raise sqlite3.DatabaseError(f"it is of version {version}, not {_VERSION}: move it away")
+            raise sqlite3.DatabaseError(f"its version is {version}, not {_VERSION}: move it away")
     except BaseException:
         database.close()
         raise
@@ -75,7 +75,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def identity_of(path: Path) -> tuple[int, int] | None:
-    """Tell the file that has the name now from any other; None where there is none."""
+    """Identify the file that currently has this name; None if there is none."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -87,7 +87,7 @@ def identity_of(path: Path) -> tuple[int, int] | None:
 def transaction(
     database: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE"
 ) -> Iterator[Callable[[], None]]:
-    """Do all of it or nothing; the function given does nothing of it after all."""
+    """Run a transaction; the yielded function rolls it back."""
     abandoned = False
 
     def abandon() -> None:
@@ -113,17 +113,17 @@ def used_bytes(database: sqlite3.Connection) -> int:
 
 
 def dumps(value: object) -> str:
-    """Write a value as it is stored."""
+    """Serialize a value for storage."""
     return json.dumps(value, separators=(",", ":"))
 
 
 def loads(text: str) -> Any:
-    """Read a stored value; raises sqlite3.DatabaseError where it is not one."""
+    """Parse a stored value; raises sqlite3.DatabaseError if it is invalid."""
     try:
-        # Some levels more than a request may have: a response holds pieces of one.
+        # A few more levels than a request may have: a response contains parts of one.
         return parse_strict(text, levels=2 * BOUNDS.json_levels)
     except (NotJsonError, TooNestedError) as error:
-        raise sqlite3.DatabaseError("a response in it is not JSON") from error
+        raise sqlite3.DatabaseError("a stored response is not JSON") from error
 
 
 def _version(database: sqlite3.Connection) -> int:

@@ -1,9 +1,9 @@
-"""Stored responses in a file of SQLite, in a thread of its own beside the event loop.
+"""Stored responses in a SQLite file, accessed from a separate thread.
 
-Responses that build on one another are a conversation, whichever way it branches, and a
-conversation lives and goes as a whole: its time starts over with each response, and when the
-file would become too large, those go first that were used longest ago. So no answer is ever
-built on half of its past.
+Responses that build on one another form a conversation, including its branches. A conversation
+expires as a whole: its time starts over with each response, and if the file would become too large,
+the least recently used conversations are deleted first. So an answer is never built on half of its
+history.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ SELECT id, parent, size FROM chain ORDER BY depth DESC
 
 
 class SqliteResponseStore:
-    """Keeps responses in a file that only its owner can read.
+    """Stores responses in a file that only its owner can read.
 
-    Opened when it is first needed. Those that read raise StoreUnavailableError where the file
-    cannot be read; one that cannot be written costs the keeping, never an answer.
+    The file is opened on first use. Reading methods raise StoreUnavailableError if the file cannot
+    be read; if it cannot be written, the response is not stored, but the answer is still sent.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class SqliteResponseStore:
         max_bytes: int = 256 * 1024 * 1024,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Keep in `path`, `days` after their last use, in a file of at most `max_bytes`."""
+        """Store in `path`, for `days` after their last use, in a file of at most `max_bytes`."""
         self._path = path
         self._seconds = days * _DAY
         self._max_bytes = max_bytes
@@ -73,21 +73,21 @@ class SqliteResponseStore:
         self._open_file: tuple[int, int] | None = None
 
     async def expire(self) -> None:
-        """Delete what is older than it may be. The same happens whenever something is kept."""
+        """Delete expired responses. This also happens whenever a response is stored."""
         with suppress(StoreUnavailableError):
             await self._run(self._expire)
 
     async def put(self, owner: str, response: StoredResponse) -> bool:
-        """Keep a response; says whether that was possible."""
+        """Store a response; return whether that was possible."""
         try:
             kept = await self._run(lambda: self._put(owner, response))
         except StoreUnavailableError:
             return False
         except (ValueError, RecursionError):
-            logger.exception("a response is not kept: it cannot be written as JSON")
+            logger.exception("a response is not stored: it cannot be written as JSON")
             return False
         if not kept:
-            logger.warning("a response is not kept: it is too large, or its past is gone")
+            logger.warning("a response is not stored: it is too large, or its history is gone")
         return kept
 
     async def get(self, owner: str, id: str) -> StoredResponse | None:
@@ -97,16 +97,16 @@ class SqliteResponseStore:
     async def history(self, owner: str, id: str, max_bytes: int) -> list[JsonDict] | None:
         """Return the input and output of a response and all it builds on, oldest first.
 
-        None if any of it is not there. Raises TooLargeError beyond `max_bytes`.
+        None if any of it is missing. Raises TooLargeError beyond `max_bytes`.
         """
         return await self._run(lambda: self._history(owner, id, max_bytes))
 
     async def delete(self, owner: str, id: str) -> bool:
-        """Delete a response, for good; says whether there was one."""
+        """Delete a response for good; return whether it existed."""
         return await self._run(lambda: self._delete(owner, id))
 
     async def aclose(self) -> None:
-        """Close the file, after all that was asked for."""
+        """Close the file after all pending operations."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown()
 
@@ -119,15 +119,15 @@ class SqliteResponseStore:
         try:
             return work()
         except (sqlite3.Error, OSError) as error:
-            # What state the connection is in is not known: the next call makes a new one.
+            # The state of the connection is unknown: the next call opens a new one.
             self._close()
-            logger.warning("the responses in %s cannot be used: %s", self._path, error)
+            logger.warning("the stored responses in %s cannot be used: %s", self._path, error)
             raise StoreUnavailableError from error
 
     def _database(self) -> sqlite3.Connection:
         if self._open_database is not None and identity_of(self._path) != self._open_file:
-            # The file was removed, or another put in its place. SQLite would go on with the
-            # one that has no name any more: what is kept there ends with this process.
+            # The file was removed or replaced. SQLite would continue with the one that no longer
+            # has a name: whatever is stored there is lost when this process ends.
             self._close()
         if self._open_database is None:
             self._open_database = connect(self._path)
@@ -174,7 +174,7 @@ class SqliteResponseStore:
         return True
 
     def _made_room(self, database: sqlite3.Connection, keep: str) -> bool:
-        """Delete conversations until the file is small enough; `keep` stays."""
+        """Delete conversations until the file is small enough, except `keep`."""
         while used_bytes(database) > self._max_bytes:
             row = database.execute(
                 "SELECT id FROM conversations WHERE id <> ? ORDER BY used_at LIMIT 1", (keep,)
@@ -199,14 +199,14 @@ class SqliteResponseStore:
 
     def _history(self, owner: str, id: str, max_bytes: int) -> list[JsonDict] | None:
         database = self._database()
-        # In one transaction, so that nothing goes while it is read.
+        # In one transaction, so that nothing is deleted while it is read.
         with transaction(database, "BEGIN"):
             chain = database.execute(_CHAIN, (id, owner, self._oldest())).fetchall()
             if not chain or chain[0][1] is not None:
                 return None
             if sum(size for *_, size in chain) > max_bytes:
                 raise TooLargeError(
-                    f"The conversation before has more than {max_bytes} bytes. Begin a new one."
+                    f"The conversation so far has more than {max_bytes} bytes. Start a new one."
                 )
             items: list[JsonDict] = []
             for each, *_ in chain:
@@ -232,7 +232,7 @@ class SqliteResponseStore:
                 "AND NOT EXISTS (SELECT 1 FROM responses WHERE conversation = ?)",
                 (*row, *row),
             )
-        # The journal still holds what was deleted.
+        # The journal still contains what was deleted.
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return True
 

@@ -1,4 +1,4 @@
-"""Where responses are stored: one interface, whichever store is behind it."""
+"""The interface of response stores."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ JsonDict: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """A response with what it was made from, as JSON in the API's own words."""
+    """A response and the input it was made from, as JSON in the API's own format."""
 
     id: str
     parent: str | None
     """The response that it builds on."""
     input: Sequence[JsonDict]
-    """Its own items, without those of its past."""
+    """Its own items, without its history."""
     reply: JsonDict
-    """The response object; its `output` holds the items of the answer."""
+    """The response object; its `output` has the items of the answer."""
 
 
 class ResponseStore(Protocol):
-    """Stores responses. What belongs to one owner does not exist for another.
+    """Stores responses. The responses of one owner do not exist for another.
 
-    What reads raises StoreUnavailableError where the store cannot be reached; a response that
-    cannot be stored costs its storage, never the answer.
+    Reading methods raise StoreUnavailableError if the store cannot be reached; if a response cannot
+    be stored, the answer is still sent.
     """
 
     async def put(self, owner: str, response: StoredResponse) -> bool:
-        """Store a response; False where that was not possible."""
+        """Store a response; False if that was not possible."""
         ...
 
     async def get(self, owner: str, id: str) -> StoredResponse | None:
@@ -45,13 +45,13 @@ class ResponseStore(Protocol):
         ...
 
     async def delete(self, owner: str, id: str) -> bool:
-        """Delete a response, for good; False if there was none."""
+        """Delete a response for good; False if it did not exist."""
         ...
 
     async def expire(self) -> None:
-        """Delete what is older than it may be."""
+        """Delete expired responses."""
         ...
 
     async def aclose(self) -> None:
-        """Close the store, after all that was asked for."""
+        """Close the store after all pending operations."""
         ...

@@ -1,4 +1,4 @@
-"""Everything that knows the formats of the `claude` CLI."""
+"""Everything that depends on the formats of the `claude` CLI."""
 
 from bridge.core.claude.answer_reader import CONTINUABLE, AnswerReader
 from bridge.core.claude.call_usage import added

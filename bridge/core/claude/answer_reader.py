@@ -1,8 +1,8 @@
-"""From what the CLI prints to the events of an answer.
+"""Turns the CLI's output into the events of an answer.
 
-`AnswerReader` is a pure state machine: it is fed the lines of one turn and gives events. It
-passes on only what the model itself streamed. What the CLI writes in the model's place, such
-as "API Error: ...", is never text of an answer.
+`AnswerReader` is a pure state machine: it is fed the lines of one turn and yields events. It passes
+on only what the model itself streamed. Text that the CLI writes in the model's place, such as "API
+Error: ...", is never part of an answer.
 """
 
 from __future__ import annotations
@@ -45,31 +45,31 @@ FINISH_REASONS = {
 }
 
 _CONTINUING = frozenset({"tool_use", "pause_turn"})
-"""Stop reasons after which the CLI continues the same answer, unless the caller's tools are
-called."""
+"""Stop reasons after which the CLI continues the same answer, unless it calls the caller's
+tools."""
 
 _THINKING = frozenset({"thinking", "redacted_thinking"})
 
 OUTPUT_TOOL = "StructuredOutput"
-"""The tool that the CLI offers where it was initialised with a JSON schema."""
+"""The tool that the CLI offers if it was initialised with a JSON schema."""
 
 PARAGRAPH = "\n\n"
-"""What stands between the texts before and after a call of the CLI's own tools."""
+"""Separates the texts before and after a call of the CLI's own tools."""
 
 CONTINUABLE = frozenset({"end_turn", "stop_sequence", "tool_use"})
-"""Stop reasons after which the CLI adds nothing of its own to the conversation."""
+"""Stop reasons after which the CLI adds nothing to the conversation."""
 
 _MOST_STRAYS = 3
-"""So often the CLI may correct a model that calls tools which were not offered."""
+"""How often the CLI may correct a model that calls tools which were not offered."""
 
 _BROKE_OFF = "The upstream answer broke off in the middle. Try again."
 
 
 class _Call(Enum):
-    """How far the upstream call is that the answer comes from."""
+    """State of the upstream call that the answer comes from."""
 
     OPEN = auto()
-    """The model has not said why it stops."""
+    """The model has not reported a stop reason."""
     CONTINUED = auto()
     """It has stopped, and the CLI continues the answer with another call."""
     PAUSED = auto()
@@ -77,15 +77,15 @@ class _Call(Enum):
 
 
 class _Stage(IntEnum):
-    """How far an answer is."""
+    """Progress of an answer."""
 
     NOTHING = 0
     STARTED = 1
     """The model is known."""
     BEGUN = 2
-    """The model has begun with an answer, or to think about it."""
+    """The model has started to answer or to think."""
     PRODUCED = 3
-    """A part of an answer was passed on."""
+    """Part of the answer was passed on."""
 
 
 class AnswerReader:
@@ -102,12 +102,13 @@ class AnswerReader:
         asked: str | None = None,
         tools: Container[str] | None = None,
     ) -> None:
-        """With `structured` the text of the answer is what the model gives `StructuredOutput`.
+        """With `structured`, the text of the answer is the input of the model's `StructuredOutput`
+        call.
 
-        `usage_limits` is what was reported before: a process reports it only once.
-        `spent` is what earlier attempts at the same request have used. `asked` is the model that
-        was asked for, None the default, to name it where there is none. `tools` are the names
-        of the caller's that are offered; None takes every call for one of theirs.
+        `usage_limits` are those reported earlier: a process reports them only once. `spent` is the
+        usage of earlier attempts at the same request. `asked` is the requested model, for error
+        messages; None is the default model. `tools` are the names of the caller's tools on offer;
+        with None, every call is taken as one of theirs.
         """
         self._include_thinking = include_thinking
         self._structured = structured
@@ -122,13 +123,13 @@ class AnswerReader:
         self._calls = self._strays = 0
         self._paragraph = ""
         self.stop_reason: str | None = None
-        """Why the model stopped; None until it did. After it nothing more is an event."""
+        """Why the model stopped; None until it did. Later lines yield no events."""
         self.usage_limits = usage_limits
-        """What was last reported of the account's usage limits."""
+        """The account's usage limits, as last reported."""
 
     @property
     def begun(self) -> bool:
-        """Whether the model has begun with an answer, or to think about it."""
+        """Whether the model has started to answer or to think."""
         return self._stage >= _Stage.BEGUN
 
     @property
@@ -138,11 +139,11 @@ class AnswerReader:
 
     @property
     def waiting(self) -> BridgeError | None:
-        """What keeps the answer waiting, while the CLI is about to try a failed call again."""
+        """Why the answer is delayed, while the CLI is about to retry a failed call."""
         return self._failures.waiting
 
     def feed(self, line: Wire) -> Iterator[Event]:
-        """Give the events of one line; raises a BridgeError where the turn failed."""
+        """Yield the events of one line; raises a BridgeError if the turn failed."""
         kind = line["type"]
         if kind == "stream_event":
             if self.stop_reason is None and line.get("parent_tool_use_id") is None:
@@ -159,7 +160,7 @@ class AnswerReader:
         if line["type"] == "result":
             if self._call is not _Call.PAUSED or line.get("is_error"):
                 raise self._failures.of(line, limited=limited)
-            # The CLI leaves it at that, though the model was not at its end.
+            # The CLI ends the turn here, although the model had not finished.
             yield self._end("pause_turn", None)
         elif line["type"] == "system" and line.get("subtype") == "api_retry":
             self._failures.note_retry(line, limited=limited)
@@ -181,8 +182,8 @@ class AnswerReader:
             if reason is not None:
                 yield from self._stop(reason, event["delta"].get("stop_sequence"))
         elif kind == "message_stop" and self._broke_off and self._calls:
-            # The CLI writes this end itself where the stream was cut. A call that was whole by
-            # then it makes all the same, and would wait for its result. Without one its own
+            # The CLI itself writes this end if the stream was cut. It still makes a call that was
+            # complete by then, and would wait for its result. Without such a call, the CLI's own
             # result follows, which names the failure.
             raise UnavailableError(_BROKE_OFF)
 
@@ -191,18 +192,18 @@ class AnswerReader:
         calls = any(map(self._is_callers, uses))
         self._bound_strays(uses)
         if reason == "tool_use" and not calls and OUTPUT_TOOL in uses:
-            # The CLI would continue with a turn in which the model only confirms it.
+            # The CLI would continue with a turn in which the model only confirms the call.
             reason = "structured_output"
         elif reason in _CONTINUING and not calls:
             self._call = _Call.PAUSED if reason == "pause_turn" else _Call.CONTINUED
-            # What is said after a call of the CLI's own is another paragraph.
+            # Text after a call of the CLI's own tools is another paragraph.
             another = reason == "tool_use" and not self._structured and self._text_so_far()
             self._paragraph = PARAGRAPH if another else ""
             # None of these calls is the caller's.
             self._blocks = [block for block in self._blocks if block["type"] != "tool_use"]
             return
         elif self._structured and reason == "end_turn":
-            # The CLI asks the model again for what it did not give.
+            # The CLI asks the model again for the missing call.
             self._call = _Call.CONTINUED
             return
         yield self._end(reason, stop_sequence)
@@ -214,16 +215,16 @@ class AnswerReader:
 
     @property
     def _broke_off(self) -> bool:
-        """Whether a call has ended without an end of its own, and part of it was passed on."""
+        """Whether a call ended without a stop reason after part of it was passed on."""
         return self._stage is _Stage.PRODUCED and self._call is _Call.OPEN
 
     def _message_start(self, message: Wire) -> Iterator[Event]:
         if self._broke_off:
-            # The CLI tries again after a break. What was passed on cannot be taken back, and
-            # a second beginning must not be joined to the first.
+            # The CLI retries after a break. What was passed on cannot be taken back, and a second
+            # start must not be joined to the first.
             raise UnavailableError(_BROKE_OFF)
         if self._call is _Call.OPEN:
-            # What broke off is no part of the answer, and no thought that still lasts.
+            # What broke off is neither part of the answer nor an ongoing thought.
             self._blocks = []
         self._call = _Call.OPEN
         self._usage.next_call(message.get("usage") or {})
@@ -233,8 +234,8 @@ class AnswerReader:
 
     @property
     def thinking(self) -> bool:
-        """Whether the model thinks now, of which it may not say a word."""
-        # Thinking is taken off again at its end.
+        """Whether the model is thinking, possibly without any output."""
+        # The count is reduced again when thinking ends.
         return bool(self._blocks) and self._blocks[-1]["type"] in _THINKING
 
     def _block_start(self, block: Wire) -> Iterator[Event]:
@@ -279,7 +280,7 @@ class AnswerReader:
     def _block_stop(self) -> Iterator[Event]:
         block = self._blocks[-1]
         if block["type"] == "tool_use" and not "".join(self._pieces).strip():
-            # The API says nothing, or an empty text, where a call has no arguments.
+            # The API sends nothing, or an empty text, if a call has no arguments.
             yield from self._delta({"type": "input_json_delta", "partial_json": "{}"})
         self._blocks.pop()
         if block["type"] == "text":
@@ -288,12 +289,12 @@ class AnswerReader:
             self._blocks.append({**block, "input": "".join(self._pieces)})
 
     def answer(self) -> Turn:
-        """The answer as a turn of the conversation: its text and its calls.
+        """Return the answer as a turn of the conversation: its text and its calls.
 
-        Calls of the CLI's own tools are not the caller's, and none of it.
+        Calls of the CLI's own tools are left out.
 
-        Raises ValueError where the arguments of a call are no JSON, as those of one that was cut,
-        or hold a number that the CLI has not kept as it is.
+        Raises ValueError if the arguments of a call are not JSON, as in a call that was cut, or
+        contain a number that the CLI has not preserved.
         """
         blocks = (
             {**block, "input": _kept(block["input"])} if block["type"] == "tool_use" else block
@@ -306,13 +307,14 @@ class AnswerReader:
             raise ValueError("nested too deeply") from error
 
     def _is_callers(self, name: str) -> bool:
-        """Whether a call is for the caller: a model may also name a tool that is not offered."""
+        """Whether a call is for the caller: a model may also call a tool that is not offered."""
         if not name.startswith(TOOL_PREFIX):
             return False
         return self._tools is None or name.removeprefix(TOOL_PREFIX) in self._tools
 
     def _bound_strays(self, uses: set[str]) -> None:
-        """Raise where the model calls what is not offered again and again: the CLI corrects it."""
+        """Raise if the model repeatedly calls tools that are not offered: the CLI corrects each
+        call."""
         if any(name.startswith(TOOL_PREFIX) and not self._is_callers(name) for name in uses):
             self._strays += 1
             if self._strays > _MOST_STRAYS:
@@ -322,7 +324,7 @@ class AnswerReader:
 
     @property
     def limit_resets_at(self) -> float | None:
-        """When the usage limit is lifted, in Unix seconds, where it refused the request."""
+        """When the usage limit resets, in Unix seconds, if it refused the request."""
         if self.usage_limits is None or self.usage_limits.status != "rejected":
             return None
         return self.usage_limits.resets_at
@@ -331,12 +333,12 @@ class AnswerReader:
 def _kept(arguments: str) -> Any:
     value, changed = parsed_exactly(arguments)
     if changed:
-        raise ValueError("a number of too many digits")
+        raise ValueError("a number with too many digits")
     return value
 
 
 def calls_builtin_tool(line: Wire) -> bool:
-    """Whether a line of the CLI is an answer that calls a tool of the CLI's own."""
+    """Whether a line of the CLI is an answer that calls one of the CLI's own tools."""
     if line["type"] != "assistant":
         return False
     content = (line.get("message") or {}).get("content")

@@ -1,4 +1,4 @@
-"""The tokens of upstream calls, from what the API reports of them. Pure."""
+"""Tokens of upstream calls, as the API reports them. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class CallUsage:
     """Adds up the calls of one request."""
 
     def __init__(self, spent: Usage) -> None:
-        """`spent` is what the calls before have used."""
+        """`spent` is the usage of the calls before."""
         self._before = spent
         self._call = Usage()
 
@@ -20,31 +20,31 @@ class CallUsage:
         return added(self._before, self._call)
 
     def next_call(self, wire: Wire) -> None:
-        """Another call has begun with this report."""
+        """Start another call with this report."""
         self._before = self.total
         self._call = _updated(Usage(), wire)
 
     def report(self, wire: Wire) -> None:
-        """Take in what is reported of the call that runs."""
+        """Record a report of the current call."""
         self._call = _updated(self._call, wire)
 
 
 class UnseenCalls:
-    """Counts the calls of a turn that have no reader: the CLI makes some by itself, once an answer
-    is whole."""
+    """Counts the calls of a turn after its answer is complete: the CLI makes some on its own, and
+    no reader sees them."""
 
     def __init__(self) -> None:
         self.count = 0
-        """Those that the CLI has begun."""
+        """Calls that the CLI has started."""
         self._usage: CallUsage | None = None
 
     @property
     def usage(self) -> Usage:
-        """Their tokens, as far as they were reported before the turn ended."""
+        """Their tokens, as far as reported before the turn ended."""
         return Usage() if self._usage is None else self._usage.total
 
     def feed(self, line: Wire) -> None:
-        """Take in a line that is not read otherwise."""
+        """Record a line that no reader sees."""
         kind = line["type"]
         if kind == "system":
             self.count += line.get("status") == "requesting"
@@ -58,7 +58,7 @@ class UnseenCalls:
 
 
 def _updated(usage: Usage, wire: Wire) -> Usage:
-    """The usage of one upstream call after another report of it: reports are cumulative."""
+    """Return the usage of one upstream call after another report: reports are cumulative."""
 
     def count(name: str, before: int) -> int:
         value = wire.get(name)
@@ -76,7 +76,7 @@ def _updated(usage: Usage, wire: Wire) -> Usage:
 
 
 def added(a: Usage, b: Usage) -> Usage:
-    """The sum of both."""
+    """Return the sum of both."""
     return Usage(
         a.input_tokens + b.input_tokens,
         a.cache_read_tokens + b.cache_read_tokens,

@@ -1,4 +1,4 @@
-"""What the CLI at hand reports of itself, and what it can do, as the probe found it."""
+"""What the CLI reports about itself, and the optional features that the probe found."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What an initialised CLI reports of itself."""
+    """What an initialised CLI reports about itself."""
 
     version: str
     account: dict[str, Any]
@@ -17,7 +17,7 @@ class Facts:
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Facts:
-        """Read the CLI's answer to `initialize`."""
+        """Parse the CLI's answer to `initialize`."""
         return cls(
             version=str(answer.get("claude_code_version", "")),
             account=dict(answer.get("account") or {}),
@@ -27,13 +27,13 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What the bridge can make do without; everything else it relies on must be there."""
+    """The features that the bridge can do without; all others are required."""
 
     rewind: bool = True
-    """Whether a conversation can be wiped. Without it a process is closed after each."""
+    """Whether a conversation can be wiped. If not, a process is closed after each conversation."""
     lacking: tuple[str, ...] = ()
-    """What was looked for and not found, in the probe's words: for the operator."""
+    """Features that were not found, in the probe's words: for the operator."""
 
 
 ALL = Capabilities()
-"""What the CLI that the pinned SDK brings can do."""
+"""The capabilities of the CLI in the pinned SDK."""

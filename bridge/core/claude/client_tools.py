@@ -1,8 +1,8 @@
-"""The caller's tools, as the CLI sees them: an in-process MCP server.
+"""The caller's tools, served to the CLI by an in-process MCP server.
 
-Its tools change from request to request, and a call of one simply waits: for the result that
-the caller sends with a later request, or for the end of the turn. The SDK carries the messages
-between this server and the CLI.
+The tools change from request to request. A call waits for the result that the caller sends with a
+later request, or for the end of the turn. The SDK carries the messages between this server and the
+CLI.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ from bridge.core.contract import Tool
 
 SERVER_NAME = "client"
 MAX_RESULT_CHARACTERS = 500_000
-"""A longer result is replaced by a preview on its way through the CLI, so it is replayed."""
+"""The CLI replaces a longer result with a preview, so it is replayed instead."""
 
 _META = {"anthropic/maxResultSizeChars": MAX_RESULT_CHARACTERS}
-# Without the hint the CLI makes parallel calls one after the other.
+# Without the hint, the CLI makes parallel calls one after another.
 _ANNOTATIONS = mcp.ToolAnnotations(read_only_hint=True)
 
 
 MAX_TOOL_NAMES = 1_000
-"""Names of tools that a process is given in its life; the CLI takes 2,048 to withdraw."""
+"""Tool names that one process is given; the CLI accepts 2,048 names to withdraw."""
 
 
 def definitions_of(tools: Iterable[Tool]) -> str:
-    """The tools as text that differs wherever the model sees a difference, order included."""
+    """Serialize the tools so that the text differs whenever the model sees a difference, including
+    the order."""
     return json.dumps([[tool.name, tool.description, tool.parameters] for tool in tools])
 
 
@@ -47,9 +48,9 @@ class ToolServer:
             SERVER_NAME, on_list_tools=self._list, on_call_tool=self._call
         )
         self.tools: tuple[Tool, ...] = ()
-        """What is offered. After a change the CLI must be made to list them again."""
+        """The tools on offer. After a change, the CLI must be made to list them again."""
         self.listed = False
-        """Whether the CLI has asked for the tools on offer."""
+        """Whether the CLI has listed the tools on offer."""
         self._definitions = definitions_of(())
         self._names: set[str] = set()
         self._on_change = on_change
@@ -57,12 +58,12 @@ class ToolServer:
         self._calls: dict[str, asyncio.Future[mcp.CallToolResult]] = {}
 
     def as_option(self) -> dict[str, McpServerConfig]:
-        """It, as an option of the SDK's client."""
+        """Return this server as an option of the SDK's client."""
         return {SERVER_NAME: {"type": "sdk", "name": SERVER_NAME, "instance": self.server}}
 
     @property
     def full(self) -> bool:
-        """Whether the CLI was given so many names that it is time for a new process."""
+        """Whether the process has been given so many names that it must be replaced."""
         return len(self._names) > MAX_TOOL_NAMES
 
     def offers(self, tools: Sequence[Tool]) -> bool:
@@ -70,7 +71,7 @@ class ToolServer:
         return definitions_of(tools) == self._definitions
 
     def offer(self, tools: Sequence[Tool]) -> list[str]:
-        """Offer these tools from the next listing on; gives the names that are withdrawn."""
+        """Offer these tools from the next listing on; return the names that are withdrawn."""
         self.tools = tuple(tools)
         self._definitions = definitions_of(tools)
         self.listed = False
@@ -80,11 +81,11 @@ class ToolServer:
         return withdrawn
 
     def waits_for(self, ids: Iterable[str]) -> bool:
-        """Whether all of these calls have come in and wait for their results."""
+        """Whether all of these calls have arrived and wait for their results."""
         return set(ids) <= self._calls.keys()
 
     def answer(self, results: Iterable[Wire]) -> None:
-        """Give the results of calls, all of which must be waiting."""
+        """Deliver the results of calls, all of which must be waiting."""
         for result in results:
             self._calls.pop(result["tool_use_id"]).set_result(_result(result))
 
@@ -97,8 +98,8 @@ class ToolServer:
 
     def _tool(self, tool: Tool) -> mcp.Tool:
         schema = schema_of(tool)
-        # Of two tools with one name and one schema, offered one after the other, the CLI goes on
-        # describing the first. A comment, which has no meaning, tells them apart.
+        # If two tools with the same name and schema are offered one after the other, the CLI keeps
+        # the description of the first. A comment, which has no meaning, makes the schemas differ.
         known = self._seen.setdefault((tool.name, json.dumps(schema, sort_keys=True)), [])
         if tool.description not in known:
             known.append(tool.description)
@@ -128,7 +129,7 @@ class ToolServer:
 
 
 def deliverable(result: Wire) -> bool:
-    """Whether a result can be given to a call that waits, or must be replayed instead."""
+    """Whether a result can be delivered to a waiting call; if not, it must be replayed."""
     size = 0
     said = False
     for block in result["content"]:
@@ -138,10 +139,10 @@ def deliverable(result: Wire) -> bool:
             continue
         said = True
         if block["type"] != "image" or block["source"]["type"] != "base64":
-            # MCP has no images by address, and of its documents the model would get no more than
-            # the name of a file that the CLI puts them in.
+            # MCP has no images by URL, and of its documents the model would get only the name of a
+            # file that the CLI puts them in.
             return False
-    # In the place of a blank one the CLI would say something of its own.
+    # The CLI would replace a blank result with a text of its own.
     return said and size <= MAX_RESULT_CHARACTERS
 
 

@@ -1,14 +1,13 @@
-"""The CLI's control protocol: the one file that knows its subtypes.
+"""The CLI's control protocol: the only module that knows its subtypes.
 
-`ControlTransport` is an SDK `Transport` over a process that was started and booted before
-it was asked for. The SDK's client initialises the process through it and answers what
-the CLI asks of it; the transport itself sends the control requests for which the SDK has no
-call, adds the system prompt to the SDK's `initialize`, and hands the lines of the
-conversation straight to its listener, since the SDK's own queue would stop the control
-protocol whenever an answer is not read.
+`ControlTransport` is an SDK `Transport` over a process that is already started and booted. The
+SDK's client initialises the process through it and answers the CLI's requests. The transport itself
+sends the control requests that the SDK has no call for, adds the system prompt to the SDK's
+`initialize`, and passes the lines of the conversation directly to its listener, because the SDK's
+own queue would block the control protocol whenever an answer is not read.
 
-Measured on the CLI that the pinned SDK ships; tests/integration/claude/test_control_real.py shows
-each behaviour relied on.
+Measured on the CLI of the pinned SDK; tests/integration/claude/test_control_real.py tests each
+behaviour relied on.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ from bridge.core.telemetry import trace_of
 logger = logging.getLogger(__name__)
 
 END_SECONDS = 2.0
-"""How long a process may take to end by itself; about a tenth of a second when all is well."""
+"""Seconds a process may take to end by itself; it usually takes about a tenth of a second."""
 
 CONTROL_TIMEOUT = 30.0
-"""Seconds a control request may take; each is a matter of milliseconds when all is well."""
+"""Seconds a control request may take; it usually takes milliseconds."""
 
 _ENDED_BY_ITSELF = (0, 128 + signal.SIGTERM)
 _OWN_PREFIX = "bridge-"
@@ -45,21 +44,21 @@ class ControlError(Exception):
     """The CLI refused a control request, or did not answer it in time."""
 
     def __init__(self, for_log: str, detail: str = "") -> None:
-        """`detail` is the CLI's own text, which may repeat what it was sent: not for a log."""
+        """`detail` is the CLI's own text, which may repeat its input: never log it."""
         super().__init__(": ".join(filter(None, (for_log, detail))))
         self.for_log = for_log
 
 
 class ControlTimeoutError(ControlError):
-    """The CLI did not answer in time, or does not read what it is sent."""
+    """The CLI did not answer in time, or does not read its input."""
 
 
 def _parsed(line: bytes) -> Any:
     try:
-        # A token is such a line, and this takes a third of the time.
+        # Every token is such a line, and this parser takes a third of the time.
         return from_json(line)
     except ValueError:
-        # It takes neither half of a surrogate pair nor what is nested deep, though both are JSON.
+        # This parser rejects half a surrogate pair and deep nesting, though both are valid JSON.
         return json.loads(line)
 
 
@@ -67,7 +66,7 @@ class ControlTransport(Transport):
     """An SDK transport that shares one CLI process with the bridge's own requests."""
 
     def __init__(self, listener: Callable[[Wire | None], None]) -> None:
-        """Hand each line of the conversation to `listener`, and None when the process ends."""
+        """Pass each line of the conversation to `listener`, and None when the process ends."""
         self._listener = listener
         self._process: LineProcess | None = None
         self._counter = itertools.count(1)
@@ -79,8 +78,8 @@ class ControlTransport(Transport):
         self._wedged = False
 
     async def spawn(self, command: Command) -> None:
-        """Start the process; raises OSError where it cannot be executed."""
-        # Known before the start, since its first line can come before that returns.
+        """Start the process; raises OSError if it cannot be executed."""
+        # Set before the start, since the first line can arrive before `start` returns.
         self._process = LineProcess(self._on_line, self._on_exit)
         try:
             await self._process.launch(command)
@@ -95,13 +94,13 @@ class ControlTransport(Transport):
         assert self._process is not None
         return self._process
 
-    # What the CLI can be sent. Each raises ControlError, or ProcessGoneError.
+    # Requests to the CLI. Each raises ControlError or ProcessGoneError.
 
     async def boot(self, timeout: float) -> str | None:
         """Wait until the process has started up and answers.
 
-        Gives the model that the operator's own settings come to: once a model was set, null is
-        not a way back to it but to the CLI's default.
+        Returns the model that the operator's own settings resolve to: once a model was set, null
+        does not restore it but sets the CLI's default.
         """
         answer = await self.request("get_settings", timeout=timeout)
         applied = answer.get("applied")
@@ -111,10 +110,10 @@ class ControlTransport(Transport):
     def on_initialize(
         self, *, system_prompt: str | None, instruction: str = "", json_schema: str = ""
     ) -> None:
-        """Set what goes into the SDK's `initialize`.
+        """Set the content of the SDK's `initialize`.
 
-        No system prompt keeps the claude_code preset; the instruction is added to either. For a
-        schema the CLI offers the model a tool of its own, `StructuredOutput`.
+        Without a system prompt the claude_code preset is kept; the instruction is added to either.
+        With a schema, the CLI offers the model a tool of its own, `StructuredOutput`.
         """
         fields: Wire = {}
         if system_prompt is not None:
@@ -126,45 +125,44 @@ class ControlTransport(Transport):
         self._initialize_fields = fields
 
     def pause_reading(self) -> None:
-        """Let the output of the process wait in the pipe."""
+        """Leave the output of the process in the pipe."""
         self.process.pause_reading()
 
     def resume_reading(self) -> None:
-        """Take it again."""
+        """Read the output again."""
         self.process.resume_reading()
 
     async def apply_settings(self, settings: Mapping[str, Any]) -> None:
-        """Change settings for the turns to come; they merge, and null takes one back."""
+        """Change settings for later turns; they are merged, and null removes one."""
         await self.request("apply_flag_settings", settings=dict(settings))
 
     async def set_tool_servers(self, names: Sequence[str], *, without: Sequence[str] = ()) -> None:
-        """Have exactly these in-process MCP servers. The CLI lists a server's tools again when
-        it is added.
+        """Set the in-process MCP servers. The CLI lists a server's tools again when it is added.
 
-        It goes on offering what a server once had, though: `without` are tools, by the names
-        the model sees, that are not offered.
+        The CLI keeps offering tools that a server once had: `without` are the tools, by the names
+        that the model sees, that are not offered.
         """
         servers = {name: {"type": "sdk", "name": name} for name in names}
         await self.request("mcp_set_servers", servers=servers, denied_tools=list(without))
 
     async def rewind(self, user_line: str) -> bool:
-        """Take back the conversation from a user line on; False if that was not done.
+        """Rewind the conversation to before a user line; False if that was not done.
 
-        Lines are taken back from the newest to the oldest: an older one first is refused.
+        Lines are rewound from the newest to the oldest: the CLI refuses an older one first.
         """
         answer = await self.request("rewind_conversation", target_message_uuid=user_line)
         return answer.get("rewound") is True
 
     async def interrupt(self) -> list[str]:
-        """Stop the turn that runs; its `result` line follows.
+        """Stop the current turn; its `result` line follows.
 
-        Gives the user lines that the CLI had not begun with: those are not stopped.
+        Returns the user lines that the CLI had not started on: those are not stopped.
         """
         answer = await self.request("interrupt")
         return list(answer.get("still_queued") or ())
 
     async def request(self, subtype: str, *, timeout: float | None = None, **fields: Any) -> Wire:
-        """Send one control request and wait for its answer; None waits CONTROL_TIMEOUT."""
+        """Send one control request and wait for its answer; None means CONTROL_TIMEOUT."""
         if timeout is None:
             timeout = CONTROL_TIMEOUT
         request_id = f"{_OWN_PREFIX}{next(self._counter)}"
@@ -190,7 +188,7 @@ class ControlTransport(Transport):
         return answer if isinstance(answer, dict) else {}
 
     async def send(self, line: Mapping[str, Any]) -> None:
-        """Write one line to the process; raises ControlTimeoutError where it does not read."""
+        """Write one line to the process; raises ControlTimeoutError if it does not read."""
         try:
             async with asyncio.timeout(CONTROL_TIMEOUT):
                 await self.process.write(json.dumps(line, ensure_ascii=True).encode() + b"\n")
@@ -199,10 +197,11 @@ class ControlTransport(Transport):
             raise ControlTimeoutError("the CLI does not read its input") from error
 
     async def answers(self, timeout: float) -> None:
-        """Ask for something that leaves no trace, whatever the process is at."""
+        """Send a request that has no effect and wait for its answer, whatever the process is
+        doing."""
         await self.request("get_settings", timeout=timeout)
 
-    # What the process writes
+    # Output of the process
 
     def _on_line(self, line: bytes) -> None:
         if not line.startswith(b"{") and b'{"' not in line:
@@ -214,7 +213,7 @@ class ControlTransport(Transport):
             if not isinstance(kind, str):
                 raise TypeError
         except (ValueError, KeyError, TypeError, RecursionError):
-            logger.error("process %s wrote a broken line and is ended", self.process.pid)
+            logger.error("terminating process %s: it wrote an invalid line", self.process.pid)
             self.process.kill()
             return
         try:
@@ -225,16 +224,16 @@ class ControlTransport(Transport):
             else:
                 self._listener(message)
         except Exception as error:  # noqa: BLE001 - it is logged, and the process ended
-            # Let through, it would take the lines with it that came in the same piece.
+            # If it propagated, the other lines of the same chunk would be lost.
             pid = self.process.pid
-            logger.error("process %s is ended: its line failed\n%s", pid, trace_of(error))
+            logger.error("terminating process %s: its line failed\n%s", pid, trace_of(error))
             self.process.kill()
 
     def _on_response(self, message: Wire) -> None:
         response: Wire = message.get("response") or {}
         request_id = response.get("request_id")
         if isinstance(request_id, str) and request_id.startswith(_OWN_PREFIX):
-            # One that comes after its time limit is not waited for any more.
+            # A late answer; its request has timed out.
             future = self._pending.get(request_id)
             if future is not None and not future.done():
                 future.set_result(response)
@@ -254,7 +253,7 @@ class ControlTransport(Transport):
         """Nothing to do: the process was started by `spawn`."""
 
     async def write(self, data: str) -> None:
-        """Pass on a line of the SDK's, with what its `initialize` cannot say."""
+        """Forward a line of the SDK, with the additions to its `initialize`."""
         if self._initialize_fields and '"initialize"' in data:
             line = json.loads(data)
             if line.get("request", {}).get("subtype") == "initialize":
@@ -265,20 +264,20 @@ class ControlTransport(Transport):
         try:
             await self.process.write(data.encode())
         except ProcessGoneError:
-            # An answer to a process that has ended is not needed.
+            # A process that has ended needs no answer.
             if '"control_response"' not in data:
                 raise
 
     async def read_messages(self) -> AsyncIterator[Wire]:
-        """Yield what is meant for the SDK: control traffic only."""
+        """Yield the SDK's share of the output: control traffic only."""
         while (message := await self._to_sdk.get()) is not None:
             yield message
         if not self._closing:
-            # So that the SDK does not wait for answers that cannot come any more.
+            # The SDK must not wait for answers that will never arrive.
             raise ProcessGoneError("the process ended")
 
     async def close(self, *, hard: bool = True) -> None:
-        """End the process and wait for it; unless `hard`, or wedged, it may tidy up itself."""
+        """End the process and wait for it; it may clean up unless `hard` is set or it hangs."""
         self._closing = True
         if self._process is None:
             return

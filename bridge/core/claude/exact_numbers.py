@@ -1,6 +1,7 @@
-"""Numbers that do not survive the CLI: it is a JavaScript program, and has them as doubles. Pure.
+"""Numbers that the CLI does not preserve: it is a JavaScript program and stores them as doubles.
+Pure.
 
-An id of 19 digits would reach the model, or a tool, as the number beside it.
+For example, an id of 19 digits would reach the model, or a tool, as a neighbouring number.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from bridge.core.contract import Message, ToolCallPart
 
-# Up to 15 digits every number survives.
+# Every number of up to 15 digits survives.
 _MANY_DIGITS = re.compile(r"[0-9.]{16}")
 
 
@@ -21,21 +22,21 @@ _EXACT = 2**53
 
 
 def survives(digits: str) -> bool:
-    """Whether a double, written out again, is still the number that is written here."""
+    """Whether converting these digits to a double and back yields the same number."""
     return Decimal(repr(float(digits))) == Decimal(digits)
 
 
 def _is_inexact(item: object) -> bool:
     if not isinstance(item, int) or -_EXACT <= item <= _EXACT:
         return False
-    # Beyond that it is too large for a double, and for Python to write out.
+    # Longer ones are too large for a double, and for Python to write out.
     return item.bit_length() > 1024 or not survives(str(item))
 
 
 def parsed_exactly(text: str) -> tuple[Any, bool]:
-    """Parse JSON, with the digits as a string for numbers that would not survive.
+    """Parse JSON; numbers that would not survive become strings of their digits.
 
-    Also says whether there are such. Raises ValueError where it is not JSON.
+    Also returns whether there are any. Raises ValueError if the text is not JSON.
     """
     if not _MANY_DIGITS.search(text):
         return json.loads(text), False
@@ -55,7 +56,7 @@ def parsed_exactly(text: str) -> tuple[Any, bool]:
 
 
 def changes_arguments(messages: Sequence[Message]) -> bool:
-    """Whether a call in the history has a number that goes out as a string of its digits."""
+    """Whether a call in the history has a number that is sent as a string of its digits."""
     return any(
         parsed_exactly(part.arguments)[1]
         for message in messages
@@ -65,7 +66,7 @@ def changes_arguments(messages: Sequence[Message]) -> bool:
 
 
 def has_inexact(value: Any) -> bool:
-    """Whether JSON data hold an integer that would not survive."""
+    """Whether JSON data contain an integer that would not survive."""
     level: list[Any] = [value]
     while level:
         if any(map(_is_inexact, level)):
@@ -103,13 +104,14 @@ _OF_SCHEMAS = frozenset(
         "unevaluatedProperties",
     }
 )
-"""Keywords whose value is a schema, or several."""
+"""Keywords whose value is one or more schemas."""
 
 
 def exact_schema(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A JSON Schema without the keywords whose numbers would not survive; itself without any.
+    """Return a JSON Schema without the keywords whose numbers would not survive.
 
-    Without an `enum` the model may answer anything, but it is not made to answer what is wrong.
+    Returns the schema itself if it has none. Without an `enum` the model may answer anything, but
+    it is not forced to give a wrong answer.
     """
     return _without_inexact(schema) if has_inexact(schema) else schema
 

@@ -1,4 +1,4 @@
-"""The lines of an answer that are not read yet. Pure, but for pausing where they come from."""
+"""The unread lines of an answer. Pure, except that it pauses their source."""
 
 from __future__ import annotations
 
@@ -18,65 +18,65 @@ class Source(Protocol):
     """Where the lines come from."""
 
     def pause_reading(self) -> None:
-        """Let the lines wait in the pipe."""
+        """Leave the lines in the pipe."""
         ...
 
     def resume_reading(self) -> None:
-        """Take them again."""
+        """Read the lines again."""
         ...
 
 
 class _Reading(Enum):
     CLOSED = auto()
-    """Lines belong to no answer, and are dropped."""
+    """Lines belong to no answer and are dropped."""
     OPEN = auto()
     TIMED_OUT = auto()
-    """Lines are kept, but the reader gets an error: a limit of time was reached."""
+    """Lines are kept, but the reader gets an error: a time limit was reached."""
 
 
 class Inbox:
-    """Holds what a slow reader has not read, up to a limit; the rest waits in the pipe."""
+    """Holds what a slow reader has not read, up to a limit; the rest stays in the pipe."""
 
     def __init__(
         self, source: Source, clock: Callable[[], float], wake: Callable[[], None]
     ) -> None:
-        """`wake` lets a reader that waits look again."""
+        """`wake` makes a waiting reader check again."""
         self._source = source
         self._clock = clock
         self._wake = wake
         self._lines: deque[Wire] = deque()
         self._reading = _Reading.CLOSED
         self.unseen = UnseenCalls()
-        """The upstream calls among the lines that were dropped since the latest turn was asked."""
+        """The upstream calls in lines that were dropped since the latest turn was sent."""
         self.paused = False
         """Whether the source is paused."""
         self.opened_at = self.last_line_at = clock()
-        """When the latest turn was asked, and when the last line came."""
+        """When the latest turn was sent and when the last line arrived."""
 
     def __len__(self) -> int:
         return len(self._lines)
 
     def open(self) -> None:
-        """Keep the lines from now on."""
+        """Keep lines from now on."""
         self._reading = _Reading.OPEN
         self.unseen = UnseenCalls()
         self.opened_at = self.last_line_at = self._clock()
 
     def close(self) -> None:
-        """Drop what is unread, and what comes."""
+        """Drop unread and later lines."""
         self._reading = _Reading.CLOSED
         while self._lines:
             self.unseen.feed(self._lines.popleft())
         self._resume()
 
     def time_out(self) -> None:
-        """Let `take` raise TimeoutError, until the inbox is closed."""
+        """Make `take` raise TimeoutError until the inbox is closed."""
         if self._reading is _Reading.OPEN:
             self._reading = _Reading.TIMED_OUT
             self._wake()
 
     def put(self, line: Wire) -> None:
-        """Add a line; the source is paused where too many are unread."""
+        """Add a line; pause the source if too many are unread."""
         self.last_line_at = self._clock()
         if self._reading is _Reading.CLOSED:
             self.unseen.feed(line)
@@ -87,8 +87,9 @@ class Inbox:
             self._source.pause_reading()
 
     def take(self) -> Wire | None:
-        """The next line, None where there is none yet; raises TimeoutError after `time_out`."""
-        # A limit holds although there is always more, as with a slow reader.
+        """Return the next line, or None if there is none yet; raises TimeoutError after
+        `time_out`."""
+        # The time limit applies even if more lines keep arriving, as with a slow reader.
         if self._reading is _Reading.TIMED_OUT:
             raise TimeoutError
         if not self._lines:
@@ -101,6 +102,6 @@ class Inbox:
     def _resume(self) -> None:
         if self.paused:
             self.paused = False
-            # What was written in the meantime is read only now.
+            # What was written meanwhile is read only now.
             self.last_line_at = self._clock()
             self._source.resume_reading()

@@ -1,4 +1,4 @@
-"""The Agent SDK's client: it initialises the CLI, and answers it for the server of the tools."""
+"""The Agent SDK's client: initialises the CLI and answers it for the tool server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SdkClient:
         self._client: ClaudeSDKClient | None = None
 
     async def connect(self) -> Facts:
-        """Initialise the CLI; raises ControlError or ProcessGoneError where that fails."""
+        """Initialise the CLI; raises ControlError or ProcessGoneError if that fails."""
         options = ClaudeAgentOptions(mcp_servers=self._tools.as_option())
         self._client = client = ClaudeSDKClient(options, transport=self._transport)
         try:
@@ -37,16 +37,16 @@ class SdkClient:
         return Facts.of(await client.get_server_info() or {})
 
     async def offer(self, tools: Sequence[Tool]) -> None:
-        """Offer exactly these tools: the CLI is told, and lists them soon."""
+        """Offer exactly these tools: the CLI is notified, and lists them soon."""
         if self._tools.tools:
-            # The CLI lists a server's tools when it is added, and only then.
+            # The CLI lists a server's tools only when it is added.
             await self._transport.set_tool_servers(())
         withdrawn = self._tools.offer(tools)
         if tools:
             await self._transport.set_tool_servers((SERVER_NAME,), without=withdrawn)
 
     async def disconnect(self) -> None:
-        """Tidy up, once the transport is closed."""
+        """Clean up, once the transport is closed."""
         if self._client is not None:
             with contextlib.suppress(Exception):
                 await self._client.disconnect()

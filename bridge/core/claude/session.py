@@ -1,7 +1,7 @@
 """One warm CLI conversation: configured, asked, stopped, and wiped again.
 
-A session is used by one task at a time. Whatever fails leaves it broken: it is closed then
-and never used again, since its conversation is in an unknown state.
+A session is used by one task at a time. Any failure leaves it broken: it is then closed and never
+used again, since the state of its conversation is unknown.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BOOT_TIMEOUT = 60.0
 """Seconds a process may take to start; about one on an idle machine."""
 
 STOP_TIMEOUT = 20.0
-"""Seconds a turn may take to end once it was interrupted."""
+"""Seconds a turn may take to end after an interrupt."""
 
 
 class _State(Enum):
@@ -43,7 +43,7 @@ class _State(Enum):
     BROKEN = auto()
     """Its conversation or its settings are unknown: it must not be used any more."""
     FAILED = auto()
-    """The same, and the process is at fault."""
+    """The same, caused by the process."""
 
 
 class Session:
@@ -57,21 +57,21 @@ class Session:
         self._client = SdkClient(self._transport, self._tools)
         self._conversation = Conversation(cache_control)
         self.inbox = Inbox(self._transport, asyncio.get_running_loop().time, self._arrived.set)
-        """The lines of the answer that were not received yet."""
+        """The unread lines of the answer."""
         self._settings = AppliedSettings()
         self._state = _State.READY
         self._closing: asyncio.Future[None] | None = None
         self.on_usage_limits: Callable[[Wire, float], None] = lambda line, asked_at: None
-        """Called with what the CLI reports of the account, a `rate_limit_event`, and when the turn
-        that it came with was asked, in the time of the running loop. It comes after the answer."""
+        """Called with a `rate_limit_event` of the CLI and the time when its turn was sent, in the
+        time of the running loop. It arrives after the answer."""
         self.on_gone: Callable[[], None] = lambda: None
         """Called when the process has ended by itself."""
         self.profile: Profile | None = None
-        """What it was initialised with; None while it is blank."""
+        """The profile it was initialised with; None while it is blank."""
         self.answers = 0
-        """Turns asked of it so far."""
+        """Turns sent to it so far."""
         self.facts: Facts | None = None
-        """What the CLI reported at `initialise`."""
+        """The CLI's report at `initialise`."""
 
     @classmethod
     async def spawn(
@@ -82,7 +82,7 @@ class Session:
     ) -> Session:
         """Start a process and wait until it is booted: a blank session.
 
-        Raises OSError, ControlError or ProcessGoneError where it does not come up.
+        Raises OSError, ControlError or ProcessGoneError if it does not start.
         """
         session = cls(capabilities, launcher.cache_control)
         launcher.restore_folder()
@@ -98,7 +98,7 @@ class Session:
         return session
 
     def _explain(self, error: ProcessGoneError) -> None:
-        """Add why it did not start, by its last words."""
+        """Add why it did not start, from its last output."""
         errors = self._conversation.last_result.get("errors") or ()
         cause = start_cause(" ".join((*map(str, errors), self.stderr_tail)))
         error.cause, error.for_log = cause.sentence, cause.for_log
@@ -125,18 +125,18 @@ class Session:
 
     @property
     def spent_usd(self) -> float | None:
-        """Claude Code's own estimate for the turns that have ended; None before it gave one."""
+        """Claude Code's own estimate for the turns that have ended; None before the first one."""
         spent = self._conversation.last_result.get("total_cost_usd")
         return float(spent) if isinstance(spent, int | float) else None
 
     @property
     def failed(self) -> bool:
-        """Whether its process ended by itself, or is of no use any more through its own fault."""
+        """Whether its process ended by itself, or became unusable through its own fault."""
         return self._state is _State.FAILED or (self.gone and self._closing is None)
 
     @property
     def out_of_tool_names(self) -> bool:
-        """Whether it was given so many tools that it is time for a new process."""
+        """Whether it was given so many tool names that it must be replaced."""
         return self._tools.full
 
     @property
@@ -145,32 +145,32 @@ class Session:
         return self._transport.process.stderr_tail
 
     async def answers_within(self, seconds: float) -> bool:
-        """Whether the process still answers; a question that leaves nothing in the conversation."""
+        """Whether the process still answers; the check leaves nothing in the conversation."""
         if self.inbox.paused or not self.alive:
-            # Its output is not read now, or it is known to be of no use.
+            # Its output is not being read, or it is known to be broken.
             return True
         asked_at = asyncio.get_running_loop().time()
         try:
             await self._transport.answers(seconds)
         except ControlTimeoutError:
-            # Its answer may stand behind much that was written before it.
+            # Its answer may be queued behind much earlier output.
             return bool(self.inbox) or self.inbox.last_line_at > asked_at
         except (ControlError, ProcessGoneError):
             pass
         return True
 
     def mark_broken(self) -> None:
-        """It must not be used any more: its conversation or its settings are unknown."""
+        """Mark it as unusable: its conversation or its settings are unknown."""
         if self._state is _State.READY:
             self._state = _State.BROKEN
 
     def kill(self) -> None:
-        """End the process now; its user sees a process that has ended by itself."""
+        """Kill the process; its user sees a process that has ended by itself."""
         self._state = _State.FAILED
         self._transport.process.kill()
 
     async def initialise(self, profile: Profile) -> None:
-        """Give a blank its profile."""
+        """Initialise a blank session with its profile."""
         self._transport.on_initialize(
             system_prompt=profile.system_prompt,
             instruction=profile.instruction,
@@ -179,19 +179,19 @@ class Session:
         try:
             self.facts = await self._client.connect()
         except BaseException as error:
-            # Its system prompt may hold already, cancelled or not.
+            # Its system prompt may already be set, cancelled or not.
             self._state = _State.FAILED if isinstance(error, Exception) else _State.BROKEN
             raise
         self.profile = profile
 
     async def configure(self, settings: TurnSettings, trace_parent: str = "") -> None:
-        """Apply the settings of the next turn; `trace_parent` is for the CLI's own spans of it."""
+        """Apply the settings of the next turn; `trace_parent` is for the CLI's own spans."""
         with self._settings.changing(settings, trace_parent) as changes:
             if changes:
                 await self._transport.apply_settings(changes)
 
     async def offer(self, tools: Sequence[Tool]) -> None:
-        """Offer exactly these tools in the turns to come."""
+        """Offer exactly these tools in later turns."""
         if self._tools.offers(tools):
             return
         try:
@@ -200,18 +200,18 @@ class Session:
                 async with asyncio.timeout(STOP_TIMEOUT):
                     await self._until(lambda: self._tools.listed)
         except BaseException as error:
-            # It is not known any more what the CLI offers.
+            # The tools that the CLI offers are now unknown.
             self.mark_broken()
             if isinstance(error, TimeoutError):
                 raise ControlError("the CLI did not list the tools") from error
             raise
 
     async def replay(self, turns: Sequence[Turn]) -> None:
-        """Put earlier turns into the empty conversation, as real turns."""
+        """Add earlier turns to the empty conversation, as real turns."""
         for line in replay_lines(turns):
             if isinstance(line, UserLine):
                 await self._send(line)
-                # An assistant turn that overtakes the user turn before it would stand first.
+                # If an assistant turn overtook the user turn before it, it would come first.
                 try:
                     async with asyncio.timeout(CONTROL_TIMEOUT):
                         await self._until(self._conversation.settled)
@@ -227,19 +227,19 @@ class Session:
         await self._send(self._conversation.question(turn))
 
     async def resume(self, results: Sequence[Wire]) -> None:
-        """Give the turn that waits its tool results; it continues where it stopped."""
+        """Deliver tool results to the waiting turn; it continues where it stopped."""
         if not self._tools.waits_for(result["tool_use_id"] for result in results):
             self.mark_broken()
-            raise ControlError("the calls do not wait any more")
+            raise ControlError("the tool calls are no longer waiting")
         self.answers += 1
         self.inbox.open()
         self._tools.answer(results)
 
     async def park(self, calls: Sequence[str]) -> None:
-        """Let the conversation stand for its next message.
+        """Keep the conversation open for its next message.
 
-        Waits for the end of the turn, or, where it made calls, until all of them have come in.
-        Raises ControlError where the turn did not end well.
+        Waits for the end of the turn or, if it made calls, until all of them have arrived. Raises
+        ControlError if the turn failed.
         """
         if not calls:
             await self.turn_over()
@@ -251,16 +251,16 @@ class Session:
         async with asyncio.timeout(STOP_TIMEOUT):
             await self._until(lambda: self._tools.waits_for(calls) or not conversation.open_turns)
         if not conversation.open_turns:
-            raise ControlError("the turn went on without its results")
+            raise ControlError("the turn continued without its results")
 
     async def turn_over(self) -> None:
-        """Wait for the end of the turn, after which the CLI has written all that came with it."""
+        """Wait for the end of the turn, after which the CLI has written all of its output."""
         self.inbox.close()
         async with asyncio.timeout(STOP_TIMEOUT):
             await self._until(self._conversation.settled)
 
     async def receive(self) -> Wire:
-        """The next line; raises TimeoutError after `Inbox.time_out`, or ProcessGoneError."""
+        """Return the next line; raises TimeoutError after `Inbox.time_out`, or ProcessGoneError."""
         while (line := self.inbox.take()) is None:
             self._check_alive()
             self._arrived.clear()
@@ -268,7 +268,7 @@ class Session:
         return line
 
     async def stop(self) -> None:
-        """Interrupt what still runs and wait until nothing does."""
+        """Interrupt whatever still runs and wait until nothing does."""
         self.inbox.close()
         async with asyncio.timeout(STOP_TIMEOUT):
             while self._conversation.open_turns > 0:
@@ -276,7 +276,7 @@ class Session:
                 if not await self._transport.interrupt():
                     await self._until(self._conversation.settled)
                     return
-                # The CLI has not begun with the line yet: an interrupt does not reach it. It
+                # The CLI has not started on the line yet, so an interrupt does not reach it. It
                 # writes a line when it does.
                 self._check_alive()
                 await self._arrived.wait()
@@ -285,7 +285,7 @@ class Session:
         """Wipe the conversation; False if it could not be verified that nothing is left."""
         conversation = self._conversation
         if conversation.used_builtin_tool:
-            # Claude Code remembers where its shell stands and what it read, however it is wiped.
+            # Claude Code remembers its shell's folder and the files it read, however it is wiped.
             self.mark_broken()
             return False
         try:
@@ -300,9 +300,9 @@ class Session:
         return not self.broken
 
     async def close(self, *, hard: bool = False) -> None:
-        """End the process, and wait for that; a cancelled caller does not stop it.
+        """End the process and wait; this continues even if the caller is cancelled.
 
-        It may tidy up itself, which is soon done; not in the middle of a turn, nor where `hard`.
+        The process may clean up, which is quick; not in the middle of a turn, nor if `hard`.
         """
         if self._closing is None:
             hard = hard or self.failed or self._conversation.open_turns > 0
@@ -311,7 +311,7 @@ class Session:
 
     async def _close(self, *, hard: bool) -> None:
         self.inbox.close()
-        # First the process, then the client: so that its clean-up has nothing to wait for.
+        # First the process, then the client, whose clean-up then has nothing to wait for.
         await self._transport.close(hard=hard)
         await self._client.disconnect()
 
@@ -338,7 +338,7 @@ class Session:
             if kind == "result":
                 if self._conversation.open_turns <= 0:
                     if self.profile is None and message.get("is_error"):
-                        # Its last words: it cannot start.
+                        # Its last output: it cannot start.
                         self._conversation.last_result = message
                         return
                     # From now on it is unknown which turn a line belongs to.

@@ -1,4 +1,4 @@
-"""Definitions of the caller's tools: as the API and the CLI get them. Pure."""
+"""Definitions of the caller's tools, for the API and for the CLI. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bridge.core.contract import Tool
 
 @dataclass(frozen=True, slots=True)
 class ToolDefinition:
-    """A tool as the API takes it."""
+    """A tool as the API accepts it."""
 
     name: str
     description: str
@@ -22,14 +22,14 @@ class ToolDefinition:
     """JSON Schema as JSON text."""
 
     def as_json(self) -> str:
-        """The definition as JSON text. The schema is not parsed for it."""
+        """Return the definition as JSON text. The schema is not parsed."""
         name, description = json.dumps(self.name), json.dumps(self.description)
         schema = self.input_schema
         return f'{{"name": {name}, "description": {description}, "input_schema": {schema}}}'
 
 
 def exact_definitions(tools: Iterable[Tool]) -> tuple[ToolDefinition, ...]:
-    """The tools for the API, exactly as the caller defines them."""
+    """Return the tools for the API, exactly as the caller defines them."""
     return tuple(
         ToolDefinition(TOOL_PREFIX + tool.name, tool.description, json.dumps(schema_of(tool)))
         for tool in tools
@@ -37,21 +37,21 @@ def exact_definitions(tools: Iterable[Tool]) -> tuple[ToolDefinition, ...]:
 
 
 def schema_of(tool: Tool) -> dict[str, Any]:
-    """The schema of a tool's parameters, with the type that the API insists on."""
+    """Return the schema of a tool's parameters, with the type that the API requires."""
     schema = dict(tool.parameters) or {"type": "object", "properties": {}}
     schema.setdefault("type", "object")
     return schema
 
 
 def names_only(tools: Iterable[Tool]) -> tuple[Tool, ...]:
-    """The tools as the CLI needs them to make calls, where the API gets the definitions."""
+    """Return the tools as the CLI needs them to make calls, if the API gets the definitions."""
     return tuple(Tool(tool.name, "", {"type": "object"}) for tool in tools)
 
 
 def changed_by_cli(tools: Iterable[Tool]) -> bool:
-    """Whether the CLI would send the tools otherwise than they are defined.
+    """Whether the CLI would change the definitions of the tools.
 
-    It normalises their texts and takes signs out that are not seen, and some names of properties.
+    It normalises their texts, and removes invisible characters and some property names.
     """
     return any(
         cleaned(text) != text
@@ -64,9 +64,10 @@ _UNSEEN = frozenset({"Cf", "Co", "Cn"})
 
 
 def cleaned(text: str) -> str:
-    """A text of a definition, as the CLI sends it; for a name that it drops, what is not the name.
+    """Return a text of a definition as the CLI sends it; for a name that it drops, a different
+    text.
 
-    It may take out more than the CLI does, but nothing that the CLI takes out is left in.
+    It may remove more than the CLI does, but never less.
     """
     if text == "__proto__":
         return ""

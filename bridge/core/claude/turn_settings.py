@@ -1,4 +1,4 @@
-"""What the CLI is given beside the messages: profile and settings of a turn. Pure."""
+"""The CLI's settings besides the messages: the profile and the settings of a turn. Pure."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from bridge.core.claude.wire import TOOL_PREFIX, Wire
 from bridge.core.contract import CompletionRequest, Effort, Sampling, Tool, ToolChoice, ToolMode
 
 CLI_RETRIES = 2
-"""How often the CLI itself tries a failed upstream call again."""
+"""How often the CLI itself retries a failed upstream call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What is fixed for the life of a session, since the CLI takes it at `initialize` only."""
+    """What is fixed for the life of a session, since the CLI accepts it only at `initialize`."""
 
     system_prompt: str | None
     """None: Claude Code's own preset."""
     preset_model: str | None = None
-    """The model that the preset is for: the CLI writes it for the model of its first turn and
-    keeps it, whatever model is set later."""
+    """The model that the preset is for: the CLI writes it for the model of its first turn and keeps
+    it, even if another model is set later."""
     instruction: str = ""
-    """What is added to the system prompt, whichever it is."""
+    """Text added to the system prompt or to the preset."""
     json_schema: str = ""
-    """JSON Schema, as JSON text, that the CLI itself sees to, by a tool of its own."""
+    """JSON Schema, as JSON text, that the CLI itself enforces with a tool of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExtraBody:
-    """What is merged into the upstream request: these keys and no others.
+    """The fields merged into the upstream request: these keys and no others.
 
-    The CLI would let this replace the system prompt or the messages too, so nothing of a
-    caller's ever becomes a key of it.
+    The CLI would allow this to replace the system prompt or the messages too, so callers never
+    choose a key of it.
     """
 
     temperature: float | None = None
@@ -47,11 +47,11 @@ class ExtraBody:
     output_schema: str = ""
     """JSON Schema as JSON text; empty leaves `output_config.format` out."""
     tools: tuple[ToolDefinition, ...] = ()
-    """They take the place of all that the CLI would send; empty leaves that as it is."""
+    """They replace the CLI's own tools; empty keeps those."""
 
     def as_json(self) -> str:
-        """JSON for CLAUDE_CODE_EXTRA_BODY; empty when nothing is set."""
-        # Of JSON texts, put together and not parsed: the tools can be megabytes.
+        """Return JSON for CLAUDE_CODE_EXTRA_BODY; empty if nothing is set."""
+        # JSON texts are joined and not parsed: the tools can be megabytes.
         body: dict[str, str] = {}
         if self.temperature is not None:
             body["temperature"] = json.dumps(self.temperature)
@@ -70,7 +70,7 @@ class ExtraBody:
 
 
 def _object(**fields: str) -> str:
-    """A JSON object of fields that are JSON texts already."""
+    """Return a JSON object of fields that are already JSON text."""
     return f"{{{', '.join(f'{json.dumps(name)}: {value}' for name, value in fields.items())}}}"
 
 
@@ -83,7 +83,7 @@ class TurnSettings:
     max_output_tokens: int | None = None
     thinking: bool = True
     retries: int = CLI_RETRIES
-    """How often the CLI itself tries a failed upstream call again."""
+    """How often the CLI itself retries a failed upstream call."""
     extra_body: ExtraBody = ExtraBody()
 
 
@@ -95,19 +95,20 @@ EFFORT_LEVELS: Mapping[Effort, str] = {
     Effort.XHIGH: "xhigh",
     Effort.MAX: "max",
 }
-"""The CLI's own names; NONE turns thinking off besides."""
+"""The CLI's own names; NONE also turns thinking off."""
 
 
 SAMPLING_FIELDS = ("temperature", "top_p")
-"""What some models refuse: https://platform.claude.com/docs/en/about-claude/models/migration-guide"""
+"""Refused by some models:
+https://platform.claude.com/docs/en/about-claude/models/migration-guide"""
 
 
 BOTH = "temperature and top_p"
-"""What other models refuse: the two at once."""
+"""Other models refuse both at once."""
 
 
 def sampling_named_in(text: str, request: CompletionRequest) -> frozenset[str]:
-    """Which sampling fields of the request an upstream refusal is about."""
+    """Return the request's sampling fields that an upstream refusal is about."""
     named = frozenset(
         name
         for name in SAMPLING_FIELDS
@@ -117,10 +118,10 @@ def sampling_named_in(text: str, request: CompletionRequest) -> frozenset[str]:
 
 
 def is_about(refusal: str, field: str) -> bool:
-    """Whether the API's words refuse this field of the request.
+    """Whether the API's message refuses this field of the request.
 
-    It names a field at the head of its message or in backticks. What stands further on may be
-    quoted from the request itself, and must teach nothing.
+    It names a field at the start of its message or in backticks. Later text may be quoted from the
+    request itself and is ignored.
     """
     head = re.match(rf"(.*refused the request: )?{field}\b(?=[.: ])", refusal)
     return head is not None or f"`{field}`" in refusal
@@ -129,7 +130,7 @@ def is_about(refusal: str, field: str) -> bool:
 def without_sampling(
     request: CompletionRequest, refused: frozenset[str]
 ) -> tuple[CompletionRequest, tuple[str, ...]]:
-    """The request without sampling fields that its model refuses, and which it had of them."""
+    """Return the request without the sampling fields that its model refuses, and their names."""
     sampling = request.sampling
     given = [name for name in SAMPLING_FIELDS if getattr(sampling, name) is not None]
     names = [name for name in given if name in refused]
@@ -158,10 +159,10 @@ def settings_of(
     output_schema: str = "",
     definitions: Sequence[ToolDefinition] = (),
 ) -> TurnSettings:
-    """The settings of a request that is answered by `model` (None: the operator's default).
+    """Return the settings of a request answered by `model` (None: the operator's default).
 
-    `tools` and `choice` are what is offered in the end, `output_schema` is the JSON Schema that
-    the API itself is to keep to, and `definitions` are sent in place of the CLI's own.
+    `tools` and `choice` are the final ones, `output_schema` is the JSON Schema that the API itself
+    enforces, and `definitions` replace the CLI's own.
     """
     sampling = request.sampling
     forced = bool(tools) and choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
@@ -179,7 +180,7 @@ def settings_of(
         extra_body=ExtraBody(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
-            # The API takes no blank ones; those are found by the bridge alone.
+            # The API accepts no blank stop texts; the bridge alone detects those.
             stop_sequences=tuple(text for text in sampling.stop if text.strip()),
             tool_choice=_tool_choice(choice) if tools else "",
             output_schema=output_schema,
@@ -202,7 +203,7 @@ def _tool_choice(choice: ToolChoice) -> str:
     wire: Wire
     match choice.mode:
         case ToolMode.NONE:
-            # No tool is offered then.
+            # Then no tool is offered.
             return ""
         case ToolMode.AUTO:
             if choice.parallel:
@@ -218,22 +219,22 @@ def _tool_choice(choice: ToolChoice) -> str:
 
 
 _NEVER = str(2**31 - 1)
-"""The longest time that the CLI takes, in milliseconds: 24 days."""
+"""The longest timeout that the CLI accepts, in milliseconds: 24 days."""
 
 
 def setting_changes(before: TurnSettings | None, after: TurnSettings) -> Wire:
-    """What `apply_flag_settings` must be sent, or an empty dict when nothing differs.
+    """Return the `apply_flag_settings` to send, or an empty dict if nothing differs.
 
-    With `before` None everything is sent, defaults too: the operator's own settings may hold
-    values for the same names, and these must not reach a caller.
+    With `before` None everything is sent, including defaults: the operator's own settings may set
+    the same names, and their values must not reach a caller.
     """
     changes: Wire = {}
     if before is None or before.model != after.model:
         changes["model"] = after.model
     if before is None or before.effort != after.effort:
         changes["effortLevel"] = after.effort
-    # All of them: sent any variable, the CLI first sets those of the operator's own settings
-    # again, over what it was sent before.
+    # All of them: when sent any variable, the CLI first restores those of the operator's own
+    # settings, over earlier values.
     variables = environment_of(after)
     if before is None or environment_of(before) != variables:
         changes["env"] = variables
@@ -241,14 +242,14 @@ def setting_changes(before: TurnSettings | None, after: TurnSettings) -> Wire:
 
 
 def traced(changes: Wire, settings: TurnSettings, trace_parent: str) -> Wire:
-    """The changes, with the trace that the next turn belongs to (W3C `traceparent`)."""
-    # All variables with it, for the reason given in `setting_changes`.
+    """Return the changes with the trace that the next turn belongs to (W3C `traceparent`)."""
+    # With all variables, for the reason given in `setting_changes`.
     variables = changes.get("env") or environment_of(settings)
     return {**changes, "env": {**variables, "TRACEPARENT": trace_parent}}
 
 
 class AppliedSettings:
-    """The settings that a process holds."""
+    """The settings in force in a process."""
 
     def __init__(self) -> None:
         self._held: TurnSettings | None = None
@@ -257,7 +258,7 @@ class AppliedSettings:
 
     @contextmanager
     def changing(self, settings: TurnSettings, trace_parent: str) -> Iterator[Wire]:
-        """Give what has to be sent for the next turn; it holds if nothing is raised meanwhile."""
+        """Yield the changes for the next turn; they count as applied unless an error is raised."""
         settings = replace(settings, model=settings.model or self.default_model)
         changes = setting_changes(self._held, settings)
         if trace_parent:
@@ -265,17 +266,17 @@ class AppliedSettings:
         if not changes:
             yield changes
             return
-        # Until the answer is there it is not known which settings hold.
+        # Until the answer arrives, it is unknown which settings apply.
         self._held = None
         yield changes
         self._held = settings
 
 
 def environment_of(settings: TurnSettings) -> dict[str, str]:
-    """The settings as the CLI's environment variables; an empty value takes one back."""
+    """Return the settings as the CLI's environment variables; an empty value unsets one."""
     limit = settings.max_output_tokens
     return {
-        # A call that waits for its caller's result is not given up by the CLI.
+        # The CLI must not give up on a call that waits for its caller's result.
         "MCP_TOOL_TIMEOUT": _NEVER,
         "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "" if limit is None else str(limit),
         "CLAUDE_CODE_DISABLE_THINKING": "" if settings.thinking else "1",

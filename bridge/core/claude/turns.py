@@ -1,6 +1,6 @@
-"""From messages to the turns of the Messages API, and to lines on the CLI's stdin. Pure.
+"""Converts messages to turns of the Messages API and to lines for the CLI's stdin. Pure.
 
-The history goes in as real turns; nothing of it is ever flattened into text.
+The history is sent as real turns; none of it is flattened into text.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ from bridge.core.contract import (
 from bridge.core.validation import type_of
 
 OPENING_PLACEHOLDER = "(The conversation begins with the assistant.)"
-"""The user turn that stands before a history that starts with the assistant: the Messages API takes
-none that does (https://platform.claude.com/docs/en/api/messages)."""
+"""The user turn before a history that starts with the assistant, which the Messages API refuses
+(https://platform.claude.com/docs/en/api/messages)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn as the Messages API has it: alternating roles, content blocks."""
+    """One turn in the Messages API's form: alternating roles, content blocks."""
 
     role: Role
     content: tuple[Wire, ...]
 
     @property
     def tool_results(self) -> tuple[Wire, ...]:
-        """The results in it. A turn with any cannot be rewound to by itself."""
+        """Its tool results. A turn with any cannot be rewound to by itself."""
         return tuple(block for block in self.content if block["type"] == "tool_result")
 
     @property
     def visible(self) -> bool:
-        """Whether there is more in it than blanks."""
+        """Whether it contains anything besides white space."""
         return any(block["type"] != "text" or block["text"].strip() for block in self.content)
 
 
 def turns_of(messages: Sequence[Message]) -> tuple[Turn, ...]:
-    """The conversation as alternating turns, from the user to the user.
+    """Return the conversation as alternating turns, from the user to the user.
 
-    Neighbours of one role become one turn, as the API itself would make of them; messages
-    without content, or with nothing but blanks, are left out, and a history that starts with the
-    assistant gets `OPENING_PLACEHOLDER` before it.
+    Adjacent messages of one role are merged into one turn, as the API does; messages that are empty
+    or blank are left out, and a history that starts with the assistant gets `OPENING_PLACEHOLDER`
+    before it.
     """
     merged: list[tuple[Role, list[Wire]]] = []
     for message in messages:
@@ -75,9 +75,9 @@ def turns_of(messages: Sequence[Message]) -> tuple[Turn, ...]:
 
 
 def _make_call_ids_unique(turns: Sequence[tuple[Role, list[Wire]]]) -> None:
-    """Give a call whose id was used before another one, and its result with it.
+    """Replace the id of a call if it was used before, also in its result.
 
-    Some clients count the calls of each answer from the start, and the CLI drops what it has seen.
+    Some clients number the calls of each answer from zero, and the CLI drops ids that it has seen.
     """
     uses: Counter[str] = Counter()
     for _, blocks in turns:
@@ -95,16 +95,16 @@ def _nth_use(call_id: str, use: int) -> str:
 
 
 def _results_first(blocks: list[Wire]) -> tuple[Wire, ...]:
-    # The API wants a turn's tool results before anything else in it.
+    # The API requires a turn's tool results before anything else in it.
     results = [block for block in blocks if block["type"] == "tool_result"]
     return (*results, *(block for block in blocks if block["type"] != "tool_result"))
 
 
 def _blocks(parts: Sequence[Part]) -> list[Wire]:
-    """Parts as content blocks, without texts of blanks, which the API refuses.
+    """Return the parts as content blocks, without blank texts, which the API refuses.
 
-    Blanks beside other text become part of that, so that nothing of it is lost; others are left
-    out. Never do other words stand in their place.
+    Blank text next to other text is merged into it, so that nothing is lost; other blank text is
+    left out. It is never replaced by other words.
     """
     blocks: list[Wire] = []
     blanks = ""
@@ -157,14 +157,14 @@ _LONGEST_NAME = 64
 
 
 def legal_id(call_id: str) -> str:
-    """A call's id as the API takes it: one made elsewhere is mapped, always to the same."""
+    """Return a call's id in the API's format; a foreign id is always mapped to the same value."""
     if _LEGAL.fullmatch(call_id):
         return call_id
     return "toolu_" + hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _legal(name: str) -> str:
-    """A tool's name as the API takes it: only a history made elsewhere can have another."""
+    """Return a tool's name in the API's format; only a foreign history can have another."""
     if _LEGAL.fullmatch(name) and len(name) <= _LONGEST_NAME:
         return name
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
@@ -175,10 +175,10 @@ def _source(source: InlineData | UrlSource) -> Wire:
     if isinstance(source, UrlSource):
         return {"type": "url", "url": source.url}
     if source.media_type == "text/plain":
-        # The API takes only PDFs and images as base64; a text goes in as such.
+        # The API accepts only PDFs and images as base64; a text is sent as such.
         text = base64.b64decode(source.base64).decode("utf-8", "replace")
         return {"type": "text", "media_type": source.media_type, "data": text}
-    # The API takes an image by its true type only, and clients guess.
+    # The API accepts an image only with its true type, and clients guess.
     media_type = type_of(source.base64) or source.media_type
     return {"type": "base64", "media_type": media_type, "data": source.base64}
 
@@ -191,7 +191,7 @@ class UserLine:
     """The line's own uuid, by which it can be rewound."""
     wire: Wire
     rewindable: bool
-    """False for tool results: the CLI takes those back with the turn they answer."""
+    """False for tool results: the CLI rewinds those with the turn they answer."""
 
 
 def _new_id() -> str:
@@ -205,10 +205,10 @@ def user_line(
     cache_control: Wire | None = None,
     new_id: Callable[[], str] = _new_id,
 ) -> UserLine:
-    """A user turn; with `query` the model answers it, without it is history.
+    """Return a user turn; with `query` the model answers it, without it is history.
 
-    Every line is marked `client_composed`: without the mark the CLI would run slash commands
-    in it and read local files that it mentions. `cache_control` goes onto its last block.
+    Every line is marked `client_composed`: otherwise the CLI would run slash commands in it and
+    read local files that it mentions. `cache_control` is set on its last block.
     """
     line_id = new_id()
     content = list(turn.content)
@@ -228,7 +228,7 @@ def user_line(
 
 
 def assistant_line(turn: Turn) -> Wire:
-    """An earlier answer, as it is."""
+    """Return an earlier answer, unchanged."""
     return {
         "type": "assistant",
         "message": {"role": "assistant", "content": list(turn.content)},
@@ -240,7 +240,7 @@ def assistant_line(turn: Turn) -> Wire:
 def replay_lines(
     turns: Sequence[Turn], *, new_id: Callable[[], str] = _new_id
 ) -> Iterator[UserLine | Wire]:
-    """The lines that put earlier turns into an empty conversation, in order."""
+    """Return the lines that add earlier turns to an empty conversation, in order."""
     for turn in turns:
         if turn.role is Role.USER:
             yield user_line(turn, query=False, new_id=new_id)
@@ -249,35 +249,35 @@ def replay_lines(
 
 
 class Conversation:
-    """What the CLI was sent of a conversation, and which of its turns are still open."""
+    """What was sent to the CLI in a conversation, and which of its turns are still open."""
 
     def __init__(self, cache_control: Wire | None = None) -> None:
         """Mark the first question of the conversation with `cache_control`."""
         self._cache_control = cache_control
         self._marked = False
         self.lines: list[UserLine] = []
-        """The user lines that it holds, the newest last."""
+        """The user lines in it, the newest last."""
         self.open_turns = 0
-        """Turns whose `result` line has not come."""
+        """Turns whose `result` line has not arrived."""
         self.last_result: Wire = {}
         self.used_builtin_tool = False
-        """Whether a tool of the CLI's own was called in it."""
+        """Whether one of the CLI's own tools was called in it."""
 
     def question(self, turn: Turn) -> UserLine:
-        """The line of a turn that the model is to answer."""
-        # The API takes four cache breakpoints a request and the CLI sets three. One set in a
-        # user line stays there for the life of the conversation, so only one line has it.
+        """Return the line of a turn that the model is to answer."""
+        # The API accepts four cache breakpoints per request and the CLI sets three. One in a user
+        # line stays there for the life of the conversation, so only one line has it.
         mark = None if self._marked else self._cache_control
         self._marked = True
         return user_line(turn, query=True, cache_control=mark)
 
     def sent(self, line: UserLine) -> None:
-        """A user line is being sent, which opens a turn."""
+        """Record a user line that is being sent; it opens a turn."""
         self.lines.append(line)
         self.open_turns += 1
 
     def ended(self, result: Wire) -> None:
-        """A turn has ended."""
+        """Record the end of a turn."""
         self.open_turns -= 1
         self.last_result = result
 
@@ -286,17 +286,18 @@ class Conversation:
         return self.open_turns <= 0
 
     def to_rewind(self) -> UserLine | None:
-        """The line to take back next, with all that came after it; None where none can be."""
+        """Return the line to rewind to next, with all that follows it; None if there is none."""
         while self.lines:
             if self.lines[-1].rewindable:
                 return self.lines[-1]
             if len(self.lines) == 1:
                 return None
-            # Tool results are taken back with the turn that made the calls.
+            # Tool results are rewound with the turn that made the calls.
             self.lines.pop()
         return None
 
     def wiped(self) -> bool:
-        """The next question is the first again; gives whether nothing is left of the others."""
+        """Reset, so that the next question is the first again; return whether nothing else is
+        left."""
         self._marked = False
         return not self.lines and not self.open_turns

@@ -1,4 +1,4 @@
-"""What the API reports of the account's usage limits, from the CLI's `rate_limit_event`. Pure."""
+"""The account's usage limits, as reported by the API in the CLI's `rate_limit_event`. Pure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _WITHOUT_LIMITS = frozenset({"status", "isUsingOverage"})
 
 
 def usage_limits_of(line: Wire, said_at: float = 0.0) -> UsageLimits | None:
-    """Read a `rate_limit_event`; `said_at` is in Unix seconds. None where it reports no limits.
+    """Parse a `rate_limit_event`; `said_at` is in Unix seconds. None if it reports no limits.
 
-    The CLI writes `rejected` on any 429, also on one that the API sends for another reason, but
-    then nothing of the limits.
+    The CLI writes `rejected` on any 429, even one that the API sends for another reason, but then
+    without any limits.
     """
     info = line.get("rate_limit_info")
     info = info if isinstance(info, dict) else {}
@@ -22,7 +22,7 @@ def usage_limits_of(line: Wire, said_at: float = 0.0) -> UsageLimits | None:
     windows = tuple(
         UsageWindow(str(limit), used, _number(window.get("resetsAt")))
         for limit, window in (windows_info.items() if isinstance(windows_info, dict) else ())
-        # The window of extra usage itself is none of the plan's.
+        # The window of extra usage is not one of the plan's.
         if limit != "overage"
         and isinstance(window, dict)
         and (used := _number(window.get("utilization"))) is not None

@@ -1,4 +1,4 @@
-"""What the lines to and from the CLI are made of."""
+"""Types and names of the lines exchanged with the CLI."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ Wire: TypeAlias = dict[str, Any]
 
 
 TOOL_PREFIX = "mcp__client__"
-"""What the CLI puts before the names of the caller's tools."""
+"""The CLI's prefix to the names of the caller's tools."""

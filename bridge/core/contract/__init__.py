@@ -1,4 +1,4 @@
-"""What both sides of the engine share: requests, events, errors, and the seam."""
+"""The types shared by the engine and the front ends: requests, events, errors, the service."""
 
 from bridge.core.contract.errors import (
     AccountRefusedError,

@@ -1,8 +1,7 @@
-"""Everything that can go wrong with a request, in words that a caller may read.
+"""The errors of a request, in words for the caller.
 
-The message of each is written for the caller: it never holds text of the CLI, of the
-system or of another request. The doors each map the classes to their own status in one
-literal table.
+Each message is written for the caller: it never contains text of the CLI, of the system or of
+another request. Each API maps the classes to its own status codes in one literal table.
 """
 
 from __future__ import annotations
@@ -10,19 +9,19 @@ from __future__ import annotations
 from typing import Final
 
 SHOWN_CHARACTERS: Final = 100
-"""How much of a name that a caller sent is repeated."""
+"""How many characters of a caller's name are repeated."""
 
 
 def shown(name: str) -> str:
-    """A name that a caller sent, for an error: in quotes, cut off, nothing that steers a screen."""
+    """Return a caller's name for an error: quoted, truncated, without control characters."""
     return repr(name if len(name) <= SHOWN_CHARACTERS else f"{name[:SHOWN_CHARACTERS]}…")
 
 
 class BridgeError(Exception):
-    """The root: an error whose text is meant for the caller.
+    """The base class: an error whose text is meant for the caller.
 
     `reason` is a stable name in capitals (google.rpc.ErrorInfo.reason), `retry_after` is in
-    seconds, and `retryable` says whether trying again can help without a person's doing.
+    seconds, and `retryable` is true if a retry can succeed without anyone's intervention.
     """
 
     reason = "INTERNAL"
@@ -39,7 +38,7 @@ class BridgeError(Exception):
         super().__init__(message)
         self.message = message
         self.for_log = ""
-        """What is known of the cause beyond the message: names and numbers, no texts."""
+        """Details of the cause beyond the message: names and numbers, no texts."""
         self.retry_after = retry_after
         if reason is not None:
             self.reason = reason
@@ -48,7 +47,7 @@ class BridgeError(Exception):
 
 
 class InvalidRequestError(BridgeError):
-    """The request cannot be served as it is; `field` names what to change."""
+    """The request cannot be served as it is; `field` is what to change."""
 
     reason = "INVALID_VALUE"
 
@@ -64,13 +63,13 @@ class UnsupportedError(InvalidRequestError):
 
 
 class AuthenticationError(BridgeError):
-    """The bridge's own key is missing or wrong."""
+    """The bridge's own API key is missing or invalid."""
 
     reason = "INVALID_API_KEY"
 
 
 class PermissionDeniedError(BridgeError):
-    """The caller may not do this: its key, its Host or its Origin; `field` names what to change."""
+    """The caller is not allowed to do this: its key, Host or Origin; `field` is what to change."""
 
     reason = "PERMISSION_DENIED"
 
@@ -80,7 +79,7 @@ class PermissionDeniedError(BridgeError):
 
 
 class ModelNotFoundError(BridgeError):
-    """No model of this name."""
+    """There is no model with this name."""
 
     reason = "MODEL_NOT_FOUND"
 
@@ -90,7 +89,7 @@ class ModelNotFoundError(BridgeError):
 
 
 class NotFoundError(BridgeError):
-    """Nothing of this id is stored for the caller; `field` names the parameter with the id."""
+    """Nothing with this id is stored for the caller; `field` is the parameter with the id."""
 
     reason = "NOT_FOUND"
 
@@ -100,7 +99,7 @@ class NotFoundError(BridgeError):
 
 
 class TooLargeError(BridgeError):
-    """The request is larger than this server takes."""
+    """The request is larger than this server accepts."""
 
     reason = "REQUEST_TOO_LARGE"
 
@@ -110,15 +109,15 @@ class TooLargeError(BridgeError):
 
 
 class PlanLimitError(BridgeError):
-    """The person's plan is used up for now. Retrying before `retry_after` is in vain."""
+    """The account's usage limit is reached. A retry before `retry_after` will fail."""
 
     reason = "PLAN_LIMIT"
 
 
 class RateLimitedError(BridgeError):
-    """No more requests for the moment, by the API or by the key's own limits.
+    """Too many requests at the moment, for the API or for the key's own limits.
 
-    The plan itself is not used up.
+    The account's usage limit is not reached.
     """
 
     reason = "RATE_LIMITED"
@@ -126,26 +125,26 @@ class RateLimitedError(BridgeError):
 
 
 class QueueFullError(BridgeError):
-    """More requests wait than the queue holds."""
+    """The queue is full."""
 
     reason = "QUEUE_FULL"
     retryable = True
 
 
 class ClientClosedError(BridgeError):
-    """The caller went away."""
+    """The client closed the request."""
 
     reason = "CLIENT_CLOSED"
 
 
 class NotLoggedInError(BridgeError):
-    """Claude Code has no login, or one that is no longer accepted."""
+    """Claude Code has no login, or it is no longer accepted."""
 
     reason = "CLAUDE_NOT_LOGGED_IN"
 
 
 class AccountRefusedError(NotLoggedInError):
-    """The API knows the account of Claude Code's login, and does not serve it."""
+    """The API knows the account of Claude Code's login, but refuses it."""
 
     reason = "CLAUDE_ACCOUNT_REFUSED"
 
@@ -164,7 +163,7 @@ class ProcessFailedError(UnavailableError):
 
 
 class StoreUnavailableError(UnavailableError):
-    """The store of responses cannot be reached, until an operator repairs it."""
+    """The response store cannot be reached until an operator repairs it."""
 
     reason = "STORE_UNAVAILABLE"
     retryable = False
@@ -172,7 +171,7 @@ class StoreUnavailableError(UnavailableError):
     def __init__(self) -> None:
         super().__init__(
             "This server cannot reach its stored responses; its log says why. A request that "
-            "builds on none of them can still be answered."
+            "does not build on one can still be answered."
         )
 
 
@@ -183,19 +182,19 @@ class DrainingError(UnavailableError):
 
 
 class DeadlineError(BridgeError):
-    """The time for the request is over."""
+    """The time limit of the request was reached."""
 
     reason = "DEADLINE_EXCEEDED"
 
 
 class RequestTimeoutError(BridgeError):
-    """The request itself did not come in time."""
+    """The request was not received in time."""
 
     reason = "REQUEST_TIMEOUT"
 
 
 class InternalError(BridgeError):
-    """A fault of the bridge. Its text is always the same; the log has the rest."""
+    """A fault of the bridge. Its text is always the same; the log has the details."""
 
     def __init__(self) -> None:
-        super().__init__("The bridge failed on this request. Its log has the details.")
+        super().__init__("The bridge failed to handle this request. Its log has the details.")

@@ -1,7 +1,7 @@
-"""What an answer is made of: the events that the engine streams to a door.
+"""The events of an answer, which the engine streams to a front end.
 
-Exactly one `Started` comes first and exactly one `Finished` last; a stream that
-ends in neither `Finished` nor an error was cut.
+Exactly one `Started` comes first and exactly one `Finished` last; a stream that ends in neither
+`Finished` nor an error was cut.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The model began to answer."""
+    """The model started to answer."""
 
     model: str
     """The model that answers, by its full name."""
@@ -41,7 +41,7 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class ThinkingDelta:
-    """More of the model's thinking, where the request asks for it."""
+    """More of the model's thinking, if the request asks for it."""
 
     text: str
 
@@ -51,7 +51,7 @@ class ToolCallStart:
     """The model calls a tool; its arguments follow in fragments."""
 
     index: int
-    """Counts the calls of this answer from 0, without gaps."""
+    """The number of the call in this answer, from 0, without gaps."""
     id: str
     name: str
 

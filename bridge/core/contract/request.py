@@ -1,10 +1,11 @@
-"""The protocol-neutral request: what a caller asks for, whichever API it came by.
+"""The protocol-neutral request: what a caller asks for, through either API.
 
-Frozen data without behaviour. The front ends decode into it, the engine reads it, and nothing in
-it is a wire type of HTTP, of gRPC or of the CLI.
+Frozen data without behaviour. The front ends decode into it, the engine reads it, and it contains
+no wire types of HTTP, of gRPC or of the CLI.
 
-An `origin` is where the caller wrote a message or a part, such as `messages[3].content[1]`, in the
-caller's own words. It is for errors alone, and may be left empty where `FieldNames` need none.
+An `origin` is the place of a message or a part in the caller's request, such as
+`messages[3].content[1]`, in the caller's own names. It is used in errors only, and may be empty if
+`FieldNames` does not need it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ JsonObject: TypeAlias = Mapping[str, Any]
 
 
 class Role(StrEnum):
-    """Who speaks in a message."""
+    """The author of a message."""
 
     USER = "user"
     ASSISTANT = "assistant"
@@ -33,7 +34,7 @@ class TextPart:
 
 @dataclass(frozen=True, slots=True)
 class InlineData:
-    """Bytes that came with the request."""
+    """Bytes that are part of the request."""
 
     media_type: str
     base64: str
@@ -41,14 +42,14 @@ class InlineData:
 
 @dataclass(frozen=True, slots=True)
 class UrlSource:
-    """An https address that the Anthropic API fetches; the bridge never does."""
+    """An https URL that the Anthropic API fetches; the bridge never does."""
 
     url: str
 
 
 @dataclass(frozen=True, slots=True)
 class ImagePart:
-    """A picture: PNG, JPEG, GIF or WebP."""
+    """An image: PNG, JPEG, GIF or WebP."""
 
     source: InlineData | UrlSource
     origin: str = field(default="", compare=False)
@@ -70,15 +71,15 @@ class ToolCallPart:
     id: str
     name: str
     arguments: str
-    """The arguments as JSON text, as the caller gave them."""
+    """The arguments as JSON text, as sent by the caller."""
     cut: bool = False
-    """Whether its caller says that the answer ended in the middle of it."""
+    """Whether its caller marks it as cut off by the end of the answer."""
     origin: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ToolResultPart:
-    """What the caller's tool answered."""
+    """The result of one of the caller's tools."""
 
     call_id: str
     content: tuple[TextPart | ImagePart | DocumentPart, ...] = ()
@@ -100,33 +101,33 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A field of a request, for an error to name."""
+    """A field of a request, named in an error."""
 
     path: str
-    """What the core calls it: `tools[0].name`, `messages[3].parts[1].tool_call.arguments`."""
+    """The core's name: `tools[0].name`, `messages[3].parts[1].tool_call.arguments`."""
     origin: str = ""
-    """Where the caller wrote the innermost part that it is in, or else the message."""
+    """The origin of the innermost part that contains it, or else of the message."""
     rest: str = ""
-    """The end of the path, from the kind of the part on; empty for a part or a message itself."""
+    """The end of the path, from the kind of the part; empty for a part or a message itself."""
 
 
 FieldNames: TypeAlias = Callable[[Place], str]
-"""What the callers of an API call a field."""
+"""Maps a place to the name of the field in the caller's API."""
 
 
 def neutral_name(place: Place) -> str:
-    """What the core itself calls a field."""
+    """Return the core's own name of a field."""
     return place.path
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function of the caller's that the model may call."""
+    """A function of the caller that the model may call."""
 
     name: str
     description: str = ""
     parameters: JsonObject = field(default_factory=dict)
-    """JSON Schema of the arguments; empty means an object of no fields."""
+    """JSON Schema of the arguments; empty means an object without fields."""
 
 
 class ToolMode(StrEnum):
@@ -144,11 +145,11 @@ class ToolChoice:
 
     mode: ToolMode = ToolMode.AUTO
     name: str | None = None
-    """The tool to call, where mode is NAMED."""
+    """The tool to call if mode is NAMED."""
     parallel: bool = True
-    """Whether one answer may hold several calls."""
+    """Whether one answer may contain several calls."""
     allowed: tuple[str, ...] = ()
-    """The tools that may be called, out of those on offer; empty means all."""
+    """The tools on offer that may be called; empty means all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,7 @@ class Sampling:
 
 
 class OutputKind(StrEnum):
-    """What shape the answer has."""
+    """The kind of the answer's format."""
 
     TEXT = "text"
     JSON_OBJECT = "json_object"
@@ -173,7 +174,7 @@ class OutputKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat:
-    """The shape of the answer, and its schema where it has one."""
+    """The format of the answer, with its schema if it has one."""
 
     kind: OutputKind = OutputKind.TEXT
     name: str = ""
@@ -191,14 +192,14 @@ class Effort(StrEnum):
     MAX = "max"
 
 
-# wide: one field for each thing that a request can ask for.
+# wide: one field per option of a request.
 @dataclass(frozen=True, slots=True)
 class CompletionRequest:
-    """One completion, as a caller asks for it."""
+    """One completion, as requested by a caller."""
 
     messages: tuple[Message, ...]
     model: str | None = None
-    """None: the person's default model."""
+    """None: the operator's default model."""
     system: str | None = None
     """None: the server's default system prompt (`BRIDGE_SYSTEM_PROMPT`)."""
     tools: tuple[Tool, ...] = ()
@@ -210,30 +211,30 @@ class CompletionRequest:
     include_thinking: bool = False
     """Whether thinking is part of the answer that is sent."""
     whole: bool = False
-    """Whether its caller gets the answer in one piece, so that what comes can be held back."""
+    """Whether the caller gets the answer in one piece, so that parts of it can be held back."""
     timeout: float | None = None
-    """Seconds for the whole request; the server's own limit holds besides, as in the next three."""
+    """Seconds for the whole request; the server's own limit applies too, as for the next three."""
     queue_timeout: float | None = None
-    """Seconds of waiting for a process."""
+    """Seconds to wait for a process."""
     first_token_timeout: float | None = None
-    """Seconds from there to the first piece of the answer."""
+    """Seconds from there to the first part of the answer."""
     idle_timeout: float | None = None
-    """Seconds between one piece of the answer and the next."""
+    """Seconds between one part of the answer and the next."""
     marks_cut_calls: bool = False
-    """Whether its API says which calls were cut: then every other must have its result."""
+    """Whether the API marks calls that were cut: then every other call must have a result."""
     conversing: bool = False
-    """Whether its door holds the conversation open, so that more of it is likely to come."""
+    """Whether the API holds the conversation open, so that it is likely to continue."""
     strict: bool = False
-    """Whether what would be ignored is an error instead."""
+    """Whether a parameter without effect is an error."""
     ignored: tuple[str, ...] = ()
-    """Parameters that the door accepted without effect, by the caller's own names."""
-    mended: tuple[str, ...] = ()
-    """Fields that the model is told in another form, by the caller's own names: not ignored, so
-    that a strict request may have them."""
+    """Parameters that the API accepted without effect, by the caller's own names."""
+    repaired: tuple[str, ...] = ()
+    """Fields that the model gets in another form, by the caller's own names: they have an effect,
+    so a strict request may contain them."""
     request_id: str = ""
     caller: str = ""
-    """The name of the key it came with; conversations are never shared between keys."""
+    """The name of its API key; conversations are never shared between keys."""
     door: str = ""
     """`http` or `grpc`, for the session log."""
     field_names: FieldNames = field(default=neutral_name, compare=False, repr=False)
-    """What its caller calls the fields that are wrong."""
+    """How its API names the fields in errors."""

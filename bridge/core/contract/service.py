@@ -1,4 +1,4 @@
-"""The seam between the front ends and the core: all that a front end may ask of it."""
+"""The interface between the front ends and the core."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Model:
 
 
 class HealthStatus(StrEnum):
-    """Whether completions work, and if not, why."""
+    """Whether completions work and, if not, why."""
 
     OK = "ok"
     STARTING = "starting"
@@ -38,10 +38,10 @@ class HealthStatus(StrEnum):
 
 
 class SessionSource(StrEnum):
-    """How a request was given its session."""
+    """How a request got its session."""
 
     CONTINUED = "continued"
-    """It held the conversation already."""
+    """It already held the conversation."""
     WARM = "warm"
     """It was initialised with the same profile."""
     INITIALISED = "initialised"
@@ -58,7 +58,7 @@ class ReplacementReason(StrEnum):
     FAILED = "failed"
     """It could not be brought to a known state, or did not answer."""
     WORN = "worn"
-    """It had served enough."""
+    """It had reached its recycling limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,63 +68,63 @@ class Health:
     status: HealthStatus
     logged_in: bool
     account: str
-    """Where the login comes from, in Claude Code's own word; `none` without one."""
+    """The source of the login, in Claude Code's own word; `none` if there is none."""
     cli_version: str
     subscription: str = ""
-    """The name of the account's plan, where Claude Code reports it."""
+    """The name of the account's plan, if Claude Code reports it."""
     simulated: bool = False
     """Whether the embedded simulator answers instead of a model."""
     pool_size: int = 0
-    """The most turns that run at once."""
+    """The maximum number of concurrent turns."""
     processes: dict[str, int] = field(default_factory=dict)
     """CLI processes by state: starting, blank, preparing, idle, running, parked,
     resetting, closing."""
     waiting: int = 0
     """Requests in the queue."""
     detail: str = ""
-    """What is wrong and what to do, in a sentence; empty where nothing is."""
+    """The problem and its remedy, in a sentence; empty if there is none."""
     lacking: tuple[str, ...] = ()
-    """What this Claude Code cannot do and the bridge makes do without, in the probe's words."""
+    """Features that this Claude Code lacks and the bridge works without, in the probe's words."""
 
     @property
     def serving(self) -> bool:
-        """Whether a completion can be expected to work."""
+        """Whether completions are expected to work."""
         return self.status == HealthStatus.OK
 
 
 @dataclass(frozen=True, slots=True)
 class UsageWindow:
-    """One of the plan's limits, and how much of it is used."""
+    """One usage limit of the account, and how much of it is used."""
 
     limit: str
-    """Which limit it is, such as `five_hour`."""
+    """The name of the limit, such as `five_hour`."""
     utilization: float
     """The used share, 0 to 1."""
     resets_at: float | None = None
-    """When it is lifted, in Unix seconds."""
+    """When it resets, in Unix seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsageLimits:
-    """What the API last reported of the account's usage limits."""
+    """The account's usage limits, as last reported by the API."""
 
     status: str
     """`allowed`, `allowed_warning` or `rejected`, in the API's own words."""
     resets_at: float | None = None
-    """When the limit is lifted, in Unix seconds."""
+    """When the limit resets, in Unix seconds."""
     limit: str = ""
-    """Which limit it is about, such as `five_hour`."""
+    """The name of the limit, such as `five_hour`."""
     utilization: float | None = None
-    """The used share of that limit, 0 to 1, where it was said."""
+    """The used share of that limit, 0 to 1, if reported."""
     using_overage: bool = False
-    """Whether paid extra usage has begun."""
+    """Whether paid extra usage has started."""
     overage_status: str = ""
-    """Whether the account may go on to paid extra usage, in the API's own words; `rejected` where
-    that is off. Empty where it was not said."""
+    """Whether the account may use paid extra usage, in the API's own words; `rejected` if it is
+    off. Empty if not reported."""
     windows: tuple[UsageWindow, ...] = ()
-    """The limits that the API has told the use of."""
+    """The limits whose use the API has reported."""
     said_at: float = 0.0
-    """When it was said, in Unix seconds."""
+    """When this was reported, in Unix seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,28 +132,28 @@ class Totals:
     """Counts since the start."""
 
     answered: int = 0
-    """Requests answered to the end."""
+    """Requests answered completely."""
     failed: int = 0
     """Requests that ended in an error."""
     left: int = 0
-    """Requests whose caller went away."""
+    """Requests whose caller disconnected."""
     sessions: dict[str, int] = field(default_factory=dict)
     """Requests by the `SessionSource` of their session."""
     processes_started: int = 0
     processes_ended: int = 0
     processes_replaced: dict[str, int] = field(default_factory=dict)
-    """Those of them that were replaced, by `ReplacementReason`."""
+    """Processes that were replaced, by `ReplacementReason`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolState:
-    """The pool at a moment."""
+    """A snapshot of the pool."""
 
     health: Health
     max_processes: int
     totals: Totals
     plan: UsageLimits | None = None
-    """None until the API has said something."""
+    """None until the API has reported something."""
 
 
 class Service(Protocol):
@@ -162,12 +162,12 @@ class Service(Protocol):
     def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
         """Stream the answer; close the generator (`aclosing`) to cancel it.
 
-        Raises a BridgeError, before the first event or in the middle.
+        Raises a BridgeError, before the first event or later.
         """
         ...
 
     def refused(self, request: CompletionRequest, error: Exception) -> None:
-        """Record a request that a front end could not read: as much of it as is known."""
+        """Record a request that a front end could not decode, as far as it is known."""
         ...
 
     async def models(self, caller: str = "") -> tuple[Model, ...]:
@@ -178,17 +178,17 @@ class Service(Protocol):
         ...
 
     async def model(self, name: str, caller: str = "") -> Model:
-        """One model on offer that a caller may use; raises ModelNotFoundError."""
+        """Return one model that a caller may use; raises ModelNotFoundError."""
         ...
 
     def health(self) -> Health:
-        """How things stand now."""
+        """Return the current health."""
         ...
 
     def pool_state(self) -> PoolState:
-        """How the pool stands now."""
+        """Return the current state of the pool."""
         ...
 
     def watch_pool(self) -> AsyncGenerator[PoolState, None]:
-        """Give how the pool stands now, and again whenever that has changed; without end."""
+        """Yield the state of the pool now and after each change, without end."""
         ...

@@ -1,4 +1,4 @@
-"""Tokens that a request has used."""
+"""Tokens used by a request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Usage:
     cache_write_tokens: int = 0
     output_tokens: int = 0
     thinking_tokens: int = 0
-    """The part of output_tokens that was thinking, where the API tells it."""
+    """The part of output_tokens that was thinking, if the API reports it."""
 
     @property
     def prompt_tokens(self) -> int:

@@ -1,8 +1,8 @@
-"""What the bridge itself takes care of in an answer, where the model's API does not. Pure.
+"""Filters for what the bridge itself enforces in an answer if the model's API does not. Pure.
 
-Each filter is fed the events of an answer and gives events on: `StopFilter` ends it at a stop
-text, `JsonFilter` makes it one JSON object, `RequiredCallFilter` insists on a tool call. What may
-still turn out unfit is held back, so that it can be asked for once more.
+Each filter is fed the events of an answer and yields events: `StopFilter` ends it at a stop text,
+`JsonFilter` reduces it to one JSON object, `RequiredCallFilter` requires a tool call. Events that
+may still prove unfit are held back, so that the model can be asked again.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from bridge.core.validation import UnfitAnswerError
 
 
 class AnswerFilter(Protocol):
-    """Takes the events of an answer one by one and gives those that are passed on."""
+    """Takes the events of an answer one by one and yields those that are passed on."""
 
     def feed(self, event: Event) -> Iterator[Event]:
-        """Give the events to pass on; raises UnfitAnswerError."""
+        """Yield the events to pass on; raises UnfitAnswerError."""
         ...
 
 
@@ -29,11 +29,11 @@ class StopFilter:
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._texts = texts
-        # So much may be the beginning of a stop text.
+        # This many characters may be the start of a stop text.
         self._hold = max(map(len, texts)) - 1
         self._held = ""
         self.found: str | None = None
-        """The stop text that the answer came to."""
+        """The stop text that ended the answer."""
 
     def feed(self, event: Event) -> Iterator[Event]:
         if self.found is not None:
@@ -62,13 +62,13 @@ class StopFilter:
 class JsonFilter:
     """Passes on one JSON object, compact, and nothing around it.
 
-    Text before it (a fence, a remark) is dropped, and so is what follows it. Beside a tool call
-    text is text, and is kept.
+    Text before it (a fence, a remark) and after it is dropped. If the answer also has a tool call,
+    text is kept as it is.
     """
 
     def __init__(self) -> None:
         self.whole: str | None = None
-        """The object, once the answer is over: still to be checked against a schema."""
+        """The complete object, which is still to be checked against a schema."""
         self._scanner = JsonScanner()
         self._before: list[str] = []
         self._text: list[str] = []
@@ -107,7 +107,7 @@ class JsonFilter:
 
 
 class _Place(Enum):
-    """Where a scanner is."""
+    """The position of a scanner."""
 
     BEFORE = auto()
     STRUCTURE = auto()
@@ -118,7 +118,7 @@ class _Place(Enum):
 
 
 class JsonScanner:
-    """Finds the first JSON object in a text that comes in pieces, and takes out white space."""
+    """Finds the first JSON object in a text that arrives in pieces, and removes white space."""
 
     def __init__(self) -> None:
         self._depth = 0
@@ -126,7 +126,7 @@ class JsonScanner:
 
     @property
     def begun(self) -> bool:
-        """Whether the object has begun."""
+        """Whether the object has started."""
         return self._place is not _Place.BEFORE
 
     @property
@@ -135,7 +135,7 @@ class JsonScanner:
         return self._place is _Place.AFTER
 
     def feed(self, text: str) -> str:
-        """Give what of the piece belongs to the object."""
+        """Return the part of the piece that belongs to the object."""
         if not self.begun:
             start = text.find("{")
             if start < 0:
@@ -172,10 +172,10 @@ class JsonScanner:
 
 
 class RequiredCallFilter:
-    """Insists that the answer calls a tool, where the API would not see to it."""
+    """Requires that the answer calls a tool, if the API does not enforce it."""
 
     def __init__(self, name: str | None) -> None:
-        """`name` is the tool that must be called; None is any."""
+        """`name` is the required tool; None means any."""
         self._name = name
         self._held: list[Event] = []
         self._called = False
@@ -197,7 +197,7 @@ class RequiredCallFilter:
 
 
 def filtered(events: Sequence[Event], filters: Sequence[AnswerFilter]) -> Sequence[Event]:
-    """Put events through all filters, in order."""
+    """Pass events through all filters, in order."""
     for each in filters:
         events = [given for event in events for given in each.feed(event)]
     return events

@@ -1,4 +1,4 @@
-"""One attempt at answering a request: it asks a session and reads the answer."""
+"""One attempt to answer a request: asks a session and reads the answer."""
 
 from __future__ import annotations
 
@@ -32,37 +32,37 @@ logger = logging.getLogger(__name__)
 
 
 _STOP_SECONDS = 5.0
-"""How long the end of an answer may wait for that of its turn, which takes some milliseconds."""
+"""How long the end of an answer may wait for the end of its turn, which takes milliseconds."""
 
 
 class Attempt:
-    """A plan, the session that carries it out, and what was read of the answer."""
+    """A plan, the session that executes it, and the part of the answer read so far."""
 
     def __init__(self, plan: Plan, resources: Resources, spent: Usage) -> None:
-        """`spent` is what the attempts before it have used."""
+        """`spent` is the usage of earlier attempts."""
         self.plan = plan
         self.lease: Lease | None = None
-        """Its session, from the moment that it was asked."""
+        """Its session, once it was asked."""
         self.parking: Parking | None = None
-        """How the conversation can be held open, where the answer has come to its end."""
+        """How the conversation can be held open, if the answer is complete."""
         self.unseen_calls = 0
-        """Upstream calls that Claude Code has made by itself once the answer was whole."""
+        """Upstream calls that Claude Code made by itself after the answer was complete."""
         self._unseen_usage = Usage()
         self._resources = resources
         self._reader: AnswerReader = plan.reader(resources.usage_limits.latest, spent)
 
     @property
     def usage(self) -> Usage:
-        """Tokens of this attempt and of those before it."""
+        """Tokens of this attempt and of earlier ones."""
         return added(self._reader.usage, self._unseen_usage)
 
     @property
     def waiting(self) -> BridgeError | None:
-        """What keeps the answer waiting, while Claude Code is about to try a failed call again."""
+        """Why the answer is delayed, while Claude Code is about to retry a failed call."""
         return self._reader.waiting
 
     def progress(self) -> AnswerProgress:
-        """How far the answer is."""
+        """The progress of the answer."""
         if self.lease is None:
             return AnswerProgress()
         inbox = self.lease.session.inbox
@@ -70,12 +70,12 @@ class Attempt:
         return AnswerProgress(self._reader.begun, inbox.last_line_at, excused)
 
     def time_out(self) -> None:
-        """Let reading the answer raise TimeoutError."""
+        """Make reading the answer raise TimeoutError."""
         if self.lease is not None:
             self.lease.session.inbox.time_out()
 
     async def ask(self, lease: Lease, trace_parent: str) -> None:
-        """Bring a session to what the plan needs and ask it."""
+        """Prepare a session for the plan and ask it."""
         session, plan = lease.session, self.plan
         if session.profile is None:
             await session.initialise(plan.scope.profile)
@@ -92,13 +92,13 @@ class Attempt:
         self.lease = lease
 
     async def events(self, deadlines: Deadlines) -> AsyncGenerator[Event, None]:
-        """Read the answer, filter and check it, and give its events."""
+        """Read, filter and check the answer, and yield its events."""
         assert self.lease is not None
         session, reader, plan = self.lease.session, self._reader, self.plan
         filters = plan.filters()
         stops = next((each for each in filters if isinstance(each, StopFilter)), None)
         json = next((each for each in filters if isinstance(each, JsonFilter)), None)
-        # What may turn out unfit at its end is asked for once more, if none of it was passed on.
+        # An answer that may prove unfit at its end is requested again, if none of it was passed on.
         holds = plan.request.whole and json is not None
         held: list[Event] = []
         while reader.stop_reason is None:
@@ -106,7 +106,7 @@ class Attempt:
             events = filtered(self._read(session, line), filters)
             stop = None if stops is None else stops.found
             if stop is not None:
-                # The rest of the model's answer is not wanted any more.
+                # The rest of the model's answer is no longer needed.
                 end = Finished(FinishReason.STOP, reader.usage, stop)
                 events = [*events, *filtered([end], filters[1:])]
             if json is not None and json.whole is not None and plan.schema is not None:
@@ -131,10 +131,10 @@ class Attempt:
                 return
 
     async def end_turn(self) -> None:
-        """End the turn, in which Claude Code may ask the model again by itself; count that."""
+        """End the turn and count the upstream calls that Claude Code may still make in it."""
         assert self.lease is not None
         session = self.lease.session
-        # Where it fails, the answer is whole all the same, and the pool sees to the process.
+        # If this fails, the answer is still complete, and the pool handles the process.
         with contextlib.suppress(ControlError, ProcessGoneError, TimeoutError):
             async with asyncio.timeout(_STOP_SECONDS):
                 await session.stop()
@@ -142,7 +142,7 @@ class Attempt:
         self.unseen_calls, self._unseen_usage = unseen.count, unseen.usage
 
     def _read(self, session: Session, line: Wire) -> list[Event]:
-        """The events of a line."""
+        """Return the events of a line."""
         try:
             with errors_named_for(self.plan.request):
                 return list(self._reader.feed(line))
@@ -154,7 +154,9 @@ class Attempt:
                 error.retry_after = self._resources.usage_limits.seconds_until(resets_at)
             raise
         except (LookupError, TypeError, AttributeError) as error:
-            # JSON, and yet a broken line.
-            logger.error("process %s is ended: its line failed\n%s", session.pid, trace_of(error))
+            # The line is valid JSON, but still invalid.
+            logger.error(
+                "terminating process %s: its line failed\n%s", session.pid, trace_of(error)
+            )
             session.kill()
             raise ProcessGoneError from error

@@ -1,4 +1,4 @@
-"""One request: its limits of time, its attempts, and the session that it uses."""
+"""One request: its time limits, its attempts, and the session that it uses."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Failures:
-    """The attempts at a request that failed."""
+    """The failed attempts at a request."""
 
     count: int = 0
     died: int = 0
-    """Those of them whose process ended."""
+    """Attempts whose process ended."""
     unfit: int = 0
-    """Those of them whose answer was not what was asked for."""
+    """Attempts whose answer was unfit."""
     spent: Usage = field(default_factory=Usage)
-    """Tokens that they have used."""
+    """Tokens used by them."""
 
 
 class Completion:
-    """Answers one request, in as many attempts as it takes."""
+    """Answers one request, in as many attempts as needed."""
 
     def __init__(
         self, request: CompletionRequest, record: RequestRecord, resources: Resources
     ) -> None:
-        """Its limits of time begin now."""
+        """Start its time limits."""
         self._request = request
         self._record = record
         self._resources = resources
@@ -64,15 +64,15 @@ class Completion:
             resources.time_limits.within(_limits_of(request)), self._progress, self._time_out
         )
         self._attempt: Attempt | None = None
-        """The latest one."""
+        """The latest attempt."""
         self._failures = _Failures()
         self._admission = Admission.FREE
         self._conversing = request.conversing
-        """Whether its caller is known to continue its conversations."""
+        """Whether the caller is known to continue its conversations."""
         self._started = False
-        """Whether `Started` was given."""
+        """Whether `Started` was yielded."""
         self._answered = False
-        """Whether any part of an answer was given, which cannot be taken back."""
+        """Whether any part of an answer was yielded; it cannot be taken back."""
 
     @property
     def usage(self) -> Usage:
@@ -80,7 +80,7 @@ class Completion:
         return Usage() if self._attempt is None else self._attempt.usage
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """The events of the answer; raises a BridgeError."""
+        """Yield the events of the answer; raises a BridgeError."""
         request, deadlines = self._request, self._deadlines
         at, limit = deadlines.next()
         try:
@@ -112,12 +112,12 @@ class Completion:
                     if isinstance(error, UnfitAnswerError):
                         await attempt.end_turn()
                     self._failed(attempt, error)
-                    logger.info("request %s is tried again: %s", request.request_id, kind_of(error))
+                    logger.info("retrying request %s: %s", request.request_id, kind_of(error))
                 finally:
                     self._release(attempt, parking)
         except TimeoutError as error:
             waiting = None if self._attempt is None else self._attempt.waiting
-            # Where the API has failed meanwhile, that is of more use than whose time is over.
+            # If the API has failed meanwhile, its error is more useful than the time limit.
             raise waiting or deadlines.error(deadlines.reached or limit) from error
         finally:
             if self._admission is Admission.PROBE:
@@ -137,11 +137,11 @@ class Completion:
                 )
 
     def _admit(self) -> None:
-        """Raise PlanLimitError where paid extra usage would answer."""
+        """Raise PlanLimitError if only paid extra usage would answer."""
         if self._admission is not Admission.PROBE:
             self._admission = self._resources.usage_limits.admit()
 
-    # An attempt, from its session to the return of it
+    # One attempt, from leasing its session to releasing it
 
     def _new_attempt(self) -> Attempt:
         plan = self._resources.planner.plan(self._request)
@@ -149,13 +149,13 @@ class Completion:
         return self._attempt
 
     async def _begin(self, attempt: Attempt) -> None:
-        """Lease a session and ask it; one that fails is replaced once.
+        """Lease a session and ask it; a failed one is replaced once.
 
-        Raises DeadlineError where a limit is reached meanwhile.
+        Raises DeadlineError if a limit is reached meanwhile.
         """
         resources, plan = self._resources, attempt.plan
         need = plan.need
-        # Asked first, since it records the request; it does not know earlier attempts at it.
+        # The attempt is asked first, since it records the request; it knows no earlier attempts.
         known = resources.parking_policy.continues(plan.kind, need.continues)
         self._conversing = known or self._conversing
         for first in (True, False):
@@ -166,7 +166,7 @@ class Completion:
             self._deadlines.leased()
             at, limit = self._deadlines.next()
             try:
-                # It may have waited, and the usage limits have changed meanwhile.
+                # The request may have waited, and the usage limits have changed meanwhile.
                 self._admit()
                 async with asyncio.timeout_at(at):
                     await attempt.ask(lease, self._record.trace_parent)
@@ -179,7 +179,7 @@ class Completion:
                 logger.warning("process %s failed: %s", lease.session.pid, kind_of(error))
                 if not first:
                     raise ProcessFailedError(
-                        "Claude Code could not take the request.", retry_after=1
+                        "Claude Code failed to accept the request.", retry_after=1
                     ) from error
             except BaseException:
                 resources.pool.release(lease)
@@ -201,7 +201,8 @@ class Completion:
             raise deadlines.error(limit, retry_after=wait) from error
 
     async def _await_usage_limits(self, attempt: Attempt) -> None:
-        """Others wait for what the API reports with this answer, which is whole already."""
+        """Wait for the usage limits that the API reports with this answer, for other requests'
+        sake."""
         if self._admission is not Admission.PROBE or attempt.lease is None:
             return
         if attempt.parking is not None and not attempt.parking.calls:
@@ -209,12 +210,12 @@ class Completion:
                 await attempt.lease.session.turn_over()
 
     def _parking(self, attempt: Attempt) -> Parking | None:
-        """How the conversation is held open, where its caller is likely to continue it."""
+        """Return how the conversation is held open, if its caller is likely to continue it."""
         parking = attempt.parking
         if parking is None or parking.calls or self._conversing:
             return parking
         if self._resources.planner.builtin_tools:
-            # What these have read stands in the conversation only: a replay is without it.
+            # What these tools read is in the conversation only: a replay would lack it.
             return parking
         policy = self._resources.parking_policy
         worth = policy.worth_holding(attempt.plan.kind, parking.conversation)
@@ -228,7 +229,7 @@ class Completion:
             self._resources.pool.release(lease, parking)
 
     def _failed(self, attempt: Attempt, error: Exception) -> None:
-        """Count an attempt that failed; raise where no other one is made."""
+        """Count a failed attempt; raise if there is no other one."""
         failures = self._failures
         failures.count += 1
         failures.spent = attempt.usage
@@ -242,7 +243,7 @@ class Completion:
                         "Claude Code ended in the middle of the answer."
                     ) from error
             case InvalidRequestError():
-                # Each refusal takes something out of the plan, so this comes to an end.
+                # Each refusal removes something from the plan, so this terminates.
                 planner = self._resources.planner
                 if self._started or not planner.learn(attempt.plan, error.message):
                     raise error
@@ -253,7 +254,7 @@ class Completion:
                         f"The model's answer {error}.", reason="UNFIT_ANSWER", retryable=False
                     ) from error
 
-    # What its limits of time look at
+    # Used by its time limits
 
     def _progress(self) -> AnswerProgress:
         return AnswerProgress() if self._attempt is None else self._attempt.progress()

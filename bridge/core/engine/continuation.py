@@ -1,8 +1,8 @@
-"""When a request continues a parked conversation: equality of normalised conversations. Pure.
+"""Whether a request continues a parked conversation: compares normalised conversations. Pure.
 
-A conversation is hashed turn by turn, each hash over the one before, so that its fingerprint
-stands for everything said in it, in order. What does not change what the model saw does not
-change the fingerprint: clients send an answer back in other forms than they got it.
+A conversation is hashed turn by turn, each hash including the one before, so that its fingerprint
+covers all of its content, in order. Differences that the model does not see do not change the
+fingerprint: clients send an answer back in other forms than they received it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bridge.core.contract import Role, Tool
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What must be the same besides the conversation."""
+    """What must be equal besides the conversation."""
 
     caller: str
     profile: Profile
@@ -30,7 +30,7 @@ class Scope:
 
 
 def fingerprint(scope: Scope, turns: Iterable[Turn]) -> str:
-    """The fingerprint of a conversation, as far as it was said."""
+    """Return the fingerprint of a conversation so far."""
     digest = _hash(
         "",
         [
@@ -54,15 +54,15 @@ def _profile(profile: Profile) -> list[Any]:
 
 
 def normalised(turn: Turn) -> list[Any]:
-    """What of a turn the model saw.
+    """Return the part of a turn that the model saw.
 
-    An answer is its text as a whole and its calls with their arguments as data: the pieces in
-    which the text came, the layout of the JSON and where the calls stood do not come back.
+    An answer is its whole text and its calls with their arguments as data: clients do not return
+    the fragments of the text, the layout of the JSON or the position of the calls.
     """
     if turn.role is Role.ASSISTANT:
         text = "".join(block["text"] for block in turn.content if block["type"] == "text")
         if not text.strip():
-            # The model may say blanks before its calls; in a history they are left out.
+            # The model may write white space before its calls; a history omits it.
             text = ""
         calls = [
             [block["id"], block["name"], block["input"]]
@@ -74,12 +74,12 @@ def normalised(turn: Turn) -> list[Any]:
 
 
 def call_ids(turn: Turn) -> tuple[str, ...]:
-    """The ids of the calls that an answer makes."""
+    """Return the ids of the calls in an answer."""
     return tuple(block["id"] for block in turn.content if block["type"] == "tool_use")
 
 
 def answers_exactly(calls: Sequence[str], turn: Turn) -> bool:
-    """Whether a user turn is all the results of these calls and nothing else."""
+    """Whether a user turn consists of all the results of these calls and nothing else."""
     blocks = turn.content
     return all(block["type"] == "tool_result" for block in blocks) and sorted(
         block["tool_use_id"] for block in blocks

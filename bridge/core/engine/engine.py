@@ -51,22 +51,22 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """How an engine serves; see the settings of the same names."""
+    """The options of an engine; see the settings of the same names."""
 
     limits: PoolLimits
     time_limits: TimeLimits = TimeLimits(total=120.0)  # noqa: RUF009 - frozen
-    """Those of every request; a request can shorten them."""
+    """Limits of every request; a request can shorten them."""
     queue_size: int = 32
     recycling: Recycling = field(default_factory=Recycling)
     watchdog: WatchdogLimits = field(default_factory=WatchdogLimits)
     system_prompt: str | None = None
-    """For requests without one; None is Claude Code's preset."""
+    """For requests without a system prompt; None is Claude Code's preset."""
     models: ModelNames = field(default_factory=ModelNames)
     log_bodies: bool = False
     simulated: bool = False
     stop_before_overage: bool = False
     known_refusals: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """Fields that the API was seen to refuse, by the model's full name."""
+    """Fields that the API has refused, by the model's full name."""
 
 
 class _Outcome(Enum):
@@ -75,13 +75,13 @@ class _Outcome(Enum):
     ANSWERED = auto()
     FAILED = auto()
     LEFT = auto()
-    """Its caller went away."""
+    """Its caller disconnected."""
 
 
 class Engine:
     """Serves completions from a pool of warm sessions. Use as an async context manager."""
 
-    # long: the parts of the engine, and which of them hears of what from which.
+    # long: creates the parts of the engine and connects their callbacks.
     def __init__(
         self,
         launcher: Launcher,
@@ -112,7 +112,7 @@ class Engine:
             on_change=on_change,
         )
         self._watchdog = Watchdog(self.pool.sessions, options.watchdog, options.recycling)
-        self.account = AccountState(on_change, self._on_facts, self._ask_anew)
+        self.account = AccountState(on_change, self._on_facts, self._ask_again)
         self.usage_limits = UsageLimitsState(
             OveragePolicy(options.stop_before_overage),
             now,
@@ -144,13 +144,13 @@ class Engine:
         return self._launcher
 
     async def start(self) -> None:
-        """Start the first process, and the others behind it. Raises what `Session.spawn` does."""
+        """Start the first process, then the others. Raises what `Session.spawn` raises."""
         await self._start_first()
         self.pool.start()
         self._watchdog.start()
 
     async def aclose(self) -> None:
-        """End every process, whatever it does."""
+        """End every process, whatever it is doing."""
         self.usage_limits.close()
         self._draining = True
         await self.account.aclose()
@@ -179,7 +179,7 @@ class Engine:
         )
         self._observer.began(record)
         try:
-            # Before it counts: what breaks a rule costs its key nothing.
+            # Before it counts: an invalid request does not count towards its key's limits.
             request = await off_loop(is_large(request), validate, request)
             with self.resources.quotas.admitted(request.caller) as meter:
                 completion = Completion(request, record, self.resources)
@@ -203,7 +203,7 @@ class Engine:
             self._ended(record)
 
     def refused(self, request: CompletionRequest, error: Exception) -> None:
-        """Record a request that a front end could not read: as much of it as is known."""
+        """Record a request that a front end could not decode, as far as it is known."""
         record = RequestRecord(request, self.resources.clock(), started_on=self._now())
         self._observer.began(record)
         record.error = error.reason if isinstance(error, BridgeError) else "INTERNAL"
@@ -229,7 +229,7 @@ class Engine:
         return self._catalog(caller).models
 
     async def model(self, name: str, caller: str = "") -> Model:
-        """One model on offer that a caller may use; raises ModelNotFoundError."""
+        """Return one model that a caller may use; raises ModelNotFoundError."""
         await self.account.known()
         return self._catalog(caller).find(name)
 
@@ -238,7 +238,7 @@ class Engine:
         return resources.planner.catalog.limited_to(resources.quotas.limits_of(caller).models)
 
     def health(self) -> Health:
-        """Whether completions work now."""
+        """Return whether completions work now."""
         account = self.account
         status, detail = status_of(
             account.facts,
@@ -264,7 +264,7 @@ class Engine:
         )
 
     def pool_state(self) -> PoolState:
-        """The state of the pool now."""
+        """Return the current state of the pool."""
         counts = self.pool.totals
         totals = Totals(
             answered=self._outcomes[_Outcome.ANSWERED],
@@ -279,11 +279,11 @@ class Engine:
         return PoolState(self.health(), limits.max_processes, totals, self.usage_limits.latest)
 
     def refusals(self) -> dict[str, frozenset[str]]:
-        """The fields that the API has refused, by the model's full name."""
+        """Return the fields that the API has refused, by the model's full name."""
         return self.resources.planner.refusals()
 
     async def watch_pool(self) -> AsyncGenerator[PoolState, None]:
-        """Give the state of the pool now, and again whenever it has changed; without end."""
+        """Yield the state of the pool now and after each change, without end."""
         last: PoolState | None = None
         while True:
             state = self.pool_state()
@@ -294,7 +294,7 @@ class Engine:
                 await self.pool.changed()
 
     async def drain(self) -> None:
-        """Refuse new requests and wait for those that run."""
+        """Refuse new requests and wait for the running ones."""
         self._draining = True
         self._on_change()
         await self.pool.drain()
@@ -307,20 +307,20 @@ class Engine:
         return session
 
     async def _start_first(self) -> None:
-        """Learn from a first process what the CLI offers and which account it uses.
+        """Find out from a first process which models and which account the CLI has.
 
         Raises what `Session.spawn` raises.
         """
         session = await self._first_session()
         if self.account.account == "none" and self._launcher.has_api_key:
-            # No login, but a key of the operator's: that is what pays then.
+            # No login, but an API key of the operator's, which is then billed.
             await session.close()
             self._launcher = dataclasses.replace(self._launcher, use_api_key=True)
             session = await self._first_session()
         self.pool.adopt(session)
 
-    async def _ask_anew(self) -> None:
-        """Learn the same from a process of its own, which serves nobody."""
+    async def _ask_again(self) -> None:
+        """Find out the same from a separate process, which serves no requests."""
         session = await self._first_session()
         await session.close()
 

@@ -1,4 +1,4 @@
-"""Errors of what knows nothing of the request: their fields, in its caller's words."""
+"""Renames the fields in errors of modules that do not know the request's API."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bridge.core.contract import (
 
 @contextmanager
 def errors_named_for(request: CompletionRequest) -> Iterator[None]:
-    """Name the field of an error as the caller of the request does, and not as the core."""
+    """Replace the core's field name in an error by the name in the caller's API."""
     try:
         yield
     except (InvalidRequestError, ModelNotFoundError, PermissionDeniedError) as error:

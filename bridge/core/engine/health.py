@@ -1,4 +1,4 @@
-"""Whether completions work, from what is known of the processes and of the login."""
+"""Whether completions work, based on the state of the processes and the login."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from bridge.core.telemetry import kind_of
 logger = logging.getLogger(__name__)
 
 LOG_IN = (
-    "Claude Code is not logged in: run `claude` and type /login. The next request after that is "
-    "answered; nothing has to be restarted."
+    "Claude Code is not logged in: run `claude` and type /login. The next request will then "
+    "work; no restart is needed."
 )
-NEXT_REQUEST = "The next request after that is answered; nothing has to be restarted."
+NEXT_REQUEST = "The next request will then work; no restart is needed."
 OVERAGE = (
-    "The plan is used up, and paid extra usage would begin: nothing is asked until the "
-    "limit is lifted (BRIDGE_STOP_BEFORE_OVERAGE)."
+    "The usage limit is reached. The server pauses until it resets instead of using paid "
+    "extra usage (BRIDGE_STOP_BEFORE_OVERAGE)."
 )
 
 
 def account_of(facts: Facts | None) -> str:
-    """Where the login comes from, in the CLI's own word; `none` without one."""
+    """Return the source of the login, in the CLI's own word; `none` if there is none."""
     if facts is None:
         return "none"
     account = facts.account
@@ -34,7 +34,7 @@ def account_of(facts: Facts | None) -> str:
         if source and source != "none":
             return str(source)
     if plan := account.get("subscriptionType"):
-        # A login by /login: the CLI names no source of a token then.
+        # After a /login the CLI reports no source of a token.
         return str(plan)
     provider = account.get("apiProvider")
     return str(provider) if provider and provider != "firstParty" else "none"
@@ -50,12 +50,12 @@ def status_of(
     login_trouble: str = "",
     overage_ahead: bool = False,
 ) -> tuple[HealthStatus, str]:
-    """The status, and its detail; see `Health`.
+    """Return the status and its detail; see `Health`.
 
-    `usable`: whether there is a process that can be expected to work. `trouble`: what is wrong
-    with the processes. `login_accepted`: what the last request has shown, None before the first;
-    `login_trouble`: the error that it ended in, where that was the login's fault.
-    `overage_ahead`: whether only paid extra usage would answer now, and is not wanted.
+    `usable`: whether a process is expected to work. `trouble`: a problem with the processes.
+    `login_accepted`: the result of the last request, None before the first; `login_trouble`: its
+    error, if the login caused it. `overage_ahead`: whether only paid extra usage would answer now,
+    and it is disabled.
     """
     if draining:
         return HealthStatus.DRAINING, "The server is shutting down."
@@ -74,7 +74,7 @@ def status_of(
 
 
 class AccountState:
-    """What is known of Claude Code and of its login, from the first process on."""
+    """What is known about Claude Code and its login, from the first process on."""
 
     def __init__(
         self,
@@ -82,9 +82,9 @@ class AccountState:
         on_facts: Callable[[Facts], None],
         ask: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
-        """`on_facts` is called with what Claude Code reports, when it is new.
+        """`on_facts` is called with new reports of Claude Code.
 
-        `ask` has a new process report; it raises what `Session.spawn` does.
+        `ask` starts a process and returns its report; it raises what `Session.spawn` raises.
         """
         self._on_change = on_change
         self._on_facts = on_facts
@@ -92,11 +92,11 @@ class AccountState:
         self._settled = asyncio.Event()
         self._relearning: asyncio.Task[None] | None = None
         self.facts: Facts | None = None
-        """None until a process has been initialised."""
+        """None until a process was initialised."""
         self.login_accepted: bool | None = None
         """Whether the API accepted the login of the last request; None before the first."""
         self.login_trouble = ""
-        """Why not, and what the operator has to do about it."""
+        """Why it was refused, and the remedy for the operator."""
 
     async def known(self) -> None:
         """Wait until Claude Code has reported its models; raises DrainingError."""
@@ -105,14 +105,14 @@ class AccountState:
             raise DrainingError("The server is shutting down.")
 
     async def aclose(self) -> None:
-        """Ask no more, and let nobody wait for a first process any longer."""
+        """Stop asking, and release everything that waits for a first process."""
         self._settled.set()
         if self._relearning is not None:
             self._relearning.cancel()
             await asyncio.wait((self._relearning,))
 
     def learn(self, facts: Facts | None) -> None:
-        """Take in what a process has reported."""
+        """Record the report of a process."""
         if facts is None or facts == self.facts:
             return
         self.facts = facts
@@ -121,15 +121,15 @@ class AccountState:
         self._on_change()
 
     def login_works(self) -> None:
-        """The API accepts the login, as its last answer has shown."""
+        """Record that the API accepts the login, as its last answer shows."""
         before = self.login_accepted
         self._note_login(accepted=True)
         if before is False or (before is None and self.account == "none"):
-            # Somebody has logged in, and what the processes reported is older than that.
+            # A user has logged in, and the reports of the processes are older than that.
             self.relearn()
 
     def login_refused(self, trouble: str) -> None:
-        """The last request failed by the login's fault; `trouble` says how to mend it."""
+        """Record that the login made the last request fail; `trouble` is the remedy."""
         self._note_login(accepted=False, trouble=trouble)
 
     def _note_login(self, *, accepted: bool, trouble: str = "") -> None:
@@ -138,32 +138,32 @@ class AccountState:
             self._on_change()
 
     def relearn(self) -> None:
-        """Learn from a new process which account it uses, and what it offers; in a task."""
+        """Start a task that asks a new process for its account and models."""
         if self._relearning is None or self._relearning.done():
-            self._relearning = asyncio.create_task(self._ask_anew())
+            self._relearning = asyncio.create_task(self._ask_again())
 
-    async def _ask_anew(self) -> None:
+    async def _ask_again(self) -> None:
         try:
             await self._ask()
         except (OSError, ControlError, ProcessGoneError) as error:
-            logger.warning("the account could not be asked for: %s", kind_of(error))
+            logger.warning("the account could not be determined: %s", kind_of(error))
 
     @property
     def account(self) -> str:
-        """Where the login comes from; see `account_of`."""
+        """The source of the login; see `account_of`."""
         return account_of(self.facts)
 
     @property
     def logged_in(self) -> bool:
-        """Whether there is a login, and it works as far as is known."""
+        """Whether there is a login that works, as far as is known."""
         return self.account != "none" if self.login_accepted is None else self.login_accepted
 
     @property
     def subscription(self) -> str:
-        """The name of the account's plan, where Claude Code reports it."""
+        """The name of the account's plan, if Claude Code reports it."""
         return str(self.facts.account.get("subscriptionType") or "") if self.facts else ""
 
     @property
     def cli_version(self) -> str:
-        """The version of Claude Code; empty until it is known."""
+        """The version of Claude Code; empty until known."""
         return self.facts.version if self.facts else ""

@@ -1,4 +1,4 @@
-"""The models on offer, and which of them a request's `model` means. Pure."""
+"""The models on offer, and how a request's `model` is resolved. Pure."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ _VENDOR_PREFIX = "anthropic/"
 _FULL_NAME = re.compile(r"claude-[a-z0-9]+(-[a-z0-9]+)*(\[1m\])?")
 _PATTERN = re.compile(r"[*?\[]")
 _CLOSE = 0.75
-"""How much a name must be like one on offer to be taken for that name misspelt (difflib)."""
+"""How similar a name must be to one on offer to be suggested (difflib)."""
 _CLAUDE_NAME = re.compile(r"claude|^(opus|sonnet|haiku|fable|mythos|default)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a request's `model` comes to."""
+    """The result of resolving a request's `model`."""
 
     name: str | None
-    """What the CLI is asked for; None is its own default."""
+    """The name sent to the CLI; None is its own default."""
     replaced: bool = False
-    """Whether another maker's model was asked for, so that the default answers instead."""
+    """Whether another provider's model was requested, so that the default answers instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelNames:
-    """The names of models that the operator has added or refused."""
+    """The model names that the operator has added or refused."""
 
     aliases: tuple[tuple[str, str], ...] = ()
-    """Patterns of names (`gpt-4*`) and the model each stands for."""
+    """Patterns of names (`gpt-4*`), each with its model."""
     refuse_unknown: bool = False
-    """Whether another maker's name is an error instead of the default."""
+    """Whether another provider's name is an error instead of the default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """What Claude Code offers, with the names the operator added."""
+    """The models that Claude Code offers, and the names that the operator added."""
 
     models: tuple[Model, ...] = ()
     aliases: Mapping[str, str] | None = None
-    """Patterns of names (`gpt-4*`) and the model each stands for."""
+    """Patterns of names (`gpt-4*`), each with its model."""
     refuse_unknown: bool = False
-    """Whether another maker's name is an error instead of the default."""
+    """Whether another provider's name is an error instead of the default."""
 
     @classmethod
     def from_cli(
@@ -58,7 +58,7 @@ class Catalog:
         aliases: Mapping[str, str] | None = None,
         refuse_unknown: bool = False,
     ) -> Catalog:
-        """Build it from the `models` of the CLI's `initialize` answer."""
+        """Build it from the `models` of the CLI's answer to `initialize`."""
         models: list[Model] = []
         for entry in offered:
             value, resolved = str(entry.get("value", "")), str(entry.get("resolvedModel", ""))
@@ -72,7 +72,7 @@ class Catalog:
                     default=value == "default",
                 )
             )
-        # The full names, then the operator's own; a pattern stands for no one name.
+        # The full names, then the operator's own; a pattern is not a name.
         named = {model.id: model for model in models}
         for model in tuple(models):
             named.setdefault(model.resolved, model)
@@ -87,9 +87,9 @@ class Catalog:
         return cls(tuple(listed), aliases, refuse_unknown)
 
     def choose(self, name: str | None, *, strict: bool = False) -> Choice:
-        """What to ask the CLI for, by a request's `model`; raises ModelNotFoundError.
+        """Resolve a request's `model` to the CLI's name; raises ModelNotFoundError.
 
-        To a strict request another maker's name is an error, whatever the operator wants.
+        In a strict request another provider's name is an error, whatever the operator's settings.
         """
         if not name:
             return Choice(None)
@@ -99,17 +99,17 @@ class Catalog:
         if offered is not None:
             return Choice(None if offered.default else offered.id)
         if _FULL_NAME.fullmatch(target):
-            # The API has more than the CLI lists, and answers with 404 where it has not.
+            # The API has more models than the CLI lists, and answers 404 if it does not have one.
             return Choice(target)
-        # A name that is meant for one of Claude's is not answered by another model unsaid, and
-        # what an alias stands for is never another maker's.
+        # A name meant for a Claude model is not silently answered by another model, and the target
+        # of an alias never counts as another provider's.
         own = asked != name or _CLAUDE_NAME.search(target) or self._like(target)
         if strict or self.refuse_unknown or own:
             raise self._unknown(name)
         return Choice(None, replaced=True)
 
     def find(self, name: str) -> Model:
-        """One model by any of its names; raises ModelNotFoundError."""
+        """Return one model by any of its names; raises ModelNotFoundError."""
         for asked in (name.lower(), _bare(self._without_alias(name))):
             offered = self._offered(asked)
             if offered is not None:
@@ -117,19 +117,19 @@ class Catalog:
         raise self._unknown(name)
 
     def wrong_aliases(self) -> Iterator[str]:
-        """What is wrong with the operator's aliases, a sentence each."""
+        """Yield an error message for each invalid alias."""
         for pattern, target in (self.aliases or {}).items():
             bare = _bare(target)
             if self._offered(bare) is None and not _FULL_NAME.fullmatch(bare):
                 yield (
-                    f"BRIDGE_MODEL_ALIASES: {pattern}={target} names no model on offer, and "
-                    f"requests for it are refused.{self._hint(bare)}"
+                    f"BRIDGE_MODEL_ALIASES: the target of {pattern}={target} is not a model on "
+                    f"offer; requests for it are refused.{self._hint(bare)}"
                 )
 
     def permits(self, name: str | None, allowed: tuple[str, ...]) -> bool:
         """Whether the model that answers for a request's `model` is one of those allowed.
 
-        None allowed means all. Raises ModelNotFoundError as `choose` does.
+        An empty `allowed` means all. Raises ModelNotFoundError as `choose` does.
         """
         if not allowed:
             return True
@@ -137,7 +137,7 @@ class Catalog:
         return any(answering == self._full_name(choice) for choice in self._named(allowed))
 
     def limited_to(self, allowed: tuple[str, ...]) -> Catalog:
-        """The same without the models that are not allowed."""
+        """Return the catalog without the models that are not allowed."""
         models = (model for model in self.models if self.permits(model.id, allowed))
         return replace(self, models=tuple(models))
 
@@ -145,7 +145,7 @@ class Catalog:
         for name in allowed:
             with suppress(ModelNotFoundError):
                 choice = self.choose(name)
-                # A name that means no model must not come to mean the default one.
+                # An unknown name must not resolve to the default model.
                 if not choice.replaced:
                     yield choice
 
@@ -154,7 +154,7 @@ class Catalog:
         return next((model.resolved for model in self.models if model.id == asked), asked)
 
     def offered(self, name: str | None) -> str:
-        """The full name of the model on offer that a name means, None the default; else empty."""
+        """Return the full name of the model on offer with this name (None: the default), or ""."""
         if not name:
             return next((model.resolved for model in self.models if model.default), "")
         try:
@@ -172,7 +172,7 @@ class Catalog:
         return next((model for model in self.models if model.id.lower() == name), None)
 
     def _like(self, name: str) -> str:
-        """The model on offer whose name is closest to this one; empty if none is close."""
+        """Return the model on offer with the most similar name; empty if none is close."""
         added = {alias.lower() for alias in self.aliases or ()}
         names = [model.id.lower() for model in self.models if model.id.lower() not in added]
         return next(iter(get_close_matches(name, names, n=1, cutoff=_CLOSE)), "")
@@ -192,5 +192,5 @@ class Catalog:
 
 
 def _bare(name: str) -> str:
-    """A name as it is compared: in small letters, without its maker's."""
+    """Return a name for comparison: in lower case, without its provider's prefix."""
     return name.lower().removeprefix(_VENDOR_PREFIX)

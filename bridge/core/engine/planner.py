@@ -1,7 +1,7 @@
-"""From a request to the plan by which a session is prepared and its answer is read.
+"""Plans how a session is prepared for a request and how its answer is read.
 
-A planner also remembers what the API has refused, so that it is not tried again: then the
-request goes without it and reports it, or the bridge does it itself.
+A planner also remembers what the API has refused, so that it is not tried again: later requests
+omit it and report that, or the bridge does it itself.
 """
 
 from __future__ import annotations
@@ -68,29 +68,29 @@ _EXTRA_BODY = "extra_body"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a request is put to a session, and how its answer is read."""
+    """How a request is sent to a session, and how its answer is read."""
 
     request: CompletionRequest
-    """Without what has no effect."""
+    """The request, without fields that have no effect."""
     scope: Scope
     settings: TurnSettings
     history: tuple[Turn, ...]
     last: Turn
     ignored: tuple[str, ...]
     force_call: bool = False
-    """Whether the bridge itself has to insist on a tool call."""
+    """Whether the bridge itself has to enforce a tool call."""
     schema: JsonObject | None = None
-    """What the whole answer has to match."""
+    """The schema that the whole answer has to match."""
 
     @property
     def offered(self) -> tuple[Tool, ...]:
-        """The tools as the CLI gets them; the API may get their definitions besides."""
+        """The tools as the CLI gets them; the API may also get their definitions."""
         tools = self.scope.tools
         return names_only(tools) if self.settings.extra_body.tools else tools
 
     @property
     def need(self) -> Need:
-        """What to ask the pool for."""
+        """What the request needs of the pool."""
         may_continue = bool(self.history) and self._may_continue()
         return Need(
             self.scope.profile,
@@ -100,7 +100,7 @@ class Plan:
 
     @property
     def kind(self) -> Hashable:
-        """Its caller and its profile, by which `ParkingPolicy` knows it."""
+        """Its caller and its profile, the key of `ParkingPolicy`."""
         return self.scope.caller, self.scope.profile
 
     def _may_continue(self) -> bool:
@@ -110,7 +110,7 @@ class Plan:
         return answers_exactly(calls, self.last) and all(map(deliverable, self.last.content))
 
     def reader(self, usage_limits: UsageLimits | None, spent: Usage) -> AnswerReader:
-        """Reads the CLI's lines; see AnswerReader for the arguments."""
+        """Return a reader of the CLI's lines; see AnswerReader for the arguments."""
         return AnswerReader(
             usage_limits=usage_limits,
             spent=spent,
@@ -122,7 +122,7 @@ class Plan:
         )
 
     def filters(self) -> tuple[AnswerFilter, ...]:
-        """What the events go through, in order; new ones for each attempt."""
+        """Return the filters of the events, in order; new ones for each attempt."""
         filters: list[AnswerFilter] = []
         request = self.request
         if request.sampling.stop:
@@ -134,7 +134,7 @@ class Plan:
         return tuple(filters)
 
     def parking(self, reader: AnswerReader) -> Parking | None:
-        """How the conversation is held open after its answer; None if it is not."""
+        """Return how the conversation is held open after its answer; None if it is not."""
         if reader.stop_reason not in CONTINUABLE:
             return None
         try:
@@ -156,7 +156,7 @@ class Planner:
     builtin_tools: bool = False
     """Whether Claude Code's own tools are on."""
     longest_variable: int | None = None
-    """How long what goes by the extra body may be altogether; None is any length."""
+    """The maximum length of the whole extra body; None means unlimited."""
     catalog: Catalog = field(default_factory=Catalog)
     known_refusals: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Fields that were refused before this start, by the model's full name."""
@@ -166,7 +166,7 @@ class Planner:
     """Hashes of schemas as JSON text, the oldest first."""
 
     def plan(self, request: CompletionRequest) -> Plan:
-        """Raise a BridgeError for what cannot be served. The rest is checked before."""
+        """Plan a request; raises a BridgeError if it cannot be served. It is validated before."""
         names = request.field_names
         with errors_named_for(request):
             choice = self.catalog.choose(request.model, strict=request.strict)
@@ -192,7 +192,7 @@ class Planner:
             ignored.append(names(Place("tools")))
         settings = settings_of(request, choice.name, tools, tool_choice, native, definitions)
         if not settings.thinking and request.effort is not Effort.NONE:
-            # What asks for thinking has no effect, or not its whole effect.
+            # Options for thinking have no effect, or not their full effect.
             if request.effort is not None:
                 ignored.append(names(Place("effort")))
             if request.include_thinking:
@@ -206,15 +206,16 @@ class Planner:
             settings.thinking,
             tools,
         )
-        named = (*ignored, *request.mended)
+        named = (*ignored, *request.repaired)
         return Plan(request, scope, settings, turns[:-1], turns[-1], named, force_call, schema)
 
     def _forced(
         self, tools: tuple[Tool, ...], choice: ToolChoice, refused: frozenset[str]
     ) -> tuple[tuple[Tool, ...], str, bool]:
-        """Whether the bridge itself insists on a call, and the tools and the instruction then."""
+        """Return whether the bridge itself enforces a call, and then the tools and the
+        instruction."""
         forced = choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
-        # "Any" tool would be met by one of Claude Code's own, over and over.
+        # One of Claude Code's own tools would satisfy "any" tool, over and over.
         any_does = self.builtin_tools and choice.mode is ToolMode.REQUIRED
         if not forced or not (_TOOL_CHOICE in refused or any_does):
             return tools, "", False
@@ -232,9 +233,9 @@ class Planner:
         )
 
     def learn(self, plan: Plan, refusal: str) -> bool:
-        """Record what an upstream refusal is about; False if it is about nothing known.
+        """Record what an upstream refusal is about; False if that is unknown.
 
-        Where it gives True, another plan for the same request avoids what was refused.
+        If true, a new plan for the same request avoids the refused field.
         """
         body = plan.settings.extra_body
         fields = sampling_named_in(refusal, plan.request)
@@ -246,7 +247,7 @@ class Planner:
             return True
         if body.output_schema and is_about(refusal, _OUTPUT):
             if _NO_SUCH_FIELD in refusal:
-                # Whichever schema it is.
+                # This applies to any schema.
                 known = self._refused.get(plan.settings.model, frozenset())
                 self._refused[plan.settings.model] = known | {_OUTPUT}
                 return True
@@ -257,7 +258,7 @@ class Planner:
         return False
 
     def refusals(self) -> dict[str, frozenset[str]]:
-        """The fields that the API has refused, by the model's full name."""
+        """Return the fields that the API has refused, by the model's full name."""
         found = dict(self.known_refusals)
         for name, fields in self._refused.items():
             if model := self.catalog.offered(name) or name:
@@ -271,10 +272,11 @@ class Planner:
     def _definitions(
         self, tools: tuple[Tool, ...], native: str, late: str
     ) -> tuple[tuple[Tool, ...], tuple[ToolDefinition, ...], bool]:
-        """The tools, their definitions for the API, and whether it gets others than they are.
+        """Return the tools, their definitions for the API, and whether these differ from the
+        originals.
 
-        No definitions where the CLI itself must send the tools: there others stand beside the
-        caller's.
+        There are no definitions if the CLI itself must send the tools, because others are offered
+        besides the caller's.
         """
         exact = tuple(replace(tool, parameters=exact_schema(tool.parameters)) for tool in tools)
         changed = exact != tools
@@ -291,7 +293,7 @@ class Planner:
     def _output(
         self, request: CompletionRequest, refused: frozenset[str]
     ) -> tuple[JsonObject | None, str, str]:
-        """The schema of the whole answer, the schema for the API, and the one for the CLI."""
+        """Return the schema of the whole answer, the one for the API, and the one for the CLI."""
         schema = request.output_format.schema
         if request.output_format.kind is not OutputKind.JSON_SCHEMA or schema is None:
             return None, "", ""
@@ -307,7 +309,7 @@ _KEPT_SCHEMAS = 256
 
 
 def tools_of(request: CompletionRequest) -> tuple[tuple[Tool, ...], ToolChoice]:
-    """The tools that are offered to the model, and how it chooses among them."""
+    """Return the tools offered to the model, and how it chooses among them."""
     tools, choice = request.tools, request.tool_choice
     if choice.allowed:
         tools = tuple(tool for tool in tools if tool.name in choice.allowed)
@@ -317,7 +319,7 @@ def tools_of(request: CompletionRequest) -> tuple[tuple[Tool, ...], ToolChoice]:
 
 
 def _insist(tools: tuple[Tool, ...], choice: ToolChoice) -> tuple[tuple[Tool, ...], str]:
-    """The tools and the instruction that stand in for a forced choice."""
+    """Return the tools and the instruction that replace a forced choice."""
     if choice.mode is ToolMode.REQUIRED:
         return tools, CALL_ANY
     return (

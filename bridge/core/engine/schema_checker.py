@@ -1,8 +1,8 @@
 """Checks schemas and answers off the event loop, in a worker process that can be killed.
 
-The worker starts when it is first needed, does one job at a time, and is replaced when a job takes
-too long. Callers take turns, and what was found out about a schema is remembered: one that was too
-expensive is refused at once when it comes again, before the model is asked.
+The worker starts on first use, does one job at a time, and is replaced when a job takes too long.
+Callers take turns, and results for a schema are remembered: a schema that was too expensive is
+refused at once the next time, before the model is asked.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ CHECK_SECONDS: Final = 10.0
 """How long one check may take: many times what the largest schema within the bounds needs."""
 
 REFUSED_SECONDS: Final = 600.0
-"""How long a schema that was too expensive is refused: not for ever, since the machine may have
-been at fault."""
+"""How long a schema that was too expensive is refused: not forever, since the machine may have been
+the cause."""
 
 _START_SECONDS: Final = 60.0
 _KEPT: Final = 4096
 _VALUES_AT_ONCE: Final = 80
-"""Schemas of so few values altogether are checked where they are, at half a millisecond each: that
-is sooner done than asked for, and does not wait for what others have checked."""
+"""Schemas with at most this many values altogether are checked in-process, at half a millisecond
+each: that is faster than asking the worker, and does not wait for others' checks."""
 
 
 class SchemaChecker:
-    """Needs `aclose` in the end."""
+    """Call `aclose` in the end."""
 
     def __init__(
         self,
@@ -62,12 +62,12 @@ class SchemaChecker:
     ) -> None:
         self._guard = guard
         self.seconds = seconds
-        """How long one check may take."""
+        """How long one check may take, in seconds."""
         self._clock = clock
         self._known: dict[bytes, str] = {}
-        """What is wrong with schemas by their hash, "" for nothing; the oldest first."""
+        """The faults of schemas by hash, "" for none; the oldest first."""
         self._expensive: dict[bytes, float] = {}
-        """Until when schemas are refused by their hash; the oldest first."""
+        """Until when schemas are refused, by hash; the oldest first."""
         self._turns = FairTurns()
         self._worker: LineProcess | None = None
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -75,11 +75,11 @@ class SchemaChecker:
 
     @property
     def worker_pid(self) -> int | None:
-        """The process id of the worker; None while there is none."""
+        """The process id of the worker, or None."""
         return None if self._worker is None else self._worker.pid
 
     async def admit(self, request: CompletionRequest) -> None:
-        """Raise InvalidRequestError for a schema that is none, or that the API would not take."""
+        """Raise InvalidRequestError for an invalid schema, or one that the API would refuse."""
         jobs = [
             ("tool", tool.parameters, "tools", f"The parameters of the tool {tool.name[:64]!r}: ")
             for tool in tools_of(request)[0]
@@ -111,7 +111,7 @@ class SchemaChecker:
     async def check_answer(self, schema: JsonObject, answer: str, caller: str = "") -> None:
         """Raise UnfitAnswerError for an answer that does not match the schema.
 
-        InvalidRequestError where that cannot be found out in time.
+        Raises InvalidRequestError if the check takes too long.
         """
         job = {"kind": "answer", "schema": schema, "answer": answer}
         key = _key("answer", schema)
@@ -119,7 +119,7 @@ class SchemaChecker:
             raise UnfitAnswerError(fault)
 
     async def aclose(self) -> None:
-        """End the worker, whatever it does, and refuse what waits for it."""
+        """Kill the worker and refuse all waiting jobs."""
         self._closed = True
         await self._end()
         async with self._turns.turn(""):
@@ -133,10 +133,10 @@ class SchemaChecker:
         line = json.dumps(job).encode() + b"\n"
         self._check_cost(key, field)
         async with self._turns.turn(caller):
-            # It may have been found out meanwhile.
+            # The result may have arrived meanwhile.
             self._check_cost(key, field)
-            # One that was ended from outside is replaced; one that ends twice does so by the
-            # job: there was no memory for it.
+            # A worker that was killed from outside is replaced; if it dies twice, the job is the
+            # cause: it ran out of memory.
             for last in (False, True):
                 try:
                     return await self._done(line)
@@ -144,7 +144,7 @@ class SchemaChecker:
                     if self._closed:
                         raise DrainingError("The server has shut down.") from error
                     if last or isinstance(error, TimeoutError):
-                        logger.warning("a check of a schema is given up: it takes too long")
+                        logger.warning("a check of a schema was aborted: it takes too long")
                         _keep(self._expensive, key, self._clock() + REFUSED_SECONDS)
                         raise self._too_expensive(field) from error
         raise AssertionError("unreachable")
@@ -160,7 +160,7 @@ class SchemaChecker:
             return str(outcome["fault"])
         finally:
             if not done:
-                # It would go on with the job, also where the caller has left.
+                # It would continue with the job, even if the caller has left.
                 await self._end()
 
     def _too_expensive(self, field: str) -> InvalidRequestError:
@@ -172,7 +172,7 @@ class SchemaChecker:
         )
 
     async def _started(self) -> LineProcess:
-        """The worker, ready for a job."""
+        """Return the worker, ready for a job."""
         if self._worker is not None and self._worker.alive:
             return self._worker
         await self._end()
@@ -190,7 +190,7 @@ class SchemaChecker:
             # TimeoutError is an OSError.
             if self._closed:
                 raise ProcessGoneError from error
-            logger.error("the process that checks schemas does not start: %s", worker.stderr_tail)
+            logger.error("the schema worker does not start: %s", worker.stderr_tail)
             raise ProcessFailedError("Schemas cannot be checked now.", retry_after=1) from error
         return worker
 
@@ -207,7 +207,7 @@ class SchemaChecker:
 
 
 def _keep(found: dict[bytes, _T], key: bytes, value: _T) -> None:
-    """Remember the newest, of as many as are kept."""
+    """Remember the newest entries, up to the maximum."""
     found.pop(key, None)
     found[key] = value
     while len(found) > _KEPT:
@@ -224,7 +224,7 @@ def _command(guard: OrphanGuard | None, seconds: float) -> Command:
             *(sys.executable, "-P", "-s", "-m", "bridge.core.validation.schema_worker"),
             str(int(seconds) + 5),
         ),
-        # What the server itself imports from, and nothing else of its environment.
+        # The server's own import path, and nothing else of its environment.
         env={"PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path))},
         cwd=Path("/"),
         guard=guard,

@@ -1,7 +1,7 @@
-"""How long a request may take, as a whole and in each of its parts.
+"""The time limits of a request, as a whole and in each of its phases.
 
-A request waits for a process, then for the first of its answer, then for each further piece of
-it. Each of these has a limit of its own beside that of the whole.
+A request waits for a process, then for the first part of its answer, then for each further part.
+Each phase has a limit besides that of the whole.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bridge.core.contract import DeadlineError
 
 
 class Limit(StrEnum):
-    """Which limit a request came to: the reason of its error."""
+    """The limit that a request reached: the reason of its error."""
 
     TOTAL = "DEADLINE_EXCEEDED"
     QUEUE = "QUEUE_TIMEOUT"
@@ -27,26 +27,26 @@ class Limit(StrEnum):
 _MESSAGES = {
     Limit.TOTAL: "The request took longer than {:g} seconds.",
     Limit.QUEUE: "No process became free within {:g} seconds.",
-    Limit.FIRST_TOKEN: "The model did not begin to answer within {:g} seconds.",
+    Limit.FIRST_TOKEN: "The model did not start to answer within {:g} seconds.",
     Limit.IDLE: "The model was silent for {:g} seconds in the middle of its answer.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
-    """Limits in seconds; infinity is none."""
+    """Limits in seconds; infinity means none."""
 
     total: float = math.inf
     """From the request to the end of its answer."""
     queue: float = math.inf
     """Waiting for a process."""
     first_token: float = math.inf
-    """From there to the first piece of the answer, thinking included."""
+    """From there to the first part of the answer, thinking included."""
     idle: float = math.inf
-    """Between one piece of the answer and the next. While the model thinks it may be silent."""
+    """Between one part of the answer and the next. While the model thinks, it may be silent."""
 
     def within(self, other: TimeLimits) -> TimeLimits:
-        """The shorter of each two limits."""
+        """Return the shorter of each pair of limits."""
         return TimeLimits(
             min(self.total, other.total),
             min(self.queue, other.queue),
@@ -55,7 +55,7 @@ class TimeLimits:
         )
 
     def seconds(self, limit: Limit) -> float:
-        """One of the limits."""
+        """Return one of the limits."""
         match limit:
             case Limit.TOTAL:
                 return self.total
@@ -69,19 +69,19 @@ class TimeLimits:
 
 @dataclass(frozen=True, slots=True)
 class AnswerProgress:
-    """How far the answer to a request is; times in seconds of one clock."""
+    """The progress of an answer; times in seconds of one clock."""
 
     begun: bool = False
-    """Whether the answer has begun."""
+    """Whether the answer has started."""
     last_line_at: float = 0.0
-    """When something last came of it."""
+    """When the last part of it arrived."""
     excused: bool = False
-    """Whether silence means nothing now: the model thinks, or what came is yet to be read."""
+    """Whether silence is excused now: the model thinks, or output is still to be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestProgress:
-    """How far a request is; times in seconds of one clock."""
+    """The progress of a request; times in seconds of one clock."""
 
     started_at: float
     leased_at: float | None = None
@@ -90,10 +90,9 @@ class RequestProgress:
 
 
 def next_limit(limits: TimeLimits, request: RequestProgress, now: float) -> tuple[float, Limit]:
-    """The limit that comes next, and when.
+    """Return when the next limit is reached, and which one.
 
-    What is excused comes as if the wait for it began now. Silence counts once the answer has
-    begun, and not before.
+    An excused wait counts as if it started now. Silence counts only once the answer has started.
     """
     total = request.started_at + limits.total
     answer = request.answer
@@ -107,10 +106,10 @@ def next_limit(limits: TimeLimits, request: RequestProgress, now: float) -> tupl
 
 
 class Deadlines:
-    """The limits of time of one request. Times are those of the running loop.
+    """The time limits of one request. Times are those of the running loop.
 
-    The lines of the answer cost nothing here: one timer looks, when the next limit could be
-    reached, whether it was.
+    The lines of the answer cost nothing here: when the next limit could be reached, one timer
+    checks whether it was.
     """
 
     def __init__(
@@ -119,8 +118,7 @@ class Deadlines:
         answer: Callable[[], AnswerProgress] = AnswerProgress,
         on_reached: Callable[[], None] = lambda: None,
     ) -> None:
-        """Begin now. `answer` is asked for the progress of the answer; for `on_reached` see
-        `watch`."""
+        """Start now. `answer` returns the progress of the answer; for `on_reached` see `watch`."""
         self._limits = limits
         self._answer = answer
         self._on_reached = on_reached
@@ -129,24 +127,24 @@ class Deadlines:
         self._leased_at: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.reached: Limit | None = None
-        """The limit that was reached, once `watch` has found it."""
+        """The limit that was reached, once `watch` has detected it."""
 
     def queued(self) -> None:
-        """The request waits for a process, its first or another, from now on."""
+        """Record that the request waits for a process, its first or another."""
         self._leased_at = None
         self.unwatch()
 
     def leased(self) -> None:
-        """The request has its process: from now on it waits for the first token."""
+        """Record that the request has its process: it now waits for the first token."""
         self._leased_at = self._time()
 
     def next(self) -> tuple[float, Limit]:
-        """The limit that comes next, and when."""
+        """Return when the next limit is reached, and which one."""
         request = RequestProgress(self._started_at, self._leased_at, self._answer())
         return next_limit(self._limits, request, self._time())
 
     async def bound(self, work: Awaitable[None]) -> None:
-        """Await what counts towards the limit of the whole alone; raises DeadlineError."""
+        """Await work that only counts towards the total limit; raises DeadlineError."""
         try:
             async with asyncio.timeout_at(self._started_at + self._limits.total):
                 await work
@@ -159,7 +157,7 @@ class Deadlines:
         self._look()
 
     def unwatch(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -171,18 +169,18 @@ class Deadlines:
             self.reached = limit
             self._on_reached()
         else:
-            # Nothing else would look: the answer may begin in the next moment, and fall silent.
+            # Nothing else would check: the answer may start in the next moment, and then stall.
             at = min(at, self._time() + self._limits.idle)
             if at < math.inf:
                 self._timer = asyncio.get_running_loop().call_at(at, self._look)
 
     def error(self, limit: Limit, *, retry_after: float | None = None) -> DeadlineError:
-        """The error for the caller when a limit was reached."""
+        """Return the error for the caller when a limit was reached."""
         seconds = self._limits.seconds(limit)
         return DeadlineError(
             _MESSAGES[limit].format(seconds),
             reason=limit,
-            # Nothing was begun for one that only waited.
+            # No work was started for a request that only waited.
             retryable=limit is Limit.QUEUE,
             retry_after=retry_after,
         )

@@ -1,7 +1,7 @@
 """The account's usage limits, and stopping before its paid extra usage.
 
-What the API reports of them comes with an answer, so the first answer that is paid for can not
-always be foreseen. What can be known before it, `overage_ahead` takes into account.
+The API reports them with an answer, so the first answer at extra cost cannot always be foreseen.
+`overage_ahead` uses what is known before a request.
 """
 
 from __future__ import annotations
@@ -19,28 +19,29 @@ from bridge.core.contract import PlanLimitError, UsageLimits
 logger = logging.getLogger(__name__)
 
 NEARLY_FULL: Final = 0.98
-"""The used share of a limit from which on no request is begun. A request is asked whole, and the
-API goes over to extra usage in silence: what is left must be enough for those that run."""
+"""The used share of a limit from which on no request is started. A request is sent whole, and the
+API switches to extra usage silently: the remainder must suffice for the running requests."""
 
 UNKNOWN_RESET_SECONDS: Final = 900.0
-"""How long serving stops where the API did not say when the limit is lifted."""
+"""How long serving stops if the API did not report when the limit resets, in seconds."""
 
 ACCOUNT_LOOK_SECONDS: Final = 5.0
-"""How often to look whether another account is logged in, while serving has stopped."""
+"""How often to check whether another account is logged in while serving is stopped, in seconds."""
 
 _PROBE_SECONDS: Final = 1.0
 
 
 def overage_ahead(limits: UsageLimits, now: float) -> float | None:
-    """When serving may go on, in Unix seconds; None where the next request costs nothing extra.
+    """Return when serving may continue, in Unix seconds; None if the next request costs nothing
+    extra.
 
-    It would be paid for where
+    It would cost extra if
 
-    - extra usage has begun (the limit is used up, and the API answers all the same), or
-    - a limit is all but used up and extra usage is not known to be off.
+    - extra usage has started (the limit is reached, but the API still answers), or
+    - a limit is almost reached and extra usage is not known to be off.
 
-    Not where extra usage is off: then the API itself refuses what goes beyond the plan. Not on
-    its early warnings (`allowed_warning`) as such: they come at 75 or 90 % already.
+    Not if extra usage is off: then the API itself refuses requests beyond the plan. Early warnings
+    (`allowed_warning`) alone do not count: they already start at 75 or 90 %.
     """
     if limits.using_overage:
         until = _lifted(limits, limits.resets_at)
@@ -59,25 +60,25 @@ def _lifted(limits: UsageLimits, resets_at: float | None) -> float:
 
 
 class Admission(Enum):
-    """How a request is let through."""
+    """How a request is admitted."""
 
     FREE = "free"
     PROBE = "probe"
-    """It finds out what the limits are after one was lifted: report its end by `probed`."""
+    """It finds out the limits after one was lifted: report its end with `probed`."""
 
 
 class _Probe(Enum):
     NONE = "none"
     RUNNING = "running"
     REPORTED = "reported"
-    """It runs, and the API has reported the limits since it began."""
+    """It is running, and the API has reported the limits since it started."""
 
 
 @dataclass(slots=True)
 class OveragePolicy:
     """Refuses requests while extra usage would pay for them.
 
-    When the limit is lifted, one request is let through, and the others wait for what the API
+    When the limit resets, one request is admitted, and the others wait for the limits that the API
     reports with it.
     """
 
@@ -86,31 +87,31 @@ class OveragePolicy:
     _probe: _Probe = _Probe.NONE
 
     def note(self, limits: UsageLimits, now: float) -> None:
-        """Take in what the API has reported last."""
+        """Record the API's latest report."""
         if self._probe is _Probe.RUNNING:
             self._probe = _Probe.REPORTED
         self._stopped = overage_ahead(limits, now) is not None
 
     def forget(self) -> None:
-        """What was reported is of another account."""
+        """Forget the reports of another account."""
         self._stopped = False
         self._probe = _Probe.NONE
 
     def until(self, limits: UsageLimits | None, now: float) -> float | None:
-        """When serving may continue, in Unix seconds; None where it is not stopped."""
+        """Return when serving may continue, in Unix seconds; None if it is not stopped."""
         if not self.enabled or limits is None:
             return None
         return overage_ahead(limits, now)
 
     def admit(self, limits: UsageLimits | None, now: float) -> Admission:
-        """Let a request through, or raise PlanLimitError."""
+        """Admit a request, or raise PlanLimitError."""
         if not self.enabled or limits is None:
             return Admission.FREE
         until = overage_ahead(limits, now)
         if until is not None:
             raise PlanLimitError(
-                "The plan's included usage is used up, and this server does not go on to paid "
-                "extra usage (BRIDGE_STOP_BEFORE_OVERAGE).",
+                "The account's usage limit is reached, and this server does not use paid extra "
+                "usage (BRIDGE_STOP_BEFORE_OVERAGE).",
                 reason="OVERAGE_AHEAD",
                 retry_after=until - now,
             )
@@ -118,7 +119,7 @@ class OveragePolicy:
             return Admission.FREE
         if self._probe is not _Probe.NONE:
             raise PlanLimitError(
-                "The plan's limit has just been lifted; one request is finding out how it stands.",
+                "The usage limit has just been reset; another request is testing it. Try again.",
                 reason="OVERAGE_AHEAD",
                 retry_after=_PROBE_SECONDS,
                 retryable=True,
@@ -127,14 +128,15 @@ class OveragePolicy:
         return Admission.PROBE
 
     def probed(self, *, answered: bool) -> None:
-        """The probe has ended. If it was answered and nothing was reported, all is well."""
+        """Record the end of the probe. If it was answered and no limits were reported, serving
+        continues."""
         if answered and self._probe is _Probe.RUNNING:
             self._stopped = False
         self._probe = _Probe.NONE
 
 
 class UsageLimitsState:
-    """What the API last reported of the account's usage limits; admits requests by it."""
+    """The account's usage limits, as last reported by the API; admits requests by them."""
 
     def __init__(
         self,
@@ -145,9 +147,10 @@ class UsageLimitsState:
         account: Callable[[], str],
         on_other_account: Callable[[], None],
     ) -> None:
-        """`now` gives Unix seconds, `account` the id of the account that is logged in.
+        """`now` returns Unix seconds, `account` the id of the account that is logged in.
 
-        `on_other_account` is called when serving had stopped for one that no longer is.
+        `on_other_account` is called when serving had stopped for an account that is no longer
+        logged in.
         """
         self._policy = policy
         self._now = now
@@ -155,14 +158,14 @@ class UsageLimitsState:
         self._account = account
         self._on_other_account = on_other_account
         self._limits_of = ""
-        """The account that `latest` was reported of."""
+        """The account that `latest` was reported for."""
         self._asked_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.latest: UsageLimits | None = None
         """None until the API has reported something."""
 
     def note(self, line: Wire, asked_at: float) -> None:
-        """Take in a `rate_limit_event`. Of several processes the turn asked last counts."""
+        """Record a `rate_limit_event`. If several processes report, the turn sent last counts."""
         if asked_at < self._asked_at:
             return
         now = self._now()
@@ -177,12 +180,12 @@ class UsageLimitsState:
         self._on_change()
 
     def admit(self) -> Admission:
-        """Let a request through, or raise PlanLimitError."""
+        """Admit a request, or raise PlanLimitError."""
         self._forget_those_of_another_account()
         return self._policy.admit(self.latest, self._now())
 
     def probed(self, *, answered: bool) -> None:
-        """A request let through as a probe has ended."""
+        """Record the end of a request that was admitted as a probe."""
         self._policy.probed(answered=answered)
 
     @property
@@ -191,17 +194,17 @@ class UsageLimitsState:
         return self._policy.until(self.latest, self._now()) is not None
 
     def seconds_until(self, at: float) -> float:
-        """Seconds until a moment in Unix seconds, 0 where it has passed."""
+        """Return the seconds until a time in Unix seconds, 0 if it has passed."""
         return max(at - self._now(), 0.0)
 
     def close(self) -> None:
-        """Inform watchers of no later change."""
+        """Stop informing watchers of later changes."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _watch_stop(self) -> None:
-        """While serving has stopped, look when it continues, so that watchers are informed."""
+        """While serving is stopped, wake watchers when it continues."""
         self.close()
         now = self._now()
         until = self._policy.until(self.latest, now)
@@ -216,9 +219,9 @@ class UsageLimitsState:
         self._on_change()
 
     def _forget_those_of_another_account(self) -> None:
-        """Where serving has stopped for an account that is not logged in any more, continue."""
+        """If serving has stopped for an account that is no longer logged in, continue."""
         if self.overage_ahead and self._account() != self._limits_of:
-            logger.info("another account is logged in: the usage limits of the last one are gone")
+            logger.info("another account is logged in: the previous usage limits no longer apply")
             self.latest = None
             self._policy.forget()
             self._on_other_account()

@@ -1,4 +1,4 @@
-"""The pool of CLI processes: which request gets which, and which are started and ended."""
+"""The pool of CLI processes: assigns them to requests, starts and ends them."""
 
 from bridge.core.pool.leases import Lease, Need, Parking
 from bridge.core.pool.policy import PoolLimits

@@ -1,31 +1,31 @@
-"""How soon another process is started after some have failed. Pure."""
+"""How soon another process is started after failures. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 MAX_DELAY = 30.0
-"""Seconds between two attempts, at the most."""
+"""Maximum seconds between two attempts."""
 
 LOOP = 3
-"""So many failures in a row are a crash loop."""
+"""This many failures in a row are a crash loop."""
 
 PROOF_SECONDS = 10.0
-"""A process that has lived for so long is sound, though it has not answered anything yet."""
+"""A process that has lived this long is sound, even if it has not answered anything yet."""
 
 
 @dataclass(slots=True)
 class StartBackoff:
-    """Counts the processes that failed in a row, each before it was of any use."""
+    """Counts processes that failed in a row, each before it was of any use."""
 
     failures: int = 0
     _failed_at: float = float("-inf")
 
     def failed(self, started_at: float, now: float) -> float:
-        """Note the failure of a process that began to start at `started_at`.
+        """Record the failure of a process that began to start at `started_at`.
 
-        Gives the seconds to wait until another is started. Those that fail together, as when
-        all are ended from outside, count as one: in a loop it is the new ones that fail.
+        Returns the seconds to wait before the next start. Processes that fail together, as when all
+        are killed from outside, count as one: in a crash loop, the new ones fail.
         """
         if started_at >= self._failed_at:
             self._failed_at = now
@@ -33,21 +33,22 @@ class StartBackoff:
         return self.delay
 
     def proven(self, started_at: float) -> None:
-        """Note that a process is sound. One that is older than the last failure proves nothing."""
+        """Record that a process is sound. One that is older than the last failure proves
+        nothing."""
         if started_at >= self._failed_at:
             self.failures = 0
 
     def over(self) -> None:
-        """Note that there is nothing left to be started."""
+        """Record that there is nothing left to start."""
         self.failures = 0
 
     @property
     def delay(self) -> float:
-        """Seconds to wait after the last failure; none after the first."""
-        # The exponent is bounded too: a float has its limits.
+        """Seconds to wait after the last failure; 0 after the first."""
+        # The exponent is bounded too, to avoid overflow.
         return 0.0 if self.failures <= 1 else min(2.0 ** min(self.failures - 2, 16), MAX_DELAY)
 
     @property
     def looping(self) -> bool:
-        """Whether whatever is started fails."""
+        """Whether every start fails."""
         return self.failures >= LOOP

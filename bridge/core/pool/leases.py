@@ -1,4 +1,4 @@
-"""What the pool keeps of a process, what a request needs of it, and what it is given."""
+"""The pool's data about a process, the needs of a request, and the lease it gets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bridge.core.pool.policy import ProcessView, State
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a request needs of a process."""
+    """What a request needs from a process."""
 
     profile: Profile
     caller: str = ""
@@ -28,12 +28,12 @@ class Parking:
     conversation: str
     """Its fingerprint, the answer included."""
     calls: tuple[str, ...] = ()
-    """The ids of the calls it waits for; none where the turn is finished."""
+    """The ids of the calls it waits for; none if the turn is finished."""
 
 
 @dataclass(slots=True, eq=False)
 class PooledProcess:
-    """A process of the pool, and what it does."""
+    """A process of the pool, and its activity."""
 
     id: int
     state: State
@@ -43,17 +43,17 @@ class PooledProcess:
     parking: Parking | None = None
     caller: str = ""
     forgotten: bool = False
-    """Whether what is said in it now is not to be held open for its caller."""
+    """Whether its current conversation must not be held open for its caller."""
     started_at: float = 0.0
     """When it began to start."""
     up_at: float = math.inf
-    """When it was up."""
+    """When it was ready."""
     proven: bool = False
     """Whether it has been of use."""
     leased_at: float = 0.0
-    """When the turn that it serves began."""
+    """When its current turn began."""
     preparing: Profile | None = None
-    """What it is being initialised with, ahead of the request that will need it."""
+    """The profile it is being initialised with, ahead of the request that will need it."""
 
     @property
     def alive(self) -> bool:
@@ -61,30 +61,30 @@ class PooledProcess:
         return self.session is not None and self.session.alive and self.state is not State.CLOSING
 
     def sound(self, now: float) -> bool:
-        """Whether it is no part of a crash loop."""
+        """Whether it is not part of a crash loop."""
         return self.proven or now - self.up_at >= PROOF_SECONDS
 
     @property
     def last_words(self) -> str:
-        """What it wrote to stderr, for the log: only where it was given nothing of a caller's."""
+        """Return its last output on stderr, for the log: only if it has received no caller data."""
         session = self.session
         if session is None or session.profile is not None or session.answers:
             return ""
         return f": {session.stderr_tail}"
 
     def lend(self, caller: str, at: float, *, forgotten: bool) -> None:
-        """Begin a turn of a caller's; for `forgotten` see the attribute."""
+        """Start a turn of a caller; for `forgotten` see the attribute."""
         self.state = State.RUNNING
         self.leased_at, self.caller, self.forgotten = at, caller, forgotten
 
     def prepare_like(self, other: PooledProcess) -> None:
-        """Begin to be given the profile of another one."""
+        """Start to initialise it with the profile of another process."""
         assert other.session is not None
         self.state = State.PREPARING
         self.preparing = other.session.profile
 
     def view(self) -> ProcessView:
-        """What decisions need of it."""
+        """Return what decisions need to know about it."""
         profile = self.preparing
         if self.session is not None and self.session.profile is not None:
             profile = self.session.profile
@@ -102,7 +102,7 @@ class PooledProcess:
 
 @dataclass(slots=True, eq=False)
 class Lease:
-    """The exclusive use of a session for one completion. Give it back with `Pool.release`."""
+    """The exclusive use of a session for one completion. Return it with `Pool.release`."""
 
     session: Session
     source: SessionSource

@@ -1,8 +1,7 @@
 """Which request gets which process, and which are started, reset and ended: one pure function.
 
-`decide` looks at the processes and at the requests that wait, and decides what to do now. The
-pool carries it out and asks again whenever something has changed; so every rule stands here
-and nowhere else.
+`decide` takes the processes and the waiting requests, and decides what to do now. The pool executes
+the decision and asks again whenever something has changed; so all rules are here.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """What a process is doing."""
+    """The activity of a process."""
 
     STARTING = "starting"
     BLANK = "blank"
@@ -39,15 +38,15 @@ class ProcessView:
     id: int
     state: State
     profile: Hashable | None = None
-    """What it was initialised with; None where it was not."""
+    """The profile it was initialised with, or None."""
     used_at: float = 0.0
     """When it was last used, or started: the larger, the hotter."""
     conversation: str | None = None
-    """The fingerprint of what it holds, while PARKED, or is about to hold, while RESETTING."""
+    """The fingerprint of the conversation it holds (PARKED) or is about to hold (RESETTING)."""
     waits_for_tools: bool = False
     """Whether the parked turn waits for tool results."""
     caller: str = ""
-    """Whose request it serves, while RUNNING."""
+    """The caller whose request it serves, while RUNNING."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,30 +62,30 @@ class RequestView:
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """How much may run, and how much is kept ready."""
+    """How many processes may run, and how many are kept ready."""
 
     pool_size: int
-    """Turns at once."""
+    """Concurrent turns."""
     max_processes: int
     """Processes of any state."""
     spares: int
-    """Blanks kept ready beyond what is in use."""
+    """Blanks kept ready beyond those in use."""
     park_seconds: float = 120.0
     """How long a conversation stays parked."""
     idle_seconds: float = 600.0
-    """After which an unused process above the minimum is ended."""
+    """After this time, an unused process above the minimum is ended."""
     starts_at_once: int = 1
     """Processes that start at the same time: starting is nearly serial on few cores."""
 
     def __post_init__(self) -> None:
         if self.pool_size < 1 or self.spares < 0:
-            raise ValueError("pool_size is at least 1 and spares at least 0")
+            raise ValueError("pool_size must be at least 1 and spares at least 0")
         if self.max_processes < self.pool_size:
-            raise ValueError("max_processes is at least pool_size")
+            raise ValueError("max_processes must be at least pool_size")
 
     @property
     def kept_spares(self) -> int:
-        """The spares there is room for beside POOL_SIZE turns."""
+        """The spares that fit beside POOL_SIZE turns."""
         return min(self.spares, self.max_processes - self.pool_size)
 
     @property
@@ -106,14 +105,14 @@ class Decision:
     close: tuple[int, ...] = ()
     """Processes to end."""
     prepare: tuple[tuple[int, int], ...] = ()
-    """Pairs of a blank and the process whose profile it is to be initialised with, ahead."""
+    """Pairs of a blank and the process whose profile it is to be initialised with in advance."""
     start: int = 0
     """How many processes to start."""
     look_again_at: float | None = None
     """When time alone will change the decision."""
 
 
-# long: each phase goes by what the ones before it have left over.
+# long: each phase works with what the previous ones have left over.
 def decide(  # noqa: C901
     processes: Sequence[ProcessView],
     waiting: Sequence[RequestView],
@@ -121,17 +120,16 @@ def decide(  # noqa: C901
     now: float = 0.0,
     served: Mapping[str, int] | None = None,
 ) -> Decision:
-    """Say what to do; `waiting` is in order of arrival, for `served` see `fair_order`.
+    """Decide what to do; `waiting` is in order of arrival, for `served` see `fair_order`.
 
-    A request that cannot be given a process yet keeps its place: no later one takes the turn
-    that is its due.
+    A request that cannot get a process yet keeps its place: no later one takes its turn.
     """
     idle = sorted(_in(processes, State.IDLE), key=lambda p: -p.used_at)
     blanks = _in(processes, State.BLANK)
     parked = _in(processes, State.PARKED)
     reset = [p for p in parked if now - p.used_at >= limits.park_seconds]
     parked = [p for p in parked if p not in reset]
-    # What will be ready in a few milliseconds, by profile and by conversation.
+    # Processes that will be ready in a few milliseconds, by profile and by conversation.
     resetting = _in(processes, State.RESETTING)
     soon = Counter(p.profile for p in [*resetting, *reset, *_in(processes, State.PREPARING)])
     parking: Counter[tuple[Hashable, str | None]] = Counter(
@@ -142,7 +140,7 @@ def decide(  # noqa: C901
     unmet = 0
     running = _in(processes, State.RUNNING)
     due = fair_order(waiting, Counter(p.caller for p in running), served)
-    # A request that continues a conversation takes its process first: for another request it
+    # Requests that continue a conversation take their process first: for another request it
     # would have to be evicted.
     turns = due[: max(limits.pool_size - len(running), 0)]
     continuing: set[int] = set()
@@ -188,7 +186,7 @@ def decide(  # noqa: C901
         elif len(processes) < limits.max_processes:
             extra = 1
         elif len(alike) > 1 and (oldest := min(parked, key=_eviction_order)) in alike:
-            # Only the one parked for longest of all: none that was just left is given up for it.
+            # Only the process parked longest: a recent conversation is not given up for it.
             parked.remove(oldest)
             reset.append(oldest)
 
@@ -196,10 +194,10 @@ def decide(  # noqa: C901
     needed = _wanted(unmet, len(blanks) + len(starting), len(processes), limits)
     wanted = needed if starting else extra + needed
     room = limits.max_processes - len(processes)
-    # The coldest empty ones make way first, then the conversations parked for longest.
+    # The coldest empty processes make way first, then the conversations parked longest.
     closing = len(_in(processes, State.CLOSING))
     sacrifice = [*reversed(idle), *sorted(parked, key=_eviction_order)]
-    # Nothing makes way for what is started on the mere chance that it will be asked for.
+    # Nothing makes way for a process that is started on the mere chance of a request.
     close = sacrifice[: max(needed - max(room, 0) - closing, 0)]
     start = max(min(wanted, room, limits.starts_at_once - len(starting)), 0)
 
@@ -227,9 +225,9 @@ def _unserved_profile(
     idle: Sequence[ProcessView],
     parked: Sequence[ProcessView],
 ) -> ProcessView | None:
-    """The process used last that holds a conversation, if no empty session has its profile.
+    """Return the last used process that holds a conversation, if no empty one has its profile.
 
-    The caller that asked last is likely to ask again, and not always in the same conversation.
+    Its caller is likely to ask again, and not always in the same conversation.
     """
     parking = [p for p in _in(processes, State.RESETTING) if p.conversation is not None]
     last = max([*parked, *parking], key=lambda p: p.used_at, default=None)
@@ -241,7 +239,7 @@ def _unserved_profile(
 
 
 def _wanted(unmet: int, coming: int, processes: int, limits: PoolLimits) -> int:
-    """How many are to be started, beside the blanks there are and those that start already."""
+    """Return how many to start, beside the existing blanks and those already starting."""
     in_use = processes - coming
     spares = max(limits.kept_spares, limits.minimum - in_use - unmet)
     return max(unmet + spares - coming, 0)
@@ -252,10 +250,10 @@ def fair_order(
     running: Counter[str] | None = None,
     served: Mapping[str, int] | None = None,
 ) -> list[RequestView]:
-    """Whose turn it is: the caller with the fewest turns first, each caller's own in order.
+    """Order requests: the caller with the fewest turns first, each caller's own in order.
 
-    Of those with as many, the one whose last turn is longest ago: `served` numbers the last
-    turn of each caller who had one.
+    Among callers with equally many, the one whose last turn was longest ago comes first: `served`
+    numbers the last turn of each caller who had one.
     """
     turns = Counter(running or {})
     served = served or {}
@@ -272,7 +270,7 @@ def _in(processes: Sequence[ProcessView], state: State) -> list[ProcessView]:
 
 
 def _eviction_order(process: ProcessView) -> tuple[bool, float]:
-    # A finished conversation before one that waits: its results can still come.
+    # A finished conversation before a waiting one: its results can still arrive.
     return process.waits_for_tools, process.used_at
 
 

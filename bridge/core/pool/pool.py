@@ -1,7 +1,7 @@
-"""The pool of CLI processes: it carries out what the policy decides.
+"""The pool of CLI processes: executes the decisions of the policy.
 
-Every change of a process or of the queue calls `_step`, which asks the policy and starts what
-it decides. All work on processes runs in tasks of the pool's own, off every request's path.
+Every change of a process or of the queue calls `_step`, which asks the policy and starts what it
+decides. All work on processes runs in the pool's own tasks, off every request's path.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ class Pool:
         self.totals = ProcessTotals()
 
     def start(self) -> None:
-        """Begin to start processes."""
+        """Start launching processes."""
         if self._phase is Phase.NEW:
             self._phase = Phase.OPEN
         self._step()
 
     def adopt(self, session: Session) -> None:
-        """Take in a session that was started and initialised elsewhere."""
+        """Add a session that was started and initialised elsewhere."""
         now = self._clock()
         process = PooledProcess(next(self._ids), State.IDLE, now, session=session)
         process.started_at = process.up_at = now
@@ -70,15 +70,14 @@ class Pool:
         self._processes[process.id] = process
         self.totals.started += 1
 
-    # What requests use
+    # For requests
 
     async def acquire(self, need: Need, *, admitted: bool = False) -> Lease:
-        """Wait for the session whose conversation this continues, for one that has the profile,
-        or for a blank.
+        """Wait for a session: one that holds this conversation, one with the profile, or a blank.
 
-        A request that was `admitted` before is refused neither while draining nor for the length
-        of the queue, but as all others once the pool is closed. Raises QueueFullError,
-        DrainingError, and ProcessFailedError where no process can be started.
+        A request that was `admitted` before is refused neither while draining nor for the length of
+        the queue, but like all others once the pool is closed. Raises QueueFullError,
+        DrainingError, and ProcessFailedError if no process can be started.
         """
         if self.closed or (self._phase is Phase.DRAINING and not admitted):
             raise DrainingError("The server is shutting down.", retry_after=5)
@@ -92,14 +91,14 @@ class Pool:
         except asyncio.CancelledError:
             self._queue.leave(waiting)
             if (left := waiting.taken_back()) is not None:
-                # Nothing was said in it, so it may stay parked.
+                # Nothing was sent to it, so it may stay parked.
                 self._hand_back(left, left.parking)
             self._step()
             raise
         return Lease.of(process, spawn_awaited=waiting.spawn_awaited)
 
     def wait_estimate(self, need: Need) -> float:
-        """Seconds that a request which came now would wait for its turn, by what turns take."""
+        """Estimate the seconds that a new request would wait, based on the duration of turns."""
         now = self._clock()
         running = self._processes.running()
         ahead = self._queue.ahead(need, (process.caller for process in running))
@@ -107,24 +106,24 @@ class Pool:
         return wait_estimate(ahead, self._limits.pool_size, turn)
 
     def release(self, lease: Lease, parking: Parking | None = None) -> None:
-        """Give a lease back; with `parking`, its conversation is held open if it ended well.
+        """Return a lease; with `parking`, its conversation is held open if it ended well.
 
-        Returns at once: a task of the pool's does the rest.
+        Returns at once: one of the pool's tasks does the rest.
         """
         self._turn_times.note(self._clock() - lease.process.leased_at)
         self._hand_back(lease.process, parking)
 
     def forget(self, caller: str) -> None:
-        """Hold no conversation of a caller open any longer, nor any that runs or waits now.
+        """Stop holding conversations of a caller open, including those that run or wait now.
 
-        Their answers go on to their end.
+        Running answers continue to their end.
         """
         self._queue.forget(caller)
         for process in self._processes.forget(caller):
             self._hand_back(process, None, step=False)
         self._step()
 
-    # What the operator sees
+    # For the operator
 
     def counts(self) -> dict[str, int]:
         """Processes by state."""
@@ -137,17 +136,17 @@ class Pool:
 
     @property
     def trouble(self) -> str:
-        """What is wrong with the processes, in a sentence; empty where nothing is."""
+        """Return a problem of the processes, in a sentence; empty if there is none."""
         return self._starter.trouble(self._processes.values())
 
     @property
     def usable(self) -> bool:
-        """Whether there is a process that can be expected to work."""
+        """Whether a process is expected to work."""
         return self._starter.usable(self._processes.values())
 
     @property
     def closed(self) -> bool:
-        """Whether every process was ended, or is being ended."""
+        """Whether every process was ended or is being ended."""
         return self._phase is Phase.CLOSED
 
     def sessions(self) -> list[Session]:
@@ -155,7 +154,7 @@ class Pool:
         return self._processes.sessions()
 
     async def wait_for(self, reached: Callable[[dict[str, int]], bool]) -> None:
-        """Wait until the counts of processes by state are as wanted."""
+        """Wait until the counts of processes by state satisfy `reached`."""
         while not reached(self.counts()):
             await self.changed()
 
@@ -164,22 +163,22 @@ class Pool:
         self._changed.clear()
         await self._changed.wait()
 
-    # The end
+    # Shutdown
 
     async def drain(self) -> None:
-        """Take no more requests and wait until none is served any more."""
+        """Refuse new requests and wait until no request is being served."""
         if self._phase is not Phase.CLOSED:
             self._phase = Phase.DRAINING
         self.announce()
         await self.wait_for(lambda counts: not counts[State.RUNNING] and not self._queue)
 
     async def aclose(self) -> None:
-        """End every process, whatever it does, and wait for that."""
+        """End every process, whatever it is doing, and wait for that."""
         self._phase = Phase.CLOSED
         self._starter.close()
         self._look_again(None)
         self._queue.refuse_all(lambda: DrainingError("The server is shutting down."))
-        # Those too that are being ended: their tasks are cancelled, and take them off the list.
+        # Including those being ended: their tasks are cancelled, and remove them from the list.
         processes = list(self._processes.values())
         await self._tasks.aclose()
         sessions = [p.session for p in processes if p.session is not None]
@@ -187,7 +186,7 @@ class Pool:
         self._processes.clear()
         self.announce()
 
-    # The machinery
+    # Internals
 
     def _step(self) -> None:
         if self._phase in (Phase.NEW, Phase.CLOSED):
@@ -209,19 +208,19 @@ class Pool:
         looks = [at for at in (decision.look_again_at, proof_at) if at is not None]
         self._look_again(min(looks, default=None))
         if not decision.start and self._processes.all_sound(self._clock()):
-            # Whatever failed, nothing is started in its place, whose end would tell more.
+            # After any failure, no replacement is started, whose end would reveal more.
             self._starter.settled()
         if self._starter.ready:
             for _ in range(decision.start):
                 self._start()
         free_turns = max(self._limits.pool_size - len(self._processes.running()), 0)
         for waiting in self._queue.present()[:free_turns]:
-            # It has a turn but no process: from now on it waits for a start.
+            # It has a turn but no process: it now waits for a start.
             waiting.spawn_awaited = True
         self.announce()
 
     def _change(self, decision: Decision) -> None:
-        """Change the processes that there are as was decided."""
+        """Change the existing processes as decided."""
         for request_id, process_id in decision.assign:
             process = self._processes[process_id]
             waiting = self._queue.grant(request_id, process)
@@ -245,11 +244,11 @@ class Pool:
             self._timer = asyncio.get_running_loop().call_later(delay, self._step)
 
     def announce(self) -> None:
-        """Inform watchers that something has changed."""
+        """Inform watchers of a change."""
         self._changed.set()
         self._on_change()
 
-    # What is done to a process
+    # Work on a process
 
     def _start(self) -> None:
         now = self._clock()
@@ -273,7 +272,7 @@ class Pool:
         self._step()
 
     def _failed(self, process: PooledProcess) -> None:
-        """Put off the next start where one process after the other fails."""
+        """Delay the next start if processes keep failing."""
         if self.closed:
             return
         delay = self._starter.failed(process)
@@ -297,7 +296,7 @@ class Pool:
             self._step()
 
     async def _settle(self, process: PooledProcess) -> None:
-        """Make a process ready for the next request, or end it."""
+        """Prepare a process for the next request, or end it."""
         unfit = await settle(process, self._recycling)
         if unfit is not None:
             self._close(process, unfit)
@@ -328,7 +327,7 @@ class Pool:
     async def _close_task(self, process: PooledProcess) -> None:
         assert process.session is not None
         try:
-            # A request that waits may be waiting for its place.
+            # A waiting request may need its place.
             await process.session.close(hard=bool(self._queue))
         finally:
             self._processes.pop(process.id, None)

@@ -1,4 +1,4 @@
-"""The processes of the pool, by id, and what is counted of them."""
+"""The processes of the pool, by id, and their counts."""
 
 from __future__ import annotations
 
@@ -20,44 +20,44 @@ class ProcessTotals:
     """Counts of processes since the start."""
 
     started: int = 0
-    """Those that came up."""
+    """Processes that started successfully."""
     ended: int = 0
     replaced: Counter[ReplacementReason] = field(default_factory=Counter)
-    """Those of the ended ones that were replaced."""
+    """Ended processes that were replaced."""
 
 
 class Phase(Enum):
-    """What a pool does."""
+    """The phase of a pool."""
 
     NEW = auto()
     """Nothing is started yet."""
     OPEN = auto()
     DRAINING = auto()
-    """No new requests are taken."""
+    """No new requests are accepted."""
     CLOSED = auto()
-    """Every process was ended, or is being ended."""
+    """Every process was ended or is being ended."""
 
 
 class Processes(dict[int, PooledProcess]):
-    """The processes that there are, whatever they do."""
+    """All existing processes, in any state."""
 
     def views(self) -> list[ProcessView]:
-        """What decisions need of them."""
+        """Return what decisions need to know about them."""
         return [process.view() for process in self.values()]
 
     def counts(self) -> dict[str, int]:
-        """How many there are in each state."""
+        """Return the number of processes in each state."""
         counts = dict.fromkeys((str(state) for state in State), 0)
         for process in self.values():
             counts[process.state] += 1
         return counts
 
     def running(self) -> list[PooledProcess]:
-        """Those that serve a request."""
+        """Return those that serve a request."""
         return [process for process in self.values() if process.state is State.RUNNING]
 
     def dead(self) -> list[PooledProcess]:
-        """Those that ended while they were not in use."""
+        """Return those that ended while they were not in use."""
         return [
             process
             for process in self.values()
@@ -65,7 +65,7 @@ class Processes(dict[int, PooledProcess]):
         ]
 
     def sessions(self) -> list[Session]:
-        """Those that are used, or ready to be: none that is being changed from one to the other."""
+        """Return those in use or ready for use, not those in transition."""
         return [
             process.session
             for process in self.values()
@@ -73,7 +73,7 @@ class Processes(dict[int, PooledProcess]):
         ]
 
     def forget(self, caller: str) -> list[PooledProcess]:
-        """Park nothing of a caller any longer; gives those that are parked now."""
+        """Stop parking for a caller; return the processes that are parked now."""
         own = [process for process in self.values() if process.caller == caller]
         for process in own:
             process.forgotten = True

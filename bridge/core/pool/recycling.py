@@ -1,4 +1,4 @@
-"""When a process has served enough and is replaced by a new one."""
+"""When a process is due for replacement."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from bridge.core.claude import Session
 
 @dataclass(frozen=True, slots=True)
 class Recycling:
-    """When a process has served enough: its memory grows with use."""
+    """When a process is replaced: its memory grows with use."""
 
     answers: int = 200
     memory_bytes: int = 600 * 1024 * 1024
     runaway_bytes: int = 2 * 1024 * 1024 * 1024
-    """So much is not waited for: the process is ended in the middle of its turn."""
+    """Above this size, the process is ended even in the middle of its turn."""
 
     def due(self, session: Session) -> bool:
         """Whether the session's process is to be replaced by a new one."""
@@ -25,7 +25,7 @@ class Recycling:
         return _larger(session, self.memory_bytes)
 
     def runaway(self, session: Session) -> bool:
-        """Whether the session's process has grown so large that it has to be ended now."""
+        """Whether the session's process is so large that it must be ended now."""
         return _larger(session, self.runaway_bytes)
 
 
@@ -35,7 +35,7 @@ def _larger(session: Session, limit: int) -> bool:
 
 
 def resident_bytes(pid: int) -> int | None:
-    """The memory a process holds; None where the system does not report it (only Linux does)."""
+    """Return the memory of a process; None if the system does not report it (only Linux does)."""
     try:
         pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
     except OSError:

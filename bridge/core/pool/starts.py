@@ -1,4 +1,4 @@
-"""Starting processes: at once, or later where one after the other fails."""
+"""Starts processes: at once, or later if they keep failing."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from bridge.core.telemetry import kind_of
 logger = logging.getLogger(__name__)
 
 SLOW_START_SECONDS = 15.0
-"""A start that takes longer shows in the health where no other process can serve; about one
-second when all is well."""
+"""A start that takes longer is reported by the health check if no other process can serve; it
+usually takes about one second."""
 
 
 class Starter:
-    """Starts processes, and holds back further starts after failures."""
+    """Starts processes, and delays further starts after failures."""
 
     def __init__(
         self,
@@ -29,18 +29,18 @@ class Starter:
         clock: Callable[[], float],
         on_change: Callable[[], None],
     ) -> None:
-        """`on_change` is called when processes may be started again after failures, and when one
-        is slow to start."""
+        """`on_change` is called when processes may be started again after failures, and when one is
+        slow to start."""
         self._spawn = spawn
         self._clock = clock
         self._on_change = on_change
         self._backoff = StartBackoff()
         self.cause = ""
-        """Why the last process that did not start did not, in a sentence for callers too."""
+        """Why the last failed start failed, in a sentence that callers may read too."""
         self._timer: asyncio.TimerHandle | None = None
 
     async def start(self, process: PooledProcess) -> bool:
-        """Start a process, which is a blank then; False where it does not come up."""
+        """Start a process, which is then a blank; False if it does not start."""
         slow = asyncio.get_running_loop().call_later(SLOW_START_SECONDS + 0.1, self._on_change)
         try:
             process.session = await self._spawn()
@@ -62,11 +62,12 @@ class Starter:
 
     @property
     def looping(self) -> bool:
-        """Whether whatever is started fails."""
+        """Whether every start fails."""
         return self._backoff.looping
 
     def failed(self, process: PooledProcess) -> float:
-        """Count a process that failed before it was of use; gives the seconds until the next."""
+        """Count a process that failed before it was of use; return the seconds until the next
+        start."""
         delay = self._backoff.failed(process.started_at, self._clock())
         if delay:
             self.close()
@@ -74,12 +75,12 @@ class Starter:
         return delay
 
     def proven(self, process: PooledProcess) -> None:
-        """A process has been of use."""
+        """Record that a process has been of use."""
         process.proven = True
         self._backoff.proven(process.started_at)
 
     def check_age(self, processes: Iterable[PooledProcess]) -> float | None:
-        """After failures, look for a process that has lived long; gives when to look again."""
+        """After failures, look for a process that has lived long; return when to check again."""
         if not self._backoff.failures:
             return None
         now = self._clock()
@@ -92,11 +93,11 @@ class Starter:
         return min(young, default=None)
 
     def settled(self) -> None:
-        """All processes are sound, and none is to be started in the place of one that failed."""
+        """Record that all processes are sound and no failed one is to be replaced."""
         self._backoff.over()
 
     def close(self) -> None:
-        """Let no start be due any more."""
+        """Cancel pending starts."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -105,7 +106,7 @@ class Starter:
         self._on_change()
 
     def usable(self, processes: Iterable[PooledProcess]) -> bool:
-        """Whether there is a process that can be expected to work."""
+        """Whether a process is expected to work."""
         now = self._clock()
         alive = [process for process in processes if process.alive]
         if self._backoff.looping:
@@ -113,7 +114,7 @@ class Starter:
         return bool(alive)
 
     def trouble(self, processes: Collection[PooledProcess]) -> str:
-        """What is wrong with the processes, in a sentence; empty where nothing is."""
+        """Return a problem of the processes, in a sentence; empty if there is none."""
         usable = self.usable(processes)
         if not usable and self._hanging(processes):
             return (
@@ -123,8 +124,8 @@ class Starter:
         if not self._backoff.looping and (failures <= 1 or usable):
             return ""
         return (
-            f"Claude Code has failed {failures} times in a row before it was of any use; "
-            f"it is started again within {max(self._backoff.delay, 1):g} seconds. {self.cause}"
+            f"Claude Code has failed {failures} times in a row before its first answer; "
+            f"the next start is within {max(self._backoff.delay, 1):g} seconds. {self.cause}"
         ).rstrip()
 
     def _hanging(self, processes: Iterable[PooledProcess]) -> bool:

@@ -25,7 +25,7 @@ class ProcessTasks:
         self._closed = False
 
     def run(self, work: Work, on: PooledProcess) -> None:
-        """Begin some work on a process; nothing is begun after `aclose`."""
+        """Start work on a process; nothing is started after `aclose`."""
         if self._closed:
             return
         task = asyncio.create_task(self._guarded(work, on))
@@ -33,7 +33,7 @@ class ProcessTasks:
         task.add_done_callback(self._tasks.discard)
 
     async def aclose(self) -> None:
-        """Cancel all of it, and wait for that."""
+        """Cancel all work and wait for that."""
         self._closed = True
         for task in self._tasks:
             task.cancel()
@@ -43,5 +43,5 @@ class ProcessTasks:
         try:
             await work(on)
         except Exception as error:  # noqa: BLE001 - it is logged, and the process ended
-            logger.error("a task of the pool failed\n%s", trace_of(error))
+            logger.error("a pool task failed\n%s", trace_of(error))
             self._on_error(on)

@@ -1,4 +1,4 @@
-"""What is done to a process between two requests: park its conversation, or wipe it."""
+"""Work on a process between two requests: parks its conversation or wipes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 async def settle(process: PooledProcess, recycling: Recycling) -> ReplacementReason | None:
-    """Make a process ready for the next request; otherwise say why it has to be replaced."""
+    """Prepare a process for the next request; return the reason if it must be replaced."""
     session = process.session
     assert session is not None
     parked = process.parking is not None and await _park(process, session, recycling)
@@ -31,7 +31,8 @@ async def settle(process: PooledProcess, recycling: Recycling) -> ReplacementRea
 
 
 async def initialise(process: PooledProcess) -> ReplacementReason | None:
-    """Give a blank the profile it is prepared for; otherwise say why it has to be replaced."""
+    """Initialise a blank with the profile in `preparing`; return the reason if it must be
+    replaced."""
     assert process.session is not None
     assert process.preparing is not None
     try:
@@ -46,7 +47,7 @@ async def initialise(process: PooledProcess) -> ReplacementReason | None:
 async def _park(process: PooledProcess, session: Session, recycling: Recycling) -> bool:
     assert process.parking is not None
     if not process.parking.calls and recycling.due(session):
-        # However long the conversation is: its next message is answered by another process.
+        # Regardless of the conversation's length: another process can answer its next message.
         return False
     try:
         await session.park(process.parking.calls)

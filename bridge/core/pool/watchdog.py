@@ -1,7 +1,7 @@
-"""Finds processes that run and do not answer, or that have grown without bound, and ends them.
+"""Finds processes that hang or have grown without bound, and ends them.
 
-A user of such a process sees it end, and handles that: a request that has nothing of its answer
-yet gets another process, and one that is not in use is replaced.
+A user of such a process sees it end, and handles that: a request without any part of its answer
+gets another process, and an unused process is replaced.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ class WatchdogLimits:
     """How closely processes are watched."""
 
     interval: float = 15.0
-    """Seconds from one look at all processes to the next."""
+    """Seconds between checks of all processes."""
     timeout: float = 20.0
-    """Seconds that a process has to answer, a matter of milliseconds when all is well."""
+    """Seconds that a process has to answer; it usually takes milliseconds."""
 
 
 class Watchdog:
-    """Looks at every process in turn, from `start` to `aclose`."""
+    """Checks every process in turn, from `start` to `aclose`."""
 
     def __init__(
         self,
@@ -37,18 +37,18 @@ class Watchdog:
         limits: WatchdogLimits,
         recycling: Recycling,
     ) -> None:
-        """`sessions` are those to look at: booted, and neither being reset nor being ended."""
+        """`sessions` returns those to check: booted, and neither being reset nor being ended."""
         self._sessions = sessions
         self._limits = limits
         self._recycling = recycling
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start checking."""
         self._task = asyncio.create_task(self._run())
 
     async def aclose(self) -> None:
-        """Look no longer."""
+        """Stop checking."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -62,11 +62,11 @@ class Watchdog:
     async def _look(self, session: Session) -> None:
         try:
             if self._recycling.runaway(session):
-                logger.error("process %s has grown too large and is ended", session.pid)
+                logger.error("terminating process %s: it has grown too large", session.pid)
                 session.kill()
             elif not await session.answers_within(self._limits.timeout):
-                logger.error("process %s does not answer and is ended", session.pid)
+                logger.error("terminating process %s: it does not answer", session.pid)
                 session.kill()
         except Exception:
-            # The others are still to be looked at, now and later.
-            logger.exception("a process could not be looked at")
+            # The other processes still have to be checked, now and later.
+            logger.exception("a process could not be checked")

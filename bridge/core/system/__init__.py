@@ -1,4 +1,4 @@
-"""What the operating system offers: private files, sockets, host names, ends of processes."""
+"""Operating system services: private files, sockets, host names, process termination."""
 
 from bridge.core.system.hosts import (
     check_host,

@@ -1,4 +1,4 @@
-"""Names of hosts and origins, as browsers and settings say them. Pure."""
+"""Names of hosts and origins, in browser headers and in settings. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 def split_host(header: str) -> tuple[str, int | None] | None:
-    """The host and the port of a `Host` header; None where it is malformed.
+    """Return the host and the port of a `Host` header; None if it is malformed.
 
     The host is in lower case, an address in its shortest form and without brackets.
     """
@@ -52,14 +52,14 @@ def is_loopback(host: str) -> bool:
 
 
 def matches(host: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a host is one of those named; `*.example.com` names all below it."""
+    """Whether a host matches one of the patterns; `*.example.com` matches all subdomains."""
     return any(fnmatchcase(host, pattern) for pattern in patterns)
 
 
 def same_origin(origin: str, host: str) -> bool:
-    """Whether an `Origin` is that of the server which the `Host` header names.
+    """Whether an `Origin` is the server that the `Host` header names.
 
-    The scheme is not compared: a proxy may have taken off the TLS.
+    The scheme is not compared: a proxy may have terminated TLS.
     """
     match = _ORIGIN.fullmatch(origin.lower())
     if match is None:
@@ -72,12 +72,12 @@ def same_origin(origin: str, host: str) -> bool:
 
 
 def check_host(name: str) -> str:
-    """Normalise an allowed host, which may begin with `*.`; raises ValueError."""
+    """Normalise an allowed host, which may start with `*.`; raises ValueError."""
     lower = name.lower()
     host = lower.removeprefix("*.")
     found = split_host(f"[{host}]" if host.count(":") > 1 and "[" not in host else host)
     if found is None or found[1] is not None:
-        raise ValueError(f"{name!r} is no host name, without a port, such as *.example.com")
+        raise ValueError(f"{name!r} is not a host name without a port, such as *.example.com")
     return f"*.{found[0]}" if lower.startswith("*.") else found[0]
 
 
@@ -85,5 +85,5 @@ def check_origin(origin: str) -> str:
     """Normalise an allowed origin; raises ValueError."""
     lower = origin.lower()
     if not _ORIGIN.fullmatch(lower) or "*" in lower:
-        raise ValueError(f"{origin!r} is no origin, such as https://chat.example.com")
+        raise ValueError(f"{origin!r} is not an origin such as https://chat.example.com")
     return lower

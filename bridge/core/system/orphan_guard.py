@@ -1,10 +1,10 @@
-"""Sees to it that no process outlives the server, not even one that was killed.
+"""Ensures that no process outlives the server, even if the server is killed.
 
-Two things, since each has a gap that the other has not. A death signal (Linux): the kernel kills
-a process at once when the thread that started it ends, but not what that process has started.
-And a watchdog, on every system: a small program that learns of the server's death from the end
-of a pipe, and kills what it was told of. An idle CLI ends by itself when its input does; one in
-the middle of a turn would go on with it, and spend.
+Two mechanisms, since each has a gap that the other covers. A death signal (Linux): the kernel kills
+a process at once when the thread that started it ends, but not that process's children. And a
+watchdog, on every system: a small program that detects the server's death by the end of a pipe, and
+kills the processes it was given. An idle CLI ends by itself when its input does; one in the middle
+of a turn would continue it at the account's cost.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from bridge.core.system import orphan_watchdog
 logger = logging.getLogger(__name__)
 
 REVIVE_SECONDS = 1.0
-"""How long after its end a watchdog that was killed is replaced."""
+"""Seconds until a watchdog that was killed is replaced."""
 
 _TRIAL_SECONDS = 10.0
 _END_SECONDS = 10.0
 
-# For a Linux without util-linux's setpriv. 1 is PR_SET_PDEATHSIG, 9 is SIGKILL. A parent that
-# ended before that was set gives no signal any more. Not as `preexec_fn`: that runs Python in a
-# forked copy of a program with threads.
+# For a Linux without util-linux's setpriv. 1 is PR_SET_PDEATHSIG, 9 is SIGKILL. A parent that ended
+# before that was set sends no signal any more. Not as `preexec_fn`: that runs Python in a forked
+# copy of a program with threads.
 _BY_HAND = """
 import ctypes, os, sys
 if ctypes.CDLL(None).prctl(1, 9) or os.getppid() != int(sys.argv[1]): os._exit(1)
@@ -41,16 +41,16 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 def death_signal() -> Sequence[str]:
-    """What to put before a command, so that the kernel kills it when its parent ends.
+    """Return the prefix of a command that makes the kernel kill it when its parent ends.
 
-    It becomes the command, which keeps its pid. Empty where there is no such thing. Tries it
-    out, which takes some milliseconds.
+    The prefix execs the command, which keeps its pid. Empty if the system has no such feature.
+    Tries it out, which takes some milliseconds.
     """
     if sys.platform != "linux":
         return ()
     tried: list[tuple[Sequence[str], Sequence[str]]] = []
     if (setpriv := shutil.which("setpriv")) is not None:
-        # An exec and nothing else: 1 ms. The one of busybox does not have the option.
+        # Only an exec: 1 ms. The setpriv of busybox lacks the option.
         tried.append(((setpriv, "--pdeathsig", "KILL", "--"), (setpriv, "--version")))
     python = (sys.executable, "-I", "-S", "-c")
     tried.append(((*python, _BY_HAND, str(os.getpid())), (*python, "")))
@@ -70,10 +70,10 @@ class OrphanGuard:
 
     def __init__(self) -> None:
         self.prefix: Sequence[str] = ()
-        """What goes before each command."""
+        """The prefix of each command."""
         self._watched: dict[int, str] = {}
         self._watchdog: subprocess.Popen[bytes] | None = None
-        self._tell_fd = -1
+        self._send_fd = -1
         self._end_fd = -1
         self._revival: asyncio.TimerHandle | None = None
 
@@ -86,39 +86,39 @@ class OrphanGuard:
         if self._revival is not None:
             self._revival.cancel()
         watchdog = self._watchdog
-        self._let_go()
+        self._release()
         if watchdog is not None:
-            # What is still watched, it ends now.
+            # It now kills whatever is still watched.
             await asyncio.to_thread(_wait, watchdog)
 
     @property
     def watchdog_pid(self) -> int | None:
-        """The process id of the watchdog; None while there is none."""
+        """The process id of the watchdog, or None."""
         return None if self._watchdog is None else self._watchdog.pid
 
     def new_mark(self) -> str:
-        """What a process to come has in its environment, under `orphan_watchdog.MARK`."""
+        """Return the value of `orphan_watchdog.MARK` for the environment of a new process."""
         return uuid.uuid4().hex
 
     def began(self, pid: int, mark: str) -> None:
         """Watch a process that leads a process group of its own."""
         self._watched[pid] = mark
-        self._tell(f"+{pid} {mark}\n")
+        self._send(f"+{pid} {mark}\n")
 
     def ended(self, pid: int) -> None:
-        """Watch a process no longer; what it has left behind is killed."""
+        """Stop watching a process; its remaining children are killed."""
         if self._watched.pop(pid, None) is not None:
-            self._tell(f"-{pid}\n")
+            self._send(f"-{pid}\n")
 
     def _start(self) -> None:
         self._revival = None
-        told, self._tell_fd = os.pipe()
+        received, self._send_fd = os.pipe()
         self._end_fd, end = os.pipe()
         try:
             self._watchdog = subprocess.Popen(
                 (sys.executable, "-I", "-S", orphan_watchdog.__file__),
-                stdin=told,
-                # Written to by nobody: its end is that of the watchdog.
+                stdin=received,
+                # Nothing is written to it: its end is that of the watchdog.
                 stdout=end,
                 stderr=subprocess.DEVNULL,
                 cwd="/",
@@ -126,41 +126,41 @@ class OrphanGuard:
             )
         except OSError as error:
             logger.warning("processes are not watched: %s", error)
-            self._let_go()
+            self._release()
             return
         finally:
-            os.close(told)
+            os.close(received)
             os.close(end)
-        # A line is never torn: it is shorter than what a pipe takes at once.
-        os.set_blocking(self._tell_fd, False)
+        # A line is never split: it is shorter than what a pipe accepts at once.
+        os.set_blocking(self._send_fd, False)
         asyncio.get_running_loop().add_reader(self._end_fd, self._on_end)
         for pid, mark in self._watched.items():
-            self._tell(f"+{pid} {mark}\n")
+            self._send(f"+{pid} {mark}\n")
 
     def _on_end(self) -> None:
-        """Replace a watchdog that somebody has ended."""
+        """Replace a watchdog that was killed."""
         logger.warning("the watchdog was ended and is replaced")
         watchdog = self._watchdog
-        self._let_go()
+        self._release()
         if watchdog is not None:
             # Its output is closed, so it has ended or is about to.
             watchdog.kill()
             watchdog.wait()
         self._revival = asyncio.get_running_loop().call_later(REVIVE_SECONDS, self._start)
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._watchdog = None
         if self._end_fd >= 0:
             asyncio.get_running_loop().remove_reader(self._end_fd)
             os.close(self._end_fd)
-            os.close(self._tell_fd)
-        self._end_fd = self._tell_fd = -1
+            os.close(self._send_fd)
+        self._end_fd = self._send_fd = -1
 
-    def _tell(self, line: str) -> None:
-        if self._tell_fd >= 0:
-            # One that has ended is seen by `_on_end`, and its successor told of everything.
+    def _send(self, line: str) -> None:
+        if self._send_fd >= 0:
+            # If it has ended, `_on_end` notices, and its successor gets the full list.
             with contextlib.suppress(BrokenPipeError, BlockingIOError):
-                os.write(self._tell_fd, line.encode())
+                os.write(self._send_fd, line.encode())
 
 
 def _wait(watchdog: subprocess.Popen[bytes]) -> None:

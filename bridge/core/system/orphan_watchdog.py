@@ -1,14 +1,14 @@
-"""A program that ends the processes that a killed server leaves behind.
+"""A program that kills the processes that a killed server leaves behind.
 
 It reads lines on stdin: `+PID MARK` when a process began, `-PID` when one ended. The end of its
-input means that the server is gone, however that came about: the kernel closes the pipe. It then
-kills what is left, and ends. Run by its path and without `site`, so that it costs little: it
-imports nothing but the standard library.
+input means that the server is gone, whatever the cause: the kernel closes the pipe. It then kills
+what is left, and exits. It is run by its path and without `site` to save resources, and imports
+only the standard library.
 
-What a process has started ends with it: its process group, and where the system tells the
-environment of a process (Linux), everything that has its mark in it, since the CLI runs the
-commands of its tools in sessions of their own. Elsewhere those are found as its descendants, as
-long as it lives.
+The children of a process are killed with it: its process group and, if the system exposes the
+environment of processes (Linux), everything with its mark, since the CLI runs the commands of its
+tools in sessions of their own. On other systems those are found as its descendants, as long as it
+lives.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterable, Iterator
 
 MARK = "CLAUDE_CODE_BRIDGE_PROCESS"
-"""The environment variable that a process and all that it starts have in common."""
+"""The environment variable shared by a process and all its descendants."""
 
 _PROC = "/proc"
 _ROUNDS = 100
@@ -31,14 +31,14 @@ _ROUND_SECONDS = 0.02
 
 def main() -> None:
     """Watch until the input ends."""
-    # It ends with its input and not before, whatever is sent to all processes of a service.
+    # It ends only with its input, whatever signals are sent to all processes of a service.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     watch(sys.stdin)
 
 
 def watch(lines: Iterable[str]) -> None:
-    """Do what the lines say, and at their end kill what is left."""
+    """Process the lines, and at their end kill what is left."""
     watched: dict[int, tuple[str, str]] = {}
     for line in lines:
         first, _, mark = line[1:].strip().partition(" ")
@@ -49,17 +49,17 @@ def watch(lines: Iterable[str]) -> None:
             mark, _ = watched.pop(pid)
             kill_marked({mark})
     for pid, (_, at) in watched.items():
-        # A pid that somebody else has by now is left alone.
+        # A pid that was reused by another process is left alone.
         if born(pid) in ("", at):
             kill_with_descendants(pid)
     kill_marked({mark for mark, _ in watched.values()})
 
 
 def born(pid: int) -> str:
-    """When a process started, in whatever form the system says it; empty where there is none."""
+    """Return when a process started, in the system's format; empty if there is no such process."""
     try:
         with open(f"{_PROC}/{pid}/stat", "rb") as file:
-            # The name before it may hold spaces and brackets.
+            # The name before it may contain spaces and brackets.
             return file.read().rpartition(b")")[2].split()[19].decode()
     except (OSError, IndexError):
         pass
@@ -69,8 +69,8 @@ def born(pid: int) -> str:
 def kill_marked(marks: set[str]) -> None:
     """Kill every process that has one of the marks in its environment."""
     wanted = {f"{MARK}={mark}".encode() for mark in marks if mark}
-    # Again until none is left: one may have started another meanwhile, and for a moment while a
-    # program is started the system tells no environment of it.
+    # Repeat until none is left: one may have started another meanwhile, and while a program is
+    # being started, the system briefly exposes no environment for it.
     calm = 0
     for _ in range(_ROUNDS):
         found = [pid for pid in _pids() if wanted & _environment(pid)]
@@ -83,9 +83,9 @@ def kill_marked(marks: set[str]) -> None:
 
 
 def kill_with_descendants(pid: int) -> None:
-    """Kill a process group, and what its leader has started, whatever session that is in.
+    """Kill a process group and its leader's descendants, in whatever session.
 
-    Of a leader that has ended already, nobody can say any more what it has started.
+    The descendants of a leader that has already ended can no longer be found.
     """
     children: dict[int, list[int]] = {}
     for line in _ps("-A", "-o", "pid=,ppid=").splitlines():
@@ -123,7 +123,7 @@ def _kill(pid: int) -> None:
 
 
 def _ps(*arguments: str) -> str:
-    # It takes half of the memory, and is needed at the end only, or where there is no /proc.
+    # It takes half of the memory, and is needed at the end only, or if there is no /proc.
     import subprocess
 
     try:

@@ -1,6 +1,5 @@
-"""Files of the server's own: readable by their owner alone, whatever the umask and whatever was
-there before, and never half written.
-"""
+"""The server's own files: readable only by their owner, whatever the umask and their earlier mode,
+and never half written."""
 
 from __future__ import annotations
 
@@ -19,10 +18,10 @@ _OTHERS = 0o077
 
 
 def private_folder(path: Path) -> None:
-    """Make a folder that only its owner can enter, or make it so; raises OSError.
+    """Create a folder that only its owner can enter, or restrict an existing one; raises OSError.
 
-    One that is shared on purpose, or that holds the person's home, is left as it is: what is put
-    into it is private all the same.
+    One that is deliberately shared, or that contains the user's home, is left unchanged: files in
+    it are private anyway.
     """
     made = not path.exists()
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -37,13 +36,13 @@ def private_folder(path: Path) -> None:
 
 
 def private_file(path: Path) -> None:
-    """Take a file, if there is one, from everybody but its owner; raises OSError."""
+    """Make a file private to its owner, if it exists; raises OSError."""
     if path.exists() and path.stat().st_mode & _OTHERS:
         path.chmod(0o600)
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Open a file, made if need be, so that only its owner can read it; raises OSError."""
+    """Open a file, created if needed, so that only its owner can read it; raises OSError."""
     fd = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if stat.S_IMODE(os.fstat(fd).st_mode) != 0o600:
@@ -55,9 +54,9 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def replace_file(path: Path, text: str, *, durable: bool = True) -> None:
-    """Put a new text in the place of a file in one step, with mode 0600. Raises OSError.
+    """Replace the content of a file atomically, with mode 0600. Raises OSError.
 
-    Unless it is `durable`, the disk is not waited for, and a power cut can lose it.
+    Unless `durable`, this does not wait for the disk, and a power cut can lose the change.
     """
     made = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -76,9 +75,9 @@ def replace_file(path: Path, text: str, *, durable: bool = True) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a file against other processes that change it by this too. Raises OSError.
+    """Lock a file against other processes that use this function. Raises OSError.
 
-    The lock is a file beside it: the file itself is replaced by each change.
+    The lock is a file beside it, since each change replaces the file itself.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(path.with_name(f".{path.name}.lock"), flags, 0o600)

@@ -1,7 +1,7 @@
-"""Work that takes long, off the event loop.
+"""Long computations, off the event loop.
 
-It still takes turns with the event loop for the interpreter, every few milliseconds, so everybody
-else's answers go on; it does not become faster.
+They still share the interpreter with the event loop, switching every few milliseconds, so other
+answers continue; they do not run faster.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 
 LARGE_BYTES: Final = 128 * 1024
-"""A request of less is read in a few milliseconds, wherever that is done."""
+"""A smaller request is parsed in a few milliseconds anywhere."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
 async def off_loop(large: bool, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Do pure work in a thread where it is for something large, and at once where it is not."""
+    """Run pure work in a thread if it is large, otherwise directly."""
     if large:
         return await asyncio.to_thread(work, *args, **kwargs)
     return work(*args, **kwargs)

@@ -1,9 +1,9 @@
 """Unix sockets that only this process's own user can connect to.
 
-Whoever binds one does so at a name that nobody knows, in a folder that nobody else enters; only
-then the socket gets its own name. So it never stands there with other rights, what another
-server listens on is never replaced, and what a library removes by itself at its end (as gRPC
-does, whatever stands there by then) is a name that is gone already.
+A socket is bound to a secret name in a private folder and then renamed. So it never exists with
+other permissions, a socket that another server listens on is never replaced, and a library that
+removes its socket's path when it stops (as gRPC does, whatever is there by then) removes a name
+that no longer exists.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from bridge.core.system.private_files import locked
 logger = logging.getLogger(__name__)
 
 MAX_PATH_BYTES: Final = 107 if sys.platform == "linux" else 103
-"""What the system's address structure holds."""
+"""The size of the system's address structure."""
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 class UnixSocketError(Exception):
-    """The socket cannot be made. The text is one line: why, and what to do."""
+    """The socket cannot be created. The text is one line: the reason and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnixSocket:
-    """A socket that stands in the file system until `remove`."""
+    """A socket that exists in the file system until `remove`."""
 
     path: Path
     device: int
     inode: int
 
     def remove(self) -> None:
-        """Take it away, unless something else has come into its place."""
+        """Remove it, unless something else has replaced it."""
         try:
             with locked(self.path):
                 found = self.path.lstat()
@@ -57,17 +57,16 @@ class UnixSocket:
 
 
 def make_unix_socket(path: Path, bind: Callable[[Path], object]) -> UnixSocket:
-    """Make a socket with mode 0600 in a folder with mode 0700.
+    """Create a socket with mode 0600 in a folder with mode 0700.
 
-    `bind` binds a socket to the path it is given, and listens. The folder is made where it is
-    missing. A socket that nobody answers on any more is replaced. Raises UnixSocketError, and
-    what `bind` raises.
+    `bind` binds a socket to the given path and listens. A missing folder is created. A socket
+    without a server is replaced. Raises UnixSocketError, and what `bind` raises.
     """
     path = path.expanduser().absolute()
     hidden = path.with_name(f".{secrets.token_hex(4)}")
     if max(len(os.fsencode(path)), len(os.fsencode(hidden))) > MAX_PATH_BYTES:
         raise UnixSocketError(
-            f"the path {path} is too long for a socket: the system takes {MAX_PATH_BYTES} bytes. "
+            f"the path {path} is too long for a socket: the limit is {MAX_PATH_BYTES} bytes. "
             "Choose a shorter one."
         )
     try:
@@ -77,7 +76,7 @@ def make_unix_socket(path: Path, bind: Callable[[Path], object]) -> UnixSocket:
             _clear(path)
             try:
                 _with_umask(lambda: bind(hidden))
-                # A default ACL of the folder goes before the umask.
+                # A default ACL of the folder overrides the umask.
                 hidden.chmod(0o600)
                 hidden.rename(path)
             except BaseException:
@@ -86,15 +85,15 @@ def make_unix_socket(path: Path, bind: Callable[[Path], object]) -> UnixSocket:
             found = path.lstat()
     except OSError as error:
         raise UnixSocketError(
-            f"the socket {path} cannot be made: {error.strerror or error}."
+            f"the socket {path} cannot be created: {error.strerror or error}."
         ) from None
     return UnixSocket(path, found.st_dev, found.st_ino)
 
 
 def is_served(path: Path) -> bool:
-    """Whether a server listens on this socket already; makes nothing.
+    """Whether a server already listens on this socket; creates nothing.
 
-    Raises UnixSocketError where none could be made there, as far as that can be seen.
+    Raises UnixSocketError if no socket could be created there, as far as can be determined.
     """
     try:
         if path.parent.exists():
@@ -110,12 +109,12 @@ def is_served(path: Path) -> bool:
 
 
 def _not_a_socket(path: Path) -> UnixSocketError:
-    return UnixSocketError(f"{path} is there already and is no socket. Choose another path.")
+    return UnixSocketError(f"{path} exists and is not a socket. Choose another path.")
 
 
 def _with_umask(bind: Callable[[], object]) -> None:
-    # The umask is the whole process's. That does no harm: it is this one for an instant at the
-    # start, and a file that another thread makes meanwhile can only come out more private.
+    # The umask applies to the whole process. This is harmless: it changes for an instant at the
+    # start, and a file that another thread creates meanwhile can only become more private.
     before = os.umask(_OTHERS | stat.S_IXUSR)
     try:
         bind()
@@ -124,27 +123,28 @@ def _with_umask(bind: Callable[[], object]) -> None:
 
 
 def _check_folder(path: Path) -> None:
-    """Whoever may enter the folder could connect, and whoever may write could stand in for us."""
+    """Check that no other user can enter the folder to connect, or write to it to replace the
+    socket."""
     folder = path.parent
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode):
         raise UnixSocketError(
-            f"{folder} is not a folder, but a link or a file. Name the socket's real folder."
+            f"{folder} is not a folder, but a link or a file. Use the socket's real folder."
         )
     if found.st_uid != os.geteuid():
         raise UnixSocketError(
-            f"the folder {folder} belongs to someone else. Choose a folder of your own for the "
+            f"the folder {folder} belongs to another user. Choose a folder of your own for the "
             f"socket, such as {folder / 'bridge' / path.name}."
         )
     if found.st_mode & _OTHERS:
         raise UnixSocketError(
-            f"others may enter the folder {folder}. Choose another for the socket, such as "
+            f"other users can enter the folder {folder}. Choose another for the socket, such as "
             f"{folder / 'bridge' / path.name}, which is then made private."
         )
 
 
 def _clear(path: Path) -> None:
-    """Remove a socket that a server left behind; refuse anything else that stands there."""
+    """Remove a socket that a server left behind; raise if anything else exists there."""
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -158,7 +158,7 @@ def _clear(path: Path) -> None:
 
 def _answers(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        # With a full queue of connections it says so, instead of waiting.
+        # With a full queue of connections it fails at once instead of waiting.
         probe.setblocking(False)
         with suppress(FileNotFoundError):
             number = probe.connect_ex(os.fspath(path))

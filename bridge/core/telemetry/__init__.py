@@ -1,4 +1,4 @@
-"""What is known of requests: the session log, the metrics, the traces."""
+"""Records of requests: the session log, the metrics, the traces."""
 
 from bridge.core.telemetry.metrics import Metrics
 from bridge.core.telemetry.recent import RecentRequests

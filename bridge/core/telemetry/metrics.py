@@ -1,4 +1,4 @@
-"""The metrics, as Prometheus reads them.
+"""The Prometheus metrics.
 
 Numbers of the pool are read when the metrics are; those of requests are added up when a
 request ends, from its record. Everything lives in a registry of one server: nothing is global.
@@ -34,17 +34,17 @@ from bridge.core.contract import PoolState, ReplacementReason, SessionSource, Us
 from bridge.core.telemetry.request_record import GAP_BOUNDS, RequestRecord
 
 SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-"""Upper ends of the buckets for times of whole requests, of first tokens and of the queue."""
+"""Upper bounds of the buckets for times of whole requests, of first tokens and of the queue."""
 
 OTHER: Final = "other"
 """The label of every model that Claude Code does not offer: callers choose the names."""
 
 
 class Watched(Protocol):
-    """What of the engine is looked at."""
+    """The part of the engine that metrics need."""
 
     def pool_state(self) -> PoolState:
-        """How the pool stands now."""
+        """Return the current state of the pool."""
         ...
 
 
@@ -97,7 +97,8 @@ class Metrics:
         self._registry.register(_Pool(watched))
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
-        """The metrics and their media type, in the format that an `Accept` header asks for."""
+        """Return the metrics and their media type, in the format that the `Accept` header
+        requests."""
         encode, media_type = choose_encoder(accept)
         return encode(self._registry), media_type
 
@@ -108,7 +109,7 @@ class Metrics:
         self._in_flight.labels(record.request.door).inc()
 
     def ended(self, record: RequestRecord) -> None:
-        """Count it as ended."""
+        """Count a request as ended."""
         door = record.request.door
         self._in_flight.labels(door).dec()
         times = record.times
@@ -187,14 +188,14 @@ def _of_pool(state: PoolState) -> Iterator[Metric]:
         "account": health.account,
         "simulated": str(health.simulated).lower(),
     }
-    yield InfoMetricFamily("bridge", "What is running.", value=info)
+    yield InfoMetricFamily("bridge", "Versions of the running server.", value=info)
     yield GaugeMetricFamily(
-        "bridge_serving", "Whether a completion can be expected to work.", int(health.serving)
+        "bridge_serving", "Whether completions are expected to work.", int(health.serving)
     )
-    yield GaugeMetricFamily("bridge_queue_length", "Requests that wait.", health.waiting)
-    yield GaugeMetricFamily("bridge_pool_size", "Turns that run at once.", health.pool_size)
+    yield GaugeMetricFamily("bridge_queue_length", "Waiting requests.", health.waiting)
+    yield GaugeMetricFamily("bridge_pool_size", "Maximum concurrent turns.", health.pool_size)
     yield GaugeMetricFamily(
-        "bridge_max_processes", "The most processes there are.", state.max_processes
+        "bridge_max_processes", "Maximum number of processes.", state.max_processes
     )
     processes = GaugeMetricFamily(
         "bridge_processes", "Claude Code processes by state.", labels=("state",)
@@ -204,20 +205,20 @@ def _of_pool(state: PoolState) -> Iterator[Metric]:
     yield processes
     yield _counter(
         "bridge_sessions",
-        "Requests by how they got their session.",
+        "Requests by the source of their session.",
         ("session",),
         _from_zero(SessionSource, totals.sessions),
     )
     yield CounterMetricFamily(
-        "bridge_processes_started", "Processes that came up.", totals.processes_started
+        "bridge_processes_started", "Processes that started.", totals.processes_started
     )
     yield CounterMetricFamily(
-        "bridge_processes_ended", "Processes that were ended.", totals.processes_ended
+        "bridge_processes_ended", "Processes that ended.", totals.processes_ended
     )
     yield _counter(
         "bridge_process_restarts",
-        "Processes replaced by new ones: died by themselves, failed to do what they were told, or "
-        "worn.",
+        "Replaced processes by reason: died by themselves, failed, or reached their recycling "
+        "limit.",
         ("reason",),
         _from_zero(ReplacementReason, totals.processes_replaced),
     )
@@ -227,10 +228,10 @@ def _of_pool(state: PoolState) -> Iterator[Metric]:
 
 def _of_usage_limits(plan: UsageLimits) -> Iterator[Metric]:
     utilization = GaugeMetricFamily(
-        "bridge_plan_utilization_ratio", "The used share of a limit of the plan.", labels=("limit",)
+        "bridge_plan_utilization_ratio", "The used share of a usage limit.", labels=("limit",)
     )
     resets = GaugeMetricFamily(
-        "bridge_plan_resets_timestamp_seconds", "When it is lifted.", labels=("limit",)
+        "bridge_plan_resets_timestamp_seconds", "When a usage limit resets.", labels=("limit",)
     )
     for limit in plan.windows or (plan,):
         if limit.utilization is not None:
@@ -239,14 +240,14 @@ def _of_usage_limits(plan: UsageLimits) -> Iterator[Metric]:
             resets.add_metric((limit.limit,), limit.resets_at)
     yield from (family for family in (utilization, resets) if family.samples)
     rejected = int(plan.status == "rejected")
-    yield GaugeMetricFamily("bridge_plan_rejected", "Whether the plan is used up.", rejected)
+    yield GaugeMetricFamily("bridge_plan_rejected", "Whether a usage limit is reached.", rejected)
     yield GaugeMetricFamily(
-        "bridge_plan_overage", "Whether paid extra usage has begun.", int(plan.using_overage)
+        "bridge_plan_overage", "Whether paid extra usage has started.", int(plan.using_overage)
     )
 
 
 def _from_zero(kinds: type[StrEnum], counts: Mapping[str, int]) -> dict[tuple[str], int]:
-    """By label; with those that were not counted yet, so that a first one is seen as a rise."""
+    """Return counts by label, including zeros, so that a first event is visible as an increase."""
     names = dict.fromkeys((*map(str, kinds), *counts))
     return {(name,): counts.get(name, 0) for name in names}
 

@@ -11,18 +11,18 @@ KEPT: Final = 50
 
 
 class RecentRequests:
-    """Remembers what the session log says of the latest requests, never their words."""
+    """Keeps the session log's metadata of the latest requests, without their content."""
 
     def __init__(self, kept: int = KEPT) -> None:
         self._lines: deque[dict[str, Any]] = deque(maxlen=kept)
 
     def began(self, record: RequestRecord) -> None:
-        """Nothing yet."""
+        """Do nothing: only finished requests are kept."""
 
     def ended(self, record: RequestRecord) -> None:
-        """Remember the request. Not the record itself, which holds its messages."""
+        """Keep the request's metadata, but not the record, which has its messages."""
         self._lines.appendleft(record.metadata())
 
     def lines(self) -> list[dict[str, Any]]:
-        """The latest requests, newest first; see `RequestRecord.metadata`."""
+        """Return the latest requests, newest first; see `RequestRecord.metadata`."""
         return list(self._lines)

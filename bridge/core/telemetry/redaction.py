@@ -1,7 +1,7 @@
-"""What a log may say of an error: its kind and its place, never its text.
+"""What a log may contain about an error: its kind and its place, never its text.
 
-The text of an exception can hold anything that passed through the code which raised it: a piece
-of a prompt, an answer of another server. Logs are read by more people than prompts are.
+The text of an exception can contain anything that passed through the code which raised it: part of
+a prompt, an answer of another server. More people read logs than prompts.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ logger = logging.getLogger(__name__)
 
 
 def kind_of(error: BaseException) -> str:
-    """An error in one line."""
+    """Return an error in one line."""
     name = type(error).__name__
     if isinstance(error, BridgeError):
         return f"{name} ({error.reason})"
     if isinstance(error, OSError) and error.strerror:
         return f"{name}: {error.strerror}"
-    # Written by the bridge itself, of nothing that a caller sent.
+    # Texts written by the bridge itself, without anything that a caller sent.
     said = getattr(error, "for_log", "")
     return f"{name}: {said}" if said else name
 
 
 def trace_of(error: BaseException | None) -> str:
-    """An error and its causes with the lines that they came through, as a traceback has them."""
+    """Return an error and its causes with their stack frames, like a traceback without texts."""
     blocks: list[str] = []
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
@@ -50,24 +50,24 @@ class PrivateFormatter(logging.Formatter):
     """Formats records without the texts of exceptions, whichever module logs them."""
 
     def formatException(self, ei: Any) -> str:
-        """Give the trace of an error."""
+        """Return the trace of an error."""
         return trace_of(ei[1])
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record, without what another formatter has left in it."""
+        """Format a record, ignoring text cached by other formatters."""
         record.exc_text = None
         return super().format(record)
 
 
 def on_loop_error(loop: AbstractEventLoop, context: dict[str, Any]) -> None:
-    """The handler of an event loop: asyncio's own writes the error with its text."""
+    """The handler of an event loop: asyncio's own logs the text of the error."""
     error = context.get("exception")
     message = str(context.get("message", "")).partition("\n")[0]
     logger.error("%s%s", message, f"\n{trace_of(error)}" if error is not None else "")
 
 
 def on_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
-    """`sys.unraisablehook`: the standard one writes the error with its text."""
+    """`sys.unraisablehook`: the standard one prints the text of the error."""
     error: BaseException | None = unraisable.exc_value
     where: TracebackType | None = unraisable.exc_traceback
     if error is not None and error.__traceback__ is None:

@@ -1,8 +1,8 @@
-"""What is known of a request while it runs, and its observers: the log, the metrics, the traces.
+"""The record of a request while it runs, and its observers: the log, the metrics, the traces.
 
-The engine fills in one record a request and calls the observers when the request begins and when
-it has ended. What a token costs is one call of `RequestRecord.see`: a comparison and the count of
-one bucket; everything else is worked out at the end.
+The engine fills in one record per request and calls the observers when the request starts and when
+it has ended. Each token costs one call of `RequestRecord.see`: a comparison and an increment of one
+bucket; everything else is computed at the end.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ logger = logging.getLogger(__name__)
 GAP_BOUNDS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 )  # fmt: skip
-"""Upper ends, in seconds, of the buckets that the gaps between two tokens are counted in."""
+"""Upper bounds, in seconds, of the buckets for the gaps between two tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class TraceContext:
-    """The trace that a caller's request belongs to, as it came."""
+    """The trace of a caller's request, as received."""
 
     parent: str
     """W3C `traceparent`."""
@@ -52,32 +52,32 @@ incoming_trace: ContextVar[TraceContext | None] = ContextVar("incoming_trace", d
 
 
 def shown_model(request: CompletionRequest) -> str | None:
-    """The model that is asked for, for logs: a name refused for its length is cut off."""
+    """Return the requested model for logs; a name refused for its length is truncated."""
     return None if request.model is None else request.model[: BOUNDS.name_characters]
 
 
 @dataclass(slots=True)
 class RequestTimes:
-    """The moments of a request in seconds of the engine's clock; its dates in Unix seconds."""
+    """The times of a request in seconds of the engine's clock; its dates in Unix seconds."""
 
     started_at: float
     started_on: float = 0.0
     leased_at: float | None = None
     """When it left the queue: a session was assigned to it."""
     asked_at: float | None = None
-    """When the session had everything it needed."""
+    """When the session was ready."""
     first_token_at: float | None = None
     ended_at: float = 0.0
     ended_on: float = 0.0
 
     def since_start(self, moment: float) -> float:
-        """Seconds from the start of the request."""
+        """Return the seconds since the start of the request."""
         return moment - self.started_at
 
 
 @dataclass(slots=True)
 class _Answer:
-    """The words of an answer, for a log with bodies."""
+    """The content of an answer, for a log with bodies."""
 
     text: list[str] = field(default_factory=list)
     calls: list[list[str]] = field(default_factory=list)
@@ -93,7 +93,7 @@ class _Answer:
 
 
 class RequestRecord:
-    """What is known of one request."""
+    """The record of one request."""
 
     __slots__ = (
         "_answer",
@@ -121,40 +121,40 @@ class RequestRecord:
         bodies: bool = False,
         started_on: float = 0.0,
     ) -> None:
-        """Keep the words of the answer too with `bodies`; `started_on` is in Unix seconds."""
+        """With `bodies`, keep the content of the answer too; `started_on` is in Unix seconds."""
         self.request = request
         self.times = RequestTimes(started_at, started_on, ended_at=started_at, ended_on=started_on)
         self.session_source: SessionSource | None = None
-        """None while no session was assigned to it."""
+        """None until a session was assigned to it."""
         self.model = ""
-        """The model that answers; empty before it does."""
+        """The model that answers; empty until known."""
         self.offered_model = ""
-        """The same, or else the one asked for, if it is among those on offer; empty if not."""
+        """The same, or else the requested one, if it is on offer; otherwise empty."""
         self.error = ""
-        """The reason of the error that ended it; empty if none did."""
+        """The reason of the error that ended it; empty if there was none."""
         self.cause = ""
-        """How Claude Code names what failed; empty where it names nothing."""
+        """Claude Code's name of the failure; empty if it has none."""
         self.finished: Finished | None = None
         self.gaps = [0] * (len(GAP_BOUNDS) + 1)
-        """How many gaps between two parts of the answer fell into each of GAP_BOUNDS' buckets."""
+        """The number of gaps between two parts of the answer in each of GAP_BOUNDS' buckets."""
         self.gap_seconds = 0.0
         """The sum of those gaps."""
         self.unseen_calls = 0
-        """Upstream calls that Claude Code has made by itself once an answer was whole."""
+        """Upstream calls that Claude Code made by itself after an answer was complete."""
         self.trace_parent = ""
-        """The `traceparent` that Claude Code is handed, where the request is traced."""
+        """The `traceparent` for Claude Code, if the request is traced."""
         self.trace_state: Any = None
-        """What the tracer keeps between the beginning and the end of the request."""
+        """The tracer's state between the start and the end of the request."""
         self._last_at: float | None = None
         self._answer = _Answer() if bodies else None
 
     def leased(self, source: SessionSource, at: float) -> None:
-        """A session was assigned to it, its first or another, which has yet to be prepared."""
+        """Record that a session was assigned, which still has to be prepared."""
         self.session_source = source
         self.times.leased_at, self.times.asked_at = at, None
 
     def ended(self, at: float, on: float) -> None:
-        """It is over, `on` in Unix seconds."""
+        """Record the end; `on` is in Unix seconds."""
         self.times.ended_at, self.times.ended_on = at, on
 
     def see(self, event: Event, at: float) -> None:
@@ -178,15 +178,15 @@ class RequestRecord:
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens used, where the answer came to its end."""
+        """The tokens used, if the answer is complete."""
         return self.finished.usage if self.finished else None
 
     def line(self) -> dict[str, Any]:
-        """The record as the session log has it."""
+        """Return the record as a line of the session log."""
         return {**self.metadata(), **self._words()}
 
     def metadata(self) -> dict[str, Any]:
-        """The record without a word of what was said; times in milliseconds."""
+        """Return the record without any content; times are in milliseconds."""
         times = self.times
 
         def since(moment: float | None) -> int | None:
@@ -230,19 +230,19 @@ class RequestRecord:
 
 
 class Observer(Protocol):
-    """Is called for every request. It never waits: that would delay the answer."""
+    """Called for every request. It must not block: that would delay the answer."""
 
     def began(self, record: RequestRecord) -> None:
-        """A request has come in."""
+        """A request was received."""
         ...
 
     def ended(self, record: RequestRecord) -> None:
-        """It is over, however it went; the record changes no more."""
+        """The request has ended, successfully or not; the record is final."""
         ...
 
 
 class Observers:
-    """Several observers as one. One that fails costs neither the others nor the answer."""
+    """Several observers as one. A failing observer affects neither the others nor the answer."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = tuple(observers)

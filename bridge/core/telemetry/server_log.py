@@ -1,7 +1,7 @@
 """The server's own log: a line for each request, and one whenever the server's health changes.
 
-Neither holds a word of a prompt or an answer. Names that callers chose are escaped, so that none
-can pass for a line of its own or steer a terminal.
+Neither contains any part of a prompt or an answer. Names that callers chose are escaped, so that
+they cannot forge a line or control a terminal.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ requests: Final = logging.getLogger("bridge.requests")
 health: Final = logging.getLogger("bridge.health")
 
 _FIELDS: Final = "fields"
-"""The attribute of a log record with what a program reads of it."""
+"""The attribute of a log record with its machine-readable fields."""
 
 _NOT_THE_CALLERS: Final = frozenset(
     {
@@ -40,7 +40,7 @@ _NOT_THE_CALLERS: Final = frozenset(
         *("INSUFFICIENT_QUOTA", "USAGE_CREDITS_REQUIRED"),
     }
 )
-"""Reasons of errors that the operator may have to do something about."""
+"""Reasons of errors that the operator may have to fix."""
 
 _PLAIN: Final = re.compile(r"[\w.:/@+*-]+", re.ASCII)
 _CONTROLS: Final = {
@@ -51,42 +51,42 @@ _CONTROLS: Final = {
 
 
 class ServerLog:
-    """Logs each request when it has ended. An Observer."""
+    """Logs each request after it has ended. An Observer."""
 
     def began(self, record: RequestRecord) -> None:
-        """Nothing yet."""
+        """Do nothing: only finished requests are logged."""
 
     def ended(self, record: RequestRecord) -> None:
-        """Log what the session log has of it."""
+        """Log the session log's metadata."""
         level = logging.WARNING if record.error in _NOT_THE_CALLERS else logging.INFO
         if not requests.isEnabledFor(level):
             return
         fields = {
             name: value
             for name, value in record.metadata().items()
-            # Each line has a time of its own.
+            # Each line has its own timestamp.
             if name != "time" and value not in (None, "")
         }
         requests.log(level, "%s", _text_of(fields), extra={_FIELDS: fields})
 
 
 class HealthLog:
-    """Logs each change of the server's health, and of what the API says of the usage limits."""
+    """Logs each change of the server's health and of the account's usage limits."""
 
     def __init__(self) -> None:
         self._health = ("starting", "")
         self._limits = ("allowed", False)
 
     def look(self, state: PoolState) -> None:
-        """Compare with the last look."""
+        """Log what has changed since the last call."""
         now = (state.health.status, state.health.detail)
         before, self._health = self._health, now
         if now != before:
-            # It starts and stops as it was asked to; whatever else it is, it was not meant to be.
+            # It starts and stops on request; any other change is unexpected.
             meant = now[0] == "draining" or (before[0] == "starting" and now == ("ok", ""))
             health.log(
                 logging.INFO if meant else logging.WARNING,
-                "%s (it was %s)%s",
+                "%s (was %s)%s",
                 now[0],
                 before[0],
                 f": {now[1]}" if now[1] else "",
@@ -110,7 +110,7 @@ class HealthLog:
 
 
 class TextFormatter(PrivateFormatter):
-    """Lines to read, without control characters that would steer a terminal."""
+    """Human-readable lines, without control characters that could control a terminal."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -121,7 +121,7 @@ class TextFormatter(PrivateFormatter):
 
 
 class JsonFormatter(PrivateFormatter):
-    """One JSON object a line, for programs."""
+    """One JSON object per line, for programs."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record."""

@@ -1,8 +1,8 @@
-"""The session log: one JSON line a request, for the operator of the server.
+"""The session log: one JSON line per request, for the operator of the server.
 
-By default it holds no word of any prompt or answer. A thread writes it, so that neither a slow
-disk nor a rotation ever holds up an answer. Several servers may share the file: each writes and
-rotates only under a lock, and goes on in the new file when another has rotated.
+By default it contains no part of any prompt or answer. A thread writes it, so that neither a slow
+disk nor a rotation delays an answer. Several servers may share the file: each writes and rotates
+only under a lock, and continues in the new file after another has rotated.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from bridge.core.telemetry.request_record import RequestRecord
 logger = logging.getLogger(__name__)
 
 MAX_WAITING: Final = 10_000
-"""Lines that wait for a disk that does not answer; further ones are lost, and counted."""
+"""Lines that wait for an unresponsive disk; further ones are lost and counted."""
 CLOSE_SECONDS: Final = 5.0
-"""How long the end of a server waits for a disk that does not answer."""
+"""How long a stopping server waits for an unresponsive disk, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """When the file is set aside for a new one, and how many old ones are kept."""
+    """When the file is rotated, and how many old files are kept."""
 
     max_bytes: int = 16 * 1024 * 1024
-    """The size that a file does not pass, unless a single line is longer; 0 never rotates."""
+    """The maximum size of a file, unless a single line is longer; 0 never rotates."""
     keep: int = 5
-    """Old files, from `NAME.1`, the newest, on."""
+    """The number of old files, from `NAME.1`, the newest, on."""
 
 
 def rotated(path: Path, number: int) -> Path:
-    """Where an old file is; 0 is the current one."""
+    """Return the path of an old file; 0 is the current one."""
     return path.with_name(f"{path.name}.{number}") if number else path
 
 
 @contextmanager
 def locked(path: Path, *, exclusive: bool) -> Iterator[None]:
-    """Keep the log's files in their places; without effect where no lock can be had."""
+    """Prevent the log's files from being rotated; no effect if no lock is available."""
     flags = (os.O_RDWR | os.O_CREAT if exclusive else os.O_RDONLY) | os.O_CLOEXEC
     fd = -1
     with contextlib.suppress(OSError):
@@ -66,7 +66,7 @@ class SessionLog:
     """Appends records to a file that only its owner can read. An Observer."""
 
     def __init__(self, path: Path | None, rotation: Rotation = Rotation()) -> None:
-        """Write to `path`; None keeps no log."""
+        """Write to `path`; None disables the log."""
         self._path = path
         self._rotation = rotation
         self._fd: int | None = None
@@ -77,30 +77,32 @@ class SessionLog:
         self._thread: threading.Thread | None = None
 
     def began(self, record: RequestRecord) -> None:
-        """Nothing yet."""
+        """Do nothing: only finished requests are logged."""
 
     def ended(self, record: RequestRecord) -> None:
         """Append the record of a request."""
         self._put(record.line)
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append one record. Returns at once."""
+        """Append one record, without waiting."""
         self._put(lambda: record)
 
     def flush(self) -> None:
-        """Wait until everything so far is in the file."""
+        """Wait until all records so far are in the file."""
         if self._thread is not None:
             self._lines.join()
 
     def close(self) -> None:
-        """Write what waits and close the file; what comes later is not written."""
+        """Write the pending records and close the file; later ones are dropped."""
         self._closed = True
         if self._thread is not None:
             with contextlib.suppress(queue.Full):
                 self._lines.put(None, timeout=CLOSE_SECONDS)
             self._thread.join(CLOSE_SECONDS)
             if self._thread.is_alive():
-                logger.warning("the session log %s does not take its last lines", self._path)
+                logger.warning(
+                    "the session log %s: the last lines could not be written", self._path
+                )
                 return
             self._thread = None
         if self._fd is not None:
@@ -111,7 +113,7 @@ class SessionLog:
         if self._path is None or self._closed:
             return
         if self._thread is None:
-            # A daemon: a disk that never answers must not keep the server from ending.
+            # A daemon: an unresponsive disk must not keep the server from ending.
             self._thread = threading.Thread(
                 target=self._work, args=(self._path,), name="session-log", daemon=True
             )
@@ -129,30 +131,30 @@ class SessionLog:
             try:
                 if line is None:
                     return
-                # ASCII alone: Unicode has other ends of lines, which a caller may have put into a
+                # ASCII only: Unicode has other line separators, which a caller may have put into a
                 # name.
                 self._append(path, json.dumps(line()).encode() + b"\n")
-                self._tell_lost(path)
+                self._report_lost(path)
                 self._complained = False
             except OSError as error:
-                self._complain(path, error)
+                self._report_failure(path, error)
             except Exception:
-                logger.exception("a line of the session log could not be made")
+                logger.exception("a line of the session log could not be serialized")
             finally:
                 self._lines.task_done()
 
-    def _complain(self, path: Path, error: OSError) -> None:
+    def _report_failure(self, path: Path, error: OSError) -> None:
         if not self._complained:
             self._complained = True
             logger.warning("the session log %s cannot be written: %s", path, error)
 
-    def _tell_lost(self, path: Path) -> None:
+    def _report_lost(self, path: Path) -> None:
         lost, self._lost = self._lost, 0
         if lost:
             logger.warning("%d lines of the session log %s were lost: disk too slow", lost, path)
 
     def _append(self, path: Path, line: bytes) -> None:
-        # Each time: the operator may have cleared it away.
+        # Each time: the operator may have removed it.
         private_folder(path.parent)
         with locked(path, exclusive=True):
             fd = self._current(path)
@@ -162,13 +164,14 @@ class SessionLog:
                 self._rotate(path)
                 fd, size = self._current(path), 0
             if size and os.pread(fd, 1, size - 1) != b"\n":
-                # A server ended, or the disk was full, in the middle of a line: this one is whole.
+                # A server was killed, or the disk was full, in the middle of a line: start a new
+                # one.
                 line = b"\n" + line
             while line:
                 line = line[os.write(fd, line) :]
 
     def _current(self, path: Path) -> int:
-        """The open file, reopened where another server or the operator has moved it away."""
+        """Return the open file, reopened if another server or the operator has moved it."""
         if self._fd is not None:
             try:
                 same = os.path.samestat(os.fstat(self._fd), os.stat(path))
@@ -189,6 +192,6 @@ class SessionLog:
         # Up to the first gap; without one the oldest is replaced.
         free = next((n for n in range(1, keep) if not rotated(path, n).exists()), keep)
         for number in range(free, 0, -1):
-            # Where no lock can be had, another server may have been faster.
+            # Without a lock, another server may have been faster.
             with contextlib.suppress(FileNotFoundError):
                 os.replace(rotated(path, number - 1), rotated(path, number))

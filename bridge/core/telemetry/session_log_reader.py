@@ -1,4 +1,4 @@
-"""Reading the session log, across its rotations."""
+"""Reads the session log, including its rotated files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Wanted = Callable[[Mapping[str, Any]], bool]
 
 
 def wanted(request_id: str | None = None, *, errors: bool = False) -> Wanted:
-    """Which records to give: of one request (the beginning of its id will do), or of failures."""
+    """Return a filter for one request (a prefix of its id is enough) or for failures."""
 
     def is_wanted(record: Mapping[str, Any]) -> bool:
         if errors and not record.get("error"):
@@ -43,14 +43,14 @@ def wanted(request_id: str | None = None, *, errors: bool = False) -> Wanted:
 
 
 class LogReader:
-    """Reads the log once, newest files first, and then on as it grows. Close it."""
+    """Reads the log, newest files first, then follows it. Close it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: BinaryIO | None = None
         self._rest = b""
         self.broken = 0
-        """Lines that were no records, and were passed over."""
+        """The number of invalid lines that were skipped."""
 
     def __enter__(self) -> LogReader:
         return self
@@ -59,7 +59,7 @@ class LogReader:
         self._close()
 
     def last(self, count: int, wanted: Wanted) -> list[Entry]:
-        """The last records that are wanted, oldest first; raises OSError as reading does."""
+        """Return the last matching records, oldest first; raises OSError as reading does."""
         with locked(self._path, exclusive=False):
             files = [file for file in map(_opened, self._files()) if file is not None]
         found: deque[Entry] = deque()
@@ -70,7 +70,7 @@ class LogReader:
                 while entries and len(found) < count:
                     found.appendleft(entries.pop())
                 if self._file is None:
-                    # The newest: where `follow` goes on.
+                    # The newest: where `follow` continues.
                     self._file, rest = file, self._rest
                 else:
                     self.broken += bool(self._rest)
@@ -87,7 +87,7 @@ class LogReader:
     def follow(
         self, wanted: Wanted, pause: Callable[[], None] = lambda: time.sleep(POLL_SECONDS)
     ) -> Iterator[Entry]:
-        """What is wanted of all that is written from now on, or after `last`; without end.
+        """Yield matching records written from now on, or after `last`; without end.
 
         `pause` is called whenever there is nothing new.
         """
@@ -102,13 +102,13 @@ class LogReader:
                 pause()
 
     def _due(self) -> Iterator[BinaryIO]:
-        """The files that may hold something new, oldest first; the last becomes the current."""
+        """Yield the files that may have new records, oldest first; the last becomes the current."""
         file = self._file
         if file is not None:
-            # Asked first: what has been set aside is not written any more.
+            # Checked first: a rotated file is no longer written to.
             moved = not self._is_current(file)
             if os.fstat(file.fileno()).st_size < file.tell():
-                # The operator has emptied it.
+                # The operator has truncated it.
                 file.seek(0)
             yield file
             if not moved:
@@ -135,7 +135,7 @@ class LogReader:
         for line in file:
             whole = self._rest + line
             if not whole.endswith(b"\n"):
-                # The rest of it is still to come.
+                # The rest of the line is still to come.
                 self._rest = whole
                 return
             self._rest = b""
@@ -146,7 +146,7 @@ class LogReader:
                 self.broken += 1
 
     def _files(self) -> list[Path]:
-        """The current file and the old ones, newest first."""
+        """Return the current file and the old ones, newest first."""
         numbers = sorted(
             int(number)
             for path in self._path.parent.glob(f"{self._path.name}.*")
@@ -190,11 +190,11 @@ COLUMNS: Final = (
     "time", "request", "door", "key", "model", "session", "queue", "first", "total", "tokens",
     "end",
 )  # fmt: skip
-"""The columns of the table: times in seconds, tokens as those of the prompt and of the answer."""
+"""The columns of the table: times in seconds, tokens of the prompt and of the answer."""
 
 
 def cells(record: Mapping[str, Any]) -> tuple[str, ...]:
-    """A record as a row of the table; what it does not say is left out."""
+    """Return a record as a row of the table; missing values are empty."""
     prompt = [record.get(f"{kind}_tokens") for kind in ("input", "cache_read", "cache_write")]
     output = record.get("output_tokens")
     counts = [count for count in prompt if isinstance(count, int)]
@@ -215,7 +215,7 @@ def cells(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _text(value: object) -> str:
-    # A caller chose the model's name: it makes no line of its own, and nothing of a terminal.
+    # A caller chose the model's name: it must not start a new line or control the terminal.
     text = "" if value is None else str(value)
     return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
 

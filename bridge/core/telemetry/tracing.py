@@ -1,8 +1,8 @@
-"""Traces by OpenTelemetry, with the semantic conventions for generative AI.
+"""OpenTelemetry traces, with the semantic conventions for generative AI.
 
-One span a request, with children for the queue, for preparing the session and for the answer. It
-continues the trace that the caller sent (W3C `traceparent`), and Claude Code's own spans continue
-it. Nothing of OpenTelemetry is imported unless it is asked for: the extra `tracing` brings it.
+One span per request, with children for the queue, for preparing the session and for the answer. It
+continues the caller's trace (W3C `traceparent`), and Claude Code's own spans continue it.
+OpenTelemetry is imported only if enabled: the extra `tracing` installs it.
 
 https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
 """
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 CLOSE_SECONDS: Final = 5.0
-"""How long the end of a server waits for a collector to take the last spans."""
+"""How long a stopping server waits for a collector to accept the last spans, in seconds."""
 
 _CLI_ENVIRONMENT: Final = {
     "CLAUDE_CODE_ENABLE_TELEMETRY": "1",
@@ -35,11 +35,11 @@ _CLI_ENVIRONMENT: Final = {
     "OTEL_TRACES_EXPORTER": "otlp",
     "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
 }
-"""What makes Claude Code trace, too. Prompts are in its spans only with OTEL_LOG_USER_PROMPTS."""
+"""Enables Claude Code's own traces. Prompts are in its spans only with OTEL_LOG_USER_PROMPTS."""
 
 
 def is_wanted(environ: Mapping[str, str]) -> bool:
-    """Whether the environment asks for traces, in OpenTelemetry's own variables."""
+    """Whether the environment enables traces, with OpenTelemetry's own variables."""
     return (
         any(environ.get(name) for name in ENDPOINTS)
         and environ.get("OTEL_SDK_DISABLED", "").lower() != "true"
@@ -48,7 +48,7 @@ def is_wanted(environ: Mapping[str, str]) -> bool:
 
 
 def cli_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What Claude Code needs for its spans; what the operator has set is kept."""
+    """Return the variables that Claude Code needs for its spans; the operator's values win."""
     own = {name: value for name, value in environ.items() if name.startswith("OTEL_")}
     set_already = {name: environ[name] for name in _CLI_ENVIRONMENT if name in environ}
     return {**_CLI_ENVIRONMENT, **own, **set_already}
@@ -57,7 +57,7 @@ def cli_environment(environ: Mapping[str, str]) -> dict[str, str]:
 def start_tracing(
     environ: Mapping[str, str], say: Callable[[str], None] = logger.info
 ) -> Tracing | None:
-    """Trace if the environment asks for it; `say` reports where what it takes is not installed."""
+    """Start tracing if the environment enables it; `say` reports missing packages."""
     if not is_wanted(environ):
         return None
     try:
@@ -68,8 +68,8 @@ def start_tracing(
         exporter = _exporter(environ)
     except ImportError:
         say(
-            "no traces: install opentelemetry-sdk and opentelemetry-exporter-otlp-proto-http, or "
-            "set OTEL_TRACES_EXPORTER=none to say that none are wanted"
+            "tracing is disabled: install opentelemetry-sdk and "
+            "opentelemetry-exporter-otlp-proto-http, or set OTEL_TRACES_EXPORTER=none"
         )
         return None
     resource = Resource.create({"service.version": __version__})
@@ -87,7 +87,7 @@ def _exporter(environ: Mapping[str, str]) -> SpanExporter:
         "OTEL_EXPORTER_OTLP_PROTOCOL"
     )
     if protocol == "grpc":
-        # Not in the extra: it is there where the operator has installed it.
+        # Not in the extra: the operator has to install it.
         from importlib import import_module
 
         module = import_module("opentelemetry.exporter.otlp.proto.grpc.trace_exporter")
@@ -99,7 +99,7 @@ def _exporter(environ: Mapping[str, str]) -> SpanExporter:
 
 
 class Tracing:
-    """Makes the spans of each request. An Observer."""
+    """Creates the spans of each request. An Observer."""
 
     def __init__(self, provider: TracerProvider) -> None:
         from opentelemetry import trace
@@ -111,7 +111,7 @@ class Tracing:
         self._tracer = provider.get_tracer("claude-code-bridge", __version__)
 
     def began(self, record: RequestRecord) -> None:
-        """Begin the span of a request, and set the parent of Claude Code's own spans."""
+        """Start the span of a request, and set the parent of Claude Code's own spans."""
         request = record.request
         incoming = incoming_trace.get()
         carrier: dict[str, str] = {}
@@ -131,7 +131,7 @@ class Tracing:
         record.trace_state = (span, context)
 
     def ended(self, record: RequestRecord) -> None:
-        """End it, with its children."""
+        """End the span, with its children."""
         span, context = record.trace_state
         times = record.times
 
@@ -142,7 +142,7 @@ class Tracing:
         names = ("queue", "prepare", "answer")
         for name, began, ended in zip(names, moments, moments[1:], strict=False):
             if began is not None:
-                # One that was not passed is where the request ended.
+                # A phase that was not reached ends where the request ended.
                 over = times.ended_at if ended is None else ended
                 child = self._tracer.start_span(name, context, start_time=at(began))
                 child.end(at(over))
@@ -153,14 +153,14 @@ class Tracing:
         span.end(at(times.ended_at))
 
     def close(self) -> None:
-        """Send what is left; a collector that does not answer is not waited for long."""
+        """Send the remaining spans; an unresponsive collector is not awaited for long."""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(CLOSE_SECONDS)
 
 
 def request_attributes(request: CompletionRequest) -> dict[str, Any]:
-    """What a span says of a request: no word of it."""
+    """Return a span's attributes of a request, without any content."""
     kind = request.output_format.kind
     attributes: dict[str, Any] = {
         "gen_ai.operation.name": "chat",
@@ -178,7 +178,7 @@ def request_attributes(request: CompletionRequest) -> dict[str, Any]:
 
 
 def answer_attributes(record: RequestRecord) -> dict[str, Any]:
-    """What a span says of how the request went."""
+    """Return a span's attributes of the result."""
     finished, usage = record.finished, record.usage
     attributes: dict[str, Any] = {
         "gen_ai.response.id": record.request.request_id,
@@ -189,7 +189,7 @@ def answer_attributes(record: RequestRecord) -> dict[str, Any]:
     }
     if usage is not None:
         attributes |= {
-            # With those that were cached, as the conventions have it.
+            # Including cached tokens, as the conventions require.
             "gen_ai.usage.input_tokens": usage.prompt_tokens,
             "gen_ai.usage.cache_read.input_tokens": usage.cache_read_tokens,
             "gen_ai.usage.cache_creation.input_tokens": usage.cache_write_tokens,

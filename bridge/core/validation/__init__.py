@@ -1,4 +1,4 @@
-"""The rules of a request, once, for every API. Pure."""
+"""The validation of requests, shared by all APIs. Pure."""
 
 from bridge.core.validation.builtin_tools import BuiltinTools, check_folder, parsed_rules
 from bridge.core.validation.images import any_scaled, type_of

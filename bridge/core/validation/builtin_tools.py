@@ -1,7 +1,7 @@
-"""Claude Code's own tools, as far as the operator lets callers have Claude use them. Pure.
+"""Claude Code's own tools, as far as the operator allows callers to use them. Pure.
 
-Off by default. What is listed runs in one named folder, and what no rule allows is denied: there is
-nobody to ask.
+Off by default. The listed tools run in one named folder, and anything that no rule allows is
+denied: there is no user to ask.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _WEB = ("WebFetch", "WebSearch")
 _SHELL = "Bash"
 
 TOOLS = frozenset((*_FILES_READ, *_FILES_WRITTEN, *_WEB, _SHELL))
-"""The tools that can be listed. Those that start agents, ask the person or outlive the answer
+"""The tools that can be listed. Tools that start agents, ask the user or outlive the answer
 cannot."""
 
 _WITH_SPECIFIER = frozenset((_SHELL, "WebFetch"))
@@ -27,11 +27,11 @@ _SEPARATOR = re.compile(r",(?![^(]*\))")
 
 @dataclass(frozen=True, slots=True)
 class BuiltinTools:
-    """The tools that are on, the rules by which they may be used, and where they run."""
+    """The tools that are on, their permission rules, and their folder."""
 
     folder: Path
     rules: tuple[str, ...]
-    """Permission rules as Claude Code writes them: `Read`, `Bash(git log:*)`."""
+    """Permission rules in Claude Code's format: `Read`, `Bash(git log:*)`."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -39,14 +39,14 @@ class BuiltinTools:
         return tuple(dict.fromkeys(_name(rule) for rule in self.rules))
 
     def described(self) -> list[str]:
-        """What the rules come to, for the operator: a line each."""
+        """Describe the effect of each rule, for the operator: one line per rule."""
         return [f"{rule}: {_meaning(rule)}" for rule in self.rules]
 
 
 def parsed_rules(text: str) -> tuple[str, ...]:
-    """The rules of a list such as `Read,Grep,Bash(git log:*)`.
+    """Parse a list of rules such as `Read,Grep,Bash(git log:*)`.
 
-    Raises ValueError for what is no rule, no known tool, or a rule that would not hold.
+    Raises ValueError for an invalid rule, an unknown tool, or a rule that would have no effect.
     """
     rules = tuple(part.strip() for part in _SEPARATOR.split(text) if part.strip())
     for rule in rules:
@@ -55,17 +55,17 @@ def parsed_rules(text: str) -> tuple[str, ...]:
             raise ValueError(f"{rule!r} is not of the form TOOL or TOOL(RULE)")
         name, specifier = match.groups()
         if name not in TOOLS:
-            raise ValueError(f"{name!r} is none of {', '.join(sorted(TOOLS))}")
+            raise ValueError(f"{name!r} is not one of {', '.join(sorted(TOOLS))}")
         if specifier is not None and name not in _WITH_SPECIFIER:
-            # Claude Code lets its file tools read the whole folder whatever such a rule says.
-            raise ValueError(f"{name} takes no rule: write {name!r}, which holds for the folder")
+            # Claude Code lets its file tools read the whole folder, whatever the rule.
+            raise ValueError(f"{name} takes no rule: write {name!r}, which applies to the folder")
     return rules
 
 
 def check_folder(folder: Path, *, home: Path, private: Sequence[Path]) -> Path:
-    """The folder, resolved. Raises ValueError where callers must not be let into it.
+    """Return the folder, resolved. Raises ValueError if callers must not have access to it.
 
-    `private` are folders that hold secrets: the folder must not be in one, nor hold one.
+    `private` are folders with secrets: the folder must neither be in one nor contain one.
     """
     try:
         resolved = folder.expanduser().resolve(strict=True)
@@ -74,12 +74,12 @@ def check_folder(folder: Path, *, home: Path, private: Sequence[Path]) -> Path:
     if not resolved.is_dir():
         raise ValueError(f"{str(folder)!r} is not a folder")
     if home.resolve().is_relative_to(resolved):
-        raise ValueError(f"{str(folder)!r} is or holds your home folder: name one inside it")
+        raise ValueError(f"{str(folder)!r} is or contains your home folder: use a folder inside it")
     for path in (each.expanduser().resolve() for each in private):
         if path.is_relative_to(resolved) or resolved.is_relative_to(path):
             raise ValueError(
-                f"{str(folder)!r} shares files with {str(path)!r}, which holds secrets or tells "
-                "who is let in"
+                f"{str(folder)!r} shares files with {str(path)!r}, which contains secrets or "
+                "controls access"
             )
     return resolved
 
@@ -99,5 +99,5 @@ def _meaning(rule: str) -> str:
     if name == "WebFetch":
         return f"fetches pages ({specifier})" if specifier else "fetches any page"
     if specifier:
-        return "runs these commands, and ones that only read the folder, AS YOU"
+        return "runs these commands, and commands that only read the folder, AS YOU"
     return "runs ANY command, AS YOU"

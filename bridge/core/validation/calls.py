@@ -1,8 +1,8 @@
-"""Calls of earlier answers, as the model can be told of them. Pure.
+"""Makes the tool calls of earlier answers acceptable to the model's API. Pure.
 
-An answer may end in the middle of a call, and a model may write arguments that are no JSON. Clients
-send such calls back as they got them, often with a result that says what was wrong; refused, the
-conversation could never go on.
+An answer may end in the middle of a call, and a model may write arguments that are not JSON.
+Clients send such calls back unchanged, often with a result that reports the fault; if they were
+refused, the conversation could never continue.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from bridge.core.contract import (
 from bridge.core.validation.strict_json import NotJsonError, TooNestedError, parse_strict
 
 MALFORMED: Final = "_malformed_arguments"
-"""The one argument of a call whose arguments are not those of any: their text."""
+"""The only argument of a call with malformed arguments: their text."""
 
 _INDEX: Final = re.compile(r"\[\d+\]")
 
 
-def with_sound_calls(request: CompletionRequest) -> CompletionRequest:
-    """Make the arguments of every call the JSON text of an object; name in `mended` what was not.
+def with_valid_calls(request: CompletionRequest) -> CompletionRequest:
+    """Make the arguments of every call the JSON text of an object; list the changes in `repaired`.
 
-    No text is no arguments. Any other that is no object becomes the argument `MALFORMED`. A call
-    that was cut and that no result follows is left out: nothing can have come of it. So are all
-    calls of a turn after which the conversation goes on without a result of any, unless the API
-    says which were cut: an answer can be cut after a whole call.
+    Empty text means no arguments. Other text that is not an object becomes the argument
+    `MALFORMED`. A call that was cut and has no result is left out: it had no effect. So are all
+    calls of a turn after which the conversation continues without a result of any, unless the API
+    marks cut calls: an answer can be cut after a complete call.
     """
     messages: list[Message] = []
-    mended: dict[str, None] = {}
+    repaired: dict[str, None] = {}
     for index, message in enumerate(request.messages):
         if any(isinstance(part, ToolCallPart) for part in message.parts):
             after = request.messages[index + 1 : index + 2]
@@ -49,19 +49,19 @@ def with_sound_calls(request: CompletionRequest) -> CompletionRequest:
             passed_over = unsaid and answered.isdisjoint(_ids(message))
             parts: list[Part] = []
             for number, part in enumerate(message.parts):
-                sound: Part | None = part
+                valid: Part | None = part
                 if isinstance(part, ToolCallPart):
-                    sound = None if passed_over else _sound(part, answered)
-                if sound is not None:
-                    parts.append(sound)
-                if isinstance(part, ToolCallPart) and _is_other(part, sound):
+                    valid = None if passed_over else _valid(part, answered)
+                if valid is not None:
+                    parts.append(valid)
+                if isinstance(part, ToolCallPart) and _is_other(part, valid):
                     path = f"messages[{index}].parts[{number}].tool_call.arguments"
                     origin = part.origin or message.origin
                     place = Place(path, origin, ".tool_call.arguments")
-                    mended[_INDEX.sub("", request.field_names(place))] = None
+                    repaired[_INDEX.sub("", request.field_names(place))] = None
             message = replace(message, parts=tuple(parts) or (TextPart(""),))
         messages.append(message)
-    return replace(request, messages=tuple(messages), mended=tuple(mended))
+    return replace(request, messages=tuple(messages), repaired=tuple(repaired))
 
 
 def _ids(message: Message) -> Iterator[str]:
@@ -72,20 +72,20 @@ def _answered(message: Message) -> Iterator[str]:
     return (part.call_id for part in message.parts if isinstance(part, ToolResultPart))
 
 
-def _is_other(call: ToolCallPart, sound: Part | None) -> bool:
-    """Whether the model is told something else than was sent."""
-    return sound is None or (sound != call and bool(call.arguments.strip()))
+def _is_other(call: ToolCallPart, valid: Part | None) -> bool:
+    """Whether the model gets something else than was sent."""
+    return valid is None or (valid != call and bool(call.arguments.strip()))
 
 
-def _sound(call: ToolCallPart, answered: set[str]) -> ToolCallPart | None:
-    """The call as it can be told; None where it is left out."""
+def _valid(call: ToolCallPart, answered: set[str]) -> ToolCallPart | None:
+    """Return the call with valid arguments; None if it is left out."""
     if not call.arguments.strip():
-        sound = replace(call, arguments="{}")
+        valid = replace(call, arguments="{}")
     elif _is_object(call.arguments):
-        sound = call
+        valid = call
     else:
-        sound = replace(call, arguments=json.dumps({MALFORMED: call.arguments}), cut=True)
-    return None if sound.cut and call.id not in answered else replace(sound, cut=call.cut)
+        valid = replace(call, arguments=json.dumps({MALFORMED: call.arguments}), cut=True)
+    return None if valid.cut and call.id not in answered else replace(valid, cut=call.cut)
 
 
 def _is_object(text: str) -> bool:

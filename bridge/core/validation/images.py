@@ -1,7 +1,7 @@
-"""Whether the bytes of an image are one, of which type, and how large it is. Pure.
+"""Whether image data are valid, and their type and size. Pure.
 
-The CLI replaces one that it cannot read, or has to make smaller and cannot, by a remark of its own,
-which the model would take for the caller's words.
+The CLI replaces an image that it cannot read or scale down by a remark of its own, which the model
+would take for the caller's words.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from bridge.core.contract import ImagePart, InlineData, Message, ToolResultPart
 
 Size = tuple[int, int]
 
-# Measured with the CLI: larger ones it makes smaller, and says so in a text of its own. The API
-# counts an image in squares of 28 pixels a side.
+# Measured: the CLI scales larger images down, and adds a text about it. The API counts an image in
+# squares of 28 pixels a side.
 _LONGEST_SIDE = 2_000
 _MOST_SQUARES = 4_784
 _SQUARE = 28
 
 LARGEST_BASE64 = 5 * 1024 * 1024
-"""Characters of an image that the API takes; the CLI makes larger ones smaller."""
+"""Characters of an image that the API accepts; the CLI scales larger ones down."""
 
 
 def image_fault(data: str) -> str:
-    """What is wrong with an image of base64 data, as the end of a sentence; empty if nothing.
+    """Return what is wrong with base64 image data, as the end of a sentence; empty if nothing.
 
-    Large ones, which the CLI makes smaller, are read to their end; their pixels are not unpacked.
+    Large images, which the CLI scales down, are read to their end; their pixels are not decoded.
     """
     size = size_of(data)
     if size is None or min(size) <= 0:
@@ -45,7 +45,7 @@ def image_fault(data: str) -> str:
 
 
 def any_scaled(messages: Sequence[Message]) -> bool:
-    """Whether the CLI makes an image smaller, and adds a text of its own about that."""
+    """Whether the CLI scales an image down, and adds a text about that."""
     return any(
         size is not None and _is_scaled(size)
         for message in messages
@@ -69,7 +69,7 @@ def _is_scaled(size: Size) -> bool:
 
 
 def type_of(data: str) -> str | None:
-    """The media type of base64 data by their first bytes; None where they are no image's."""
+    """Return the media type of base64 data by their first bytes; None if they are not an image."""
     try:
         head = base64.b64decode(data[:16], validate=True)
     except binascii.Error:
@@ -88,12 +88,12 @@ _SIGNS = {
 
 
 def size_of(data: str) -> Size | None:
-    """Width and height of what a decoder makes of base64 data; None where that cannot be read."""
+    """Return the width and height that a decoder makes of base64 data; None if unreadable."""
     read = _SIZES.get(type_of(data) or "")
     if read is None:
         return None
     try:
-        # The head of a JPEG can hold a preview before its size.
+        # The header of a JPEG can contain a preview before its size.
         return read(base64.b64decode(data[: 4 * 100_000], validate=True))
     except (struct.error, IndexError, binascii.Error):
         return None
@@ -118,7 +118,7 @@ def _gif(data: bytes) -> Size | None:
         at += 1
     if data[at] != ord(","):
         return None
-    # A frame may be larger than the picture is said to be, and is unpacked so.
+    # A frame may be larger than the declared size of the image, and is decoded at its own size.
     left, top, wide, high = struct.unpack("<4H", data[at + 1 : at + 9])
     return max(width, left + wide), max(height, top + high)
 
@@ -147,9 +147,10 @@ def _jpeg(data: bytes) -> Size | None:
     while data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0x01 or 0xD0 <= marker <= 0xD9:
-            # Has no length, and no business before the size: what follows could be another one.
+            # It has no length and does not belong before the size: what follows could be another
+            # image.
             return None
-        # Start of a frame, but for the tables that share its range of markers.
+        # Start of a frame, except for the tables that share its range of markers.
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack(">HH", data[at + 5 : at + 9])
             return width, height
@@ -165,7 +166,7 @@ _SIZES: Mapping[str, Callable[[bytes], Size | None]] = {
 }
 
 
-# Whether the whole of a file is there, as far as that can be seen without unpacking it.
+# Whether a file is complete, as far as that is visible without decoding it.
 
 
 def _whole_png(data: bytes) -> bool:
@@ -181,12 +182,12 @@ def _whole_png(data: bytes) -> bool:
 
 
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
-# Of colours: CMYK is what the CLI cannot read.
+# Numbers of colour components: the CLI cannot read CMYK.
 _COMPONENTS = (1, 3)
 
 
 def _whole_jpeg(data: bytes) -> bool:
-    """Walk through its segments and scans to the end of the image."""
+    """Walk through the segments and scans to the end of the image."""
     at = 2
     while (found := _MARKER.search(data, at)) is not None:
         marker = found[1][0]

@@ -1,7 +1,6 @@
-"""What is said of a request that is wrong, in the same words for every API.
+"""The error messages of invalid requests, the same for every API.
 
-Whoever finds the fault knows what the caller calls the field (`tools[0].function.name`); each
-sentence says the rest.
+Callers pass the field by the name that it has in the client's API (`tools[0].function.name`).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ NOT_EMPTY: Final = "an array that is not empty"
 
 
 def missing(field: str, remedy: str = "") -> InvalidRequestError:
-    """Name a field that must be there."""
+    """A required field is missing."""
     return InvalidRequestError(
         f"Missing required parameter: '{field}'.{remedy and f' {remedy}'}",
         field=field,
@@ -24,16 +23,16 @@ def missing(field: str, remedy: str = "") -> InvalidRequestError:
 
 
 def invalid(field: str, expected: str) -> InvalidRequestError:
-    """Name a value that is not `expected`."""
+    """A value is not `expected`."""
     return InvalidRequestError(
         f"Invalid value for '{field}': it should be {expected}.", field=field
     )
 
 
 def without_effect(field: str, why: str = "has no effect on this server") -> UnsupportedError:
-    """Name a parameter that would be ignored, in a request that is strict."""
+    """A parameter would be ignored, in a strict request."""
     return UnsupportedError(
-        f"'{field}' {why}, and the request is strict. Leave it out, or do without strict mode.",
+        f"'{field}' {why}, and the request is strict. Remove it, or turn off strict mode.",
         field=field,
         reason="UNSUPPORTED_PARAMETER",
     )
@@ -45,13 +44,13 @@ def without_effect(field: str, why: str = "has no effect on this server") -> Uns
 def ends_with_assistant(where: str) -> InvalidRequestError:
     """The last message, in `where`, is the assistant's."""
     return InvalidRequestError(
-        "The last message is the assistant's, and Claude does not continue it. End with the "
-        "user's words, or with the results of the assistant's tool calls.",
+        "The last message is the assistant's, and Claude does not continue it. End with a "
+        "user message, or with the results of the assistant's tool calls.",
         field=where,
     )
 
 
-def nothing_said(where: str) -> InvalidRequestError:
+def empty_last_message(where: str) -> InvalidRequestError:
     """The last message, in `where`, is empty."""
     return InvalidRequestError(
         "The last message must be from the user and must not be empty.", field=where
@@ -59,62 +58,62 @@ def nothing_said(where: str) -> InvalidRequestError:
 
 
 def unanswered_call(call_id: str, where: str, field: str) -> InvalidRequestError:
-    """No result follows a call that was made in `where`; `field` is to blame."""
+    """A call in `where` has no result; the error is about `field`."""
     return InvalidRequestError(
         f"The tool call {shown(call_id)} in '{where}' has no result. The results of all its calls "
-        "must follow a turn at once, each with the id of its call.",
+        "must directly follow a turn, each with the id of its call.",
         field=field,
     )
 
 
 def unknown_call(call_id: str, where: str, field: str) -> InvalidRequestError:
-    """A result in `where` answers no call that waits for one; `field` is to blame."""
+    """A result in `where` matches no waiting call; the error is about `field`."""
     return InvalidRequestError(
-        f"'{where}' answers the tool call {shown(call_id)}, which the assistant's turn before it "
-        "did not make, or which has a result already.",
+        f"'{where}' answers the tool call {shown(call_id)}, which the preceding assistant turn "
+        "did not make, or which already has a result.",
         field=field,
     )
 
 
-OWN_IDS: Final = "Give each call an id of its own."
+UNIQUE_IDS: Final = "Give each call a unique id."
 
 
-def call_id_twice(call_id: str, field: str, remedy: str = OWN_IDS) -> InvalidRequestError:
+def call_id_twice(call_id: str, field: str, remedy: str = UNIQUE_IDS) -> InvalidRequestError:
     """Two calls of one turn have the same id."""
     return InvalidRequestError(
         f"The tool call id {shown(call_id)} is used twice in one turn. {remedy}", field=field
     )
 
 
-# What messages hold
+# The content of messages
 
 
 def media_misplaced(field: str) -> InvalidRequestError:
-    """A picture or a file stands where the user does not speak."""
+    """An image or a file is in a message that is not the user's."""
     return InvalidRequestError(
-        f"'{field}' is for text. Put pictures and files into a user message.", field=field
+        f"'{field}' is for text. Put images and files into a user message.", field=field
     )
 
 
 def bad_result(field: str) -> InvalidRequestError:
-    """A tool's result holds what none can."""
+    """A tool result has content that is not allowed."""
     return InvalidRequestError(
-        f"'{field}': a tool's result may hold text, images and documents only.", field=field
+        f"'{field}': a tool result may contain text, images and documents only.", field=field
     )
 
 
 def failed_without_reason(field: str) -> InvalidRequestError:
-    """The result of a failed call is not text, or has none."""
+    """The result of a failed call is not text, or is empty."""
     return InvalidRequestError(
-        f"'{field}': the result of a tool call that failed must be text that says why.",
+        f"'{field}': the result of a failed tool call must be text that describes the error.",
         field=field,
     )
 
 
 def bad_image(field: str, remedy: str) -> InvalidRequestError:
-    """A picture cannot be used."""
+    """An image cannot be used."""
     return InvalidRequestError(
-        f"'{field}' is no picture that can be used. {remedy}",
+        f"'{field}' is not a usable image. {remedy}",
         field=field,
         reason="INVALID_IMAGE_URL",
     )
@@ -124,23 +123,23 @@ IMAGE_KINDS: Final = "Claude reads PNG, JPEG, GIF and WebP."
 
 
 def unusable_image(fault: str, where: str) -> InvalidRequestError:
-    """The bytes of an image, in `where`, have a fault: see `image_fault`."""
+    """The image data in `where` have a fault: see `image_fault`."""
     return InvalidRequestError(
         f"An image {fault}. {IMAGE_KINDS}", field=where, reason="INVALID_IMAGE"
     )
 
 
 def bad_document(field: str, media_type: str) -> UnsupportedError:
-    """A document is of a type that Claude does not read."""
+    """Claude does not read the type of a document."""
     return UnsupportedError(
-        f"'{field}' is of the type {shown(media_type)}. Claude reads PDF and plain text.",
+        f"'{field}' has the type {shown(media_type)}. Claude reads PDF and plain text.",
         field=field,
     )
 
 
 def no_data(field: str) -> InvalidRequestError:
-    """A picture or a document is empty."""
-    return InvalidRequestError(f"'{field}' holds no data.", field=field)
+    """An image or a document is empty."""
+    return InvalidRequestError(f"'{field}' is empty.", field=field)
 
 
 # Tools
@@ -148,20 +147,18 @@ def no_data(field: str) -> InvalidRequestError:
 
 def tool_twice(name: str, field: str) -> InvalidRequestError:
     """Two tools have the same name."""
-    return InvalidRequestError(
-        f"There are two tools of the name {shown(name)}. Rename one.", field=field
-    )
+    return InvalidRequestError(f"Two tools have the name {shown(name)}. Rename one.", field=field)
 
 
 def no_such_tool(name: str, field: str) -> InvalidRequestError:
-    """A tool is named that is not on offer."""
+    """The named tool is not on offer."""
     return InvalidRequestError(
-        f"'{field}' is {shown(name)}, which is none of the tools on offer.", field=field
+        f"'{field}' is {shown(name)}, which is not one of the tools on offer.", field=field
     )
 
 
 def without_tools(field: str) -> InvalidRequestError:
-    """A call is asked for where there is nothing to call."""
+    """A tool call is required, but there are no tools."""
     return InvalidRequestError(
-        f"'{field}' asks for a tool call, but the request offers no tools.", field=field
+        f"'{field}' requires a tool call, but the request offers no tools.", field=field
     )

@@ -1,4 +1,4 @@
-"""References of a JSON Schema that lead nowhere, or in a circle. Pure.
+"""References of a JSON Schema that are dangling or circular. Pure.
 
 The API refuses neither at once: the first fails when an answer is checked, the second never ends.
 """
@@ -11,7 +11,7 @@ from typing import Any
 from bridge.core.validation.schema_sizes import REFERENCES, anchors_of, target_of
 
 _IN_PLACE = frozenset({"allOf", "anyOf", "oneOf", "not", "if", "then", "else"})
-"""Keywords whose schemas are about the same value as the schema that they stand in."""
+"""Keywords whose schemas apply to the same value as the schema that contains them."""
 _WITHIN = frozenset(
     {
         "additionalItems",
@@ -31,9 +31,9 @@ _Nodes = Iterator[Mapping[str, Any]]
 
 
 def fault_of_references(schema: Mapping[str, Any]) -> str:
-    """What is wrong with the references within a schema, as a clause; "" where nothing is."""
+    """Return what is wrong with the references within a schema, as a clause; "" if nothing."""
     if any("$id" in node for node in _subschemas(schema) if node is not schema):
-        # Other schemas stand in it, and references are relative to them.
+        # It contains other schemas, and references are relative to them.
         return ""
     anchors = anchors_of(schema)
     seen: set[int] = set()
@@ -51,7 +51,7 @@ def fault_of_references(schema: Mapping[str, Any]) -> str:
             for name, reference in _references(node):
                 target = target_of(reference, schema, anchors)
                 if not isinstance(target, Mapping | bool):
-                    return f"{name}: {reference[:200]!r} leads nowhere"
+                    return f"{name}: {reference[:200]!r} does not exist"
                 found += [target] if isinstance(target, Mapping) else []
         level = found
     return _circle(nodes, schema, anchors)
@@ -60,11 +60,11 @@ def fault_of_references(schema: Mapping[str, Any]) -> str:
 def _circle(
     nodes: list[Mapping[str, Any]], root: Mapping[str, Any], anchors: dict[str, Any]
 ) -> str:
-    """A circle of references without a step into the value that is checked."""
+    """Find a circle of references that never steps into the checked value."""
     done: set[int] = set()
     for start in nodes:
         entered: set[int] = set()
-        # With the last reference on the way to each.
+        # Each with the last reference on the way to it.
         stack = [(start, "", False)]
         while stack:
             node, by, leaving = stack.pop()
@@ -72,7 +72,7 @@ def _circle(
                 entered.discard(id(node))
                 done.add(id(node))
             elif id(node) in entered:
-                return f"{by} leads in a circle"
+                return f"{by} is circular"
             elif id(node) not in done:
                 entered.add(id(node))
                 stack.append((node, by, True))

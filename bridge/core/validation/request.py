@@ -1,4 +1,4 @@
-"""The rules of a request, whichever API it came by. Pure."""
+"""The validation of a request, from any API. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bridge.core.contract import (
     ToolCallPart,
     ToolResultPart,
 )
-from bridge.core.validation.calls import with_sound_calls
+from bridge.core.validation.calls import with_valid_calls
 from bridge.core.validation.settings import check_settings
 from bridge.core.validation.sizes import check_sizes
 from bridge.core.validation.turns import check_history, check_turns
@@ -26,7 +26,7 @@ _LIGHT_ARGUMENTS: Final = 100_000
 
 
 def is_large(request: CompletionRequest) -> bool:
-    """Whether its rules take so long to check that everybody else's answers would wait for it."""
+    """Whether validation takes so long that it would block all other answers."""
     if len(request.messages) > _MANY_MESSAGES or len(request.tools) > _MANY_TOOLS:
         return True
     if sum(len(message.parts) for message in request.messages) > 2 * _MANY_MESSAGES:
@@ -47,21 +47,21 @@ def _is_heavy(part: Part | TextPart | ImagePart) -> bool:
 
 
 def validate(request: CompletionRequest, bounds: Bounds = BOUNDS) -> CompletionRequest:
-    """Raise for the first rule that a request breaks; the field is named by the caller's own name.
+    """Raise for the first fault of a request; the field has the name in the caller's API.
 
-    Gives the request with calls as the model can be told of them. Raises InvalidRequestError, or
-    TooLargeError. What needs the API's word on schemas is not among the rules: see `fault_of`.
+    Returns the request with calls that the model's API accepts. Raises InvalidRequestError or
+    TooLargeError. Schemas are checked separately: see `fault_of`.
     """
-    # First, so that what follows reads no more than the bounds let through.
+    # First, so that the other checks read no more than the bounds allow.
     check_sizes(request, bounds)
-    request = with_sound_calls(request)
+    request = with_valid_calls(request)
     check_turns(request.messages, request.field_names)
     check_settings(request)
     return request
 
 
 def validate_opening(request: CompletionRequest, bounds: Bounds = BOUNDS) -> None:
-    """Do the same for a conversation in which the user is yet to speak: calls may wait."""
+    """Validate a conversation before the user's next message: calls may still wait for results."""
     check_sizes(request, bounds)
-    check_history(with_sound_calls(request).messages, request.field_names)
+    check_history(with_valid_calls(request).messages, request.field_names)
     check_settings(request)

@@ -1,6 +1,6 @@
-"""How large a JSON schema is, and what it comes to with its references followed. Pure.
+"""The size of a JSON schema, also with its references followed. Pure.
 
-Both walks end as soon as there is too much, so that they cost no more than their bounds.
+Both walks stop as soon as there is too much, so that they cost no more than their bounds.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ _IDS: Final = ("$id", "id")
 
 @dataclass(slots=True)
 class SchemaSize:
-    """What there is in a schema; where there is too much, only as far as it was read."""
+    """The contents of a schema; if there is too much, only as far as it was read."""
 
     levels: int = 0
-    """Arrays and objects within each other."""
+    """Nesting of arrays and objects."""
     values: int = 0
     subschemas: int = 0
-    """Objects and truth values: whatever may be a schema of its own."""
+    """Objects and booleans: everything that may be a schema."""
     references: int = 0
     longest_pattern: int = 0
     longest_text: int = 0
     characters: int = 0
     """Of all names and texts together."""
     json_characters: int = 0
-    """As JSON text; 0 where that was not made."""
+    """As JSON text; 0 if that was not computed."""
 
     def _text(self, text: str, *, pattern: bool) -> None:
         self.longest_text = max(self.longest_text, len(text))
@@ -51,7 +51,7 @@ class SchemaSize:
 
 
 def measure(schema: Any, *, levels: int, values: int) -> SchemaSize:
-    """Measure a schema, up to a little more than so many levels or values."""
+    """Measure a schema, up to a little more than the given levels or values."""
     size = SchemaSize()
     size._value("", schema)
     level = [schema]
@@ -74,10 +74,10 @@ def measure(schema: Any, *, levels: int, values: int) -> SchemaSize:
 
 
 def expanded(schema: Mapping[str, Any], limit: int) -> int:
-    """Count subschemas with each reference replaced by what it refers to, up to about `limit`.
+    """Count subschemas with each reference replaced by its target, up to about `limit`.
 
-    What refers to itself is followed once round; the checking of an answer takes it as often as
-    the answer has levels.
+    A recursive reference is followed once; checking an answer follows it as often as the answer has
+    levels.
     """
     anchors = anchors_of(schema)
     costs: dict[int, int] = {}
@@ -102,7 +102,7 @@ def expanded(schema: Mapping[str, Any], limit: int) -> int:
 
 
 def _followed(node: Any, root: Mapping[str, Any], anchors: dict[str, Any]) -> Iterator[Any]:
-    """What may be a schema within a node, and what its references lead to."""
+    """Return possible schemas within a node, and the targets of its references."""
     for value in node.values() if isinstance(node, dict) else node:
         if isinstance(value, dict | list | bool):
             yield value
@@ -115,7 +115,7 @@ def _followed(node: Any, root: Mapping[str, Any], anchors: dict[str, Any]) -> It
 
 
 def target_of(reference: str, root: Mapping[str, Any], anchors: dict[str, Any]) -> Any:
-    """What a reference within the schema leads to; None where that is nowhere."""
+    """Return the target of a reference within the schema; None if there is none."""
     address = unquote(reference.removeprefix("#"))
     if not address.startswith("/"):
         return anchors.get(address) if address else root
@@ -132,7 +132,7 @@ def target_of(reference: str, root: Mapping[str, Any], anchors: dict[str, Any]) 
 
 
 def anchors_of(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts of a schema that have a name of their own."""
+    """Return the named parts of a schema."""
     found: dict[str, Any] = {}
     level: list[Any] = [schema]
     while level:

@@ -1,8 +1,8 @@
 """A program that checks JSON schemas, and answers against them, for `schema_checker`.
 
-A process of its own, because a check can take for ever, in code that holds the interpreter's lock:
-only a process can be killed then. It reads a job a line from stdin and writes a line with its
-outcome, after a first one once it is ready. It ends with its input.
+It is a separate process because a check can take forever in code that holds the interpreter's lock:
+only a process can then be killed. It reads one job per line from stdin and writes one line with the
+result, after a first one when it is ready. It ends with its input.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _MEMORY_BYTES: Final = 2 * 1024**3
 
 
 def main(seconds: int) -> None:
-    """Work until there is no more input; a job that takes longer than this ends the process."""
+    """Work until the end of the input; a job that takes more than `seconds` ends the process."""
     with contextlib.suppress(ValueError, OSError):
-        # Not all systems limit it.
+        # Not all systems support the limit.
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     print("{}", flush=True)
     for line in sys.stdin.buffer:
-        # The server kills it sooner, where there still is one.
+        # The server, if it is still alive, kills it sooner.
         signal.alarm(seconds)
         fault = fault_of(json.loads(line))
         signal.alarm(0)

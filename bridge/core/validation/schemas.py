@@ -1,6 +1,6 @@
-"""JSON schemas of answers: what the API takes of one, and the check against the whole. Pure.
+"""JSON schemas of answers: what the API supports, and the check against the whole schema. Pure.
 
-Checks can take any time: they run in a process of their own, see `schema_worker`.
+Checks can take any time: they run in a separate process, see `schema_worker`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bridge.core.validation.references import fault_of_references
 from bridge.core.validation.schema_sizes import REFERENCES
 from bridge.core.validation.tools import fault_of_parameters
 
-# What structured outputs do not take:
+# What structured outputs do not support:
 # https://platform.claude.com/docs/en/build-with-claude/structured-outputs#json-schema-limitations
 _CONSTRAINTS = frozenset(
     {
@@ -38,16 +38,16 @@ _CONSTRAINTS = frozenset(
         "propertyNames",
     }
 )
-# Keywords whose value holds schemas by name; names of properties are not keywords.
+# Keywords whose value contains schemas by name; names of properties are not keywords.
 _BY_NAME = frozenset({"properties", "$defs", "definitions", "patternProperties"})
 
 
 class UnfitAnswerError(Exception):
-    """The answer is not what was asked for. The text says what is wrong with it."""
+    """The answer does not match the request. The text is the fault."""
 
 
 def fault_of(job: Mapping[str, Any]) -> str:
-    """What is wrong with what a job is about; "" where nothing is."""
+    """Return what is wrong with the subject of a job; "" if nothing."""
     match job:
         case {"kind": "tool", "schema": schema}:
             return fault_of_parameters(schema)
@@ -59,9 +59,9 @@ def fault_of(job: Mapping[str, Any]) -> str:
 
 
 def fault_of_schema(schema: Mapping[str, Any]) -> str:
-    """What is wrong with a schema for answers, as a sentence; "" where nothing is."""
+    """Return what is wrong with a schema for answers, as a sentence; "" if nothing."""
     if not isinstance(schema.get("$schema", ""), str):
-        return _no_schema("at $schema: it is not a text")
+        return _no_schema("at $schema: it is not a string")
     if schema.get("type", "object") != "object" or not (
         schema.keys() & {"type", "properties", "$ref", "anyOf", "allOf"}
     ):
@@ -69,13 +69,13 @@ def fault_of_schema(schema: Mapping[str, Any]) -> str:
     if (reference := _remote_reference(schema)) is not None:
         return _no_schema(f"at {reference}")
     try:
-        # Patterns are the API's matter: its dialect is another than Python's.
+        # The API checks patterns: its dialect differs from Python's.
         _dialect(schema).check_schema(schema, format_checker=jsonschema.FormatChecker(()))
     except jsonschema.SchemaError as error:
         path = "/".join(map(str, error.absolute_path))
         return _no_schema(f"at {path or 'its root'}: {error.message[:200]}")
     except Exception:  # noqa: BLE001 - it may be anything
-        return _no_schema("and cannot be read")
+        return _no_schema("and cannot be parsed")
     fault = fault_of_references(schema)
     return _no_schema(f"at {fault}") if fault else ""
 
@@ -89,7 +89,7 @@ def _no_schema(why: str) -> str:
 
 
 def _remote_reference(schema: Mapping[str, Any]) -> str | None:
-    """A reference to something that would have to be fetched."""
+    """Return a reference to something that would have to be fetched."""
     level: list[Any] = [schema]
     while level:
         level = [
@@ -102,7 +102,9 @@ def _remote_reference(schema: Mapping[str, Any]) -> str | None:
             for name in REFERENCES:
                 reference = value.get(name) if isinstance(value, Mapping) else None
                 if isinstance(reference, str) and not reference.startswith("#"):
-                    return f"{name}: only references within it are taken, not {reference[:200]!r}"
+                    return (
+                        f"{name}: only internal references are supported, not {reference[:200]!r}"
+                    )
     return None
 
 
@@ -113,7 +115,7 @@ def _without_patterns(schema: Any) -> Any:
         return schema
     left_out = {"pattern", "patternProperties"}
     if "patternProperties" in schema:
-        # Without the patterns it is not known which names are additional.
+        # Without the patterns it is unknown which names are additional.
         left_out |= {"additionalProperties", "unevaluatedProperties"}
     return {
         key: {name: _without_patterns(part) for name, part in value.items()}
@@ -125,15 +127,15 @@ def _without_patterns(schema: Any) -> Any:
 
 
 def fault_of_answer(schema: Mapping[str, Any], text: str) -> str:
-    """What is wrong with an answer, after "The answer"; "" where it matches the whole schema.
+    """Return what is wrong with an answer, after "The answer"; "" if it matches the whole schema.
 
-    Nothing is fetched, and patterns are left to the API: its dialect is another than Python's.
+    Nothing is fetched, and the API checks patterns: its dialect differs from Python's.
     """
     validator = _dialect(schema)(_without_patterns(schema), registry=referencing.Registry())
     try:
         fault = next(iter(validator.iter_errors(json.loads(text))), None)
     except Exception:  # noqa: BLE001 - it may be anything
-        # A reference that leads nowhere, or in a circle.
+        # A dangling or circular reference.
         return "cannot be checked against the schema"
     if fault is None:
         return ""
@@ -142,10 +144,10 @@ def fault_of_answer(schema: Mapping[str, Any], text: str) -> str:
 
 
 def for_api(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema without the constraints that the API refuses; open objects are closed.
+    """Return the schema without the constraints that the API refuses; open objects are closed.
 
-    What is left out is checked in the answer all the same. An object that says itself what else
-    it may hold stays as it is.
+    Removed constraints are still checked in the answer. An object that itself defines its
+    additional properties is left unchanged.
     """
     result: dict[str, Any] = {}
     for key, value in schema.items():

@@ -1,4 +1,4 @@
-"""What a request sets besides its messages: tools, sampling, times, the shape of the answer."""
+"""Validates a request besides its messages: tools, sampling, time limits, output format."""
 
 from __future__ import annotations
 
@@ -43,9 +43,10 @@ def check_settings(request: CompletionRequest) -> None:
 
 
 def seconds_from(what: str, text: str, *, field: str) -> float:
-    """Read a limit that a caller gives beside its request: `what` it is, by the name of `field`.
+    """Parse a time limit that is sent beside the request: `what` is its name, for the error in
+    `field`.
 
-    Raises InvalidRequestError for what is no number of seconds above 0.
+    Raises InvalidRequestError unless it is a number of seconds above 0.
     """
     try:
         seconds = float(text)
@@ -53,7 +54,7 @@ def seconds_from(what: str, text: str, *, field: str) -> float:
         seconds = math.nan
     if not (math.isfinite(seconds) and seconds > 0):
         raise InvalidRequestError(
-            f"{what} takes a number of seconds above 0, such as 30.", field=field
+            f"{what} must be a number of seconds above 0, such as 30.", field=field
         )
     return seconds
 
@@ -83,11 +84,11 @@ def _check_tool_choice(request: CompletionRequest, names: FieldNames) -> None:
             _check_on_offer(choice.name, offered, names, name.path)
             if choice.allowed and choice.name not in choice.allowed:
                 raise InvalidRequestError(
-                    "The named tool is not among those allowed.", field=names(name)
+                    "The named tool is not one of the allowed tools.", field=names(name)
                 )
         case _ if choice.name:
             raise InvalidRequestError(
-                "A tool is named only where that tool is to be called.", field=names(name)
+                "A tool name is allowed only if that tool must be called.", field=names(name)
             )
 
 
@@ -106,14 +107,14 @@ def _check_sampling(sampling: Sampling, names: FieldNames) -> None:
     for index, text in enumerate(sampling.stop):
         if not text:
             raise InvalidRequestError(
-                "A stop text must not be empty.", field=names(Place(f"sampling.stop[{index}]"))
+                "A stop sequence must not be empty.", field=names(Place(f"sampling.stop[{index}]"))
             )
 
 
 def _check_unit(value: float | None, names: FieldNames, path: str) -> None:
     if value is None or 0 <= value <= 1:
         return
-    # Neither is true of what is no number.
+    # Both comparisons are false for NaN.
     expected = "at least 0" if value < 0 else "at most 1" if value > 1 else "a number"
     raise invalid(names(Place(path)), expected)
 
@@ -125,5 +126,5 @@ def _check_output_format(request: CompletionRequest, names: FieldNames) -> None:
             raise missing(names(schema))
     elif output.schema is not None:
         raise InvalidRequestError(
-            "A schema goes only with the JSON Schema output format.", field=names(schema)
+            "A schema is allowed only with the JSON Schema output format.", field=names(schema)
         )

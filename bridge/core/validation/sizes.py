@@ -1,4 +1,4 @@
-"""How much one request may ask for: one check that every way in passes. Pure."""
+"""The maximum sizes of a request, checked for every API. Pure."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from bridge.core.validation.strict_json import NotJsonError, TooNestedError, par
 
 
 def check_sizes(request: CompletionRequest, bounds: Bounds = BOUNDS) -> None:
-    """Raise for the first thing of which a request has too much.
+    """Raise for the first part of a request that exceeds its bound.
 
-    TooLargeError where it is a size, InvalidRequestError where it is a number, a length or a
-    depth. Both name the field and the bound.
+    Raises TooLargeError for a size, InvalidRequestError for a count, a length or a depth. Both
+    report the field and the bound.
     """
     names = request.field_names
     if len(request.model or "") > bounds.name_characters:
@@ -47,14 +47,14 @@ def check_sizes(request: CompletionRequest, bounds: Bounds = BOUNDS) -> None:
         )
     for text in request.sampling.stop:
         if len(text) > bounds.stop_characters:
-            _too_long("A stop text", bounds.stop_characters, names(Place("sampling.stop")))
+            _too_long("A stop sequence", bounds.stop_characters, names(Place("sampling.stop")))
     _check_tools(request, bounds)
     _check_output(request, bounds)
     _check_messages(request.messages, names, bounds)
 
 
 def check_count(things: str, count: int, bound: int, field: str) -> None:
-    """Raise InvalidRequestError for too many of them; a front end asks before it reads each."""
+    """Raise InvalidRequestError for too many items; a front end calls this before decoding them."""
     if count > bound:
         raise InvalidRequestError(
             f"A request may have at most {bound} {things}.",
@@ -64,7 +64,7 @@ def check_count(things: str, count: int, bound: int, field: str) -> None:
 
 
 def json_object(text: str, field: str, bounds: Bounds = BOUNDS) -> JsonObject:
-    """Parse the JSON text of an object, which a request holds in a field of this name.
+    """Parse the JSON text of an object in the field of this name.
 
     Raises InvalidRequestError.
     """
@@ -116,7 +116,7 @@ def _check_schema(schema: JsonObject, what: str, field: str, bounds: Bounds) -> 
     if size.longest_pattern > bounds.schema_pattern_characters:
         _too_long(f"A pattern in {_lower(what)}", bounds.schema_pattern_characters, field)
     if size.characters <= bounds.schema_characters:
-        # Not before it is known to be of a reasonable size.
+        # Only once its size is known to be reasonable.
         size.json_characters = len(json.dumps(schema))
     if max(size.characters, size.json_characters) > bounds.schema_characters:
         _too_large(what, bounds.schema_characters, field)
@@ -146,7 +146,7 @@ def _check_messages(messages: tuple[Message, ...], names: FieldNames, bounds: Bo
         all_parts += parts
         check_count("parts in one message", parts, bounds.parts, field)
         check_count("parts in all messages", all_parts, bounds.all_parts, whole)
-        check_count("pictures", images, bounds.images, field)
+        check_count("images", images, bounds.images, field)
         check_count("documents", documents, bounds.documents, field)
 
 
@@ -163,10 +163,10 @@ def _check_part(part: Part, field: str, bounds: Bounds) -> None:
             pass
         case ImagePart(source=InlineData(base64=data)):
             if len(data) > bounds.image_characters:
-                _too_large("A picture in base64", bounds.image_characters, field)
+                _too_large("An image in base64", bounds.image_characters, field)
             width, height = size_of(data) or (0, 0)
             if width * height > bounds.image_pixels:
-                _too_large("A picture", bounds.image_pixels, field, "pixels")
+                _too_large("An image", bounds.image_pixels, field, "pixels")
         case DocumentPart(source=source, title=title):
             if isinstance(source, InlineData) and len(source.base64) > bounds.document_characters:
                 _too_large("A document in base64", bounds.document_characters, field)
@@ -205,7 +205,7 @@ def _too_deep(what: str, bound: int, field: str) -> NoReturn:
 
 def _too_complex(what: str, bound: int, things: str, field: str) -> NoReturn:
     raise InvalidRequestError(
-        f"{what} may have at most {bound} {things}. Leave out what is not needed, or divide it up.",
+        f"{what} may have at most {bound} {things}. Simplify or split it.",
         field=field,
         reason="SCHEMA_TOO_COMPLEX",
     )

@@ -1,8 +1,8 @@
-"""Whether Claude Code will take a tool as the caller defines it. Pure.
+"""Whether Claude Code will accept a tool as the caller defines it. Pure.
 
-It leaves out a tool whose definition it cannot use, and goes on offering what it last knew by that
-name, which may be another caller's. So nothing of the kind is ever told to it. The check can take
-long: it runs in a process of its own, see `schema_worker`.
+It drops a tool whose definition it cannot use, and keeps offering the last tool that it knew by
+that name, which may be another caller's. So it never gets such a definition. The check can take
+long: it runs in a separate process, see `schema_worker`.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ _BRANCHES = ("allOf", "anyOf", "oneOf")
 
 
 def fault_of_parameters(schema: Mapping[str, Any]) -> str:
-    """Why parameters are no JSON Schema which the API takes; "" where they are one."""
+    """Return why parameters are not a JSON Schema that the API accepts; "" if they are."""
     if schema.get("type", "object") != "object":
-        return 'their schema must be of an object: "type": "object"'
+        return 'their schema must have "type": "object"'
     if not isinstance(schema.get("$schema", ""), str):
-        return "$schema is not a text"
+        return "$schema is not a string"
     if not all(map(math.isfinite, _numbers(schema))):
-        return "a number in them is not finite"
+        return "they contain a number that is not finite"
     try:
         kind: Any = validator_for(schema, default=jsonschema.Draft202012Validator)
-        # Patterns are the API's matter: its dialect is another than Python's.
+        # The API checks patterns: its dialect differs from Python's.
         kind.check_schema(schema, format_checker=jsonschema.FormatChecker(()))
     except jsonschema.SchemaError as error:
         path = "/".join(map(str, error.absolute_path))
         return f"they are not valid JSON Schema at {path or 'the root'}: {error.message[:200]}"
     except Exception:  # noqa: BLE001 - it may be anything
-        return "they cannot be read as JSON Schema"
+        return "they cannot be parsed as JSON Schema"
     for branch in (schema, *_branches(schema)):
         for name in branch.get("properties", {}):
             if not _PROPERTY.fullmatch(name):
                 return (
-                    f"the name {name[:64]!r} is not 1 to 64 letters, digits, "
-                    '"_", "." and "-", as the API wants it'
+                    f"the property name {name[:64]!r} must be 1 to 64 letters, digits, "
+                    '"_", "." and "-"'
                 )
     return fault_of_references(schema)
 

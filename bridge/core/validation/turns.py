@@ -1,4 +1,4 @@
-"""Who says what and when: messages, their parts, and calls with their results. Pure."""
+"""Validates messages, their parts and roles, and tool calls with their results. Pure."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from bridge.core.validation.messages import (
     bad_document,
     bad_image,
     call_id_twice,
+    empty_last_message,
     ends_with_assistant,
     failed_without_reason,
     invalid,
     media_misplaced,
     no_data,
-    nothing_said,
     unanswered_call,
     unknown_call,
     unusable_image,
@@ -58,7 +58,7 @@ _SPEAKERS: Final[dict[type[Part], Role | None]] = {
     ToolCallPart: Role.ASSISTANT,
     ToolResultPart: Role.USER,
 }
-"""Who may say what; None: anyone."""
+"""The role that may contain each part; None means any."""
 
 
 def check_turns(messages: Sequence[Message], names: FieldNames) -> None:
@@ -72,18 +72,18 @@ def check_turns(messages: Sequence[Message], names: FieldNames) -> None:
         raise ends_with_assistant(names(last))
     said = next((each for each in reversed(messages) if _says_something(each)), None)
     if said is None or said.role is not Role.USER:
-        raise nothing_said(names(last))
+        raise empty_last_message(names(last))
 
 
 def _says_something(message: Message) -> bool:
-    # The API refuses texts of blanks, so that they are left out.
+    # The API refuses blank texts, so they are left out.
     return any(not isinstance(part, TextPart) or part.text.strip() for part in message.parts)
 
 
 def check_history(messages: Sequence[Message], names: FieldNames) -> dict[str, _Where]:
-    """Raise InvalidRequestError for the first fault of what was said so far.
+    """Raise InvalidRequestError for the first fault of the conversation so far.
 
-    Returns the calls of the last message, which have no result yet: by their ids.
+    Returns the calls of the last message, which have no result yet, by id.
     """
     for index, message in enumerate(messages):
         check_message(message, names, index)
@@ -101,7 +101,7 @@ def check_message(message: Message, names: FieldNames, index: int = 0) -> None:
 
 
 class _Where:
-    """Where a part stands. Paths are written only for what is wrong: most requests are right."""
+    """The position of a part. Paths are built only for errors: most requests are valid."""
 
     __slots__ = ("index", "message", "number")
 
@@ -111,13 +111,13 @@ class _Where:
         self.number = number
 
     def place(self, rest: str = "", *, of_kind: bool = True) -> Place:
-        """The part, or with `rest` a field of it; not `of_kind`: the part as a whole."""
+        """Return the part, or with `rest` a field of it; not `of_kind`: the part as a whole."""
         part = self.message.parts[self.number]
         rest = f"{_KINDS[type(part)]}{rest}" if of_kind else ""
         return Place(self._path(rest), self._origin(part), rest)
 
     def inner(self, index: int, part: Part) -> Place:
-        """A part of a tool's result."""
+        """Return a part of a tool result."""
         rest = _KINDS[type(part)]
         path = self._path(f".tool_result.content[{index}]{rest}")
         return Place(path, self._origin(part), rest)
@@ -137,7 +137,7 @@ def _check_part(where: _Where, part: Part, names: FieldNames) -> None:
         if isinstance(part, ImagePart | DocumentPart):
             raise media_misplaced(field)
         raise InvalidRequestError(
-            f"'{field}' goes only into a message of the role {speaker.value}.", field=field
+            f"'{field}' is allowed only in a message of the role {speaker.value}.", field=field
         )
     match part:
         case ImagePart() | DocumentPart():
@@ -176,7 +176,7 @@ def _check_medium(
     match part.source:
         case UrlSource(url):
             if not url.lower().startswith("https://"):
-                raise bad_image(names(place), "Give an https address or data.")
+                raise bad_image(names(place), "Use an https URL or inline data.")
         case InlineData(media_type, data):
             if isinstance(part, DocumentPart):
                 if media_type not in _DOCUMENT_TYPES:
@@ -191,9 +191,9 @@ def _check_medium(
 
 
 def _unanswered_calls(messages: Sequence[Message], names: FieldNames) -> dict[str, _Where]:
-    """Every call is answered once, in the message after it; nothing else is answered.
+    """Check that every call is answered once, in the next message, and nothing else is answered.
 
-    An id may come again in a later message: some clients count the calls of each answer anew.
+    An id may be reused in a later message: some clients number the calls of each answer from zero.
     """
     waiting: dict[str, _Where] = {}
     for index, message in enumerate(messages):

@@ -1,1 +1,1 @@
-"""The checks, each of which raises `Lacking` where it sees something else."""
+"""The checks; each raises `Lacking` if it observes something else."""

@@ -1,4 +1,4 @@
-"""What a behaviour of the CLI is, and how it is shown."""
+"""The type of a CLI behaviour and its check."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Check = Callable[[Stage], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """Something the CLI does, and how it is shown."""
+    """A behaviour of the CLI, and its check."""
 
     id: str
     sentence: str
     check: Check
     required: bool = True
-    """Whether the bridge cannot do without it."""
+    """Whether the bridge requires it."""

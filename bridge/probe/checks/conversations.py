@@ -1,4 +1,4 @@
-"""Turns that are replayed, answered, interrupted and taken back."""
+"""Turns that are replayed, answered, interrupted and rewound."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     pass
 from bridge.probe.checks.settings import short
 
-# 1 x 1, so that the CLI has no reason to make it smaller.
+# 1 x 1, so that the CLI has no reason to scale it down.
 _PNG = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkM/hfDwAD/gHzQxt8WAAAAABJRU5ErkJg"
     "gg=="
@@ -74,7 +74,7 @@ async def as_written(stage: Stage) -> None:
         require(not exchange.contains("THE-WORDS-IN-THE-FILE"), f"{words} was read")
         seen = conversation(exchange)
         expected = wire_of((*turns, asked.turn))
-        require(seen == expected, f"of {words} the model saw {short(seen[-2:])}")
+        require(seen == expected, f"for {words} the model saw {short(seen[-2:])}")
         turns += [asked.turn, assistant(_answer(asked))]
 
 
@@ -86,7 +86,7 @@ def _answer(asked: Asked) -> str:
 async def partial_messages(stage: Stage) -> None:
     session = await stage.warm()
     mark = new_mark()
-    # The model falls silent after three pieces, so they can only come one by one.
+    # The model pauses after three pieces, so they must arrive one by one.
     await session.ask(user(mark + sim(tokens=4, hang_after=3)))
     lines = await stage.until_text(session, pieces=3)
     (exchange,) = stage.ledger.exchanges(containing=mark)
@@ -112,14 +112,14 @@ async def usage(stage: Stage) -> None:
             sent.get("output_tokens"),
         )
         and seen.output_tokens >= 7,
-        f"of {dict(sent)} came {seen}",
+        f"sent {dict(sent)}, received {seen}",
     )
 
 
 async def error_status(stage: Stage) -> None:
     session = await stage.warm()
     result = (await stage.ask(session, say=sim(error={"status": 400}))).result
-    require(result.get("is_error") is True, "a failed call is not told as an error")
+    require(result.get("is_error") is True, "a failed call is not reported as an error")
     status = result.get("api_error_status")
     require(status == 400, f"the status is {status}")
 

@@ -12,7 +12,7 @@ _FULL_WINDOW = 990_000
 
 
 async def failure_kinds(stage: Stage) -> None:
-    """A failure has its kind on the synthetic answer, and a narrow one on the result."""
+    """The synthetic answer has the kind of a failure, and the result a narrower one."""
     session = await stage.warm()
     asked = await stage.ask(session, say=sim(error="credit"))
     errors = [line["error"] for line in asked.lines if "error" in line]
@@ -22,16 +22,16 @@ async def failure_kinds(stage: Stage) -> None:
 
 
 async def no_second_call(stage: Stage) -> None:
-    """A stream that fails before its first block is not followed by a call without streaming."""
+    """A stream that fails before its first block is not retried without streaming."""
     session = await stage.warm()
     asked = await stage.ask(session, say=sim(text="words", end_after="headers"))
     require(asked.result.get("is_error") is True, "an answer without events is not a failure")
     streamed = {exchange.body.get("stream") for exchange in asked.exchanges}
-    require(streamed == {True}, "a call that failed is made again without streaming")
+    require(streamed == {True}, "a failed call was retried without streaming")
 
 
 async def broken_off(stage: Stage) -> None:
-    """A stream that is cut after a whole call has an end, and none that the model gave it."""
+    """A stream that is cut after a complete call ends, but without a stop reason of the model."""
     session = await stage.warm()
     await session.offer((_TOOL,))
     calls = [{"name": f"{TOOL_PREFIX}{_TOOL.name}", "raw": "{}"}]
@@ -42,7 +42,7 @@ async def broken_off(stage: Stage) -> None:
         require(line["type"] != "result", "the turn ended before its answer")
         if line["type"] == "stream_event":
             kinds.append(line["event"]["type"])
-    require("message_delta" not in kinds, "an answer that was cut looks whole")
+    require("message_delta" not in kinds, "an answer that was cut looks complete")
     await session.stop()
 
 
@@ -63,12 +63,12 @@ async def no_compaction(stage: Stage) -> None:
 
 
 async def reported_waits(stage: Stage) -> None:
-    """The wait that the API asks for is reported, however long it is."""
+    """The delay that the API asks for is reported, whatever its length."""
     session = await stage.warm()
     error = {"kind": "overloaded", "headers": {"retry-after": str(_LONG)}}
     await session.ask(user(new_mark() + sim(error=error)))
     while (line := await session.receive()).get("subtype") != "api_retry":
-        require(line["type"] != "result", "the turn ended without a word of the wait")
+        require(line["type"] != "result", "the turn ended without reporting the delay")
     delay = line.get("retry_delay_ms")
-    require(isinstance(delay, int) and delay >= _LONG * 1000, f"the wait is {delay} ms")
+    require(isinstance(delay, int) and delay >= _LONG * 1000, f"the delay is {delay} ms")
     await session.stop()

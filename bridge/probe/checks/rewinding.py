@@ -1,4 +1,4 @@
-"""Emptying a conversation."""
+"""Rewinding a conversation."""
 
 from __future__ import annotations
 

@@ -40,9 +40,10 @@ def late(
     tools: Sequence[Tool] = (),
     say: str = PLAIN,
 ) -> Behaviour:
-    """A setting that is set, stays when another one changes, and is taken back again.
+    """Check that a setting takes effect, stays when another one changes, and can be unset.
 
-    `holds` tells from a turn's upstream calls whether `wanted` is in force; with `plain` it is not.
+    `holds` decides from a turn's upstream calls whether `wanted` is in effect; with `plain` it is
+    not.
     """
 
     async def seen(stage: Stage, session: Session) -> bool:
@@ -65,7 +66,7 @@ def late(
         await session.configure(other)
         require(await seen(stage, session), "it is lost when another setting changes")
         await session.configure(plain)
-        require(not await seen(stage, session), "it cannot be taken back")
+        require(not await seen(stage, session), "it cannot be unset")
 
     return Behaviour(id, sentence, check)
 
@@ -101,7 +102,7 @@ def sampled(exchanges: Sequence[Exchange]) -> bool:
     return body.get("temperature") == 0.25 or body.get("top_p") == 0.75
 
 
-# It takes everything that newer models refuse: sampling, and tools that it is made to call.
+# This model accepts everything that newer models refuse: sampling, and forced tool calls.
 _TAKES_ALL = TurnSettings(model="claude-haiku-4-5", thinking=False)
 
 

@@ -1,4 +1,4 @@
-"""Before `initialize`, what the user's own settings do, and what a request carries."""
+"""State before `initialize`, the effect of the user's own settings, and the content of requests."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from bridge.core.claude import (
     TurnSettings,
 )
 from bridge.probe.stage import (
-    OWN_LIMIT,
-    OWN_WORDS,
     SYSTEM,
+    USER_LIMIT,
+    USER_TEXTS,
     Stage,
     Wire,
     assistant,
@@ -25,35 +25,35 @@ from bridge.probe.checks.tools import TOOLS
 
 
 async def boots(stage: Stage) -> None:
-    await stage.own_blank()
+    await stage.user_blank()
 
 
 async def preset(stage: Stage) -> None:
-    system = (await stage.own_asked()).exchange.system_text
+    system = (await stage.user_turn()).exchange.system_text
     require(len(system) > 3_000, f"the system prompt has {len(system)} characters")
 
 
-async def own_settings(stage: Stage) -> None:
-    exchange = (await stage.own_asked()).exchange
-    session = await stage.own_blank()
+async def user_settings(stage: Stage) -> None:
+    exchange = (await stage.user_turn()).exchange
+    session = await stage.user_blank()
     await session.configure(TurnSettings(thinking=False))
     after_a_change = (await stage.ask(session)).exchange
     for seen in (exchange, after_a_change):
-        for words in OWN_WORDS:
+        for words in USER_TEXTS:
             require(not seen.contains(words), f"{words} reached the model")
         limit = seen.body["max_tokens"]
-        require(limit != OWN_LIMIT, f"the person's own limit of {limit} tokens holds")
-    require("haiku" in exchange.model, f"the person's default model is not used: {exchange.model}")
+        require(limit != USER_LIMIT, f"the user's own limit of {limit} tokens applies")
+    require("haiku" in exchange.model, f"the user's default model is not used: {exchange.model}")
 
 
 async def facts(stage: Stage) -> None:
     facts = (await stage.warm()).facts
-    require(facts is not None and bool(facts.version), "no version")
+    require(facts is not None and bool(facts.version), "no version is reported")
     assert facts is not None
     source = facts.account.get("tokenSource")
-    require(source == "CLAUDE_CODE_OAUTH_TOKEN", f"the login is said to come from {source}")
+    require(source == "CLAUDE_CODE_OAUTH_TOKEN", f"the reported source of the login is {source}")
     resolved = {model.get("value"): model.get("resolvedModel") for model in facts.models}
-    require("default" in resolved, "no default model is named")
+    require("default" in resolved, "no default model is reported")
     require(
         all(str(name).startswith("claude-") for name in resolved.values()),
         f"the models are {resolved}",
@@ -63,7 +63,7 @@ async def facts(stage: Stage) -> None:
 async def system_prompt(stage: Stage) -> None:
     system = (await stage.ask(await stage.warm())).exchange.system_text
     require(SYSTEM in system, "it did not reach the model")
-    require(len(system) < 1_000, "something of the preset is left")
+    require(len(system) < 1_000, "part of the preset is left")
 
 
 async def no_built_in_tools(stage: Stage) -> None:

@@ -44,7 +44,7 @@ _MANY = tuple(
     for number in range(60)
 )
 
-# What the CLI would change in the definitions of tools that it lists.
+# Definitions that the CLI would change in the tools that it lists.
 _EXACT_TOOLS = (
     Tool(
         "first",
@@ -57,8 +57,8 @@ _EXACT_TOOLS = (
 
 async def client_tools(stage: Stage) -> None:
     session = await stage.warm()
-    # Exchanged while the conversation is empty: in the middle of one the CLI leaves tools that
-    # were withdrawn on the list, which is why the engine does not continue it then.
+    # Replaced while the conversation is empty: in a later turn the CLI keeps withdrawn tools on the
+    # list, which is why the engine then does not continue the conversation.
     await session.offer(TOOLS[:1])
     await session.offer(TOOLS[1:])
     await _only_offered(stage, session, TOOLS[1:])
@@ -104,7 +104,7 @@ async def exact_tools(stage: Stage) -> None:
     _sent_exactly(exchange)
     await session.configure(_PLAIN)
     tools = (await stage.ask(session)).exchange.tools
-    require(bool(tools) and not tools[0].get("description"), "they cannot be taken back")
+    require(bool(tools) and not tools[0].get("description"), "they cannot be unset")
 
 
 async def parked_calls(stage: Stage) -> None:
@@ -139,7 +139,7 @@ async def large_results(stage: Stage) -> None:
 
 
 async def called(stage: Stage, session: Session, *names: str) -> list[str]:
-    """Make the model call these tools; the calls' ids."""
+    """Make the model call these tools; return the ids of the calls."""
     await session.offer(TOOLS)
     called = {"tools": [{"name": name} for name in names]}
     asked = await stage.ask(session, say=sim(turns=[called, {"text": "thanks"}]))

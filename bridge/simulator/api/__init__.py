@@ -1,4 +1,4 @@
-"""What the Messages API takes, refuses and sends. Each rule cites the page it comes from."""
+"""What the Messages API accepts, refuses and sends. Each rule cites its source page."""
 
 from bridge.simulator.api.cache import PromptCache, prefixes
 from bridge.simulator.api.failures import ERROR_TYPES, FAILURES, Failure, should_retry

@@ -1,4 +1,4 @@
-"""What is answered: from a directive and the request, or, unscripted, something pleasant. Pure."""
+"""The answer: from a directive and the request or, unscripted, a friendly text. Pure."""
 
 import json
 import re
@@ -17,7 +17,7 @@ STRUCTURED = "StructuredOutput"
 _CLIENT_PREFIX = "mcp__client__"
 _QUOTE = 300
 _DEMO_PIECES = 20
-# What the CLI adds to a user turn of its own accord is not what the user asked.
+# Text that the CLI itself adds to a user turn is not what the user asked.
 _REMINDER = re.compile(r"<(system-reminder|(?:local-)?command-[a-z]+)>.*?</\1>", re.DOTALL)
 _DIRECTIVE = re.compile(r"\[\[sim .*\]\]", re.DOTALL)
 
@@ -25,9 +25,9 @@ _DIRECTIVE = re.compile(r"\[\[sim .*\]\]", re.DOTALL)
 def reply(
     body: Mapping[str, Any], directive: Directive | None, new_id: Callable[[str], str]
 ) -> Reply:
-    """The answer to a request. BadDirective: it calls a tool that was not offered.
+    """Return the answer to a request. BadDirective if it calls a tool that was not offered.
 
-    `new_id` makes an id from a prefix such as `toolu_`.
+    `new_id` creates an id from a prefix such as `toolu_`.
     """
     directive = directive or Directive()
     answer = _scripted(body, directive, new_id)
@@ -133,17 +133,17 @@ def _with_tools(
 
 
 def _input_json(call: ToolCall) -> str:
-    """As the API sends it: nothing at all for a call without arguments."""
+    """Return the arguments as the API sends them: nothing at all for a call without arguments."""
     if call.raw is not None:
         return call.raw
     return json.dumps(call.input) if call.input != {} else ""
 
 
 def _by_form(body: Mapping[str, Any], new_id: Callable[[str], str]) -> Reply | None:
-    """The answer when the request asks for a form: a forced tool, or a JSON schema."""
+    """Return the answer if the request requires a form: a forced tool, or a JSON schema."""
     choice = body.get("tool_choice")
     choice = choice if isinstance(choice, Mapping) else {}
-    # Tools held back for a search are not there to be called.
+    # Tools hidden behind a search cannot be called.
     tools = [tool for tool in body.get("tools") or [] if not tool.get("defer_loading")]
     answered = _last_results(body) is not None
     called: Mapping[str, Any] | None = None
@@ -167,7 +167,7 @@ def _by_form(body: Mapping[str, Any], new_id: Callable[[str], str]) -> Reply | N
     return None
 
 
-# A model does what its system prompt says; these are ways to say it.
+# A model follows its system prompt; these are phrases that it understands.
 _ASKS_FOR_CALL = re.compile(r"by calling (?:one of the tools|the tool (?P<name>[\w-]+))")
 _ASKS_FOR_WORD = re.compile(r"Answer each message with the one word (?P<word>\w+)")
 _ASKS_FOR_JSON = re.compile(r"\bone JSON object\b")
@@ -176,7 +176,7 @@ _ASKS_FOR_JSON = re.compile(r"\bone JSON object\b")
 def _called_for(
     body: Mapping[str, Any], tools: Sequence[Mapping[str, Any]]
 ) -> Mapping[str, Any] | None:
-    """The tool that the system prompt wants called."""
+    """Return the tool that the system prompt requires."""
     asked = _ASKS_FOR_CALL.search(text_of(body.get("system")))
     if asked is None or not tools:
         return None
@@ -204,7 +204,7 @@ def _last_user_text(body: Mapping[str, Any]) -> str:
 
 
 def _last_results(body: Mapping[str, Any]) -> str | None:
-    """The text of the tool results that the last user message brings, or None."""
+    """Return the text of the tool results in the last user message, or None."""
     users = [m for m in body.get("messages") or [] if m.get("role") in ("user", "assistant")]
     if not users or users[-1].get("role") != "user":
         return None

@@ -1,16 +1,16 @@
-"""The prompt cache, kept by prefix as the API documents it.
+"""The prompt cache, by prefix, as the API documents it.
 
-https://platform.claude.com/docs/en/build-with-claude/prompt-caching: the prefix goes tools, system,
-messages; each `cache_control` writes one entry, at most four; a breakpoint finds an older entry
-among 20 blocks, itself the first of them; a prefix below a minimum length is not cached, silently.
-Each model has a cache of its own. A change of tool choice, of thinking, or of whether there are
-images leaves the tools and system entries valid and not those of the messages. A changed
-`output_config.format` leaves none:
+https://platform.claude.com/docs/en/build-with-claude/prompt-caching: the prefix consists of tools,
+system, messages, in this order; each `cache_control` writes one entry, at most four; a breakpoint
+finds an older entry within 20 blocks, including its own; a prefix below a minimum length is
+silently not cached. Each model has a separate cache. A change of tool choice, of thinking, or of
+whether there are images invalidates the entries of the messages, but not those of tools and system.
+A changed `output_config.format` invalidates all:
 https://platform.claude.com/docs/en/build-with-claude/structured-outputs
 
-The CLI's attribution line, a system block that differs from conversation to conversation, is taken
-not to be part of the prompt; no page says so. Entries do not expire here (5 minutes or an hour
-there); the least recently used are dropped.
+The CLI's attribution line, a system block that differs between conversations, is assumed not to be
+part of the prompt; this is not documented. Entries do not expire here (on the API after 5 minutes
+or an hour); the least recently used are dropped.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 LOOK_BACK = 20
-# What an image or a document costs here, whatever its size.
+# The tokens of an image or a document here, whatever its size.
 _MEDIA_CHARS = 6000
 _MEDIA = ("image", "document")
 _ATTRIBUTION = "x-anthropic-billing-header:"
@@ -30,7 +30,7 @@ _ATTRIBUTION = "x-anthropic-billing-header:"
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """How the input tokens of one request divide."""
+    """How the input tokens of one request are divided."""
 
     read: int
     creation: int
@@ -59,7 +59,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One block of the prompt, with the prefix that ends in it."""
+    """One block of the prompt, with the prefix that ends with it."""
 
     prefix: bytes
     tokens: int
@@ -67,7 +67,7 @@ class Block:
 
 
 class PromptCache:
-    """The entries known so far, at most `keep` of them."""
+    """The known entries, at most `keep` of them."""
 
     def __init__(self, *, minimum_tokens: int = 1024, keep: int = 4096) -> None:
         self._minimum = minimum_tokens
@@ -75,7 +75,7 @@ class PromptCache:
         self._entries: OrderedDict[bytes, None] = OrderedDict()
 
     def account(self, body: Mapping[str, Any]) -> Account:
-        """Charge a request: find the longest known prefix, and enter its own."""
+        """Account for a request: find the longest known prefix, and store its own."""
         blocks = prefixes(body)
         marked = [n for n, block in enumerate(blocks) if block.cache_control is not None]
         if body.get("cache_control") and blocks:
@@ -95,7 +95,7 @@ class PromptCache:
         return Account(read, max(0, cached - read), total - max(cached, read), one_hour)
 
     def _known(self, blocks: list[Block], breakpoint_: int) -> int:
-        """The tokens of the longest entry that this breakpoint finds."""
+        """Return the tokens of the longest entry that this breakpoint finds."""
         for n in range(breakpoint_, max(-1, breakpoint_ - LOOK_BACK), -1):
             if blocks[n].prefix in self._entries:
                 self._entries.move_to_end(blocks[n].prefix)
@@ -104,7 +104,8 @@ class PromptCache:
 
 
 def prefixes(body: Mapping[str, Any]) -> list[Block]:
-    """The blocks of a request in cache order, each with the hash and tokens of its prefix."""
+    """Return the blocks of a request in cache order, each with the hash and tokens of its
+    prefix."""
     output_config = body.get("output_config")
     form = output_config.get("format") if isinstance(output_config, Mapping) else None
     state = hashlib.blake2b(_canonical([body.get("model"), form]), digest_size=16)
@@ -136,7 +137,7 @@ def _blocks(body: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def content_blocks(content: object) -> list[Mapping[str, Any]]:
-    """A content field as blocks: a string is one text block."""
+    """Return a content field as blocks: a string is one text block."""
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
     blocks = content if isinstance(content, list) else []

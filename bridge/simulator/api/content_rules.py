@@ -17,7 +17,7 @@ _BREAKPOINTS = 4
 
 
 def first_message(body: Body) -> str | None:
-    """The user begins: https://platform.claude.com/docs/en/api/messages (wording seen)."""
+    """The user starts: https://platform.claude.com/docs/en/api/messages (wording seen)."""
     if body["messages"][0]["role"] != "user":
         return 'messages: first message must use the "user" role'
     return None

@@ -1,7 +1,7 @@
-"""Errors as the API answers them: status, type, message and headers, the well-known ones by name.
+"""Errors as the API sends them: status, type, message and headers, well-known ones by name.
 
-https://platform.claude.com/docs/en/api/errors has the types. The messages and the headers are those
-seen in public recordings of the Messages API, and in reports of users with their request ids.
+https://platform.claude.com/docs/en/api/errors has the types. The messages and the headers are from
+public recordings of the Messages API, and from users' reports with request ids.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ ERROR_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error to answer with; with `times`, only the first so many requests fail."""
+    """An error response; with `times`, only the first `times` requests fail."""
 
     status: int
     type: str
@@ -37,7 +37,7 @@ class Failure:
 
 
 # https://platform.claude.com/docs/en/api/rate-limits has `retry-after`; the `unified` headers are
-# those that a subscription's answers bear. The reset is a time long past the life of any test.
+# those of a subscription's answers. The reset is a time long after any test.
 _FAR = "4102444800"
 _WINDOW_USED_UP = {
     "anthropic-ratelimit-unified-status": "rejected",
@@ -97,5 +97,5 @@ FAILURES: Mapping[str, Failure] = {
 
 
 def should_retry(status: int) -> str:
-    """The `x-should-retry` header that the API sends with an error."""
+    """Return the `x-should-retry` header that the API sends with an error."""
     return "true" if status in (408, 409, 429) or status >= 500 else "false"

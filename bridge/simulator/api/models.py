@@ -1,6 +1,6 @@
-"""Which model a name means, and what the API documents that model to refuse. Pure.
+"""Models by name, and what the API documents each to refuse. Pure.
 
-Each set of limits cites the page that lists it; a family's later versions are taken to keep them.
+Each set of limits cites its source page; later versions of a family are assumed to keep them.
 """
 
 import re
@@ -38,7 +38,7 @@ _NO_PREFILL: _Since = {
     "mythos": (5, 0),
 }
 # https://platform.claude.com/docs/en/models/opus-5/migration-guide: on Opus 5 thinking can be
-# disabled up to high effort only. The other families' models of that time are taken to agree.
+# disabled up to high effort only. Other families of that time are assumed to do the same.
 _EFFORT_NEEDS_THINKING: _Since = {"opus": (5, 0), "sonnet": (5, 0), "haiku": (5, 5)}
 # https://platform.claude.com/docs/en/build-with-claude/effort
 _XHIGH: _Since = {
@@ -67,7 +67,7 @@ class Model:
 
     @property
     def takes_sampling(self) -> bool:
-        """Whether temperature, top_p and top_k may be other than the default."""
+        """Whether temperature, top_p and top_k may differ from the default."""
         return not self._since(_NO_SAMPLING)
 
     @property
@@ -110,7 +110,7 @@ class Model:
 
 
 def find(name: object) -> Model | None:
-    """The model of this name, or None: there is none."""
+    """Return the model with this name, or None."""
     match = _NAME.fullmatch(name) if isinstance(name, str) else None
     if match is None or any(word in match.string for word in _NEVER):
         return None

@@ -1,8 +1,8 @@
-"""What the API refuses. Pure: a request body in, None or the refusal out.
+"""What the API refuses. Pure: takes a request body, returns None or the refusal.
 
-A rule is a function that gives the message of its refusal, or None. Its docstring cites the page of
-the API's documentation; "seen" means that the wording, or the rule itself, is known from the API's
-answers that people have published, and not from a page.
+A rule is a function that returns the message of its refusal, or None. Its docstring cites the page
+of the API's documentation; "seen" means that the wording, or the rule itself, is known from
+published answers of the API, and not from a page.
 """
 
 import itertools
@@ -47,7 +47,7 @@ class ApiError:
 
 
 def check(body: Body) -> ApiError | None:
-    """The first rule that the request breaks, or None."""
+    """Return the refusal of the first rule that the request breaks, or None."""
     if (message := shape(body)) is not None:
         return ApiError(400, "invalid_request_error", message)
     model = models.find(body["model"])
@@ -170,7 +170,7 @@ def thinking_with_sampling(body: Body) -> str | None:
 def thinking_with_forced_tool(body: Body) -> str | None:
     """https://platform.claude.com/docs/en/build-with-claude/extended-thinking (wording seen).
 
-    The page has it for thinking as such; with adaptive thinking some models were seen to allow it.
+    The page states it for all thinking; with adaptive thinking some models were seen to allow it.
     """
     if thinking_on(body) and _forced(body):
         return "Thinking may not be enabled when tool_choice forces tool use."

@@ -1,9 +1,9 @@
-"""JSON schemas: what structured outputs refuse in one, and the smallest value it accepts. Pure."""
+"""JSON schemas: what structured outputs refuse, and the smallest valid value. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
 
-# Deeper than any sensible schema: a recursive one ends here instead of never.
+# Deeper than any reasonable schema, so that a recursive one terminates.
 _DEPTH = 24
 _FORMATS = {
     "date-time": "2025-01-01T00:00:00Z",
@@ -30,9 +30,9 @@ _UNSUPPORTED_ANYWHERE = ("oneOf", "not", "if", "then", "else", "dependentSchemas
 
 
 def refusal(schema: Mapping[str, Any]) -> str | None:
-    """What structured outputs refuse in a schema, or None. The wordings are those that were seen.
+    """Return what structured outputs refuse in a schema, or None. The wordings were seen.
 
-    `oneOf`, `not` and conditionals are in neither of the page's lists: taken as unsupported.
+    `oneOf`, `not` and conditionals are in neither of the page's lists: assumed to be unsupported.
     """
     return _refusal(schema, schema, ())
 
@@ -89,7 +89,7 @@ def _open_object(schema: Mapping[str, Any]) -> str | None:
 
 
 def minimal(schema: object, root: Mapping[str, Any] | None = None, depth: int = 0) -> Any:
-    """A minimal instance of `schema`; `root` is where its `$ref`s point into."""
+    """Return a minimal instance of `schema`; its `$ref`s refer to `root`."""
     if not isinstance(schema, Mapping) or depth > _DEPTH:
         return {} if schema is True and depth == 0 else None
     root = schema if root is None else root
@@ -102,7 +102,7 @@ def minimal(schema: object, root: Mapping[str, Any] | None = None, depth: int = 
         return minimal(_resolve(schema["$ref"], root), root, depth + 1)
     for choice in ("anyOf", "oneOf"):
         if schema.get(choice):
-            # The shallowest branch ends a recursive schema.
+            # The shallowest branch terminates a recursive schema.
             branches = sorted(schema[choice], key=lambda branch: "$ref" in branch)
             return minimal(branches[0], root, depth + 1)
     if schema.get("allOf"):

@@ -1,4 +1,4 @@
-"""Whether the fields of a request are there, and of their types. Pure."""
+"""Whether the fields of a request exist and have the right types. Pure."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ _ROLES = ("user", "assistant", "system")
 
 
 def shape(body: Body) -> str | None:
-    """Fields are there and of their type: https://platform.claude.com/docs/en/api/messages"""
+    """Fields exist and have the right type: https://platform.claude.com/docs/en/api/messages"""
     return _required(body) or _lists(body) or _messages(body) or _objects(body)
 
 

@@ -1,7 +1,7 @@
-"""A Reply as the API puts it on the wire: server-sent events, or one JSON message. Pure.
+"""The wire format of a Reply: server-sent events, or one JSON message. Pure.
 
 Events and their order: https://platform.claude.com/docs/en/build-with-claude/streaming
-Which fields stand where is as seen in public recordings of the Messages API.
+The position of fields is as seen in public recordings of the Messages API.
 """
 
 import itertools
@@ -11,20 +11,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# Real signatures are long and opaque; clients must only carry them.
+# Real signatures are long and opaque; clients only pass them on.
 SIGNATURE = "c2ltdWxhdGVkIHNpZ25hdHVyZQ=="
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 GARBAGE = b'event: content_block_delta\ndata: {"type": "content_block_del\n\n'
-"""What no client can read."""
+"""Invalid data for any client."""
 _THINKING_CHARS = 24
 
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
-    """A tool_use block; `input_json` goes out in pieces of `fragment` characters.
+    """A tool_use block; `input_json` is sent in pieces of `fragment` characters.
 
-    An empty one is one empty delta, as the API has it for a call without arguments; with
-    `no_delta` there is not even that.
+    An empty one is one empty delta, as the API sends it for a call without arguments; with
+    `no_delta` even that is omitted.
     """
 
     id: str
@@ -36,7 +36,7 @@ class ToolUse:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What is answered. A piece of text is one delta, and counts as one token."""
+    """The content of an answer. A piece of text is one delta, and counts as one token."""
 
     pieces: tuple[str, ...] = ()
     thinking: str = ""
@@ -55,7 +55,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What surrounds the answer: its id, the model that gives it, the usage, extra fields."""
+    """The metadata of the answer: its id, the model, the usage, extra fields."""
 
     id: str
     model: str
@@ -66,17 +66,17 @@ class Envelope:
 
 
 def tokens(text: str) -> int:
-    """The simulator's estimate: a token for every four characters, rounded up."""
+    """Estimate the tokens of a text: one per four characters, rounded up."""
     return math.ceil(len(text) / 4)
 
 
 def tool_tokens(tool: ToolUse) -> int:
-    """The tokens of one call."""
+    """Return the tokens of one call."""
     return tokens(tool.input_json)
 
 
 def event(name: str, data: Mapping[str, Any]) -> bytes:
-    """One server-sent event."""
+    """Return one server-sent event."""
     payload = json.dumps({"type": name, **data}, separators=(",", ":"))
     return f"event: {name}\ndata: {payload}\n\n".encode()
 
@@ -91,13 +91,13 @@ def error_json(kind: str, message: str, request_id: str) -> dict[str, Any]:
 
 
 def error_event(kind: str, message: str, request_id: str) -> bytes:
-    """An error inside a stream, which has `details` where an error status has none."""
+    """Return an error inside a stream, which has `details`; an error response has none."""
     envelope = error_json(kind, message, request_id)
     return event("error", {**envelope, "error": {"details": None, **envelope["error"]}})
 
 
 def final_usage(reply: Reply, envelope: Envelope) -> dict[str, Any]:
-    """The usage of the finished message, cumulative."""
+    """Return the usage of the finished message, cumulative."""
     return {
         **envelope.usage,
         "output_tokens": reply.output_tokens,
@@ -106,7 +106,7 @@ def final_usage(reply: Reply, envelope: Envelope) -> dict[str, Any]:
     }
 
 
-# What message_delta repeats; the rest of the usage stands in message_start alone.
+# The fields that message_delta repeats; all others are in message_start only.
 _DELTA_USAGE = (
     "input_tokens",
     "cache_creation_input_tokens",
@@ -123,7 +123,7 @@ def _delta_usage(reply: Reply, envelope: Envelope) -> dict[str, Any]:
 
 
 def message(reply: Reply, envelope: Envelope) -> dict[str, Any]:
-    """The whole message, for a request without `stream`."""
+    """Return the whole message, for a request without `stream`."""
     content: list[Mapping[str, Any]] = []
     if reply.thinking:
         thinking = "" if envelope.omit_thinking else reply.thinking
@@ -154,7 +154,7 @@ def _tool_block(tool: ToolUse, arguments: object) -> dict[str, Any]:
 
 
 def frames(reply: Reply, envelope: Envelope) -> Iterator[tuple[bool, bytes]]:
-    """The events of a streamed answer, each with whether it is a delta of content."""
+    """Yield the events of a streamed answer, each with whether it is a content delta."""
     start: dict[str, Any] = {
         "model": envelope.model,
         "id": envelope.id,
@@ -173,7 +173,7 @@ def frames(reply: Reply, envelope: Envelope) -> Iterator[tuple[bool, bytes]]:
         if empty:
             yield False, PING
         empty = False
-        # The constant part is encoded once: thousands of deltas a second go out.
+        # The constant part is encoded once: there are thousands of deltas per second.
         head = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d' % index
         for kind, name, value in deltas:
             data = json.dumps(value).encode()
@@ -212,7 +212,7 @@ def _blocks(reply: Reply, envelope: Envelope) -> Iterator[tuple[dict[str, Any], 
         pieces = (f"w{n} " for n in itertools.count()) if reply.endless else iter(reply.pieces)
         yield {"type": "text", "text": ""}, ((b"text_delta", b"text", piece) for piece in pieces)
     for tool in reply.tools:
-        # The API begins every call with an empty delta.
+        # The API starts every call with an empty delta.
         fragments = () if tool.no_delta else ("", *_cut(tool.input_json, tool.fragment))
         yield (
             _tool_block(tool, {}),
@@ -221,7 +221,7 @@ def _blocks(reply: Reply, envelope: Envelope) -> Iterator[tuple[dict[str, Any], 
 
 
 def _given_block(block: Mapping[str, Any]) -> tuple[dict[str, Any], Iterator[_Delta]]:
-    """Calls of server tools and texts come in deltas; results and redacted thinking come whole."""
+    """Calls of server tools and texts are sent in deltas; results and redacted thinking at once."""
     if block.get("type") == "text":
         deltas = [(b"text_delta", b"text", str(block.get("text", "")))]
         return {**block, "text": ""}, iter(deltas)

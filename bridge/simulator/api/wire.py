@@ -1,4 +1,4 @@
-"""ASGI in and out: a body read, an answer begun, written and ended."""
+"""ASGI input and output: reads a body; starts, writes and ends an answer."""
 
 import json
 import re
@@ -17,11 +17,11 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class Gone(Exception):
-    """The client went away while the request was read."""
+    """The client disconnected while the request was read."""
 
 
 class Refused(Exception):
-    """A request is answered with an error status."""
+    """The request is answered with an error status."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -29,7 +29,7 @@ class Refused(Exception):
 
 
 def invalid(message: str) -> Refused:
-    """The refusal of a request that cannot be understood."""
+    """Return the refusal of a request that cannot be parsed."""
     return Refused(Failure(400, "invalid_request_error", message))
 
 
@@ -37,7 +37,7 @@ def parsed(raw: bytes) -> dict[str, Any]:
     try:
         body = json.loads(raw)
         if _SURROGATE.search(raw):
-            # Half a surrogate pair, which the API refuses and which could not be written back.
+            # Half a surrogate pair, which the API refuses and which could not be written out again.
             json.dumps(body, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         message = f"The request body is not valid JSON: {error}"
@@ -55,7 +55,7 @@ async def read(receive: Receive) -> bytes:
         if message["type"] == "http.disconnect":
             raise Gone
         size += len(message.get("body", b""))
-        # Read on, or the client would not come to read the refusal; but keep nothing more.
+        # Keep reading, so that the client can read the refusal, but store nothing more.
         if size <= MAX_REQUEST_BYTES:
             chunks.append(message.get("body", b""))
         if not message.get("more_body", False):

@@ -210,7 +210,7 @@ def test_requests_at_once(guarded: Guarded, ask: Ask) -> None:
     with held(guarded, secret):
         outcome = ask(guarded, secret)
         assert (outcome.refused, outcome.retry_after) == ("RESOURCE_EXHAUSTED", 1.0)
-        assert "1 requests at once" in outcome.message
+        assert "1 concurrent requests" in outcome.message
         assert outcome.retried
         assert ask(guarded, GIVEN).text
     # The one that was left gives its place back as soon as it has ended.
@@ -230,7 +230,7 @@ def test_requests_a_minute(guarded: Guarded, ask: Ask) -> None:
     assert (outcome.refused, outcome.code) == ("RESOURCE_EXHAUSTED", "rate_limit_exceeded")
     assert outcome.retry_after is not None
     assert 60 - passed - 1 <= outcome.retry_after <= 60
-    assert "2 requests a minute" in outcome.message
+    assert "2 requests per minute" in outcome.message
 
 
 @both
@@ -240,7 +240,7 @@ def test_tokens_a_day(guarded: Guarded, ask: Ask) -> None:
     for door in BOTH:
         outcome = door(guarded, secret)
         assert outcome.refused == "RESOURCE_EXHAUSTED"
-        assert "1 tokens a day" in outcome.message
+        assert "1 tokens per day" in outcome.message
         assert not outcome.retried
         assert outcome.retry_after is not None
         to_midnight = DAY - time.time() % DAY
@@ -255,7 +255,7 @@ def test_tokens_of_an_answer_that_was_left_count_too(guarded: Guarded) -> None:
     deadline = time.monotonic() + PATIENCE
     while (outcome := ask_http(guarded, secret)).retry_after == 1.0:
         assert time.monotonic() < deadline
-    assert "tokens a day" in outcome.message
+    assert "tokens per day" in outcome.message
 
 
 @both

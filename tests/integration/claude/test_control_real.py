@@ -1,8 +1,4 @@
-"""What the control protocol and the session rely on, shown with the CLI that the SDK brings.
-
-The model is the simulator; what reached it stands in its ledger. Each test here is a fact about
-one version of the CLI: after a change of the pin, this is where a broken assumption shows.
-"""
+"""Behaviours of the CLI in the pinned SDK that the control protocol and the session rely on."""
 
 from __future__ import annotations
 
@@ -45,7 +41,7 @@ from bridge.simulator.ledger import Exchange
 from tests.support.waiting import soon
 
 SYSTEM = "You are a test of the control protocol."
-# 1 x 1, so that the CLI has no reason to make it smaller.
+# 1 x 1, so that the CLI has no reason to scale it down.
 PNG = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
     "gg=="
@@ -78,7 +74,7 @@ def sim(**directive: Any) -> str:
 
 
 def mark() -> str:
-    """A text by which one exchange is found again."""
+    """Return a text that identifies one exchange."""
     return f"mark-{uuid.uuid4()}"
 
 
@@ -127,7 +123,7 @@ async def session(warm: Session) -> AsyncGenerator[Session, None]:
 
 
 async def answer(session: Session, turn: Turn) -> list[Wire]:
-    """Ask and wait for the end of the turn; the lines that came."""
+    """Ask and wait for the end of the turn; return the received lines."""
     lines: list[Wire] = []
     await session.ask(turn)
     while not lines or lines[-1]["type"] != "result":
@@ -137,7 +133,7 @@ async def answer(session: Session, turn: Turn) -> list[Wire]:
 
 
 async def until_text(session: Session) -> None:
-    """Receive until the model has begun to speak."""
+    """Receive until the model has started to answer."""
     while True:
         line = await soon(session.receive())
         assert line["type"] != "result", line
@@ -160,7 +156,7 @@ def the_exchange(simulator: Simulator, marked: str) -> Exchange:
 
 
 def conversation(exchange: Exchange) -> list[tuple[str, list[Wire]]]:
-    """The messages as they reached the model, without the CLI's own and its cache marks."""
+    """Return the messages that reached the model, without the CLI's own and its cache marks."""
     return [
         (message["role"], _blocks(message["content"]))
         for message in exchange.messages
@@ -175,7 +171,7 @@ def _blocks(content: str | Sequence[Wire]) -> list[Wire]:
 
 
 async def assert_nothing_is_left(session: Session, simulator: Simulator) -> None:
-    """The next turn is all that reaches the model."""
+    """Check that only the next turn reaches the model."""
     marked = mark()
     await answer(session, user(marked))
     assert conversation(the_exchange(simulator, marked)) == [("user", [text(marked)])]
@@ -260,7 +256,7 @@ async def test_an_empty_system_prompt_leaves_the_preset_out_and_none_keeps_it(
 async def test_a_second_initialize_does_not_change_the_system_prompt(
     launcher: Launcher, simulator: Simulator
 ) -> None:
-    # So a session whose initialisation was cut short must never be taken for a blank one.
+    # So a session whose initialisation was interrupted must never be taken for a blank one.
     async with running(launcher, Profile(SYSTEM)) as session:
         await session._transport.request("initialize", hooks=None, systemPrompt="Another.")
         marked = mark()
@@ -285,13 +281,13 @@ async def test_without_a_login_the_cli_says_so_and_no_call_is_made(
 
 
 def told(exchange: Exchange) -> dict[str, Any]:
-    """What the settings come to upstream."""
+    """Return the effect of the settings upstream."""
     body = exchange.body
     return {
         "model": body["model"],
         "max_tokens": body["max_tokens"],
         "thinking": (body.get("thinking") or {}).get("type"),
-        # Not every model takes one, and the place where it stands has changed over versions.
+        # Not every model accepts one, and its position has changed over versions.
         "effort": '"effort": "low"' in json.dumps(body),
         "stop_sequences": body.get("stop_sequences"),
     }
@@ -320,7 +316,7 @@ async def test_settings_merge_and_null_and_empty_take_them_back(
     assert "haiku" in other["model"]
     assert (other["max_tokens"], other["stop_sequences"]) == (77, ["###"])
     assert other["thinking"] is None
-    # One of them alone changes: the others stay.
+    # Only one of them changes: the others stay.
     await session.configure(replace(changed, max_output_tokens=55))
     assert await seen() == {**other, "max_tokens": 55}
     await session.configure(TurnSettings())
@@ -487,7 +483,7 @@ async def test_nothing_is_left_after_an_interrupted_answer(
 async def test_nothing_is_left_after_an_answer_that_was_cut_at_its_limit(
     session: Session, simulator: Simulator
 ) -> None:
-    # The CLI would have it go on by itself.
+    # The CLI would make it continue by itself.
     await session.configure(TurnSettings(max_output_tokens=5))
     await session.ask(user(f"old {sim(tokens=200)}"))
     reader = AnswerReader(include_thinking=False)
@@ -648,7 +644,7 @@ async def test_a_closed_session_leaves_no_process_behind(launcher: Launcher) -> 
 
 
 async def failure(session: Session, turn: Turn) -> BridgeError:
-    """The error that a turn ends in; no event of an answer may come before it."""
+    """Return the error that a turn ends in; no event of an answer may precede it."""
     reader = AnswerReader(include_thinking=True)
     await session.ask(turn)
     while True:

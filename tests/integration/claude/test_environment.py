@@ -1,4 +1,4 @@
-"""Which variables of the server's environment reach Claude Code, and which would harm callers."""
+"""The server's environment variables that reach Claude Code, and those that would harm callers."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_bridges_own_and_what_overrules_callers_are_never_passed_on() -> Non
         ("A*B", "neither"),
         ("BRIDGE_API_KEYS", "own"),
         ("BRIDGE_*", "own"),
-        ("CLAUDE_CODE_EFFORT_LEVEL", "overrule"),
+        ("CLAUDE_CODE_EFFORT_LEVEL", "override"),
     ],
 )
 def test_a_pattern_that_cannot_be_passed_on_is_refused(pattern: str, says: str) -> None:
@@ -90,7 +90,7 @@ async def simulator() -> AsyncGenerator[Simulator, None]:
 
 
 async def upstream(simulator: Simulator, folder: Path, environment: dict[str, str]) -> Any:
-    """What reaches the API of a turn with a tool at low effort."""
+    """Return what reaches the API from a turn with a tool at low effort."""
     (folder / "home").mkdir(parents=True)
     (folder / "work").mkdir()
     env = hermetic_environment(os.environ, folder / "home", simulator.base_url)
@@ -109,7 +109,7 @@ async def upstream(simulator: Simulator, folder: Path, environment: dict[str, st
 
 
 def seen(exchanges: Sequence[Any]) -> Any:
-    """What callers have asked for, as the API sees it."""
+    """Return the caller's options, as the API sees them."""
     if not exchanges:
         return None
     body = exchanges[0].body

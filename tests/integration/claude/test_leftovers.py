@@ -1,4 +1,4 @@
-"""What a CLI process leaves behind when it is ended, with the CLI that the SDK brings."""
+"""Files that an ended process of the CLI in the pinned SDK leaves behind."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def simulator() -> AsyncGenerator[Simulator, None]:
 
 
 class Home:
-    """The folders of a process, with what stands in them under its process id."""
+    """Return the folders of a process and the entries with its process id."""
 
     def __init__(self, folder: Path, simulator: Simulator) -> None:
         self.folder = folder
@@ -52,7 +52,7 @@ class Home:
         return sorted(path.suffix for path in found if path.name.startswith(f"{pid}."))
 
     async def session(self) -> Session:
-        """A session whose process has registered itself, which it does after it has booted."""
+        """Return a session whose process has registered itself, which it does after booting."""
         session = await Session.spawn(self.launcher)
         while len(self.of(session.pid)) < 3:
             assert session.alive
@@ -80,7 +80,7 @@ async def test_killed_it_leaves_two_files_and_a_socket(home: Home) -> None:
 async def test_closed_it_ends_by_itself_and_leaves_nothing(home: Home) -> None:
     session = await soon(home.session())
     process = session._transport.process
-    # So that nothing but the CLI removes them.
+    # So that only the CLI can remove them.
     session._transport._leftovers = None
     await soon(session.close())
     assert process.exit_code == 128 + signal.SIGTERM

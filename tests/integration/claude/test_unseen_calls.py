@@ -1,4 +1,4 @@
-"""Calls that the CLI makes by itself once an answer is whole: prevented, or counted."""
+"""Calls that the CLI makes by itself after an answer is complete: prevented, or counted."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ async def simulator() -> AsyncGenerator[Simulator, None]:
 
 
 async def asked(launcher: Launcher, answer: dict[str, Any], note: str) -> Session:
-    """A session that was asked, read up to the end of the first answer, and left alone then."""
+    """Return a session that was asked, read up to the end of the first answer, and then left
+    alone."""
     session = await soon(Session.spawn(launcher))
     try:
         await soon(session.initialise(Profile("A test.")))

@@ -133,7 +133,7 @@ def test_a_demo_tries_both_doors_and_goes_on_serving(tmp_path: Path) -> None:
 def test_the_first_start_with_another_cli_probes_it_and_the_next_one_does_not(
     tmp_path: Path,
 ) -> None:
-    checking = "checking what .* can do"
+    checking = "checking which features .* has"
     mine = {"BRIDGE_CLAUDE_PATH": str(cli_without(tmp_path))}
     with served(tmp_path, "--demo", "--http", "--verbose", **mine) as running:
         running.wait_for(checking)
@@ -148,13 +148,13 @@ def test_the_first_start_with_another_cli_probes_it_and_the_next_one_does_not(
 def test_the_first_start_with_the_bundled_cli_probes_nothing(tmp_path: Path) -> None:
     with served(tmp_path, "--demo", "--http", "--verbose") as running:
         running.wait_for(r"http://127\.0\.0\.1:\d+/v1")
-        assert "checking what" not in running.output
+        assert "checking which features" not in running.output
     assert not (tmp_path / "log" / "probe.json").exists()
 
 
 def test_verbose_is_louder_than_the_variable(tmp_path: Path) -> None:
     with served(tmp_path, "--demo", "--http", "-v", BRIDGE_LOG_LEVEL="error") as running:
-        running.wait_for(r"INFO bridge\.health: ok \(it was starting\)")
+        running.wait_for(r"INFO bridge\.health: ok \(was starting\)")
 
 
 def test_sigterm_ends_it_with_status_0_and_no_process_is_left(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_each_request_is_a_line_of_its_output_and_none_has_a_word_of_it(tmp_path
         running.wait_for(r"INFO bridge\.requests: .* finish=stop .*output_tokens=\d+")
         assert _ask(url, f"unmistakable {sim(error={'status': 401})}").status_code == 503
         running.wait_for(r"WARNING bridge\.requests: .* error=CLAUDE_NOT_LOGGED_IN")
-        running.wait_for(r"WARNING bridge\.health: not_logged_in \(it was ok\): .*/login")
+        running.wait_for(r"WARNING bridge\.health: not_logged_in \(was ok\): .*/login")
     assert "unmistakable" not in running.output
     assert "answering" not in running.output
 

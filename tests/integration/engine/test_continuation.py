@@ -1,4 +1,4 @@
-"""A finished conversation is continued where it stands, and only by exactly its next request."""
+"""A finished conversation is continued, and only by exactly its next request."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def marker() -> str:
 
 
 def said(engine: RunningEngine, containing: str) -> list[tuple[str, Any]]:
-    """The conversation as it last reached the model, without the CLI's own messages."""
+    """Return the conversation as it last reached the model, without the CLI's own messages."""
     exchange = engine.upstream(containing)[-1]
     return [
         (message["role"], [_bare(block) for block in message["content"]])
@@ -44,7 +44,7 @@ def said(engine: RunningEngine, containing: str) -> list[tuple[str, Any]]:
 def _bare(block: dict[str, Any]) -> dict[str, Any]:
     bare = {key: block[key] for key in sorted(block) if key != "cache_control"}
     if isinstance(bare.get("content"), str):
-        # The API takes a text for one text block; the CLI writes it so where a tool failed.
+        # The API accepts a string for one text block; the CLI writes it so for a failed tool.
         bare["content"] = [{"type": "text", "text": bare["content"]}]
     return bare
 
@@ -139,13 +139,13 @@ async def test_an_edited_message_is_never_continued(engine: RunningEngine) -> No
 async def test_a_branch_from_an_earlier_point_leaves_the_conversation_alone(
     tmp_path: Path,
 ) -> None:
-    # An engine of its own, whose room for parked conversations nobody else uses.
+    # A separate engine, whose room for parked conversations is not shared.
     async with running_engine(tmp_path) as engine:
         mark = marker()
         opening = user(f"{mark} one " + sim(text="two"))
         first = await engine.ask(opening)
         second = await engine.ask(opening, first.message, user("three " + sim(text="four")))
-        # With no process to spare the conversation would have to make way.
+        # Without a spare process the conversation would have to make way.
         await engine.settled()
         branch = await engine.ask(opening, first.message, user("another three"))
         assert branch.session != "continued"
@@ -178,7 +178,8 @@ async def test_for_a_caller_who_never_goes_on_no_conversation_is_held_open(
         first = await engine.ask(opening)
         await engine.settled()
         assert engine.engine.pool.counts()["parked"] == UNFOLLOWED
-        # Whoever goes on all the same is answered from a replay, and waited for from then on.
+        # A caller that continues anyway is answered from a replay, and its conversations are parked
+        # again.
         so_far = (opening, first.message, user("three " + sim(text="four")))
         second = await engine.ask(*so_far)
         third = await engine.ask(*so_far, second.message, user("five"))

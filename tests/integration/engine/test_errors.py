@@ -1,4 +1,4 @@
-"""Upstream failures as errors, never as text of an answer; and what becomes of the session."""
+"""Upstream failures become errors, never text of an answer; and the state of the session after."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ async def test_a_caller_that_leaves_closes_the_upstream_connection(tmp_path: Pat
             for _ in range(after):
                 await anext(events)
             if after == 0:
-                # Before anything came: it has not even begun, or waits for its first event.
+                # Before any event: it has not even started, or waits for its first event.
                 first = asyncio.ensure_future(anext(events))
                 await engine.simulator.ledger.wait_for_async(lambda all_: bool(all_), PATIENCE)
                 first.cancel()

@@ -1,4 +1,4 @@
-"""Nothing of one request reaches another: no text, and no setting."""
+"""Nothing from one request reaches another: no text, and no setting."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.harness import SCALE, RunningEngine, assistant, running_engin
 
 TOOL = Tool("look", "Looks.", {"type": "object", "properties": {"at": {"type": "string"}}})
 
-# Models that take sampling and forced tools, which the newest ones refuse.
+# Models that accept sampling and forced tools, which the newest ones refuse.
 OLDER = "claude-sonnet-4-6"
 
 SETTINGS: list[dict[str, Any]] = [
@@ -40,7 +40,7 @@ SETTINGS: list[dict[str, Any]] = [
 
 
 def settings_in(body: dict[str, Any]) -> dict[str, Any]:
-    """What of an upstream request a caller's settings decide."""
+    """Return the parts of an upstream request that a caller's settings decide."""
     kept = ("model", "max_tokens", "thinking", "stop_sequences", "tool_choice", "output_config")
     settings = {key: body.get(key) for key in kept}
     settings["tools"] = [tool["name"] for tool in body.get("tools") or ()]
@@ -87,7 +87,7 @@ async def test_no_marker_of_a_conversation_is_in_another(tmp_path: Path) -> None
                     )
 
         async def leave(request: CompletionRequest, rng: random.Random) -> None:
-            """Go away in the middle: before the answer or after some of it."""
+            """Disconnect in the middle: before the answer or after some of it."""
             events = engine.engine.complete(request)
             for _ in range(rng.randint(1, 10)):
                 if await anext(events, None) is None:
@@ -172,8 +172,8 @@ UNUSUAL: list[dict[str, Any]] = [
 async def test_a_tool_that_is_taken_never_shows_as_what_another_caller_called_so(
     tmp_path: Path,
 ) -> None:
-    """Claude Code goes on with what it last knew by a name where a definition is not to its
-    liking. What it might not like is refused before."""
+    """Claude Code keeps using the last definition of a name if it does not accept a new one.
+    Definitions that it might not accept are refused before."""
     async with running_engine(tmp_path, PoolLimits(1, 1, 0)) as engine:
         for number, parameters in enumerate(UNUSUAL):
             for mark in (f"other-{number}", f"mine-{number}"):

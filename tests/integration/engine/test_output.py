@@ -1,4 +1,4 @@
-"""Answers of a shape: JSON, required calls, stop texts. What the API refuses is seen to here."""
+"""Formats of answers: JSON, required calls, stop texts. The bridge does what the API refuses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PERSON = {
     "required": ["name", "age"],
     "additionalProperties": False,
 }
-# A map of any keys cannot be said in what the API takes.
+# The API's subset of JSON Schema cannot express a map with arbitrary keys.
 MAP = {"type": "object", "additionalProperties": {"type": "integer"}}
 LOOK = Tool("look", "Looks.", {"type": "object", "properties": {"at": {"type": "string"}}})
 LISTEN = Tool("listen", "Listens.", {"type": "object", "properties": {}})
@@ -67,7 +67,7 @@ async def test_schemas_and_answers_are_checked_in_the_turns_of_their_caller(
         return turn(caller)
 
     monkeypatch.setattr(turns, "turn", noted)
-    # Too large to be checked in passing.
+    # Too large to be checked in-process.
     large = {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(100)}}
     answer = await engine.ask(
         user(sim(text='{"p1":"x"}')), output_format=schema(large), caller="one"
@@ -119,7 +119,7 @@ async def test_a_schema_that_the_api_refuses_is_seen_to_by_the_cli(engine: Runni
         assert answer.reason == "stop"
         accepted = engine.upstream(mark)[-1]
         assert "StructuredOutput" in [tool["name"] for tool in accepted.tools]
-    # The second time it is known.
+    # The second time the result is known.
     assert all(exchange.status == 200 for exchange in engine.upstream(marks[1]))
 
 

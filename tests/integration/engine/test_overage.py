@@ -1,4 +1,4 @@
-"""Stopping before paid extra usage, at both doors, on what the API itself says with its answers."""
+"""Stopping before paid extra usage, at both APIs, based on the API's reports in its answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOUR = 3600
 
 
 def limits(status: str, reset: float, **more: str) -> dict[str, str]:
-    """The headers in which the API tells how the plan stands."""
+    """Return the headers in which the API reports the state of the plan."""
     named = {
         "status": status,
         "reset": str(int(reset)),
@@ -37,7 +37,7 @@ def on_extra_usage(reset: float) -> dict[str, str]:
 
 
 class Guarded:
-    """A bridge that stops before extra usage, with a clock that a test can move on."""
+    """A bridge that stops before extra usage, with a clock that a test can advance."""
 
     def __init__(self, running: RunningBridge) -> None:
         self.running = running
@@ -57,7 +57,7 @@ class Guarded:
             return PoolServiceStub(channel).GetPool(pool_pb2.GetPoolRequest()).pool
 
     def said(self, status: str) -> None:
-        """Wait until the bridge is in this state: the API's word comes after the answer."""
+        """Wait until the bridge is in this state: the API's report arrives after the answer."""
 
         async def wait() -> None:
             engine = self.running.bridge.engine
@@ -81,7 +81,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, loop_thread: LoopThread) -
 def test_serving_stops_until_the_limit_is_lifted(guarded: Guarded) -> None:
     reset = time.time() + HOUR
     first = guarded.post("first " + sim(text="paid", headers=on_extra_usage(reset)))
-    # What runs when extra usage begins is paid for already, and is not cut.
+    # Requests that run when extra usage begins are paid for already, and are not cut.
     assert first.json()["choices"][0]["message"]["content"] == "paid"
     guarded.said("overage_ahead")
 
@@ -102,7 +102,7 @@ def test_serving_stops_until_the_limit_is_lifted(guarded: Guarded) -> None:
     assert not list(guarded.running.simulator.ledger.exchanges(containing="second"))
 
     guarded.ahead = HOUR + 5
-    # The first after the reset finds that the plan is well again.
+    # The first one after the reset finds that the limit is lifted.
     later = limits("allowed", time.time() + 3 * HOUR)
     assert guarded.post("third " + sim(text="free", headers=later)).status_code == 200
     guarded.said("ok")

@@ -1,4 +1,4 @@
-"""Faults that the list of requirements brought to light, marked until they are mended."""
+"""Regression tests for faults that the list of requirements brought to light."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def marker() -> str:
 
 
 def results(engine: RunningEngine, mark: str) -> list[Any]:
-    """The results of tools that reached the model."""
+    """Return the tool results that reached the model."""
     exchange = engine.upstream(mark)[-1]
     return [
         block["content"]
@@ -55,8 +55,8 @@ async def test_ids_that_come_again_lose_no_result(engine: RunningEngine) -> None
 
 
 async def test_a_small_top_p_is_left_out_and_named(engine: RunningEngine) -> None:
-    """With thinking the API takes no top_p below 0.95. Without, the CLI adds a temperature, and the
-    API takes only one of the two."""
+    """With thinking the API accepts no top_p below 0.95. Without, the CLI adds a temperature, and
+    the API accepts only one of the two."""
     answer = await engine.ask(user(sim(text="ok")), model=SONNET, sampling=Sampling(top_p=0.25))
     assert answer.text == "ok"
     assert "sampling.top_p" in answer.ignored

@@ -1,4 +1,4 @@
-"""What Claude Code asks the model by itself after an answer stands in the record of its request."""
+"""Calls that Claude Code makes by itself after an answer are in the record of the request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def test_a_call_after_the_answer_is_counted_and_its_answer_is_not_passed_o
     note = uuid.uuid4().hex
     turns = [KINDS[kind], {"text": "a second answer"}]
     parked = engine.engine.pool.counts()["parked"]
-    # It goes out before an interrupt can reach Claude Code, but for a rare accident.
+    # It is usually sent before an interrupt can reach Claude Code.
     for _ in range(5):
         answer = await engine.ask(user(sim(turns=turns, note=note)))
         assert answer.text == KINDS[kind]["text"]
@@ -38,7 +38,7 @@ async def test_a_call_after_the_answer_is_counted_and_its_answer_is_not_passed_o
     assert first is not None
     assert answer.usage.input_tokens >= first["input_tokens"]
     assert answer.record["input_tokens"] == answer.usage.input_tokens
-    # Its process was wiped, not parked with words that the caller has not seen.
+    # Its process was wiped, not parked with text that the caller has not seen.
     assert engine.engine.pool.counts()["parked"] == parked
 
 

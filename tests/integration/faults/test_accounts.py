@@ -143,7 +143,7 @@ async def test_an_alias_that_names_no_model_is_in_the_servers_log_at_the_start(
             tmp_path, PoolLimits(1, 1, 0), models=ModelNames((("gpt4", "opuss"),))
         ):
             pass
-    assert "BRIDGE_MODEL_ALIASES: gpt4=opuss names no model on offer" in caplog.text
+    assert "BRIDGE_MODEL_ALIASES: the target of gpt4=opuss is not a model on offer" in caplog.text
     assert "Did you mean 'opus'?" in caplog.text
 
 

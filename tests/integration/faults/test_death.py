@@ -159,6 +159,6 @@ def test_in_the_middle_of_a_start(tmp_path: Path, upstream: str) -> None:
 def test_while_it_finds_out_what_the_cli_can_do(tmp_path: Path) -> None:
     mine = {"BRIDGE_CLAUDE_PATH": str(cli_without(tmp_path))}
     with served(tmp_path, "--demo", "--http", **mine) as running:
-        running.wait_for("checking what .* can do")
+        running.wait_for("checking which features .* has")
         with none_left(first_children(running)):
             running.process.kill()

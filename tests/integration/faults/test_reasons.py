@@ -52,7 +52,7 @@ async def test_a_process_that_does_not_come_up_says_why(
         await Session.spawn(Launcher(bundled_cli(), environment, tmp_path))
     assert part in caught.value.cause
     assert str(tmp_path) not in caught.value.cause
-    assert "It said: " in caught.value.for_log
+    assert "Output: " in caught.value.for_log
 
 
 async def test_the_cause_is_in_the_log_and_in_health_once_processes_fail(
@@ -69,7 +69,7 @@ async def test_the_cause_is_in_the_log_and_in_health_once_processes_fail(
                 await faked.engine.pool.changed()
             assert "/home/me" not in faked.engine.health().detail
     assert "could not be started: ProcessGoneError: Claude Code's configuration file" in caplog.text
-    assert "It said: Configuration error in /home/me/.claude.json" in caplog.text
+    assert "Output: Configuration error in /home/me/.claude.json" in caplog.text
 
 
 @asynccontextmanager

@@ -120,4 +120,4 @@ def test_a_failed_result_without_text_is_refused(
     assert failure is not None
     field = "messages[2].parts[0].tool_result"
     assert (failure.code, failure.field) == ("invalid_value", field)
-    assert "must be text that says why" in failure.message
+    assert "must be text that describes the error" in failure.message

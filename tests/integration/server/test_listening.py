@@ -132,7 +132,7 @@ def test_a_folder_that_others_enter_is_refused_at_either_door(
     shared.mkdir(exist_ok=True)
     shared.chmod(0o755)
     settings = settings_for_tests(tmp_path, **{variable: shared / "s"})
-    with pytest.raises(StartError, match=rf"^{variable.upper()}: others may enter(?!.*chmod)"):
+    with pytest.raises(StartError, match=rf"^{variable.upper()}: other users can enter(?!.*chmod)"):
         RunningBridge(settings, loop_thread).start()
     assert not (shared / "s").exists()
 

@@ -20,8 +20,6 @@ TARGETS = {
     "bench",
     "probe",
     "soak",
-    "probe",
-    "unit",
     "clean",
     "lock",
 }

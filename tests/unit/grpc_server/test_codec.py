@@ -435,11 +435,11 @@ def test_arguments_that_are_none_are_told_as_they_are_and_named(text: str) -> No
     (call,) = decoded.messages[0].parts
     assert isinstance(call, model.ToolCallPart)
     assert json.loads(call.arguments) == {"_malformed_arguments": text}
-    assert decoded.mended == ("messages.parts.tool_call.arguments_json",)
+    assert decoded.repaired == ("messages.parts.tool_call.arguments_json",)
 
 
 def test_no_arguments_are_an_empty_object() -> None:
     decoded = validate(decode_request(question(messages=[called(""), says(RESULT)])))
     (call,) = decoded.messages[0].parts
     assert isinstance(call, model.ToolCallPart)
-    assert (call.arguments, decoded.mended) == ("{}", ())
+    assert (call.arguments, decoded.repaired) == ("{}", ())

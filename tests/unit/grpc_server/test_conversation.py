@@ -234,7 +234,7 @@ def test_calls_of_an_answer_that_was_cut_may_be_given_results() -> None:
     assert sound.messages[1].parts[1] == ToolCallPart(
         "a", "add", json.dumps({"_malformed_arguments": '{"x"'})
     )
-    assert sound.mended == ("tool_call_delta.arguments_json",)
+    assert sound.repaired == ("tool_call_delta.arguments_json",)
 
 
 def test_some_results_of_an_answer_that_was_cut_do_not_keep_its_calls() -> None:

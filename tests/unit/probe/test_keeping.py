@@ -1,4 +1,4 @@
-"""What a probe found is kept between starts, and what is not to be trusted is not used."""
+"""Probe reports are stored between starts, and untrusted ones are not used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bridge.probe.keeping import FILE_NAME
 
 
 class Probing:
-    """Stands for the probe, and counts."""
+    """Stands in for the probe, and counts its calls."""
 
     def __init__(self, *lacking: str) -> None:
         self.times = 0
@@ -160,7 +160,7 @@ async def test_a_folder_that_cannot_be_written_costs_a_line_in_the_log_and_no_st
     blocked.write_text("")
     report = await report_for(cli, blocked / "state", probing=Probing())
     assert all(report.found.values())
-    assert "could not be kept" in caplog.text
+    assert "could not be stored" in caplog.text
 
 
 async def test_a_cli_that_is_not_there_is_an_os_error(state: Path, tmp_path: Path) -> None:

@@ -261,10 +261,10 @@ def test_without_tools_none_are_on_and_the_folder_does_not_matter(tmp_path: Path
     ("changes", "said"),
     [
         ({"bridge_claude_tools": "Read"}, "BRIDGE_CLAUDE_TOOLS needs BRIDGE_CLAUDE_FOLDER"),
-        ({"bridge_claude_tools": "Agent"}, "'Agent' is none of"),
+        ({"bridge_claude_tools": "Agent"}, "'Agent' is not one of"),
         (
             {"bridge_claude_tools": "Read", "bridge_claude_folder": Path("/")},
-            "BRIDGE_CLAUDE_FOLDER: '/' is or holds your home folder",
+            "BRIDGE_CLAUDE_FOLDER: '/' is or contains your home folder",
         ),
         (
             {"bridge_claude_tools": "Read", "bridge_claude_folder": Path("/missing")},
@@ -286,7 +286,7 @@ def test_the_folder_is_kept_apart_from_where_secrets_are(
     monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "config"))
     for name in ("config", "state"):
         (tmp_path / name).mkdir()
-        with pytest.raises(ValidationError, match="holds secrets"):
+        with pytest.raises(ValidationError, match="contains secrets"):
             read(
                 bridge_claude_tools="Read",
                 bridge_claude_folder=tmp_path / name,
@@ -304,5 +304,5 @@ def test_tools_of_claude_code_do_not_run_beside_what_lets_people_in(
     folder.mkdir()
     given = {"bridge_claude_tools": "Read", "bridge_claude_folder": folder}
     assert Settings.model_validate({**given, name: tmp_path / "file"}).builtin_tools()
-    with pytest.raises(ValidationError, match="holds secrets"):
+    with pytest.raises(ValidationError, match="contains secrets"):
         Settings.model_validate({**given, name: folder / "below" / "file"})

@@ -1,4 +1,4 @@
-"""What is answered, and how the request's own limits cut it."""
+"""The content of an answer, and how the request's own limits cut it."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""The account of the prompt cache. Texts are long enough to count: four characters a token."""
+"""The prompt cache's accounting. Texts are long enough to count: four characters per token."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What was received, as tests look at it from any thread."""
+"""The record of received requests, as tests read it from any thread."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""Each rule: a request that breaks it, beside a valid neighbour that differs in that alone."""
+"""Each rule: a request that breaks it, next to a valid one that differs only in that."""
 
 import base64
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from bridge.simulator.api import models, rules
 from bridge.simulator.api.shape import shape
 
-# A model that still takes sampling, a prefill and a forced tool; the rest is for the newer ones.
+# A model that still accepts sampling, a prefill and a forced tool; the rest is for the newer ones.
 OLD = "claude-haiku-4-5"
 SYSTEM_ROLE = "claude-opus-4-8"
 TOOL = {"name": "add", "input_schema": {"type": "object"}}

@@ -1,4 +1,4 @@
-"""From what the CLI writes of a failure to the error that a caller may read."""
+"""Maps the CLI's failure reports to errors for callers."""
 
 from bridge.core.claude.failures.reader import FailureReader
 

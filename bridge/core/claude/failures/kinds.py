@@ -1,9 +1,9 @@
-"""The kinds of failure that the CLI names, each with the error that a caller may read. Pure.
+"""The kinds of failure that the CLI reports, each with its error for callers. Pure.
 
-`error` stands on the CLI's synthetic answer, `api_error` there and on its `result`: the second is
-the narrower one, and most failures have only the first. Both lists are those of the pinned CLI; a
-test compares them with the binary. The sentences are the bridge's own: the CLI's text is not for
-callers.
+`error` is on the CLI's synthetic answer; `api_error` is there and on its `result`. The second is
+narrower, and most failures have only the first. Both lists are those of the pinned CLI; a test
+compares them with the binary. The messages are the bridge's own, because the CLI's text is not
+meant for callers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from bridge.core.contract import (
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of failure: its error and what to do about it."""
+    """One kind of failure: its error and the remedy."""
 
     error: type[BridgeError]
     message: str
@@ -36,7 +36,7 @@ class Kind:
     field: str | None = None
 
     def as_error(self) -> BridgeError:
-        """The error of this kind."""
+        """Return the error of this kind."""
         if issubclass(self.error, InvalidRequestError):
             return self.error(self.message, field=self.field, reason=self.reason)
         if issubclass(self.error, PermissionDeniedError):
@@ -83,7 +83,7 @@ LONG_CONTEXT: Final = Kind(
 OUT_OF_CREDITS: Final = Kind(
     PlanLimitError,
     "This model or request needs paid usage credits, and the account has none left or has them "
-    "off. Take another model; the operator of this server can add credits at "
+    "off. Use another model; the operator of this server can add credits at "
     "claude.ai/settings/usage.",
     "USAGE_CREDITS_REQUIRED",
 )
@@ -104,7 +104,7 @@ _MODEL_CREDITS = OUT_OF_CREDITS
 
 
 def _setup(message: str) -> Kind:
-    """What the operator must put right on the server's machine or in its network."""
+    """A failure that the operator must fix on the server's machine or in its network."""
     return Kind(UnavailableError, message, "CLAUDE_MISCONFIGURED", retryable=False)
 
 
@@ -143,9 +143,7 @@ _NOT_REACHED = Kind(
     "The Anthropic API cannot be reached, or the connection to it was lost. Try again later.",
 )
 _SILENT = Kind(UnavailableError, "The Anthropic API did not answer in time. Try again later.")
-_NO_ANSWER = Kind(
-    UnavailableError, "The model gave no answer that could be used. Try again.", "UNFIT_ANSWER"
-)
+_NO_ANSWER = Kind(UnavailableError, "The model gave no usable answer. Try again.", "UNFIT_ANSWER")
 _NOT_STARTED = Kind(
     ProcessFailedError, "Claude Code did not start on the request. Try again later."
 )
@@ -154,8 +152,8 @@ API_ERRORS: Final[Mapping[str, Kind]] = MappingProxyType(
     {
         "max_output_tokens": Kind(
             UnavailableError,
-            "The answer reached its output limit in the middle of a call. Ask for more tokens, or "
-            "try again.",
+            "The answer reached its output limit in the middle of a tool call. Increase the token "
+            "limit, or try again.",
         ),
         "dlp_request_denied": Kind(
             PermissionDeniedError,
@@ -174,17 +172,17 @@ API_ERRORS: Final[Mapping[str, Kind]] = MappingProxyType(
         ),
         "effort_requires_thinking": Kind(
             InvalidRequestError,
-            "The model does not accept this effort while thinking is off. Ask for at most `high`.",
+            "The model does not accept this effort while thinking is off. Use at most `high`.",
             "UPSTREAM_REFUSED",
             field="effort",
         ),
         "advisor_incompatible": _setup(
-            "Claude Code's advisor model does not go with the model that was asked for. The "
+            "Claude Code's advisor model does not work with the requested model. The "
             "operator of this server must unset `advisorModel` in Claude Code's settings."
         ),
         "tool_history_mismatch": _refused(
             "The Anthropic API refuses the conversation: its tool calls and tool results do not "
-            "belong together."
+            "match.",
         ),
         "autocompact_thrashing": CONTEXT_TOO_LONG,
         "pdf_too_large": _refused("A PDF has more pages or bytes than the Anthropic API accepts."),
@@ -192,7 +190,7 @@ API_ERRORS: Final[Mapping[str, Kind]] = MappingProxyType(
             "A PDF is protected by a password. Send it without one."
         ),
         "stored_login_refused": _provider(
-            "Claude Code may not use its stored login: an administrator's settings ask for another "
+            "Claude Code may not use its stored login: an administrator's settings require another "
             "one. The operator of this server must run `claude` to see what they require."
         ),
         "oauth_refresh_store_refused": _provider(
@@ -248,7 +246,7 @@ API_ERRORS: Final[Mapping[str, Kind]] = MappingProxyType(
         "consent_unanswered": _MODEL_CREDITS,
         "no_allowed_fallback": Kind(
             PermissionDeniedError,
-            "The account may use neither this model nor another in its place.",
+            "The account may use neither this model nor a fallback.",
             field="model",
         ),
         "model_substitution_disabled": Kind(
@@ -270,7 +268,7 @@ API_ERRORS: Final[Mapping[str, Kind]] = MappingProxyType(
             "of this server must check its region, VPN and proxy."
         ),
         "named_profile_unusable": _provider(
-            "The profile that ANTHROPIC_PROFILE names gives no login. The operator of this server "
+            "The profile that ANTHROPIC_PROFILE names has no login. The operator of this server "
             "must log it in, or unset ANTHROPIC_PROFILE."
         ),
     }
@@ -292,15 +290,15 @@ ERRORS: Final[Mapping[str, Kind | None]] = MappingProxyType(
         ),
         "verification_required": Kind(
             AccountRefusedError,
-            "Anthropic asks for a verification of this server's account. Its operator must run "
-            "`claude` and follow what it says.",
+            "Anthropic requires a verification of this server's account. Its operator must run "
+            "`claude` and follow the instructions.",
         ),
         "billing_error": NO_CREDIT,
         "cloud_credential_error": _provider(
             "The cloud provider's credentials cannot be loaded. The operator of this server must "
             "renew them."
         ),
-        # Wide ones: the status says more.
+        # General kinds: the status says more.
         "overloaded": None,
         "server_error": None,
         "max_output_tokens": None,
@@ -310,4 +308,4 @@ ERRORS: Final[Mapping[str, Kind | None]] = MappingProxyType(
         "model_not_found": None,
     }
 )
-"""By the `error` of the CLI's synthetic answer; None where the status decides."""
+"""By the `error` of the CLI's synthetic answer; None if the status decides."""

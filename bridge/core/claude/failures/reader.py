@@ -1,4 +1,4 @@
-"""The failures in the lines of one turn, each as an error."""
+"""Reads the failures in the lines of one turn."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 class FailureReader:
-    """Keeps what the CLI reports on the way to the end of a turn that fails."""
+    """Collects the CLI's reports in a turn that fails."""
 
     def __init__(self, asked: str | None = None) -> None:
-        """`asked` is the model that was asked for, to name it where there is none."""
+        """`asked` is the requested model, for error messages."""
         self._asked = asked
         self._kind: str | None = None
         self.waiting: BridgeError | None = None
-        """What keeps the answer waiting, while the CLI is about to try a failed call again."""
+        """Why the answer is delayed, while the CLI is about to retry a failed call."""
 
     def note_answer(self, line: Wire) -> None:
-        """Take in an `assistant` line: a synthetic one names the kind of a failure."""
+        """Record an `assistant` line: a synthetic one names the kind of a failure."""
         self._kind = line.get("error") or self._kind
 
     def note_retry(self, line: Wire, *, limited: bool) -> None:
-        """Take in an `api_retry` line; raises what fails where the next try is not waited for.
+        """Record an `api_retry` line; raises its error if the retry is not awaited.
 
-        `limited` says whether the account's usage limit is known to be reached.
+        `limited`: whether the account is known to have reached its usage limit.
         """
         waiting = waiting_for(line)
         waiting.for_log = named({"api_error_status": line.get("error_status")}, line.get("error"))
@@ -42,18 +42,18 @@ class FailureReader:
             raise waiting
 
     def of(self, result: Wire, *, limited: bool) -> BridgeError:
-        """The error that a `result` line without an answer stands for."""
+        """Return the error of a `result` line without an answer."""
         failure = failure_of(result, self._asked, self._kind)
         refused = result.get("api_error_status") == 429 and result.get("api_error") is None
         if refused and not limited and failure.reason == PlanLimitError.reason:
-            # A burst: nothing was reported of the account's own limits.
+            # A burst limit: no usage limits of the account were reported.
             failure = busy()
         failure.for_log = named(result, self._kind)
         return failure
 
 
 def named(result: Wire, kind: str | None) -> str:
-    """How the CLI names the failure: its kinds and the status, never a text."""
+    """Return the CLI's names of the failure: its kinds and the status, never a text."""
     names = {
         "status": result.get("api_error_status"),
         "error": kind,

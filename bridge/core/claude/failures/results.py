@@ -1,4 +1,4 @@
-"""From a failed turn to the error that a caller may read. Pure."""
+"""Maps a failed turn to the error for the caller. Pure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from bridge.core.contract import (
     shown,
 )
 
-# What the API says without a name: its own sentences, at the head of the CLI's text.
+# Failures without a kind: the API's own sentences, at the start of the CLI's text.
 _NAMELESS: Mapping[int, tuple[tuple[re.Pattern[str], Kind], ...]] = MappingProxyType(
     {
         status: tuple((re.compile(words, re.IGNORECASE), kind) for words, kind in rows)
@@ -70,15 +70,15 @@ _LOCAL = tuple(
         (r"^invalid url", BAD_URL),
     )
 )
-"""What the CLI says of the way to the API without naming a kind."""
+"""The CLI's messages about the connection to the API that have no kind."""
 _HEAD = re.compile(r"^(failed to authenticate\. )?(api error: )?(\d{3} )?", re.IGNORECASE)
 
 
 def failure_of(result: Wire, asked: str | None = None, error: str | None = None) -> BridgeError:
-    """The error that a `result` line without an answer stands for; `asked` is the model.
+    """Return the error of a `result` line without an answer; `asked` is the model.
 
-    `error` is the kind that the CLI's synthetic answer named. Kinds decide, then the status; where
-    the API gives neither, a few of its fixed sentences. The CLI's text is not for callers.
+    `error` is the kind on the CLI's synthetic answer. Kinds decide first, then the status; if the
+    API sends neither, a few of its fixed sentences. The CLI's text is not meant for callers.
     """
     status = result.get("api_error_status")
     text = result.get("result") if isinstance(result.get("result"), str) else ""
@@ -100,7 +100,7 @@ def _kind_of(result: Wire, status: object, text: str, error: str | None) -> Kind
             return local
     if error == "authentication_failed":
         if status == 403:
-            # The CLI calls any 403 that, also where the login is in order.
+            # The CLI reports this for any 403, even if the login is valid.
             return None
         return NOT_LOGGED_IN if status is None and "Not logged in" in text else LOGIN_REFUSED
     return ERRORS.get(str(error))
@@ -123,10 +123,10 @@ def _by_status(status: object, text: str, asked: str | None) -> BridgeError:
             missing = f"the model {shown(str(asked))}" if named else "the default model"
             return ModelNotFoundError(
                 f"The Anthropic API does not have {missing} for this account. "
-                "Take one from the list of models: `bridge models` shows it."
+                "Choose one from the list of models: `bridge models` shows it."
             )
         case 413:
-            return TooLargeError("The request is larger than the Anthropic API takes.")
+            return TooLargeError("The request is larger than the Anthropic API accepts.")
         case 429:
             return USAGE_LIMIT.as_error()
         case _:
@@ -134,7 +134,7 @@ def _by_status(status: object, text: str, asked: str | None) -> BridgeError:
 
 
 def unavailable(status: object, retry_after: float | None = None) -> UnavailableError:
-    """The API has answered with a status that is a fault of its own."""
+    """Return the error for a status that is the API's own fault."""
     return UnavailableError(
         f"The Anthropic API is failing (status {status}). Try again later.",
         reason="OVERLOADED" if status == 529 else None,
@@ -148,7 +148,7 @@ _CONTEXT = re.compile(r"prompt is too long|context (window|limit)|input length",
 def _bad_request(text: str) -> BridgeError:
     if _CONTEXT.search(text):
         return CONTEXT_TOO_LONG.as_error()
-    # The API's words about the request itself: they hold nothing of the server's.
+    # The API's words about the request itself contain nothing about the server.
     detail = re.sub(r"^API Error: (400 )?", "", text).strip()
     return InvalidRequestError(
         f"The Anthropic API refused the request: {detail[:500]}"

@@ -1,4 +1,4 @@
-"""What the CLI reports when it is about to try an upstream call again (`api_retry`). Pure."""
+"""The CLI's reports that it is about to retry an upstream call (`api_retry`). Pure."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from bridge.core.claude.wire import Wire
 from bridge.core.contract import BridgeError, RateLimitedError, UnavailableError
 
 LONGEST_WAIT: Final = 10.0
-"""Seconds for which the CLI may wait before it tries an upstream call again. Where the API asks for
-more, that is an error at once, which says when to try again."""
+"""Seconds that the CLI may wait before a retry. If the API asks for more, the request fails at once
+with the retry time."""
 
 _CAPACITY: Final = frozenset({429, 529})
-"""Statuses on which the CLI itself would try again without end."""
+"""Statuses on which the CLI itself would retry indefinitely."""
 
 
 def waiting_for(retry: Wire) -> BridgeError:
-    """What keeps the answer waiting."""
+    """Return the error that delays the answer."""
     delay = retry.get("retry_delay_ms")
     seconds = delay / 1000 if isinstance(delay, int | float) else None
     status = retry.get("error_status")
@@ -31,7 +31,7 @@ def waiting_for(retry: Wire) -> BridgeError:
 
 
 def gives_up(retry: Wire) -> bool:
-    """Whether the CLI's next try is not waited for."""
+    """Whether to fail instead of waiting for the CLI's next retry."""
     status, delay = retry.get("error_status"), retry.get("retry_delay_ms")
     if status in (401, 403):
         return False
@@ -44,7 +44,7 @@ def gives_up(retry: Wire) -> bool:
 
 
 def busy(retry_after: float | None = None) -> RateLimitedError:
-    """The API takes no more requests for the moment, whatever the account's usage limits."""
+    """The API temporarily accepts no more requests, regardless of the account's usage limits."""
     return RateLimitedError(
-        "The Anthropic API takes no more requests for the moment.", retry_after=retry_after
+        "The Anthropic API accepts no more requests at the moment.", retry_after=retry_after
     )

@@ -1,4 +1,4 @@
-"""How a CLI process is started, what it is given, and how it ends."""
+"""Starting and ending CLI processes, and their environment."""
 
 from bridge.core.claude.processes.account import AccountFile
 from bridge.core.claude.processes.environment import OVERRULING, check_passed, passed_on

@@ -1,6 +1,6 @@
-"""Which account Claude Code is logged in to, from its own file; without any secret.
+"""The account that Claude Code is logged in to, from its own file; no secrets.
 
-A running process takes up a new login by itself, and does not say so.
+A running process picks up a new login by itself, without reporting it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 _GIVEN: Final = ("CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_AUTH_TOKEN")
-"""A login that stands in the environment is the same until the end."""
+"""A login in the environment does not change while the server runs."""
 
 
 class AccountFile:
-    """Tells accounts apart. Reads the file only where it has changed."""
+    """Identifies the account. Reads the file only if it has changed."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         home = Path(environment.get("HOME") or "~").expanduser()
@@ -26,7 +26,7 @@ class AccountFile:
         self._id = ""
 
     def id(self) -> str:
-        """A name of the account and its organisation; empty where there is none by /login."""
+        """An id of the account and its organisation; empty if there is no /login account."""
         if self._fixed:
             return ""
         try:
@@ -38,7 +38,7 @@ class AccountFile:
         except FileNotFoundError:
             self._id, self._signature = "", ()
         except (OSError, ValueError, RecursionError):
-            # It is being written: what was read last is true until it can be read.
+            # The file is being written: keep the last value until it can be read.
             pass
         return self._id
 

@@ -1,7 +1,8 @@
-"""Which of the server's environment variables Claude Code gets. Pure.
+"""Selects the environment variables that Claude Code gets. Pure.
 
-A server's environment holds more than Claude Code needs: tokens of other programs for one, which
-the commands of its tools could read. So it gets what is listed here, and what the operator names.
+A server's environment contains more than Claude Code needs, such as tokens of other programs, which
+the commands of its tools could read. So only the variables listed here, and those that the operator
+names, are passed on.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 _ALWAYS: Final = (
-    # The system's.
+    # Of the system.
     *("HOME", "PATH", "USER", "LOGNAME", "SHELL", "TERM", "TZ", "TMPDIR"),
     *("LANG", "LANGUAGE", "LC_*", "XDG_*"),
-    # How the API is reached.
+    # Access to the API.
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
     *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "NODE_USE_SYSTEM_CA"),
@@ -41,19 +42,19 @@ _OF_PROVIDERS: Final[Mapping[str, tuple[str, ...]]] = {
     "CLAUDE_CODE_USE_ANTHROPIC_GOOGLE_CLOUD": _GOOGLE,
     "CLAUDE_CODE_USE_FOUNDRY": _AZURE,
 }
-"""What a cloud provider's login may need, by the variable that chooses the provider."""
+"""What a cloud provider's login may need, by the variable that selects the provider."""
 
 OVERRULING: Final = frozenset(
     {
-        # Whatever effort a caller asks for.
+        # They override the effort that a caller requests.
         "CLAUDE_CODE_EFFORT_LEVEL",
-        # The names, or the presence, of the caller's tools.
+        # They change the names or the presence of the caller's tools.
         "CLAUDE_AGENT_SDK_MCP_NO_PREFIX",
         "CLAUDE_CODE_COORDINATOR_MODE",
         "CLAUDE_CODE_REMOTE",
-        # Text in the conversation that nobody wrote.
+        # They add text to the conversation.
         "CLAUDE_CODE_ENABLE_TOKEN_USAGE_ATTACHMENT",
-        # No answer at all.
+        # They prevent an answer.
         "CLAUDE_CODE_BLOCKING_LIMIT_OVERRIDE",
         "CLAUDE_CODE_SIMPLE",
         # The prompt cache's lifetime, which must not be shorter after the bridge's own breakpoint.
@@ -61,27 +62,27 @@ OVERRULING: Final = frozenset(
         "FORCE_PROMPT_CACHING_5M",
     }
 )
-"""Never passed on: they win over what a request asks for, whatever the CLI is told later.
+"""Never passed on: they override what a request asks for, even if the CLI is told otherwise later.
 
-Measured by setting each and comparing what reaches the API; the others that Claude Code reads
-change nothing there, are told anew for every turn, or are the operator's to choose."""
+Measured by setting each variable and comparing the API requests. The others that Claude Code reads
+have no effect there, are set again for every turn, or are the operator's choice."""
 
 _PATTERN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?")
 
 
 def check_passed(pattern: str) -> str:
-    """A NAME, or a PREFIX_*, that the operator wants passed on; raises ValueError."""
+    """Return a NAME or PREFIX_* that the operator wants passed on; raises ValueError."""
     if not _PATTERN.fullmatch(pattern):
-        raise ValueError(f"{pattern!r} is neither the name of a variable nor a prefix with *")
+        raise ValueError(f"{pattern!r} is neither a variable name nor a prefix with *")
     if pattern.startswith("BRIDGE_"):
-        raise ValueError(f"{pattern} is the bridge's own and is never passed on")
+        raise ValueError(f"{pattern} is set by the bridge itself and is never passed on")
     if pattern in OVERRULING:
-        raise ValueError(f"{pattern} would overrule what callers ask for and is never passed on")
+        raise ValueError(f"{pattern} would override callers' requests and is never passed on")
     return pattern
 
 
 def passed_on(environment: Mapping[str, str], more: Iterable[str] = ()) -> dict[str, str]:
-    """The variables that Claude Code gets; `more` are NAME or PREFIX_*."""
+    """Return the variables that Claude Code gets; `more` are NAME or PREFIX_*."""
     chosen = [names for switch, names in _OF_PROVIDERS.items() if environment.get(switch)]
     patterns = (*_ALWAYS, *(name for names in chosen for name in names), *more)
     exact = {pattern for pattern in patterns if not pattern.endswith("*")}

@@ -1,7 +1,7 @@
-"""How a CLI process is started: its arguments, its environment and its folder.
+"""The arguments, environment and folder of CLI processes.
 
-Everything that the CLI would do behind a caller's back is turned off here. From the operator's
-own settings only the default model and the login remain.
+Everything that the CLI would do without the caller's knowledge is turned off here. Of the
+operator's own settings, only the default model and the login are used.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from bridge.core.claude.turn_settings import TurnSettings, environment_of
 from bridge.core.system import OrphanGuard
 from bridge.core.validation import BuiltinTools
 
-# Set at the start, because SessionStart hooks have already run when settings come later.
+# Set at the start, because SessionStart hooks run before later settings arrive.
 _SETTINGS = {
     "disableAllHooks": True,
     "claudeMdExcludes": ["**"],
     "autoMemoryEnabled": False,
     "outputStyle": "default",
     "language": "",
-    # Of no use to a caller, and said to the model where it has a shell.
+    # Useless to a caller, and mentioned to the model if it has a shell.
     "attribution": {"commit": "", "pr": ""},
     "includeGitInstructions": False,
 }
@@ -35,39 +35,39 @@ _SETTINGS = {
 _ENVIRONMENT = {
     "CLAUDE_CODE_ENTRYPOINT": "sdk-py",
     "CLAUDE_AGENT_SDK_VERSION": version("claude-agent-sdk"),
-    # Its name in the User-Agent of upstream requests: the SDK's `client_app`.
+    # The bridge's name in the User-Agent of upstream requests: the SDK's `client_app`.
     "CLAUDE_AGENT_SDK_CLIENT_APP": f"claude-code-bridge/{__version__}",
-    # A conversation that fills the window ends in an error, not in a silent summary.
+    # A conversation that fills the context window ends in an error, not in a silent summary.
     "DISABLE_AUTO_COMPACT": "1",
-    # Exactly the caller's tools are offered, none held back behind a search.
+    # Exactly the caller's tools are offered; none is hidden behind a search.
     "ENABLE_TOOL_SEARCH": "false",
     "CLAUDE_CODE_DISABLE_CLAUDE_MDS": "1",
-    # A refusal is the answer: it is not asked for again, paid for and unseen.
+    # A refusal is the answer: without this, the CLI would retry it at a cost, unseen.
     "CLAUDE_CODE_DISABLE_REFUSAL_RETRY": "1",
-    # A stream that fails before its first block is not asked for once more without streaming:
-    # nothing of that second answer would be seen here, and its failures hide the first one's.
+    # Do not retry a stream that fails before its first block without streaming: that second
+    # answer would not be seen here, and its failures hide the first one's.
     "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK": "1",
-    # It reports how long the API wants it to wait, however long, instead of keeping that to itself
-    # beyond a minute. How often and how long it may try again is the bridge's to decide.
+    # Makes the CLI report how long the API wants it to wait, even beyond a minute. The bridge
+    # decides how often and how long it may retry.
     "CLAUDE_CODE_RETRY_WATCHDOG": "1",
-    # Descriptions of the caller's tools are not cut.
+    # Do not cut the descriptions of the caller's tools.
     "CLAUDE_CODE_MAX_MCP_DESCRIPTION_LENGTH": "10000000",
 }
 
 _WITH_TOOLS = (
-    # Denied and not asked for, whatever the settings say: there is no user to be asked.
+    # Deny instead of asking, whatever the settings say: there is no user to ask.
     "--permission-mode=dontAsk",
     "--permission-prompts=none",
-    # The file tools keep to the working directory, through links too, and project settings,
+    # The file tools stay within the working directory, even through links, and project settings,
     # which a caller could write, are not read.
     "--restricted",
 )
 
-# What runs on after the answer would report to the next caller of the process.
+# Background work that outlives the answer would report to the next caller of the process.
 _ENVIRONMENT_WITH_TOOLS = {"CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1"}
 
 LONGEST_VARIABLE = 100_000
-"""Bytes of an environment variable that a command can be started with: Linux takes 131,072."""
+"""Maximum bytes of an environment variable of a started command: Linux accepts 131,072."""
 
 API_KEY = "ANTHROPIC_API_KEY"
 AUTH_TOKEN = "ANTHROPIC_AUTH_TOKEN"
@@ -76,25 +76,25 @@ _OTHER_PROVIDERS = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
-    """What every CLI process of a server has in common."""
+    """The common settings of all CLI processes of a server."""
 
     cli: Path
     environment: Mapping[str, str]
     """The server's own environment, or a hermetic one."""
     folder: Path
-    """The processes' working directory: neutral, since the CLI names it to the model, and not used
-    where `builtin_tools` names one."""
+    """The working directory: neutral, since the CLI names it to the model; not used if
+    `builtin_tools` names one."""
     setting_sources: Sequence[str] = ()
-    """Settings files that the CLI reads and applies whole: `project` and `local`, those of
+    """Settings files that the CLI reads and applies in full: `project` and `local`, those of
     `folder`. The operator's own are never among them."""
     user_settings: UserSettings = NOTHING
-    """What of the operator's own settings holds."""
+    """The part of the operator's own settings that applies."""
     builtin_tools: BuiltinTools | None = None
-    """Claude Code's own tools that are on; None is none of them."""
+    """Claude Code's own tools that are on; None means none."""
     telemetry: Mapping[str, str] = field(default_factory=dict)
-    """Variables that have the CLI trace what it does."""
+    """Variables that make the CLI trace its work."""
     use_api_key: bool = False
-    """Whether ANTHROPIC_API_KEY is passed on: the CLI bills it even where there is a login."""
+    """Whether ANTHROPIC_API_KEY is passed on: the CLI bills it even if there is a login."""
     guard: OrphanGuard | None = None
     """Ends the processes if the server is killed."""
 
@@ -105,12 +105,12 @@ class Launcher:
 
     @property
     def cache_ttl(self) -> str | None:
-        """How long the prompt cache keeps a prefix: what the CLI itself chooses by account.
+        """The lifetime of prompt cache entries, as the CLI itself chooses it by account.
 
-        It is said explicitly, because the API wants the bridge's own breakpoint to live no
-        shorter than those the CLI puts after it
-        (https://platform.claude.com/docs/en/build-with-claude/prompt-caching). None where
-        another provider serves the models: that keeps to rules of its own.
+        It is set explicitly, because the API requires the bridge's own breakpoint to live at least
+        as long as those that the CLI puts after it
+        (https://platform.claude.com/docs/en/build-with-claude/prompt-caching). None for other
+        providers, which have rules of their own.
         """
         if any(self.environment.get(name) for name in _OTHER_PROVIDERS):
             return None
@@ -118,10 +118,11 @@ class Launcher:
 
     @property
     def longest_variable(self) -> int | None:
-        """How long a variable of the CLI's may become, in bytes; None is any length.
+        """The maximum length of a CLI variable, in bytes; None means unlimited.
 
-        What the CLI starts gets them all: the commands by which the operator logs in, and on macOS
-        the one that reads the keychain. With a longer one these fail, and the CLI has no login.
+        The CLI's child processes get all variables: the commands that log the operator in, and on
+        macOS the one that reads the keychain. With a longer variable these fail, and the CLI has no
+        login.
         """
         starts = self.user_settings.login or self.setting_sources or sys.platform == "darwin"
         provided = any(self.environment.get(name) for name in _OTHER_PROVIDERS)
@@ -129,24 +130,24 @@ class Launcher:
 
     @property
     def cache_control(self) -> dict[str, str] | None:
-        """The breakpoint that goes onto the first question of a conversation."""
+        """The cache breakpoint on the first question of a conversation."""
         return None if self.cache_ttl is None else {"type": "ephemeral", "ttl": self.cache_ttl}
 
     def restore_folder(self) -> None:
-        """Recreate the working directory where it is gone; raises OSError.
+        """Recreate the working directory if it is gone; raises OSError.
 
-        Systems tidy away what has lain in their folder for temporary files for days.
+        Systems delete entries of the temporary folder after some days.
         """
         if self.builtin_tools is None:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def command(self) -> Command:
-        """The command that starts one process."""
+        """Return the command that starts one process."""
         variables = environment_of(TurnSettings())
         env = {
             name: value
             for name, value in self.environment.items()
-            # CLAUDECODE would make it believe that it runs inside another Claude Code.
+            # With CLAUDECODE set, it would believe that it runs inside another Claude Code.
             if not name.startswith("BRIDGE_") and name != "CLAUDECODE"
         }
         if not self.use_api_key:
@@ -171,7 +172,7 @@ class Launcher:
                 "--no-session-persistence",
                 f"--setting-sources={','.join(self.setting_sources)}",
                 "--settings",
-                # Here and not in the environment, so that they stand over the operator's own.
+                # Passed here and not in the environment, so that they override the operator's own.
                 json.dumps({**self.user_settings.settings, **_SETTINGS, "env": variables}),
             ),
             env={**env, **_ENVIRONMENT, **self.telemetry, "PWD": str(folder)},
@@ -181,14 +182,14 @@ class Launcher:
 
 
 def hermetic_environment(base: Mapping[str, str], home: Path, upstream: str) -> dict[str, str]:
-    """An environment in which the CLI sees no login, no settings and only `upstream`."""
+    """Return an environment in which the CLI sees no login, no settings and only `upstream`."""
     kept = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TZ")
     return {
         **{name: base[name] for name in kept if name in base},
         "HOME": str(home),
         "CLAUDE_CONFIG_DIR": str(home / ".claude"),
         "ANTHROPIC_BASE_URL": upstream,
-        # Any token does; with one the CLI behaves as with a subscription.
+        # Any token works; with one, the CLI behaves as with a subscription.
         "CLAUDE_CODE_OAUTH_TOKEN": "simulated",
         "DISABLE_TELEMETRY": "1",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",

@@ -1,8 +1,8 @@
-"""One child process that speaks lines of JSON on stdin and stdout.
+"""One child process that exchanges lines of JSON over stdin and stdout.
 
-Plain I/O: starts it, splits its output into lines, feeds its input, ends it. It knows
-nothing of what the lines mean. Lines are handed on by a callback and not by a queue, since
-every token of every answer passes here.
+Plain I/O: starts it, splits its output into lines, writes its input, ends it. The content of the
+lines is not interpreted. Lines are passed on by a callback and not by a queue, since every token of
+every answer passes here.
 """
 
 from __future__ import annotations
@@ -24,34 +24,35 @@ from bridge.core.system import MARK, OrphanGuard
 logger = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
-"""A longer line on stdout is taken as a fault of the process, which is then ended."""
+"""A longer line on stdout is treated as a fault of the process, which is then terminated."""
 
 _STDERR_LINES = 20
 _STDERR_LINE_BYTES = 2_000
 
 
 class ProcessGoneError(Exception):
-    """The process ended, or its input is closed."""
+    """The process has ended, or its input is closed."""
 
     cause = ""
-    """Why, in a sentence that a caller may read; empty where that is not known."""
+    """The cause, in a sentence for callers; empty if unknown."""
     for_log = ""
-    """Why, for the server's log."""
+    """The cause, for the server's log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """How to start a process: nothing of the server's own environment is added."""
+    """How to start a process: none of the server's own environment is added."""
 
     argv: Sequence[str]
     env: Mapping[str, str]
     cwd: Path
     guard: OrphanGuard | None = None
-    """Ends it if the server is killed. `argv[0]` is a path then; its mark is added to `env`."""
+    """Ends the process if the server is killed. Then `argv[0]` is a path, and its mark is added to
+    `env`."""
 
 
 class LineProcess(asyncio.SubprocessProtocol):
-    """A running child. Start one with `start`; it needs `aclose` in the end."""
+    """A running child. Start one with `start`; call `aclose` in the end."""
 
     def __init__(
         self, on_line: Callable[[bytes], None], on_exit: Callable[[], None] | None = None
@@ -69,7 +70,7 @@ class LineProcess(asyncio.SubprocessProtocol):
         self._guard: OrphanGuard | None = None
         self._mark = ""
         self.exited = asyncio.Event()
-        """Set when the process has ended and all of its output was handed on."""
+        """Set when the process has ended and all of its output was passed on."""
 
     @classmethod
     async def start(
@@ -78,22 +79,22 @@ class LineProcess(asyncio.SubprocessProtocol):
         on_line: Callable[[bytes], None],
         on_exit: Callable[[], None] | None = None,
     ) -> LineProcess:
-        """Start the command; raises OSError where it cannot be executed."""
+        """Start the command; raises OSError if it cannot be executed."""
         process = cls(on_line, on_exit)
         await process.launch(command)
         return process
 
     async def launch(self, command: Command) -> None:
-        """Start the command; raises OSError where it cannot be executed.
+        """Start the command; raises OSError if it cannot be executed.
 
-        Its first lines, and even its end, can come before this returns.
+        Its first lines, and even its end, can arrive before this returns.
         """
         argv, env = command.argv, dict(command.env)
         if command.guard is not None:
             self._guard = command.guard
             env[MARK] = self._mark = command.guard.new_mark()
             if command.guard.prefix:
-                # What is started is the prefix, so that the system does not say this.
+                # The prefix is started first, so the system would not report this.
                 _check_executable(argv[0])
                 argv = (*command.guard.prefix, *argv)
         await asyncio.get_running_loop().subprocess_exec(
@@ -101,7 +102,7 @@ class LineProcess(asyncio.SubprocessProtocol):
             *argv,
             env=env,
             cwd=command.cwd,
-            # A Ctrl-C at the terminal is for the server, which ends its children itself.
+            # A Ctrl-C in the terminal is for the server, which ends its children itself.
             start_new_session=True,
         )
 
@@ -126,19 +127,19 @@ class LineProcess(asyncio.SubprocessProtocol):
         elif fd == 1:
             self._output_over = True
             if self._exit_code is None:
-                # Nothing it does can be heard of any more: one that goes on would be waited for.
+                # Its output can no longer be read; if it kept running, it would be waited for.
                 self._kill_group()
 
     def process_exited(self) -> None:
         assert self._transport is not None
         self._exit_code = self._transport.get_returncode()
-        # What it started ends with it: it would hold the pipes open, so that the end of the
+        # Its own children end with it: they would hold the pipes open, so that the end of the
         # process would never be reported.
         self._kill_group()
         if self._guard is not None:
             self._guard.ended(self.pid)
         if self._killed:
-            self._let_go()
+            self._close_pipes()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._writable.set()
@@ -151,7 +152,7 @@ class LineProcess(asyncio.SubprocessProtocol):
         self._writable.clear()
 
     def resume_writing(self) -> None:
-        """Called by asyncio when it reads again."""
+        """Called by asyncio when the process reads again."""
         self._writable.set()
 
     def _stdout(self, data: bytes) -> None:
@@ -160,7 +161,7 @@ class LineProcess(asyncio.SubprocessProtocol):
         if b"\n" not in data:
             self._tail += data
             if len(self._tail) > MAX_LINE_BYTES:
-                logger.error("process %s wrote an over-long line and is ended", self.pid)
+                logger.error("terminating process %s: it wrote an over-long line", self.pid)
                 self._tail.clear()
                 self.kill()
             return
@@ -173,7 +174,7 @@ class LineProcess(asyncio.SubprocessProtocol):
             if line and not self._output_over:
                 self._on_line(line)
 
-    # What the owner uses
+    # Methods for the owner
 
     @property
     def pid(self) -> int:
@@ -197,7 +198,7 @@ class LineProcess(asyncio.SubprocessProtocol):
         return "\n".join(self._stderr)
 
     async def write(self, data: bytes) -> None:
-        """Send bytes to its input; raises ProcessGoneError when it no longer reads."""
+        """Send bytes to its input; raises ProcessGoneError if it no longer reads."""
         stdin = self._stdin()
         if stdin is None or stdin.is_closing() or not self.alive:
             raise ProcessGoneError
@@ -208,36 +209,36 @@ class LineProcess(asyncio.SubprocessProtocol):
                 raise ProcessGoneError
 
     def pause_reading(self) -> None:
-        """Let its output wait in the pipe."""
+        """Leave its output in the pipe."""
         stdout = self._pipe(1)
         if isinstance(stdout, asyncio.ReadTransport) and stdout.is_reading():
             stdout.pause_reading()
 
     def resume_reading(self) -> None:
-        """Take its output again."""
+        """Read its output again."""
         stdout = self._pipe(1)
         if isinstance(stdout, asyncio.ReadTransport) and not stdout.is_reading():
             stdout.resume_reading()
 
     def kill(self) -> None:
-        """End it at once (SIGKILL), with everything it started; no more lines are handed on."""
+        """Kill it (SIGKILL) with all its children; no more lines are passed on."""
         self._output_over = self._killed = True
         if self._exit_code is not None:
-            self._let_go()
+            self._close_pipes()
         elif self._transport is not None:
             self._kill_group()
 
     def _kill_group(self) -> None:
-        # It leads a process group of its own (start_new_session).
+        # It leads its own process group (start_new_session).
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
-    def _let_go(self) -> None:
-        """Close the pipes of a process that has ended: what it left behind may hold them open."""
+    def _close_pipes(self) -> None:
+        """Close the pipes of a process that has ended: its children may hold them open."""
         if self._transport is None or self.exited.is_set():
             return
         stdin = self._stdin()
-        # One that is closed already may not be aborted, unless it waits for its last words to go.
+        # A closed pipe may not be aborted, unless it still has data to write.
         if stdin is not None and (not stdin.is_closing() or stdin.get_write_buffer_size()):
             stdin.abort()
         self._transport.close()
@@ -249,9 +250,9 @@ class LineProcess(asyncio.SubprocessProtocol):
             stdin.close()
 
     async def aclose(self, grace: float = 0.0) -> None:
-        """End it and wait for it: by SIGTERM, and by SIGKILL where that took `grace` seconds."""
+        """End it and wait: with SIGTERM, and with SIGKILL after `grace` seconds."""
         if grace > 0 and self.alive:
-            # To it alone: what it has started is ended after it.
+            # Only to the process itself; its children are killed after it.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(self.pid, signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
@@ -271,6 +272,6 @@ class LineProcess(asyncio.SubprocessProtocol):
 
 
 def _check_executable(path: str) -> None:
-    """Raise the OSError that executing the file would, in the common cases."""
+    """Raise the OSError that executing the file would raise, in the common cases."""
     if stat.S_ISDIR(os.stat(path).st_mode) or not os.access(path, os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)

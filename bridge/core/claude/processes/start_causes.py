@@ -1,6 +1,6 @@
-"""Why a process did not start, from what it wrote before it ended. Pure.
+"""Why a process did not start, from its last output. Pure.
 
-Only for a process that was told nothing of a caller's: what it writes is of the server alone.
+Only for a process that has received no caller data: its output is then about the server alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CAUSES: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
         ),
         (
             r"managed settings|policy settings|managed-settings",
-            "The managed settings of this machine keep Claude Code from starting: ask its "
+            "The managed settings of this machine prevent Claude Code from starting: ask its "
             "administrator.",
         ),
         (
@@ -40,7 +40,7 @@ _CAUSES: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
         ),
         (
             r"unknown option|argument missing|invalid option",
-            "This version of Claude Code does not know an option that it is started with: install "
+            "This version of Claude Code does not support one of its command-line options: install "
             "the version of claude-agent-sdk that this server pins.",
         ),
         (
@@ -62,20 +62,20 @@ class StartCause:
     """Why it did not start."""
 
     sentence: str
-    """For anybody; empty where the cause is not known."""
+    """For callers; empty if the cause is unknown."""
     for_log: str
-    """For the operator: the same, and the process's last words without secrets."""
+    """For the operator: the same, and the process's last output without secrets."""
 
 
 def start_cause(words: str) -> StartCause:
-    """The cause that a process's last words give."""
+    """Return the cause, given a process's last output."""
     said = redacted(words)
     sentence = next((known for pattern, known in _CAUSES if pattern.search(words)), "")
-    return StartCause(sentence, " ".join(filter(None, (sentence, said and f"It said: {said}"))))
+    return StartCause(sentence, " ".join(filter(None, (sentence, said and f"Output: {said}"))))
 
 
 def redacted(words: str) -> str:
-    """A process's words in one line, without secrets, cut off."""
+    """Return a process's last output in one line, without secrets, truncated."""
     for pattern, instead in _SECRETS:
         words = pattern.sub(instead, words)
     line = " ".join("".join(c if c.isprintable() else " " for c in words).split())

@@ -1,7 +1,7 @@
-"""What of the operator's own Claude Code settings reaches a caller: default model and login.
+"""The part of the operator's own Claude Code settings that callers get: default model and login.
 
-The CLI is started to read no user settings at all, since it would apply all of them: hooks, agents,
-permission rules, environment variables. The few that are meant are taken out here, by name.
+The CLI is started without user settings, because it would apply all of them: hooks, agents,
+permission rules, environment variables. The few that apply are selected here, by name.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ LOGIN_HELPERS = (
     "gcpAuthRefresh",
     "proxyAuthHelper",
 )
-"""Settings by which a user logs in. Several are commands of the user's, which the CLI runs."""
+"""Settings by which a user logs in. Several are the user's commands, which the CLI runs."""
 
-# https://code.claude.com/docs/en/env-vars: who pays, and how the API is reached.
+# https://code.claude.com/docs/en/env-vars: billing and access to the API.
 _LOGIN_VARIABLES = re.compile(
     r"""
     ANTHROPIC_(
@@ -53,18 +53,18 @@ _LOGIN_VARIABLES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class UserSettings:
-    """The default model and the login, as the operator's settings have them."""
+    """The default model and the login of the operator's settings."""
 
     model: str | None = None
     login: Mapping[str, str] = field(default_factory=dict)
     """Settings by which the operator logs in, among `LOGIN_HELPERS`."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Variables of the settings' `env` that are part of the login; they stand over the server's
-    own, as they do for the CLI."""
+    """Variables in the settings' `env` that are part of the login; they override the server's own,
+    as in the CLI."""
 
     @property
     def settings(self) -> dict[str, str]:
-        """What the CLI is given in its `--settings`."""
+        """Return the settings for the CLI's `--settings`."""
         model = {} if self.model is None else {_MODEL: self.model}
         return {**model, **self.login}
 
@@ -73,7 +73,7 @@ NOTHING = UserSettings()
 
 
 def kept_of(settings: object) -> UserSettings:
-    """Take the default model and the login out of the JSON of a `settings.json`."""
+    """Select the default model and the login from the JSON of a `settings.json`."""
     if not isinstance(settings, dict):
         return NOTHING
     model, variables = settings.get(_MODEL), settings.get("env")
@@ -89,7 +89,7 @@ def kept_of(settings: object) -> UserSettings:
 
 
 def read_user_settings(environment: Mapping[str, str]) -> UserSettings:
-    """Read those of the user whose environment this is; nothing where there is no such file."""
+    """Read the settings of the user whose environment this is; empty if there is no such file."""
     home = Path(environment.get("HOME") or "~")
     folder = Path(environment.get("CLAUDE_CONFIG_DIR") or home / ".claude")
     path = folder.expanduser() / "settings.json"
@@ -99,7 +99,7 @@ def read_user_settings(environment: Mapping[str, str]) -> UserSettings:
         return NOTHING
     except (OSError, ValueError, RecursionError) as error:
         reason = type(error).__name__
-        logger.warning("%s cannot be read (%s): its model and login do not hold", path, reason)
+        logger.warning("%s cannot be read (%s): its model and login are not used", path, reason)
         return NOTHING
     return kept_of(settings)
 

@@ -128,7 +128,7 @@ def test_the_first_key_closes_the_door_to_those_without(file: KeyFile) -> None:
         access.check(ANYONE)
     with pytest.raises(AuthenticationError):
         access.limits_of("")
-    # What was held open for everyone is not any more.
+    # Conversations held open for callers without a key are ended.
     assert revoked == [""]
 
 

@@ -1,4 +1,4 @@
-"""Callers that wait for one thing take turns."""
+"""Waiting callers take turns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.harness import PATIENCE
 
 
 class Users:
-    """Tasks that note in which order they had their turns."""
+    """Tasks that record the order of their turns."""
 
     def __init__(self) -> None:
         self.turns = FairTurns()
@@ -37,7 +37,7 @@ async def settled() -> None:
 
 @asynccontextmanager
 async def users(*names: str) -> AsyncGenerator[Users, None]:
-    """Users of which the first has its turn; all have had theirs in the end."""
+    """Callers, the first of which has its turn; all have had theirs in the end."""
     present = Users()
     await present.arrive(names)
     yield present

@@ -102,7 +102,7 @@ def test_only_its_owner_can_read_the_file_and_enter_its_folder(file: KeyFile) ->
     assert stat.S_IMODE(file.path.parent.stat().st_mode) == 0o700
     for path in file.path.parent.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    # Nothing of the way it is written is left.
+    # No part of it is left.
     assert {path.name for path in file.path.parent.iterdir()} == {"keys.json", ".keys.json.lock"}
 
 

@@ -16,7 +16,7 @@ from bridge.core.contract.errors import RateLimitedError
 from tests.support.harness import SCALE
 
 MIDNIGHT = 1_700_006_400.0
-"""A moment at which a day of UTC begins."""
+"""The start of a UTC day."""
 
 counts = st.none() | st.integers(1, 6)
 limits = st.builds(KeyLimits, counts, counts, st.none() | st.integers(1, 300))
@@ -25,7 +25,7 @@ uses = st.builds(Use, st.integers(0, 8), times, st.integers(0, 400))
 
 
 def over(limits: KeyLimits, use: Use, now: float) -> set[str]:
-    """Which limits one more request would be over, counted the slow way."""
+    """Return the limits that one more request would exceed, computed the slow way."""
     found = set()
     if limits.concurrent is not None and use.running + 1 > limits.concurrent:
         found.add("KEY_REQUESTS_AT_ONCE")
@@ -112,7 +112,7 @@ def test_requests_at_once_are_counted_until_they_end_however_they_do(clocks: Clo
             1.0,
             True,
         )
-        assert "2 requests at once" in error.message
+        assert "2 concurrent requests" in error.message
         spend(quotas, caller="another")
     spend(quotas)
 
@@ -125,7 +125,7 @@ def test_requests_a_minute_come_back_one_by_one(clocks: Clocks) -> None:
     clocks.pass_(10)
     error = refused(quotas)
     assert (error.reason, error.retry_after) == ("KEY_REQUESTS_PER_MINUTE", 30.0)
-    # One that was refused does not count.
+    # A refused request does not count.
     clocks.pass_(30)
     spend(quotas)
     assert refused(quotas).retry_after == 20.0
@@ -194,7 +194,7 @@ def test_what_cannot_be_kept_is_counted_all_the_same_and_said_once(
     spend(quotas, 40)
     spend(quotas, 40)
     refused(quotas)
-    assert sum("cannot be kept" in r.getMessage() for r in caplog.records) == 1
+    assert sum("cannot be stored" in r.getMessage() for r in caplog.records) == 1
     assert all(r.levelno <= logging.WARNING for r in caplog.records)
 
 

@@ -1,4 +1,4 @@
-"""The store of responses: what is there, for whom, how long, and what survives."""
+"""The store of responses: what it contains, for whom, how long, and what survives."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Clock:
-    """A time of day that stands still until it is moved."""
+    """A clock that stands still until it is advanced."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
@@ -93,7 +93,7 @@ def on_disk(folder: Path, text: str) -> bool:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Hold the file as another program does that writes to it."""
+    """Lock the file like another program that writes to it."""
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("BEGIN IMMEDIATE")
         yield
@@ -129,7 +129,7 @@ async def test_a_response_is_there_again_after_a_restart(path: Path) -> None:
 async def test_files_that_others_could_read_are_taken_from_them(path: Path) -> None:
     async with opened(path) as store:
         await store.put("", response("resp_1"))
-        # As a server that was killed leaves them, in a folder of an open umask or from a copy.
+        # As a killed server leaves them, in a folder with an open umask or from a copy.
         left = {file.name: file.read_bytes() for file in path.parent.iterdir()}
     for name, content in left.items():
         (path.parent / name).write_bytes(content)
@@ -343,7 +343,7 @@ async def test_a_file_of_a_later_version_is_left_alone(
     async with opened(path) as store:
         with pytest.raises(StoreUnavailableError):
             await store.history("", "a", MEGABYTE)
-    assert "version 9" in caplog.text
+    assert "version is 9" in caplog.text
 
 
 async def test_a_full_disk_costs_the_keeping_only(path: Path) -> None:
@@ -382,7 +382,7 @@ CALLERS = st.sampled_from(["", "alice", "bob"])
 
 
 class AnyUse(RuleBasedStateMachine):
-    """Any use of the store agrees with a dictionary of what was said."""
+    """Any use of the store agrees with a dictionary."""
 
     kept = Bundle("kept")
 

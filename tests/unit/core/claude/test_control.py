@@ -1,4 +1,4 @@
-"""The control protocol against a stand-in that misbehaves; test_control_real.py has the CLI."""
+"""The control protocol with a misbehaving stand-in; test_control_real.py uses the CLI."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.waiting import soon
 
 
 class Listener:
-    """Collects what a transport hands to the conversation."""
+    """Collects what a transport passes to the conversation."""
 
     def __init__(self) -> None:
         self.heard: list[Wire | None] = []
@@ -32,7 +32,7 @@ class Listener:
 
     @property
     def sent(self) -> list[Wire]:
-        """What the stand-in says it was sent."""
+        """Return what the stand-in reports as received."""
         return [line["line"] for line in self.heard if line and line["type"] == "seen"]
 
     @property
@@ -203,7 +203,7 @@ async def test_a_line_that_is_sent_is_one_line_of_ascii(spawn: Spawn) -> None:
     assert listener.sent == [line]
 
 
-# Who hears what
+# Routing of lines
 
 
 def line_of(request_id: str, subtype: str, **fields: Any) -> str:
@@ -449,7 +449,7 @@ async def test_a_broken_line_that_comes_before_the_start_is_complete_ends_the_pr
 async def test_a_line_that_cannot_be_dealt_with_ends_the_process(
     monkeypatch: pytest.MonkeyPatch, spawn: Spawn
 ) -> None:
-    """Lines that come with it must not be lost in silence: the answer would have a gap."""
+    """Lines in the same chunk must not be lost silently: the answer would have a gap."""
     transport, listener = await spawn()
 
     def deaf(_line: object) -> None:

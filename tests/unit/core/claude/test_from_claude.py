@@ -408,7 +408,7 @@ def test_a_turn_that_ends_without_a_stop_is_an_error_even_if_the_cli_calls_it_a_
         feed(reader(), [*BEFORE, ended()])
 
 
-# The plan's limit
+# Usage limits
 
 
 def test_a_rejected_limit_says_when_it_is_lifted() -> None:
@@ -562,7 +562,7 @@ def test_arguments_that_are_nested_without_measure_are_no_arguments() -> None:
 def test_a_stream_that_the_cli_ends_without_a_stop_reason_broke_off() -> None:
     it = reader()
     end = stream({"type": "message_stop"})
-    # Before anything was passed on the CLI tries again.
+    # Before anything was passed on, the CLI retries.
     assert len(feed(it, [start(), end, start(), text("Hel")])) == 2
     # Text alone is followed by a result that names the failure.
     assert not feed(it, [end])

@@ -1,4 +1,4 @@
-"""A session over a stand-in for the CLI that misbehaves; test_control_real.py has the CLI."""
+"""A session with a misbehaving stand-in for the CLI; test_control_real.py uses the CLI."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def lines_of(log: Path) -> list[dict[str, Any]]:
 
 
 def requests(log: Path, subtype: str) -> list[dict[str, Any]]:
-    """The control requests of one subtype that the stand-in was sent."""
+    """Return the control requests of one subtype that the stand-in received."""
     sent = [line["request"] for line in lines_of(log) if line["type"] == "control_request"]
     return [request for request in sent if request["subtype"] == subtype]
 
@@ -141,7 +141,7 @@ async def test_facts_that_the_cli_does_not_tell_are_empty(spawn: Spawn) -> None:
 
 async def test_a_refused_initialisation_leaves_the_session_broken(spawn: Spawn) -> None:
     session = await spawn(refuse={"initialize": "no"})
-    # The SDK ends the process then.
+    # Then the SDK ends the process.
     with pytest.raises((ControlError, ProcessGoneError)):
         await soon(session.initialise(Profile(None)))
     assert session.broken
@@ -158,10 +158,10 @@ async def test_a_process_that_dies_in_the_initialisation_is_told_as_gone(spawn: 
 async def test_a_cancelled_initialisation_leaves_the_session_broken(
     spawn: Spawn, log: Path
 ) -> None:
-    # Its system prompt may hold already: nobody else may take it for a blank.
+    # Its system prompt may already apply: it must not be taken for a blank.
     session = await spawn(silent=["initialize"], log=str(log))
     task = asyncio.create_task(session.initialise(Profile("Somebody's secret.")))
-    # The stand-in has seen it once it answers what was sent after it.
+    # The stand-in has received it once it answers a later message.
     while not requests(log, "initialize"):
         await soon(session.configure(TurnSettings(max_output_tokens=1)))
         await soon(session.configure(TurnSettings()))
@@ -271,7 +271,7 @@ async def test_receiving_ends_when_it_is_timed_out_though_there_is_always_more(
     async def receive_slowly() -> None:
         while True:
             await session.receive()
-            # Slower than the lines come: there is one before the next is asked for.
+            # Slower than the lines arrive: there is always one before the next is read.
             while not session.inbox:
                 await arrived_next()
 
@@ -315,7 +315,7 @@ async def test_what_nobody_receives_waits_in_the_pipe_and_not_in_memory(
     for _ in range(100):
         await asyncio.sleep(0)
     assert len(session.inbox) == held
-    # Once they are taken, more come.
+    # Once they are read, more arrive.
     for _ in range(held + 1_000):
         assert (await soon(session.receive()))["type"] in ("seen", "stream_event")
 
@@ -398,7 +398,7 @@ async def test_a_reset_that_is_not_confirmed_breaks_the_session(
 async def test_a_conversation_that_begins_with_tool_results_cannot_be_wiped(
     spawn: Spawn, first: Turn
 ) -> None:
-    # There is no earlier line with which they could be taken back.
+    # There is no earlier line to which they could be rewound.
     session = await spawn(answers=REWOUND)
     await soon(session.replay((first, ANSWER, HELLO, ANSWER)))
     assert not await soon(session.reset())

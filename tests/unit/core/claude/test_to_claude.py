@@ -245,7 +245,7 @@ _MESSAGES = st.lists(
 )
 
 
-# A busy machine is slow, which is no fault of the code.
+# A busy machine is slow, which is not the code's fault.
 untimed = settings(deadline=None)
 
 
@@ -258,7 +258,7 @@ def test_turns_always_alternate_begin_with_the_user_and_lose_no_text(
     roles = [turn.role for turn in turns]
     assert roles == list(itertools.islice(itertools.cycle((Role.USER, Role.ASSISTANT)), len(turns)))
     assert all(turn.content for turn in turns)
-    # But for blanks, which may become part of the text beside them.
+    # Except blanks, which may be merged into the text beside them.
     texts = (p.text.strip() for m in messages for p in m.parts if isinstance(p, TextPart))
     given = sorted(filter(None, texts))
     kept = sorted(b["text"].strip() for t in turns for b in t.content if b["type"] == "text")
@@ -396,14 +396,14 @@ def test_only_what_differs_is_said_and_the_default_is_said_as_null_or_empty(
 
 
 def with_all_variables(changes: dict[str, Any]) -> dict[str, Any]:
-    """The CLI sets the person's own again when it is told any, so it is told all."""
+    """The CLI restores the user's own variables when any is set, so all are set."""
     if "env" not in changes:
         return changes
     return {**changes, "env": {**setting_changes(None, TurnSettings())["env"], **changes["env"]}}
 
 
 def merged(store: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """What the CLI makes of its settings: objects merge, and null takes a key away."""
+    """Model the CLI's merging of settings: objects merge, and null removes a key."""
     result = dict(store)
     for key, value in changes.items():
         if isinstance(value, dict):
@@ -419,7 +419,7 @@ EVERYTHING = ExtraBody(0.5, 0.25, ("a", "b"), '{"type": "any"}', '{"type": "obje
 
 
 def effective(store: dict[str, Any]) -> dict[str, Any]:
-    """What the CLI does with a store; an empty environment variable counts as unset."""
+    """Model the effect of variables on the CLI; an empty variable counts as unset."""
     env = store.get("env", {})
     return {
         "model": store.get("model"),

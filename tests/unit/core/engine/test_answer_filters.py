@@ -1,4 +1,4 @@
-"""What the bridge itself sees to in an answer."""
+"""What the bridge itself enforces in an answer."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_pattern_that_takes_for_ever_is_left_to_the_api() -> None:
 
 
 def test_a_pattern_is_not_compiled_either() -> None:
-    # 26 seconds, were it.
+    # Otherwise this would take 26 seconds.
     schema = {**OBJECT, "properties": {"a": {"pattern": "(" * 20_000 + ")" * 20_000}}}
     assert fault_of_schema(schema) == ""
 

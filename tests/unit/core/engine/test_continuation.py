@@ -1,4 +1,4 @@
-"""When a request continues a conversation: what is alike and what is not."""
+"""When a request continues a conversation: which differences matter and which do not."""
 
 from __future__ import annotations
 

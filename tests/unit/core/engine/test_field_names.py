@@ -1,4 +1,4 @@
-"""What a request is told of its fields: by the names that its caller wrote, and of no other."""
+"""Errors name fields as the caller's API does."""
 
 from __future__ import annotations
 

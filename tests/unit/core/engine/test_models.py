@@ -147,9 +147,10 @@ def test_a_name_near_an_alias_is_not_taken_for_it() -> None:
 def test_an_alias_that_names_no_model_is_known_before_it_is_asked_for() -> None:
     aliases = {"gpt4": "opuss", "o3": "gpt-4", "fine": "Opus", "new": "claude-opus-9"}
     assert list(catalog(aliases).wrong_aliases()) == [
-        "BRIDGE_MODEL_ALIASES: gpt4=opuss names no model on offer, and requests for it are "
-        "refused. Did you mean 'opus'?",
-        "BRIDGE_MODEL_ALIASES: o3=gpt-4 names no model on offer, and requests for it are refused.",
+        "BRIDGE_MODEL_ALIASES: the target of gpt4=opuss is not a model on offer; requests for it "
+        "are refused. Did you mean 'opus'?",
+        "BRIDGE_MODEL_ALIASES: the target of o3=gpt-4 is not a model on offer; requests for it are "
+        "refused.",
     ]
     with pytest.raises(ModelNotFoundError, match=r"'gpt4' \(an alias of 'opuss'\) .*mean 'opus'"):
         catalog(aliases).choose("gpt4")
@@ -244,7 +245,7 @@ def test_before_the_cli_has_told_anything_only_the_default_is_there() -> None:
         (("haiku",), "opus", False),
         (("haiku",), None, False),
         (("haiku",), "default", False),
-        # Another maker's model is answered by the default one.
+        # Another provider's model is answered by the default one.
         (("haiku",), "gpt-4", False),
         (("opus",), "gpt-4", True),
         (("opus",), None, True),
@@ -252,7 +253,7 @@ def test_before_the_cli_has_told_anything_only_the_default_is_there() -> None:
         # Of a family the CLI does not list; the name alone is compared.
         (("haiku",), "claude-haiku-4-5-20251001", False),
         (("claude-nova-9",), "claude-nova-9", True),
-        # What means no model allows none.
+        # An unknown name is never allowed.
         (("gpt-4", "opuss"), "default", False),
         (("gpt-4", "haiku"), "haiku", True),
     ],

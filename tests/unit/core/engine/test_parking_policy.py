@@ -1,4 +1,4 @@
-"""Which new conversations are held open: those of callers that continue theirs."""
+"""Which new conversations are held open: those of callers that continue them."""
 
 from __future__ import annotations
 
@@ -46,5 +46,5 @@ def test_what_is_remembered_is_bounded() -> None:
     assert len(policy._left) < 1000
     ended(policy, SCRIPT, 1000)
     assert len(policy._left[SCRIPT]) < 1000
-    # The latest are those that are likely to be continued.
+    # The latest are the most likely to be continued.
     assert policy.continues(SCRIPT, f"{SCRIPT} 999")

@@ -1,4 +1,4 @@
-"""What a plan says of a request: here, what it names as ignored."""
+"""The fields that a plan reports as ignored."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from tests.support.harness import PATIENCE
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
 LARGE = {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(100)}}
-# Each item with each other one: unlike numbers, lists of unlike kinds cannot be sorted.
+# Each item is compared with every other: unlike numbers, lists of mixed types cannot be sorted.
 UNIQUE = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
 ENDLESS = json.dumps({"a": [item for i in range(10_000) for item in ([i], {"a": i})]})
 
@@ -93,9 +93,9 @@ async def test_a_small_schema_needs_no_process_and_a_large_one_does_once() -> No
         await checker.admit(request(LARGE, SCHEMA))
         pid = await pid_of(checker)
         os.kill(pid, 9)
-        # What is known is not asked for again.
+        # A known result is not computed again.
         await checker.admit(request(LARGE, SCHEMA))
-        # And one that was ended is replaced.
+        # A worker that was killed is replaced.
         await checker.admit(request(None, LARGE))
         assert checker.worker_pid not in (None, pid)
 
@@ -140,7 +140,7 @@ async def test_a_schema_that_was_too_expensive_is_refused_at_once_for_a_while() 
         for _ in range(2):
             with pytest.raises(InvalidRequestError, match="too expensive"):
                 await checker.check_answer(UNIQUE, ENDLESS)
-            # No process is started for what is known.
+            # No process is started for a known result.
             assert not has_worker(checker)
             checker.seconds = PATIENCE
         # Not even where another answer would be checked soon, and before there is one.
@@ -165,7 +165,7 @@ async def test_what_waits_for_the_same_schema_is_refused_with_the_first(
         checks = [checker.check_answer(UNIQUE, ENDLESS) for _ in range(3)]
         for outcome in await asyncio.gather(*checks, return_exceptions=True):
             assert isinstance(outcome, InvalidRequestError)
-    assert caplog.text.count("given up") == 1
+    assert caplog.text.count("aborted") == 1
 
 
 async def test_the_expensive_checks_of_one_caller_delay_another_by_one() -> None:

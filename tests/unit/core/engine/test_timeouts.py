@@ -1,4 +1,4 @@
-"""Which limit of a request comes next, and what is said of it."""
+"""Which limit of a request is reached next, and its error."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_an_excused_silence_begins_only_now(begun: bool, limit: tuple[float, Lim
 
 
 def test_before_the_answer_no_silence_counts() -> None:
-    # Telling a process what it needs may take longer than a pause between two words.
+    # Preparing a process may take longer than a pause between two tokens.
     assert next_limit(LIMITS, RequestProgress(0, 30), now=30) == (50, Limit.FIRST_TOKEN)
     assert next_limit(TimeLimits(idle=5), RequestProgress(0, 0), now=60)[0] == math.inf
 
@@ -100,7 +100,7 @@ async def test_of_the_errors_only_that_of_the_queue_asks_to_try_again() -> None:
 
 
 class Answer:
-    """An answer as a test lets it go on, and whether its limit was reached."""
+    """An answer that a test can advance, and whether its limit was reached."""
 
     def __init__(self) -> None:
         self.progress = AnswerProgress(last_line_at=asyncio.get_running_loop().time())
@@ -128,7 +128,7 @@ async def test_what_comes_puts_the_end_off_without_a_new_timer() -> None:
     asked: list[float] = []
 
     def progress() -> AnswerProgress:
-        # A line comes whenever it is looked, five times.
+        # A line arrives before every check, five times.
         if len(asked) < 5:
             asked.append(loop.time())
         return AnswerProgress(begun=True, last_line_at=asked[-1])
@@ -142,7 +142,7 @@ async def test_what_comes_puts_the_end_off_without_a_new_timer() -> None:
 
 
 async def test_a_silence_that_begins_unseen_is_found_in_time() -> None:
-    # No timer is started by a line: the answer has begun since the last look.
+    # A line starts no timer: the answer has started since the last check.
     answer = Answer()
     deadlines = answer.deadlines(TimeLimits(idle=0.02))
     deadlines.leased()

@@ -1,4 +1,4 @@
-"""When serving stops before paid extra usage, and who finds out when that is over."""
+"""When serving stops before paid extra usage, and how it resumes."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ WEEK = NOW + 500_000
         (said(overage_status="allowed", windows=(window(1.0),)), RESET),
         # Extra usage is off: the API stops by itself.
         (said(overage_status="rejected", windows=(window(1.0),)), None),
-        # All limits that are used up must be lifted.
+        # All reached limits must be lifted.
         (said(windows=(window(1.0), window(0.99, WEEK, "seven_day"))), WEEK),
         (said(windows=(window(0.1), window(0.99, WEEK, "seven_day"))), WEEK),
     ],
 )
 def test_what_is_ahead(plan: UsageLimits, until: float | None) -> None:
     assert overage_ahead(plan, NOW) == until
-    # Once the limit is lifted, what was said holds no more.
+    # Once the limit is lifted, the old report no longer applies.
     assert overage_ahead(plan, (until or NOW) + 1) is None
 
 

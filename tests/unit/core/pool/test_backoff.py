@@ -1,4 +1,4 @@
-"""How soon another process is started after some have failed."""
+"""How soon another process is started after failures."""
 
 from __future__ import annotations
 

@@ -142,9 +142,9 @@ def test_an_empty_session_is_kept_ready_for_whoever_asked_last() -> None:
     assert not decide([parked, ready, *blanks], [], LIMITS, now=6).prepare
     coming = process(3, State.PREPARING, "p")
     assert not decide([parked, coming, *blanks], [], LIMITS, now=6).prepare
-    # The spare is not used up for it: another one is started first.
+    # The spare is not used for it: another one is started first.
     assert decide([parked, older, blanks[0]], [], LIMITS, now=6).start == 1
-    # With no room for that, the conversation parked for longest makes way, but never the only one.
+    # Without room for that, the conversation parked longest makes way, but never the only one.
     full = replace(LIMITS, max_processes=3, spares=1)
     assert decide([parked, older, blanks[0]], [], full, now=6).reset == (2,)
     other = process(2, State.PARKED, "q", conversation="d", used_at=3)
@@ -261,7 +261,7 @@ def test_every_decision_keeps_the_rules(
         own_turns = [r.id for r in turns if r.caller == caller]
         assert own_turns == own[: len(own_turns)]
 
-    # Parked ones are evicted before a request waits for a process that has yet to start.
+    # Parked ones are evicted before a request waits for a process that has not started.
     unserved = [r for r in turns if r.id not in served]
     if unserved and not decision.start and not starting:
         held = [p for p in processes if p.state in (State.IDLE, State.PARKED)]
@@ -277,7 +277,7 @@ def test_every_decision_keeps_the_rules(
 def test_every_request_is_served_in_the_end(  # noqa: C901
     case: tuple[list[ProcessView], list[RequestView], PoolLimits, float],
 ) -> None:
-    """Carry the decisions out, step by step, and see that nobody starves."""
+    """Execute the decisions step by step, and check that no caller starves."""
     processes, waiting, limits, now = case
     pool = {p.id: p for p in processes}
     queue = list(waiting)
@@ -308,7 +308,7 @@ def test_every_request_is_served_in_the_end(  # noqa: C901
         for _ in range(decision.start):
             id = next(ids)
             pool[id] = ProcessView(id, State.STARTING, used_at=now)
-        # Everything under way comes to its end, and each running turn too.
+        # Everything in progress ends, including each running turn.
         for id, view in list(pool.items()):
             match view.state:
                 case State.STARTING:

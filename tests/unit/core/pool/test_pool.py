@@ -1,4 +1,4 @@
-"""The pool's own workings, with sessions that only stand in: what no policy decides."""
+"""The pool's own logic, with stand-ins for sessions: everything outside the policy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ A, B = Profile("a"), Profile("b")
 
 
 class StandIn:
-    """A session that obeys, or fails as it is told."""
+    """A session that obeys, or fails on request."""
 
     def __init__(self) -> None:
         self.profile: Profile | None = None
@@ -159,14 +159,14 @@ def stand_in(lease: Lease) -> StandIn:
 
 
 async def lease_of(pool: Pool, caller: str, continues: str | None = None) -> Lease:
-    """A lease whose session has been initialised, as the engine does it."""
+    """Return a lease whose session was initialised, as by the engine."""
     lease = await pool.acquire(Need(A, caller, continues))
     await lease.session.initialise(A)
     return lease
 
 
 def parked(pool: Pool) -> dict[str, int]:
-    """How many conversations are held open, by caller."""
+    """Return how many conversations are held open, by caller."""
     counts: dict[str, int] = {}
     for process in pool._processes.values():
         if process.state == "parked":
@@ -192,7 +192,7 @@ async def test_a_forgotten_caller_has_no_conversation_held_open_and_the_others_k
     assert parked(pool) == {"y": 1}
     again = await lease_of(pool, "x", "of x")
     assert again.source is SessionSource.WARM
-    # What is said from now on is another matter: a new key may have the name.
+    # Later conversations are unaffected: a new key may have the name.
     pool.release(again, Parking("of x"))
     await pool.wait_for(settled)
     assert parked(pool) == {"x": 1, "y": 1}
@@ -274,7 +274,7 @@ async def test_whatever_keeps_processes_from_starting_is_tried_again_later_and_l
 async def test_trouble_is_over_when_what_is_left_is_sound_and_nothing_is_to_be_started() -> None:
     pool = pool_of(PoolLimits(1, 1, 0))
     lease = await pool.acquire(Need(A))
-    # Others failed after this one was started, so that its answer proves nothing of them.
+    # Others failed after this one was started, so its answer proves nothing about them.
     for _ in range(3):
         pool._starter._backoff.failed(time.monotonic(), time.monotonic())
     assert pool.trouble
@@ -299,7 +299,7 @@ async def test_closing_waits_for_a_process_that_was_being_ended_already() -> Non
 
     async def close(*, hard: bool = False) -> None:
         nonlocal ending
-        # As a session does: whoever is cancelled here does not stop it.
+        # As in a session: cancelling the caller does not stop it.
         ending = ending or asyncio.ensure_future(end())
         await asyncio.shield(ending)
 

@@ -1,4 +1,4 @@
-"""How long a request would wait, by what turns have taken."""
+"""How long a request would wait, based on the duration of turns."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def test_what_means_this_machine(host: str, *, expected: bool) -> None:
         ("HTTP://LOCALHOST:8000", "localhost:8000", True),
         ("http://bridge.example", "bridge.example", True),
         ("http://bridge.example", "bridge.example:80", True),
-        # A proxy took off the TLS.
+        # A proxy terminated TLS.
         ("https://bridge.example", "bridge.example", True),
         ("https://bridge.example:443", "bridge.example", True),
         ("http://[::1]:8000", "[0::1]:8000", True),

@@ -1,4 +1,4 @@
-"""Sockets in the file system: who could connect, and what is never taken away."""
+"""Unix sockets: who could connect, and what is never removed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bridge.core.system.unix_sockets import (
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder of one's own with a short path, which sockets need."""
+    """A private folder with a short path, which sockets need."""
     with TemporaryDirectory() as made:
         yield Path(made)
 
@@ -58,7 +58,7 @@ def test_the_folder_and_the_socket_are_the_owners_alone(
     before = os.umask(0)
     try:
         listen(path, listening)
-        # And it is as it was again.
+        # It is restored afterwards.
         assert os.umask(0) == 0
     finally:
         os.umask(before)
@@ -89,7 +89,7 @@ def test_a_folder_that_others_may_enter_is_refused(
     folder: Path, listening: socket.socket, mode: int
 ) -> None:
     folder.chmod(mode)
-    with pytest.raises(UnixSocketError, match=r"others may enter (?!.*chmod).*such as"):
+    with pytest.raises(UnixSocketError, match=r"other users can enter (?!.*chmod).*such as"):
         listen(folder / "s", listening)
     assert sockets_in(folder) == []
 
@@ -99,7 +99,7 @@ def test_a_folder_of_someone_else_is_refused(
 ) -> None:
     owner = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
-    with pytest.raises(UnixSocketError, match="belongs to someone else"):
+    with pytest.raises(UnixSocketError, match="belongs to another user"):
         listen(folder / "s", listening)
 
 
@@ -167,7 +167,7 @@ def test_what_is_no_socket_is_never_removed(
         case _:
             path.mkdir()
     before = path.lstat()
-    with pytest.raises(UnixSocketError, match="no socket"):
+    with pytest.raises(UnixSocketError, match="not a socket"):
         listen(path, listening)
     assert path.lstat().st_ino == before.st_ino
 
@@ -201,7 +201,7 @@ def test_a_folder_that_cannot_be_made_is_said_clearly(
     folder: Path, listening: socket.socket
 ) -> None:
     (folder / "file").write_text("")
-    with pytest.raises(UnixSocketError, match=r"cannot be made: .*\."):
+    with pytest.raises(UnixSocketError, match=r"cannot be created: .*\."):
         listen(folder / "file" / "s", listening)
 
 

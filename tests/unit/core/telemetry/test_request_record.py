@@ -147,7 +147,7 @@ def test_another_session_has_yet_to_be_told() -> None:
     record.leased(SessionSource.WARM, 10.1)
     record.times.asked_at = 10.2
     record.leased(SessionSource.SPAWNED, 11.0)
-    # Else the trace would have told it before it was there.
+    # Otherwise the trace would reveal it before it exists.
     assert record.session_source is SessionSource.SPAWNED
     assert record.times.leased_at == 11.0
     assert record.times.asked_at is None

@@ -106,7 +106,7 @@ def test_no_line_steers_a_terminal(log: pytest.LogCaptureFixture) -> None:
     HealthLog().look(state("unavailable", "proxy said \x1b[2J\x9b31m\r\x7f"))
     (record,) = log.records
     line = TextFormatter().format(record)
-    assert line.endswith(r"unavailable (it was starting): proxy said \x1b[2J\x9b31m\x0d\x7f")
+    assert line.endswith(r"unavailable (was starting): proxy said \x1b[2J\x9b31m\x0d\x7f")
 
 
 def state(status: str, detail: str = "", plan: UsageLimits | None = None) -> PoolState:
@@ -132,10 +132,10 @@ def test_each_change_of_health_is_a_warning_with_its_detail(
     for each in told:
         health.look(each)
     assert [(record.levelname, record.getMessage()) for record in log.records] == [
-        ("INFO", "ok (it was starting)"),
-        ("WARNING", "not_logged_in (it was ok): Run claude."),
-        ("WARNING", "ok (it was not_logged_in)"),
-        ("INFO", "draining (it was ok): The server is shutting down."),
+        ("INFO", "ok (was starting)"),
+        ("WARNING", "not_logged_in (was ok): Run claude."),
+        ("WARNING", "ok (was not_logged_in)"),
+        ("INFO", "draining (was ok): The server is shutting down."),
     ]
     parsed = json.loads(JsonFormatter().format(log.records[1]))
     assert (parsed["health"], parsed["detail"]) == ("not_logged_in", "Run claude.")

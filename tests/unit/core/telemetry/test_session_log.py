@@ -237,7 +237,7 @@ def test_a_lock_or_a_disk_that_hangs_holds_up_no_request_and_what_is_lost_is_tol
         assert not path.exists()
     log.close()
     written = [line["n"] for line in lines(path)]
-    # One was in the thread's hands, so that there was room for one more.
+    # The thread had taken one, so there was room for one more.
     assert written in (list(range(MAX_WAITING)), list(range(MAX_WAITING + 1)))
     assert "were lost" in caplog.text
 

@@ -23,7 +23,7 @@ ALL = wanted()
 
 
 class NothingNewError(Exception):
-    """Raised instead of a pause, so that a test sees that all was read."""
+    """Raised instead of a pause, so that a test knows that everything was read."""
 
 
 def stop() -> None:
@@ -31,7 +31,7 @@ def stop() -> None:
 
 
 def more(reader: LogReader) -> list[Any]:
-    """What `follow` gives before it would pause."""
+    """Return what `follow` yields before it would pause."""
     found = []
     try:
         for entry in reader.follow(ALL, stop):
@@ -123,7 +123,7 @@ def test_broken_lines_are_passed_over_and_counted(path: Path) -> None:
     write(path, 2)
     with LogReader(path) as reader:
         assert last(reader, 10) == [1, 2]
-        # A blank line is not a lost one.
+        # A blank line does not count as invalid.
         assert reader.broken == 4
 
 

@@ -26,9 +26,9 @@ def test_rules_are_written_as_claude_code_writes_them(text: str, rules: tuple[st
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("Agent", "'Agent' is none of"),
-        ("Skill", "'Skill' is none of"),
-        ("read", "'read' is none of"),
+        ("Agent", "'Agent' is not one of"),
+        ("Skill", "'Skill' is not one of"),
+        ("read", "'read' is not one of"),
         ("mcp__client", "not of the form"),
         ("*", "not of the form"),
         ("Bash(", "not of the form"),
@@ -83,10 +83,10 @@ def test_a_folder_of_the_operators_choice_is_taken(home: Path, name: str) -> Non
         ("link", "home folder"),
         ("..", "home folder"),
         ("/", "home folder"),
-        (".claude", "holds secrets"),
-        (".claude/projects", "holds secrets"),
-        ("project", "holds secrets"),
-        ("project/state", "holds secrets"),
+        (".claude", "contains secrets"),
+        (".claude/projects", "contains secrets"),
+        ("project", "contains secrets"),
+        ("project/state", "contains secrets"),
     ],
 )
 def test_a_folder_that_would_give_too_much_away_is_refused(

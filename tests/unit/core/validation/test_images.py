@@ -1,4 +1,4 @@
-"""Which bytes are taken for a picture."""
+"""Which bytes are accepted as an image."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_picture_that_cannot_be_read_is_refused_wherever_it_is() -> None:
 
 
 def test_a_size_is_what_a_decoder_makes_of_it() -> None:
-    """Measured with Claude Code: it unpacks a frame as large as that says it is."""
+    """Measured with Claude Code: it decodes a frame at the size that the frame declares."""
     large = b"," + struct.pack("<4H", 100, 200, 3000, 4000)
     for data, size in (
         (GIF.replace(GIF_FRAME, large + GIF_FRAME), (3100, 4200)),
@@ -80,7 +80,7 @@ def test_a_size_is_what_a_decoder_makes_of_it() -> None:
         (GIF + large, (2, 3)),
     ):
         assert size_of(of(data)) == size
-    # A marker without a length would hide the frame that it stands before.
+    # A marker without a length would hide the frame after it.
     hidden = b"\xff\xd0" + struct.pack(">H", len(JPEG)) + JPEG[2:] + JPEG[2:]
     assert size_of(of(JPEG[:2] + hidden)) is None
 
@@ -156,7 +156,7 @@ def test_a_large_jpeg_is_refused_where_garbage_follows_its_head() -> None:
 
 
 def test_one_that_is_not_made_smaller_is_passed_on_as_it_is() -> None:
-    """The API says what is wrong with it; the CLI leaves it alone."""
+    """The API reports what is wrong with it; the CLI leaves it alone."""
     assert not is_damaged(png(2000, 3, bytes(6003))[:-20])
 
 

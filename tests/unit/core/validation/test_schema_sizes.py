@@ -1,4 +1,4 @@
-"""How large a schema is, and what its references come to."""
+"""The size of a schema, and of its references."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bridge.core.validation.schema_sizes import expanded, measure
 
 
 def doubled(levels: int) -> dict[str, Any]:
-    """Definitions each of which refers twice to the next."""
+    """Definitions that each refer twice to the next."""
     names = [f"#/$defs/{level + 1}" for level in range(levels)]
     definitions = {
         str(level): {"allOf": [{"$ref": name}, {"$ref": name}]} for level, name in enumerate(names)
@@ -43,14 +43,14 @@ def test_measuring_ends_where_there_is_too_much() -> None:
 
 @pytest.mark.parametrize(("levels", "count"), [(1, 12), (2, 21), (3, 38)])
 def test_references_count_as_what_they_refer_to(levels: int, count: int) -> None:
-    # Of each definition on its own, and of all that the property comes to.
+    # Of each definition alone, and of everything that the property expands to.
     assert expanded(doubled(levels), 1_000) > count
 
 
 def test_references_that_come_to_a_great_many() -> None:
     assert expanded(doubled(10), 10**9) > 2**10
     assert expanded(doubled(60), 10_000) > 10_000
-    # However far the chain is, it is not walked in steps of its own.
+    # However long the chain is, it is not walked step by step.
     assert expanded(doubled(2_000), 10_000) > 10_000
 
 

@@ -1,4 +1,4 @@
-"""How much one request may ask for."""
+"""The maximum sizes of a request."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def schema_answer(schema: dict[str, Any]) -> OutputFormat:
         asking(sampling=Sampling(stop=("123", "456"))),
         asking(tools=(Tool("a"), Tool("b", parameters=nested(3)))),
         asking(output_format=schema_answer(nested(3))),
-        # An address has no size.
+        # A URL has no size.
         asking(said(ImagePart(UrlSource("https://example.org/long.png")))),
     ],
 )
@@ -115,8 +115,8 @@ SHAPES: list[tuple[CompletionRequest, str, str]] = [
     (asking(said(*[TextPart("x")] * 3)), "messages[0]", "2 parts"),
     (asking(said(ToolResultPart("1", (TextPart("x"),) * 2))), "messages[0]", "2 parts"),
     (asking(said(*[TextPart("x")] * 2), said(*[TextPart("x")] * 2)), "messages", "3 parts"),
-    (asking(said(IMAGE), said(IMAGE, at="messages[1]")), "messages[1]", "1 pictures"),
-    (asking(said(ToolResultPart("1", (IMAGE,))), said(IMAGE, at="m")), "messages[1]", "1 pictures"),
+    (asking(said(IMAGE), said(IMAGE, at="messages[1]")), "messages[1]", "1 images"),
+    (asking(said(ToolResultPart("1", (IMAGE,))), said(IMAGE, at="m")), "messages[1]", "1 images"),
     (asking(said(DOCUMENT, DOCUMENT)), "messages[0]", "1 documents"),
     (asking(said(dataclasses.replace(DOCUMENT, title="longer"))), "messages[0]", "5 characters"),
     (asking(said(dataclasses.replace(CALL, id="1234"))), "messages[0]", "3 characters"),
@@ -177,7 +177,7 @@ def test_what_is_too_large(request_: CompletionRequest, field: str, bound: int) 
 
 
 def test_every_bound_is_kept() -> None:
-    """A bound that nothing checks would be a promise that nobody keeps."""
+    """Every bound must be checked."""
     at_the_doors = {"request_bytes", "json_levels", "json_values"}
     wide = Bounds()
     kept: set[str] = set()
@@ -205,7 +205,7 @@ def test_what_is_no_json(text: str) -> None:
         ("[" * 4, 3),
         ("[" * 10_000_000, 3),
         ('{"a": [{"b": []}]}', 3),
-        # What stands in a text does not open anything, and does not close it.
+        # Brackets in strings do not count.
         ('[["]]"],[["x"]]]', 2),
         ('[["\\"]]"],[["x"]]]', 2),
         ('[[["never closed', 2),
@@ -233,7 +233,7 @@ def test_json_of_too_many_values() -> None:
         parse_strict("[1,2,3]", levels=2, values=2)
     with pytest.raises(TooNestedError):
         parse_strict("[" + "[]," * 2_000_000 + "[]]", levels=2, values=BOUNDS.json_values)
-    # Commas of a text are none.
+    # Commas in strings do not count.
     assert parse_strict('["' + "," * 100 + '"]', levels=2, values=3)
 
 

@@ -1,4 +1,4 @@
-"""Every kind of failure that the CLI names: its error, and what the caller may do about it."""
+"""Every kind of failure that the CLI reports: its error, and the caller's remedy."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ ERROR_ROWS: dict[str, tuple[int | None, type[BridgeError], str]] = {
     "verification_required": (403, AccountRefusedError, "CLAUDE_ACCOUNT_REFUSED"),
     "billing_error": (400, PlanLimitError, "INSUFFICIENT_QUOTA"),
     "cloud_credential_error": (None, NotLoggedInError, "CLAUDE_NOT_LOGGED_IN"),
-    # Those that say less than the status.
+    # Kinds that say less than the status.
     "overloaded": (529, UnavailableError, "OVERLOADED"),
     "server_error": (500, UnavailableError, "UPSTREAM_ERROR"),
     "max_output_tokens": (None, ProcessFailedError, "CLAUDE_PROCESS_ERROR"),
@@ -122,7 +122,7 @@ def _says_nothing_of_the_clis(error: BridgeError) -> None:
     for word in ("doctor", "10.1.2.3", "sk-ant"):
         assert word not in error.message
     if isinstance(error, NotLoggedInError) or error.reason == "CLAUDE_MISCONFIGURED":
-        # Only the operator can help, and is told how.
+        # Only the operator can fix these, and the message says how.
         assert re.search(r"operator", error.message), error.message
         assert not error.retryable
 

@@ -1,4 +1,4 @@
-"""The CLI's own retries of failed calls, and what of them an answer waits for."""
+"""The CLI's own retries of failed calls, and which of them an answer waits for."""
 
 from __future__ import annotations
 

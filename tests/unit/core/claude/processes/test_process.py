@@ -1,4 +1,4 @@
-"""With small real children of `sh` and of this Python; never the CLI."""
+"""Uses small real children of `sh` and of this Python; never the CLI."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.waiting import PATIENCE, soon
 
 
 class Lines:
-    """Collects lines, and lets one wait for them."""
+    """Collects lines, and lets a test wait for them."""
 
     def __init__(self) -> None:
         self._seen: list[bytes] = []
@@ -82,7 +82,7 @@ def fifo(tmp_path: Path) -> Path:
 
 
 async def until_closed(fifo: Path, process: LineProcess, lines: Lines) -> None:
-    """Wait until nobody holds the writing end of a FIFO any more; a child opens it and says so."""
+    """Wait until the writing end of a FIFO is closed; a child opens it and reports that."""
     reading = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
@@ -120,7 +120,7 @@ async def test_each_line_is_handed_on_without_its_end_and_empty_ones_are_not(sta
 
 
 async def test_a_line_that_comes_in_pieces_is_one_line(start: Start) -> None:
-    # Each piece goes out only when the one before it was taken: that is asked for on stdin.
+    # Each piece is sent only after the previous one was received, as acknowledged on stdin.
     process, lines = await start(
         python(
             "import os\n"
@@ -268,7 +268,7 @@ async def test_what_is_written_arrives(start: Start) -> None:
 
 async def test_writing_waits_for_a_child_that_does_not_read(start: Start) -> None:
     size = 4_000_000
-    # It begins to read only after the signal.
+    # It starts to read only after the signal.
     process, lines = await start(
         python(
             "import signal, sys\n"
@@ -370,7 +370,7 @@ async def test_a_child_that_ends_takes_along_what_it_started_and_the_end_is_told
         await soon(told.wait())
         await soon(process.aclose())
     finally:
-        # Only where the test fails is it still there.
+        # It still exists only if the test fails.
         if not process.exited.is_set():
             os.kill(int(grandchild), signal.SIGKILL)
     assert process.exit_code == 0
@@ -446,7 +446,7 @@ async def test_aclose_returns_though_what_left_the_session_holds_the_pipes(
     (left,) = await lines.first(1)
     try:
         if ends == "by itself":
-            # More than a pipe takes, and nobody reads it.
+            # More than a pipe holds, and nothing reads it.
             writing = asyncio.ensure_future(process.write(b"\n" * 1_000_000))
             await ended(process)
             await soon(process.aclose())
@@ -466,7 +466,7 @@ async def test_a_child_may_end_in_the_moment_in_which_its_input_is_lost() -> Non
     stdin = process._stdin()
     assert stdin is not None
     stdin.abort()
-    # The pipe is gone, and that was not told yet.
+    # The pipe is closed, and that was not reported yet.
     await asyncio.sleep(0)
     process.kill()
     process.process_exited()

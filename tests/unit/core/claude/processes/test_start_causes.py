@@ -23,12 +23,12 @@ def test_a_known_cause_is_a_sentence_without_the_processs_own_words(words: str, 
     cause = start_cause(words)
     assert part in cause.sentence
     assert words not in cause.sentence
-    assert cause.for_log == f"{cause.sentence} It said: {words}"
+    assert cause.for_log == f"{cause.sentence} Output: {words}"
 
 
 def test_an_unknown_cause_is_for_the_log_alone() -> None:
     cause = start_cause("Segmentation fault\n at 0x0")
-    assert (cause.sentence, cause.for_log) == ("", "It said: Segmentation fault at 0x0")
+    assert (cause.sentence, cause.for_log) == ("", "Output: Segmentation fault at 0x0")
     assert start_cause("").for_log == ""
 
 

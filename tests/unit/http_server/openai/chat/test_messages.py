@@ -196,14 +196,14 @@ def test_no_arguments_are_an_empty_object(arguments: str) -> None:
     request = validate(decode(user(), assistant(None, tool_calls=[call]), tool("c1")))
 
     assert request.messages[1] == said(A, ToolCallPart("c1", "f", "{}"))
-    assert request.mended == ()
+    assert request.repaired == ()
 
 
 def test_calls_without_a_result_of_any_are_left_out_where_the_conversation_goes_on() -> None:
     answer = assistant("I look.", tool_calls=calls("c1", "c2")["tool_calls"])
     request = validate(decode(user(), answer, user()))
     assert request.messages == (HI, said(A, T("I look.")), HI)
-    assert request.mended == ("messages.tool_calls.function.arguments",)
+    assert request.repaired == ("messages.tool_calls.function.arguments",)
 
     request = validate(decode(user(), calls("c1"), assistant("Well?"), user()))
     assert request.messages[1] == said(A, T("Well?"))
@@ -214,11 +214,11 @@ def test_arguments_that_are_none_are_told_as_they_are_and_named() -> None:
     calls = assistant(None, tool_calls=[{"id": "c1", "function": made}])
     request = validate(decode(user(), calls, tool("c1")))
     assert request.messages[1] == said(A, ToolCallPart("c1", "f", '{"_malformed_arguments": "{"}'))
-    assert request.mended == ("messages.tool_calls.function.arguments",)
+    assert request.repaired == ("messages.tool_calls.function.arguments",)
 
     again = {"role": "function", "name": "f", "content": "bad"}
     request = validate(decode(user(), assistant(None, function_call=made), again))
-    assert request.mended == ("messages.function_call.arguments",)
+    assert request.repaired == ("messages.function_call.arguments",)
 
 
 PNG = base64.b64encode(b"\x89PNG not really").decode()

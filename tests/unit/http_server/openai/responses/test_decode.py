@@ -610,7 +610,7 @@ def test_a_call_that_was_cut_off_was_not_made_where_nothing_came_of_it(arguments
     cut = call("c1", arguments=arguments, status="incomplete")
     asked = validate(decode(input=[cut, {"role": "user", "content": "hi"}]).request)
     assert asked.messages == (assistant(""), user("hi"))
-    assert asked.mended == ("input.arguments",)
+    assert asked.repaired == ("input.arguments",)
 
 
 def test_a_call_that_was_cut_off_is_told_with_its_output() -> None:
@@ -619,10 +619,10 @@ def test_a_call_that_was_cut_off_is_told_with_its_output() -> None:
     turns = (assistant(made), user(ToolResultPart("c1", (TextPart("seen"),))))
 
     asked = validate(decode(input=[cut, output("c1")]).request)
-    assert (asked.messages, asked.mended) == (turns, ("input.arguments",))
+    assert (asked.messages, asked.repaired) == (turns, ("input.arguments",))
     past = Past([{**cut, "id": "fc_1_0"}])
     asked = validate(decode(past=past, input=[output("c1")]).request)
-    assert (asked.messages, asked.mended) == (turns, ("previous_response_id",))
+    assert (asked.messages, asked.repaired) == (turns, ("previous_response_id",))
 
 
 # The past
