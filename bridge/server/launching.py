@@ -140,7 +140,7 @@ async def cli_capabilities(
 
 def not_started(error: Exception) -> StartError:
     return StartError(
-        f"Claude Code could not be started: {type(error).__name__}. Run `claude` by hand to see "
+        f"Claude Code could not be started: {type(error).__name__}. Run `claude` manually to see "
         "whether it works on this machine."
     )
 

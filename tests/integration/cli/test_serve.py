@@ -122,7 +122,7 @@ def test_a_demo_tries_both_doors_and_goes_on_serving(tmp_path: Path) -> None:
         running.wait_for(r"gRPC +127\.0\.0\.1:\d+")
         running.wait_for(r"keys +none")
         running.wait_for(r"CLI +Claude Code \d+\.\d+\.\d+")
-        running.wait_for(r"a simulated model answers")
+        running.wait_for(r"simulated model")
         running.wait_for(r"\d+ Claude Code process(es are| is) warm")
         assert running.output.count("This is a simulated answer") == 2
         assert "curl -N" in running.output
