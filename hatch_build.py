@@ -1,4 +1,4 @@
-"""Generates the gRPC stubs, for every wheel, editable install and sdist and for `make proto`."""
+"""Generates the gRPC stubs for wheels, editable installs, sdists and `make proto`."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ PROTOS = Path("proto")
 PACKAGE = Path("bridge", "v1")
 
 PLUGINS = {"protoc-gen-mypy": "main", "protoc-gen-mypy_grpc": "grpc"}
-"""The plugins of protoc, and their functions in mypy_protobuf.main."""
+"""protoc plugins and their functions in mypy_protobuf.main."""
 
 
 class StubsHook(BuildHookInterface[BuilderConfig]):
-    """Runs before every build, so that no checkout needs a step of its own first."""
+    """Runs before every build, so that a checkout needs no separate step."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         generate(Path(self.root))
 
 
 def generate(root: Path) -> None:
-    """Brings the stubs in bridge/v1 up to date with the files in proto/bridge/v1."""
+    """Update the stubs in bridge/v1 from the files in proto/bridge/v1."""
     folder = root / PROTOS / PACKAGE
     sources = sorted(str(path.relative_to(root)) for path in folder.glob("*.proto"))
     if not sources:
@@ -43,8 +43,8 @@ def generate(root: Path) -> None:
 def _run_protoc(root: Path, sources: list[str], out: Path, scratch: Path) -> None:
     command = [sys.executable, "-m", "grpc_tools.protoc", f"--proto_path={PROTOS}"]
     for name, function in PLUGINS.items():
-        # In an isolated build the plugins' own scripts are neither beside the interpreter nor
-        # always on the PATH; the modules can be imported wherever this one runs.
+        # In an isolated build the plugins' scripts are neither next to the interpreter nor always
+        # on PATH; their modules can be imported wherever this one runs.
         code = f"from mypy_protobuf.main import {function}; {function}()"
         plugin = scratch / name
         plugin.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c "{code}"\n')
@@ -56,9 +56,9 @@ def _run_protoc(root: Path, sources: list[str], out: Path, scratch: Path) -> Non
 
 
 def _replace(new: Path, target: Path) -> None:
-    """Makes the generated files in `target` those in `new`, touching only what differs.
+    """Replace the generated files in `target` with those in `new`, writing only changed ones.
 
-    Each file changes at once: another process may be importing it.
+    Each file is replaced atomically: another process may be importing it.
     """
     for path in target.glob("*_pb2*.py*"):
         if not (new / path.name).exists():

@@ -1,4 +1,4 @@
-"""The face of a room whose modules take long to import: each is imported when it is first used."""
+"""Lazy package exports: a module that is slow to import is imported on first use."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from importlib import import_module
 
 
 def lazy_face(package: str, names: Mapping[str, Sequence[str]]) -> Callable[[str], object]:
-    """The `__getattr__` of a package that has these names of its modules."""
-    modules = {name: module for module, names_of_it in names.items() for name in names_of_it}
+    """Return the `__getattr__` of a package that exports these names, by module."""
+    modules = {name: module for module, exported in names.items() for name in exported}
 
-    def imported(name: str) -> object:
+    def lazy_getattr(name: str) -> object:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(import_module(f"{package}.{modules[name]}"), name)
 
-    return imported
+    return lazy_getattr

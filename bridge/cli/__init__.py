@@ -1,6 +1,6 @@
 """The commands: `bridge serve | doctor | chat | models | pool | logs | keys | version`.
 
-Thin: options and printing. What takes long to import is imported by the command that needs it.
+Options and output only. Each command imports what is slow to import when it runs.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ def options(
         ),
     ] = False,
 ) -> None:
-    """OpenAI's API and gRPC on your own Claude subscription."""
+    """Serve OpenAI's API and gRPC from your own Claude subscription."""
 
 
 def main() -> None:
-    """The command `bridge`."""
+    """Entry point of `bridge`."""
     app()
 
 
 def serve_main() -> None:
-    """The command `claude-code-bridge`: the same as `bridge serve`."""
+    """Entry point of `claude-code-bridge`: the same as `bridge serve`."""
     typer.run(serve)

@@ -1,7 +1,7 @@
-"""Printing that nothing waits for.
+"""Non-blocking output.
 
-Whoever reads what a server prints may stop doing so: a terminal after Ctrl-S, a pager, a collector
-of logs that hangs. A write that waits for them would hold up every answer, and the end.
+The reader of the server's output may stall: a terminal after Ctrl-S, a pager, a hung log
+collector. A blocking write would then stall every answer and the shutdown.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import threading
 from contextlib import suppress
 
 MAX_WAITING = 1_000
-"""Texts that wait to be taken; what comes beyond them is lost."""
+"""Texts that may wait to be written; further ones are dropped."""
 
 CLOSE_SECONDS = 1.0
-"""How long the end waits for the last lines to be taken."""
+"""How long `close` waits for the last lines to be written."""
 
 
 class BackgroundWriter:
-    """Prints from a thread of its own. Whoever makes one must `close` it."""
+    """Writes to a file descriptor from its own thread. Must be closed."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -31,18 +31,18 @@ class BackgroundWriter:
         self._thread.start()
 
     def write(self, text: str) -> None:
-        """Print a text. Returns at once; where nobody takes it, it is lost."""
+        """Queue a text and return at once; it is dropped if the queue is full."""
         try:
             self._texts.put_nowait(text)
         except queue.Full:
             self._lost += 1
 
     def line(self, text: str) -> None:
-        """Print a line, in the same way."""
+        """Queue a line."""
         self.write(f"{text}\n")
 
     def close(self) -> None:
-        """Print what waits, if it is taken soon; what comes later is not printed."""
+        """Flush the queue, for at most `CLOSE_SECONDS`. Later writes are dropped."""
         with suppress(queue.Full):
             self._texts.put(None, timeout=CLOSE_SECONDS)
             self._thread.join(CLOSE_SECONDS)
@@ -52,27 +52,26 @@ class BackgroundWriter:
             self._print(text)
             lost, self._lost = self._lost, 0
             if lost:
-                self._print(f"({lost} lines were lost: nobody took them)\n")
+                self._print(f"({lost} lines dropped: output is not being read)\n")
 
     def _print(self, text: str) -> None:
         data = text.encode(errors="replace")
-        # On a full disk, for one, it is lost.
+        # On a full disk, for example, it is dropped.
         with suppress(OSError):
             while data:
                 data = data[os.write(self._fd, data) :]
 
 
 class BackgroundHandler(logging.Handler):
-    """Logs to a `BackgroundWriter`."""
+    """A logging handler that writes to a `BackgroundWriter`."""
 
     def __init__(self, writer: BackgroundWriter) -> None:
         super().__init__()
         self._writer = writer
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record."""
         try:
             text = self.format(record)
-        except Exception:  # noqa: BLE001 - whoever logs must not fail for it
-            text = f"a line of the log could not be made, at {record.pathname}:{record.lineno}"
+        except Exception:  # noqa: BLE001 - logging must not raise
+            text = f"log record could not be formatted ({record.pathname}:{record.lineno})"
         self._writer.line(text)

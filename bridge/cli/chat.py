@@ -13,7 +13,7 @@ from bridge.cli.common import fail, printable
 from bridge.cli.server import ByGrpc, Key, Url, client_of
 
 if TYPE_CHECKING:
-    from bridge.client import Conversation, Picture, Spoken
+    from bridge.client import Conversation, Image, TurnResult
 
 _INTERRUPTED = 130
 
@@ -22,33 +22,29 @@ _INTERRUPTED = 130
 def chat(
     prompt: Annotated[
         str | None,
-        typer.Argument(
-            help="What to say, before what is piped in. Without either: a conversation."
-        ),
+        typer.Argument(help="The prompt; piped input is appended. Without either: a conversation."),
     ] = None,
-    model: Annotated[str, typer.Option(help="The model to ask.")] = "default",
-    system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
+    model: Annotated[str, typer.Option(help="Model to use.")] = "default",
+    system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
     image: Annotated[
         list[str] | None,
-        typer.Option(
-            help="A picture for the first prompt: a file or an https address. Repeatable."
-        ),
+        typer.Option(help="Image for the first prompt: a file or an https URL. Repeatable."),
     ] = None,
     json_schema: Annotated[
-        Path | None, typer.Option(help="A file with the JSON Schema of the answer.")
+        Path | None, typer.Option(help="File with a JSON Schema for the answer.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but the answer.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the answer.")] = False,
     by_grpc: ByGrpc = False,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Ask the running server and print the answer as it comes, or hold a conversation."""
+    """Send a prompt to the running server and stream the answer, or start a conversation."""
     from bridge.client import (
         ChatError,
         Conversation,
         Question,
         Turn,
-        picture_of,
+        load_image,
         readable,
         schema_of,
     )
@@ -60,27 +56,27 @@ def chat(
             None if system is None else readable(system),
             None if json_schema is None else schema_of(json_schema),
         )
-        pictures = tuple(picture_of(name) for name in image or ())
+        images = tuple(load_image(name) for name in image or ())
         client = client_of(url, api_key, by_grpc=by_grpc)
         conversation = Conversation(client, question, _show)
-        text = _said(prompt)
+        text = _prompt_of(prompt)
         if text is None:
-            _converse(conversation, pictures, quiet=quiet)
+            _converse(conversation, images, quiet=quiet)
             return
-        if not (text or pictures):
-            fail("Nothing to ask: give a PROMPT, or pipe one in.")
-        spoken = conversation.say(Turn("user", text, pictures))
+        if not (text or images):
+            fail("No prompt: pass PROMPT, or pipe one in.")
+        result = conversation.say(Turn("user", text, images))
     except ChatError as error:
         fail(str(error))
     except KeyboardInterrupt:
         raise typer.Exit(_INTERRUPTED) from None
-    _end(spoken, quiet=quiet)
-    if spoken.done is None:
+    _end(result, quiet=quiet)
+    if result.done is None:
         raise typer.Exit(_INTERRUPTED)
 
 
-def _said(prompt: str | None) -> str | None:
-    """The prompt, with what was piped in after it; None where a person is to be asked."""
+def _prompt_of(prompt: str | None) -> str | None:
+    """The prompt, followed by piped input; None to start a conversation at the terminal."""
     from bridge.client import readable
 
     given = [] if prompt is None else [readable(prompt)]
@@ -91,7 +87,7 @@ def _said(prompt: str | None) -> str | None:
     return "\n\n".join(filter(None, given))
 
 
-def _converse(conversation: Conversation, pictures: tuple[Picture, ...], *, quiet: bool) -> None:
+def _converse(conversation: Conversation, images: tuple[Image, ...], *, quiet: bool) -> None:
     from bridge.cli.line_editor import LineEditor
     from bridge.client import ChatError, Turn, readable
 
@@ -100,14 +96,14 @@ def _converse(conversation: Conversation, pictures: tuple[Picture, ...], *, quie
     with LineEditor() as editor:
         while True:
             try:
-                meant = entered(readable(editor.read()))
+                command = entered(readable(editor.read()))
             except EOFError:
                 typer.echo()
                 return
             except KeyboardInterrupt:
                 typer.echo(f"\n{HELP}", err=True)
                 continue
-            match meant:
+            match command:
                 case Command.QUIT:
                     return
                 case Command.CLEAR:
@@ -115,15 +111,15 @@ def _converse(conversation: Conversation, pictures: tuple[Picture, ...], *, quie
                 case Command.HELP:
                     typer.echo(HELP, err=True)
                 case Unknown():
-                    typer.echo(f"bridge: {printable(str(meant))}", err=True)
+                    typer.echo(f"bridge: {printable(str(command))}", err=True)
                 case Say(text):
                     try:
-                        spoken = conversation.say(Turn("user", text, pictures))
+                        result = conversation.say(Turn("user", text, images))
                     except ChatError as error:
                         typer.echo(f"bridge: {printable(str(error))}", err=True)
                         continue
-                    pictures = ()
-                    _end(spoken, quiet=quiet)
+                    images = ()
+                    _end(result, quiet=quiet)
 
 
 def _show(text: str) -> None:
@@ -137,9 +133,9 @@ def _show(text: str) -> None:
     sys.stdout.flush()
 
 
-def _end(spoken: Spoken, *, quiet: bool) -> None:
-    if not spoken.text.endswith("\n"):
+def _end(result: TurnResult, *, quiet: bool) -> None:
+    if not result.text.endswith("\n"):
         sys.stdout.write("\n")
         sys.stdout.flush()
     if not quiet:
-        typer.secho(printable(spoken.summary()), err=True, dim=True)
+        typer.secho(printable(result.summary()), err=True, dim=True)

@@ -1,4 +1,4 @@
-"""What a line typed in a conversation means: a message, or a command of the chat itself. Pure."""
+"""Parses a line typed in a conversation: a message, or a chat command. Pure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from enum import Enum, auto
 from typing import Final, TypeAlias
 
 HELP: Final = """\
-/clear or /new starts over, /help prints this, /quit or Ctrl-D ends; Ctrl-C cancels an answer.
-Alt-Enter adds a line; a pasted text is one message. // at the beginning sends a line that begins \
-with /."""
+/clear or /new starts over, /help prints this, /quit or Ctrl-D exits; Ctrl-C cancels an answer.
+Alt-Enter adds a line; pasted text is one message. Type // to send a message that starts with /."""
 
 
 class Command(Enum):
-    """What is done here; nothing of it goes to the model."""
+    """A command of the chat itself; nothing is sent to the model."""
 
     CLEAR = auto()
     HELP = auto()
@@ -29,15 +28,15 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Begins like a command, and is none: not sent, since a message costs."""
+    """An unknown command. It is not sent to the model: a message costs money."""
 
     name: str
 
     def __str__(self) -> str:
         name = self.name if len(self.name) <= _SHOWN else f"{self.name[:_SHOWN]}…"
         return (
-            f"Unknown command {name}. /help lists the commands. To send a line that begins with /, "
-            "put another / before it."
+            f"Unknown command {name}. /help lists the commands. Type // to send a message that "
+            "starts with /."
         )
 
 
@@ -54,7 +53,7 @@ _COMMANDS: Final = {
 
 
 def entered(text: str) -> Entered:
-    """What was meant; None where there is nothing but blanks."""
+    """Parse a line; None if it is blank."""
     text = text.strip()
     if text.startswith("//"):
         return Say(text[1:])

@@ -1,4 +1,4 @@
-"""What several commands share: the settings, and how things are said."""
+"""Shared by several commands: reading the settings, and output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def local_server() -> ServerAddress:
-    """Where a server of this machine and this environment listens for HTTP."""
+    """The HTTP address of a server started on this machine with this environment."""
     from bridge.client import ServerAddress
     from bridge.server import Unix, http_address, local_url
 
@@ -27,7 +27,7 @@ def local_server() -> ServerAddress:
 
 
 def local_grpc_server() -> GrpcAddress:
-    """Where it listens for gRPC."""
+    """The gRPC address of the same server."""
     from bridge.client import GrpcAddress
     from bridge.server import grpc_address, local_address
 
@@ -36,7 +36,7 @@ def local_grpc_server() -> GrpcAddress:
 
 
 def settings_from(given: dict[str, Any]) -> Settings:
-    """Read the settings; what is wrong with them is printed, and ends the command."""
+    """Read the settings; print invalid ones and exit with status 2."""
     from pydantic import ValidationError
 
     from bridge.server import Settings, wrong_values
@@ -50,22 +50,22 @@ def settings_from(given: dict[str, Any]) -> Settings:
 
 
 def printable(text: str) -> str:
-    """Text from elsewhere, without what would steer the terminal."""
+    """Text from outside the program, without terminal control characters."""
     return text.translate(_CONTROLS)
 
 
-# All of C0 and C1 but the tab and the ends of lines.
+# C0 and C1 without tab and newline.
 _CONTROLS = {
     code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in ("\t", "\n")
 }
 
 
 def table_width() -> int | None:
-    """How wide a table may be: as the terminal is, or wide enough where it goes elsewhere."""
+    """Columns for a table: None for the terminal's own width, 200 if stdout is not a terminal."""
     return None if sys.stdout.isatty() else 200
 
 
 def fail(message: str) -> NoReturn:
-    """End the command with one line that says why."""
+    """Print why the command failed, and exit with status 1."""
     typer.echo(f"bridge: {printable(message)}", err=True)
     raise typer.Exit(1)

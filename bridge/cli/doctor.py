@@ -23,41 +23,41 @@ def doctor(
         bool,
         typer.Option(
             "--live",
-            help="Try what your account and its models accept, with about ten short requests that "
-            "it pays for, and write a report.",
+            help="Test what your account and its models accept with about ten short requests, "
+            "which your account pays for, and write a report.",
         ),
     ] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Send the requests of --live without a question.")
+        bool, typer.Option("--yes", "-y", help="Send the --live requests without asking.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     demo: Annotated[
-        bool, typer.Option("--demo", help="With the built-in simulated model for an account.")
+        bool, typer.Option("--demo", help="Use the built-in simulated model instead of an account.")
     ] = False,
 ) -> None:
-    """Check what `bridge serve` needs, and say what to do. Fails if it would not work."""
-    asks = live and not (yes or demo)
-    if asks and (as_json or not sys.stdin.isatty()):
-        fail("--live sends requests that your account pays for: agree to it with --yes.")
-    # What it would report is among the findings.
+    """Check what `bridge serve` needs and suggest fixes. Exit status 1 if it would not work."""
+    confirm = live and not (yes or demo)
+    if confirm and (as_json or not sys.stdin.isatty()):
+        fail("--live sends requests that your account pays for: confirm with --yes.")
+    # Its messages are reported as findings.
     logging.basicConfig(handlers=[logging.NullHandler()])
     try:
-        findings = asyncio.run(_examine(live=live, demo=demo, quiet=as_json, asks=asks))
+        findings = asyncio.run(_examine(live=live, demo=demo, quiet=as_json, confirm=confirm))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-    well = all(finding.mark != "bad" for finding in findings)
+    ok = all(finding.mark != "bad" for finding in findings)
     if as_json:
-        report = {"ok": well, "checks": [finding.as_json() for finding in findings]}
+        report = {"ok": ok, "checks": [finding.as_json() for finding in findings]}
         typer.echo(json.dumps(report, indent=2))
-    if not well:
+    if not ok:
         raise typer.Exit(1)
 
 
-async def _examine(*, live: bool, demo: bool, quiet: bool, asks: bool) -> list[Finding]:
+async def _examine(*, live: bool, demo: bool, quiet: bool, confirm: bool) -> list[Finding]:
     from bridge.doctor import examine, question
 
     def agreed(account: str) -> bool:
-        return not asks or typer.confirm(printable(question(account)))
+        return not confirm or typer.confirm(printable(question(account)))
 
     findings = []
     async for finding in examine(demo=demo, live=live, agreed=agreed):

@@ -1,4 +1,4 @@
-"""What a SIGHUP means: the terminal is gone, or somebody wants the server to reload."""
+"""What SIGHUP means: the terminal has closed, or the operator asks for a reload."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Self
 
 
 class Terminal:
-    """The terminal that the server was started from, if it ends with it. A context manager."""
+    """The controlling terminal, unless the server is meant to outlive it. A context manager."""
 
     def __init__(self) -> None:
         self._fd = -1
-        # Ignored at the start, as by nohup, the server is meant to outlive the terminal.
+        # SIGHUP ignored at the start (nohup): the server is meant to outlive the terminal.
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            # A service has none.
+            # A service has no terminal.
             with suppress(OSError):
                 self._fd = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
 
     @property
     def gone(self) -> bool:
-        """Whether there was one, and it has hung up."""
+        """Whether there was a terminal and it has hung up."""
         if self._fd < 0:
             return False
         try:

@@ -1,4 +1,4 @@
-"""`bridge keys add | list | revoke`: the file of hashed keys. A running server follows it."""
+"""`bridge keys add | list | revoke`: the file of hashed keys. A running server reloads it."""
 
 from __future__ import annotations
 
@@ -14,43 +14,46 @@ from bridge.cli.common import fail, settings_from
 if TYPE_CHECKING:
     from bridge.core.access import Key, KeyFile, KeyLimits
 
-keys = typer.Typer(help="Make, list and revoke the keys of the server.", no_args_is_help=True)
+keys = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
 
 
 @keys.command()
 def add(
-    name: Annotated[str, typer.Argument(help="A name for it, such as laptop.")],
+    name: Annotated[str, typer.Argument(help="Name of the key, such as laptop.")],
     admin: Annotated[
-        bool, typer.Option("--admin", help="Let it see the pool, the metrics and the logs too.")
+        bool,
+        typer.Option(
+            "--admin", help="Also grant access to the pool state, metrics and recent requests."
+        ),
     ] = False,
-    concurrent: Annotated[int | None, typer.Option(min=1, help="Requests at once.")] = None,
-    per_minute: Annotated[int | None, typer.Option(min=1, help="Requests a minute.")] = None,
+    concurrent: Annotated[int | None, typer.Option(min=1, help="Concurrent requests.")] = None,
+    per_minute: Annotated[int | None, typer.Option(min=1, help="Requests per minute.")] = None,
     tokens_per_day: Annotated[
-        int | None, typer.Option(min=1, help="Tokens a day (UTC), of prompts and answers.")
+        int | None, typer.Option(min=1, help="Tokens per day (UTC), prompts and answers together.")
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option(help="A model it may use; repeat it for several.")
+        list[str] | None, typer.Option(help="Model that the key may use. Repeatable.")
     ] = None,
 ) -> None:
-    """Make a key and print its secret, which is shown this once."""
+    """Create a key and print its secret, which is shown only once."""
     from bridge.core.access import KeyFileError, KeyLimits, KeyScope
 
     file = _file()
     limits = KeyLimits(concurrent, per_minute, tokens_per_day, tuple(model or ()))
     scope = KeyScope.ADMIN if admin else KeyScope.COMPLETE
     if any(key.name == name for key in settings_from({}).bridge_api_keys):
-        fail(f"BRIDGE_API_KEYS has a key named {name} already: take another name.")
+        fail(f"BRIDGE_API_KEYS already has a key named {name}: choose another name.")
     try:
         secret = file.add(name, scope, limits)
     except KeyFileError as error:
         fail(str(error))
     except ValueError as error:
-        fail(f"No key was made: {error}.")
+        fail(f"No key was created: {error}.")
     # Alone on stdout, for scripts.
     typer.echo(secret)
     typer.echo(
-        f"This is the key {name} (scope {scope}); it is not shown again. "
-        "The server asks for a key from now on.",
+        f"Created key {name} (scope {scope}); the secret is not shown again. "
+        "The server now requires a key.",
         err=True,
     )
 
@@ -71,7 +74,7 @@ def list_keys(
         typer.echo(json.dumps([_as_json(key) for key in found], indent=2))
         return
     if not found:
-        typer.echo(f"No keys in {file.path}. Make one with `bridge keys add NAME`.", err=True)
+        typer.echo(f"No keys in {file.path}. Create one with `bridge keys add NAME`.", err=True)
     width = max((len(key.name) for key in found), default=0)
     for key in found:
         made = time.strftime("%Y-%m-%d", time.gmtime(key.created_at))
@@ -80,7 +83,7 @@ def list_keys(
 
 @keys.command()
 def revoke(name: Annotated[str, typer.Argument(help="The key's name.")]) -> None:
-    """Revoke a key: a running server refuses it from now on."""
+    """Revoke a key: a running server refuses it at once."""
     from bridge.core.access import KeyFileError
 
     file = _file()
@@ -89,12 +92,12 @@ def revoke(name: Annotated[str, typer.Argument(help="The key's name.")]) -> None
     except KeyFileError as error:
         fail(str(error))
     except KeyError:
-        fail(f"There is no key named {name!r} in {file.path}. `bridge keys list` shows them.")
-    typer.echo(f"The key {name} is revoked.")
+        fail(f"No key named {name!r} in {file.path}. `bridge keys list` shows all keys.")
+    typer.echo(f"Revoked key {name}.")
     if not left:
         typer.echo(
-            f"No key is left in {file.path}. Without another the server lets nobody in; "
-            "to serve without keys, stop it, remove that file and start it again.",
+            f"No keys left in {file.path}: until you add one, the server refuses every request. "
+            "To serve without keys, stop the server, delete that file and start it again.",
             err=True,
         )
 
@@ -115,10 +118,10 @@ def _as_json(key: Key) -> dict[str, object]:
 
 
 def _limits(limits: KeyLimits) -> str:
-    said = {
-        "at once": limits.concurrent,
-        "a minute": limits.per_minute,
-        "tokens a day": limits.tokens_per_day,
+    values = {
+        "concurrent": limits.concurrent,
+        "per minute": limits.per_minute,
+        "tokens per day": limits.tokens_per_day,
     }
-    parts = [f"{value} {unit}" for unit, value in said.items() if value is not None]
+    parts = [f"{value} {unit}" for unit, value in values.items() if value is not None]
     return ", ".join([*parts, *(f"model {model}" for model in limits.models)])

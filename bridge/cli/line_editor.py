@@ -1,4 +1,4 @@
-"""Reads what a user types or pastes at the prompt of a conversation: one message, of many lines."""
+"""Reads what the user types or pastes at the prompt: one message, of any number of lines."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ PROMPT: Final = "> "
 
 
 class LineEditor:
-    """Enter sends, Alt-Enter adds a line, and what is pasted stays one text until Enter.
+    """Enter sends, Alt-Enter adds a line, and pasted text stays one message until Enter.
 
-    Without a terminal that can do so, a line is a message. Use as a context manager.
+    On a terminal without these features, each line is a message. Use as a context manager.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class LineEditor:
 
     def __enter__(self) -> Self:
         if os.environ.get("TERM", "dumb") not in ("dumb", "unknown", ""):
-            # Answers may go to a file: nothing but they may go there.
+            # Answers may go to a file: only they may.
             shown = next((f for f in (sys.stdout, sys.stderr) if f.isatty()), None)
             if shown is not None:
                 self._session = self._start(_output_to(shown))
@@ -62,7 +62,7 @@ class LineEditor:
         try:
             return session.prompt()
         finally:
-            # Also what is pasted while an answer comes is one text at the next prompt.
+            # Text pasted during an answer is one message at the next prompt, too.
             session.output.enable_bracketed_paste()
             session.output.flush()
 
@@ -73,7 +73,7 @@ def _output_to(file: object) -> Output:
 
     output = create_output(stdout=file)  # type: ignore[arg-type]
     if isinstance(output, Vt100_Output):
-        # A question to the terminal that not all answer; what it is for is not used.
+        # A terminal query that some terminals do not answer; its result is not needed.
         output.enable_cpr = False
     return output
 

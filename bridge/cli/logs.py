@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from bridge.core.telemetry import Entry
 
-# A request's id, door and times are never cut: what is cut where a terminal is narrow are the
-# names that callers and models have.
+# A request's id, API and times are never cut: on a narrow terminal only the names of keys and
+# models are.
 _WIDTHS = (14, 12, 4, 8, 26, 11, 7, 7, 7, 14, 0)
 _NEEDED = sum(_WIDTHS) + 2 * len(_WIDTHS) + 24
 _NUMBERS = ("queue", "first", "total", "tokens")
@@ -24,33 +24,30 @@ _NUMBERS = ("queue", "first", "total", "tokens")
 
 def logs(
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with each new line.")
+        bool, typer.Option("--follow", "-f", help="Keep printing new lines.")
     ] = False,
-    count: Annotated[int, typer.Option("-n", min=0, help="Lines to begin with.")] = 20,
+    count: Annotated[int, typer.Option("-n", min=0, help="Number of lines to show first.")] = 20,
     request_id: Annotated[
-        str | None, typer.Option("--id", help="Only this request; the beginning of its id will do.")
+        str | None, typer.Option("--id", help="Only this request; a prefix of its id is enough.")
     ] = None,
-    errors: Annotated[bool, typer.Option("--errors", help="Only what failed.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The lines as they are.")] = False,
+    errors: Annotated[bool, typer.Option("--errors", help="Only failed requests.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the raw JSON lines.")] = False,
 ) -> None:
-    """Show the last requests from the session log."""
+    """Show the latest requests from the session log."""
     from bridge.core.telemetry import LogReader, wanted
 
     path = settings_from({}).session_log_path
     if path is None:
-        fail("No session log is kept (BRIDGE_SESSION_LOG=off).")
+        fail("The session log is off (BRIDGE_SESSION_LOG=off).")
     chosen = wanted(request_id, errors=errors)
     with LogReader(path) as reader:
         try:
             if not follow and not path.exists():
-                fail(
-                    f"There is no session log at {path}: `bridge serve` writes one, in the folder "
-                    "BRIDGE_STATE_DIR."
-                )
+                fail(f"No session log at {path}: `bridge serve` writes it in BRIDGE_STATE_DIR.")
             printer = _Lines() if as_json else _Table()
             found = reader.last(count, chosen)
             if not (found or follow) and request_id is not None:
-                fail(f"No request in {path} or the older logs has the id {request_id}.")
+                fail(f"No request with id {request_id} in {path} or the rotated logs.")
             printer.print(found)
             if follow:
                 for entry in reader.follow(chosen):
@@ -58,18 +55,18 @@ def logs(
         except OSError as error:
             fail(f"The session log {path} cannot be read: {error.strerror}.")
         except KeyboardInterrupt:
-            # How a person ends -f.
+            # Ctrl-C is how -f ends.
             pass
         finally:
             if reader.broken:
-                lines = "line was" if reader.broken == 1 else "lines were"
-                typer.echo(f"{reader.broken} broken {lines} passed over", err=True)
+                lines = "line" if reader.broken == 1 else "lines"
+                typer.echo(f"skipped {reader.broken} malformed {lines}", err=True)
 
 
 class _Lines:
     def print(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
-            # ASCII already: see how it is written.
+            # The log is written in ASCII.
             sys.stdout.write(f"{entry.text}\n")
         sys.stdout.flush()
 
@@ -79,7 +76,7 @@ class _Table:
         from rich.console import Console
 
         self._console: Console = Console(highlight=False, width=table_width())
-        # On a narrow terminal lines go on below: how a request ended is the last column.
+        # On a narrow terminal lines wrap: the last column says how the request ended.
         self._console.width = max(self._console.width, _NEEDED)
         self._head = True
 
@@ -93,7 +90,7 @@ class _Table:
         for name, width in zip(COLUMNS, _WIDTHS, strict=True):
             table.add_column(
                 name,
-                # As wide in every row that follows as in the first.
+                # The same width in every batch of rows.
                 min_width=width or None,
                 max_width=width or None,
                 no_wrap=True,

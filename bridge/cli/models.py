@@ -12,7 +12,7 @@ from bridge.cli.server import ByGrpc, Key, Url, client_of
 
 
 def models(
-    as_json: Annotated[bool, typer.Option("--json", help="All that is told of each.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with all fields.")] = False,
     by_grpc: ByGrpc = False,
     url: Url = None,
     api_key: Key = None,

@@ -19,15 +19,19 @@ if TYPE_CHECKING:
 
 
 def pool(
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Again at every change.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Print again on every change.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per line.")
+    ] = False,
     url: Annotated[
         str | None,
-        typer.Option(help="The gRPC door, HOST:PORT. Default: this machine, by its settings."),
+        typer.Option(help="gRPC address, HOST:PORT. Default: the local server's settings."),
     ] = None,
     api_key: Key = None,
 ) -> None:
-    """Show the processes, the queue, the login and the plan of the running server."""
+    """Show the processes, queue, login and usage limits of the running server."""
     from bridge.client import ChatError
 
     try:
@@ -46,7 +50,7 @@ def pool(
     except ChatError as error:
         fail(str(error))
     except KeyboardInterrupt:
-        # How a person ends --watch.
+        # Ctrl-C is how --watch ends.
         pass
 
 
@@ -58,53 +62,52 @@ def _can_redraw() -> bool:
 
 
 def _print(state: Pool, *, as_json: bool) -> None:
-    told = as_dict(state)
+    pool_dict = as_dict(state)
     if as_json:
-        typer.echo(json.dumps(told))
+        typer.echo(json.dumps(pool_dict))
     else:
         from rich.console import Console
 
-        Console(highlight=False, width=table_width()).print(table_of(told))
+        Console(highlight=False, width=table_width()).print(table_of(pool_dict))
     sys.stdout.flush()
 
 
 def as_dict(state: Pool) -> dict[str, Any]:
-    """The message with its fields' own names, and zeros said."""
+    """The message under its proto field names, zero values included."""
     from google.protobuf.json_format import MessageToDict
 
-    told: dict[str, Any] = MessageToDict(
+    as_json: dict[str, Any] = MessageToDict(
         state, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
-    return told
+    return as_json
 
 
-def table_of(told: dict[str, Any]) -> Table:
-    """The pool as a person reads it."""
+def table_of(pool: dict[str, Any]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column()
-    for name, value in rows_of(told):
+    for name, value in rows_of(pool):
         table.add_row(name, Text(printable(value)))
     return table
 
 
-def rows_of(told: dict[str, Any]) -> list[tuple[str, str]]:
-    """What the table says, line by line."""
-    totals = told.get("totals", {})
-    status = str(told["status"]).removeprefix("STATUS_").lower().replace("_", " ")
-    account = "a simulated model" if told["simulated"] else told["account"]
-    if plan_name := told.get("subscription"):
+def rows_of(pool: dict[str, Any]) -> list[tuple[str, str]]:
+    """The rows of the table: name and value."""
+    totals = pool.get("totals", {})
+    status = str(pool["status"]).removeprefix("STATUS_").lower().replace("_", " ")
+    account = "a simulated model" if pool["simulated"] else pool["account"]
+    if plan_name := pool.get("subscription"):
         account = f"{account} ({plan_name})"
     rows = [("status", status)]
-    if detail := told.get("detail"):
+    if detail := pool.get("detail"):
         rows.append(("", str(detail)))
     rows += [
-        ("account", f"{account} · Claude Code {told['cli_version'] or 'not known yet'}"),
-        ("processes", f"{_counts(told.get('processes', {}))} · at most {told['max_processes']}"),
-        ("turns", f"{told['pool_size']} at once · {told['waiting']} waiting"),
+        ("account", f"{account} · Claude Code {pool['cli_version'] or 'starting'}"),
+        ("processes", f"{_counts(pool.get('processes', {}))} · at most {pool['max_processes']}"),
+        ("turns", f"{pool['pool_size']} concurrent · {pool['waiting']} waiting"),
     ]
     if totals:
         ended = {name: totals[name] for name in ("answered", "failed", "left")}
@@ -116,35 +119,35 @@ def rows_of(told: dict[str, Any]) -> list[tuple[str, str]]:
                 f"{totals['processes_started']} processes · {totals['processes_ended']} ended",
             ),
         ]
-    if plan := told.get("plan"):
+    if plan := pool.get("plan"):
         rows.append(("plan", _plan(plan)))
         rows += [("", _window(window)) for window in plan.get("windows", ())]
-    if told["lacking"]:
-        rows.append(("lacking", ", ".join(told["lacking"])))
+    if pool["lacking"]:
+        rows.append(("lacking", ", ".join(pool["lacking"])))
     return rows
 
 
 def _counts(counts: dict[str, int]) -> str:
-    told = [f"{int(count)} {name}" for name, count in counts.items() if int(count)]
-    return " · ".join(told) or "none"
+    parts = [f"{int(count)} {name}" for name, count in counts.items() if int(count)]
+    return " · ".join(parts) or "none"
 
 
 def _plan(plan: dict[str, Any]) -> str:
-    told = [str(plan["status"]).replace("_", " ")]
-    # Where each limit is told of, it has a line of its own.
+    parts = [str(plan["status"]).replace("_", " ")]
+    # If there are windows, each has a row of its own.
     if not plan.get("windows") and (plan.get("limit") or "resets_at" in plan):
-        told.append(_window(plan))
+        parts.append(_window(plan))
     if plan.get("using_overage"):
-        told.append("paid extra usage")
-    return " · ".join(told)
+        parts.append("paid extra usage")
+    return " · ".join(parts)
 
 
 def _window(window: dict[str, Any]) -> str:
-    told = []
+    parts = []
     if window.get("limit"):
         used = f" {window['utilization']:.0%} used" if "utilization" in window else ""
-        told.append(f"{window['limit'].replace('_', ' ')}{used}")
+        parts.append(f"{window['limit'].replace('_', ' ')}{used}")
     if "resets_at" in window:
         resets = datetime.fromisoformat(window["resets_at"]).astimezone()
-        told.append(f"resets {resets:%a %H:%M}")
-    return " · ".join(told)
+        parts.append(f"resets {resets:%a %H:%M}")
+    return " · ".join(parts)

@@ -21,15 +21,15 @@ from bridge.cli.common import fail, settings_from
 from bridge.cli.hangup import Terminal
 
 if TYPE_CHECKING:
-    from bridge.server import Bridge, Doors, Settings
+    from bridge.server import Bridge, FrontEnds, Settings
 
 FILES = 4_096
-"""Files that the server may have open, connections included."""
+"""Open file descriptors that the server may need, connections included."""
 
 
 logger = logging.getLogger(__name__)
 
-# Read as text: what is wrong with a number is said in the same words as of its variable.
+# Read as text: an invalid number gets the same error message as its variable.
 _N = "NUMBER"
 
 
@@ -38,10 +38,10 @@ def serve(
     http: Annotated[bool, typer.Option("--http", help="Serve OpenAI's API.")] = False,
     grpc: Annotated[bool, typer.Option("--grpc", help="Serve gRPC.")] = False,
     demo: Annotated[
-        bool, typer.Option("--demo", help="Let a built-in simulated model answer.")
+        bool, typer.Option("--demo", help="Answer with a built-in simulated model.")
     ] = False,
     try_it: Annotated[
-        bool, typer.Option("--try", help="Send one completion through each door at the start.")
+        bool, typer.Option("--try", help="Send one completion through each API after the start.")
     ] = False,
     host: Annotated[str | None, typer.Option(help="Address to listen on. HOST")] = None,
     port: Annotated[str | None, typer.Option(metavar=_N, help="Port for HTTP. PORT")] = None,
@@ -55,16 +55,16 @@ def serve(
         Path | None, typer.Option(help="Unix socket for gRPC. BRIDGE_GRPC_UDS")
     ] = None,
     pool_size: Annotated[
-        str | None, typer.Option(metavar=_N, help="Turns at once. POOL_SIZE")
+        str | None, typer.Option(metavar=_N, help="Concurrent turns. POOL_SIZE")
     ] = None,
     timeout: Annotated[
-        str | None, typer.Option(metavar=_N, help="Seconds for a whole request. CLAUDE_TIMEOUT")
+        str | None, typer.Option(metavar=_N, help="Seconds per request. CLAUDE_TIMEOUT")
     ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Log everything. BRIDGE_LOG_LEVEL=debug")
     ] = False,
 ) -> None:
-    """Serve both doors, or only those named."""
+    """Serve the HTTP API and the gRPC API, or only the ones named."""
     given = {
         "host": host,
         "port": port,
@@ -78,15 +78,15 @@ def serve(
         given["bridge_log_level"] = "debug"
     settings = settings_from({name: value for name, value in given.items() if value is not None})
     from bridge.core.telemetry import on_loop_error, on_unraisable
-    from bridge.server import Doors, StartError, unknown_variables
+    from bridge.server import FrontEnds, StartError, unknown_variables
 
     sys.unraisablehook = on_unraisable
-    # The SDK reports the end of each process as an error, also of those that are just closed.
+    # The SDK logs the exit of each process as an error, even if it was closed on purpose.
     logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
 
     _allow_files()
     both = not (http or grpc)
-    doors = Doors(http=http or both, grpc=grpc or both, demo=demo)
+    front_ends = FrontEnds(http=http or both, grpc=grpc or both, demo=demo)
     try:
         with closing(BackgroundWriter(1)) as out, closing(BackgroundWriter(2)) as err:
             _log_to(err, settings)
@@ -94,15 +94,15 @@ def serve(
                 logger.warning("%s", line)
             with asyncio.Runner() as runner:
                 runner.get_loop().set_exception_handler(on_loop_error)
-                runner.run(_serve(settings, doors, out, try_it=try_it))
+                runner.run(_serve(settings, front_ends, out, try_it=try_it))
     except StartError as error:
         fail(str(error))
 
 
 def _allow_files() -> None:
-    """Allow as many open files as the connections of both doors may come to, if the system does.
+    """Raise the limit of open files to what the connections of both APIs may need.
 
-    On some systems 256 are usual: fewer than the connections of the HTTP door alone.
+    Some systems default to 256: fewer than the connections of the HTTP API alone.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
@@ -116,34 +116,36 @@ def _log_to(err: BackgroundWriter, settings: Settings) -> None:
 
     log = BackgroundHandler(err)
     log.setFormatter(JsonFormatter() if settings.bridge_log_format == "json" else TextFormatter())
-    # What the libraries say below that is about themselves.
+    # Below that, libraries log only their own internals.
     logging.basicConfig(level=logging.WARNING, handlers=[log])
     logging.getLogger("bridge").setLevel(settings.bridge_log_level.upper())
 
 
-async def _serve(settings: Settings, served: Doors, out: BackgroundWriter, *, try_it: bool) -> None:
+async def _serve(
+    settings: Settings, front_ends: FrontEnds, out: BackgroundWriter, *, try_it: bool
+) -> None:
     from bridge.server import reload, serving
 
-    # Where programs read the output, it has no other lines.
-    said = logging.getLogger("bridge.server")
+    # In JSON format the output is read by programs: every line is a log record.
+    server_log = logging.getLogger("bridge.server")
     say = (
         out.line
         if settings.bridge_log_format == "text"
-        else lambda text: said.info("%s", text.strip())
+        else lambda text: server_log.info("%s", text.strip())
     )
     task = asyncio.current_task()
     assert task is not None
     async with AsyncExitStack() as stack:
         terminal = stack.enter_context(Terminal())
-        # While it starts, a signal ends the start.
+        # During the start, a signal aborts it.
         _on_signals(task.cancel)
         _on_hangup(terminal, task.cancel)
         try:
-            bridge = await stack.enter_async_context(serving(settings, served, say=say))
+            bridge = await stack.enter_async_context(serving(settings, front_ends, say=say))
         except asyncio.CancelledError:
-            say("stopped before it had started")
+            say("stopped before the start was complete")
             return
-        # From here on it is an event, so that what runs is ended in order.
+        # From here on a signal sets an event, so that the shutdown is orderly.
         stop = asyncio.Event()
         _on_signals(stop.set)
         _on_hangup(terminal, stop.set, lambda: reload(bridge, settings))
@@ -152,15 +154,15 @@ async def _serve(settings: Settings, served: Doors, out: BackgroundWriter, *, tr
             from bridge.cli.tour import take_tour
 
             with bridge.access.temporary_key("tour") as key:
-                doors = bridge.http_address, bridge.grpc_address
-                await _until(stop, lambda: take_tour(*doors, bridge.tls, key, out.write))
+                addresses = bridge.http_address, bridge.grpc_address
+                await _until(stop, lambda: take_tour(*addresses, bridge.tls, key, out.write))
         await _until(stop, lambda: _warm(bridge, say))
         await stop.wait()
         stop.clear()
-        # A shell passes on the end of its terminal, which then comes twice: that is no wish to
-        # end at once.
+        # A shell forwards the SIGHUP of its terminal, so it arrives twice: the second one does not
+        # ask to stop at once.
         _on_hangup(terminal, lambda: None)
-        say("stopping: running answers may finish; press Ctrl-C again to end at once")
+        say("stopping: waiting for running answers; press Ctrl-C again to stop at once")
         await _until(stop, lambda: bridge.drain(settings.bridge_drain_seconds))
 
 
@@ -171,19 +173,21 @@ def _on_signals(act: Callable[[], object]) -> None:
 
 
 def _on_hangup(
-    terminal: Terminal, on_end: Callable[[], object], on_wish: Callable[[], object] = lambda: None
+    terminal: Terminal,
+    on_gone: Callable[[], object],
+    on_reload: Callable[[], object] = lambda: None,
 ) -> None:
     def act() -> None:
         if terminal.gone:
-            on_end()
+            on_gone()
         else:
-            on_wish()
+            on_reload()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, act)
 
 
 async def _until(stop: asyncio.Event, work: Callable[[], Any]) -> None:
-    """Do the work, unless a stop signal comes before its end."""
+    """Do the work; a stop signal cancels it."""
     doing = asyncio.ensure_future(work())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((doing, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -204,35 +208,35 @@ async def _warm(bridge: Bridge, say: Callable[[str], None]) -> None:
 
 
 def _announce(bridge: Bridge, say: Callable[[str], None]) -> None:
-    from bridge.server import CLIENT_KEY, door_url
+    from bridge.server import CLIENT_KEY, http_api_url
 
     health = bridge.engine.health()
     say(f"claude-code-bridge {__version__}")
     tls = bridge.tls
     if bridge.http_address is not None:
-        say(f"  HTTP     {door_url(bridge.http_address, tls=tls is not None)}")
+        say(f"  HTTP     {http_api_url(bridge.http_address, tls=tls is not None)}")
     if bridge.grpc_address is not None:
-        demands = ", client certificates" if tls is not None and tls.client_ca else ""
+        demands = ", client certificates required" if tls is not None and tls.client_ca else ""
         say(f"  gRPC     {bridge.grpc_address}{f' (TLS{demands})' if tls else ''}")
     if bridge.access.required:
-        say(f"  keys     asked for; there are {len(bridge.access.keys)} (bridge keys list)")
+        say(f"  keys     required; {len(bridge.access.keys)} configured (bridge keys list)")
     else:
-        say("  keys     none: whoever reaches a door may use it (bridge keys add NAME)")
+        say("  keys     none: every client that can connect may use it (bridge keys add NAME)")
         if os.environ.get(CLIENT_KEY):
-            say(f"           {CLIENT_KEY} is what `bridge chat` sends: a server's are in")
-            say("           BRIDGE_API_KEYS")
+            say(f"           {CLIENT_KEY} is only sent by clients such as `bridge chat`; the")
+            say("           server's keys are set in BRIDGE_API_KEYS")
     say(f"  CLI      Claude Code {health.cli_version}")
     if health.simulated:
-        say("  account  none: a simulated model answers (--demo)")
+        say("  account  none: simulated model (--demo)")
     elif health.logged_in:
         say(f"  account  {health.account} pays for every answer")
     else:
         say("  account  NOT LOGGED IN: run `claude` and type /login, or set")
-        say("           CLAUDE_CODE_OAUTH_TOKEN (from `claude setup-token`). To look around")
+        say("           CLAUDE_CODE_OAUTH_TOKEN (from `claude setup-token`). To try it")
         say("           without an account: bridge serve --demo")
     if (tools := bridge.engine.launcher.builtin_tools) is not None:
-        say(f"  tools    Claude Code's own, for every caller, in {tools.folder}")
+        say(f"  tools    Claude Code's built-in tools, for every caller, in {tools.folder}")
         for line in tools.described():
             say(f"           {line}")
-        say("           whatever no rule allows is denied")
-    say(f"  pool     {health.pool_size} turns at once (POOL_SIZE)")
+        say("           everything else is denied")
+    say(f"  pool     {health.pool_size} concurrent turns (POOL_SIZE)")

@@ -1,4 +1,4 @@
-"""How the commands that ask a running server find it."""
+"""How client commands find the running server."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 Url: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="The server; with --grpc HOST:PORT. Default: this machine, by its settings."),
+    typer.Option(help="Server URL; HOST:PORT with --grpc. Default: the local server's settings."),
 ]
 Key: TypeAlias = Annotated[
     str | None,
-    typer.Option(envvar="BRIDGE_API_KEY", help="The server's key, where it asks for one."),
+    typer.Option(envvar="BRIDGE_API_KEY", help="API key, if the server requires one."),
 ]
-ByGrpc: TypeAlias = Annotated[bool, typer.Option("--grpc", help="By gRPC instead of HTTP.")]
+ByGrpc: TypeAlias = Annotated[bool, typer.Option("--grpc", help="Use gRPC instead of HTTP.")]
 
 
 def client_of(url: str | None, api_key: str | None, *, by_grpc: bool) -> Client:
-    """A client of the server; raises ChatError for a key that is none."""
+    """A client of the server; raises ChatError for a malformed URL or key."""
     if by_grpc:
         return grpc_client_of(url, api_key)
     from bridge.client import HttpClient, ServerAddress
@@ -32,23 +32,23 @@ def client_of(url: str | None, api_key: str | None, *, by_grpc: bool) -> Client:
 
 
 def base_of(url: str) -> str:
-    """The URL of a server, which may be given as OpenAI's clients want it, with /v1.
+    """The base URL of a server. A trailing /v1, as OpenAI's clients need it, is removed.
 
-    Raises ChatError where the scheme is missing.
+    Raises ChatError if the scheme is missing.
     """
     if not url.startswith(("http://", "https://")):
         from bridge.client import ChatError
 
-        raise ChatError(f"--url {url} is no URL: write http://{url}, or https:// with TLS.")
+        raise ChatError(f"--url {url} has no scheme: use http://{url}, or https:// with TLS.")
     return url.rstrip("/").removesuffix("/v1")
 
 
 def grpc_client_of(target: str | None, api_key: str | None) -> GrpcClient:
-    """A client of its gRPC door; raises ChatError for a key that is none."""
+    """A client of its gRPC API; raises ChatError for a malformed address or key."""
     from bridge.client import GrpcAddress, GrpcClient
 
     if target and target.startswith(("http://", "https://")):
         from bridge.client import ChatError
 
-        raise ChatError(f"--url {target} is no gRPC door: write HOST:PORT, without http://.")
+        raise ChatError(f"--url {target} is not a gRPC address: use HOST:PORT, without http://.")
     return GrpcClient(GrpcAddress(target) if target else local_grpc_server(), api_key)

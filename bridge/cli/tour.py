@@ -1,4 +1,4 @@
-"""What `bridge serve --try` does: one streamed completion through each door, and what next."""
+"""`bridge serve --try`: one streamed completion through each API, then commands to try."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ async def take_tour(
     key: str | None,
     write: Callable[[str], None],
 ) -> None:
-    """Ask through every door that is open and write the answers.
+    """Send one completion through each API that is served, and write the answers.
 
-    `key` is the secret that the doors ask for, if they do; it is not written.
+    `key` is the secret of a key, if the server requires one; it is not written.
     """
     if http is not None:
         await _through_http(http, tls, key, write)
     if grpc is not None:
         if tls is not None and tls.client_ca is not None:
-            write("\ngRPC asks for a client's certificate, and none is at hand to try it.\n")
+            write("\nSkipping gRPC: it requires a client certificate.\n")
         else:
             await _through_grpc(grpc, tls, key, write)
-    write(next_lines(http, grpc, tls, asks_for_key=key is not None))
+    write(next_lines(http, grpc, tls, needs_key=key is not None))
 
 
 async def _through_http(
@@ -59,7 +59,7 @@ async def _through_http(
     except ImportError:
         write("\nThe `openai` package is not installed: pip install openai httpx2\n")
         return
-    write(f"\nHTTP, by the openai client at {client.base_url}:\n  {_QUESTION}\n  > ")
+    write(f"\nHTTP API, with the openai client at {client.base_url}:\n  {_QUESTION}\n  > ")
     async with client:
         stream = await client.chat.completions.create(
             model="default", messages=[{"role": "user", "content": _QUESTION}], stream=True
@@ -71,7 +71,7 @@ async def _through_http(
 
 
 def _http_client(address: Address, tls: Tls | None, key: str | None) -> AsyncOpenAI:
-    """Make an openai client; raises ImportError where there is none."""
+    """Make an openai client; raises ImportError if the package is not installed."""
     import httpx2
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
@@ -89,7 +89,7 @@ def _http_client(address: Address, tls: Tls | None, key: str | None) -> AsyncOpe
 async def _through_grpc(
     address: Address, tls: Tls | None, key: str | None, write: Callable[[str], None]
 ) -> None:
-    write(f"\ngRPC, by the generated stub at {local_address(address)}:\n  {_QUESTION}\n  > ")
+    write(f"\ngRPC API, with the generated stub at {local_address(address)}:\n  {_QUESTION}\n  > ")
     request = pb.CompleteRequest(
         messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=_QUESTION)])]
     )
@@ -106,19 +106,19 @@ async def _channel(address: Address, tls: Tls | None) -> grpc.aio.Channel:
     if tls is None:
         return grpc.aio.insecure_channel(target_of(local))
     credentials = grpc.ssl_channel_credentials(first_certificate(tls.cert))
-    # In a thread: the server that is asked runs on this loop.
+    # In a thread: the server runs on this loop.
     name = await asyncio.to_thread(certified_name, local, tls.files.cert)
     options = [("grpc.ssl_target_name_override", name)]
     return grpc.aio.secure_channel(target_of(local), credentials, options=options)
 
 
 def next_lines(
-    http: Address | None, grpc: Address | None, tls: Tls | None, *, asks_for_key: bool
+    http: Address | None, grpc: Address | None, tls: Tls | None, *, needs_key: bool
 ) -> str:
-    """What the person may try by hand at the same doors."""
-    lines = "\nIt goes on serving. Try next:\n"
+    """Commands to try against the same server."""
+    lines = "\nThe server is running (Ctrl-C stops it). Next:\n"
     header, key = "", "'unused'"
-    if asks_for_key:
+    if needs_key:
         lines += "\n  export BRIDGE_API_KEY=...  # one of your keys\n"
         header, key = ' -H "authorization: Bearer $BRIDGE_API_KEY"', "'$BRIDGE_API_KEY'"
     if http is not None:

@@ -1,7 +1,7 @@
-"""Clients of the running server, for the command line: one a door, with the same calls.
+"""Clients of the running server for the command line: one per API, with the same methods.
 
-`connection` alone knows how a server is reached and what a key looks like on the way. A command
-that asks over HTTP does not import gRPC.
+Only `connection` knows how to reach a server and how to send the key. A command that uses HTTP
+does not import gRPC.
 """
 
 from typing import TYPE_CHECKING
@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING
 from bridge.lazy_face import lazy_face
 
 if TYPE_CHECKING:
-    from bridge.client.asking import ChatError, Client, Picture, Question, Turn
-    from bridge.client.chat_session import Conversation, Spoken, picture_of, readable, schema_of
+    from bridge.client.asking import ChatError, Client, Image, Question, Turn
+    from bridge.client.chat_session import (
+        Conversation,
+        TurnResult,
+        load_image,
+        readable,
+        schema_of,
+    )
     from bridge.client.connection import GrpcAddress, ServerAddress, certified_name, target_of
     from bridge.client.grpc import GrpcClient
     from bridge.client.http import HttpClient
@@ -21,14 +27,14 @@ else:
             "asking": (
                 "ChatError",
                 "Client",
-                "Picture",
+                "Image",
                 "Question",
                 "Turn",
             ),
             "chat_session": (
                 "Conversation",
-                "Spoken",
-                "picture_of",
+                "TurnResult",
+                "load_image",
                 "readable",
                 "schema_of",
             ),
@@ -50,13 +56,13 @@ __all__ = [
     "GrpcAddress",
     "GrpcClient",
     "HttpClient",
-    "Picture",
+    "Image",
     "Question",
     "ServerAddress",
-    "Spoken",
     "Turn",
+    "TurnResult",
     "certified_name",
-    "picture_of",
+    "load_image",
     "readable",
     "schema_of",
     "target_of",

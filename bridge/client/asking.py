@@ -1,4 +1,4 @@
-"""What is asked of a server and what comes back, whichever door it goes by."""
+"""Requests to a server and its answers, independent of the API used."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 
 class ChatError(Exception):
-    """What the server answered instead, or why it could not be reached, in one line."""
+    """The server's error, or why it could not be reached, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture that goes with a prompt: its bytes, or an https address."""
+class Image:
+    """An image that accompanies a prompt: its bytes, or an https URL."""
 
     media_type: str = ""
     content: bytes = b""
@@ -26,18 +26,18 @@ class Turn:
 
     role: Literal["user", "assistant"]
     text: str
-    pictures: tuple[Picture, ...] = ()
+    images: tuple[Image, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A conversation whose last message is to be answered."""
+    """A conversation whose last message is to be answered, and its parameters."""
 
     turns: tuple[Turn, ...]
     model: str = "default"
     system: str | None = None
     schema: Mapping[str, Any] | None = None
-    """JSON Schema that the answer is to match."""
+    """JSON Schema that the answer must match."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Done:
     """The answer is complete."""
 
     model: str = ""
-    """The one that answered."""
+    """The model that answered."""
     reason: str = ""
     """Why it ended: stop, length, content_filter."""
     prompt_tokens: int = 0
@@ -63,12 +63,12 @@ Asked: TypeAlias = Text | Done
 
 
 class Client(Protocol):
-    """A server, by one of its doors. Everything raises ChatError."""
+    """A server, through one of its APIs. Every method raises ChatError."""
 
     def ask(self, question: Question) -> Generator[Asked, None, None]:
         """Yield the answer as it comes, then Done. Closing the generator cancels the answer."""
         ...
 
     def models(self) -> list[dict[str, Any]]:
-        """The models on offer, each with its `id` and what else the door tells."""
+        """The available models, each with its `id` and further fields of the API."""
         ...

@@ -1,4 +1,4 @@
-"""A conversation at the terminal: what was said so far, and what goes with a prompt."""
+"""A conversation at the terminal: its history, and images and schemas for prompts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from bridge.client.asking import ChatError, Client, Done, Picture, Question, Text, Turn
+from bridge.client.asking import ChatError, Client, Done, Image, Question, Text, Turn
 
 _MAGIC: Final = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -20,30 +20,30 @@ _MAGIC: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
-    """How an answer went."""
+class TurnResult:
+    """An answer and its times."""
 
     text: str
     done: Done | None
-    """None where it was cancelled."""
+    """None if it was cancelled."""
     first_seconds: float | None
     total_seconds: float
 
     def summary(self) -> str:
-        """The times and tokens in a line."""
-        times = f"{self.total_seconds:.2f} s in all"
+        """Times and tokens in one line."""
+        times = f"{self.total_seconds:.2f} s total"
         if self.first_seconds is not None:
             times = f"first token {self.first_seconds:.2f} s, {times}"
         if self.done is None:
             return f"cancelled; {times}"
         done = self.done
         tokens = f"{done.prompt_tokens} prompt + {done.output_tokens} output tokens"
-        cut = " · cut at the limit of tokens" if done.reason == "length" else ""
+        cut = " · cut off at the token limit" if done.reason == "length" else ""
         return f"{times} · {tokens} · {done.model}{cut}"
 
 
 class Conversation:
-    """Asks turn by turn, and keeps what was said."""
+    """Sends turn after turn and keeps the history."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Conversation:
         show: Callable[[str], None],
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`question` has the model, the system prompt and the schema; `show` gets the answers."""
+        """`question` has the model, system prompt and schema; `show` gets the answer's text."""
         self._client = client
         self._question = question
         self._show = show
@@ -60,17 +60,17 @@ class Conversation:
 
     @property
     def turns(self) -> tuple[Turn, ...]:
-        """What was said so far."""
+        """The history."""
         return self._question.turns
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Start over."""
         self._question = replace(self._question, turns=())
 
-    def say(self, turn: Turn) -> Spoken:
-        """Have a turn answered. A KeyboardInterrupt cancels the answer: what there was of it stays.
+    def say(self, turn: Turn) -> TurnResult:
+        """Send a turn and show its answer. KeyboardInterrupt cancels it and keeps the part.
 
-        Raises ChatError, and then nothing of the turn stays.
+        Raises ChatError; the turn is then not added to the history.
         """
         asking = replace(self._question, turns=(*self._question.turns, turn))
         texts: list[str] = []
@@ -92,13 +92,13 @@ class Conversation:
         text = "".join(texts)
         if text:
             self._question = replace(asking, turns=(*asking.turns, Turn("assistant", text)))
-        return Spoken(text, done, first, self._timer() - began)
+        return TurnResult(text, done, first, self._timer() - began)
 
 
-def picture_of(name: str) -> Picture:
-    """A picture by its file or https address; raises ChatError."""
+def load_image(name: str) -> Image:
+    """Load an image by file name or https URL; raises ChatError."""
     if name.startswith("https://"):
-        return Picture(url=name)
+        return Image(url=name)
     try:
         content = Path(name).read_bytes()
     except OSError as error:
@@ -107,23 +107,23 @@ def picture_of(name: str) -> Picture:
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         media_type = "image/webp"
     if not media_type:
-        raise ChatError(f"{name} is no PNG, JPEG, GIF or WebP file.")
-    return Picture(media_type, content)
+        raise ChatError(f"{name} is not a PNG, JPEG, GIF or WebP file.")
+    return Image(media_type, content)
 
 
 def schema_of(path: Path) -> Mapping[str, Any]:
-    """A JSON Schema from a file; raises ChatError."""
+    """Load a JSON Schema from a file; raises ChatError."""
     try:
         schema = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ChatError(f"The schema {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
-        raise ChatError(f"The schema {path} is no JSON: {error}.") from error
+        raise ChatError(f"The schema {path} is not valid JSON: {error}.") from error
     if not isinstance(schema, dict):
-        raise ChatError(f"The schema {path} is no JSON object.")
+        raise ChatError(f"The schema {path} is not a JSON object.")
     return schema
 
 
 def readable(text: str) -> str:
-    """Text from the shell or a pipe as a server takes it: without halves of characters."""
+    """Text from the shell or a pipe as valid UTF-8: invalid bytes are replaced."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

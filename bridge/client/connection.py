@@ -1,4 +1,4 @@
-"""How a server is reached, and with which key."""
+"""Connections to a server, and the key that they send."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
     import grpc
 
 IS_IT_RUNNING = "Is `bridge serve` running?"
-GIVE_KEY = "Give it with --api-key or BRIDGE_API_KEY."
+GIVE_KEY = "Set it with --api-key or BRIDGE_API_KEY."
 
 _CONNECT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """The HTTP door of a server."""
+    """The HTTP API of a server."""
 
     url: str
     """Without /v1."""
     uds: Path | None = None
-    """The Unix socket to go by."""
+    """The Unix socket to connect to."""
     cert: Path | None = None
-    """The certificate that the server must show, whatever names are in it. None is any for the
-    URL's host that this machine trusts."""
+    """The certificate that the server must present, whatever its names. None accepts any that this
+    machine trusts for the URL's host."""
 
     def __str__(self) -> str:
         return self.url if self.uds is None else f"unix:{self.uds}"
 
     def client(self, api_key: str | None) -> httpx.Client:
-        """Make a client of it, which waits without end for the next part of an answer."""
+        """Create a client without a read timeout."""
         transport: httpx.BaseTransport | None = None
         if self.uds is not None or self.cert is not None:
             transport = httpx.HTTPTransport(
@@ -48,7 +48,7 @@ class ServerAddress:
                 uds=None if self.uds is None else str(self.uds),
             )
         return httpx.Client(
-            # The server has its own limit for an answer, and a model may think for long.
+            # The server limits the time of an answer, and a model may think for long.
             timeout=httpx.Timeout(_CONNECT_SECONDS, read=None),
             headers=dict(_bearer(api_key)),
             transport=transport,
@@ -57,21 +57,21 @@ class ServerAddress:
 
 @dataclass(frozen=True, slots=True)
 class GrpcAddress:
-    """The gRPC door of a server."""
+    """The gRPC API of a server."""
 
     address: Address | str
-    """A place of this machine's, or a target such as 127.0.0.1:50051."""
+    """A local address, or a target such as 127.0.0.1:50051."""
     cert: Path | None = None
-    """The certificate that the server must show; None is no TLS."""
+    """The certificate that the server must present; None is no TLS."""
 
     def __str__(self) -> str:
         return str(self.address)
 
     def channel(self) -> grpc.Channel:
-        """Open a channel to it; raises ChatError where the certificate cannot be used."""
+        """Open a channel; raises ChatError if the certificate cannot be used."""
         import grpc
 
-        # 32 MiB is what the server takes and sends.
+        # 32 MiB, the server's own limit.
         size = 32 * 1024 * 1024
         options: list[tuple[str, Any]] = [
             ("grpc.max_receive_message_length", size),
@@ -96,21 +96,21 @@ class GrpcAddress:
         return grpc.ssl_channel_credentials(first_certificate(cert.read_bytes())), name
 
     def metadata(self, api_key: str | None) -> tuple[tuple[str, str], ...]:
-        """What goes with each call."""
+        """The metadata of each call."""
         return _bearer(api_key)
 
 
 def target_of(address: Address | str) -> str:
-    """An address as gRPC writes it."""
+    """An address in gRPC syntax."""
     if isinstance(address, Unix):
         return f"unix:{quote(os.fsencode(address.path))}"
     return str(address)
 
 
 def certified_name(address: Address | str, cert: Path) -> str:
-    """A name in the server's certificate: gRPC wants one, and this may be none of the address's.
+    """A name in the server's certificate. gRPC needs one, and it may differ from the address.
 
-    Raises OSError where the server cannot be reached, or shows another certificate.
+    Raises OSError if the server cannot be reached or presents another certificate.
     """
     context = own_client_context(cert)
     with _connected(address) as plain, context.wrap_socket(plain) as wrapped:
@@ -141,5 +141,5 @@ def _bearer(api_key: str | None) -> tuple[tuple[str, str], ...]:
     if not api_key:
         return ()
     if not (api_key.isascii() and api_key.isprintable()):
-        raise ChatError("The key holds characters that no key has. Is it copied whole?")
+        raise ChatError("The API key contains characters that no key has. Was it copied correctly?")
     return (("authorization", f"Bearer {api_key}"),)

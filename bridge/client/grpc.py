@@ -1,4 +1,4 @@
-"""A client of the gRPC door."""
+"""A client of the gRPC API."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 import grpc
 from google.protobuf.json_format import MessageToDict
 
-from bridge.client.asking import Asked, ChatError, Done, Picture, Question, Text, Turn
+from bridge.client.asking import Asked, ChatError, Done, Image, Question, Text, Turn
 from bridge.client.connection import GIVE_KEY, GrpcAddress
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import model_pb2, pool_pb2
@@ -17,11 +17,11 @@ from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 from bridge.v1.model_pb2_grpc import ModelServiceStub
 from bridge.v1.pool_pb2_grpc import PoolServiceStub
 
-# It may be, and not have this door.
-_IS_IT_RUNNING: Final = "Is `bridge serve` running, and not with --http alone?"
+# With --http alone the server has no gRPC API.
+_IS_IT_RUNNING: Final = "Is `bridge serve` running, without --http alone?"
 _LIST_SECONDS: Final = 30.0
 _ROLES: Final = {"user": pb.ROLE_USER, "assistant": pb.ROLE_ASSISTANT}
-# In OpenAI's words, as the other door says it.
+# OpenAI's values, as in the HTTP client.
 _REASONS: Final = {
     pb.FINISH_REASON_STOP: "stop",
     pb.FINISH_REASON_LENGTH: "length",
@@ -31,7 +31,7 @@ _REASONS: Final = {
 
 
 class GrpcClient:
-    """Asks a server by its generated stubs. Everything raises ChatError."""
+    """A client on the generated stubs. Every method raises ChatError."""
 
     def __init__(self, server: GrpcAddress, api_key: str | None = None) -> None:
         self._server = server
@@ -63,7 +63,7 @@ class GrpcClient:
         yield done
 
     def models(self) -> list[dict[str, Any]]:
-        """The models on offer, as ModelService lists them."""
+        """The available models, as ModelService lists them."""
         try:
             with self._server.channel() as channel:
                 reply = ModelServiceStub(channel).ListModels(
@@ -76,7 +76,7 @@ class GrpcClient:
         return [MessageToDict(model, preserving_proto_field_name=True) for model in reply.models]
 
     def pool(self) -> pool_pb2.Pool:
-        """How the pool stands now."""
+        """The current state of the pool."""
         try:
             with self._server.channel() as channel:
                 reply = PoolServiceStub(channel).GetPool(
@@ -87,7 +87,7 @@ class GrpcClient:
         return reply.pool
 
     def watch_pool(self) -> Iterator[pool_pb2.Pool]:
-        """How the pool stands, now and after each change; until the generator is closed."""
+        """Yield the state of the pool now and after each change, until the generator is closed."""
         with self._server.channel() as channel:
             call = PoolServiceStub(channel).WatchPool(
                 pool_pb2.WatchPoolRequest(), metadata=self._metadata
@@ -101,24 +101,21 @@ class GrpcClient:
                 call.cancel()
 
     def _problem(self, error: grpc.RpcError) -> ChatError:
-        # What a call raises is the call, too; its types do not say so.
+        # The exception is also the call; the type stubs do not say so.
         call: Any = error
         trailing = dict(call.trailing_metadata() or ())
         details = str(call.details() or call.code().name)
         if "grpc-status-details-bin" in trailing:
-            # The bridge's own words.
+            # The bridge's own error message.
             if call.code() is grpc.StatusCode.UNAUTHENTICATED:
                 details += f" {GIVE_KEY}"
             return ChatError(details)
         if call.code() is grpc.StatusCode.UNIMPLEMENTED:
-            return ChatError(
-                f"What listens on {self._server} is no bridge's gRPC door. {_IS_IT_RUNNING}"
-            )
+            return ChatError(f"{self._server} is not a gRPC API of the bridge. {_IS_IT_RUNNING}")
         return ChatError(f"No answer from {self._server} ({details}). {_IS_IT_RUNNING}")
 
 
 def request_of(question: Question) -> pb.CompleteRequest:
-    """The request."""
     request = pb.CompleteRequest(
         # Over gRPC the default model has no name.
         model="" if question.model == "default" else question.model,
@@ -139,14 +136,14 @@ def request_of(question: Question) -> pb.CompleteRequest:
 
 
 def _parts(turn: Turn) -> list[pb.Part]:
-    pictures = [pb.Part(image=_image(picture)) for picture in turn.pictures]
-    return [*pictures, *([pb.Part(text=turn.text)] if turn.text else [])]
+    images = [pb.Part(image=_image(image)) for image in turn.images]
+    return [*images, *([pb.Part(text=turn.text)] if turn.text else [])]
 
 
-def _image(picture: Picture) -> pb.Image:
-    if picture.url:
-        return pb.Image(url=picture.url)
-    return pb.Image(data=pb.Blob(media_type=picture.media_type, content=picture.content))
+def _image(image: Image) -> pb.Image:
+    if image.url:
+        return pb.Image(url=image.url)
+    return pb.Image(data=pb.Blob(media_type=image.media_type, content=image.content))
 
 
 def _done(model: str, finished: pb.Finished) -> Done:

@@ -1,4 +1,4 @@
-"""A client of the HTTP door."""
+"""A client of the HTTP API."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import httpx
 
-from bridge.client.asking import Asked, ChatError, Done, Picture, Question, Text, Turn
+from bridge.client.asking import Asked, ChatError, Done, Image, Question, Text, Turn
 from bridge.client.connection import GIVE_KEY, IS_IT_RUNNING, ServerAddress
 
 _UNEXPECTED: Final = (ValueError, KeyError, TypeError, AttributeError)
@@ -17,7 +17,7 @@ _LIST_SECONDS: Final = 30.0
 
 
 class HttpClient:
-    """Asks a server by OpenAI's API. Everything raises ChatError."""
+    """A client of OpenAI's API. Every method raises ChatError."""
 
     def __init__(self, server: ServerAddress, api_key: str | None = None) -> None:
         self._server = server
@@ -52,7 +52,7 @@ class HttpClient:
         yield done
 
     def models(self) -> list[dict[str, Any]]:
-        """The models on offer, as OpenAI's API lists them."""
+        """The available models, as OpenAI's API lists them."""
         try:
             with self._server.client(self._api_key) as client:
                 response = client.get(f"{self._server.url}/v1/models", timeout=_LIST_SECONDS)
@@ -63,7 +63,7 @@ class HttpClient:
         try:
             return [{**entry, "id": str(entry["id"])} for entry in response.json()["data"]]
         except _UNEXPECTED as error:
-            raise self._no_bridge() from error
+            raise self._not_a_bridge() from error
 
     def _read(self, data: str, done: Done) -> tuple[list[str], Done]:
         try:
@@ -81,18 +81,17 @@ class HttpClient:
                 int(usage.get("completion_tokens", done.output_tokens)),
             )
         except _UNEXPECTED as error:
-            raise self._no_bridge() from error
+            raise self._not_a_bridge() from error
         return [content for content in contents if content], done
 
-    def _no_bridge(self) -> ChatError:
-        return ChatError(f"What {self._server} answered is not OpenAI's API. {IS_IT_RUNNING}")
+    def _not_a_bridge(self) -> ChatError:
+        return ChatError(f"{self._server} did not answer with OpenAI's API. {IS_IT_RUNNING}")
 
     def _unreachable(self, error: Exception) -> ChatError:
         return ChatError(f"No answer from {self._server} ({error}). {IS_IT_RUNNING}")
 
 
 def body_of(question: Question) -> dict[str, Any]:
-    """The body of the request."""
     messages = [_message(turn) for turn in question.turns]
     if question.system is not None:
         messages.insert(0, {"role": "system", "content": question.system})
@@ -109,23 +108,21 @@ def body_of(question: Question) -> dict[str, Any]:
 
 
 def _message(turn: Turn) -> dict[str, Any]:
-    if not turn.pictures:
+    if not turn.images:
         return {"role": turn.role, "content": turn.text}
-    pictures = [
-        {"type": "image_url", "image_url": {"url": _url(picture)}} for picture in turn.pictures
-    ]
+    images = [{"type": "image_url", "image_url": {"url": _url(image)}} for image in turn.images]
     text = [{"type": "text", "text": turn.text}] if turn.text else []
-    return {"role": turn.role, "content": [*pictures, *text]}
+    return {"role": turn.role, "content": [*images, *text]}
 
 
-def _url(picture: Picture) -> str:
-    if picture.url:
-        return picture.url
-    return f"data:{picture.media_type};base64,{base64.b64encode(picture.content).decode()}"
+def _url(image: Image) -> str:
+    if image.url:
+        return image.url
+    return f"data:{image.media_type};base64,{base64.b64encode(image.content).decode()}"
 
 
 def _lines(response: httpx.Response) -> Iterator[str]:
-    # httpx's own lines end at U+2028 and the like too, which may stand within an answer.
+    # httpx also splits at U+2028 and the like, which may be part of an answer.
     rest = ""
     for text in response.iter_text():
         *lines, rest = (rest + text).split("\n")

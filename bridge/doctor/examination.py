@@ -100,7 +100,7 @@ async def _start(engine: Engine, launcher: Launcher) -> tuple[Finding, float | N
     try:
         await engine.start()
     except (OSError, ControlError, ProcessGoneError) as error:
-        remedy = "Run `claude` by hand to see whether it works on this machine."
+        remedy = "Run `claude` manually to see whether it works on this machine."
         return Finding("login", Mark.BAD, not_started(error), remedy), None
     ready = time.perf_counter() - began
     return login_finding(engine.health(), uses_key=_uses_key(launcher, engine)), ready
@@ -150,5 +150,5 @@ async def _probe_finding(cli: Path, settings: Settings) -> Finding:
     try:
         return probe_finding(await report_for(cli, settings.bridge_state_dir))
     except (ProbeError, OSError) as error:
-        remedy = "Run `claude` by hand to see whether it works."
+        remedy = "Run `claude` manually to see whether it works."
         return Finding("probe", Mark.BAD, not_started(error), remedy)

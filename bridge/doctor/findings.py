@@ -1,4 +1,4 @@
-"""What each check means, and what to do where it is not well. Pure."""
+"""Findings of the checks, with remedies. Pure."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Mark(StrEnum):
 
     GOOD = "good"
     WARNING = "warning"
-    """It works, but a person should know."""
+    """It works, but the user should know."""
     BAD = "bad"
-    """`bridge serve` does not work like that."""
+    """`bridge serve` would not work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,9 @@ class Finding:
     mark: Mark
     found: str
     remedy: str = ""
-    """What to do; empty where all is well."""
+    """What to do; empty if nothing."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """The same for programs."""
+    """The finding as data, for `--json`."""
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -70,7 +70,7 @@ def python_finding(version: tuple[int, ...], platform: str) -> Finding:
     if version < (3, 11):
         return Finding("python", Mark.BAD, text, "Install Python 3.11 or later.", facts)
     if platform == "win32":
-        remedy = "Use it within WSL."
+        remedy = "Run it in WSL."
         return Finding("python", Mark.BAD, f"{text} on Windows", remedy, facts)
     return Finding("python", Mark.GOOD, f"{text} on {platform}", facts=facts)
 
@@ -86,9 +86,9 @@ def settings_finding(
     # Their values may be secrets.
     facts = {"changed": names, "wrong": list(wrong), "unknown": list(unknown)}
     if wrong:
-        remedy = "The other checks need settings that can be used. See docs/settings.md."
+        remedy = "The other checks need valid settings. See docs/settings.md."
         return Finding("settings", Mark.BAD, " ".join(wrong), remedy, facts)
-    found = f"set: {', '.join(names)}; the rest are defaults" if names else "all are defaults"
+    found = f"set: {', '.join(names)}; others at defaults" if names else "all at defaults"
     if unknown:
         return Finding("settings", Mark.WARNING, found, " ".join(unknown), facts)
     return Finding("settings", Mark.GOOD, found, facts=facts)
@@ -103,30 +103,30 @@ def cli_finding(cli: Path, version: str) -> Finding:
         return Finding(
             "claude",
             Mark.WARNING,
-            f"Claude Code {version}; tested is {TESTED.cli}",
-            "The probe below reports what it can do. For the tested one, unset BRIDGE_CLAUDE_PATH "
+            f"Claude Code {version}; tested with {TESTED.cli}",
+            "The probe below reports what works. For the tested version, unset BRIDGE_CLAUDE_PATH "
             f"and run: pip install --no-deps claude-agent-sdk=={TESTED.sdk}",
             facts,
         )
-    return Finding("claude", Mark.GOOD, f"Claude Code {version}, the one tested", facts=facts)
+    return Finding("claude", Mark.GOOD, f"Claude Code {version}, the tested version", facts=facts)
 
 
 _LOG_IN = (
     "Run `claude` and type /login, or set CLAUDE_CODE_OAUTH_TOKEN (from `claude setup-token`). "
-    "To look around without an account: bridge serve --demo"
+    "To try it without an account: bridge serve --demo"
 )
 
 
 def not_started(error: Exception) -> str:
     """Why Claude Code did not come up, in a sentence for its user."""
     if isinstance(error, TimeoutError):
-        return "Claude Code did not come up in time."
+        return "Claude Code did not start in time."
     if isinstance(error, OSError):
-        return f"Claude Code could not be started: {error.strerror or 'the system refused it'}."
+        return f"Claude Code could not be started: {error.strerror or 'refused by the system'}."
     if isinstance(error, ControlError):
-        return "Claude Code started, and did not answer as the bridge expects."
+        return "Claude Code started, but did not respond as expected."
     cause = error.for_log if isinstance(error, ProcessGoneError) else ""
-    return f"Claude Code ended while it started. {cause}".rstrip()
+    return f"Claude Code exited during its start. {cause}".rstrip()
 
 
 def login_finding(health: Health, *, uses_key: bool = False) -> Finding:
@@ -138,14 +138,16 @@ def login_finding(health: Health, *, uses_key: bool = False) -> Finding:
         "simulated": health.simulated,
     }
     if health.simulated:
-        return Finding("login", Mark.GOOD, "none: a simulated model answers (--demo)", facts=facts)
+        return Finding("login", Mark.GOOD, "none: simulated model (--demo)", facts=facts)
     if not health.logged_in:
         return Finding("login", Mark.BAD, "Claude Code is not logged in.", _LOG_IN, facts)
     found = f"{health.account} pays for every answer"
     if health.subscription:
         found += f" ({health.subscription})"
     if uses_key:
-        remedy = "An API key is billed by use. For your subscription: unset ANTHROPIC_API_KEY."
+        remedy = (
+            "An API key is billed per token. To use your subscription, unset ANTHROPIC_API_KEY."
+        )
         return Finding("login", Mark.WARNING, found, remedy, facts)
     return Finding("login", Mark.GOOD, found, facts=facts)
 
@@ -170,7 +172,7 @@ def probe_finding(report: Report) -> Finding:
             facts,
         )
     if instead := fallbacks(report):
-        remedy = "It works, but slower. An update of the bridge may know this Claude Code."
+        remedy = "It works, but slower. A newer bridge may support this Claude Code fully."
         return Finding("probe", Mark.WARNING, f"{found}; {'; '.join(instead)}", remedy, facts)
     return Finding("probe", Mark.GOOD, found, facts=facts)
 
@@ -186,9 +188,7 @@ class Heard:
 
 
 _NOBODY: Final = Heard()
-_RESTART: Final = (
-    "If this is your bridge, restart it, so that it serves the certificate in BRIDGE_TLS_CERT. "
-)
+_RESTART: Final = "If this is your bridge, restart it to use the certificate in BRIDGE_TLS_CERT. "
 
 
 def port_finding(
@@ -199,22 +199,22 @@ def port_finding(
     facts = {"host": host, "port": port, "free": problem is None, "bridge": bridge is not None}
     where = f"{host}:{port}"
     if port == 0:
-        return Finding(name, Mark.GOOD, f"any free one ({variable}=0)", facts=facts)
+        return Finding(name, Mark.GOOD, f"any free port ({variable}=0)", facts=facts)
     if problem is None:
         return Finding(name, Mark.GOOD, f"{where} is free", facts=facts)
     if bridge is not None:
         return Finding(name, Mark.GOOD, f"{where} is served by a running bridge{bridge}", "", facts)
     if problem == errno.EADDRINUSE and heard.tls_problem:
-        found = f"{where} is in use by a server that could not be asked: {heard.tls_problem}"
-        remedy = f"{_RESTART}If it is not, set {variable} to a free port."
+        found = f"{where} is in use by a server that could not be checked: {heard.tls_problem}"
+        remedy = f"{_RESTART}Otherwise, set {variable} to a free port."
         return Finding(name, Mark.WARNING, found, remedy, facts)
     if problem == errno.EADDRINUSE:
-        remedy = f"Stop what listens there, or set {variable} to a free port."
-        return Finding(name, Mark.BAD, f"{where} is taken by another program", remedy, facts)
+        remedy = f"Stop that program, or set {variable} to a free port."
+        return Finding(name, Mark.BAD, f"{where} is in use by another program", remedy, facts)
     if problem == errno.EACCES:
         remedy = f"Set {variable} to a port from 1024 up."
-        return Finding(name, Mark.BAD, f"{where} needs special rights", remedy, facts)
-    found = f"{where} cannot be had: {os.strerror(problem)}"
+        return Finding(name, Mark.BAD, f"{where} requires root privileges", remedy, facts)
+    found = f"{where} is not available: {os.strerror(problem)}"
     return Finding(name, Mark.BAD, found, "Set HOST to an address of this machine.", facts)
 
 
@@ -227,8 +227,8 @@ def socket_finding(
     if bridge is not None:
         return Finding(name, Mark.GOOD, f"{path} is served by a running bridge{bridge}", "", facts)
     if problem and heard.tls_problem:
-        found = f"{path} is in use by a server that could not be asked: {heard.tls_problem}"
-        remedy = f"{_RESTART}If it is not, set {variable} to another path."
+        found = f"{path} is in use by a server that could not be checked: {heard.tls_problem}"
+        remedy = f"{_RESTART}Otherwise, set {variable} to another path."
         return Finding(name, Mark.WARNING, found, remedy, facts)
     if problem:
         remedy = f"Set {variable} to another path."
@@ -244,7 +244,7 @@ def certificate_finding(not_after: float, now: float) -> Finding:
     until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(not_after))
     facts = {"not_after": not_after}
     if not_after - now < _SOON:
-        remedy = "Renew it soon: clients refuse an expired one, and so does the next start."
+        remedy = "Renew it soon: clients and the next start refuse an expired certificate."
         return Finding("certificate", Mark.WARNING, f"expires on {until}", remedy, facts)
     return Finding("certificate", Mark.GOOD, f"valid until {until}", facts=facts)
 
@@ -257,8 +257,8 @@ def disk_finding(settings: Settings, writable: bool, free: int) -> Finding:
     need += _SPARE_DISK_BYTES
     facts = {"folder": str(folder), "writable": writable, "free": free, "needed": need}
     if not writable:
-        remedy = "Make it writable, or set BRIDGE_STATE_DIR to a folder that is."
-        return Finding("disk", Mark.BAD, f"{folder} cannot be written", remedy, facts)
+        remedy = "Make it writable, or set BRIDGE_STATE_DIR to a writable folder."
+        return Finding("disk", Mark.BAD, f"{folder} is not writable", remedy, facts)
     found = f"{_size(free)} free for {folder}"
     if free < need:
         remedy = f"Up to {_size(need)} may be needed: see BRIDGE_SESSION_LOG_MEGABYTES."
@@ -271,12 +271,12 @@ def memory_finding(pool_size: int, max_processes: int, available: int | None) ->
     need, most = pool_size * PROCESS_BYTES, max_processes * PROCESS_BYTES
     facts = {"available": available, "needed": need, "at_most": most}
     if available is None:
-        found = f"not known here; {_size(need)} to {_size(most)} will be used"
+        found = f"unknown; {_size(need)} to {_size(most)} will be used"
         return Finding("memory", Mark.GOOD, found, facts=facts)
     found = f"{_size(available)} available; POOL_SIZE={pool_size} takes {_size(need)}"
     found += f", all processes at most {_size(most)}"
     if available < PROCESS_BYTES:
-        return Finding("memory", Mark.BAD, found, "Free memory: not one process fits.", facts)
+        return Finding("memory", Mark.BAD, found, "Free memory: not even one process fits.", facts)
     if available < most:
         remedy = "Lower POOL_SIZE or BRIDGE_MAX_PROCESSES, or free memory."
         return Finding("memory", Mark.WARNING, found, remedy, facts)

@@ -54,14 +54,14 @@ Ask: TypeAlias = "Callable[[Address, Tls | None], Awaitable[Heard]]"
 
 
 async def listening_findings(settings: Settings) -> AsyncGenerator[Finding, None]:
-    """Whether both doors can listen where they are to."""
+    """Whether both APIs can listen on their addresses."""
     try:
         keys = access_of(settings).required
         plan = plan_listening(settings, http=True, grpc=True, has_keys=keys)
         tls = read_tls(plan.tls) if plan.tls is not None else None
     except (ListenError, StartError) as error:
         found, _, remedy = str(error).partition("\n")
-        yield Finding("doors", Mark.BAD, found, remedy or "See docs/security.md.")
+        yield Finding("listening", Mark.BAD, found, remedy or "See docs/security.md.")
         return
     if tls is not None:
         yield certificate_finding(tls.not_after, time.time())
@@ -120,7 +120,7 @@ def tls_problem(error: BaseException | None) -> str:
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             shown = error.verify_message or "another than expected"
-            return f"the certificate that it shows is refused ({shown})"
+            return f"its certificate is not trusted ({shown})"
         if isinstance(error, ssl.SSLError):
             return f"TLS failed ({(error.reason or 'unknown reason').replace('_', ' ').lower()})"
         error = error.__cause__ or error.__context__
@@ -149,7 +149,7 @@ async def _grpc_bridge(address: Address, tls: Tls | None) -> Heard:
             # Also shows that it is a server with this certificate.
             name = await asyncio.to_thread(certified_name, address, tls.files.cert)
             if tls.client_ca is not None:
-                return Heard(" (it asks for a client's certificate)")
+                return Heard(" (it requires a client certificate)")
             channel = grpc.aio.secure_channel(
                 target_of(address),
                 grpc.ssl_channel_credentials(first_certificate(tls.cert)),

@@ -27,9 +27,9 @@ class Outcome(StrEnum):
     """How a trial came out."""
 
     ACCEPTED = "accepted"
-    DONE_WITHOUT = "refused, and done without"
+    DONE_WITHOUT = "refused, answered without it"
     """The API refuses the field; the request was answered all the same."""
-    OTHERWISE = "answered, but not as asked"
+    OTHERWISE = "answered, but not as requested"
     REFUSED = "refused"
     """Requests of this kind fail."""
     FAILED = "failed"

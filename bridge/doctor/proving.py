@@ -1,4 +1,4 @@
-"""The part of `bridge doctor --live` that asks, prints, and keeps what was found."""
+"""`bridge doctor --live`: consent, findings, and the report."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from bridge.server import Settings, write_refusals
 
 REPORT_NAME: Final = "live-report.json"
 _REMEDIES: Final = {
-    Outcome.DONE_WITHOUT: "Nothing to do: such requests are answered without it, and say so.",
-    Outcome.OTHERWISE: "Requests that need exactly this are answered less well than they could be.",
-    Outcome.REFUSED: "Requests that ask for this fail for this account or model.",
-    Outcome.FAILED: "Try again later: what was tried is not known.",
+    Outcome.DONE_WITHOUT: "Nothing to do: such requests are answered without it and report that.",
+    Outcome.OTHERWISE: "Answers to requests that need this may be worse.",
+    Outcome.REFUSED: "Requests that use this fail for this account or model.",
+    Outcome.FAILED: "Try again later: the result is unknown.",
 }
 
 
 def question(account: str) -> str:
     """What the user is asked to agree to."""
     return (
-        f"--live sends about ten short requests, a few tokens of answer each, for which {account} "
-        "pays: the first writes 5,000 tokens into the prompt cache, most others read them. Go on?"
+        f"--live sends about ten requests with short answers, which {account} pays for. The first "
+        "writes 5,000 tokens to the prompt cache; most others read them. Continue?"
     )
 
 
@@ -59,9 +59,9 @@ async def live_findings(
             write_refusals(settings.bridge_state_dir, proof.refused)
     except OSError as error:
         found = f"{file} cannot be written: {error.strerror}"
-        yield Finding("report", Mark.WARNING, found, "See the check of the disk above.")
+        yield Finding("report", Mark.WARNING, found, "See the disk check above.")
         return
-    found = f"{file}: redacted, to be read and attached to an issue"
+    found = f"{file}: redacted; review it before you attach it to an issue"
     yield Finding("report", Mark.GOOD, found, facts={"path": str(file)})
 
 
@@ -89,7 +89,7 @@ def result_finding(result: Result, ready: float) -> Finding:
     answered = result.outcome in (Outcome.DONE_WITHOUT, Outcome.OTHERWISE)
     nothing = result.trial == TRIALS[0].id and not answered
     remedy = (
-        "Nothing else was tried. See the checks above, or try `claude` by hand."
+        "The other requests were skipped. See the checks above, or run `claude` manually."
         if nothing
         else _REMEDIES[result.outcome]
     )

@@ -137,14 +137,14 @@ def _no_code_word(reply: Reply) -> str:
 
 
 def _not_cached(reply: Reply) -> str:
-    return "" if reply.usage.cache_read_tokens else "nothing was read from the prompt cache"
+    return "" if reply.usage.cache_read_tokens else "the prompt cache was not used"
 
 
 def _no_json(reply: Reply) -> str:
     try:
-        return "" if isinstance(json.loads(reply.text)["ok"], bool) else "not the JSON asked for"
+        return "" if isinstance(json.loads(reply.text)["ok"], bool) else "not the requested JSON"
     except (ValueError, KeyError, TypeError):
-        return "not the JSON asked for"
+        return "not the requested JSON"
 
 
 def _inexact(reply: Reply) -> str:
@@ -153,8 +153,8 @@ def _inexact(reply: Reply) -> str:
     try:
         value = json.loads(reply.calls[0].arguments)["value"]
     except (ValueError, KeyError, TypeError):
-        return "the call has not the arguments that its schema wants"
-    return "" if value == EXACT else "the tool's definition reached the model changed"
+        return "the arguments do not match the schema"
+    return "" if value == EXACT else "the tool definition was changed on its way to the model"
 
 
 _SCHEMA: Final = {
@@ -177,7 +177,7 @@ _TOOL: Final = Tool(
 TRIALS: Final = (
     Trial(
         "system",
-        "a system prompt of the caller's own",
+        "a custom system prompt",
         lambda before: _asking("Which word?"),
         _no_code_word,
     ),
@@ -190,7 +190,7 @@ TRIALS: Final = (
     Trial("replay", "a replayed conversation, read from the prompt cache", _again, _not_cached),
     Trial(
         "json",
-        "JSON by the API's own structured output",
+        "JSON through structured outputs",
         lambda before: _asking(
             "Say that all is well, as JSON.",
             output_format=OutputFormat(OutputKind.JSON_SCHEMA, schema=_SCHEMA),
@@ -200,7 +200,7 @@ TRIALS: Final = (
     ),
     Trial(
         "tools",
-        "a forced tool, its name and its definition exact",
+        "a forced tool, with its exact name and definition",
         lambda before: _asking(
             "Choose the only value that there is.",
             tools=(_TOOL,),
@@ -212,7 +212,7 @@ TRIALS: Final = (
     Trial("results", "a tool's result in the same conversation", _with_result),
     Trial(
         "one call",
-        "no parallel calls of tools",
+        "no parallel tool calls",
         lambda before: _asking(
             "Which word?", tools=(_TOOL,), tool_choice=ToolChoice(parallel=False)
         ),

@@ -36,7 +36,7 @@ def resolve(host: str, port: int) -> list[Address]:
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except socket.gaierror as error:
-        raise OSError(error.errno, f"There is no address for the host {host!r}.") from None
+        raise OSError(error.errno, f"The host {host!r} has no address.") from None
     absent: OSError | None = None
     addresses: list[Address] = []
     for family, _, _, _, sockaddr in found:
@@ -74,9 +74,9 @@ def _explained(error: OSError, target: str) -> OSError:
             )
         case errno.EACCES:
             text = (
-                f"The gRPC address {target} needs special rights. Choose a port from 1024 up with "
-                "--grpc-port or GRPC_PORT."
+                f"The gRPC address {target} requires root privileges. Choose a port from 1024 up "
+                "with --grpc-port or GRPC_PORT."
             )
         case _:
-            text = f"The gRPC address {target} cannot be had: {os.strerror(number)}."
+            text = f"The gRPC address {target} is not available: {os.strerror(number)}."
     return OSError(number, text)

@@ -1,8 +1,8 @@
-"""What every call passes before its handler: whose page it comes from, and with which key.
+"""Checks before the handler of every call: the origin of web pages, and the key.
 
 Browsers cannot speak gRPC: they may not send `te: trailers`, and without it gRPC resets the call;
-nor does it answer HTTP/1.1. So a page could come only through a proxy that translates, which
-passes on what the browser says of the page.
+nor does gRPC answer HTTP/1.1. So a page can only call through a translating proxy, which forwards
+the browser's headers about the page.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def needed_for(method: str) -> KeyScope | None:
 
 
 class CallAuthenticator:
-    """Refuses calls by where they come from and by their key; says who makes the others."""
+    """Refuses calls by origin and key, and identifies the caller of the others."""
 
     def __init__(
         self, access: Access, allowed_origins: Iterable[str] = (), *, certificates: bool = False
     ) -> None:
-        """With `certificates`, every client has shown one that the server trusts."""
+        """With `certificates`, every client has presented one that the server trusts."""
         self._access = access
         self._allowed_origins = frozenset(allowed_origins)
         self._certificates = certificates
@@ -62,10 +62,10 @@ class CallAuthenticator:
     def identify(
         self, grant: Grant, method: str, context: grpc.aio.ServicerContext[Any, Any]
     ) -> Grant:
-        """Tell who calls, once the first message is there: its key may have ended meanwhile.
+        """Identify the caller after the first message; its key may have been revoked meanwhile.
 
-        A caller without a key is named by the client's certificate, where there is one; that is
-        good for completions alone. Raises PermissionDeniedError, and AuthenticationError.
+        A caller without a key is identified by its client certificate, which is valid for
+        completions only. Raises PermissionDeniedError and AuthenticationError.
         """
         needed = needed_for(method)
         if needed is None:
@@ -75,11 +75,12 @@ class CallAuthenticator:
             return grant
         if needed is not KeyScope.COMPLETE:
             raise PermissionDeniedError(
-                "This needs a key with the scope admin: a certificate is good for completions."
+                "This call requires a key with the scope admin: a certificate is only valid for "
+                "completions."
             )
         name = _certified_name(context.auth_context())
         if name is None:
-            raise AuthenticationError("The client's certificate holds no name.")
+            raise AuthenticationError("The client certificate contains no name.")
         # No key has a colon in its name.
         return Grant(f"cert:{name}")
 
@@ -89,15 +90,15 @@ class CallAuthenticator:
             return
         if origins:
             raise PermissionDeniedError(
-                f"The origin {origins[0][:_SHOWN]!r} may not use this server. "
-                "If it should, list it in BRIDGE_ALLOWED_ORIGINS.",
+                f"The origin {origins[0][:_SHOWN]!r} is not allowed. "
+                "To allow it, list it in BRIDGE_ALLOWED_ORIGINS.",
                 field="origin",
             )
         if any(site.lower() != "none" for site in sites):
             # This server has no pages of its own.
             raise PermissionDeniedError(
-                "A web page may not use this server. "
-                "If it should, list its origin in BRIDGE_ALLOWED_ORIGINS.",
+                "Web pages are not allowed. "
+                "To allow one, list its origin in BRIDGE_ALLOWED_ORIGINS.",
                 field="sec-fetch-site",
             )
 

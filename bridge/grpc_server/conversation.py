@@ -116,7 +116,7 @@ class Conversation:
         kind = "message" if isinstance(said, pb.UserMessage) else "tool_results"
         if self.running:
             raise InvalidRequestError(
-                "The turn is not over: wait for finished, or send cancel first.",
+                "A turn is still running: wait for finished, or send cancel first.",
                 field=kind,
                 reason=TURN_RUNNING,
             )
@@ -170,7 +170,7 @@ class Conversation:
             self._forget_calls(self._cut_calls)
         if missing := [call_id for call_id, result in self._due.items() if result is None]:
             raise InvalidRequestError(
-                f"The results of tool calls are due first: {', '.join(missing)}.",
+                f"Send the results of these tool calls first: {', '.join(missing)}.",
                 field="message",
                 reason="TOOL_RESULTS_DUE",
             )
@@ -199,6 +199,6 @@ class Conversation:
         self._size += size
         if self._size > self._max_bytes:
             raise TooLargeError(
-                f"The conversation is larger than {self._max_bytes} bytes. Open another.",
+                f"The conversation is larger than {self._max_bytes} bytes. Open another one.",
                 field=kind,
             )

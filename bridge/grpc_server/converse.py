@@ -60,7 +60,8 @@ class OpenConversations:
         """Count a call; raises QueueFullError where there are too many."""
         if self._open[caller] >= self._limit:
             raise QueueFullError(
-                f"{self._limit} conversations are open already. Close one first.", reason=TOO_MANY
+                f"This caller already has {self._limit} open conversations, its limit. Close one.",
+                reason=TOO_MANY,
             )
         self._open[caller] += 1
         try:
@@ -148,7 +149,7 @@ class ConverseCall:
         match request.WhichOneof("request"):
             case "open":
                 raise InvalidRequestError(
-                    "The conversation is open already. To change its settings, open another.",
+                    "The conversation is already open. To change its settings, open another one.",
                     field="open",
                 )
             case "message":
@@ -163,7 +164,8 @@ class ConverseCall:
                     return True
             case None:
                 raise InvalidRequestError(
-                    "A message needs exactly one kind that this server knows.", field="request"
+                    "Exactly one field of the oneof must be set, and this server must know it.",
+                    field="request",
                 )
             case never:
                 assert_never(never)

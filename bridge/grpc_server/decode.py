@@ -81,7 +81,7 @@ def decode_conversation(
     decoded = _settings(request.open, caller, OPEN)
     decoded = replace(decoded, ignored=unknown_fields(request, strict=decoded.strict))
     if decoded.messages and decoded.messages[-1].role is not contract.Role.ASSISTANT:
-        _refuse("What was said before must end with the model.", decoded.messages[-1].origin)
+        _refuse("The last message must be from the model.", decoded.messages[-1].origin)
     validate_opening(decoded)
     return decoded
 
@@ -92,14 +92,14 @@ def decode_said(message: pb.UserMessage) -> contract.Message:
     parts = tuple(_part(part, f"message.parts[{i}]") for i, part in enumerate(message.parts))
     for index, part in enumerate(parts):
         if isinstance(part, contract.ToolResultPart):
-            _refuse("Results of tools go in tool_results.", f"message.parts[{index}].tool_result")
+            _refuse("Send tool results in tool_results.", f"message.parts[{index}].tool_result")
     return contract.Message(contract.Role.USER, parts, origin="message")
 
 
 def decode_results(results: pb.ToolResults) -> Iterator[contract.ToolResultPart]:
     """Read the results of tools."""
     if not results.results:
-        _refuse("At least one result is needed.", "tool_results.results")
+        _refuse("Send at least one result.", "tool_results.results")
     count = len(results.results)
     if count <= BOUNDS.parts:
         count += sum(len(result.content) for result in results.results)
@@ -195,7 +195,9 @@ def _part(part: pb.Part, path: str) -> contract.Part:
         case "tool_result":
             return _tool_result(part.tool_result, f"{path}.tool_result")
         case None:
-            _refuse("A part needs exactly one kind that this server knows.", path)
+            _refuse(
+                "Exactly one field of the oneof must be set, and this server must know it.", path
+            )
         case never:
             assert_never(never)
 
@@ -219,7 +221,7 @@ def _source(holder: pb.Image | pb.Document, path: str) -> contract.InlineData | 
         case "url":
             return contract.UrlSource(holder.url)
         case None:
-            _refuse("Either data or url is needed.", path)
+            _refuse("Set data or url.", path)
         case never:
             assert_never(never)
 

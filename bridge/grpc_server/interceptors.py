@@ -219,7 +219,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                         raise
                     _uncancel()
                     raise contract.ClientClosedError(
-                        f"The answer was left unread for {self._stall_seconds:g} seconds."
+                        f"The client did not read the answer for {self._stall_seconds:g} seconds."
                     ) from None
 
         return stream

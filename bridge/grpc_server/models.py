@@ -29,9 +29,9 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
     async def GetModel(
         self, request: pb.GetModelRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GetModelResponse:
-        """Give one model."""
+        """Return one model."""
         if not request.id:
-            raise InvalidRequestError("id must name a model.", field="id")
+            raise InvalidRequestError("id is required: a model from ListModels.", field="id")
         try:
             model = await self._service.model(request.id, current_caller())
         except ModelNotFoundError as error:

@@ -65,5 +65,7 @@ async def _single(requests: AsyncIterator[Any], seconds: float) -> Any:
             async for request in requests:
                 return request
     except TimeoutError:
-        raise RequestTimeoutError(f"The request did not come within {seconds:g} seconds.") from None
-    raise InvalidRequestError("There is no request.", reason="MALFORMED_MESSAGE")
+        raise RequestTimeoutError(
+            f"The request did not arrive within {seconds:g} seconds."
+        ) from None
+    raise InvalidRequestError("The call has no request message.", reason="MALFORMED_MESSAGE")

@@ -234,7 +234,7 @@ class GrpcServer:
         await self._calls.finished(grace)
         self._calls.end()
         if not await self._calls.finished(_CLEANUP_SECONDS):
-            _log.error("%d calls did not end", self.running)
+            _log.error("%d calls did not finish", self.running)
         await self._server.stop(None)
         await refusing
 

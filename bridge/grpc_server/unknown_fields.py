@@ -31,8 +31,8 @@ def unknown_fields(request: Message, *, strict: bool) -> tuple[str, ...]:
         return ()
     if size > _MOST_BYTES:
         raise TooLargeError(
-            f"The fields that this server does not know may have at most {_MOST_BYTES} bytes. "
-            "Leave them out, or use a server that knows them."
+            f"Unknown fields may have at most {_MOST_BYTES} bytes in total. "
+            "Omit them, or use a server that supports them."
         )
     paths = _paths(request, "")
     if strict:

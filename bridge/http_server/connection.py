@@ -1,7 +1,7 @@
-"""The server's side of an HTTP connection: limits that come before there is a request, and after.
+"""HTTP connections with limits that apply before, between and after requests.
 
-uvicorn waits without end for the head of a first request and for a client that does not read, and
-takes any number of connections.
+uvicorn waits forever for the head of the first request and for a client that does not read, and
+accepts any number of connections.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ class _StrictLines(ReceiveBuffer):
         if lines is not None:
             head = before[: len(before) - len(self._data)]
             if _BARE_LF.search(head):
-                self.fault = "Each line of the head of a request ends in CRLF, not in LF alone."
+                self.fault = "Header lines must end in CRLF, not in LF alone."
             elif _FOLDED.search(head):
-                self.fault = "A header has one line; folded ones are not supported."
+                self.fault = "Folded header lines are not supported."
             if self.fault:
                 raise h11.RemoteProtocolError(self.fault)
         return lines
@@ -89,7 +89,11 @@ class LimitedConnection(H11Protocol):
         self.flow = self._feeder
         limit = self.settings.max_connections
         if len(self.connections) > limit:
-            self._refuse(QueueFullError(f"There are {limit} connections already.", retry_after=1))
+            self._refuse(
+                QueueFullError(
+                    f"The server already has {limit} connections, its limit.", retry_after=1
+                )
+            )
         else:
             self._watch_head()
 
@@ -150,7 +154,7 @@ class LimitedConnection(H11Protocol):
         self._stop_write_timer()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP."""
+        """Refuse malformed HTTP."""
         self._refuse(InvalidRequestError(self._lines.fault or msg, reason="INVALID_HTTP"))
 
     def _is_answering(self) -> bool:
@@ -195,7 +199,7 @@ class LimitedConnection(H11Protocol):
 
     def _on_head_timeout(self) -> None:
         seconds = self.settings.head_seconds
-        self._refuse(RequestTimeoutError(f"The request did not come within {seconds:g} seconds."))
+        self._refuse(RequestTimeoutError(f"The request did not arrive within {seconds:g} seconds."))
 
     def _refuse(self, error: BridgeError) -> None:
         """Answer without a request, and close; only close where an answer has begun."""

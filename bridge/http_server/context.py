@@ -27,7 +27,7 @@ REASONING_HEADER = "x-bridge-include-reasoning"
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
-    """What of the settings concerns the HTTP server."""
+    """The settings of the HTTP server."""
 
     strict: bool = False
     """Whether parameters without effect are errors for every caller."""
@@ -48,8 +48,8 @@ class HttpSettings:
     grpc: str = ""
     """Where the gRPC API listens, as users write it; empty where it is not served."""
     public: bool = False
-    """Whether others than this machine's users can reach it: then `/health` says no more than its
-    status without an admin key."""
+    """Whether other machines can reach it: then `/health` only returns its status without an admin
+    key."""
     allowed_hosts: tuple[str, ...] = ()
     """Names of this server besides localhost and its addresses; may begin with `*.`."""
     allowed_origins: tuple[str, ...] = ()
@@ -68,11 +68,11 @@ class ServerContext:
     new_id: Callable[[], str]
     """Hexadecimal digits, never the same twice."""
     metrics: Callable[[str], tuple[bytes, str]] | None = None
-    """Gives the metrics and their media type for an `Accept` header."""
+    """Returns the metrics and their media type for an `Accept` header."""
     recent: Callable[[], Sequence[Mapping[str, Any]]] = tuple
-    """Gives the latest requests, newest first, without a word of what was said."""
+    """Returns the latest requests, newest first, without their content."""
     asks_for_keys: Callable[[], bool] = bool
-    """Whether a key is asked for now."""
+    """Whether a key is required now."""
     uploads: Uploads = field(default_factory=Uploads)
     """Counts the bodies that are coming in."""
 
@@ -130,7 +130,7 @@ def owner_of(scope: Scope) -> str:
 
 
 def is_admin(scope: Scope) -> bool:
-    """Say whether a request for a URL that needs no key may be told what an admin may."""
+    """Whether a request to a URL that needs no key came with a key of scope admin."""
     admin: bool = scope["state"]["admin"]
     return admin
 
@@ -156,7 +156,7 @@ def _flag(headers: Headers, name: str) -> bool:
         return True
     if value in {"false", "0", ""}:
         return False
-    raise InvalidRequestError(f"The header {name} takes true or false.", field=name)
+    raise InvalidRequestError(f"The header {name} must be true or false.", field=name)
 
 
 def _timeout(headers: Headers, name: str) -> float | None:

@@ -44,7 +44,7 @@ async def run_until(work: Coroutine[Any, Any, T], *watchers: Coroutine[Any, Any,
     if finished:
         return task.result()
     if (left := _failure(task)) is not None:
-        logger.warning("closing an abandoned answer failed\n%s", trace_of(left))
+        logger.warning("cancelling an abandoned answer failed\n%s", trace_of(left))
     raise next(failure for watcher in watching if (failure := _failure(watcher)) is not None)
 
 

@@ -69,7 +69,7 @@ class EventEncoder:
     def check_finished(self) -> None:
         """Refuse an answer that just stopped, which a client would take for a whole one."""
         if not self.finished:
-            raise UnavailableError("The answer broke off before its end. Send it once more.")
+            raise UnavailableError("The answer ended prematurely. Retry the request.")
 
     def emit(self, frame: bytes) -> None:
         """Write to the wire."""

@@ -1,4 +1,4 @@
-"""What is said to a request that meets no route, or not as the route wants it."""
+"""Replies to requests that match no route, or not with these parameters."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def answer_http_exception(request: Request, exc: Exception) -> Response:
     elif exc.status_code == 405:
         headers = {"Allow": _methods_of(request, headers.get("Allow", ""))}
         error = MethodNotSupportedError(
-            f"{path[:_SHOWN]} does not take {method}. Use {headers['Allow']}."
+            f"{path[:_SHOWN]} does not support {method}. Use {headers['Allow']}."
         )
     else:
         error = HttpError(exc.status_code, exc.detail)

@@ -1,6 +1,6 @@
 """The running server: settings, addresses, TLS, and the supervisor.
 
-A command that needs the settings alone imports neither gRPC nor FastAPI.
+A command that only needs the settings imports neither gRPC nor FastAPI.
 """
 
 from typing import TYPE_CHECKING
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
         ListenError,
         Tcp,
         Unix,
-        door_url,
         grpc_address,
         http_address,
+        http_api_url,
         local_address,
         local_url,
         plan_listening,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bridge.server.settings import Settings
     from bridge.server.settings_errors import CLIENT_KEY, unknown_variables, wrong_values
     from bridge.server.start_error import StartError
-    from bridge.server.supervisor import Bridge, Doors, serving
+    from bridge.server.supervisor import Bridge, FrontEnds, serving
     from bridge.server.tls import Tls, first_certificate, own_client_context, read_tls
 else:
     __getattr__ = lazy_face(
@@ -38,9 +38,9 @@ else:
                 "ListenError",
                 "Tcp",
                 "Unix",
-                "door_url",
                 "grpc_address",
                 "http_address",
+                "http_api_url",
                 "local_address",
                 "local_url",
                 "plan_listening",
@@ -61,7 +61,7 @@ else:
             "start_error": ("StartError",),
             "supervisor": (
                 "Bridge",
-                "Doors",
+                "FrontEnds",
                 "serving",
             ),
             "tls": (
@@ -77,7 +77,7 @@ __all__ = [
     "CLIENT_KEY",
     "Address",
     "Bridge",
-    "Doors",
+    "FrontEnds",
     "ListenError",
     "Settings",
     "StartError",
@@ -86,10 +86,10 @@ __all__ = [
     "Unix",
     "access_of",
     "claude_cli",
-    "door_url",
     "first_certificate",
     "grpc_address",
     "http_address",
+    "http_api_url",
     "local_address",
     "local_url",
     "make_launcher",

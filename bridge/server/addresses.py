@@ -1,4 +1,4 @@
-"""Where the doors listen: decided here, before any of them is opened."""
+"""Decides where both APIs listen, before any socket is opened."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 _BACKLOG: Final = 512
 _ANY: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
-"""Where a client reaches a server that listens on every address of the machine."""
+"""The loopback address of a server that listens on every address."""
 
 
 class ListenError(Exception):
-    """The server must not or cannot listen there. The text says why and what to do."""
+    """The server must not or cannot listen there. The message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ Address: TypeAlias = Tcp | Unix
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files: the certificate with its chain, its key, and who signs clients' certificates."""
+    """PEM files: the certificate with its chain, its key, and the CA of client certificates."""
 
     cert: Path
     key: Path
@@ -58,16 +58,16 @@ class TlsFiles:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Where each door listens; None is a door that is not served."""
+    """Where each API listens; None if it is not served."""
 
     http: Address | None
     grpc: Address | None
     tls: TlsFiles | None = None
-    """What both doors speak TLS with; None is plain text."""
+    """TLS of both APIs; None is plain text."""
 
 
-def door_url(address: Address, *, tls: bool) -> str:
-    """The HTTP door as a person reads it."""
+def http_api_url(address: Address, *, tls: bool) -> str:
+    """The base URL of the HTTP API, as printed."""
     scheme = "https" if tls else "http"
     if isinstance(address, Unix):
         return f"{address} ({scheme})"
@@ -75,28 +75,28 @@ def door_url(address: Address, *, tls: bool) -> str:
 
 
 def local_url(address: Address, *, tls: bool) -> str:
-    """The HTTP door, without /v1, as a client on this machine names it."""
+    """The HTTP API's URL without /v1, for a client on this machine."""
     scheme = "https" if tls else "http"
     host = "localhost" if isinstance(address, Unix) else local_address(address)
     return f"{scheme}://{host}"
 
 
 def local_address(address: Address) -> Address:
-    """Where a client on this machine reaches what listens there."""
+    """The address at which a client on this machine reaches a listener."""
     if isinstance(address, Unix):
         return address
     return Tcp(_ANY.get(address.host, address.host), address.port)
 
 
 def http_address(settings: Settings) -> Address:
-    """Where the HTTP door listens."""
+    """Where the HTTP API listens."""
     if settings.bridge_uds is not None:
         return Unix(_absolute(settings.bridge_uds))
     return Tcp(settings.host, settings.port)
 
 
 def grpc_address(settings: Settings) -> Address:
-    """Where the gRPC door listens."""
+    """Where the gRPC API listens."""
     if settings.bridge_grpc_uds is not None:
         return Unix(_absolute(settings.bridge_grpc_uds))
     return Tcp(settings.host, settings.grpc_port)
@@ -107,9 +107,9 @@ def _absolute(path: Path) -> Path:
 
 
 def addresses_of(host: str) -> tuple[str, ...]:
-    """Look up the numeric addresses that a server on this host would listen on.
+    """Look up the numeric addresses of a host to listen on.
 
-    Raises ListenError where there is none.
+    Raises ListenError if there are none.
     """
     try:
         found = socket.getaddrinfo(
@@ -117,7 +117,7 @@ def addresses_of(host: str) -> tuple[str, ...]:
         )
     except (OSError, UnicodeError):
         raise ListenError(
-            f"There is no address for the host {host!r}. Set HOST or --host to another."
+            f"The host {host!r} has no address. Set HOST or --host to another one."
         ) from None
     return tuple(str(sockaddr[0]) for *_, sockaddr in found)
 
@@ -130,10 +130,9 @@ def plan_listening(
     has_keys: bool,
     resolve: Callable[[str], Iterable[str]] = addresses_of,
 ) -> Plan:
-    """Decide where the doors listen; raises ListenError where that would be wrong.
+    """Decide where both APIs listen; raises ListenError if they must not.
 
-    A port that others can reach is only served to those who have a key, or, by gRPC, a
-    certificate.
+    A port that other machines can reach requires keys or, for gRPC, client certificates.
     """
     plan = Plan(
         http_address(settings) if http else None,
@@ -142,32 +141,30 @@ def plan_listening(
     )
     if isinstance(plan.http, Unix) and plan.http == plan.grpc:
         raise ListenError(
-            f"BRIDGE_UDS and BRIDGE_GRPC_UDS are both {plan.http.path}: each door needs its own."
+            f"BRIDGE_UDS and BRIDGE_GRPC_UDS are both {plan.http.path}: each API needs its own."
         )
     if isinstance(plan.http, Tcp) and plan.http.port and plan.http == plan.grpc:
         raise ListenError(
             f"PORT (--port) and GRPC_PORT (--grpc-port) are both {plan.http.port}: each API needs "
-            "a port of its own. Set one of them to another."
+            "its own port. Change one of them."
         )
     if has_keys:
         return plan
     by_certificate = plan.tls is not None and plan.tls.client_ca is not None
-    open_doors = [plan.http, None if by_certificate else plan.grpc]
-    if any(isinstance(door, Tcp) for door in open_doors) and not _stays_here(
-        settings.host, resolve
-    ):
-        certificates = (
-            ", or BRIDGE_TLS_CLIENT_CA to ask for clients' certificates" if not http else ""
-        )
+    unprotected = (plan.http, None if by_certificate else plan.grpc)
+    on_tcp = any(isinstance(address, Tcp) for address in unprotected)
+    if on_tcp and not _is_local(settings.host, resolve):
+        certificates = ", require client certificates with BRIDGE_TLS_CLIENT_CA" if not http else ""
         raise ListenError(
-            f"HOST is {settings.host or 'empty'}, which others can reach, and the server has no "
-            f"keys.\nMake one with `bridge keys add NAME`{certificates}, or set HOST to 127.0.0.1."
+            f"HOST is {settings.host or 'empty'}, which other machines can reach, but the server "
+            "has no keys.\n"
+            f"Create one with `bridge keys add NAME`{certificates}, or set HOST to 127.0.0.1."
         )
     return plan
 
 
-def _stays_here(host: str, resolve: Callable[[str], Iterable[str]]) -> bool:
-    """Whether nobody outside this machine can reach a server on this host."""
+def _is_local(host: str, resolve: Callable[[str], Iterable[str]]) -> bool:
+    """Whether only this machine can reach a server on this host."""
     return all(is_loopback(address) for address in resolve(host))
 
 
@@ -184,23 +181,23 @@ def _tls_files(settings: Settings, *, grpc: bool) -> TlsFiles | None:
         given = "BRIDGE_TLS_KEY" if key else "BRIDGE_TLS_CERT" if cert else "BRIDGE_TLS_CLIENT_CA"
         raise ListenError(f"{given} is set, but {missing} is not: TLS needs both.")
     if client_ca is not None and not grpc:
-        # Whoever sets it must not believe that the HTTP door asks for certificates.
+        # The operator must not believe that the HTTP API requires certificates.
         raise ListenError(
-            "BRIDGE_TLS_CLIENT_CA is for the gRPC door alone, which is not served. Unset it."
+            "BRIDGE_TLS_CLIENT_CA only applies to the gRPC API, which is not served. Unset it."
         )
     return TlsFiles(cert, key, client_ca)
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A socket that listens, and where."""
+    """A listening socket and its address."""
 
     socket: socket.socket
     address: Address
     file: UnixSocket | None = None
 
     def close(self) -> None:
-        """Listen no more, and leave nothing in the file system."""
+        """Stop listening, and remove the socket file."""
         if self.file is not None:
             self.file.remove()
         self.socket.close()
@@ -223,12 +220,12 @@ def _listen_tcp(address: Tcp) -> Listener:
         )
     except OSError as error:
         raise ListenError(
-            # Its own text goes on with the address.
-            f"The HTTP door cannot listen on {address}: {os.strerror(error.errno or 0)}. "
-            "Set PORT or --port to a free one."
+            # The error's own text repeats the address.
+            f"The HTTP API cannot listen on {address}: {os.strerror(error.errno or 0)}. "
+            "Set PORT or --port to a free port."
         ) from error
-    # Accepted connections inherit it. asyncio would set it only on sockets made with
-    # IPPROTO_TCP, and without it the end of every streamed answer waits for an ACK.
+    # Accepted connections inherit it. asyncio only sets it on sockets created with IPPROTO_TCP;
+    # without it the end of every streamed answer waits for an ACK.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return Listener(listening, Tcp(address.host, listening.getsockname()[1]))
 

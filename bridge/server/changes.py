@@ -1,4 +1,4 @@
-"""Whoever follows the engine's changes, each at its own pace."""
+"""Distributes the engine's changes to followers, each at its own pace."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ logger = logging.getLogger(__name__)
 
 
 class Changes:
-    """Passes each change on to every follower; those that come while one is busy become one."""
+    """Notifies every follower of each change; changes that come while one is busy are merged."""
 
     def __init__(self) -> None:
         self._events: list[asyncio.Event] = []
 
     def announce(self) -> None:
-        """Something has changed. Returns at once."""
+        """Report a change. Returns at once."""
         for event in self._events:
             event.set()
 
     def follow(self, act: Callable[[], Awaitable[None] | None]) -> Callable[[], object]:
-        """Call `act` after each change, in a task; gives what ends that."""
+        """Call `act` after each change, in a task; returns a function that stops it."""
         event = asyncio.Event()
         self._events.append(event)
 
@@ -31,10 +31,10 @@ class Changes:
                 await event.wait()
                 event.clear()
                 try:
-                    doing = act()
-                    if inspect.isawaitable(doing):
-                        await doing
+                    result = act()
+                    if inspect.isawaitable(result):
+                        await result
                 except Exception:
-                    logger.exception("a change could not be followed")
+                    logger.exception("handling a change failed")
 
         return asyncio.create_task(following()).cancel

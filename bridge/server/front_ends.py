@@ -1,4 +1,4 @@
-"""The HTTP and the gRPC server of a bridge: who may come in, where they listen, how they end."""
+"""Starts and stops the HTTP and the gRPC server: keys, listeners, settings."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ from bridge.server.tls import read_tls
 
 RESPONSES = "responses.sqlite3"
 MAX_REQUEST_BYTES = BOUNDS.request_bytes
-"""The largest request that either server takes."""
+"""The largest request that either API accepts."""
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn without signal handlers of its own: the supervisor has them."""
+    """uvicorn without signal handlers: the supervisor installs them."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
+        """Install no handlers."""
         yield
 
 
@@ -62,12 +62,12 @@ class Shared:
 
 
 def access_of(settings: Settings) -> Access:
-    """The keys; raises StartError where they cannot be read."""
+    """The keys; raises StartError if they cannot be read."""
     if settings.bridge_keys_file is not None and not settings.bridge_keys_file.exists():
-        # One that was named and is not there must not mean that everyone may come in.
+        # A missing file must not open the server to everyone.
         raise StartError(
-            f"BRIDGE_KEYS_FILE names {settings.bridge_keys_file}, which is not there. "
-            "Make a key with `bridge keys add NAME`."
+            f"BRIDGE_KEYS_FILE: {settings.bridge_keys_file} does not exist. "
+            "Create a key with `bridge keys add NAME`."
         )
     try:
         return Access(settings.bridge_api_keys, settings.keys_file)
@@ -78,7 +78,7 @@ def access_of(settings: Settings) -> Access:
 def open_listeners(
     settings: Settings, access: Access, *, http: bool, grpc: bool
 ) -> tuple[Plan, LiveTls | None, Listener | None]:
-    """Decide where to listen, and open the HTTP door's socket; raises StartError."""
+    """Decide where to listen, and open the HTTP API's socket; raises StartError."""
     try:
         plan = plan_listening(settings, http=http, grpc=grpc, has_keys=access.required)
         tls = LiveTls(read_tls(plan.tls)) if plan.tls is not None else None
@@ -88,7 +88,7 @@ def open_listeners(
 
 
 def response_store(settings: Settings) -> ResponseStore | None:
-    """Where responses are kept; None where that is turned off."""
+    """The store of responses; None if storing is off."""
     if settings.bridge_responses_days == 0:
         return None
     return SqliteResponseStore(
@@ -101,7 +101,7 @@ def response_store(settings: Settings) -> ResponseStore | None:
 async def serve_grpc(
     shared: Shared, address: Address, stack: AsyncExitStack, changes: Changes
 ) -> Address:
-    """Serve gRPC; returns the address with the port that was got. Raises StartError."""
+    """Serve gRPC; returns the address with the actual port. Raises StartError."""
     tls, settings, access = shared.tls, shared.settings, shared.access
     server = GrpcServer(
         shared.engine,
@@ -119,7 +119,7 @@ async def serve_grpc(
     try:
         port = await server.start()
     except OSError as error:
-        raise StartError(f"The gRPC door cannot listen: {error.strerror or error}") from error
+        raise StartError(f"The gRPC API cannot listen: {error.strerror or error}") from error
     except UnixSocketError as error:
         raise StartError(f"BRIDGE_GRPC_UDS: {error}") from error
     stack.push_async_callback(server.stop)
@@ -142,7 +142,7 @@ def http_settings(settings: Settings, grpc_address: Address | None) -> HttpSetti
         max_body_bytes=MAX_REQUEST_BYTES,
         idle_connection_seconds=settings.bridge_http_keep_alive,
         grpc="" if grpc_address is None else str(grpc_address),
-        # Whoever gives it another name has others come by it, through a proxy for one.
+        # Further host names mean that other machines reach it, for example through a proxy.
         public=not is_loopback(settings.host) or bool(settings.bridge_allowed_hosts),
         allowed_hosts=(settings.host.lower(), *settings.bridge_allowed_hosts),
         allowed_origins=settings.bridge_allowed_origins,
@@ -152,9 +152,9 @@ def http_settings(settings: Settings, grpc_address: Address | None) -> HttpSetti
 async def serve_http(
     shared: Shared, listener: Listener, grpc_address: Address | None, stack: AsyncExitStack
 ) -> None:
-    """Serve HTTP on a socket that listens, until the stack is closed."""
+    """Serve HTTP on a listening socket until the stack is closed."""
     tls, settings = shared.tls, shared.settings
-    door = http_settings(settings, grpc_address)
+    server_settings = http_settings(settings, grpc_address)
     store = response_store(settings)
     if store is not None:
         stack.push_async_callback(store.aclose)
@@ -164,7 +164,7 @@ async def serve_http(
         shared.engine,
         dialects,
         version=__version__,
-        settings=door,
+        settings=server_settings,
         access=shared.access,
         uploads=shared.uploads,
         metrics=shared.metrics.render,
@@ -173,14 +173,14 @@ async def serve_http(
     server = HttpServer(
         uvicorn.Config(
             app,
-            http=connections(door, dialects),
+            http=connections(server_settings, dialects),
             lifespan="off",
-            # Answered by the app like any other request, whichever packages are installed.
+            # The app answers upgrade requests, whichever packages are installed.
             ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
-            # What is left after the drain is ended by closing the engine.
+            # Closing the engine ends what is left after the drain.
             timeout_graceful_shutdown=5,
             ssl_context_factory=None if tls is None else lambda config, default: tls.context,
         )
@@ -189,7 +189,7 @@ async def serve_http(
 
     async def end() -> None:
         if listener.file is not None:
-            # While it is open, no other can look like it.
+            # While the socket is open, no other can have its identity.
             listener.file.remove()
         server.should_exit = True
         await task

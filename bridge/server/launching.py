@@ -1,4 +1,4 @@
-"""What the engine of a server is made from: the CLI, what it can do, how it is started."""
+"""Builds the engine's inputs: the CLI, its capabilities, its launcher and its options."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ logger = logging.getLogger(__name__)
 
 
 def claude_cli(settings: Settings) -> Path:
-    """The CLI to run: BRIDGE_CLAUDE_PATH, else the SDK's; raises StartError where it has none."""
+    """The CLI to run: BRIDGE_CLAUDE_PATH, else the SDK's; raises StartError if there is none."""
     return settings.claude_path() or bundled_cli()
 
 
 def bundled_cli() -> Path:
-    """The CLI that the SDK brings; raises StartError where it brings none."""
+    """The CLI bundled with the SDK; raises StartError if there is none."""
     spec = find_spec("claude_agent_sdk")
     if spec is None or spec.origin is None:
         raise StartError("claude-agent-sdk is not installed.")
     cli = Path(spec.origin).parent / "_bundled" / "claude"
     if not cli.is_file():
-        raise StartError("This build of claude-agent-sdk brings no claude CLI for your platform.")
+        raise StartError("This build of claude-agent-sdk bundles no claude CLI for your platform.")
     return cli
 
 
@@ -67,10 +67,10 @@ def make_launcher(
     guard: OrphanGuard,
     stack: AsyncExitStack,
 ) -> Launcher:
-    """What starts the processes, in a folder that is removed with the stack."""
+    """Build the launcher of the CLI processes; the stack removes its folder."""
     folder = Path(
         stack.enter_context(
-            # A process that is just ending may still write into it.
+            # A process that is exiting may still write to it.
             tempfile.TemporaryDirectory(prefix="claude-code-bridge-", ignore_cleanup_errors=True)
         )
     )
@@ -87,42 +87,44 @@ def make_launcher(
             guard=guard,
         )
     for name in sorted(OVERRULING.intersection(os.environ)):
-        logger.warning("%s is not passed on: it would overrule what callers ask for", name)
+        logger.warning(
+            "%s is not passed on to Claude Code: it would override callers' parameters", name
+        )
     sources = settings.bridge_setting_sources
-    person = read_user_settings(os.environ) if "user" in sources else NOTHING
+    user_settings = read_user_settings(os.environ) if "user" in sources else NOTHING
     return Launcher(
         cli,
-        passed_on({**os.environ, **person.environment}, settings.bridge_pass_env),
+        passed_on({**os.environ, **user_settings.environment}, settings.bridge_pass_env),
         folder,
         setting_sources=tuple(source for source in sources if source != "user"),
-        user_settings=person,
+        user_settings=user_settings,
         use_api_key=settings.bridge_use_api_key,
         builtin_tools=settings.builtin_tools(),
         guard=guard,
     )
 
 
-async def abilities_of(
+async def cli_capabilities(
     cli: Path, settings: Settings, guard: OrphanGuard, say: Callable[[str], None]
 ) -> Capabilities:
-    """What this CLI can do, found out if it is not known yet.
+    """The capabilities of this CLI, probed if it is not known yet.
 
-    Raises StartError where the CLI lacks what the bridge cannot do without.
+    Raises StartError if a required feature is missing.
     """
     try:
         report = await report_for(
             cli, settings.bridge_state_dir, probing=partial(probe, guard=guard), say=say
         )
     except (ProbeError, OSError) as error:
-        logger.exception("what Claude Code can do could not be found out")
+        logger.exception("probing Claude Code failed")
         raise not_started(error) from error
     lacking = missing(report)
     if lacking:
         raise StartError(
-            f"{cli} (Claude Code {report.cli_version or 'of unknown version'}) lacks what the "
-            "bridge relies on:\n"
+            f"{cli} (Claude Code {report.cli_version or 'unknown version'}) lacks required "
+            "features:\n"
             + "".join(f"  - {sentence}\n" for sentence in lacking)
-            + "Unset BRIDGE_CLAUDE_PATH to use the Claude Code that comes with "
+            + "Unset BRIDGE_CLAUDE_PATH to use the Claude Code bundled with "
             f"claude-agent-sdk=={Shipped.read().sdk}."
         )
     for fallback in fallbacks(report):
@@ -138,7 +140,7 @@ async def abilities_of(
 
 def not_started(error: Exception) -> StartError:
     return StartError(
-        f"Claude Code could not be started: {type(error).__name__}. Run `claude` by hand to see "
+        f"Claude Code could not be started: {type(error).__name__}. Run `claude` manually to see "
         "whether it works on this machine."
     )
 

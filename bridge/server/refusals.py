@@ -1,7 +1,7 @@
-"""What the API has refused, kept between starts in a file of the state folder.
+"""Fields that the API has refused, kept between starts in a file in the state folder.
 
-`bridge doctor --live` writes it; `bridge serve` reads it, so that its first callers do not pay
-with a refused request for what is known. A file that cannot be read counts as not there.
+`bridge doctor --live` writes it; `bridge serve` reads it, so that its first requests do not fail
+for a known reason. An unreadable file is ignored.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ logger = logging.getLogger(__name__)
 
 FILE_NAME: Final = "refusals.json"
 KEPT_SECONDS: Final = 30 * 86_400.0
-"""After this the file is not used: what an account may do changes."""
+"""An older file is ignored: what an account may use changes."""
 
 
 def read_refusals(folder: Path, now: float | None = None) -> dict[str, frozenset[str]]:
-    """Fields by the full name of the model."""
+    """The refused fields by full model name."""
     file = folder / FILE_NAME
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
@@ -32,7 +32,7 @@ def read_refusals(folder: Path, now: float | None = None) -> dict[str, frozenset
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        logger.warning("%s cannot be read, and is not used", file)
+        logger.warning("%s cannot be read and is ignored", file)
         return {}
     return refused if 0 <= age < KEPT_SECONDS else {}
 
@@ -40,7 +40,7 @@ def read_refusals(folder: Path, now: float | None = None) -> dict[str, frozenset
 def write_refusals(
     folder: Path, refused: Mapping[str, frozenset[str]], now: float | None = None
 ) -> None:
-    """Replace what was kept. Raises OSError."""
+    """Replace the file. Raises OSError."""
     kept = {
         "found_at": time.time() if now is None else now,
         "refused": {model: sorted(fields) for model, fields in sorted(refused.items()) if fields},

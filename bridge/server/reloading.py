@@ -1,4 +1,4 @@
-"""What SIGHUP does: it takes in what can change while the server runs, and names what cannot."""
+"""SIGHUP: reload what can change while the server runs, and name what needs a restart."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ logger = logging.getLogger(__name__)
 
 
 def reload(bridge: Bridge, settings: Settings) -> None:
-    """Read the TLS files and the keys again; no answer and no connection is ended by it.
+    """Reload the TLS files and the keys. No answer and no connection is interrupted.
 
-    The session log needs nothing: each line goes to the file that stands there then.
+    The session log needs no reload: each line is appended to the file at that path.
     """
-    taken = []
+    reloaded = []
     if bridge.live_tls is not None:
         try:
             renewed = bridge.live_tls.renew()
         except ListenError as error:
-            logger.error("not reloaded: %s The certificate read before stays in force.", error)
+            logger.error("not reloaded: %s The previous certificate stays in use.", error)
         else:
-            taken.append("the TLS files" if renewed else "the TLS files (unchanged)")
+            reloaded.append("the TLS files" if renewed else "the TLS files (unchanged)")
     bridge.access.refresh()
-    taken.append(f"the keys ({len(bridge.access.keys)})")
-    logger.info("reloaded: %s", ", ".join(taken))
+    reloaded.append(f"the keys ({len(bridge.access.keys)})")
+    logger.info("reloaded: %s", ", ".join(reloaded))
     for name in _changed(bridge, settings):
-        logger.warning("not reloaded: %s has changed, which takes a restart", name)
-    logger.info("environment variables and flags are those of the start until a restart")
+        logger.warning("not reloaded: %s has changed; restart to apply it", name)
+    logger.info("environment variables and flags are only read at start")
 
 
 def _changed(bridge: Bridge, settings: Settings) -> Iterator[str]:
-    """What has changed since the start and holds until the end."""
+    """What has changed since the start but needs a restart."""
     try:
         prompt = settings.system_prompt()
     except OSError:
         prompt = None
     if prompt != bridge.system_prompt:
-        yield f"the file of BRIDGE_SYSTEM_PROMPT, {settings.bridge_system_prompt},"
+        yield f"the BRIDGE_SYSTEM_PROMPT file {settings.bridge_system_prompt}"
     launcher = bridge.engine.launcher
     reads_user = "user" in settings.bridge_setting_sources and bridge.simulator is None
     if reads_user and read_user_settings(os.environ) != launcher.user_settings:

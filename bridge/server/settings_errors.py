@@ -1,4 +1,4 @@
-"""What is wrong with the settings, in a line each for the person who wrote them. Pure."""
+"""Error messages for invalid and unknown settings, one line each. Pure."""
 
 from __future__ import annotations
 
@@ -23,42 +23,42 @@ FLAGS: Final[Mapping[str, str]] = {
     "pool_size": "--pool-size",
     "claude_timeout": "--timeout",
 }
-"""The flags of `bridge serve` by the setting that each is for."""
+"""The flags of `bridge serve`, by setting."""
 
 CLIENT_KEY: Final = "BRIDGE_API_KEY"
-"""The key that the commands which ask a server send. It is none of the server's settings."""
+"""The key that client commands send; not a setting of the server."""
 
 _PREFIX: Final = "BRIDGE_"
 _SHOWN: Final = 60
-"""How much of a wrong value is repeated."""
+"""Characters of an invalid value that a message repeats."""
 _LIKE: Final = 0.75
-"""How alike two names must be for the one to be a slip for the other; 1 is the same."""
+"""Similarity from which a name counts as a misspelt setting; 1 is equal."""
 
 
 def wrong_values(error: ValidationError) -> list[str]:
-    """Say of each wrong value which setting it is, what was given and what is allowed."""
+    """One message per invalid value: the setting, the value and what is allowed."""
     return [_wrong_value(problem) for problem in error.errors(include_url=False)]
 
 
 def _wrong_value(problem: ErrorDetails) -> str:
-    own_words = str(problem.get("ctx", {}).get("error", ""))
+    message = str(problem.get("ctx", {}).get("error", ""))
     if not problem["loc"]:
-        # Of several that do not fit together, and names them.
-        return f"{own_words}."
+        # About a combination of settings, which it names.
+        return f"{message}."
     setting = str(problem["loc"][0]).lower()
     name = setting.upper()
     if flag := FLAGS.get(setting):
         name = f"{name} ({flag})"
-    if own_words:
-        # They say what is wrong of a value that may hold a secret.
-        return f"{name}: {own_words}."
+    if message:
+        # The value may contain a secret, so only the message is printed.
+        return f"{name}: {message}."
     given = str(problem["input"])
     shown = repr(given if len(given) <= _SHOWN else f"{given[:_SHOWN]}…")
-    return f"{name} is {shown}, and must be {allowed_in(Settings.model_fields[setting])}."
+    return f"{name} is {shown}, but must be {allowed_in(Settings.model_fields[setting])}."
 
 
 def allowed_in(field: FieldInfo) -> str:
-    """What a setting takes, in a few words."""
+    """The allowed values of a setting, in a few words."""
     kind = _kind(field.annotation)
     if get_origin(kind) is Literal:
         return f"one of {', '.join(get_args(kind))}"
@@ -66,13 +66,16 @@ def allowed_in(field: FieldInfo) -> str:
         return "1 or 0"
     if kind is Path:
         return "a path"
-    noun = {int: "a whole number", float: "a number"}.get(kind, "a text")
+    noun = {int: "an integer", float: "a number"}.get(kind, "a string")
     return " ".join([noun, *_bounds(field.metadata)])
 
 
 def _kind(annotation: Any) -> Any:
     if get_origin(annotation) in (types.UnionType, Union):
         (annotation,) = (kind for kind in get_args(annotation) if kind is not type(None))
+    if get_origin(annotation) is tuple:
+        # Errors are about the items.
+        annotation = get_args(annotation)[0]
     return annotation
 
 
@@ -92,26 +95,26 @@ def _bounds(constraints: Iterable[object]) -> Iterator[str]:
 
 
 def unknown_variables(environment: Iterable[str]) -> list[str]:
-    """Say of the variables that look like settings and are none, a line each, what was meant.
+    """Warnings about variables that look like settings but are not, with suggestions.
 
-    Those that are like no setting may be another program's: one line names them all.
+    Those similar to no setting may belong to another program and share one line.
     """
     settings = {name.upper() for name in Settings.model_fields}
     known = {*settings, CLIENT_KEY}
-    lines, strange = [], []
+    lines, unknown = [], []
     for name in sorted(environment):
-        # Settings are found whatever their case.
+        # Settings are case-insensitive.
         upper = name.upper()
         if not upper.startswith(_PREFIX) or upper in known:
             continue
         meant = _meant(upper, settings)
         if meant is None:
-            strange.append(name)
+            unknown.append(name)
         else:
-            lines.append(f"{name} is no setting and has no effect. Did you mean {meant}?")
-    if strange:
-        are = "is no setting and has" if len(strange) == 1 else "are no settings and have"
-        lines.append(f"{', '.join(strange)} {are} no effect (docs/settings.md lists all).")
+            lines.append(f"Unknown setting {name} (ignored). Did you mean {meant}?")
+    if unknown:
+        noun = "setting" if len(unknown) == 1 else "settings"
+        lines.append(f"Unknown {noun} {', '.join(unknown)} (ignored). See docs/settings.md.")
     return lines
 
 
@@ -120,7 +123,7 @@ def _meant(name: str, settings: Iterable[str]) -> str | None:
     bare = name.removeprefix(_PREFIX)
     if bare in settings:
         return bare
-    # The prefix that all have would make any two of them alike.
+    # Without the common prefix, which would make any two names similar.
     rest = {setting.removeprefix(_PREFIX): setting for setting in settings}
     close = get_close_matches(bare, rest, n=1, cutoff=_LIKE)
     return rest[close[0]] if close else None

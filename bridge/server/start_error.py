@@ -2,4 +2,4 @@
 
 
 class StartError(Exception):
-    """The server cannot start. The text says why and what to do."""
+    """The server cannot start. The message says why and what to do."""

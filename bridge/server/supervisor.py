@@ -1,7 +1,7 @@
 """Starts and ends the parts in the right order, on one event loop.
 
-Start: the simulator (in a demo), the sockets, the doors, the engine. End: refuse what is new, let
-running answers finish, end the others with every process, close the doors, then the simulator.
+Start: sockets, simulator (in a demo), front ends, engine. Stop: refuse new requests, let running
+answers finish, end the rest with every process, close the front ends, then the simulator.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from bridge.server.front_ends import (
     serve_http,
 )
 from bridge.server.launching import (
-    abilities_of,
     claude_cli,
+    cli_capabilities,
     engine_options,
     make_launcher,
     not_started,
@@ -57,8 +57,8 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
-    """Which doors are served, and whether the simulator stands in for the model."""
+class FrontEnds:
+    """Which APIs are served, and whether the simulator replaces the model."""
 
     http: bool = True
     grpc: bool = True
@@ -66,12 +66,12 @@ class Doors:
 
 
 class Bridge:
-    """A bridge that serves. Made by `serving`."""
+    """A running bridge, created by `serving`."""
 
     def __init__(
         self,
         engine: Engine,
-        doors: Doors,
+        front_ends: FrontEnds,
         simulator: Simulator | None,
         access: Access,
         log: SessionLog,
@@ -81,27 +81,27 @@ class Bridge:
         self.access = access
         self.log = log
         self.metrics = metrics
-        self.doors = doors
+        self.front_ends = front_ends
         self.simulator = simulator
         self.http_address: Address | None = None
         self.grpc_address: Address | None = None
         self.live_tls: LiveTls | None = None
         self.system_prompt: str | None = None
-        """What a request without one gets; None is Claude Code's preset."""
+        """The default of requests without one; None is Claude Code's preset."""
 
     @property
     def http_port(self) -> int:
-        """The port of the HTTP door; 0 where it is not served on one."""
+        """The port of the HTTP API; 0 if it is not served on a port."""
         return self.http_address.port if isinstance(self.http_address, Tcp) else 0
 
     @property
     def grpc_port(self) -> int:
-        """The port of the gRPC door; 0 where it is not served on one."""
+        """The port of the gRPC API; 0 if it is not served on a port."""
         return self.grpc_address.port if isinstance(self.grpc_address, Tcp) else 0
 
     @property
     def tls(self) -> Tls | None:
-        """What both servers speak TLS with now; None is plain text."""
+        """The TLS files in use; None is plain text."""
         return None if self.live_tls is None else self.live_tls.tls
 
     async def drain(self, seconds: float) -> None:
@@ -115,28 +115,30 @@ class Bridge:
 @asynccontextmanager
 async def serving(
     settings: Settings,
-    doors: Doors,
+    front_ends: FrontEnds,
     say: Callable[[str], None] = logger.info,
 ) -> AsyncIterator[Bridge]:
-    """Serve until the block ends; raises StartError where that cannot begin.
+    """Serve until the block ends; raises StartError.
 
-    `say` is called with what takes long.
+    `say` is called with progress messages of slow steps.
     """
     async with AsyncExitStack() as stack:
         guard = await stack.enter_async_context(OrphanGuard())
         access = access_of(settings)
-        plan, tls, listener = open_listeners(settings, access, http=doors.http, grpc=doors.grpc)
+        plan, tls, listener = open_listeners(
+            settings, access, http=front_ends.http, grpc=front_ends.grpc
+        )
         if listener is not None:
             stack.callback(listener.close)
-        simulator = await _simulator(stack) if doors.demo else None
+        simulator = await _simulator(stack) if front_ends.demo else None
         cli = claude_cli(settings)
-        capabilities = await abilities_of(cli, settings, guard, say)
+        capabilities = await cli_capabilities(cli, settings, guard, say)
         telemetry = _telemetry(settings, stack, say)
         launcher = make_launcher(cli, settings, simulator, guard, stack)
         if telemetry.traced:
             launcher = replace(launcher, telemetry=cli_environment(os.environ))
         changes = Changes()
-        options = engine_options(settings, demo=doors.demo)
+        options = engine_options(settings, demo=front_ends.demo)
         engine = Engine(
             launcher,
             options,
@@ -150,7 +152,7 @@ async def serving(
         stack.callback(changes.follow(lambda: health_log.look(engine.pool_state())))
         access.on_revoked = engine.pool.forget
         await stack.enter_async_context(access.following())
-        bridge = Bridge(engine, doors, simulator, access, telemetry.log, telemetry.metrics)
+        bridge = Bridge(engine, front_ends, simulator, access, telemetry.log, telemetry.metrics)
         bridge.live_tls = tls
         bridge.system_prompt = options.system_prompt
         uploads = Uploads(settings.bridge_upload_megabytes * 1024 * 1024)
@@ -160,12 +162,12 @@ async def serving(
         if listener is not None:
             bridge.http_address = listener.address
             await serve_http(shared, listener, bridge.grpc_address, stack)
-        # Closed before the doors: answers that still run end in an error that they pass on.
+        # Closed before the front ends, so that these report the error of answers still running.
         stack.push_async_callback(engine.aclose)
         try:
             await engine.start()
         except Exception as error:
-            logger.exception("the first Claude Code process did not start")
+            logger.exception("the first Claude Code process failed to start")
             raise not_started(error) from error
         yield bridge
 
@@ -180,7 +182,7 @@ class _Telemetry:
 
 
 def _telemetry(settings: Settings, stack: AsyncExitStack, say: Callable[[str], None]) -> _Telemetry:
-    """Open what records the requests, until the stack is closed."""
+    """Open the observers of requests; the stack closes them."""
     log = SessionLog(settings.session_log_path, _rotation(settings))
     stack.callback(log.close)
     metrics, recent = Metrics(), RecentRequests()
@@ -193,7 +195,7 @@ def _telemetry(settings: Settings, stack: AsyncExitStack, say: Callable[[str], N
 
 
 async def _simulator(stack: AsyncExitStack) -> Simulator:
-    # Only a demo pays for importing it.
+    # Slow to import, and only a demo needs it.
     from bridge.simulator import Simulator
 
     return await stack.enter_async_context(Simulator())

@@ -1,4 +1,4 @@
-"""TLS of both doors, from the person's own files, and how their own clients know the server."""
+"""TLS of both APIs, from the operator's files, and the trust of the bridge's own clients."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any, Final, NoReturn
 from bridge.server.addresses import ListenError, TlsFiles
 
 _END: Final = b"-----END CERTIFICATE-----"
-# OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which the module ssl has no name for.
+# OpenSSL's X509_V_FLAG_NO_CHECK_TIME; the ssl module does not define it.
 _NO_CHECK_TIME: Final = 0x200000
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Files that were read, and fit together."""
+    """TLS files, read and checked against each other."""
 
     files: TlsFiles
     cert: bytes
@@ -26,15 +26,15 @@ class Tls:
     key: bytes
     client_ca: bytes | None
     context: ssl.SSLContext
-    """For the HTTP door: TLS 1.2 or later, and no certificates of clients."""
+    """For the HTTP API: TLS 1.2 or later, without client certificates."""
     not_after: float
     """When the certificate expires, in Unix seconds."""
 
 
 def read_tls(files: TlsFiles, now: Callable[[], float] = time.time) -> Tls:
-    """Read the files and try them; raises ListenError, which names the variable.
+    """Read and check the files; raises ListenError, which names the variable.
 
-    A certificate that clients would refuse today is refused, too.
+    A certificate that clients would refuse now is refused, too.
     """
     cert = _read(files.cert, "BRIDGE_TLS_CERT")
     key = _read(files.key, "BRIDGE_TLS_KEY")
@@ -48,24 +48,24 @@ def read_tls(files: TlsFiles, now: Callable[[], float] = time.time) -> Tls:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     try:
-        # Without `password`, an encrypted key would be asked for at the terminal.
+        # Without `password`, OpenSSL would prompt at the terminal for an encrypted key.
         context.load_cert_chain(files.cert, files.key, password=_encrypted(files.key))
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise ListenError(
-                f"BRIDGE_TLS_KEY: {files.key} is not the key of the certificate in "
+                f"BRIDGE_TLS_KEY: {files.key} does not match the certificate in "
                 f"BRIDGE_TLS_CERT, {files.cert}."
             ) from None
         raise ListenError(
             f"BRIDGE_TLS_KEY: {files.key} cannot be used with {files.cert} "
-            f"({error.reason or 'unknown reason'}). It must be the certificate's key, in PEM."
+            f"({error.reason or 'unknown reason'}). Use the certificate's key, in PEM."
         ) from None
     not_after = _check_dates(_shown(context, files.cert), files.cert, now())
     return Tls(files, cert, key, client_ca, context, not_after)
 
 
 def _shown(server: ssl.SSLContext, cert: Path) -> dict[str, Any]:
-    """The server's certificate, decoded, as a client gets it: by a handshake within memory."""
+    """The server's certificate, decoded, as a client sees it in an in-memory handshake."""
     context = own_client_context(cert)
     context.verify_flags |= _NO_CHECK_TIME
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -76,7 +76,7 @@ def _shown(server: ssl.SSLContext, cert: Path) -> dict[str, Any]:
             ends = [end for end in ends if not _shook_hands(end)]
     except ssl.SSLError as error:
         raise ListenError(
-            f"BRIDGE_TLS_CERT: no client could connect with {cert} ({error.reason})."
+            f"BRIDGE_TLS_CERT: a TLS handshake with {cert} fails ({error.reason})."
         ) from None
     return dict(client.getpeercert() or {})
 
@@ -90,40 +90,39 @@ def _shook_hands(end: ssl.SSLObject) -> bool:
 
 
 def _check_dates(shown: dict[str, Any], cert: Path, now: float) -> float:
-    """Give the time at which the certificate expires; raises ListenError outside its dates."""
+    """Return when the certificate expires; raises ListenError if it is not valid now."""
     begins, ends = (ssl.cert_time_to_seconds(shown[name]) for name in ("notBefore", "notAfter"))
     if now > ends:
         raise ListenError(
-            f"BRIDGE_TLS_CERT: {cert} expired on {shown['notAfter']}, and clients refuse it. "
-            "Renew it."
+            f"BRIDGE_TLS_CERT: {cert} expired on {shown['notAfter']}: clients refuse it. Renew it."
         )
     if now < begins:
         raise ListenError(
-            f"BRIDGE_TLS_CERT: {cert} is not valid before {shown['notBefore']}, and clients refuse "
-            "it until then. Check the clock of this machine, or use another certificate."
+            f"BRIDGE_TLS_CERT: {cert} is not valid before {shown['notBefore']}: clients refuse "
+            "it until then. Check this machine's clock, or use another certificate."
         )
     return float(ends)
 
 
 def _check_signers(signers: list[dict[str, Any]], file: Path, now: float) -> None:
-    """Raise ListenError where every client's certificate would be refused."""
+    """Raise ListenError if every client certificate would be refused."""
     ends = [ssl.cert_time_to_seconds(signer["notAfter"]) for signer in signers]
     if ends and max(ends) < now:
         raise ListenError(
-            f"BRIDGE_TLS_CLIENT_CA: every certificate in {file} has expired, so that no client's "
-            "would be accepted. Renew it."
+            f"BRIDGE_TLS_CLIENT_CA: every certificate in {file} has expired: no client "
+            "certificate would be accepted. Renew it."
         )
 
 
 def own_client_context(cert_file: Path) -> ssl.SSLContext:
     """For a client on the server's machine: trusts exactly the server's own certificate.
 
-    So its names need not fit the address. Raises ListenError where the file cannot be read.
+    Its names need not match the address. Raises ListenError if the file cannot be read.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = False
-    # It is trusted by itself, whoever has signed it.
+    # It is trusted as such, whoever signed it.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     leaf = first_certificate(_read(cert_file, "BRIDGE_TLS_CERT"))
     _load(context, leaf, cert_file, "BRIDGE_TLS_CERT")
@@ -131,9 +130,9 @@ def own_client_context(cert_file: Path) -> ssl.SSLContext:
 
 
 def first_certificate(chain: bytes) -> bytes:
-    """The server's own certificate of a chain in PEM.
+    """The first (the server's own) certificate of a chain in PEM.
 
-    What signed it has signed others too, which a client that trusted the chain would accept.
+    A client that trusted the whole chain would accept other certificates of the same issuer.
     """
     head, end, _ = chain.partition(_END)
     return head + end + b"\n"
@@ -147,7 +146,7 @@ def _read(path: Path, variable: str) -> bytes:
 
 
 def _check_certificates(content: bytes, path: Path, variable: str) -> list[dict[str, Any]]:
-    """Give those that may sign others, decoded."""
+    """Check the PEM; return its CA certificates, decoded."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _load(context, content, path, variable)
     return context.get_ca_certs()
@@ -157,13 +156,13 @@ def _load(context: ssl.SSLContext, content: bytes, path: Path, variable: str) ->
     try:
         context.load_verify_locations(cadata=content.decode("ascii", "ignore"))
     except (ssl.SSLError, ValueError):
-        raise ListenError(f"{variable}: {path} holds no certificate in PEM.") from None
+        raise ListenError(f"{variable}: {path} contains no PEM certificate.") from None
 
 
 def _encrypted(path: Path) -> Callable[[], NoReturn]:
     def refuse() -> NoReturn:
         raise ListenError(
-            f"BRIDGE_TLS_KEY: {path} is encrypted, and the server asks for no password. "
+            f"BRIDGE_TLS_KEY: {path} is encrypted, which is not supported. "
             "Decrypt it into a file with mode 600."
         )
 

@@ -44,7 +44,7 @@ from bridge.core.pool.policy import PoolLimits
 from bridge.core.telemetry.session_log import SessionLog
 from bridge.server.launching import bundled_cli
 from bridge.server.settings import Settings
-from bridge.server.supervisor import Bridge, Doors, serving
+from bridge.server.supervisor import Bridge, FrontEnds, serving
 from bridge.simulator import Exchange, Simulator
 
 T = TypeVar("T")
@@ -104,7 +104,7 @@ class RunningBridge:
 
     async def _serve(self, ready: asyncio.Event) -> None:
         # In one task from the start to the end, as cancel scopes want it.
-        async with serving(self.settings, Doors(demo=True)) as bridge:
+        async with serving(self.settings, FrontEnds(demo=True)) as bridge:
             self._bridge = bridge
             ready.set()
             await self._stop.wait()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bridge.server.supervisor import Doors, serving
+from bridge.server.supervisor import FrontEnds, serving
 from bridge.simulator import Simulator
 from tests.support.harness import LoopThread, RunningBridge, settings_for_tests
 
@@ -27,7 +27,7 @@ class EarnestBridge(RunningBridge):
         return self._simulator
 
     async def _serve(self, ready: asyncio.Event) -> None:
-        async with serving(self.settings, Doors()) as bridge:
+        async with serving(self.settings, FrontEnds()) as bridge:
             self._bridge = bridge
             ready.set()
             await self._stop.wait()

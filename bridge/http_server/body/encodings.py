@@ -27,7 +27,7 @@ def check_encoding(encoding: str) -> str:
     raise HttpError(
         415,
         f"The Content-Encoding {name[:_SHOWN]!r} is not supported. Use one of {_SUPPORTED}, "
-        "or send the body as it is.",
+        "or send the body unencoded.",
         reason="UNSUPPORTED_CONTENT_ENCODING",
     )
 
@@ -65,7 +65,7 @@ def _window(body: bytes, encoding: str) -> int:
 
 def _malformed(encoding: str) -> InvalidRequestError:
     return InvalidRequestError(
-        f"The body of the request is not whole or not valid {encoding}, which its "
-        "Content-Encoding says it is.",
+        f"The request body is incomplete or not valid {encoding}, although its Content-Encoding is "
+        f"{encoding}.",
         reason="INVALID_CONTENT_ENCODING",
     )

@@ -31,7 +31,7 @@ async def read_json(request: Request, limit: int, seconds: float, upload: Upload
             body = await _read(request, limit, upload)
     except TimeoutError:
         raise RequestTimeoutError(
-            f"The body of the request did not come within {seconds:g} seconds."
+            f"The request body did not arrive within {seconds:g} seconds."
         ) from None
     if encoding:
         try:
@@ -50,7 +50,7 @@ def _refuse_form(kind: str, body: bytes) -> None:
     if name in _FORMS and not body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
         raise HttpError(
             415,
-            f"The body of the request is a form ({name}). Send a JSON object, "
+            f"The request body is a form ({name}). Send a JSON object "
             "with Content-Type: application/json.",
             reason="UNSUPPORTED_MEDIA_TYPE",
         )
@@ -66,7 +66,7 @@ async def _read(request: Request, limit: int, upload: Upload) -> bytes:
     while more:
         message = await request.receive()
         if message["type"] == "http.disconnect":
-            raise ClientClosedError("The client closed the connection inside its request.")
+            raise ClientClosedError("The client closed the connection while sending the request.")
         body += message.get("body", b"")
         if len(body) > limit:
             raise _too_large(limit)
@@ -83,18 +83,17 @@ def parse_json(body: bytes) -> object:
         return parse_strict(text, levels=BOUNDS.json_levels, values=BOUNDS.json_values)
     except TooNestedError:
         raise InvalidRequestError(
-            f"The body of the request has more than {BOUNDS.json_levels} levels of arrays and "
+            f"The request body has more than {BOUNDS.json_levels} levels of arrays and "
             f"objects, or more than {BOUNDS.json_values} values.",
             reason="NESTED_TOO_DEEPLY",
         ) from None
     except (NotJsonError, UnicodeDecodeError) as error:
         where = f" ({error})" if isinstance(error, NotJsonError) and str(error) else ""
         raise InvalidRequestError(
-            f"The body of the request is not valid JSON{where}. "
-            "Send a JSON object, encoded as UTF-8.",
+            f"The request body is not valid JSON{where}. Send a JSON object, encoded as UTF-8.",
             reason="INVALID_JSON",
         ) from None
 
 
 def _too_large(limit: int) -> TooLargeError:
-    return TooLargeError(f"The body of the request is larger than {limit} bytes. Send less.")
+    return TooLargeError(f"The request body is larger than {limit} bytes. Send less.")

@@ -1,8 +1,8 @@
-"""Which requests a browser sends on behalf of a page that has no business here. Pure.
+"""Detects requests that a browser sends on behalf of a foreign page. Pure.
 
-A page of any site can make a browser send requests to this machine: to a name that its owner
-points here (DNS rebinding), or across origins. Browsers tell by `Host`, `Origin` and
-`Sec-Fetch-Site`; other clients send at most the first of them.
+A page of any site can make a browser send requests to this machine: through a host name that
+resolves to it (DNS rebinding), or across origins. Browsers identify such requests by `Host`,
+`Origin` and `Sec-Fetch-Site`; other clients send at most the first of them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _SHOWN: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class BrowserRules:
-    """What is let in beyond this machine's own names and the server's own pages."""
+    """The hosts and origins allowed besides the machine's own names and the server's own page."""
 
     hosts: tuple[str, ...] = ()
     """Names of this server; `*.example.com` stands for all below it."""
@@ -56,36 +56,36 @@ class BrowserRules:
     """The headers that the dialects add to the server's own."""
 
     def check(self, headers: Headers, http_version: str, local_host: str | None) -> None:
-        """Raise PermissionDeniedError where a page sent this that may not.
+        """Raise PermissionDeniedError for a request of a page that is not allowed.
 
         `local_host` is the address the connection came in on; None is a Unix socket's.
         """
         host = self._checked_host(headers.getlist("host"), http_version, local_host)
         origins = headers.getlist("origin")
         if len(origins) > 1:
-            raise PermissionDeniedError("A request has one Origin.", field="Origin")
+            raise PermissionDeniedError("A request must have at most one Origin.", field="Origin")
         if origins and origins[0].lower() in self.origins:
             return
         if origins and not same_origin(origins[0], host):
             raise PermissionDeniedError(
-                f"The Origin {origins[0][:_SHOWN]!r} may not use this server. "
-                "If it should, list it in BRIDGE_ALLOWED_ORIGINS.",
+                f"The Origin {origins[0][:_SHOWN]!r} is not allowed. "
+                "To allow it, list it in BRIDGE_ALLOWED_ORIGINS.",
                 field="Origin",
             )
         if any(site.lower() not in _OWN_SITES for site in headers.getlist("sec-fetch-site")):
             raise PermissionDeniedError(
-                "A page of another site may not use this server. "
-                "If it should, list its origin in BRIDGE_ALLOWED_ORIGINS.",
+                "Web pages of other sites are not allowed. "
+                "To allow one, list its origin in BRIDGE_ALLOWED_ORIGINS.",
                 field="Sec-Fetch-Site",
             )
 
     def _checked_host(self, hosts: list[str], http_version: str, local_host: str | None) -> str:
         if not hosts and http_version == "1.0":
-            # No browser; simple health checks are like that.
+            # Not a browser; some simple health checks send none.
             return ""
         found = split_host(hosts[0]) if len(hosts) == 1 else None
         if found is None:
-            raise PermissionDeniedError("A request has one well-formed Host.", field="Host")
+            raise PermissionDeniedError("A request must have exactly one valid Host.", field="Host")
         name = found[0]
         known = (
             local_host is None
@@ -95,14 +95,14 @@ class BrowserRules:
         )
         if not known:
             raise PermissionDeniedError(
-                f"The Host {name[:_SHOWN]!r} is none of this server's. "
-                "If it should be, list it in BRIDGE_ALLOWED_HOSTS.",
+                f"The Host {name[:_SHOWN]!r} is not allowed. "
+                "To allow it, list it in BRIDGE_ALLOWED_HOSTS.",
                 field="Host",
             )
         return hosts[0]
 
     def reply_headers(self, headers: Headers) -> Mapping[str, str]:
-        """What lets a listed page read the reply; also on errors."""
+        """CORS headers that let an allowed page read the reply, errors included."""
         if not self.origins:
             return {}
         # A cache must not give one origin's reply to another.
@@ -114,7 +114,7 @@ class BrowserRules:
         return added
 
     def preflight_headers(self, headers: Headers) -> Mapping[str, str]:
-        """What a listed page may send, of what it asks to."""
+        """CORS headers of a preflight: which of the requested headers a page may send."""
         asked = headers.get("access-control-request-headers", "").lower().split(",")
         allowed = [name for name in (each.strip() for each in asked) if self._may_be_sent(name)]
         return {
@@ -140,5 +140,5 @@ def _address(local_host: str) -> str | None:
 
 
 def is_preflight(method: str, headers: Headers) -> bool:
-    """Whether a browser asks what a page may send."""
+    """Whether a request is a CORS preflight."""
     return method == "OPTIONS" and "access-control-request-method" in headers

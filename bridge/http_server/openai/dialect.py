@@ -70,12 +70,12 @@ class OpenAI:
         }
 
     def missing(self, path: str) -> BridgeError | None:
-        """There are no embeddings, which clients ask for most of all that is not there."""
+        """Embeddings: the missing endpoint that clients request most."""
         if path not in _EMBEDDINGS:
             return None
         return UnknownUrlError(
-            "This server has no embedding model. Claude has none: point your client's "
-            "embeddings at another server.",
+            "Embeddings are not supported: Claude has no embedding model. Configure another server "
+            "for embeddings in your client.",
             reason="MODEL_NOT_FOUND",
         )
 

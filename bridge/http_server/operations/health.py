@@ -26,12 +26,12 @@ def plan_object(plan: UsageLimits) -> JsonDict:
 
 
 def health_routes(server: ServerContext) -> APIRouter:
-    """Build the route that says how things stand."""
+    """Build the health route."""
     router = APIRouter()
 
     @router.get("/health", **describe())
     async def health(request: Request) -> Response:
-        """Say whether completions work: 200 if so, else 503."""
+        """Health: 200 if completions work, else 503."""
         now = server.service.health()
         status = 200 if now.serving else 503
         if server.settings.public and not is_admin(request.scope):

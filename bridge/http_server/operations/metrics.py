@@ -11,7 +11,7 @@ from bridge.http_server.openapi import describe
 
 
 def metrics_routes(server: ServerContext) -> APIRouter:
-    """Build the route that Prometheus scrapes; none where nothing is measured."""
+    """Build the metrics route for Prometheus; no route without metrics."""
     router = APIRouter()
     render = server.metrics
     if render is None:

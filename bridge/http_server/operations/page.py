@@ -36,7 +36,7 @@ _HEADERS: Final = {
 
 
 def page_routes(server: ServerContext) -> APIRouter:
-    """Build the routes of the page. Its files say nothing of this server; its state does."""
+    """Build the routes of the page. Its files are public; the state requires an admin key."""
     router = APIRouter()
     folder = files("bridge.http_server.page")
     for path, (name, kind) in FILES.items():
@@ -45,7 +45,7 @@ def page_routes(server: ServerContext) -> APIRouter:
 
     @router.get("/bridge/state", **describe())
     async def state(request: Request) -> Response:
-        """Return the state of pool and limits, and the latest requests without their texts."""
+        """The state of the pool and the usage limits, and the latest requests without content."""
         content = {
             "version": server.version,
             "grpc": server.settings.grpc,

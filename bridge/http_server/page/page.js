@@ -1,4 +1,4 @@
-// The page for people: shows what the server says of itself, and tries a completion.
+// The status page: shows the state of the server, and sends a completion.
 // The key is kept in this variable and nowhere else.
 "use strict";
 
@@ -20,7 +20,7 @@ function element(name, text, className) {
   return made;
 }
 
-// What has not changed is left alone: it may be selected, and a screen reader would say it again.
+// Unchanged content is left alone: it may be selected, and a screen reader would repeat it.
 const shown = new Map();
 
 function changed(name, value) {
@@ -59,12 +59,12 @@ async function refresh() {
     return false;
   }
   if (!reply.ok) {
-    lost(body.error?.message ?? `The server answered with status ${reply.status}.`);
+    lost(body.error?.message ?? `The server returned status ${reply.status}.`);
     return true;
   }
   state = body;
   answeredAt = new Date();
-  $("door").hidden = true;
+  $("key-form").hidden = true;
   $("main").hidden = false;
   $("main").classList.remove("stale");
   show();
@@ -74,17 +74,17 @@ async function refresh() {
 function lost(why) {
   badge("no connection", false);
   $("main").classList.add("stale");
-  const since = answeredAt ? ` Shown is how it stood at ${answeredAt.toLocaleTimeString()}.` : "";
-  say("detail", why ?? `The server does not answer. It is asked again every second.${since}`);
+  const since = answeredAt ? ` Showing the state as of ${answeredAt.toLocaleTimeString()}.` : "";
+  say("detail", why ?? `The server does not respond. Retrying every second.${since}`);
 }
 
 function askForKey(error) {
   state = null;
   shown.clear();
   $("main").hidden = true;
-  $("door").hidden = false;
+  $("key-form").hidden = false;
   say("detail", "");
-  say("door-error", error);
+  say("key-error", error);
   badge("key needed", false);
   $("key").focus();
 }
@@ -106,7 +106,7 @@ function show() {
   if (changed("plan", pool.plan)) showPlan(pool.plan);
   if (changed("recent", state.recent)) showRecent(state.recent);
   if (changed("clients", [state.keys, state.grpc])) showClients();
-  say("pays", pool.simulated ? " A simulated model answers." : pool.logged_in ? ` ${pool.account} pays for the answer.` : "");
+  say("pays", pool.simulated ? " Simulated model." : pool.logged_in ? ` ${pool.account} pays for the answer.` : "");
 }
 
 function showFigures({ totals, processes, waiting, pool_size }) {
@@ -143,9 +143,9 @@ function showFacts(pool) {
     ["Processes", `${totals.processes_started} started, ${totals.processes_ended} ended, at most ${pool.max_processes}`],
   ]);
   const facts = [
-    ["Account", pool.simulated ? "none: a simulated model answers" : pool.account],
+    ["Account", pool.simulated ? "none: simulated model" : pool.account],
     ["Claude Code", pool.cli_version || "starting"],
-    ["Keys", state.keys ? "asked for" : "none: whoever reaches the server may use it"],
+    ["Keys", state.keys ? "required" : "none: every client that can connect may use it"],
   ];
   if (pool.subscription && pool.subscription !== pool.account) facts.splice(1, 0, ["Plan", pool.subscription]);
   if (pool.lacking.length) facts.push(["Lacking", pool.lacking.join("; ")]);
@@ -157,20 +157,20 @@ function list(id, facts) {
 }
 
 const PLAN_WORDS = {
-  allowed: ["Within its limits.", ""],
+  allowed: ["Within the limits.", ""],
   allowed_warning: ["Near a limit.", "warn"],
-  rejected: ["Used up.", "error"],
+  rejected: ["Usage limit reached.", "error"],
 };
 
 function showPlan(plan) {
   if (!plan) {
-    $("plan").replaceChildren(element("p", "How much of the plan is used is known after the first answer.", "quiet"));
+    $("plan").replaceChildren(element("p", "Usage is known after the first answer.", "quiet"));
     return;
   }
   const [sentence, className] = PLAN_WORDS[plan.status] ?? [`${words(plan.status)}.`, ""];
-  const told = element("p", sentence, className);
-  told.append(" ", element("span", `As told at ${when(plan.said_at)}.`, "quiet small"));
-  const parts = [told];
+  const summary = element("p", sentence, className);
+  summary.append(" ", element("span", `As of ${when(plan.said_at)}.`, "quiet small"));
+  const parts = [summary];
   const windows = plan.windows.length ? plan.windows : plan.utilization === null ? [] : [plan];
   for (const window of windows) parts.push(...usage(window));
   if (!windows.length && plan.resets_at !== null) {
@@ -202,11 +202,11 @@ function milliseconds(value) {
   return value < 1000 ? `${value} ms` : `${(value / 1000).toFixed(value < 10000 ? 2 : 1)} s`;
 }
 
-// Name, text of a line, classes. A column that is empty in every line is left out.
+// Name, text of a row, classes. A column that is empty in every row is left out.
 const COLUMNS = [
   ["Time", (line) => new Date(line.time).toLocaleTimeString()],
   ["Model", (line) => line.model ?? line.model_asked ?? "default", "model"],
-  ["Door", (line) => line.door],
+  ["API", (line) => line.door],
   ["Key", (line) => line.key],
   ["Session", (line) => line.session ?? ""],
   ["Queue", (line) => milliseconds(line.queue_ms), "number"],
@@ -233,7 +233,7 @@ function showRecent(recent) {
       const cell = element("td", text(line), className);
       cell.setAttribute("role", "cell");
       cell.dataset.label = name.toLowerCase();
-      // Who goes away has not failed.
+      // A client that left is not a failure.
       if (name === "End" && line.error) cell.classList.add(line.error === "CLIENT_CLOSED" ? "quiet" : "error");
       if (name === "Id") cell.title = line.request_id;
       row.append(cell);
@@ -290,8 +290,8 @@ with grpc.${secure() ? "secure" : "insecure"}_channel("${target()}"${secure() ? 
 URL      ${base()}
 Key      ${shownKey()}
 
-In Docker, where "localhost" is the container, use the host's name,
-and list that name in BRIDGE_ALLOWED_HOSTS.`,
+In Docker, "localhost" is the container: use the host's name instead,
+and list it in BRIDGE_ALLOWED_HOSTS.`,
   LangChain: () => `from langchain_openai import ChatOpenAI
 
 model = ChatOpenAI(model="default", base_url="${base()}", api_key="${shownKey()}")
@@ -314,18 +314,18 @@ function isSocket() {
 }
 
 function target() {
-  // What listens on every address is reached by the name that this page was.
+  // A server on every address is reached by the host name of this page.
   return state.grpc.replace(/^(0\.0\.0\.0|\[::\])(?=:\d+$)/, location.hostname);
 }
 
 function shownKey() {
-  // Never the key itself: a screen is seen by others, and a snippet is pasted into files.
+  // Never the key itself: screens are shared, and snippets are pasted into files.
   return state.keys ? "YOUR_KEY" : "unused";
 }
 
 function showClients() {
   say("code", CLIENTS[chosen]());
-  say("place", state.keys ? "For YOUR_KEY put one that bridge keys add NAME makes." : "No key is asked for: any text does.");
+  say("place", state.keys ? "Replace YOUR_KEY with a key from bridge keys add NAME." : "No key required: any value works.");
 }
 
 function choose(name) {
@@ -373,7 +373,7 @@ async function copy() {
   setTimeout(() => { $("copy").textContent = "Copy"; }, 1500);
 }
 
-// Trying it
+// Try it
 
 async function listModels() {
   const reply = await fetch("v1/models", { headers: headers() });
@@ -393,7 +393,7 @@ async function send(event) {
   answer.hidden = false;
   answer.textContent = "";
   answer.className = "";
-  // Read out when it is whole, and not token by token.
+  // Read out when it is complete, not token by token.
   answer.setAttribute("aria-busy", "true");
   say("times", "waiting for the first token");
   swap("send", "cancel");
@@ -430,7 +430,7 @@ async function stream(began) {
     body: JSON.stringify({ model: $("model").value, messages, stream: true, stream_options: { include_usage: true } }),
     signal: running.signal,
   });
-  if (!reply.ok) throw new Error((await reply.json().catch(() => ({}))).error?.message ?? `The server answered with status ${reply.status}.`);
+  if (!reply.ok) throw new Error((await reply.json().catch(() => ({}))).error?.message ?? `The server returned status ${reply.status}.`);
   const seen = { first: null, tokens: null, model: "", finish: "", whole: false };
   let rest = "";
   const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -442,14 +442,14 @@ async function stream(began) {
     for (const frame of frames) read(frame, seen, began);
   }
   if (!seen.whole) throw new Error("The answer was cut off.");
-  const told = [
+  const parts = [
     `first token ${seen.first ?? since(began)}`,
     `total ${since(began)}`,
     seen.tokens === null ? "" : `${seen.tokens} tokens`,
     seen.model,
     seen.finish === "stop" ? "" : `ended by ${words(seen.finish)}`,
   ];
-  say("times", told.filter(Boolean).join(" · "));
+  say("times", parts.filter(Boolean).join(" · "));
 }
 
 function read(frame, seen, began) {
@@ -477,13 +477,13 @@ function add(text) {
   const answer = $("answer");
   const atEnd = answer.scrollHeight - answer.scrollTop - answer.clientHeight < 4;
   answer.append(text);
-  // Whoever has scrolled up to read is left there.
+  // If the user has scrolled up to read, stay there.
   if (atEnd) answer.scrollTop = answer.scrollHeight;
 }
 
 function fail(message) {
   const failure = element("span", message, "error");
-  // What there was of the answer stays to be read.
+  // The partial answer stays readable.
   $("answer").append(...($("answer").textContent ? ["\n\n", failure] : [failure]));
   say("times", "failed");
 }
@@ -513,7 +513,7 @@ $("try").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("try").requestSubmit();
 });
 $("copy").addEventListener("click", copy);
-$("door").addEventListener("submit", (event) => {
+$("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   key = $("key").value.trim();
   $("key").value = "";

@@ -52,7 +52,7 @@ def test_where_nobody_reads_lines_are_lost_and_that_is_told(
         assert file.readline().startswith(b"000000 ")
         while not (line := file.readline()).startswith(b"("):
             pass
-    assert b"lines were lost" in line
+    assert b"lines dropped" in line
     # What is left has no reader any more, so that it holds up nothing.
     monkeypatch.setattr(background, "CLOSE_SECONDS", PATIENCE)
     out.close()
@@ -63,4 +63,4 @@ def test_a_record_that_cannot_be_formatted_fails_nobody(pipe: tuple[int, int]) -
     with closing(BackgroundWriter(pipe[1])) as err:
         handler = BackgroundHandler(err)
         handler.emit(logging.LogRecord("x", logging.INFO, "here.py", 3, "%d", ("secret",), None))
-    assert rest(pipe) == b"a line of the log could not be made, at here.py:3\n"
+    assert rest(pipe) == b"log record could not be formatted (here.py:3)\n"

@@ -20,7 +20,7 @@ from bridge.cli.common import printable
 from bridge.cli.pool import rows_of
 from bridge.client import ChatError, Question, Turn
 from bridge.client.asking import Asked, Done, Text
-from bridge.client.chat_session import Conversation, picture_of, readable, schema_of
+from bridge.client.chat_session import Conversation, load_image, readable, schema_of
 from bridge.simulator import Exchange
 from tests.support.harness import PATIENCE, RunningBridge, sim
 from tests.support.terminal import at_terminal
@@ -100,7 +100,7 @@ def test_an_answer_that_breaks_off_is_an_error_after_what_there_was(
     ("arguments", "said"),
     [
         (["--image", "/nowhere.png"], "/nowhere.png cannot be read"),
-        (["--image", __file__], "is no PNG"),
+        (["--image", __file__], "is not a PNG"),
         (["--json-schema", "/nowhere.json"], "/nowhere.json cannot be read"),
         (["--json-schema", __file__], "is no JSON"),
         (["--api-key", "schlüssel"], "key"),
@@ -181,8 +181,8 @@ def test_pictures_are_known_by_their_first_bytes(tmp_path: Path) -> None:
         (b"RIFF1234WEBPVP8 ", "image/webp"),
     ):
         (tmp_path / "picture").write_bytes(content)
-        assert picture_of(str(tmp_path / "picture")).media_type == media_type
-    assert picture_of("https://a/b.png").url == "https://a/b.png"
+        assert load_image(str(tmp_path / "picture")).media_type == media_type
+    assert load_image("https://a/b.png").url == "https://a/b.png"
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(ChatError, match="object"):
         schema_of(tmp_path / "list.json")
@@ -275,7 +275,7 @@ def test_the_pool_is_told_for_people_and_for_programs(bridge: RunningBridge) -> 
     assert told["pool_size"] == bridge.settings.pool_size
     assert told["processes"]["running"] == 0
     table = pool(bridge).stdout
-    for line in ("status +ok", "a simulated model", "processes +\\d", "turns +2 at once"):
+    for line in ("status +ok", "a simulated model", "processes +\\d", "turns +2 concurrent"):
         assert re.search(line, table), table
 
 
@@ -310,7 +310,7 @@ def test_of_a_plan_it_is_told_what_is_known() -> None:
 @pytest.mark.parametrize("kind", ["xterm", "dumb"])
 def test_the_pool_is_watched_at_a_terminal_until_ctrl_c(bridge: RunningBridge, kind: str) -> None:
     with at_terminal("pool", "--watch", "--url", bridge.target, kind=kind) as terminal:
-        terminal.wait_for("2 at once")
+        terminal.wait_for("2 concurrent")
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.end() == 0
     assert "Traceback" not in terminal.output

@@ -55,14 +55,14 @@ def test_a_bad_flag_ends_the_command_with_2_too() -> None:
         result = run("serve", flag, value)
         assert result.exit_code == 2
         (line,) = result.stderr.splitlines()
-        assert f"({flag}) is '{value}', and must be " in line
+        assert f"({flag}) is '{value}', but must be " in line
 
 
 def test_settings_that_do_not_fit_together_are_named() -> None:
     result = run("serve", BRIDGE_MAX_PROCESSES="1")
     assert result.exit_code == 2
     assert result.stderr == (
-        "bridge: BRIDGE_MAX_PROCESSES is 1, and must be at least POOL_SIZE, which is 3.\n"
+        "bridge: BRIDGE_MAX_PROCESSES is 1, but must be at least POOL_SIZE (3).\n"
     )
 
 
@@ -98,8 +98,8 @@ def test_an_address_may_end_in_v1_as_other_clients_want_it(nobody: str) -> None:
     ("command", "written", "remedy"),
     [
         (("models",), "localhost:8000", "write http://localhost:8000"),
-        (("models", "--grpc"), "http://localhost:50051", "write HOST:PORT, without http://"),
-        (("pool",), "http://localhost:50051", "write HOST:PORT, without http://"),
+        (("models", "--grpc"), "http://localhost:50051", "use HOST:PORT, without http://"),
+        (("pool",), "http://localhost:50051", "use HOST:PORT, without http://"),
     ],
 )
 def test_an_address_of_the_other_door_s_form_is_put_right(

@@ -129,7 +129,7 @@ def test_both_servers_show_the_certificate_that_was_put_in_place(tmp_path: Path)
         first_key = tmp_path / "server.key"
         first_key.write_bytes(first.key)
         running.process.send_signal(signal.SIGHUP)
-        running.wait_for(r"ERROR bridge.*not reloaded: BRIDGE_TLS_KEY: .* is not the key")
+        running.wait_for(r"ERROR bridge.*not reloaded: BRIDGE_TLS_KEY: .* does not match")
         assert [shown(port, context) for port in ports] == [der(second)] * 2
 
 
@@ -140,7 +140,7 @@ def test_keys_are_read_and_what_takes_a_restart_is_named(tmp_path: Path) -> None
         url_of(running)
         prompt.write_text("Be long.")
         running.process.send_signal(signal.SIGHUP)
-        running.wait_for(r"WARNING bridge.*not reloaded: the file of BRIDGE_SYSTEM_PROMPT")
+        running.wait_for(r"WARNING bridge.*not reloaded: the BRIDGE_SYSTEM_PROMPT file")
 
 
 def test_a_terminal_that_is_there_reloads_and_one_that_hangs_up_drains(tmp_path: Path) -> None:

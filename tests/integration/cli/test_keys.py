@@ -50,7 +50,9 @@ def test_scope_and_limits(state: Path) -> None:
     assert key.scope is KeyScope.ADMIN
     assert key.limits == KeyLimits(2, 30, 1000, ("opus", "haiku"))
     (line,) = run(state, "list").stdout.splitlines()
-    assert line.endswith("2 at once, 30 a minute, 1000 tokens a day, model opus, model haiku")
+    assert line.endswith(
+        "2 concurrent, 30 per minute, 1000 tokens per day, model opus, model haiku"
+    )
 
 
 def test_no_secret_is_ever_listed(state: Path) -> None:
@@ -93,7 +95,7 @@ def test_revoking_the_last_says_what_that_means(state: Path) -> None:
     run(state, "add", "a")
     run(state, "add", "b")
     assert run(state, "revoke", "a").stderr == ""
-    assert "lets nobody in" in run(state, "revoke", "b").stderr
+    assert "refuses every request" in run(state, "revoke", "b").stderr
 
 
 def test_another_file_can_be_named(state: Path) -> None:

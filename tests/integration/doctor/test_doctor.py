@@ -70,7 +70,7 @@ def test_the_settings() -> None:
     changed = settings_finding({"pool_size", "port"})
     assert (changed.mark, changed.found) == (
         Mark.GOOD,
-        "set: POOL_SIZE, PORT; the rest are defaults",
+        "set: POOL_SIZE, PORT; others at defaults",
     )
     slip = settings_finding(unknown=["BRIDGE_STRIKT is none."])
     assert (slip.mark, slip.remedy) == (Mark.WARNING, "BRIDGE_STRIKT is none.")
@@ -192,7 +192,9 @@ def test_a_bridge_with_another_certificate_is_no_other_program(
     assert (lasts.check, lasts.mark) == ("certificate", Mark.WARNING)
     for port in ports:
         assert port.mark is (Mark.GOOD if mine else Mark.WARNING)
-        assert ("served by a running bridge" if mine else "certificate that it shows") in port.found
+        assert (
+            "served by a running bridge" if mine else "certificate is not trusted"
+        ) in port.found
 
 
 def test_a_bridge_is_known_by_what_little_it_tells_strangers() -> None:

@@ -88,7 +88,7 @@ async def test_health_checks_that_do_not_come_are_few_and_short() -> None:
         writer.write(PREFACE + b"".join(call(n, CHECK, UNFINISHED) for n in streams))
         await until(lambda: running.waiting == 1)
         received = b""
-        while received.count(b"did not come within 1 seconds") < count:
+        while received.count(b"did not arrive within 1 seconds") < count:
             data = await soon(reader.read(65536))
             assert data, received
             received += data

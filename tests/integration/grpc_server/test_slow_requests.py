@@ -22,7 +22,7 @@ async def test_a_request_that_does_not_come_is_cut_off(method: str, message: byt
         writer.write(begun(f"/bridge.v1.{method}", message))
         received = b""
         # DEADLINE_EXCEEDED, in the trailers of the call.
-        while b"did not come within 0.2 seconds" not in received:
+        while b"did not arrive within 0.2 seconds" not in received:
             data = await soon(reader.read(65536))
             assert data, received
             received += data

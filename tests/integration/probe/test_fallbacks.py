@@ -13,7 +13,7 @@ from bridge.probe import Report, report_for
 from bridge.probe.behaviours import BEHAVIOURS
 from bridge.server.settings import Settings
 from bridge.server.start_error import StartError
-from bridge.server.supervisor import Doors, serving
+from bridge.server.supervisor import FrontEnds, serving
 from bridge.simulator import Exchange
 from tests.support.claude.lacking import cli_without
 from tests.support.harness import PATIENCE, assistant, running_engine, settings_for_tests, sim, user
@@ -83,7 +83,7 @@ async def test_a_start_without_what_is_required_names_it_and_nothing_is_kept(
     cli = cli_without(tmp_path, *lacking)
     state = tmp_path / "state"
     with pytest.raises(StartError) as refusal:
-        async with serving(with_cli(state, cli), Doors(grpc=False, demo=True)):
+        async with serving(with_cli(state, cli), FrontEnds(grpc=False, demo=True)):
             pass
     named = {id for id, sentence in SENTENCES.items() if sentence in str(refusal.value)}
     assert named == set(lacking)
@@ -96,7 +96,7 @@ async def test_a_start_with_a_cli_that_does_not_run_says_so(tmp_path: Path) -> N
     program.write_text("#!/bin/sh\nexit 3\n")
     program.chmod(0o755)
     with pytest.raises(StartError, match="could not be started"):
-        async with serving(with_cli(tmp_path / "state", program), Doors(grpc=False, demo=True)):
+        async with serving(with_cli(tmp_path / "state", program), FrontEnds(grpc=False, demo=True)):
             pass
 
 
@@ -112,7 +112,7 @@ async def test_a_start_uses_what_is_known_and_health_and_log_say_what_is_lacking
         return Report("2.0.0", found)
 
     await report_for(cli, settings.bridge_state_dir, probing=known)
-    async with serving(settings, Doors(grpc=False, demo=True)) as bridge:
+    async with serving(settings, FrontEnds(grpc=False, demo=True)) as bridge:
         url = f"http://127.0.0.1:{bridge.http_port}"
         async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as client:
             health = (await soon(client.get("/health"))).json()

@@ -244,7 +244,7 @@ def test_the_rules_are_shown_at_the_start(bridge: RunningBridge, shared: Path) -
     assert str(shared) in said
     for rule in ("Read", "Grep", "Write", "Bash(git log:*)"):
         assert f"{rule}: " in said
-    assert "whatever no rule allows is denied" in said
+    assert "everything else is denied" in said
 
 
 def test_beside_them_what_is_changed_in_the_callers_tools_is_named(

@@ -232,12 +232,12 @@ def test_the_tour_leaves_out_a_door_that_asks_for_certificates(
     texts: list[str] = []
     loop_thread.call(take_tour(None, Tcp("127.0.0.1", 1), tls, None, texts.append))
     told = "".join(texts)
-    assert "asks for a client's certificate" in told
+    assert "requires a client certificate" in told
     assert "grpcurl -insecure -cert CERT -key KEY" in told
 
 
 def test_what_to_try_next_goes_by_the_sockets() -> None:
-    told = next_lines(Unix(Path("/r/my http")), Unix(Path("/r/g")), None, asks_for_key=False)
+    told = next_lines(Unix(Path("/r/my http")), Unix(Path("/r/g")), None, needs_key=False)
     assert "--unix-socket '/r/my http' http://localhost/v1/" in told
     assert "-plaintext -unix " in told
     assert "    /r/g bridge.v1" in told
@@ -275,7 +275,7 @@ def test_the_command_does_not_serve_others_without_keys(
     result = CliRunner().invoke(app, ["serve", "--demo", *doors], env=env)
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert result.stderr.startswith("bridge: HOST is 0.0.0.0, which others can reach")
+    assert result.stderr.startswith("bridge: HOST is 0.0.0.0, which other machines can reach")
     assert "bridge keys add" in result.stderr
 
 
@@ -331,6 +331,6 @@ def test_a_port_that_is_taken_is_told_of_once() -> None:
         with pytest.raises(ListenError) as caught:
             listen_http(address)
     assert str(caught.value) == (
-        f"The HTTP door cannot listen on {address}: {os.strerror(errno.EADDRINUSE)}. "
+        f"The HTTP API cannot listen on {address}: {os.strerror(errno.EADDRINUSE)}. "
         "Set PORT or --port to a free one."
     )

@@ -108,7 +108,7 @@ def test_it_shows_what_runs_and_a_click_streams_an_answer(
     page, problems = open_page(bridge.url)
 
     expect(page.locator("#status")).to_have_text("ok")
-    expect(page.locator("#facts")).to_contain_text("a simulated model answers")
+    expect(page.locator("#facts")).to_contain_text("simulated model")
     expect(page.locator("#recent tr").first).to_contain_text("claude-opus")
     assert page.locator("#pool i").count() >= 1
     assert page.locator("#model option").all_inner_texts()[0] == "default"
@@ -188,7 +188,7 @@ def test_it_says_when_the_server_is_not_there_and_goes_on_when_it_is(
     expect(page.locator("#status")).to_have_text("ok")
     page.route("**/bridge/state", lambda route: route.abort())
     expect(page.locator("#status")).to_have_text("no connection")
-    expect(page.locator("#detail")).to_contain_text("Shown is how it stood at")
+    expect(page.locator("#detail")).to_contain_text("Showing the state as of")
     page.unroute("**/bridge/state")
     expect(page.locator("#status")).to_have_text("ok")
     expect(page.locator("#detail")).to_be_hidden()
@@ -273,16 +273,16 @@ def test_it_asks_for_a_key_and_keeps_it_to_itself(
     guarded: RunningBridge, open_page: OpenPage
 ) -> None:
     page, _ = open_page(guarded.url)
-    expect(page.locator("#door")).to_be_visible()
+    expect(page.locator("#key-form")).to_be_visible()
     expect(page.locator("#main")).to_be_hidden()
 
     page.fill("#key", "not-an-admin-secret")
-    page.click("#door button")
-    expect(page.locator("#door-error")).to_contain_text("admin")
+    page.click("#key-form button")
+    expect(page.locator("#key-error")).to_contain_text("admin")
     expect(page.locator("#main")).to_be_hidden()
 
     page.fill("#key", SECRET)
-    page.click("#door button")
+    page.click("#key-form button")
     expect(page.locator("#main")).to_be_visible()
     page.fill("#prompt", sim(text="for the operator"))
     page.click("#send")
@@ -295,7 +295,7 @@ def test_it_asks_for_a_key_and_keeps_it_to_itself(
         == 0
     )
     page.reload()
-    expect(page.locator("#door")).to_be_visible()
+    expect(page.locator("#key-form")).to_be_visible()
 
 
 @pytest.mark.parametrize(

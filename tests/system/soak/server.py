@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from bridge.cli.common import settings_from
-from bridge.server.supervisor import Bridge, Doors, serving
+from bridge.server.supervisor import Bridge, FrontEnds, serving
 
 _PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 
@@ -42,7 +42,7 @@ async def serve(failures: Failures) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    async with serving(settings_from({}), Doors()) as bridge:
+    async with serving(settings_from({}), FrontEnds()) as bridge:
         _print({"http": bridge.http_port, "grpc": bridge.grpc_port})
 
         def asked() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bridge.client import ChatError, Picture, Question, Turn
+from bridge.client import ChatError, Image, Question, Turn
 from bridge.client.asking import Done, Text
 from bridge.client.connection import ServerAddress
 from bridge.client.grpc import request_of
@@ -269,7 +269,7 @@ def test_a_key_goes_with_the_request_and_one_that_is_none_is_not_sent(server: Se
 
 QUESTION = Question(
     (
-        Turn("user", "one", (Picture("image/png", b"\x89PNG"), Picture(url="https://a/b.png"))),
+        Turn("user", "one", (Image("image/png", b"\x89PNG"), Image(url="https://a/b.png"))),
         Turn("assistant", "two"),
         Turn("user", "three"),
     ),

@@ -17,7 +17,7 @@ from bridge.server.addresses import (
     TlsFiles,
     Unix,
     addresses_of,
-    door_url,
+    http_api_url,
     local_url,
     plan_listening,
 )
@@ -117,7 +117,7 @@ def test_the_doors_do_not_share_a_socket() -> None:
 
 
 def test_a_host_that_does_not_exist_is_said_clearly() -> None:
-    with pytest.raises(ListenError, match=r"no address for the host 'no\.such\.host\.invalid'"):
+    with pytest.raises(ListenError, match=r"host 'no\.such\.host\.invalid' has no address"):
         planned(host="no.such.host.invalid")
 
 
@@ -127,7 +127,7 @@ def test_a_host_that_does_not_exist_is_said_clearly() -> None:
         ({"bridge_tls_cert": Path("c")}, "BRIDGE_TLS_CERT is set, but BRIDGE_TLS_KEY is not"),
         ({"bridge_tls_key": Path("k")}, "BRIDGE_TLS_KEY is set, but BRIDGE_TLS_CERT is not"),
         ({"bridge_tls_client_ca": Path("a")}, "BRIDGE_TLS_CLIENT_CA is set, but BRIDGE_TLS_CERT"),
-        ({**MUTUAL, "grpc": False}, "BRIDGE_TLS_CLIENT_CA is for the gRPC door alone"),
+        ({**MUTUAL, "grpc": False}, "BRIDGE_TLS_CLIENT_CA only applies to the gRPC API"),
     ],
 )
 def test_half_of_tls_is_refused(given: dict[str, Any], named: str) -> None:
@@ -152,7 +152,7 @@ def test_with_tls_both_doors_speak_it() -> None:
 def test_an_address_is_told_as_a_person_and_as_a_client_need_it(
     address: Tcp | Unix, tls: bool, told: str, url: str
 ) -> None:
-    assert door_url(address, tls=tls) == told
+    assert http_api_url(address, tls=tls) == told
     assert local_url(address, tls=tls) == url
 
 
@@ -198,7 +198,7 @@ def test_a_file_that_cannot_be_used_is_named_with_its_variable(
 def test_the_key_of_another_certificate_is_refused(tmp_path: Path, server: Certificate) -> None:
     made = files(tmp_path, server)
     made.key.write_bytes(certificate("other").key)
-    with pytest.raises(ListenError, match=r"BRIDGE_TLS_KEY: .*server\.key is not the key"):
+    with pytest.raises(ListenError, match=r"BRIDGE_TLS_KEY: .*server\.key does not match"):
         read_tls(made)
 
 

@@ -24,15 +24,20 @@ NO_FLAGS: dict[str, Any] = {}
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("PORT", "http", "PORT (--port) is 'http'{a whole number from 0 to 65535}"),
-        ("POOL_SIZE", "2.5", "POOL_SIZE (--pool-size) is '2.5'{a whole number from 1 to 64}"),
+        ("PORT", "http", "PORT (--port) is 'http'{an integer from 0 to 65535}"),
+        ("POOL_SIZE", "2.5", "POOL_SIZE (--pool-size) is '2.5'{an integer from 1 to 64}"),
         ("CLAUDE_TIMEOUT", "0", "CLAUDE_TIMEOUT (--timeout) is '0'{a number above 0}"),
         ("BRIDGE_IDLE_TIMEOUT", "nan", "BRIDGE_IDLE_TIMEOUT is 'nan'{a number of at least 0}"),
         ("BRIDGE_STRICT", "maybe", "BRIDGE_STRICT is 'maybe'{1 or 0}"),
-        ("BRIDGE_MAX_PROCESSES", "x", "BRIDGE_MAX_PROCESSES is 'x'{a whole number of at least 1}"),
+        ("BRIDGE_MAX_PROCESSES", "x", "BRIDGE_MAX_PROCESSES is 'x'{an integer of at least 1}"),
         ("BRIDGE_SESSION_LOG", "all", "BRIDGE_SESSION_LOG is 'all'{one of off, metadata, full}"),
+        (
+            "BRIDGE_SETTING_SOURCES",
+            "user,system",
+            "BRIDGE_SETTING_SOURCES is 'system'{one of user, project, local}",
+        ),
         ("BRIDGE_MODEL_ALIASES", "a", "BRIDGE_MODEL_ALIASES: 'a' is not of the form NAME=MODEL."),
-        ("PORT", "9" * 99, f"PORT (--port) is '{'9' * 60}…'{{a whole number from 0 to 65535}}"),
+        ("PORT", "9" * 99, f"PORT (--port) is '{'9' * 60}…'{{an integer from 0 to 65535}}"),
     ],
 )
 def test_a_wrong_value_is_told_with_what_is_allowed(
@@ -41,7 +46,7 @@ def test_a_wrong_value_is_told_with_what_is_allowed(
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError) as caught:
         Settings(**NO_FLAGS)
-    assert wrong_values(caught.value) == [said.replace("{", ", and must be ").replace("}", ".")]
+    assert wrong_values(caught.value) == [said.replace("{", ", but must be ").replace("}", ".")]
 
 
 def test_no_part_of_a_secret_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,13 +83,15 @@ def test_each_flag_is_one_of_serve_and_its_help_names_the_variable() -> None:
 )
 def test_a_slip_is_told_with_what_was_meant(given: str, meant: str) -> None:
     (line,) = unknown_variables([given])
-    assert line == f"{given} is no setting and has no effect. Did you mean {meant}?"
+    assert line == f"Unknown setting {given} (ignored). Did you mean {meant}?"
 
 
 def test_what_is_like_no_setting_is_named_in_one_line() -> None:
     # As Kubernetes sets them beside a service of the name bridge.
     (line,) = unknown_variables(["BRIDGE_SERVICE_HOST", "BRIDGE_PORT_8000_TCP_ADDR"])
-    assert line.startswith("BRIDGE_PORT_8000_TCP_ADDR, BRIDGE_SERVICE_HOST are no settings")
+    assert line.startswith(
+        "Unknown settings BRIDGE_PORT_8000_TCP_ADDR, BRIDGE_SERVICE_HOST (ignored)."
+    )
 
 
 def test_settings_the_clients_key_and_other_programs_variables_are_passed_over() -> None:
@@ -106,7 +113,7 @@ def test_a_user_without_a_home_is_told_in_a_sentence(monkeypatch: pytest.MonkeyP
         with pytest.raises(ValidationError) as error:
             Settings(**NONE)
         (line,) = wrong_values(error.value)
-        assert line.startswith("There is no home folder: HOME is not set")
+        assert line.startswith("No home folder: HOME is not set")
         assert "Set HOME to a folder" in line
     monkeypatch.delenv("BRIDGE_STATE_DIR")
     monkeypatch.setenv("HOME", "/home/bridge")

@@ -77,8 +77,8 @@ class _FunctionCalls:
         call_id = next((id for id, called in self._waiting.items() if called == name), None)
         if call_id is None:
             raise InvalidRequestError(
-                f"'{where}' answers the function {shown(name)}, which the assistant's turn before "
-                "it did not call.",
+                f"'{where}' answers the function {shown(name)}, which the preceding "
+                "assistant message did not call.",
                 field=f"{where}.name",
             )
         del self._waiting[call_id]
@@ -88,7 +88,7 @@ class _FunctionCalls:
 def _assistant_parts(message: AssistantMessage, where: str) -> list[Part]:
     if message.audio is not None:
         raise UnsupportedError(
-            f"'{where}.audio': this server keeps no audio. Send a transcript as content.",
+            f"'{where}.audio': this server stores no audio. Send a transcript as content.",
             field=f"{where}.audio",
         )
     parts: list[Part] = [*decode_text(message.content, f"{where}.content")]
@@ -98,7 +98,7 @@ def _assistant_parts(message: AssistantMessage, where: str) -> list[Part]:
         place = f"{where}.tool_calls[{index}]"
         if call.type not in (None, "function"):
             raise UnsupportedError(
-                f"'{place}.type': this server knows function tools only.", field=f"{place}.type"
+                f"'{place}.type': this server only supports function tools.", field=f"{place}.type"
             )
         place = f"{place}.function"
         function = call.function

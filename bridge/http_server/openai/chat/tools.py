@@ -23,7 +23,7 @@ def decode_tools(request: ChatCompletionRequest) -> tuple[tuple[Tool, ...], Tool
         return _decode_functions(request)
     if request.function_call is not None:
         raise InvalidRequestError(
-            "'function_call' belongs to 'functions'. With 'tools', use 'tool_choice'.",
+            "'function_call' requires 'functions'. With 'tools', use 'tool_choice'.",
             field="function_call",
         )
     tools = _decode_definitions(request.tools or ())
@@ -67,10 +67,10 @@ def _decode_definitions(definitions: Sequence[ToolDefinition]) -> tuple[Tool, ..
         where = f"tools[{index}]"
         if definition.type not in (None, "function"):
             raise UnsupportedError(
-                f"'{where}.type' is '{definition.type}'. This server knows function tools only.",
+                f"'{where}.type' is '{definition.type}'. This server only supports function tools.",
                 field=f"{where}.type",
             )
         if definition.function is None:
-            raise missing(f"{where}.function", "Name and parameters belong inside it.")
+            raise missing(f"{where}.function", "Put name and parameters inside it.")
         tools.append(decode_function(definition.function))
     return tuple(tools)

@@ -57,6 +57,7 @@ def _prompt(wire: TextCompletionRequest) -> str:
     if isinstance(text, str):
         return text
     raise UnsupportedError(
-        "'prompt' must be one text. Send several prompts one by one, and texts instead of tokens.",
+        "'prompt' must be one string. Send several prompts in separate requests, and text instead "
+        "of tokens.",
         field="prompt",
     )

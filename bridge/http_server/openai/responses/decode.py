@@ -104,7 +104,7 @@ def parse_responses(body: object) -> ResponsesRequest:
     wire = parse(ResponsesRequest, body)
     references = [reference.id for reference in references_of(wire)]
     if len(set(references)) < len(references):
-        raise InvalidRequestError("'input' refers to one item twice.", field="input")
+        raise InvalidRequestError("'input' refers to the same item twice.", field="input")
     return wire
 
 
@@ -114,7 +114,7 @@ def _refuse_nested(tools: object) -> None:
         if isinstance(tool, dict) and "name" not in tool and isinstance(tool.get("function"), dict):
             raise missing(
                 f"tools[{index}].name",
-                "In the Responses API a tool's name and parameters stand beside its type, not in "
+                "In the Responses API, put a tool's name and parameters next to its type, not in "
                 "'function'.",
             )
 
@@ -147,7 +147,7 @@ def decode_responses(
     refuse_blocking(wire.moderation)
     _check_include(wire.include or (), ignored)
     if wire.store and not keeps:
-        ignored.add("store", why="has no effect: this server is set to keep no responses")
+        ignored.add("store", why="has no effect: storing responses is turned off on this server")
     items = _new_items(wire, past)
     system, messages = _gathered(wire, items, past)
     tools, tool_choice = decode_response_tools(wire)
@@ -231,7 +231,7 @@ def _check_include(names: Sequence[str], ignored: Ignored) -> None:
     for index, name in enumerate(names):
         if name == "message.output_text.logprobs":
             raise UnsupportedError(
-                f"'include[{index}]' asks for logprobs, which Claude does not give.",
+                f"'include[{index}]' asks for logprobs, which Claude does not provide.",
                 field=f"include[{index}]",
             )
         if name not in _NEVER_THERE | _ALWAYS_THERE | _WITHOUT_USE:
@@ -246,7 +246,7 @@ def _output_format(text: TextOptions | None) -> OutputFormat:
         return OutputFormat(kind)
     schema = text.format.schema_
     if schema is None:
-        raise missing("text.format.schema", "It stands beside 'type', not in 'json_schema'.")
+        raise missing("text.format.schema", "Put it next to 'type', not in 'json_schema'.")
     if text.format.description:
         # A schema's own description comes first; this one is for a schema without.
         schema = {"description": text.format.description, **schema}

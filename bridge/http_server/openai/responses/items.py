@@ -54,7 +54,7 @@ PAST: Final = "previous_response_id"
 Content: TypeAlias = str | Sequence[ItemPart] | None
 
 _TWICE: Final = (
-    "Give each call an id of its own, and leave out what previous_response_id stands for."
+    "Use a unique id for each call, and omit items that previous_response_id already includes."
 )
 
 _ITEM_ID: Final = re.compile(r"[a-z]+_([0-9a-f]+)_(?:in)?[0-9]+")
@@ -110,7 +110,7 @@ class Items:
                 raise AssertionError("references are resolved before")
             case OtherItem():
                 raise UnsupportedError(
-                    f"'{where}.type' is '{item.type}', which this server does not serve. It takes "
+                    f"'{where}.type' is '{item.type}', which this server does not support. Use "
                     "messages, function calls, their outputs, reasoning and item references.",
                     field=f"{where}.type",
                 )
@@ -197,7 +197,7 @@ def _part(part: ItemPart, where: str) -> TextPart | ImagePart | DocumentPart:
             return _file(part, where)
         case ContentPartInputAudio():
             raise UnsupportedError(
-                f"'{where}' is audio, which Claude cannot hear. Send a transcript as text.",
+                f"'{where}' is audio, which Claude does not support. Send a transcript as text.",
                 field=f"{where}.type",
             )
         case _:
@@ -212,8 +212,7 @@ def _file(part: InputFile, where: str) -> DocumentPart:
         raise missing(f"{where}.file_data")
     if not part.file_url.lower().startswith("https://"):
         raise InvalidRequestError(
-            f"'{where}.file_url' must be an https address. Send the data of other files as "
-            "file_data.",
+            f"'{where}.file_url' must be an https URL. Send other files as file_data.",
             field=f"{where}.file_url",
         )
     return DocumentPart(

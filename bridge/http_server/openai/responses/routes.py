@@ -54,30 +54,30 @@ def _add_routes_of_kept(router: APIRouter, store: ResponseStore | None) -> None:
     async def retrieve_response(
         request: Request, response_id: str, stream: bool = False
     ) -> Response:
-        """Return a response that is kept."""
+        """Return a stored response."""
         kept = await _find(store, request, response_id)
         if stream:
             raise UnsupportedError(
-                "Only a response made in the background can be streamed again, and this server "
-                "makes none.",
+                "Only background responses can be streamed again, and this server does not "
+                "support background mode.",
                 field="stream",
             )
         return json_response(kept.reply)
 
     @router.delete("/v1/responses/{response_id}", **describe())
     async def delete_response(request: Request, response_id: str) -> Response:
-        """Delete a response that is kept."""
+        """Delete a stored response."""
         if store is None or not await store.delete(owner_of(request.scope), response_id):
             raise _not_found(response_id)
         return json_response({"id": response_id, "object": "response", "deleted": True})
 
     @router.post("/v1/responses/{response_id}/cancel", **describe())
     async def cancel_response(request: Request, response_id: str) -> Response:
-        """Refuse: only what runs in the background can be cancelled."""
+        """Always an error: only background responses can be cancelled."""
         await _find(store, request, response_id)
         raise InvalidRequestError(
-            "Only a response made in the background can be cancelled, and this server makes none. "
-            "To cancel one that is streamed, close the connection."
+            "Only background responses can be cancelled, and this server does not support "
+            "background mode. To cancel a streamed response, close the connection."
         )
 
 
@@ -92,7 +92,7 @@ def _add_list_of_items(
         order: Literal["asc", "desc"] = "desc",
         after: str | None = None,
     ) -> Response:
-        """List what a response was made from: all that was said before it, page by page."""
+        """List the input items of a response, the preceding conversation included, in pages."""
         kept = await _find(store, request, response_id)
         assert store is not None
         items: Sequence[JsonDict] = kept.input
@@ -149,8 +149,8 @@ async def _past(
             raise
         if found is None:
             raise NotFoundError(
-                f"Previous response with id '{previous[:_SHOWN]}' not found: it, or one before "
-                "it, was never kept, was deleted, or is too old. Send the conversation as input.",
+                f"Previous response with id '{previous[:_SHOWN]}' not found: it or one before "
+                "it was never stored, was deleted or has expired. Send the conversation as input.",
                 field="previous_response_id",
                 reason="PREVIOUS_RESPONSE_NOT_FOUND",
             )
@@ -171,15 +171,15 @@ async def _past(
                         size += len(json.dumps(item))
         if reference.id not in referenced:
             raise NotFoundError(
-                f"Item with id '{reference.id[:_SHOWN]}' not found. Only items of responses that "
-                "this server keeps can be referred to: send the item itself.",
+                f"Item with id '{reference.id[:_SHOWN]}' not found. Only items of stored "
+                "responses can be referenced. Send the item itself.",
                 field="input",
                 reason="ITEM_NOT_FOUND",
             )
         if size > limit:
             # A reference is short, and could stand for all that the server keeps.
             raise TooLargeError(
-                f"The items that 'input' refers to have more than {limit} bytes. Refer to fewer.",
+                f"The items that 'input' references exceed {limit} bytes. Reference fewer.",
                 field="input",
             )
     return Past(items, referenced)
@@ -227,7 +227,7 @@ def _page(
         ids = [item["id"] for item in ordered]
         if after not in ids:
             raise InvalidRequestError(
-                f"'after' is '{after[:_SHOWN]}', which is none of the items.", field="after"
+                f"'after' is '{after[:_SHOWN]}', which is not one of the items.", field="after"
             )
         start = ids.index(after) + 1
     page = ordered[start : start + limit]

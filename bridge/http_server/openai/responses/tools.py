@@ -20,7 +20,7 @@ def decode_response_tools(request: ResponsesRequest) -> tuple[tuple[Tool, ...], 
     match choice.type:
         case "function":
             if choice.name is None:
-                raise missing("tool_choice.name", "It names the function, beside 'type'.")
+                raise missing("tool_choice.name", "Put the function's name next to 'type'.")
             return tools, ToolChoice(ToolMode.NAMED, choice.name, parallel)
         case "allowed_tools":
             mode = MODES[choice.mode or "auto"]
@@ -58,7 +58,7 @@ def _definitions(request: ResponsesRequest) -> tuple[Tool, ...]:
 
 def _hosted(where: str, kind: str) -> InvalidRequestError:
     return UnsupportedError(
-        f"'{where}' is '{kind}'. This server hosts no tools; it takes those of the type function, "
+        f"'{where}' is '{kind}'. This server hosts no tools; it only supports function tools, "
         "which the caller runs.",
         field=where,
     )

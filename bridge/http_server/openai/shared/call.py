@@ -45,7 +45,7 @@ def decode_sampling(
     """Read the parameters of sampling."""
     if temperature is not None and temperature > 1:
         # OpenAI's scale ends at 2, Claude's at 1.
-        ignored.add("temperature", why="is taken as 1, the most that Claude has")
+        ignored.add("temperature", why="is reduced to 1, Claude's maximum")
         temperature = 1.0
     texts = [stop] if isinstance(stop, str) else stop or []
     return Sampling(temperature, top_p, tuple(text for text in texts if text))
@@ -59,6 +59,6 @@ def refuse_blocking(moderation: Moderation | None) -> None:
     for name, side in (("input", policy.input), ("output", policy.output)):
         if side is not None and side.mode == "block":
             raise UnsupportedError(
-                "This server does not moderate, so it cannot block. Leave 'moderation' out.",
+                "This server does not support moderation, so it cannot block. Omit 'moderation'.",
                 field=f"moderation.policy.{name}.mode",
             )

@@ -1,4 +1,4 @@
-"""The parts of a message: text, pictures and documents."""
+"""The parts of a message: text, images and documents."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _decode_part(part: ContentPart, where: str) -> TextPart | ImagePart | Docume
             return _document(part.file, f"{where}.file")
         case ContentPartInputAudio():
             raise UnsupportedError(
-                f"'{where}' is audio, which Claude cannot hear. Send a transcript as text.",
+                f"'{where}' is audio, which Claude does not support. Send a transcript as text.",
                 field=f"{where}.type",
             )
         case _:
@@ -79,11 +79,11 @@ def _image(image: ImageURL | str, where: str) -> ImagePart:
 
 
 def decode_image(url: str, where: str) -> ImagePart:
-    """Read a picture: an https address or a data URL."""
+    """Read an image: an https URL or a data URL."""
     if url.lower().startswith("https://"):
         return ImagePart(UrlSource(url), origin=where)
     if not url.lower().startswith("data:"):
-        raise bad_image(where, "Give an https address or a data URL.")
+        raise bad_image(where, "Use an https URL or a data URL.")
     media_type, data = _data_url(url, where)
     media_type = "image/jpeg" if media_type == "image/jpg" else media_type
     return ImagePart(InlineData(media_type, data), origin=where)
@@ -100,7 +100,7 @@ def refuse_file_id(file_id: str | None, where: str, instead: str) -> None:
     """Refuse a reference to a file; `instead` is the field for its data."""
     if file_id is not None:
         raise UnsupportedError(
-            f"'{where}.file_id': this server keeps no files. Send the data as {instead}.",
+            f"'{where}.file_id': this server stores no files. Send the data as {instead}.",
             field=f"{where}.file_id",
         )
 
@@ -121,7 +121,7 @@ def _data_url(url: str, where: str) -> tuple[str, str]:
     match = _DATA_URL.fullmatch(url)
     if match is None or ";base64" not in match[2].lower():
         raise InvalidRequestError(
-            f"'{where}' must be a data URL in base64, such as data:image/png;base64,iVBOR…",
+            f"'{where}' must be a base64 data URL, such as data:image/png;base64,iVBOR…",
             field=where,
         )
     return match[1].strip().lower(), _checked_base64(match[3], where)
@@ -132,7 +132,5 @@ def _checked_base64(data: str, where: str) -> str:
     try:
         base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
-        raise InvalidRequestError(
-            f"'{where}' does not hold valid base64 data.", field=where
-        ) from None
+        raise InvalidRequestError(f"'{where}' is not valid base64.", field=where) from None
     return data

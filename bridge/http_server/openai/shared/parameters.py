@@ -137,7 +137,7 @@ def _apply(
         match rule.treatment:
             case Treatment.REFUSED:
                 raise UnsupportedError(
-                    f"This server does not support '{where}{name}' with this value. Leave it out.",
+                    f"This server does not support '{where}{name}' with this value. Omit it.",
                     field=f"{where}{name}",
                 )
             case Treatment.NAMED:

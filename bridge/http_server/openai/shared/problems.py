@@ -35,9 +35,7 @@ _ABSENT = (_MISSING, "union_tag_not_found")
 def parse(model: type[M], body: object) -> M:
     """Validate a body; raises InvalidRequestError on the field that is wrong."""
     if not isinstance(body, dict):
-        raise InvalidRequestError(
-            "The body of the request must be a JSON object.", reason="INVALID_TYPE"
-        )
+        raise InvalidRequestError("The request body must be a JSON object.", reason="INVALID_TYPE")
     for name, things in (("messages", "messages"), ("input", "items")):
         if isinstance(given := body.get(name), list):
             check_count(things, len(given), BOUNDS.messages, name)
@@ -61,7 +59,7 @@ def _from_validation(errors: Sequence[ErrorDetails], body: object) -> InvalidReq
     if not wrong_type:
         return invalid(field, expected)
     return InvalidRequestError(
-        f"Invalid type for '{field}': it should be {expected}.", field=field, reason="INVALID_TYPE"
+        f"Invalid type for '{field}': expected {expected}.", field=field, reason="INVALID_TYPE"
     )
 
 

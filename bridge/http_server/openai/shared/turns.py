@@ -33,7 +33,7 @@ class Turns:
         """Return the turns; raises if there are none."""
         if not self._turns:
             raise InvalidRequestError(
-                f"'{self._field}' holds no turn of the user's. Add a message with the role user.",
+                f"'{self._field}' has no user message. Add a message with the role user.",
                 field=self._field,
             )
         return tuple(

@@ -10,7 +10,7 @@ from bridge.http_server.openai.shared.parameters import REFUSED, named_unless
 from bridge.http_server.openai.shared.wire import UNSERVED, WireModel, needing
 
 Detail: TypeAlias = Annotated[str | None, named_unless("auto", "high", "original")]
-"""How closely a picture is looked at. Claude sees the whole, which is what these ask for."""
+"""The resolution of an image. Claude always sees the whole image, as these values ask."""
 
 
 class ContentPartText(WireModel):
@@ -59,7 +59,7 @@ class ContentPartFile(WireModel):
 
 
 class ContentPartInputAudio(WireModel):
-    """A recording, which Claude cannot hear."""
+    """Audio, which Claude does not support."""
 
     model_config = UNSERVED
 

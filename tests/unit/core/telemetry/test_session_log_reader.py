@@ -230,7 +230,7 @@ def test_broken_lines_are_told_of_at_the_end(written: Path) -> None:
     with written.open("a") as file:
         file.write("nonsense\n")
     result = run(written, "--json")
-    assert result.stderr == "1 broken line was passed over\n"
+    assert result.stderr == "skipped 1 malformed line\n"
     assert len(result.stdout.splitlines()) == 3
 
 

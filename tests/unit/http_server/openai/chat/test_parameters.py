@@ -355,7 +355,7 @@ def test_a_wrong_value_names_its_field(parameters: dict[str, Any], field: str, r
     [
         (
             {"messages": [{"role": "user", "content": 5}]},
-            "Invalid type for 'messages[0].content': it should be a string or an array.",
+            "Invalid type for 'messages[0].content': expected a string or an array.",
         ),
         (
             {"temperature": 3},
