@@ -1,39 +1,23 @@
-"""Both doors as their clients use them: one request in, one neutral transcript out."""
+"""Both APIs as their clients use them: one request in, one reply in neutral terms out."""
 
 from __future__ import annotations
 
 import json
 import re
-from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, assert_never
+from typing import Any
 
 import grpc
-import openai
-from google.protobuf.json_format import MessageToDict
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
+import httpx
 
-from bridge.core.contract.request import (
-    DocumentPart,
-    ImagePart,
-    InlineData,
-    Message,
-    Part,
-    Role,
-    TextPart,
-    Tool,
-    ToolCallPart,
-    ToolResultPart,
-    UrlSource,
-)
-from bridge.core.contract.usage import Usage
+from bridge.core.contract.request import Message, TextPart, Tool
 from bridge.v1 import completion_pb2 as pb
-from bridge.v1.completion_pb2_grpc import CompletionServiceStub
+from tests.support.encoding import chat_messages, chat_tool, proto_messages, proto_tool
+from tests.support.grpc.client import complete
 from tests.support.harness import PATIENCE, RunningBridge
-
-Json = dict[str, Any]
+from tests.support.http.client import HttpCall, Json
+from tests.support.replies import Failure, Reply
 
 FIELDS: Mapping[str, str] = {
     "max_completion_tokens": "max_output_tokens",
@@ -96,75 +80,15 @@ FINER_CODES = frozenset(
 _PLACE = re.compile(r"'[a-z_]+(\[\d+\])?([.\[][\w.\[\]]+)?'(?= |:|\.)")
 """The name of a field in an error's words, which are its door's own."""
 
-FINISHES: Mapping[str, str] = {
-    "FINISH_REASON_STOP": "stop",
-    "FINISH_REASON_LENGTH": "length",
-    "FINISH_REASON_TOOL_CALLS": "tool_calls",
-    "FINISH_REASON_REFUSAL": "content_filter",
-}
-"""How an answer ended, over gRPC and over HTTP."""
-
-STATUSES: Mapping[int, grpc.StatusCode] = {
-    400: grpc.StatusCode.INVALID_ARGUMENT,
-    403: grpc.StatusCode.PERMISSION_DENIED,
-    404: grpc.StatusCode.NOT_FOUND,
-    413: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    503: grpc.StatusCode.UNAVAILABLE,
+STATUSES: Mapping[int, str] = {
+    400: "INVALID_ARGUMENT",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    413: "RESOURCE_EXHAUSTED",
+    429: "RESOURCE_EXHAUSTED",
+    503: "UNAVAILABLE",
 }
 """The status of an error at both doors, but for a missing login: FAILED_PRECONDITION."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """A call of a tool; its arguments as they came."""
-
-    id: str
-    name: str
-    fragments: tuple[str, ...] = ()
-
-    @property
-    def arguments(self) -> str:
-        return "".join(self.fragments)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An error, in OpenAI's code and the proto's field."""
-
-    code: str
-    field: str
-    retry: tuple[bool, bool] | None
-    """Whether trying again can help, and whether it is said when. None where the answer had
-    begun: HTTP cannot say it any more."""
-    message: str = ""
-    """What is said, without the names of fields."""
-
-
-NO_USAGE = Usage()
-
-
-@dataclass(frozen=True)
-class Transcript:
-    """What came of a request, whichever door it went through."""
-
-    text: str = ""
-    thinking: str = ""
-    chunks: int = 0
-    calls: tuple[Call, ...] = ()
-    model: str = ""
-    finish: str = ""
-    usage: Usage = NO_USAGE
-    ignored: tuple[str, ...] = ()
-    failure: Failure | None = None
-    request_id: str = field(default="", compare=False)
-
-    @property
-    def message(self) -> Message:
-        """The answer, as a client sends it back."""
-        text = (TextPart(self.text),) if self.text else ()
-        calls = (ToolCallPart(call.id, call.name, call.arguments) for call in self.calls)
-        return Message(Role.ASSISTANT, (*text, *calls))
 
 
 @dataclass(frozen=True)
@@ -200,27 +124,17 @@ class Scenario:
 
     def http_body(self, marker: str) -> Json:
         body: Json = {"model": "default"}
-        messages = http_messages(_marked(self.messages, marker))
-        if self.system:
-            system = self.system.replace("{id}", marker)
-            messages.insert(0, {"role": "system", "content": system})
-        body["messages"] = messages
+        system = self.system.replace("{id}", marker)
+        body["messages"] = chat_messages(_marked(self.messages, marker), system)
         if self.tools:
-            body["tools"] = [_http_tool(tool) for tool in self.tools]
+            body["tools"] = [chat_tool(tool) for tool in self.tools]
         return {**body, **self.http}
 
     def grpc_request(self, marker: str) -> pb.CompleteRequest:
         fields: Json = {
-            "messages": grpc_messages(_marked(self.messages, marker)),
+            "messages": proto_messages(_marked(self.messages, marker)),
             "system": self.system.replace("{id}", marker),
-            "tools": [
-                pb.Tool(
-                    name=tool.name,
-                    description=tool.description,
-                    parameters_json=json.dumps(tool.parameters),
-                )
-                for tool in self.tools
-            ],
+            "tools": [proto_tool(tool) for tool in self.tools],
         }
         return pb.CompleteRequest(**{**fields, **self.grpc})
 
@@ -238,277 +152,45 @@ def _marked(messages: Iterable[Message], marker: str) -> list[Message]:
     ]
 
 
-# Messages as OpenAI's clients write them
+# The APIs
 
 
-def http_messages(messages: Iterable[Message]) -> list[Json]:
-    written: list[Json] = []
-    for message in messages:
-        if message.role is Role.ASSISTANT:
-            written.append(_http_assistant(message))
-            continue
-        for part in message.parts:
-            if isinstance(part, ToolResultPart):
-                content = [_http_part(piece) for piece in part.content]
-                written.append({"role": "tool", "tool_call_id": part.call_id, "content": content})
-        rest = [part for part in message.parts if not isinstance(part, ToolResultPart)]
-        if rest:
-            written.append({"role": "user", "content": [_http_part(part) for part in rest]})
-    return written
+def over_http(
+    running: RunningBridge, scenario: Scenario, marker: str, *, stream: bool = True
+) -> Reply:
+    """Run it as a chat completion, streamed or whole."""
+    body = scenario.http_body(marker)
+    if stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+
+    async def run() -> Reply:
+        async with httpx.AsyncClient(base_url=running.url, timeout=PATIENCE) as client:
+            return await HttpCall(client, body, headers=scenario.headers).finish()
+
+    reply = running.call(run)
+    reply.ignored = grpc_names(reply.ignored)
+    if reply.failure is not None:
+        reply.failure = _from_http(reply.failure)
+    return reply
 
 
-def _http_assistant(message: Message) -> Json:
-    texts = [part.text for part in message.parts if isinstance(part, TextPart)]
-    calls = [
-        {
-            "id": part.id,
-            "type": "function",
-            "function": {"name": part.name, "arguments": part.arguments},
-        }
-        for part in message.parts
-        if isinstance(part, ToolCallPart)
-    ]
-    written: Json = {"role": "assistant", "content": "".join(texts) or None}
-    return {**written, "tool_calls": calls} if calls else written
-
-
-def _http_part(part: Part) -> Json:
-    match part:
-        case TextPart(text):
-            return {"type": "text", "text": text}
-        case ImagePart(UrlSource(url)):
-            return {"type": "image_url", "image_url": {"url": url}}
-        case ImagePart(InlineData() as data):
-            return {"type": "image_url", "image_url": {"url": _data_url(data)}}
-        case DocumentPart(InlineData() as data, title):
-            return {"type": "file", "file": {"file_data": _data_url(data), "filename": title}}
-        case _:
-            raise AssertionError(part)
-
-
-def _data_url(data: InlineData) -> str:
-    return f"data:{data.media_type};base64,{data.base64}"
-
-
-def _http_tool(tool: Tool) -> Json:
-    function = {
-        "name": tool.name,
-        "description": tool.description,
-        "parameters": dict(tool.parameters),
-    }
-    return {"type": "function", "function": function}
-
-
-# Messages as users of the stub write them
-
-
-def grpc_messages(messages: Iterable[Message]) -> list[pb.Message]:
-    roles = {Role.USER: pb.ROLE_USER, Role.ASSISTANT: pb.ROLE_ASSISTANT}
-    return [
-        pb.Message(role=roles[message.role], parts=[grpc_part(part) for part in message.parts])
-        for message in messages
-    ]
-
-
-def grpc_part(part: Part) -> pb.Part:
-    match part:
-        case TextPart(text):
-            return pb.Part(text=text)
-        case ImagePart(source):
-            if isinstance(source, UrlSource):
-                return pb.Part(image=pb.Image(url=source.url))
-            return pb.Part(image=pb.Image(data=_blob(source)))
-        case DocumentPart(source, title):
-            if isinstance(source, UrlSource):
-                return pb.Part(document=pb.Document(url=source.url, title=title or ""))
-            return pb.Part(document=pb.Document(data=_blob(source), title=title or ""))
-        case ToolCallPart(id, name, arguments):
-            return pb.Part(tool_call=pb.ToolCall(id=id, name=name, arguments_json=arguments))
-        case ToolResultPart(call_id, content, is_error):
-            result = pb.ToolResult(
-                call_id=call_id, content=[grpc_part(piece) for piece in content], is_error=is_error
-            )
-            return pb.Part(tool_result=result)
-        case _:
-            assert_never(part)
-
-
-def _blob(data: InlineData) -> pb.Blob:
-    return pb.Blob(media_type=data.media_type, content=b64decode(data.base64))
-
-
-# The doors
-
-
-def through_http(running: RunningBridge, scenario: Scenario, marker: str) -> Transcript:
-    """Run it with OpenAI's own client, as a stream."""
-    seen = _Seen()
-    usage: Any = None
-    with _client(running) as client:
-        try:
-            raw = client.chat.completions.with_raw_response.create(
-                **_typed(scenario.http_body(marker)),
-                stream=True,
-                stream_options={"include_usage": True},
-                extra_headers=scenario.headers,
-            )
-            stream: Any = raw.parse()
-            for chunk in stream:
-                seen.model = chunk.model
-                usage = chunk.usage or usage
-                for choice in chunk.choices:
-                    seen.delta(choice.delta)
-                    seen.finish = choice.finish_reason or seen.finish
-        except openai.APIError as error:
-            return seen.transcript(failure=_http_failure(error))
-    return seen.transcript(
-        usage=_http_usage(usage),
-        ignored=_http_ignored(raw.headers),
-        request_id=raw.headers["x-request-id"],
-    )
-
-
-def through_http_at_once(running: RunningBridge, scenario: Scenario, marker: str) -> Transcript:
-    """Run it with OpenAI's own client, without a stream."""
-    with _client(running) as client:
-        try:
-            raw = client.chat.completions.with_raw_response.create(
-                **_typed(scenario.http_body(marker)), extra_headers=scenario.headers
-            )
-        except openai.APIError as error:
-            return Transcript(failure=_http_failure(error))
-    reply: Any = raw.parse()
-    (choice,) = reply.choices
-    message = choice.message
-    return Transcript(
-        text=message.content or "",
-        thinking=getattr(message, "reasoning_content", ""),
-        calls=tuple(
-            Call(call.id, call.function.name, (call.function.arguments,))
-            for call in message.tool_calls or ()
-        ),
-        model=reply.model,
-        finish=choice.finish_reason,
-        usage=_http_usage(reply.usage),
-        ignored=_http_ignored(raw.headers),
-        request_id=raw.headers["x-request-id"],
-    )
-
-
-def through_grpc(running: RunningBridge, scenario: Scenario, marker: str) -> Transcript:
+def over_grpc(running: RunningBridge, scenario: Scenario, marker: str) -> Reply:
     """Run it with the generated stub."""
-    seen = _Seen()
-    started, finished = pb.Started(), pb.Finished()
-    with grpc.insecure_channel(running.target) as channel:
-        call = CompletionServiceStub(channel).Complete(
-            scenario.grpc_request(marker), timeout=PATIENCE
-        )
-        try:
-            for response in call:
-                match response.WhichOneof("event"):
-                    case "started":
-                        started = response.started
-                        seen.model = started.model
-                    case "text_delta":
-                        seen.text.append(response.text_delta.text)
-                    case "thinking_delta":
-                        seen.thinking.append(response.thinking_delta.text)
-                    case "tool_call_start":
-                        begun = response.tool_call_start
-                        seen.call(begun.index, begun.id, begun.name)
-                    case "tool_call_delta":
-                        delta = response.tool_call_delta
-                        seen.arguments(delta.index, delta.arguments_json)
-                    case "finished":
-                        finished = response.finished
-        except grpc.RpcError as error:
-            return seen.transcript(failure=_grpc_failure(error, begun=bool(seen.model)))
-    seen.finish = FINISHES[pb.FinishReason.Name(finished.reason)]
-    usage = MessageToDict(
-        finished.usage, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )
-    return seen.transcript(
-        usage=Usage(**{name: int(count) for name, count in usage.items()}),
-        ignored=tuple(started.ignored_params),
-        request_id=started.request_id,
-    )
+
+    async def run() -> Reply:
+        async with grpc.aio.insecure_channel(running.target) as channel:
+            return await complete(channel, scenario.grpc_request(marker)).finish()
+
+    reply = running.call(run)
+    if reply.failure is not None:
+        reply.failure = _from_grpc(reply.failure, begun=bool(reply.model))
+    return reply
 
 
-DOORS: Mapping[str, Callable[[RunningBridge, Scenario, str], Transcript]] = {
-    "http": through_http,
-    "grpc": through_grpc,
+APIS: Mapping[str, Callable[[RunningBridge, Scenario, str], Reply]] = {
+    "http": over_http,
+    "grpc": over_grpc,
 }
-
-
-def _typed(body: Json) -> Json:
-    """The arguments of the client's method; what it might not know or take goes past its types."""
-    known = {name: body.pop(name) for name in ("model", "messages")}
-    return {**known, "extra_body": body}
-
-
-def _client(running: RunningBridge) -> openai.OpenAI:
-    return openai.OpenAI(
-        base_url=f"{running.url}/v1", api_key="unused", max_retries=0, timeout=PATIENCE
-    )
-
-
-class _Seen:
-    """What has come of a stream so far."""
-
-    def __init__(self) -> None:
-        self.text: list[str] = []
-        self.thinking: list[str] = []
-        self.calls: list[Call] = []
-        self.model = ""
-        self.finish = ""
-
-    def delta(self, delta: Any) -> None:
-        if delta.content:
-            self.text.append(delta.content)
-        if thinking := getattr(delta, "reasoning_content", None):
-            self.thinking.append(thinking)
-        for call in delta.tool_calls or ():
-            if call.id is not None:
-                self.call(call.index, call.id, call.function.name)
-                assert call.function.arguments == ""
-            else:
-                assert call.function.name is None
-                self.arguments(call.index, call.function.arguments)
-
-    def call(self, index: int, id: str, name: str) -> None:
-        assert index == len(self.calls), "calls are counted from 0, without gaps"
-        self.calls.append(Call(id, name))
-
-    def arguments(self, index: int, fragment: str) -> None:
-        call = self.calls[index]
-        self.calls[index] = replace(call, fragments=(*call.fragments, fragment))
-
-    def transcript(self, **more: Any) -> Transcript:
-        return Transcript(
-            text="".join(self.text),
-            thinking="".join(self.thinking),
-            chunks=len(self.text),
-            calls=tuple(self.calls),
-            model=self.model,
-            finish=self.finish,
-            **more,
-        )
-
-
-def _http_usage(usage: Any) -> Usage:
-    prompt = usage.prompt_tokens_details
-    assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
-    return Usage(
-        input_tokens=usage.prompt_tokens - prompt.cached_tokens - prompt.cache_write_tokens,
-        cache_read_tokens=prompt.cached_tokens,
-        cache_write_tokens=prompt.cache_write_tokens,
-        output_tokens=usage.completion_tokens,
-        thinking_tokens=usage.completion_tokens_details.reasoning_tokens,
-    )
-
-
-def _http_ignored(headers: Mapping[str, str]) -> tuple[str, ...]:
-    return grpc_names(filter(None, headers.get("x-bridge-ignored-params", "").split(",")))
 
 
 def grpc_names(names: Iterable[str]) -> tuple[str, ...]:
@@ -516,46 +198,36 @@ def grpc_names(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(FIELDS.get(name, name) for name in names)
 
 
-def _http_failure(error: openai.APIError) -> Failure:
-    body: Any = error.body
-    assert body.keys() >= {"message", "type", "param", "code"}
-    code = str(error.code)
-    if code in FINER_CODES:
-        code = "invalid_value"
-    said = _PLACE.sub("'…'", body["message"])
-    (field_,) = grpc_names([body["param"] or ""])
-    if not isinstance(error, openai.APIStatusError):
-        return Failure(code, field_, None, said)
-    status, headers = error.response.status_code, error.response.headers
-    assert (code, status) in {*CODES.values(), ("invalid_value", 400)}
-    can_help = (status in (408, 409, 429) or status >= 500) and (
-        headers.get("x-should-retry") != "false"
+def _from_http(failure: Failure) -> Failure:
+    alike = _alike(failure, failure.reason, grpc_names([failure.field])[0])
+    if failure.status != 200:
+        assert (alike.reason, failure.status) in {*CODES.values(), ("invalid_value", 400)}
+    return alike
+
+
+def _from_grpc(failure: Failure, *, begun: bool) -> Failure:
+    code, http_status = CODES[failure.reason]
+    logged_out = failure.reason == "CLAUDE_NOT_LOGGED_IN"
+    assert failure.status == ("FAILED_PRECONDITION" if logged_out else STATUSES[http_status])
+    if begun:
+        # HTTP cannot say it any more.
+        failure = replace(failure, retryable=None, retry_after=None)
+    return _alike(failure, code, failure.field)
+
+
+def _alike(failure: Failure, code: str, field: str) -> Failure:
+    """An error by OpenAI's code and the proto's field, without what is its API's own.
+
+    Of `retry_after` it is kept whether there is one: how long depends on the moment.
+    """
+    return replace(
+        failure,
+        status="",
+        reason="invalid_value" if code in FINER_CODES else code,
+        field=field,
+        message=_PLACE.sub("'…'", failure.message),
+        retry_after=None if failure.retry_after is None else 0.0,
     )
-    return Failure(code, field_, (can_help, "retry-after" in headers), said)
-
-
-def _grpc_failure(error: Any, *, begun: bool) -> Failure:
-    status = rpc_status.from_call(error)
-    assert status is not None, f"no details: {error}"
-    info, violations = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-    retry_info = error_details_pb2.RetryInfo()
-    for detail in status.details:
-        # Each takes only what is of its own kind.
-        detail.Unpack(info)
-        detail.Unpack(violations)
-    field_ = info.metadata.get("field", "")
-    if violations.field_violations:
-        assert [violation.field for violation in violations.field_violations] == [field_]
-    code, http_status = CODES[info.reason]
-    expected = STATUSES[http_status]
-    if info.reason == "CLAUDE_NOT_LOGGED_IN":
-        expected = grpc.StatusCode.FAILED_PRECONDITION
-    assert error.code() is expected
-    if code in FINER_CODES:
-        code = "invalid_value"
-    said_when = any(detail.Is(retry_info.DESCRIPTOR) for detail in status.details)
-    retry = None if begun else (info.metadata["retryable"] == "true", said_when)
-    return Failure(code, field_, retry, _PLACE.sub("'…'", status.message))
 
 
 def seen_by_model(running: RunningBridge, marker: str) -> Json | None:

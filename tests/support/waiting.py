@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
 
-T = TypeVar("T")
+from tests.support.harness import PATIENCE
 
-PATIENCE = 60.0
+T = TypeVar("T")
 
 
 async def soon(event: Awaitable[T]) -> T:

@@ -12,7 +12,7 @@ from bridge.cli import app
 from bridge.core.access.authentication import Access
 from bridge.core.access.keys import KeyLimits, KeyScope, parse_given
 from bridge.http_server.context import HttpSettings
-from tests.support.http.fakes import FakeService
+from tests.support.fakes import FakeService
 from tests.support.http.serving import serving
 
 

@@ -13,7 +13,8 @@ from bridge.v1 import model_pb2
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 from bridge.v1.model_pb2_grpc import ModelServiceStub
 from tests.integration.parity.scenarios import SCENARIOS, new_marker
-from tests.support.apis import grpc_messages, through_grpc, through_http
+from tests.support.apis import over_grpc, over_http
+from tests.support.encoding import proto_messages
 from tests.support.harness import PATIENCE, RunningBridge, sim, user
 
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
@@ -55,7 +56,7 @@ async def test_the_generated_async_stub_streams_from_started_to_finished(
 ) -> None:
     async with grpc.aio.insecure_channel(bridge.target) as channel:
         question = user("Hello " + sim(text="Good day to you."))
-        request = pb.CompleteRequest(messages=grpc_messages([question]))
+        request = pb.CompleteRequest(messages=proto_messages([question]))
         call = CompletionServiceStub(channel).Complete(request, timeout=PATIENCE)
         responses = [response async for response in call]
     assert responses[0].WhichOneof("event") == "started"
@@ -64,10 +65,10 @@ async def test_the_generated_async_stub_streams_from_started_to_finished(
 
 
 def test_every_token_comes_when_it_comes(bridge: RunningBridge) -> None:
-    for door in (through_http, through_grpc):
-        transcript = door(bridge, BY_NAME["200 tokens"], new_marker())
-        assert transcript.chunks >= 200
-        assert transcript.text.split() == [f"w{number}" for number in range(200)]
+    for door in (over_http, over_grpc):
+        reply = door(bridge, BY_NAME["200 tokens"], new_marker())
+        assert reply.chunks >= 200
+        assert reply.text.split() == [f"w{number}" for number in range(200)]
 
 
 def test_the_first_token_comes_while_the_model_still_speaks(bridge: RunningBridge) -> None:
@@ -91,7 +92,7 @@ def test_the_first_token_comes_while_the_model_still_speaks(bridge: RunningBridg
 
 def test_history_arrives_as_real_turns(bridge: RunningBridge) -> None:
     marker = new_marker()
-    through_http(bridge, BY_NAME["a history"], marker)
+    over_http(bridge, BY_NAME["a history"], marker)
     (exchange,) = bridge.simulator.ledger.exchanges(containing=marker)
     turns = [
         (message["role"], "".join(block["text"] for block in message["content"]))
@@ -109,7 +110,7 @@ def test_history_arrives_as_real_turns(bridge: RunningBridge) -> None:
 
 def test_a_system_message_is_the_system_prompt(bridge: RunningBridge) -> None:
     marker = new_marker()
-    through_http(bridge, BY_NAME["a system prompt"], marker)
+    over_http(bridge, BY_NAME["a system prompt"], marker)
     (exchange,) = bridge.simulator.ledger.exchanges(containing=marker)
     assert f"Be {marker}." in exchange.system_text
     assert "You are Claude Code, Anthropic's official CLI" not in exchange.system_text
@@ -118,7 +119,7 @@ def test_a_system_message_is_the_system_prompt(bridge: RunningBridge) -> None:
 
 def test_without_a_system_message_the_preset_is_used(bridge: RunningBridge) -> None:
     marker = new_marker()
-    through_grpc(bridge, BY_NAME["a question"], marker)
+    over_grpc(bridge, BY_NAME["a question"], marker)
     (exchange,) = bridge.simulator.ledger.exchanges(containing=marker)
     assert len(exchange.system_text) > 3_000
 
@@ -126,7 +127,7 @@ def test_without_a_system_message_the_preset_is_used(bridge: RunningBridge) -> N
 def test_a_conversation_carries_nothing_of_the_one_before(bridge: RunningBridge) -> None:
     markers = [new_marker() for _ in range(6)]
     for number, marker in enumerate(markers):
-        door = through_http if number % 2 else through_grpc
+        door = over_http if number % 2 else over_grpc
         door(bridge, BY_NAME["a history"], marker)
         bridge.wait_until_settled()
     for marker in markers:
@@ -137,17 +138,17 @@ def test_a_conversation_carries_nothing_of_the_one_before(bridge: RunningBridge)
 
 
 def test_a_limit_of_one_request_does_not_hold_for_the_next(bridge: RunningBridge) -> None:
-    through_http(bridge, BY_NAME["a limit"], new_marker())
+    over_http(bridge, BY_NAME["a limit"], new_marker())
     bridge.wait_until_settled()
     marker = new_marker()
-    through_http(bridge, BY_NAME["a question"], marker)
+    over_http(bridge, BY_NAME["a question"], marker)
     (exchange,) = bridge.simulator.ledger.exchanges(containing=marker)
     assert exchange.body["max_tokens"] > 1_000
 
 
 def test_it_names_itself_honestly_to_the_api(bridge: RunningBridge) -> None:
     marker = new_marker()
-    through_http(bridge, BY_NAME["a question"], marker)
+    over_http(bridge, BY_NAME["a question"], marker)
     (exchange,) = bridge.simulator.ledger.exchanges(containing=marker)
     assert "claude-code-bridge/" in exchange.headers["user-agent"]
 

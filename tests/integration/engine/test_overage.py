@@ -13,8 +13,8 @@ from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import pool_pb2
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 from bridge.v1.pool_pb2_grpc import PoolServiceStub
+from tests.support.grpc.client import question
 from tests.support.grpc.details import details_of
-from tests.support.grpc.fakes import question
 from tests.support.harness import PATIENCE, LoopThread, RunningBridge, settings_for_tests, sim
 
 HEADER = "anthropic-ratelimit-unified-"

@@ -26,16 +26,17 @@ from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 from tests.integration.simulator.test_login import HOSTS, login
 from tests.support.certificates import certificate
-from tests.support.fault_clients import Doors, Failure, both_doors
+from tests.support.front_ends import Apis, both_apis
 from tests.support.harness import PATIENCE, RunningEngine, running_engine, sim
+from tests.support.replies import Failure
 
 
 @dataclass(frozen=True)
 class Stage:
-    """An engine with both doors."""
+    """An engine with both APIs."""
 
     engine: RunningEngine
-    doors: Doors
+    apis: Apis
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
                 models=ModelNames((("gpt4", "opuss"), ("mine", "Haiku"))),
             )
         )
-        yield Stage(engine, await stack.enter_async_context(both_doors(engine.engine)))
+        yield Stage(engine, await stack.enter_async_context(both_apis(engine.engine)))
 
 
 @pytest.mark.parametrize("kind", ["whole", "grpc"])
@@ -71,7 +72,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
 async def test_what_only_the_operator_can_help_with_is_told_as_that_and_not_retried(
     stage: Stage, kind: str, failure: str, status: int, reason: str, words: str
 ) -> None:
-    told = await stage.doors.ask(kind, sim(error=failure))
+    told = await stage.apis.ask(kind, sim(error=failure))
     assert isinstance(told, Failure), told
     over_grpc = {503: "FAILED_PRECONDITION", 429: "RESOURCE_EXHAUSTED"}
     assert told.status == (status if kind == "whole" else over_grpc[status])
@@ -80,22 +81,22 @@ async def test_what_only_the_operator_can_help_with_is_told_as_that_and_not_retr
     assert words in told.message
     if failure != "usage_limit":
         assert told.retry_after is None
-    async with httpx.AsyncClient(base_url=stage.doors.url) as client:
+    async with httpx.AsyncClient(base_url=stage.apis.url) as client:
         health = (await client.get("/health")).json()
     if status == 503:
         assert (health["status"], health["logged_in"]) == ("not_logged_in", False)
         assert told.message in health["detail"]
-    assert await stage.doors.ask(kind, sim(text="again")) == "again"
+    assert await stage.apis.ask(kind, sim(text="again")) == "again"
     assert stage.engine.engine.health().logged_in
 
 
 async def _asked(stage: Stage, model: str) -> tuple[httpx.Response, str]:
-    async with httpx.AsyncClient(base_url=stage.doors.url, timeout=PATIENCE) as client:
+    async with httpx.AsyncClient(base_url=stage.apis.url, timeout=PATIENCE) as client:
         over_http = await client.post(
             "/v1/chat/completions",
             json={"model": model, "messages": [{"role": "user", "content": sim(text="hi")}]},
         )
-    async with grpc.aio.insecure_channel(stage.doors.target) as channel:
+    async with grpc.aio.insecure_channel(stage.apis.target) as channel:
         call = pb_grpc.CompletionServiceStub(channel).Complete(
             pb.CompleteRequest(
                 model=model,
@@ -173,11 +174,11 @@ async def test_a_login_whose_refresh_is_refused_is_one_that_is_not_accepted(
         launcher = Launcher(bundled_cli(), environment, tmp_path)
         async with (
             Engine(launcher, EngineOptions(PoolLimits(1, 1, 0)), SessionLog(None)) as engine,
-            both_doors(engine) as doors,
+            both_apis(engine) as apis,
         ):
             # Once while it is refused, and once with what the CLI has kept of it.
             for _ in range(2):
-                told = await doors.ask(kind, "Hello?")
+                told = await apis.ask(kind, "Hello?")
                 assert isinstance(told, Failure)
                 assert told.status == (503 if kind == "whole" else "FAILED_PRECONDITION")
                 assert told.reason.lower() == "claude_not_logged_in"

@@ -13,8 +13,9 @@ import pytest
 
 from bridge.core.contract import RateLimitedError, Tool, UnavailableError
 from bridge.core.pool.policy import PoolLimits
-from tests.support.fault_clients import KINDS, Doors, Failure, both_doors
+from tests.support.front_ends import KINDS, Apis, both_apis
 from tests.support.harness import RunningEngine, running_engine, sim, user
+from tests.support.replies import Failure
 
 PICK = Tool("pick", "Picks one.", {"type": "object"})
 CALL = [{"name": "mcp__client__pick", "input": {"size": "large"}}]
@@ -22,16 +23,16 @@ CALL = [{"name": "mcp__client__pick", "input": {"size": "large"}}]
 
 @dataclass(frozen=True)
 class Stage:
-    """An engine with both doors."""
+    """An engine with both APIs."""
 
     engine: RunningEngine
-    doors: Doors
+    apis: Apis
 
     async def fails(self, kind: str, directive: str, **asked: Any) -> Failure:
         """Ask for what fails, and see that the next request is answered."""
-        failure = await self.doors.ask(kind, directive, **asked)
+        failure = await self.apis.ask(kind, directive, **asked)
         assert isinstance(failure, Failure), failure
-        assert await self.doors.ask(kind, sim(text="next")) == "next"
+        assert await self.apis.ask(kind, sim(text="next")) == "next"
         return failure
 
 
@@ -41,8 +42,8 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
         engine = await stack.enter_async_context(
             running_engine(tmp_path_factory.mktemp("broken"), PoolLimits(2, 4, 1))
         )
-        doors = await stack.enter_async_context(both_doors(engine.engine))
-        yield Stage(engine, doors)
+        apis = await stack.enter_async_context(both_apis(engine.engine))
+        yield Stage(engine, apis)
 
 
 @pytest.mark.parametrize("kind", ["whole", "grpc"])
@@ -97,7 +98,7 @@ async def test_a_stream_that_ends_after_a_whole_call_is_an_error_at_once(
 async def test_an_answer_that_pauses_ends_as_one_that_is_not_whole(stage: Stage) -> None:
     answer = await stage.engine.ask(user(sim(text="so far", stop_reason="pause_turn")))
     assert (answer.text, answer.reason) == ("so far", "length")
-    async with httpx.AsyncClient(base_url=stage.doors.url, timeout=120) as client:
+    async with httpx.AsyncClient(base_url=stage.apis.url, timeout=120) as client:
         reply = await client.post(
             "/v1/chat/completions",
             json={
@@ -168,7 +169,7 @@ async def test_a_call_of_a_tool_that_was_not_offered_is_left_to_claude_code_to_c
     call = {"type": "tool_use", "id": "toolu_1", "name": name, "input": {"a": 1}}
     first = {"blocks": [call], "stop_reason": "tool_use"}
     answer = await stage.engine.ask(
-        user(sim(turns=[first, {"text": "I see."}], note=note)), tools=(PICK,)
+        user(sim(turns=[first, {"text": "I see."}], note=note)), tools=(PICK)
     )
     assert (answer.text, answer.calls, answer.reason) == ("I see.", [], "stop")
     _, corrected = stage.engine.upstream(note)

@@ -15,7 +15,7 @@ from claude_agent_sdk import ClaudeSDKClient
 from bridge.core.claude.session import Session
 from bridge.core.pool.policy import PoolLimits
 from bridge.simulator import Exchange
-from tests.support.fault_clients import KINDS, Asked, Doors, both_doors
+from tests.support.front_ends import KINDS, Apis, both_apis
 from tests.support.harness import PATIENCE, RunningEngine, running_engine, sim
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -23,10 +23,10 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 @dataclass(frozen=True)
 class Stage:
-    """An engine that answers one request at a time, with both doors."""
+    """An engine that answers one request at a time, with both APIs."""
 
     engine: RunningEngine
-    doors: Doors
+    apis: Apis
 
     async def upstream(self, mark: str, met: Callable[[Exchange], bool]) -> None:
         """Wait until a request that is with the model meets the condition."""
@@ -53,7 +53,7 @@ class Stage:
     async def serves(self, gone: str) -> None:
         """Check that the slot serves the next request, with nothing in it of the one who has
         gone, and that no process was lost."""
-        assert await self.doors.ask("whole", sim(text="next")) == "next"
+        assert await self.apis.ask("whole", sim(text="next")) == "next"
         assert not self.engine.simulator.ledger.exchanges()[-1].contains(gone)
         await self.engine.settled()
         assert 1 <= sum(self.engine.engine.pool.counts().values()) <= 2
@@ -65,7 +65,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
         engine = await stack.enter_async_context(
             running_engine(tmp_path_factory.mktemp("leaving"), PoolLimits(1, 2, 0))
         )
-        yield Stage(engine, await stack.enter_async_context(both_doors(engine.engine)))
+        yield Stage(engine, await stack.enter_async_context(both_apis(engine.engine)))
 
 
 class Stop:
@@ -92,11 +92,9 @@ def mark() -> str:
 @every_kind
 async def test_queued(stage: Stage, kind: str) -> None:
     first, second = mark(), mark()
-    holding = stage.doors.caller("stream")
-    await holding.begin(Asked((f"{first} {sim(hang=True)}",)))
+    holding = stage.apis.call("stream", f"{first} {sim(hang=True)}")
     await stage.reached(first)
-    queued = stage.doors.caller(kind)
-    await queued.begin(Asked((second,)))
+    queued = stage.apis.call(kind, second)
     await stage.waiting(1)
     await queued.leave()
     await stage.waiting(0)
@@ -119,8 +117,7 @@ async def test_while_a_process_is_initialised(
 
     monkeypatch.setattr(ClaudeSDKClient, "connect", stopping)
     secret = f"Secret {mark()}."
-    caller = stage.doors.caller(kind)
-    await caller.begin(Asked(("Hello?",), system=secret))
+    caller = stage.apis.call(kind, "Hello?", system=secret)
     await asyncio.wait_for(stop.reached.wait(), PATIENCE)
     await caller.leave()
     await asyncio.wait_for(stop.left.wait(), PATIENCE)
@@ -142,8 +139,7 @@ async def test_while_the_history_is_replayed(
 
     monkeypatch.setattr(Session, "replay", stopping)
     secret = mark()
-    caller = stage.doors.caller(kind)
-    await caller.begin(Asked((f"{secret} one", "two", "three")))
+    caller = stage.apis.call(kind, f"{secret} one", "two", "three")
     await asyncio.wait_for(stop.reached.wait(), PATIENCE)
     await caller.leave()
     await asyncio.wait_for(stop.left.wait(), PATIENCE)
@@ -154,8 +150,7 @@ async def test_while_the_history_is_replayed(
 @every_kind
 async def test_before_the_first_token(stage: Stage, kind: str) -> None:
     first = mark()
-    caller = stage.doors.caller(kind)
-    await caller.begin(Asked((f"{first} {sim(hang=True)}",)))
+    caller = stage.apis.call(kind, f"{first} {sim(hang=True)}")
     await stage.reached(first)
     await caller.leave()
     await stage.closed(first)
@@ -165,13 +160,12 @@ async def test_before_the_first_token(stage: Stage, kind: str) -> None:
 @every_kind
 async def test_mid_stream(stage: Stage, kind: str) -> None:
     first = mark()
-    caller = stage.doors.caller(kind)
-    await caller.begin(Asked((f"{first} {sim(endless=True, delay_ms=5)}",)))
+    caller = stage.apis.call(kind, f"{first} {sim(endless=True, delay_ms=5)}")
     if kind == "whole":
         # It sees nothing of it: what has begun is what the model says.
         await stage.upstream(first, lambda exchange: exchange.status == 200)
     else:
-        await caller.first_text()
+        await caller.until_text()
     await caller.leave()
     await stage.closed(first)
     await stage.serves(first)
@@ -181,10 +175,7 @@ async def test_mid_stream(stage: Stage, kind: str) -> None:
 async def test_while_the_arguments_of_a_tool_call_are_streamed(stage: Stage, kind: str) -> None:
     first = mark()
     call = {"name": "add", "input": {"text": "x" * 4_000}, "fragment": 1}
-    caller = stage.doors.caller(kind)
-    await caller.begin(
-        Asked((f"{first} {sim(tools=[call], delay_ms=5)}",), tools=("add",)),
-    )
+    caller = stage.apis.call(kind, f"{first} {sim(tools=[call], delay_ms=5)}", tools=("add",))
     await stage.upstream(first, lambda exchange: exchange.status == 200)
     await caller.leave()
     await stage.closed(first)
@@ -197,9 +188,8 @@ async def test_while_its_tool_call_is_parked(stage: Stage, kind: str) -> None:
     first = mark()
     for _ in range(3):
         call = sim(tools=[{"name": "add", "input": {}}])
-        caller = stage.doors.caller(kind)
-        await caller.begin(Asked((f"{first} {call}",), tools=("add",)))
-        await caller.rest()
+        caller = stage.apis.call(kind, f"{first} {call}", tools=("add",))
+        await caller.finish()
         await stage.engine.settled()
         assert stage.engine.engine.pool.counts()["parked"] >= 1
     await stage.serves(first)

@@ -16,8 +16,9 @@ from bridge.core.contract.request import CompletionRequest
 from bridge.core.engine import TimeLimits
 from bridge.core.pool.policy import PoolLimits
 from bridge.simulator import Exchange
-from tests.support.fault_clients import KINDS, Asked, Doors, Failure, both_doors
+from tests.support.front_ends import KINDS, Apis, both_apis
 from tests.support.harness import PATIENCE, RunningEngine, running_engine, sim, user
+from tests.support.replies import Failure
 
 SHORT = 0.3
 """Seconds of the limit that is to be reached; the others are far longer."""
@@ -27,10 +28,10 @@ LONGER = 1.0
 
 @dataclass(frozen=True)
 class Stage:
-    """An engine that answers one request at a time, with both doors."""
+    """An engine that answers one request at a time, with both APIs."""
 
     engine: RunningEngine
-    doors: Doors
+    apis: Apis
 
     async def reached(self, mark: str) -> None:
         """Wait until a request is with the model."""
@@ -52,7 +53,7 @@ class Stage:
 
     async def serves(self) -> None:
         """Check that the slot serves the next request."""
-        assert await self.doors.ask("whole", sim(text="next")) == "next"
+        assert await self.apis.ask("whole", sim(text="next")) == "next"
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
         engine = await stack.enter_async_context(
             running_engine(tmp_path_factory.mktemp("deadlines"), PoolLimits(1, 2, 1))
         )
-        yield Stage(engine, await stack.enter_async_context(both_doors(engine.engine)))
+        yield Stage(engine, await stack.enter_async_context(both_apis(engine.engine)))
 
 
 def told(failure: object, kind: str, reason: str) -> Failure:
@@ -100,7 +101,7 @@ async def test_at_a_limit(stage: Stage, kind: str, limit: str) -> None:
     # For the whole there must be time to begin in.
     seconds = 3 * SHORT if limit == "total" else SHORT
     asked = f"{mark} {sim(**how)}"
-    failure = told(await stage.doors.ask(kind, asked, limits={limit: seconds}), kind, reason)
+    failure = told(await stage.apis.ask(kind, asked, limits={limit: seconds}), kind, reason)
     assert f"{seconds:g} seconds" in failure.message
     assert failure.retry_after is None
     await stage.closed(mark)
@@ -112,10 +113,9 @@ async def test_the_wait_for_a_process_has_a_limit_and_may_be_tried_again(
     stage: Stage, kind: str
 ) -> None:
     first, second = uuid.uuid4().hex, uuid.uuid4().hex
-    holding = stage.doors.caller("stream")
-    await holding.begin(Asked((f"{first} {sim(hang=True)}",)))
+    holding = stage.apis.call("stream", f"{first} {sim(hang=True)}")
     await stage.reached(first)
-    answer = await stage.doors.ask(kind, second, limits={"queue": SHORT})
+    answer = await stage.apis.ask(kind, second, limits={"queue": SHORT})
     failure = told(answer, kind, "QUEUE_TIMEOUT")
     assert failure.retry_after is not None
     assert failure.retry_after >= 1
@@ -128,7 +128,7 @@ async def test_the_wait_for_a_process_has_a_limit_and_may_be_tried_again(
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_limit_that_is_no_number_is_named(stage: Stage, kind: str) -> None:
-    failure = await stage.doors.ask(kind, "Hello?", limits={"idle": float("nan")})
+    failure = await stage.apis.ask(kind, "Hello?", limits={"idle": float("nan")})
     assert isinstance(failure, Failure)
     assert failure.status == ("INVALID_ARGUMENT" if kind == "grpc" else 400)
     assert "x-bridge-idle-timeout" in failure.message
@@ -139,7 +139,7 @@ async def test_a_model_that_thinks_may_be_silent(stage: Stage) -> None:
     # A thought is begun at once, and does not go on: so it comes to the limit of the whole.
     words = f"{mark} {sim(thinking='Hm.', text='Yes.', delay_ms=10 * 60_000)}"
     limits = {"idle": SHORT, "total": 5 * SHORT}
-    told(await stage.doors.ask("whole", words, limits=limits), "whole", "DEADLINE_EXCEEDED")
+    told(await stage.apis.ask("whole", words, limits=limits), "whole", "DEADLINE_EXCEEDED")
     await stage.closed(mark)
 
 
@@ -167,10 +167,10 @@ async def test_the_servers_own_limits_hold_where_the_caller_asks_for_more(
             PoolLimits(1, 1, 0),
             time_limits=TimeLimits(first_token=SHORT),
         ) as engine,
-        both_doors(engine.engine) as doors,
+        both_apis(engine.engine) as apis,
     ):
         asked = sim(hang=True)
         for limits in ({}, {"first_token": 60.0}):
-            failure = await doors.ask("whole", asked, limits=limits)
+            failure = await apis.ask("whole", asked, limits=limits)
             assert isinstance(failure, Failure)
             assert failure.reason == "first_token_timeout"

@@ -16,8 +16,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 from bridge.v1 import pool_pb2, pool_pb2_grpc
-from tests.support.fault_clients import KINDS, Asked, Caller, Doors, Failure
+from tests.support.front_ends import KINDS, ApiCall, Apis, connected
 from tests.support.harness import PATIENCE, RunningBridge, sim
+from tests.support.replies import Failure
 
 Start = Callable[..., RunningBridge]
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -42,22 +43,21 @@ async def one_waits(running: RunningBridge) -> None:
 
 
 async def one_runs_and_one_waits(
-    running: RunningBridge, doors: Doors
-) -> tuple[Caller, asyncio.Future[str | Failure]]:
+    running: RunningBridge, apis: Apis
+) -> tuple[ApiCall, asyncio.Future[str | Failure]]:
     """Ask twice where one turn goes at a time: a stream that has begun, and one behind it."""
     # On a busy machine the first may be over before the other has come in.
     for delay_ms in (25, 250, 2500):
-        first = doors.caller("stream")
-        await first.begin(Asked((sim(tokens=40, delay_ms=delay_ms),)))
-        await first.first_text()
-        queued = asyncio.ensure_future(doors.ask("grpc", sim(text="queued")))
+        first = apis.call("stream", sim(tokens=40, delay_ms=delay_ms))
+        await first.until_text()
+        queued = asyncio.ensure_future(apis.ask("grpc", sim(text="queued")))
         work = asyncio.to_thread(running.call, lambda: one_waits(running))
         waiting = asyncio.ensure_future(work)
         await asyncio.wait((queued, waiting), return_when=asyncio.FIRST_COMPLETED)
         if waiting.done():
             await waiting
             return first, queued
-        await first.rest()
+        await first.finish()
     raise AssertionError("it never waits")
 
 
@@ -71,8 +71,8 @@ async def test_running_and_queued_answers_finish_while_new_requests_are_refused(
     start_bridge: Start,
 ) -> None:
     running = await asyncio.to_thread(start_bridge, pool_size=1, bridge_spares=0)
-    doors = Doors(running.url, running.target)
     async with (
+        connected(running.url, running.target) as apis,
         httpx.AsyncClient(base_url=running.url, timeout=PATIENCE) as kept,
         grpc.aio.insecure_channel(running.target) as channel,
     ):
@@ -83,13 +83,13 @@ async def test_running_and_queued_answers_finish_while_new_requests_are_refused(
         talk = pb_grpc.CompletionServiceStub(channel).Converse()
         await talk.write(pb.ConverseRequest(open=pb.ConversationSettings()))
 
-        first, queued = await one_runs_and_one_waits(running, doors)
+        first, queued = await one_runs_and_one_waits(running, apis)
 
         drained = draining(running, PATIENCE)
         while (await asyncio.wait_for(watch.read(), PATIENCE)).status != NOT_SERVING:
             pass
         for kind in KINDS:
-            refused = await doors.ask(kind, "Too late.")
+            refused = await apis.ask(kind, "Too late.")
             assert isinstance(refused, Failure)
             assert (refused.status, refused.reason.lower()) == (
                 "UNAVAILABLE" if kind == "grpc" else 503,
@@ -112,7 +112,7 @@ async def test_running_and_queued_answers_finish_while_new_requests_are_refused(
         await talk.write(pb.ConverseRequest(message=message))
         assert await asyncio.wait_for(talk.code(), PATIENCE) is grpc.StatusCode.UNAVAILABLE
 
-        text = await first.rest()
+        text = (await first.finish()).outcome
         assert isinstance(text, str)
         assert text.endswith("w39 ")
         assert await queued == "queued"
@@ -129,18 +129,17 @@ async def test_what_does_not_finish_in_time_ends_in_an_error(
     start_bridge: Start, kind: str
 ) -> None:
     running = await asyncio.to_thread(start_bridge, pool_size=1, bridge_spares=0)
-    doors = Doors(running.url, running.target)
-    mark = uuid.uuid4().hex
-    caller = doors.caller(kind)
-    await caller.begin(Asked((f"{mark} {sim(endless=True, delay_ms=20)}",)))
-    if kind == "whole":
-        await until_reached(running, mark)
-    else:
-        await caller.first_text()
-    await asyncio.wrap_future(draining(running, 0.05))
-    stopping = asyncio.create_task(asyncio.to_thread(running.stop))
-    failure = await caller.rest()
-    assert isinstance(failure, Failure)
-    assert failure.reason.lower() == "draining"
-    assert failure.status == {"whole": 503, "stream": 200, "grpc": "UNAVAILABLE"}[kind]
-    await stopping
+    async with connected(running.url, running.target) as apis:
+        mark = uuid.uuid4().hex
+        caller = apis.call(kind, f"{mark} {sim(endless=True, delay_ms=20)}")
+        if kind == "whole":
+            await until_reached(running, mark)
+        else:
+            await caller.until_text()
+        await asyncio.wrap_future(draining(running, 0.05))
+        stopping = asyncio.create_task(asyncio.to_thread(running.stop))
+        failure = (await caller.finish()).outcome
+        assert isinstance(failure, Failure)
+        assert failure.reason.lower() == "draining"
+        assert failure.status == {"whole": 503, "stream": 200, "grpc": "UNAVAILABLE"}[kind]
+        await stopping

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bridge.v1 import completion_pb2 as pb
-from bridge.v1 import completion_pb2_grpc as pb_grpc
 from tests.integration.cli.test_serve import alive, children_of, served
-from tests.support.fault_clients import Failure, _failure
+from tests.support.grpc.client import complete, question, user
 from tests.support.harness import PATIENCE, RunningBridge, sim
+from tests.support.http.client import HttpCall
+from tests.support.replies import Failure
 
 Start = Callable[..., RunningBridge]
 Schema = dict[str, Any]
@@ -76,33 +78,22 @@ def body(schema: Schema, text: str, *, stream: bool = False, tool: bool = False)
 
 async def over_http(url: str, schema: Schema, text: str, **how: bool) -> Failure:
     async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as client:
-        response = await client.post("/v1/chat/completions", json=body(schema, text, **how))
-    if response.headers["content-type"].startswith("text/event-stream"):
-        [line] = [line for line in response.text.splitlines() if '"error"' in line]
-        assert "[DONE]" not in response.text
-        error = json.loads(line.removeprefix("data: "))["error"]
-    else:
-        error = response.json()["error"]
-    return Failure(response.status_code, error["code"].upper(), None, error["message"])
+        reply = await HttpCall(client, body(schema, text, **how)).finish()
+    assert reply.failure is not None, "it was answered"
+    return replace(reply.failure, reason=reply.failure.reason.upper())
 
 
 async def over_grpc(target: str, schema: Schema, text: str, *, tool: bool = False) -> Failure:
-    request = pb.CompleteRequest(
-        messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=text)])]
-    )
+    request = question(messages=[user(text)])
     if tool:
         request.tools.append(pb.Tool(name="look", parameters_json=json.dumps(schema)))
     else:
         request.output_format.kind = pb.OutputFormat.KIND_JSON_SCHEMA
         request.output_format.schema_json = json.dumps(schema)
     async with grpc.aio.insecure_channel(target) as channel:
-        call = pb_grpc.CompletionServiceStub(channel).Complete(request, timeout=PATIENCE)
-        try:
-            async for _ in call:
-                pass
-        except grpc.aio.AioRpcError as error:
-            return _failure(error)
-    raise AssertionError("it was answered")
+        reply = await complete(channel, request).finish()
+    assert reply.failure is not None, "it was answered"
+    return reply.failure
 
 
 async def assert_healthy(running: RunningBridge) -> None:

@@ -24,8 +24,9 @@ from bridge.server.launching import bundled_cli
 from bridge.simulator import Simulator
 from tests.support.certificates import certificate
 from tests.support.claude.faking import faked_engine
-from tests.support.fault_clients import Failure, both_doors
+from tests.support.front_ends import both_apis
 from tests.support.harness import sim, user
+from tests.support.replies import Failure
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -105,10 +106,10 @@ async def test_a_certificate_that_is_not_accepted_is_named_to_everybody(
         launcher = Launcher(bundled_cli(), environment, tmp_path)
         async with (
             Engine(launcher, EngineOptions(PoolLimits(1, 1, 0)), log) as engine,
-            both_doors(engine) as doors,
+            both_apis(engine) as apis,
         ):
-            over_http = await doors.ask("whole", "Hello?")
-            over_grpc = await doors.ask("grpc", "Hello?")
+            over_http = await apis.ask("whole", "Hello?")
+            over_grpc = await apis.ask("grpc", "Hello?")
         log.flush()
         assert isinstance(over_http, Failure)
         assert isinstance(over_grpc, Failure)

@@ -28,16 +28,17 @@ from bridge.core.pool.policy import PoolLimits
 from bridge.core.telemetry.session_log import SessionLog
 from bridge.server.launching import bundled_cli
 from bridge.simulator import Simulator
-from tests.support.fault_clients import KINDS, Asked, Doors, Failure, HttpCaller, both_doors
+from tests.support.front_ends import KINDS, Apis, both_apis
 from tests.support.harness import PATIENCE, RunningEngine, running_engine, sim, user
+from tests.support.replies import Failure
 
 
 @dataclass(frozen=True)
 class Stage:
-    """An engine with both doors, whose streams are kept alive often."""
+    """An engine with both APIs, whose streams are kept alive often."""
 
     engine: RunningEngine
-    doors: Doors
+    apis: Apis
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +47,8 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
         engine = await stack.enter_async_context(
             running_engine(tmp_path_factory.mktemp("upstream"), PoolLimits(3, 6, 2))
         )
-        doors = await stack.enter_async_context(both_doors(engine.engine, keep_alive=0.05))
-        yield Stage(engine, doors)
+        apis = await stack.enter_async_context(both_apis(engine.engine, keep_alive=0.05))
+        yield Stage(engine, apis)
 
 
 async def test_every_failure_of_the_server_is_an_error_that_may_be_tried_again(
@@ -71,24 +72,23 @@ async def test_what_the_cli_tries_again_is_not_seen_and_the_client_is_kept_waiti
 ) -> None:
     note = uuid.uuid4().hex
     words = sim(error={"status": 529, "times": 2}, text="fine", note=note)
-    caller = stage.doors.caller(kind)
-    await caller.begin(Asked((words,)))
-    assert await caller.rest() == "fine"
+    caller = stage.apis.call(kind, words)
+    assert (await caller.finish()).outcome == "fine"
     assert len(stage.engine.upstream(note)) == 3
-    if isinstance(caller, HttpCaller) and kind == "stream":
+    if kind == "stream":
         # It took more than a second: a comment now and then shows that there is somebody.
-        assert caller.comments > 3
+        assert caller.reply.comments > 3
 
 
 @pytest.mark.parametrize("after", [0, 5])
 async def test_an_event_that_nobody_can_read_is_no_end_of_an_answer(
     stage: Stage, after: int
 ) -> None:
-    failure = await stage.doors.ask("stream", sim(tokens=50, garbage_after=after))
+    failure = await stage.apis.ask("stream", sim(tokens=50, garbage_after=after))
     assert isinstance(failure, Failure)
     assert failure.reason in ("upstream_error", "claude_process_error")
     assert "JSON" not in failure.message
-    assert await stage.doors.ask("whole", sim(text="next")) == "next"
+    assert await stage.apis.ask("whole", sim(text="next")) == "next"
 
 
 async def test_an_api_that_cannot_be_reached_is_an_error_that_may_be_tried_again(
@@ -101,9 +101,9 @@ async def test_an_api_that_cannot_be_reached_is_an_error_that_may_be_tried_again
     )
     async with (
         Engine(launcher, EngineOptions(PoolLimits(1, 1, 0)), SessionLog(None)) as engine,
-        both_doors(engine) as doors,
+        both_apis(engine) as apis,
     ):
-        failure = await doors.ask("grpc", "Hello?")
+        failure = await apis.ask("grpc", "Hello?")
         assert isinstance(failure, Failure)
         assert (failure.status, failure.reason) == ("UNAVAILABLE", "UPSTREAM_ERROR")
         assert failure.retry_after is not None
@@ -113,11 +113,11 @@ async def test_an_api_that_cannot_be_reached_is_an_error_that_may_be_tried_again
 async def test_a_login_that_expires_shows_in_health_until_it_is_accepted_again(
     stage: Stage, kind: str
 ) -> None:
-    async with httpx.AsyncClient(base_url=stage.doors.url) as client:
+    async with httpx.AsyncClient(base_url=stage.apis.url) as client:
         assert (await client.get("/health")).json()["status"] == "ok"
         stage.engine.simulator.login_accepted = False
         try:
-            failure = await stage.doors.ask(kind, "Hello?")
+            failure = await stage.apis.ask(kind, "Hello?")
         finally:
             stage.engine.simulator.login_accepted = True
         assert isinstance(failure, Failure)
@@ -126,7 +126,7 @@ async def test_a_login_that_expires_shows_in_health_until_it_is_accepted_again(
         assert (health.status_code, health.json()["status"]) == (503, "not_logged_in")
         assert health.json()["logged_in"] is False
         assert "/login" in health.json()["detail"]
-        assert await stage.doors.ask(kind, sim(text="again")) == "again"
+        assert await stage.apis.ask(kind, sim(text="again")) == "again"
         health = await client.get("/health")
         assert (health.status_code, health.json()["detail"]) == (200, "")
 

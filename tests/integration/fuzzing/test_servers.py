@@ -22,9 +22,8 @@ import uvicorn
 from bridge.grpc_server.server import GrpcServer
 from bridge.http_server import HttpSettings, all_dialects, connections, create_app
 from bridge.v1 import completion_pb2 as pb
-from tests.support.grpc.fakes import FakeService as GrpcFake
+from tests.support.fakes import FakeService
 from tests.support.harness import PATIENCE, SCALE, RunningBridge, sim
-from tests.support.http.fakes import FakeService as HttpFake
 from tests.support.mutations import CHATS, COMPLETE, TEXTS, as_body, junk, mutated, mutated_proto
 
 COUNT = 100 * SCALE
@@ -59,7 +58,7 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def http_door(service: HttpFake) -> AsyncIterator[str]:
+async def http_door(service: FakeService) -> AsyncIterator[str]:
     """A server on this loop, so that what it leaves behind can be counted."""
     app = create_app(service, all_dialects(), version="0")
     protocol = connections(HttpSettings(), all_dialects())
@@ -139,7 +138,7 @@ async def nothing_stays(batch: Callable[[int], Awaitable[None]]) -> None:
 
 
 async def test_the_http_door_on_a_fake_service() -> None:
-    service = HttpFake()
+    service = FakeService()
     async with (
         http_door(service) as url,
         httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client,
@@ -154,7 +153,7 @@ async def test_the_http_door_on_a_fake_service() -> None:
 
 
 async def test_the_grpc_door_on_a_fake_service() -> None:
-    service = GrpcFake()
+    service = FakeService()
     async with (
         GrpcServer(service, port=0) as server,
         grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,

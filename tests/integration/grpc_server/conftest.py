@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from bridge.grpc_server.server import GrpcServer
-from tests.support.grpc.fakes import FakeService
+from tests.support.fakes import FakeService
 
 Serve: TypeAlias = Callable[..., Awaitable[tuple[GrpcServer, grpc.aio.Channel]]]
 

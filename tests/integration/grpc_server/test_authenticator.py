@@ -25,9 +25,10 @@ from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc, model_pb2, pool_pb2, pool_pb2_grpc
 from tests.integration.grpc_server.conftest import Serve
 from tests.support.certificates import Certificate, certificate
+from tests.support.fakes import STARTED, STOP, FakeService
+from tests.support.grpc.client import Talk, question
 from tests.support.grpc.details import details_of
-from tests.support.grpc.fakes import FINISHED, STARTED, FakeService, question, soon
-from tests.support.grpc.talking import Talk
+from tests.support.waiting import soon
 
 OK = grpc.StatusCode.OK
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
@@ -290,7 +291,7 @@ async def test_a_watch_of_the_pool_ends_with_its_key(
     keys.revoke()
     keys.access.refresh()
     assert await soon(call.code()) is UNAUTHENTICATED
-    await soon(service.closed.wait())
+    await service.until_closed()
 
 
 async def test_a_conversation_between_turns_ends_with_its_key(
@@ -326,7 +327,7 @@ async def test_an_answer_that_has_begun_is_given_to_its_end(
     async def script(request: CompletionRequest) -> AsyncGenerator[Event, None]:
         yield STARTED
         await more.wait()
-        yield FINISHED
+        yield STOP
 
     service.script = script
     talk = Talk(await keys.start(serve), metadata=(bearer(keys.secret),))

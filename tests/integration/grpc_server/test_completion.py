@@ -19,18 +19,16 @@ from bridge.core.contract.request import CompletionRequest, TextPart
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 from tests.integration.grpc_server.conftest import Serve
-from tests.support.grpc.fakes import (
-    FINISHED,
+from tests.support.fakes import (
     STARTED,
+    STOP,
     FakeService,
     for_ever_after_the_first_event,
     for_ever_before_the_first_event,
-    question,
-    raising,
-    read,
-    soon,
-    user,
+    script_of,
 )
+from tests.support.grpc.client import question, read, user
+from tests.support.waiting import soon
 
 HELLO = ["started", "text_delta", "text_delta", "usage", "finished"]
 SECRET = "the text of an exception"
@@ -101,7 +99,7 @@ async def test_events_are_sent_as_they_come(serve: Serve, service: FakeService) 
         yield STARTED
         yield TextDelta("first")
         await more.wait()
-        yield FINISHED
+        yield STOP
 
     service.script = script
     _, channel = await serve()
@@ -135,7 +133,7 @@ async def test_a_bad_request_is_never_answered(serve: Serve, service: FakeServic
 async def test_an_error_is_the_same_before_the_first_event_and_after(
     serve: Serve, service: FakeService, after: tuple[Event, ...]
 ) -> None:
-    service.script = raising(errors.QueueFullError("Too many wait.", retry_after=2), after=after)
+    service.script = script_of(*after, errors.QueueFullError("Too many wait.", retry_after=2))
     _, channel = await serve()
     error = await failure(channel)
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -164,7 +162,7 @@ async def test_a_fault_is_opaque_and_logged(
     fault: BaseException,
     after: tuple[Event, ...],
 ) -> None:
-    service.script = raising(fault, after=after)
+    service.script = script_of(*after, fault)
     _, channel = await serve()
     error = await failure(channel)
     assert error.code() is grpc.StatusCode.INTERNAL
@@ -204,7 +202,7 @@ async def test_cancelling_before_the_first_event_closes_the_answer(
     call = pb_grpc.CompletionServiceStub(channel).Complete(question())
     await soon(service.entered.wait())
     call.cancel()
-    await soon(service.closed.wait())
+    await service.until_closed()
 
 
 async def test_cancelling_mid_stream_closes_the_answer(serve: Serve, service: FakeService) -> None:
@@ -213,7 +211,7 @@ async def test_cancelling_mid_stream_closes_the_answer(serve: Serve, service: Fa
     call = pb_grpc.CompletionServiceStub(channel).Complete(question())
     await read(call)
     call.cancel()
-    await soon(service.closed.wait())
+    await service.until_closed()
 
 
 async def test_cancelling_during_a_write_closes_the_answer_within_the_call(
@@ -240,7 +238,7 @@ async def test_cancelling_during_a_write_closes_the_answer_within_the_call(
     # Left to the garbage collector, it would be closed too, but after the call, by nobody.
     assert server.running == 1
     may_end.set()
-    await soon(service.closed.wait())
+    await service.until_closed()
 
 
 async def test_a_vanished_client_closes_the_answer(serve: Serve, service: FakeService) -> None:
@@ -249,11 +247,13 @@ async def test_a_vanished_client_closes_the_answer(serve: Serve, service: FakeSe
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         call = pb_grpc.CompletionServiceStub(channel).Complete(question())
         await read(call)
-    await soon(service.closed.wait())
+    await service.until_closed()
 
 
 @pytest.mark.parametrize(
-    "script", [for_ever_before_the_first_event, for_ever_after_the_first_event]
+    "script",
+    [for_ever_before_the_first_event, for_ever_after_the_first_event],
+    ids=["before the first event", "after it"],
 )
 async def test_a_deadline_ends_the_call_and_closes_the_answer(
     serve: Serve, service: FakeService, script: object
@@ -266,7 +266,7 @@ async def test_a_deadline_ends_the_call_and_closes_the_answer(
         assert await soon(call.code()) is grpc.StatusCode.DEADLINE_EXCEEDED
         if service.requests:
             break
-    await soon(service.closed.wait())
+    await service.until_closed()
 
 
 async def drained(call: grpc.aio.UnaryStreamCall[Any, pb.CompleteResponse]) -> None:
@@ -289,7 +289,7 @@ async def test_a_slow_reader_loses_nothing(serve: Serve, service: FakeService) -
         for number in range(count):
             yield TextDelta(f"{number} " + "x" * 100_000)
         done.set()
-        yield FINISHED
+        yield STOP
 
     service.script = script
     _, channel = await serve()
@@ -311,7 +311,7 @@ async def test_a_reader_that_stalls_is_given_up(serve: Serve, service: FakeServi
     _, channel = await serve(stall_seconds=0.2)
     call = pb_grpc.CompletionServiceStub(channel).Complete(question())
     await read(call)
-    await soon(service.closed.wait())
+    await service.until_closed()
     rest = asyncio.create_task(drained(call))
     assert await soon(call.code()) is grpc.StatusCode.CANCELLED
     assert "unread" in await call.details()
@@ -325,7 +325,7 @@ async def test_silence_is_not_a_stall(serve: Serve, service: FakeService) -> Non
     async def script(request: CompletionRequest) -> AsyncGenerator[Event, None]:
         yield STARTED
         await more.wait()
-        yield FINISHED
+        yield STOP
 
     service.script = script
     _, channel = await serve(stall_seconds=0.01)
@@ -360,7 +360,7 @@ async def test_a_client_may_retry_by_policy_what_failed_before_the_first_event(
         if len(service.requests) == 1:
             raise errors.UnavailableError("Overloaded.", retry_after=0.01)
         yield STARTED
-        yield FINISHED
+        yield STOP
 
     service.script = script
     _, channel = await serve(channel_options=[("grpc.service_config", RETRYING)])
@@ -369,7 +369,7 @@ async def test_a_client_may_retry_by_policy_what_failed_before_the_first_event(
 
 
 async def test_a_plan_limit_is_not_retried_by_policy(serve: Serve, service: FakeService) -> None:
-    service.script = raising(errors.PlanLimitError("Used up.", retry_after=60))
+    service.script = script_of(errors.PlanLimitError("Used up.", retry_after=60))
     _, channel = await serve(channel_options=[("grpc.service_config", RETRYING)])
     assert (await failure(channel)).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert len(service.requests) == 1

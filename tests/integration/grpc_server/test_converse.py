@@ -23,16 +23,16 @@ from bridge.core.contract.request import CompletionRequest, Role, TextPart
 from bridge.core.contract.usage import Usage
 from bridge.v1 import completion_pb2 as pb
 from tests.integration.grpc_server.conftest import Serve
-from tests.support.grpc.details import Details, details_of
-from tests.support.grpc.fakes import (
-    FINISHED,
+from tests.support.fakes import (
     STARTED,
+    STOP,
     FakeService,
     for_ever_after_the_first_event,
     for_ever_before_the_first_event,
-    soon,
 )
-from tests.support.grpc.talking import Talk
+from tests.support.grpc.client import Talk
+from tests.support.grpc.details import Details, details_of
+from tests.support.waiting import soon
 
 HELLO = ["started", "text_delta", "text_delta", "usage", "finished"]
 ADD = pb.Tool(name="add")
@@ -49,7 +49,7 @@ async def calling(request: CompletionRequest) -> AsyncGenerator[Event, None]:
         yield Finished(FinishReason.TOOL_CALLS, Usage())
     else:
         yield TextDelta(" ".join(part.content[0].text for part in last))  # type: ignore[union-attr]
-        yield FINISHED
+        yield STOP
 
 
 async def slow(request: CompletionRequest) -> AsyncGenerator[Event, None]:
@@ -58,7 +58,7 @@ async def slow(request: CompletionRequest) -> AsyncGenerator[Event, None]:
     yield TextDelta("Half an")
     if len(request.messages) == 1:
         await asyncio.Event().wait()
-    yield FINISHED
+    yield STOP
 
 
 async def ended(talk: Talk) -> Details:
@@ -72,7 +72,7 @@ async def test_turns_follow_each_other_on_one_call(serve: Serve, service: FakeSe
     talk = await Talk(channel, timeout=60).open(model="opus", system="Be brief.")
     first, second = await talk.ask("one"), await talk.ask("two")
     assert first.events == second.events == HELLO
-    assert (first.text, first.reason) == ("Hello", pb.FINISH_REASON_STOP)
+    assert (first.text, first.finish) == ("Hello", "stop")
     assert await talk.end() is grpc.StatusCode.OK
     one, two = service.requests
     assert (one.model, one.system, one.door) == ("opus", "Be brief.", "grpc")
@@ -103,7 +103,7 @@ async def test_tool_results_come_up_the_same_call(serve: Serve, service: FakeSer
     _, channel = await serve()
     talk = await Talk(channel).open(tools=[ADD])
     turn = await talk.ask("Go.")
-    assert turn.reason == pb.FINISH_REASON_TOOL_CALLS
+    assert turn.finish == "tool_calls"
     assert [call.id for call in turn.calls] == ["a", "b"]
     await talk.give(b="2")
     await talk.give(a="1")
@@ -163,7 +163,7 @@ async def test_cancel_ends_the_turn_and_not_the_call(serve: Serve, service: Fake
     assert end.finished.reason == pb.FINISH_REASON_CANCELLED
     assert not end.finished.HasField("usage")
     assert service.closed.is_set()
-    assert (await talk.ask("two")).reason == pb.FINISH_REASON_STOP
+    assert (await talk.ask("two")).finish == "stop"
     assert [message.parts for message in service.requests[1].messages] == [
         (TextPart("one"),),
         (TextPart("Half an"),),
@@ -181,7 +181,7 @@ async def test_cancel_before_the_first_event(serve: Serve, service: FakeService)
     turn = await talk.turn()
     assert turn.events == ["started", "finished"]
     assert turn.request_id == service.requests[0].request_id
-    assert turn.reason == pb.FINISH_REASON_CANCELLED
+    assert turn.finish == "cancelled"
 
 
 async def test_cancel_without_a_turn_has_no_effect(serve: Serve, service: FakeService) -> None:
@@ -283,7 +283,7 @@ async def test_a_turn_that_fails_ends_the_call(
     async def script(request: CompletionRequest) -> AsyncGenerator[Event, None]:
         if len(request.messages) == 1:
             yield STARTED
-            yield FINISHED
+            yield STOP
             return
         for event in after:
             yield event
@@ -340,7 +340,7 @@ async def test_bytes_that_are_no_message(serve: Serve, service: FakeService) -> 
     await call.write(b"\xff\xff")
     assert await soon(call.code()) is grpc.StatusCode.INVALID_ARGUMENT
     assert (await details_of(call)).info.reason == "MALFORMED_MESSAGE"
-    await soon(service.closed.wait())
+    await service.until_closed()
 
 
 async def test_a_conversation_has_a_size(serve: Serve) -> None:
@@ -368,7 +368,9 @@ async def test_a_caller_has_so_many_calls_open_and_no_more(serve: Serve) -> None
 
 
 @pytest.mark.parametrize(
-    "script", [for_ever_before_the_first_event, for_ever_after_the_first_event]
+    "script",
+    [for_ever_before_the_first_event, for_ever_after_the_first_event],
+    ids=["before the first event", "after it"],
 )
 async def test_a_cut_call_closes_the_answer(
     serve: Serve, service: FakeService, script: object, caplog: pytest.LogCaptureFixture
@@ -379,7 +381,7 @@ async def test_a_cut_call_closes_the_answer(
     await talk.say("one")
     await soon(service.entered.wait())
     talk.call.cancel()
-    await soon(service.closed.wait())
+    await service.until_closed()
     await soon(server.stop())
     assert caplog.records == []
 
@@ -408,7 +410,7 @@ async def test_a_deadline_covers_all_turns(serve: Serve, service: FakeService) -
         assert await talk.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         if service.requests:
             break
-    await soon(service.closed.wait())
+    await service.until_closed()
 
 
 async def test_a_reader_that_stalls_is_given_up(serve: Serve, service: FakeService) -> None:
@@ -421,7 +423,7 @@ async def test_a_reader_that_stalls_is_given_up(serve: Serve, service: FakeServi
     _, channel = await serve(stall_seconds=0.2)
     talk = await Talk(channel).open()
     await talk.say("one")
-    await soon(service.closed.wait())
+    await service.until_closed()
     assert await talk.code() is grpc.StatusCode.CANCELLED
 
 
@@ -451,7 +453,7 @@ async def test_a_drain_lets_the_turn_end_and_then_the_call(
     async def script(request: CompletionRequest) -> AsyncGenerator[Event, None]:
         yield Started("m")
         await more.wait()
-        yield FINISHED
+        yield STOP
 
     service.script = script
     server, channel = await serve()

@@ -14,8 +14,8 @@ from bridge.simulator import Exchange
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 from bridge.v1 import pool_pb2, pool_pb2_grpc
+from tests.support.grpc.client import Talk
 from tests.support.grpc.details import details_of
-from tests.support.grpc.talking import Talk
 from tests.support.harness import PATIENCE, RunningBridge, sim
 
 Start = Callable[..., RunningBridge]
@@ -179,7 +179,7 @@ async def test_converse_while_results_are_due(
 ) -> None:
     talk = await Talk(channel).open(tools=[ADD])
     turn = await talk.ask(f"{mark()} " + sim(tools=[{"name": "add", "input": {}}]))
-    assert turn.reason == pb.FINISH_REASON_TOOL_CALLS
+    assert turn.finish == "tool_calls"
     # The session is parked: it makes way for others as it is, and the results can still come.
     assert await answer(complete(channel, sim(text="other"))) == "other"
     talk.call.cancel()

@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
-from tests.support.grpc.fakes import question
+from tests.support.grpc.client import question
 from tests.support.harness import PATIENCE, RunningBridge, sim
 
 LIMIT = 32 * 1024 * 1024

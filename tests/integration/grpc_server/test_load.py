@@ -9,7 +9,7 @@ import grpc
 
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
-from tests.support.grpc.talking import Talk
+from tests.support.grpc.client import Talk
 from tests.support.harness import PATIENCE, RunningBridge, sim
 
 Start = Callable[..., RunningBridge]

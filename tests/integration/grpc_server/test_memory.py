@@ -16,7 +16,9 @@ from bridge.core.contract.events import Event
 from bridge.core.contract.request import CompletionRequest
 from bridge.v1 import completion_pb2 as pb
 from tests.integration.grpc_server.conftest import Serve
-from tests.support.grpc.fakes import STARTED, FakeService, Script, hello, question, soon
+from tests.support.fakes import STARTED, FakeService, Script, hello
+from tests.support.grpc.client import question
+from tests.support.waiting import soon
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 

@@ -28,18 +28,20 @@ from bridge.v1 import completion_pb2
 from bridge.v1 import pool_pb2 as pb
 from bridge.v1 import pool_pb2_grpc as pb_grpc
 from tests.integration.grpc_server.conftest import Serve
+from tests.support.fakes import FakeService
 from tests.support.grpc.details import details_of
-from tests.support.grpc.fakes import FakeService, soon
+from tests.support.waiting import soon
 
 POOL = pb.Pool(
     status=pb.Pool.STATUS_OK,
     account="subscription",
     logged_in=True,
-    cli_version="2.0",
+    cli_version="2.1.0",
     lacking=["setting the effort of a process that runs"],
     pool_size=3,
     max_processes=6,
     processes=pb.Processes(running=1, parked=2),
+    waiting=1,
     totals=pb.Totals(
         answered=5,
         failed=4,
@@ -76,7 +78,7 @@ async def test_changes_are_told_and_those_that_come_together_as_one(
     assert isinstance(second, pb.WatchPoolResponse)
     assert second.pool.waiting == 5
     call.cancel()
-    await soon(service.closed.wait())
+    await service.until_closed()
 
 
 async def test_a_watch_does_not_hold_up_a_drain(serve: Serve, service: FakeService) -> None:

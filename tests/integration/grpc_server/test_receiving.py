@@ -18,9 +18,11 @@ from bridge.grpc_server import receiving, server
 from bridge.grpc_server.server import GrpcServer
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 from tests.integration.grpc_server.by_hand import PREFACE, call
+from tests.support.fakes import FakeService
+from tests.support.grpc.client import question
 from tests.support.grpc.details import details_of
-from tests.support.grpc.fakes import FakeService, question, soon
 from tests.support.harness import PATIENCE
+from tests.support.waiting import soon
 
 COMPLETE = "/bridge.v1.CompletionService/Complete"
 CHECK = "/grpc.health.v1.Health/Check"

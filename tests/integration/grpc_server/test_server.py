@@ -26,15 +26,9 @@ from bridge.core.contract.service import HealthStatus
 from bridge.grpc_server.server import GrpcServer
 from bridge.v1 import completion_pb2_grpc, model_pb2, model_pb2_grpc
 from tests.integration.grpc_server.conftest import Serve
-from tests.support.grpc.fakes import (
-    FINISHED,
-    STARTED,
-    FakeService,
-    for_ever_after_the_first_event,
-    question,
-    read,
-    soon,
-)
+from tests.support.fakes import STARTED, STOP, FakeService, for_ever_after_the_first_event
+from tests.support.grpc.client import question, read
+from tests.support.waiting import soon
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -54,7 +48,7 @@ async def test_models(serve: Serve) -> None:
     _, channel = await serve()
     stub = model_pb2_grpc.ModelServiceStub(channel)
     listed = await stub.ListModels(model_pb2.ListModelsRequest())
-    assert [model.id for model in listed.models] == ["opus", "haiku"]
+    assert [model.id for model in listed.models] == ["opus", "anthropic/claude-opus-5"]
     call = stub.GetModel(model_pb2.GetModelRequest(id="opus"))
     assert (await call).model == listed.models[0]
     assert "x-request-id" in dict(tuple(await call.initial_metadata()))
@@ -168,7 +162,7 @@ async def test_a_drain_lets_running_answers_end_and_tells_the_watchers(
     async def script(request: CompletionRequest) -> AsyncGenerator[Event, None]:
         yield STARTED
         await more.wait()
-        yield FINISHED
+        yield STOP
 
     service.script = script
     server, channel = await serve()

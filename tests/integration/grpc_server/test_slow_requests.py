@@ -10,7 +10,9 @@ import pytest
 from bridge.grpc_server.server import MAX_METADATA_BYTES, GrpcServer
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 from tests.integration.grpc_server.by_hand import begun
-from tests.support.grpc.fakes import FakeService, question, soon
+from tests.support.fakes import FakeService
+from tests.support.grpc.client import question
+from tests.support.waiting import soon
 
 
 @pytest.mark.parametrize("method", ["CompletionService/Complete", "ModelService/ListModels"])

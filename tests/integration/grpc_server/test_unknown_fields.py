@@ -17,9 +17,10 @@ from bridge.grpc_server.unknown_fields import unknown_fields
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 from tests.integration.grpc_server.conftest import Serve
+from tests.support.fakes import STOP, FakeService
+from tests.support.grpc.client import Talk
 from tests.support.grpc.details import details_of
-from tests.support.grpc.fakes import FINISHED, FakeService, soon
-from tests.support.grpc.talking import Talk
+from tests.support.waiting import soon
 
 FIELD_100 = b"\xa0\x06\x01"
 """Its tag and a number."""
@@ -111,7 +112,7 @@ def test_those_of_a_conversation_are_named_as_its_caller_wrote_them() -> None:
 
 async def naming(request: CompletionRequest) -> AsyncGenerator[Event, None]:
     yield Started("m", request.ignored)
-    yield FINISHED
+    yield STOP
 
 
 async def test_the_answer_names_them(serve: Serve, service: FakeService) -> None:

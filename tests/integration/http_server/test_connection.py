@@ -13,8 +13,8 @@ import pytest
 
 from bridge.core.contract.events import TextDelta
 from bridge.http_server import HttpSettings
+from tests.support.fakes import STARTED, STOP, FakeService
 from tests.support.harness import PATIENCE
-from tests.support.http.fakes import STARTED, STOP, FakeService
 from tests.support.http.serving import serving
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n"

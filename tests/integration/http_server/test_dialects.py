@@ -16,9 +16,9 @@ from bridge.core.access.keys import parse_given
 from bridge.core.contract import QueueFullError, TextDelta
 from bridge.http_server import HttpSettings, all_dialects, create_app
 from bridge.http_server.dialect import Dialect
+from tests.support.fakes import STARTED, FakeService
 from tests.support.harness import PATIENCE
 from tests.support.http.asgi import Exchange, ask, frames
-from tests.support.http.fakes import STARTED, FakeService
 from tests.support.http.serving import serving
 from tests.support.http.telegraph import Telegraph
 

@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from bridge.http_server import all_dialects, create_app
+from tests.support.fakes import FakeService
 from tests.support.harness import PATIENCE, RunningBridge
 from tests.support.http.asgi import ask, build
-from tests.support.http.fakes import FakeService
 
 CHANGING = ("x-request-id", "openai-processing-ms")
 

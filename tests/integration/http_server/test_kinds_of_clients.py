@@ -23,8 +23,8 @@ from tests.integration.http_server.test_connection import (
     connected,
     responses,
 )
+from tests.support.fakes import STARTED, STOP, FakeService
 from tests.support.harness import PATIENCE
-from tests.support.http.fakes import STARTED, STOP, FakeService
 from tests.support.http.serving import serving
 
 EXPECT = b"expect: 100-continue\r\n"

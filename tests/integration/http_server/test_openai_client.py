@@ -13,8 +13,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from bridge.core.contract import errors
 from bridge.core.contract.events import TextDelta
+from tests.support.fakes import CALLS, HELLO, STARTED, FakeService, Gate, Step
 from tests.support.harness import PATIENCE
-from tests.support.http.fakes import CALLS, HELLO, STARTED, FakeService, Gate, Step
 from tests.support.http.serving import serving
 
 ASK: dict[str, Any] = {"model": "opus", "messages": [{"role": "user", "content": "hi"}]}

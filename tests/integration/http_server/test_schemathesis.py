@@ -17,8 +17,8 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from bridge.http_server.app import create_app
 from bridge.http_server.dialects import all_dialects
+from tests.support.fakes import FakeService
 from tests.support.harness import PATIENCE, SCALE, RunningBridge
-from tests.support.http.fakes import FakeService
 from tests.support.http.serving import serving
 
 # That each tool result answers a call, and more of this kind, no schema can say.

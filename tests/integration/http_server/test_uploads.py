@@ -14,8 +14,8 @@ from bridge.core.access import Access, Uploads, parse_given
 from bridge.http_server import HttpSettings
 from bridge.http_server.feeding import PIECE_BYTES, STEP_SECONDS, Feeder
 from tests.integration.http_server.test_connection import answer, connected
+from tests.support.fakes import FakeService
 from tests.support.harness import PATIENCE
-from tests.support.http.fakes import FakeService
 from tests.support.http.serving import serving
 
 KEYS = {"one": "first-key-of-the-test", "other": "other-key-of-the-test"}

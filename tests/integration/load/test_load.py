@@ -17,24 +17,24 @@ import pytest
 from bridge.core.pool.policy import PoolLimits
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
-from tests.support.fault_clients import KINDS, Asked, Caller, Doors, Failure, both_doors
+from tests.support.front_ends import KINDS, ApiCall, Apis, both_apis
 from tests.support.harness import PATIENCE, RunningEngine, running_engine, sim, user
+from tests.support.replies import Failure
 
 STALL = 0.5
 
 
 @dataclass(frozen=True)
 class Stage:
-    """An engine of one turn at a time and a queue of two, with both doors."""
+    """An engine of one turn at a time and a queue of two, with both APIs."""
 
     engine: RunningEngine
-    doors: Doors
+    apis: Apis
 
-    async def holding(self) -> Caller:
+    async def holding(self) -> ApiCall:
         """Take the only turn."""
         mark = uuid.uuid4().hex
-        caller = self.doors.caller("stream")
-        await caller.begin(Asked((f"{mark} {sim(hang=True)}",)))
+        caller = self.apis.call("stream", f"{mark} {sim(hang=True)}")
         await self.engine.simulator.ledger.wait_for_async(
             lambda found: any(exchange.contains(mark) for exchange in found), PATIENCE
         )
@@ -54,8 +54,8 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
         engine = await stack.enter_async_context(
             running_engine(tmp_path_factory.mktemp("load"), PoolLimits(1, 2, 0), queue_size=2)
         )
-        doors = await stack.enter_async_context(both_doors(engine.engine, stall=STALL))
-        yield Stage(engine, doors)
+        apis = await stack.enter_async_context(both_apis(engine.engine, stall=STALL))
+        yield Stage(engine, apis)
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,9 @@ async def test_beyond_the_queue_a_request_is_told_when_it_would_have_its_turn(
     for _ in range(32):
         pace.note(40.0)
     holding = await stage.holding()
-    queued = [asyncio.ensure_future(stage.doors.ask("whole", sim(text=f"q{n}"))) for n in range(2)]
+    queued = [asyncio.ensure_future(stage.apis.ask("whole", sim(text=f"q{n}"))) for n in range(2)]
     await stage.waiting(2)
-    failure = await stage.doors.ask(kind, "One too many.")
+    failure = await stage.apis.ask(kind, "One too many.")
     assert isinstance(failure, Failure)
     assert (failure.status, failure.reason) == (status, reason)
     # The turn that runs, and the two before it in the queue.
@@ -91,7 +91,7 @@ async def test_those_who_wait_are_served_in_the_order_they_came(stage: Stage) ->
     served: list[str] = []
 
     async def ask(kind: str, text: str) -> None:
-        served.append(str(await stage.doors.ask(kind, sim(text=text))))
+        served.append(str(await stage.apis.ask(kind, sim(text=text))))
 
     tasks = []
     for count, (kind, text) in enumerate([("grpc", "one"), ("whole", "two")], start=1):
@@ -124,7 +124,7 @@ async def dropped(stage: Stage, mark: str) -> None:
     await stage.engine.simulator.ledger.wait_for_async(
         lambda found: [e.ended for e in found if e.contains(mark)] == ["client_closed"], PATIENCE
     )
-    assert await stage.doors.ask("whole", sim(text="next")) == "next"
+    assert await stage.apis.ask("whole", sim(text="next")) == "next"
 
 
 async def test_a_reader_over_http_that_stops_reading_is_dropped(stage: Stage) -> None:
@@ -134,7 +134,7 @@ async def test_a_reader_over_http_that_stops_reading_is_dropped(stage: Stage) ->
         "messages": [{"role": "user", "content": mark + sim(endless=True, delay_ms=1)}],
     }
     content = json.dumps(body).encode()
-    host, port = stage.doors.url.removeprefix("http://").split(":")
+    host, port = stage.apis.url.removeprefix("http://").split(":")
     with closing(socket.socket()) as reader:
         reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         await asyncio.to_thread(reader.connect, (host, int(port)))
@@ -150,7 +150,7 @@ async def test_a_reader_over_grpc_that_stops_reading_is_dropped(stage: Stage) ->
     much = sim(tools=[large], hang_after=95)
     # Without a guess at the line's speed, by which the window would grow.
     options = [("grpc.http2.bdp_probe", 0)]
-    async with grpc.aio.insecure_channel(stage.doors.target, options) as channel:
+    async with grpc.aio.insecure_channel(stage.apis.target, options) as channel:
         message = pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=mark + much)])
         call = pb_grpc.CompletionServiceStub(channel).Complete(
             pb.CompleteRequest(messages=[message], tools=[pb.Tool(name="add")])
@@ -164,15 +164,13 @@ async def test_a_reader_over_grpc_that_stops_reading_is_dropped(stage: Stage) ->
 async def test_a_queue_that_is_left_by_all_holds_nobody_up(tmp_path: Path) -> None:
     async with (
         running_engine(tmp_path, PoolLimits(1, 1, 0), queue_size=20) as engine,
-        both_doors(engine.engine) as doors,
+        both_apis(engine.engine) as apis,
     ):
-        stage = Stage(engine, doors)
+        stage = Stage(engine, apis)
         holding = await stage.holding()
-        queued = [doors.caller(kind) for kind in KINDS for _ in range(4)]
-        for caller in queued:
-            await caller.begin(Asked(("Hello?",)))
+        queued = [apis.call(kind, "Hello?") for kind in KINDS for _ in range(4)]
         await stage.waiting(len(queued))
         await asyncio.gather(*(caller.leave() for caller in queued))
         await stage.waiting(0)
         await holding.leave()
-        assert await doors.ask("grpc", sim(text="next")) == "next"
+        assert await apis.ask("grpc", sim(text="next")) == "next"

@@ -20,7 +20,8 @@ from bridge.core.contract.request import (
     UrlSource,
 )
 from bridge.v1 import completion_pb2 as pb
-from tests.support.apis import Scenario, grpc_messages, http_messages
+from tests.support.apis import Scenario
+from tests.support.encoding import chat_messages, proto_messages
 from tests.support.harness import assistant, sim, user
 
 SAMPLED = "claude-sonnet-4-6"
@@ -706,11 +707,11 @@ INVALID = [
         http={
             "messages": [
                 {"role": "user", "content": "x"},
-                {"role": "assistant", "content": http_messages([user(PICTURE)])[0]["content"]},
+                {"role": "assistant", "content": chat_messages([user(PICTURE)])[0]["content"]},
                 {"role": "user", "content": "y"},
             ]
         },
-        grpc={"messages": grpc_messages([user("x"), assistant(PICTURE), user("y")])},
+        grpc={"messages": proto_messages([user("x"), assistant(PICTURE), user("y")])},
     ),
     invalid(
         "a document of another type in a result",

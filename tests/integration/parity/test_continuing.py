@@ -11,32 +11,33 @@ import pytest
 
 from bridge.core.contract.request import Message, TextPart, ToolResultPart
 from tests.integration.parity.scenarios import BOTH, PICTURE, call, new_marker
-from tests.support.apis import DOORS, Scenario, Transcript
+from tests.support.apis import APIS, Scenario
 from tests.support.harness import RunningBridge, sim, user
+from tests.support.replies import Reply
 
-ORDERS = list(itertools.permutations(DOORS))
+ORDERS = list(itertools.permutations(APIS))
 
 
-def ask(bridge: RunningBridge, door: str, scenario: Scenario, marker: str) -> Transcript:
+def ask(bridge: RunningBridge, door: str, scenario: Scenario, marker: str) -> Reply:
     """Ask, and wait until the conversation is parked: the end of a stream comes before that."""
-    transcript = DOORS[door](bridge, scenario, marker)
+    reply = APIS[door](bridge, scenario, marker)
     bridge.wait_until_settled()
-    return transcript
+    return reply
 
 
-def session_of(bridge: RunningBridge, transcript: Transcript) -> Any:
+def session_of(bridge: RunningBridge, reply: Reply) -> Any:
     """How the session of a request was got, by the log."""
     lines = [json.loads(line) for line in bridge.log_path.read_text().splitlines()]
-    (line,) = [line for line in lines if line["request_id"] == transcript.request_id]
+    (line,) = [line for line in lines if line["request_id"] == reply.request_id]
     return line["session"]
 
 
-def results(transcript: Transcript, *contents: Any) -> Message:
+def results(reply: Reply, *contents: Any) -> Message:
     """The results of all calls of an answer."""
     return user(
         *(
             ToolResultPart(call.id, content)
-            for call, content in zip(transcript.calls, contents, strict=True)
+            for call, content in zip(reply.calls, contents, strict=True)
         )
     )
 

@@ -14,12 +14,11 @@ from bridge.core.contract import errors
 from bridge.grpc_server.server import GrpcServer
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
+from tests.support.fakes import FakeService
+from tests.support.grpc.client import Talk, question
 from tests.support.grpc.details import Details, details_of
-from tests.support.grpc.fakes import FakeService as GrpcFake
-from tests.support.grpc.fakes import question, raising, soon
-from tests.support.grpc.talking import Talk
 from tests.support.http.asgi import build, chat
-from tests.support.http.fakes import FakeService as HttpFake
+from tests.support.waiting import soon
 
 
 @dataclass(frozen=True)
@@ -206,7 +205,7 @@ def test_every_class_has_its_row() -> None:
 @pytest.mark.parametrize("name", EXPECTED)
 async def test_over_http(name: str) -> None:
     row = EXPECTED[name]
-    exchange = await chat(build(HttpFake(made(name))))
+    exchange = await chat(build(FakeService(made(name))))
     assert exchange.status == row.http
     error = exchange.error
     assert (error["type"], error["code"]) == (row.type, row.code)
@@ -223,7 +222,7 @@ async def test_over_http(name: str) -> None:
 async def test_over_grpc(name: str, way: object) -> None:
     row = EXPECTED[name]
     async with (
-        GrpcServer(GrpcFake(raising(made(name))), port=0) as server,
+        GrpcServer(FakeService(made(name)), port=0) as server,
         grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
     ):
         details: Details = await way(channel)  # type: ignore[operator]

@@ -53,8 +53,8 @@ from bridge.http_server.context import CallOptions
 from bridge.http_server.openai.chat.decode import decode_chat
 from bridge.http_server.openai.responses.decode import Past, decode_responses, parse_responses
 from tests.support.claude.fake_process import fake_launcher
+from tests.support.encoding import Json, chat_body, proto, responses_body
 from tests.support.harness import SCALE
-from tests.support.requests import Json, chat_body, proto, responses_body
 from tests.unit.core.validation.test_images import PNG, of
 
 PICTURE = ImagePart(InlineData("image/png", of(PNG)))

@@ -27,7 +27,7 @@ from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import pool_pb2
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 from bridge.v1.pool_pb2_grpc import PoolServiceStub
-from tests.support.grpc.talking import Talk
+from tests.support.grpc.client import Talk
 from tests.support.harness import PATIENCE, RunningBridge, sim
 
 COUNTS = ("_ms", "_tokens", "_calls")

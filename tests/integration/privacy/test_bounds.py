@@ -22,8 +22,8 @@ from bridge.http_server.openai.chat.decode import decode_chat
 from bridge.http_server.openai.responses.decode import parse_responses
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
+from tests.support.grpc.client import question
 from tests.support.grpc.details import Details, details_of
-from tests.support.grpc.fakes import question
 from tests.support.harness import PATIENCE, RunningBridge
 
 PNG = base64.b64decode(

@@ -11,14 +11,14 @@ from bridge.core.contract.request import TextPart, Tool, ToolCallPart, ToolResul
 from tests.integration.parity.scenarios import new_marker
 from tests.integration.parity.test_continuing import session_of
 from tests.integration.prompts.test_text import ask, seen
-from tests.support.apis import DOORS, Scenario
+from tests.support.apis import APIS, Scenario
 from tests.support.harness import RunningBridge, assistant, sim, user
 
 BLANKS = [" ", "\n\n", " \t\n", "\u00a0"]
 LOOK = (Tool("look"),)
 
 
-@pytest.fixture(params=DOORS)
+@pytest.fixture(params=APIS)
 def door(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -81,7 +81,7 @@ def test_a_prompt_of_blanks_is_refused_like_an_empty_one(
     bridge: RunningBridge, door: str, blank: str
 ) -> None:
     failures = [
-        DOORS[door](
+        APIS[door](
             bridge, Scenario("", (user("a"), assistant("b"), user(text))), new_marker()
         ).failure
         for text in ("", blank)
@@ -116,8 +116,8 @@ def test_a_failed_result_without_text_is_refused(
         assistant(ToolCallPart("toolu_1", "look", "{}")),
         user(ToolResultPart("toolu_1", content, is_error=True)),
     )
-    failure = DOORS["grpc"](bridge, Scenario("", messages, tools=LOOK), new_marker()).failure
+    failure = APIS["grpc"](bridge, Scenario("", messages, tools=LOOK), new_marker()).failure
     assert failure is not None
     field = "messages[2].parts[0].tool_result"
-    assert (failure.code, failure.field) == ("invalid_value", field)
+    assert (failure.reason, failure.field) == ("invalid_value", field)
     assert "must be text that describes the error" in failure.message

@@ -21,8 +21,9 @@ from bridge.v1 import completion_pb2 as pb
 from tests.integration.parity.scenarios import REQUIRED, new_marker
 from tests.integration.parity.test_continuing import session_of
 from tests.support import hostile
-from tests.support.apis import DOORS, Scenario, Transcript
+from tests.support.apis import APIS, Scenario
 from tests.support.harness import LoopThread, RunningBridge, settings_for_tests, sim, user
+from tests.support.replies import Reply
 
 RULES = "Read,Grep,Write,Bash(git log:*)"
 OWN = Tool("Read", "The caller's.", {"type": "object", "properties": {"at": {"type": "string"}}})
@@ -62,7 +63,7 @@ def bridge(place: Path, shared: Path, loop_thread: LoopThread) -> Iterator[Runni
     assert not any(e.contains("LEAK") for e in running.simulator.ledger.exchanges())
 
 
-@pytest.fixture(params=DOORS)
+@pytest.fixture(params=APIS)
 def door(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -73,14 +74,14 @@ def calling(name: str, **input: Any) -> dict[str, Any]:
 
 def ask(
     bridge: RunningBridge, door: str, *messages: Message, **more: Any
-) -> tuple[Transcript, list[Exchange]]:
+) -> tuple[Reply, list[Exchange]]:
     """Ask, and give the answer and all that reached the model for it."""
     marker = new_marker()
     number = max((e.number for e in bridge.simulator.ledger.exchanges()), default=0)
-    transcript = DOORS[door](bridge, Scenario("", messages, **more), marker)
-    assert transcript.failure is None, transcript.failure
+    reply = APIS[door](bridge, Scenario("", messages, **more), marker)
+    assert reply.failure is None, reply.failure
     bridge.wait_until_settled()
-    return transcript, [e for e in bridge.simulator.ledger.exchanges() if e.number > number]
+    return reply, [e for e in bridge.simulator.ledger.exchanges() if e.number > number]
 
 
 def result_blocks(exchange: Exchange) -> list[dict[str, Any]]:
@@ -116,7 +117,7 @@ def test_an_answer_goes_on_through_the_calls_of_claudes_own_tools(
             )
         ),
     )
-    assert (answer.text, answer.finish, answer.calls) == ("I look.\n\nIt is there.", "stop", ())
+    assert (answer.text, answer.finish, answer.calls) == ("I look.\n\nIt is there.", "stop", [])
     assert len(exchanges) == 4
     read, found, log = results(exchanges[-1])
     assert INSIDE in read

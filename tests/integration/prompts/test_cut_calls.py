@@ -12,7 +12,7 @@ import pytest
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 from tests.integration.parity.scenarios import new_marker
-from tests.support.grpc.talking import Talk
+from tests.support.grpc.client import Talk
 from tests.support.harness import PATIENCE, RunningBridge, sim
 
 Json = dict[str, Any]
@@ -124,7 +124,7 @@ async def test_a_conversation_over_grpc_goes_on(
             system=f"You are {marker}.", tools=[pb.Tool(name="look")], max_output_tokens=limit
         )
         first = await talk.ask(said)
-        assert first.reason == pb.FINISH_REASON_LENGTH
+        assert first.finish == "length"
         (call,) = first.calls
         if answered:
             await talk.give(**{call.id: sim(text="ok")})

@@ -16,23 +16,24 @@ from bridge.core.contract.request import (
     ToolResultPart,
 )
 from tests.integration.parity.scenarios import BOTH, NOTE, PDF, call, new_marker
-from tests.support.apis import DOORS, Scenario, Transcript
+from tests.support.apis import APIS, Scenario
 from tests.support.harness import RunningBridge, assistant, sim, user
+from tests.support.replies import Reply
 
 TEXT = {"type": "text", "media_type": "text/plain", "data": "Größe: 3"}
 
 
-@pytest.fixture(params=DOORS)
+@pytest.fixture(params=APIS)
 def door(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 def ask(
     bridge: RunningBridge, door: str, messages: tuple[Message, ...], marker: str
-) -> tuple[Transcript, list[Any]]:
+) -> tuple[Reply, list[Any]]:
     """The answer, and the results as they last reached the model."""
     scenario = Scenario("", messages, system=f"You are {marker}.", tools=BOTH)
-    answer = DOORS[door](bridge, scenario, marker)
+    answer = APIS[door](bridge, scenario, marker)
     assert answer.failure is None
     exchange = bridge.simulator.ledger.exchanges(containing=marker)[-1]
     results = [
@@ -95,6 +96,6 @@ def test_a_document_is_a_document_by_the_rules_of_a_users_turn(
         assistant(ToolCallPart("toolu_1", "look", "{}")),
         user(ToolResultPart("toolu_1", (archive,))),
     )
-    failure = DOORS[door](bridge, Scenario("", messages), new_marker()).failure
+    failure = APIS[door](bridge, Scenario("", messages), new_marker()).failure
     assert failure is not None
     assert "Claude reads PDF and plain text" in failure.message

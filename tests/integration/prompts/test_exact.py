@@ -24,7 +24,7 @@ from bridge.simulator import Exchange, Simulator
 from tests.integration.parity.scenarios import MAP, STRICT, new_marker, schema
 from tests.integration.parity.test_continuing import session_of
 from tests.integration.prompts.test_text import ask, by_call
-from tests.support.apis import DOORS, Scenario
+from tests.support.apis import APIS, Scenario
 from tests.support.harness import RunningBridge, RunningEngine, sim, user
 
 SIGNS = [
@@ -51,7 +51,7 @@ TOOLS = (PICK, Tool("plain"))
 EXACTLY: dict[str, Any] = {"grpc": {"strict": True}, **STRICT}
 
 
-@pytest.fixture(params=DOORS)
+@pytest.fixture(params=APIS)
 def door(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -115,10 +115,10 @@ def test_beside_claude_codes_own_tool_a_strict_request_is_refused(bridge: Runnin
     shape = schema(MAP)
     shape["grpc"]["strict"] = True
     scenario = Scenario("", (user(sim(json={"a": 1})),), tools=TOOLS, **shape, **STRICT)
-    for door in DOORS.values():
+    for door in APIS.values():
         failure = door(bridge, scenario, new_marker()).failure
         assert failure is not None
-        assert (failure.code, failure.field) == ("invalid_value", "tools")
+        assert (failure.reason, failure.field) == ("invalid_value", "tools")
 
 
 async def test_what_is_too_long_for_the_command_that_logs_in_is_sent_by_claude_code(

@@ -18,7 +18,7 @@ from bridge.core.contract.request import TextPart, ToolResultPart
 from bridge.simulator import Simulator
 from tests.integration.parity.scenarios import BOTH, PERSON, SAMPLED, call, new_marker, schema
 from tests.support import hostile
-from tests.support.apis import DOORS, Scenario
+from tests.support.apis import APIS, Scenario
 from tests.support.harness import LoopThread, assistant, sim, user
 from tests.support.personal_server import EarnestBridge, earnest_bridge, running_simulator
 
@@ -57,20 +57,20 @@ def personal(simulator: Simulator) -> dict[str, Any]:
 def upstream(bridge: EarnestBridge) -> list[tuple[Any, Any]]:
     """The bodies and headers that each scenario comes to, made alike in what names the run."""
     made = []
-    for scenario, door in zip(SCENARIOS, cycle(DOORS), strict=False):
+    for scenario, door in zip(SCENARIOS, cycle(APIS), strict=False):
         marker = new_marker()
-        transcript = DOORS[door](bridge, scenario, marker)
-        assert transcript.failure is None, (scenario.name, transcript.failure)
+        reply = APIS[door](bridge, scenario, marker)
+        assert reply.failure is None, (scenario.name, reply.failure)
         made.append(_alike(bridge, marker))
     # A call of the caller's tool, and its result while the call waits.
     marker = new_marker()
     asked = Scenario("", (QUESTION,), tools=BOTH)
-    answer = DOORS["grpc"](bridge, asked, marker)
+    answer = APIS["grpc"](bridge, asked, marker)
     assert [call.name for call in answer.calls] == ["look"]
     bridge.wait_until_settled()
     results = (ToolResultPart(call.id, (TextPart("seen " * 99),)) for call in answer.calls)
     last = Scenario("", (QUESTION, answer.message, user(*results)), tools=BOTH)
-    assert DOORS["http"](bridge, last, marker).text == "ok"
+    assert APIS["http"](bridge, last, marker).text == "ok"
     made.append(_alike(bridge, marker))
     return made
 
@@ -135,7 +135,7 @@ def test_a_login_helper_of_the_person_is_run_and_its_key_used(
         (config / "settings.json").write_text(json.dumps(settings))
         with earnest_bridge(tmp_path, loop_thread, simulator, bridge_spares=0) as bridge:
             marker = new_marker()
-            DOORS["grpc"](bridge, Scenario("", (user("{id} " + sim(text="ok")),)), marker)
+            APIS["grpc"](bridge, Scenario("", (user("{id} " + sim(text="ok")),)), marker)
         (exchange,) = simulator.ledger.exchanges(containing=marker)
         assert "key-of-the-helper" in (
             exchange.headers.get("x-api-key"),

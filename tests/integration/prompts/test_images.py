@@ -14,7 +14,7 @@ from bridge.core.contract.request import ImagePart, InlineData, ToolCallPart, To
 from bridge.simulator import Exchange
 from tests.integration.parity.scenarios import PNG, STRICT, new_marker
 from tests.integration.prompts.test_text import ask
-from tests.support.apis import DOORS, Scenario
+from tests.support.apis import APIS, Scenario
 from tests.support.harness import RunningBridge, assistant, sim, user
 
 
@@ -37,7 +37,7 @@ def image(data: bytes, media_type: str = "image/png") -> ImagePart:
     return ImagePart(InlineData(media_type, base64.b64encode(data).decode()))
 
 
-@pytest.fixture(params=DOORS)
+@pytest.fixture(params=APIS)
 def door(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -79,9 +79,9 @@ def test_a_large_one_that_is_damaged_is_refused(bridge: RunningBridge, door: str
     damaged[1_000_000] ^= 1
     for data in (whole[:-100_000], bytes(damaged), png(2001, 20)[:-30]):
         messages = (user(image(data), sim(text="ok")),)
-        failure = DOORS[door](bridge, Scenario("", messages), new_marker()).failure
+        failure = APIS[door](bridge, Scenario("", messages), new_marker()).failure
         assert failure is not None
-        assert (failure.code, failure.field) == ("invalid_image", "messages[0]")
+        assert (failure.reason, failure.field) == ("invalid_image", "messages[0]")
         assert "is damaged" in failure.message
     marker = new_marker()
     answer, exchange = ask(bridge, door, [user(image(whole), marker + sim(text="ok"))], marker)
@@ -116,5 +116,5 @@ def test_where_claude_code_adds_a_text_about_its_size_that_is_named(
     assert bool(added) is bool(ignored)
     assert answer.ignored == ignored
     strict = Scenario("", (question,), grpc={"strict": True}, **STRICT)
-    failure = DOORS[door](bridge, strict, marker).failure
+    failure = APIS[door](bridge, strict, marker).failure
     assert (failure is not None) is bool(ignored)

@@ -15,7 +15,7 @@ from bridge.simulator import Exchange
 from tests.integration.parity.scenarios import STRICT, new_marker, schema
 from tests.integration.parity.test_continuing import session_of
 from tests.integration.prompts.test_text import ask
-from tests.support.apis import DOORS, Scenario
+from tests.support.apis import APIS, Scenario
 from tests.support.harness import RunningBridge, assistant, sim, user
 
 ID = 2512292042121000001
@@ -45,7 +45,7 @@ SENT = {
 }
 
 
-@pytest.fixture(params=DOORS)
+@pytest.fixture(params=APIS)
 def door(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -62,9 +62,9 @@ def inputs(exchange: Exchange) -> list[Any]:
 
 
 def refused(bridge: RunningBridge, door: str, scenario: Scenario, field: str) -> None:
-    failure = DOORS[door](bridge, scenario, new_marker()).failure
+    failure = APIS[door](bridge, scenario, new_marker()).failure
     assert failure is not None
-    assert (failure.code, failure.field) == ("invalid_value", field)
+    assert (failure.reason, failure.field) == ("invalid_value", field)
 
 
 def test_a_call_with_one_is_replayed_with_its_digits_and_named(
@@ -143,7 +143,7 @@ def test_of_an_answer_the_keyword_is_left_out_named_and_checked(
     assert exchange.body["output_config"]["format"]["schema"] == SENT
 
     wrong = Scenario("", (user(sim(json={"id": ID - 1})),), **schema(ITEM))
-    failure = DOORS[door](bridge, wrong, new_marker()).failure
+    failure = APIS[door](bridge, wrong, new_marker()).failure
     assert failure is not None
     assert "does not match the schema at id" in failure.message
 

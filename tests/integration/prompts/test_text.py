@@ -28,8 +28,9 @@ from bridge.core.contract.request import (
 from bridge.simulator import Exchange
 from tests.integration.parity.scenarios import new_marker
 from tests.integration.parity.test_continuing import session_of
-from tests.support.apis import DOORS, Scenario, Transcript
+from tests.support.apis import APIS, Scenario
 from tests.support.harness import RunningBridge, assistant, sim, user
+from tests.support.replies import Reply
 
 SECRET = "what-stands-in-the-file"
 
@@ -104,22 +105,22 @@ def texts(bridge: RunningBridge) -> Iterator[Texts]:
         (place / "secret.txt").unlink()
 
 
-@pytest.fixture(params=DOORS)
+@pytest.fixture(params=APIS)
 def door(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 def ask(
     bridge: RunningBridge, door: str, messages: Sequence[Message], marker: str, **changes: Any
-) -> tuple[Transcript, Exchange]:
+) -> tuple[Reply, Exchange]:
     """Ask, and give the answer and what reached the model."""
     scenario = replace(Scenario("", tuple(messages)), **changes)
-    transcript = DOORS[door](bridge, scenario, marker)
-    assert transcript.failure is None, transcript.failure
+    reply = APIS[door](bridge, scenario, marker)
+    assert reply.failure is None, reply.failure
     bridge.wait_until_settled()
     exchange = bridge.simulator.ledger.exchanges(containing=marker)[-1]
     assert SECRET not in json.dumps(exchange.body)
-    return transcript, exchange
+    return reply, exchange
 
 
 def seen(exchange: Exchange) -> list[tuple[str, list[Any]]]:
@@ -176,7 +177,7 @@ def test_every_text_in_the_next_message_of_a_conversation_that_goes_on(
     got = []
     # A system prompt of its own, so that it does not go by the habits of other tests.
     system = f"You are {marker}."
-    for text, door in zip((None, *texts.all), cycle(DOORS), strict=False):
+    for text, door in zip((None, *texts.all), cycle(APIS), strict=False):
         if text is not None:
             messages.append(user(text))
         answer, exchange = ask(bridge, door, messages, marker, system=system)
@@ -191,7 +192,7 @@ def test_every_text_as_the_first_message_on_a_warm_process(
     bridge: RunningBridge, texts: Texts
 ) -> None:
     # The doors the other way round, so that each text is seen at both.
-    for text, door in zip(texts.all, cycle(DOORS), strict=False):
+    for text, door in zip(texts.all, cycle(APIS), strict=False):
         marker = new_marker()
         messages = [user(text, f"{marker} " + sim(text="ok"))]
         _, exchange = ask(bridge, door, messages, marker)

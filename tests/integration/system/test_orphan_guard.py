@@ -19,7 +19,8 @@ from bridge.core.claude.processes.process import Command, LineProcess
 from bridge.core.system import orphan_guard, orphan_watchdog
 from bridge.core.system.orphan_guard import OrphanGuard, death_signal
 from bridge.core.system.orphan_watchdog import MARK, watch
-from tests.support.waiting import PATIENCE, soon
+from tests.support.harness import PATIENCE
+from tests.support.waiting import soon
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has it")
 

@@ -28,13 +28,8 @@ class Details:
         return [violation.field for violation in self.bad_request.field_violations]
 
 
-async def details_of(call: Any) -> Details:
-    """Read the details of an AioRpcError, or of a call that has ended."""
-    if isinstance(call, grpc.aio.AioRpcError):
-        code, message, trailing = call.code(), call.details(), call.trailing_metadata()
-    else:
-        code, message = await call.code(), await call.details()
-        trailing = await call.trailing_metadata()
+def details_in(code: grpc.StatusCode, message: str | None, trailing: Any) -> Details | None:
+    """Read the details out of a call's trailers; None where there are none."""
 
     class Ended:
         def code(self) -> grpc.StatusCode:
@@ -47,7 +42,8 @@ async def details_of(call: Any) -> Details:
             return list(trailing or ())
 
     status = rpc_status.from_call(Ended())  # type: ignore[arg-type]
-    assert status is not None, f"no details: {code} {message}"
+    if status is None:
+        return None
 
     def unpacked(kind: Any) -> Any:
         for detail in status.details:
@@ -64,3 +60,15 @@ async def details_of(call: Any) -> Details:
         unpacked(error_details_pb2.BadRequest),
         unpacked(error_details_pb2.RetryInfo),
     )
+
+
+async def details_of(call: Any) -> Details:
+    """Read the details of an AioRpcError, or of a call that has ended."""
+    if isinstance(call, grpc.aio.AioRpcError):
+        code, message, trailing = call.code(), call.details(), call.trailing_metadata()
+    else:
+        code, message = await call.code(), await call.details()
+        trailing = await call.trailing_metadata()
+    details = details_in(code, message, trailing)
+    assert details is not None, f"no details: {code} {message}"
+    return details

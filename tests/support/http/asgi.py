@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from bridge.core.access.authentication import Access
 from bridge.core.answers import ResponseStore
 from bridge.http_server import HttpSettings, all_dialects, create_app
-from tests.support.http.fakes import FakeService
+from tests.support.fakes import FakeService
 
 CLOCK = 1_700_000_000.9
 

@@ -13,8 +13,8 @@ import uvicorn
 from bridge.core.access import Access, Uploads
 from bridge.http_server import HttpSettings, all_dialects, connections, create_app
 from bridge.http_server.dialect import Dialect
+from tests.support.fakes import FakeService
 from tests.support.harness import PATIENCE
-from tests.support.http.fakes import FakeService
 
 
 class _Server(uvicorn.Server):

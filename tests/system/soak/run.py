@@ -18,7 +18,7 @@ import httpx
 
 from bridge.simulator import Simulator
 from tests.support.harness import PATIENCE
-from tests.system.soak.clients import GrpcDoor, HttpDoor
+from tests.system.soak.asking import GrpcApi, HttpApi
 from tests.system.soak.serving import Server, Standing, serving
 from tests.system.soak.traffic import NAME, Caller, Tally
 
@@ -109,9 +109,9 @@ async def _part(
         ) as client,
         grpc.aio.insecure_channel(f"127.0.0.1:{server.grpc}") as channel,
     ):
-        doors = HttpDoor(client), GrpcDoor(channel)
+        apis = HttpApi(client), GrpcApi(channel)
         callers = [
-            Caller(*doors, result.tally, Random(random.getrandbits(64))) for _ in range(CALLERS)
+            Caller(*apis, result.tally, Random(random.getrandbits(64))) for _ in range(CALLERS)
         ]
         faults = asyncio.create_task(_faults(server, Random(random.getrandbits(64)), result))
         audit = asyncio.create_task(_audit(simulator, result))

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.system.soak.clients import GONE, LOST, Ask, Reply
+from tests.support.replies import GONE, LOST, Failure, Reply
+from tests.system.soak.asking import Ask
 from tests.system.soak.run import Soak, judge
 from tests.system.soak.serving import Standing
 from tests.system.soak.traffic import Caller, Tally, Wrong
@@ -17,7 +18,7 @@ from tests.system.soak.traffic import Caller, Tally, Wrong
 FOREIGN = "soak-0123456789ab"
 
 
-class FakeDoor:
+class FakeApi:
     """Gives one answer to everything."""
 
     name = "fake"
@@ -30,24 +31,24 @@ class FakeDoor:
 
 
 def caller(reply: Reply, tally: Tally | None = None) -> Caller:
-    door: Any = FakeDoor(reply)
-    return Caller(door, door, tally or Tally(), Random(1))
+    api: Any = FakeApi(reply)
+    return Caller(api, api, tally or Tally(), Random(1))
 
 
 @pytest.mark.parametrize(
     "reply",
     [
         Reply("What?"),
-        Reply("What", error="then timeout"),
-        Reply("", error=LOST),
-        Reply("", error=GONE),
-        Reply("", error="500 internal_error"),
-        Reply("", error="INTERNAL"),
-        Reply("", error="429 queue_full"),
+        Reply("What", failure=Failure(200, "timeout")),
+        Reply("", failure=Failure(LOST)),
+        Reply("", failure=Failure(GONE)),
+        Reply("", failure=Failure(500, "internal_error")),
+        Reply("", failure=Failure("INTERNAL")),
+        Reply("", failure=Failure(429, "queue_full")),
         Reply(f"The answer is 1, says {FOREIGN}."),
-        Reply(f"The answer is 1, says {FOREIGN}.", error="then timeout"),
+        Reply(f"The answer is 1, says {FOREIGN}.", failure=Failure(200, "timeout")),
     ],
-    ids=lambda reply: f"{reply.text} {reply.error}",
+    ids=lambda reply: f"{reply.text} {reply.failure and reply.failure.summary}",
 )
 async def test_what_is_wrong(reply: Reply) -> None:
     with pytest.raises(Wrong):
@@ -56,15 +57,19 @@ async def test_what_is_wrong(reply: Reply) -> None:
 
 async def test_a_foreign_name_is_wrong_whatever_was_asked() -> None:
     with pytest.raises(Wrong, match="somebody else"):
-        await caller(Reply(FOREIGN, error=GONE)).leaving()
+        await caller(Reply(FOREIGN, failure=Failure(GONE))).leaving()
 
 
 async def test_what_may_be() -> None:
     tally = Tally()
-    for error in ("503 claude_process_error", "then upstream_error", "DEADLINE_EXCEEDED"):
-        await caller(Reply(error=error), tally).plain()
-    await caller(Reply("The answer", error="504 timeout"), tally).plain()
-    await caller(Reply(error="429 queue_full", retry_after=1.0), tally).plain()
+    for failure in (
+        Failure(503, "claude_process_error"),
+        Failure(200, "upstream_error"),
+        Failure("DEADLINE_EXCEEDED"),
+        Failure(429, "queue_full", retry_after=1.0),
+    ):
+        await caller(Reply(failure=failure), tally).plain()
+    await caller(Reply("The answer", failure=Failure(504, "timeout")), tally).plain()
     assert tally.errors.total() == 5
     assert not tally.wrong
 

@@ -14,14 +14,16 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
 
 import grpc
 
+from bridge.core.contract.request import Message, TextPart, ToolResultPart
 from bridge.v1 import completion_pb2 as pb
-from bridge.v1.completion_pb2_grpc import CompletionServiceStub
-from tests.support.harness import sim
-from tests.system.soak.clients import GONE, Ask, Door, GrpcDoor, HttpDoor, Json, Reply, gather
+from tests.support.grpc.client import Talk
+from tests.support.harness import sim, user
+from tests.support.http.client import Json
+from tests.support.replies import GONE, Reply
+from tests.system.soak.asking import Api, Ask, GrpcApi, HttpApi
 
 NAME = re.compile(r"soak-[0-9a-f]{12}")
 
@@ -75,9 +77,9 @@ class Tally:
 class Caller:
     """One of many: goes through scenarios at random until the time is over."""
 
-    def __init__(self, http: HttpDoor, rpc: GrpcDoor, tally: Tally, random: Random) -> None:
+    def __init__(self, http: HttpApi, grpc: GrpcApi, tally: Tally, random: Random) -> None:
         self._http = http
-        self._rpc = rpc
+        self._grpc = grpc
         self._tally = tally
         self._random = random
         self._name = ""
@@ -117,33 +119,34 @@ class Caller:
 
     # What is said
 
-    def _user(self, words: str) -> Json:
-        return {"role": "user", "content": f"{self._name} {words}"}
+    def _user(self, words: str) -> Message:
+        return user(f"{self._name} {words}")
 
     def _answer(self) -> str:
         return f"The answer is {self._random.randrange(10**9)}, says {self._name}."
 
-    def _door(self) -> Door:
-        return self._random.choice((self._http, self._rpc))
+    def _api(self) -> Api:
+        return self._random.choice((self._http, self._grpc))
 
-    async def _ask(self, scenario: str, door: Door, ask: Ask, expected: str | None) -> Reply | None:
+    async def _ask(self, scenario: str, api: Api, ask: Ask, expected: str | None) -> Reply | None:
         """Ask; None where it ended in an error that may be."""
-        return self._judged(f"{scenario} {door.name}", await door.ask(ask), expected)
+        return self._judged(f"{scenario} {api.name}", await api.ask(ask), expected)
 
     def _judged(
         self, scenario: str, reply: Reply, expected: str | None, *allowed: str
     ) -> Reply | None:
         if set(NAME.findall(reply.text)) - {self._name}:
             raise Wrong(f"somebody else's text: {reply.text!r}")
-        if reply.error:
-            if not reply.error.endswith((*FAIR, *allowed)):
-                raise Wrong(f"{reply.error} after {reply.text!r}")
-            if reply.error.endswith(QUEUE_FULL) and reply.retry_after is None:
-                raise Wrong(f"{reply.error} does not say when to try again")
+        if reply.failure is not None:
+            error = reply.failure.summary
+            if not error.endswith((*FAIR, *allowed)):
+                raise Wrong(f"{error} after {reply.text!r}")
+            if error.endswith(QUEUE_FULL) and reply.failure.retry_after is None:
+                raise Wrong(f"{error} does not say when to try again")
             if expected is not None and not expected.startswith(reply.text):
-                raise Wrong(f"{reply.text!r} before {reply.error} is not of {expected!r}")
-            self._tally.errors[f"{scenario}: {reply.error}"] += 1
-            if reply.error.endswith(QUEUE_FULL):
+                raise Wrong(f"{reply.text!r} before {error} is not of {expected!r}")
+            self._tally.errors[f"{scenario}: {error}"] += 1
+            if error.endswith(QUEUE_FULL):
                 self._wait = self._random.uniform(0.2, 1.0)
             return None
         if expected is not None and reply.text != expected:
@@ -156,74 +159,78 @@ class Caller:
     async def plain(self) -> None:
         """One question, streamed or not, with a system prompt or without."""
         answer = self._answer()
-        messages = [self._user(sim(text=answer))]
-        door = self._door()
-        if door is self._http and self._random.random() < 0.5:
-            messages.insert(0, {"role": "system", "content": f"You are {self._name}."})
+        messages = (self._user(sim(text=answer)),)
+        api = self._api()
+        system = ""
+        if api is self._http and self._random.random() < 0.5:
+            system = f"You are {self._name}."
         stream = self._random.random() < 0.5
-        await self._ask("plain", door, Ask(messages, stream=stream), answer)
+        await self._ask("plain", api, Ask(messages, system, stream=stream), answer)
 
     async def conversation(self) -> None:
-        """Several turns, each with all that was said before; now and then at the other door."""
-        messages: list[Json] = []
+        """Several turns, each with all that was said before; now and then at the other API."""
+        messages: tuple[Message, ...] = ()
         for _ in range(self._random.randint(2, 4)):
             answer = self._answer()
-            messages.append(self._user(sim(text=answer)))
-            reply = await self._ask("conversation", self._door(), Ask(messages), answer)
+            messages = (*messages, self._user(sim(text=answer)))
+            reply = await self._ask("conversation", self._api(), Ask(messages), answer)
             if reply is None:
                 return
-            messages.append({"role": "assistant", "content": reply.text})
+            messages = (*messages, reply.message)
 
     async def tool_loop(self) -> None:
         """One or two calls, and their results; now and then the caller never brings them."""
         names = self._random.sample(("alpha", "beta", "gamma"), self._random.randint(1, 2))
         answer = self._answer()
         calls = [{"name": name, "input": {"of": self._name}} for name in names]
-        messages = [self._user(sim(turns=[{"tools": calls}, {"text": answer}]))]
-        door = self._door()
+        question = self._user(sim(turns=[{"tools": calls}, {"text": answer}]))
+        api = self._api()
         stream = self._random.random() < 0.5
         tools = ("alpha", "beta", "gamma")
-        reply = await self._ask("calls", door, Ask(messages, tools, stream=stream), "")
+        reply = await self._ask("calls", api, Ask((question,), tools=tools, stream=stream), "")
         if reply is None or self._random.random() < 0.2:
             return
-        made = [(call["function"]["name"], call["function"]["arguments"]) for call in reply.calls]
+        made = [(call.name, call.arguments) for call in reply.calls]
         wanted = [(name, {"of": self._name}) for name in names]
         if [(name, json.loads(arguments)) for name, arguments in made] != wanted:
             raise Wrong(f"calls {made}")
-        messages.append({"role": "assistant", "content": "", "tool_calls": reply.calls})
-        for call in reply.calls:
-            content = f"{self._name} says {call['function']['name']}"
-            messages.append({"role": "tool", "tool_call_id": call["id"], "content": content})
-        await self._ask("results", door, Ask(messages, tools, stream=stream), answer)
+        results = user(
+            *(
+                ToolResultPart(call.id, (TextPart(f"{self._name} says {call.name}"),))
+                for call in reply.calls
+            )
+        )
+        messages = (question, reply.message, results)
+        await self._ask("results", api, Ask(messages, tools=tools, stream=stream), answer)
 
     async def structured(self) -> None:
         """An object by a schema."""
-        ask = Ask([self._user(sim(json={"name": self._name}))], schema=SCHEMA)
-        reply = await self._ask("structured", self._door(), ask, None)
+        ask = Ask((self._user(sim(json={"name": self._name})),), schema=SCHEMA)
+        reply = await self._ask("structured", self._api(), ask, None)
         if reply is not None and json.loads(reply.text) != {"name": self._name}:
             raise Wrong(reply.text)
 
     async def leaving(self) -> None:
         """Go away in the middle of an answer."""
         ask = Ask(
-            [self._user(sim(endless=True, delay_ms=5))], leave_after=self._random.randint(0, 40)
+            (self._user(sim(endless=True, delay_ms=5)),), leave_after=self._random.randint(0, 40)
         )
-        door = self._door()
-        self._judged(f"leaving {door.name}", await door.ask(ask), None, GONE)
+        api = self._api()
+        self._judged(f"leaving {api.name}", await api.ask(ask), None, GONE)
 
     async def impatient(self) -> None:
         """Wait for an answer without a stream, or for one that never begins, and not for long."""
         directive = sim(hang=True) if self._random.random() < 0.5 else sim(endless=True, delay_ms=5)
-        ask = Ask([self._user(directive)], stream=False, timeout=self._random.uniform(0.005, 1.0))
-        door = self._door()
-        self._judged(f"impatient {door.name}", await door.ask(ask), None, GONE)
+        ask = Ask((self._user(directive),), stream=False, timeout=self._random.uniform(0.005, 1.0))
+        api = self._api()
+        self._judged(f"impatient {api.name}", await api.ask(ask), None, GONE)
 
     async def long_answer_read_slowly(self) -> None:
         """Take an answer of many pieces at a pace of one's own."""
         count = self._random.randint(300, 1500)
         expected = "".join(f"w{number} " for number in range(count))
-        ask = Ask([self._user(sim(tokens=count))], pause=0.001)
-        await self._ask("slow reader", self._door(), ask, expected)
+        ask = Ask((self._user(sim(tokens=count)),), pause=0.001)
+        await self._ask("slow reader", self._api(), ask, expected)
 
     async def wrong_request(self) -> None:
         """What is not served is refused."""
@@ -238,11 +245,11 @@ class Caller:
                 {"max_completion_tokens": -1},
             )
         )
-        door = self._door()
-        reply = await door.ask(Ask([self._user("hello")], extra=extra))
-        if not reply.error.startswith(REFUSED):
-            raise Wrong(f"{extra} over {door.name}: {reply}")
-        self._tally.right[f"refused {door.name}"] += 1
+        api = self._api()
+        reply = await api.ask(Ask((self._user("hello"),), extra=extra))
+        if reply.failure is None or not reply.failure.summary.startswith(REFUSED):
+            raise Wrong(f"{extra} over {api.name}: {reply}")
+        self._tally.right[f"refused {api.name}"] += 1
 
     async def upstream_fails(self) -> None:
         """The model's API fails in one of its ways."""
@@ -257,11 +264,11 @@ class Caller:
                 {"text": answer, "cut_after": after},
             )
         )
-        door = self._door()
-        ask = Ask([self._user(sim(**directive, note=self._name))])
-        reply = await door.ask(ask)
+        api = self._api()
+        ask = Ask((self._user(sim(**directive, note=self._name)),))
+        reply = await api.ask(ask)
         self._judged(
-            f"upstream fails {door.name}", reply, answer, "overloaded_error", "rate_limit_exceeded"
+            f"upstream fails {api.name}", reply, answer, "overloaded_error", "rate_limit_exceeded"
         )
 
     async def text_completion(self) -> None:
@@ -275,28 +282,26 @@ class Caller:
             # Its default is 16.
             "max_tokens": 1000,
         }
-        reply = await self._http.post("/v1/completions", body, Ask([]))
+        reply = await self._http.post("/v1/completions", body, Ask(()))
         self._judged("text completion http", reply, answer)
 
     async def converse(self) -> None:
         """A conversation on one call: turns, a turn cancelled, tools."""
-        call: Any = CompletionServiceStub(self._rpc.channel).Converse(timeout=120)
+        talk = Talk(self._grpc.channel, timeout=120)
         try:
-            await call.write(
-                pb.ConverseRequest(open=pb.ConversationSettings(tools=[pb.Tool(name="alpha")]))
-            )
+            await talk.open(tools=[pb.Tool(name="alpha")])
             for _ in range(self._random.randint(1, 3)):
-                if not await self._turn(call):
+                if not await self._turn(talk):
                     return
-            await call.done_writing()
+            await talk.call.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             # It has ended while something was sent: what is left to read says how, unless
             # grpc.aio has put this in its place.
-            self._judged("converse grpc", await gather(call), None, WRITE_FAILED)
+            self._judged("converse grpc", await talk.outcome(), None, WRITE_FAILED)
         finally:
-            call.cancel()
+            talk.call.cancel()
 
-    async def _turn(self, call: Any) -> bool:
+    async def _turn(self, talk: Talk) -> bool:
         answer = self._answer()
         kind = self._random.choice(("text", "tool", "cancel"))
         directives: dict[str, Json] = {
@@ -304,17 +309,12 @@ class Caller:
             "tool": {"turns": [{"tools": [{"name": "alpha"}]}, {"text": answer}]},
             "cancel": {"endless": True, "delay_ms": 5},
         }
-        words = f"{self._name} {sim(**directives[kind])}"
-        await call.write(pb.ConverseRequest(message=pb.UserMessage(parts=[pb.Part(text=words)])))
+        await talk.say(f"{self._name} {sim(**directives[kind])}")
         if kind == "cancel":
-            await call.write(pb.ConverseRequest(cancel=pb.CancelTurn()))
-            return self._judged("cancelled turn grpc", await gather(call), None) is not None
-        reply = self._judged("turn grpc", await gather(call), "" if kind == "tool" else answer)
+            await talk.cancel_turn()
+            return self._judged("cancelled turn grpc", await talk.outcome(), None) is not None
+        reply = self._judged("turn grpc", await talk.outcome(), "" if kind == "tool" else answer)
         if reply is None or kind == "text":
             return reply is not None
-        results = [
-            pb.ToolResult(call_id=made["id"], content=[pb.Part(text=self._name)])
-            for made in reply.calls
-        ]
-        await call.write(pb.ConverseRequest(tool_results=pb.ToolResults(results=results)))
-        return self._judged("turn grpc", await gather(call), answer) is not None
+        await talk.give(**{call.id: self._name for call in reply.calls})
+        return self._judged("turn grpc", await talk.outcome(), answer) is not None

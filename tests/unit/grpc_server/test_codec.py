@@ -18,7 +18,7 @@ from bridge.core.validation import validate
 from bridge.grpc_server.decode import decode_request
 from bridge.grpc_server.encode import encode_event, encode_model
 from bridge.v1 import completion_pb2 as pb
-from tests.support.grpc.fakes import question, user
+from tests.support.grpc.client import question, user
 
 PNG = pb.Part(image=pb.Image(data=pb.Blob(media_type="image/png", content=b"\x89PNG")))
 PDF = pb.Part(

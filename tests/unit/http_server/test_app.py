@@ -17,8 +17,8 @@ from bridge.core.contract.events import Started, TextDelta
 from bridge.core.contract.service import Health, HealthStatus
 from bridge.http_server import HttpSettings
 from bridge.http_server.body.reading import parse_json
+from tests.support.fakes import HELLO, STARTED, STOP, FakeService, Gate
 from tests.support.http.asgi import Exchange, ask, build, chat, frames
-from tests.support.http.fakes import HELLO, STARTED, STOP, FakeService, Gate
 
 CHAT = "/v1/chat/completions"
 BODY = {"messages": [{"role": "user", "content": "hi"}], "model": "opus"}
@@ -400,8 +400,8 @@ async def test_health(app: FastAPI) -> None:
         "account": "subscription",
         "simulated": False,
         "detail": "",
-        "lacking": [],
-        "pool": {"size": 3, "processes": {"idle": 2}, "waiting": 1},
+        "lacking": ["setting the effort of a process that runs"],
+        "pool": {"size": 3, "processes": {"running": 1, "parked": 2}, "waiting": 1},
         "plan": None,
     }
 

@@ -20,8 +20,8 @@ from bridge.http_server.context import HttpSettings
 from bridge.http_server.dialects import all_dialects
 from bridge.http_server.middleware.access import AccessMiddleware, needed_for
 from bridge.http_server.middleware.browsers import BrowserRules
+from tests.support.fakes import FakeService
 from tests.support.http.asgi import Exchange, ask, chat
-from tests.support.http.fakes import FakeService
 
 USER, ADMIN = "user-secret-long-enough", "admin-secret-long-enough"
 PAGE = "https://chat.example.com"

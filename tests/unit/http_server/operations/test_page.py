@@ -9,8 +9,8 @@ import pytest
 from bridge.core.access.authentication import KeyScope
 from bridge.http_server.middleware.access import needed_for
 from bridge.http_server.operations.page import FILES
+from tests.support.fakes import FakeService
 from tests.support.http.asgi import ask, build
-from tests.support.http.fakes import FakeService
 
 
 @pytest.mark.parametrize("path", FILES)

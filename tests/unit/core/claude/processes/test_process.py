@@ -15,7 +15,7 @@ import pytest
 
 from bridge.core.claude.processes import process as process_module
 from bridge.core.claude.processes.process import Command, LineProcess, ProcessGoneError
-from tests.support.waiting import PATIENCE, soon
+from tests.support.harness import PATIENCE, soon
 
 
 class Lines:

@@ -25,8 +25,8 @@ from bridge.http_server.openai.chat.reply import ChatReplyCollector
 from bridge.http_server.openai.chat.stream import ChatStreamEncoder
 from bridge.http_server.openai.completions.encode import TextReplyCollector, TextStreamEncoder
 from bridge.http_server.openai.shared.replies import FINISH_REASONS, usage_object
+from tests.support.fakes import CALLS, HELLO, STARTED, STOP, USAGE
 from tests.support.http.asgi import frames
-from tests.support.http.fakes import CALLS, HELLO, STARTED, STOP, USAGE
 
 USAGE_OBJECT = {
     "prompt_tokens": 123,

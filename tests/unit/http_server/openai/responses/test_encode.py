@@ -26,8 +26,8 @@ from bridge.core.contract.events import (
 )
 from bridge.http_server.dialect import JsonDict
 from bridge.http_server.openai.responses.encode import ResponseCollector, ResponseStreamEncoder
+from tests.support.fakes import CALLS, HELLO, STARTED, STOP, USAGE
 from tests.support.harness import SCALE
-from tests.support.http.fakes import CALLS, HELLO, STARTED, STOP, USAGE
 from tests.support.http.response_events import CheckedStream, check_response, check_stream
 
 HEX = "00ab"

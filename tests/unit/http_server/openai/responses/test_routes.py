@@ -25,9 +25,9 @@ from bridge.core.contract.events import (
 )
 from bridge.core.contract.request import CompletionRequest, TextPart, ToolCallPart, ToolResultPart
 from bridge.http_server import HttpSettings
+from tests.support.fakes import CALLS, STARTED, USAGE, FakeService, Gate
 from tests.support.harness import assistant, user
 from tests.support.http.asgi import Exchange, ask, build
-from tests.support.http.fakes import CALLS, STARTED, USAGE, FakeService, Gate
 from tests.support.http.response_events import check_response, check_stream
 
 URL = "/v1/responses"

@@ -10,8 +10,8 @@ import pytest
 from bridge.core.contract.errors import ClientClosedError, QueueFullError, UnavailableError
 from bridge.core.contract.events import Started, TextDelta, ToolCallDelta
 from bridge.http_server import HttpSettings
+from tests.support.fakes import HELLO, STARTED, STOP, FakeService, Gate, Step
 from tests.support.http.asgi import Exchange, build, frames
-from tests.support.http.fakes import HELLO, STARTED, STOP, FakeService, Gate, Step
 
 SOON = HttpSettings(keep_alive_seconds=0.01)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
+from collections.abc import Iterable
 from typing import Any
 
 from bridge.core.contract.request import (
@@ -50,8 +51,8 @@ def chat_body(request: CompletionRequest) -> Json:
     output = request.output_format
     schema = {"json_schema": without_nulls(name="it", schema=output.schema)}
     return without_nulls(
-        messages=[line for message in request.messages for line in chat_messages(message)],
-        tools=[{"type": "function", "function": flat_tool(tool)} for tool in request.tools],
+        messages=chat_messages(request.messages, request.system),
+        tools=[chat_tool(tool) for tool in request.tools],
         tool_choice=chosen,
         temperature=request.sampling.temperature,
         top_p=request.sampling.top_p,
@@ -63,23 +64,53 @@ def chat_body(request: CompletionRequest) -> Json:
 
 
 def flat_tool(tool: Tool) -> Json:
-    return {"name": tool.name, "parameters": dict(tool.parameters)}
+    return without_nulls(
+        name=tool.name, description=tool.description or None, parameters=dict(tool.parameters)
+    )
 
 
-def chat_messages(message: Message) -> list[Json]:
-    """A message of one part each, which the decoder puts together again."""
+def chat_tool(tool: Tool) -> Json:
+    return {"type": "function", "function": flat_tool(tool)}
+
+
+def chat_messages(messages: Iterable[Message], system: str | None = None) -> list[Json]:
+    """Messages as OpenAI's clients write them."""
+    lines: list[Json] = [{"role": "system", "content": system}] if system else []
+    for message in messages:
+        lines += _answered(message) if message.role is Role.ASSISTANT else _asked(message)
+    return lines
+
+
+def _asked(message: Message) -> list[Json]:
     lines: list[Json] = []
     for part in message.parts:
         if isinstance(part, ToolResultPart):
             content = [chat_part(piece) for piece in part.content]
             lines.append({"role": "tool", "tool_call_id": part.call_id, "content": content})
-        elif isinstance(part, ToolCallPart):
-            function = {"name": part.name, "arguments": part.arguments}
-            calls = [{"id": part.id, "type": "function", "function": function}]
-            lines.append({"role": "assistant", "tool_calls": calls})
+        elif lines and lines[-1]["role"] == "user":
+            lines[-1]["content"].append(chat_part(part))
         else:
-            lines.append({"role": message.role.value, "content": [chat_part(part)]})
+            lines.append({"role": "user", "content": [chat_part(part)]})
     return lines
+
+
+def _answered(message: Message) -> list[Json]:
+    said = [part for part in message.parts if not isinstance(part, ToolCallPart)]
+    calls = [
+        {
+            "id": part.id,
+            "type": "function",
+            "function": {"name": part.name, "arguments": part.arguments},
+        }
+        for part in message.parts
+        if isinstance(part, ToolCallPart)
+    ]
+    texts = [part.text for part in said if isinstance(part, TextPart)]
+    content: object = "".join(texts) or None
+    if len(texts) < len(said):
+        content = [chat_part(part) for part in said]
+    line = {"role": "assistant", "content": content}
+    return [{**line, "tool_calls": calls} if calls else line]
 
 
 def chat_part(part: Part) -> Json:
@@ -88,8 +119,11 @@ def chat_part(part: Part) -> Json:
             return {"type": "text", "text": text}
         case ImagePart(source):
             return {"type": "image_url", "image_url": {"url": address(source)}}
-        case DocumentPart(source):
-            return {"type": "file", "file": {"file_data": address(source)}}
+        case DocumentPart(source, title):
+            return {
+                "type": "file",
+                "file": without_nulls(file_data=address(source), filename=title),
+            }
         case _:
             raise AssertionError(part)
 
@@ -146,17 +180,9 @@ def item_part(part: Part, role: Role) -> Json:
 def proto(request: CompletionRequest) -> pb.CompleteRequest:
     choice, output = request.tool_choice, request.output_format
     return pb.CompleteRequest(
-        messages=[
-            pb.Message(
-                role=pb.ROLE_USER if message.role is Role.USER else pb.ROLE_ASSISTANT,
-                parts=[proto_part(part) for part in message.parts],
-            )
-            for message in request.messages
-        ],
-        tools=[
-            pb.Tool(name=tool.name, parameters_json=json.dumps(dict(tool.parameters)))
-            for tool in request.tools
-        ],
+        messages=proto_messages(request.messages),
+        system=request.system or "",
+        tools=[proto_tool(tool) for tool in request.tools],
         tool_choice=pb.ToolChoice(
             mode=pb.ToolChoice.Mode.Value(f"MODE_{choice.mode.name}"),
             name=choice.name or "",
@@ -175,6 +201,20 @@ def proto(request: CompletionRequest) -> pb.CompleteRequest:
     )
 
 
+def proto_tool(tool: Tool) -> pb.Tool:
+    parameters = json.dumps(dict(tool.parameters))
+    return pb.Tool(name=tool.name, description=tool.description, parameters_json=parameters)
+
+
+def proto_messages(messages: Iterable[Message]) -> list[pb.Message]:
+    """Messages as users of the stub write them."""
+    roles = {Role.USER: pb.ROLE_USER, Role.ASSISTANT: pb.ROLE_ASSISTANT}
+    return [
+        pb.Message(role=roles[message.role], parts=[proto_part(part) for part in message.parts])
+        for message in messages
+    ]
+
+
 def proto_part(part: Part) -> pb.Part:
     match part:
         case TextPart(text):
@@ -183,14 +223,17 @@ def proto_part(part: Part) -> pb.Part:
             return pb.Part(image=pb.Image(url=url))
         case ImagePart(InlineData() as data):
             return pb.Part(image=pb.Image(data=blob(data)))
-        case DocumentPart(InlineData() as data):
-            return pb.Part(document=pb.Document(data=blob(data)))
-        case ToolCallPart(id=call_id, name=name, arguments=arguments):
-            call = pb.ToolCall(id=call_id, name=name, arguments_json=arguments)
-            return pb.Part(tool_call=call)
-        case ToolResultPart(call_id=call_id, content=content):
-            pieces = [proto_part(piece) for piece in content]
-            return pb.Part(tool_result=pb.ToolResult(call_id=call_id, content=pieces))
+        case DocumentPart(UrlSource(url), title):
+            return pb.Part(document=pb.Document(url=url, title=title or ""))
+        case DocumentPart(InlineData() as data, title):
+            return pb.Part(document=pb.Document(data=blob(data), title=title or ""))
+        case ToolCallPart(id, name, arguments):
+            return pb.Part(tool_call=pb.ToolCall(id=id, name=name, arguments_json=arguments))
+        case ToolResultPart(call_id, content, is_error):
+            result = pb.ToolResult(
+                call_id=call_id, content=[proto_part(piece) for piece in content], is_error=is_error
+            )
+            return pb.Part(tool_result=result)
         case _:
             raise AssertionError(part)
 

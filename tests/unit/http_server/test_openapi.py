@@ -20,7 +20,7 @@ from bridge.http_server.dialects import all_dialects
 from bridge.http_server.openai.chat.decode import decode_chat
 from bridge.http_server.openai.completions.decode import decode_text_completion
 from bridge.http_server.openai.responses.decode import Past, decode_responses, parse_responses
-from tests.support.http.fakes import FakeService
+from tests.support.fakes import FakeService
 
 Json: TypeAlias = dict[str, Any]
 Decode: TypeAlias = Callable[[Json], CompletionRequest]

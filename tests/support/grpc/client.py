@@ -1,0 +1,227 @@
+"""The gRPC API's driver: Complete, and Converse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Self
+
+import grpc
+from google.protobuf.json_format import MessageToDict
+
+from bridge.core.contract.usage import Usage
+from bridge.v1 import completion_pb2 as pb
+from bridge.v1 import completion_pb2_grpc as pb_grpc
+from tests.support.grpc.details import details_in
+from tests.support.harness import PATIENCE
+from tests.support.replies import LOST, Failure, Reply
+from tests.support.waiting import soon
+
+FINISHES: Final[Mapping[int, str]] = {
+    pb.FINISH_REASON_STOP: "stop",
+    pb.FINISH_REASON_LENGTH: "length",
+    pb.FINISH_REASON_TOOL_CALLS: "tool_calls",
+    pb.FINISH_REASON_REFUSAL: "content_filter",
+    pb.FINISH_REASON_CANCELLED: "cancelled",
+}
+
+
+class GrpcCall:
+    """One call of Complete, or what comes next on one of Converse."""
+
+    def __init__(self, call: Any) -> None:
+        self.call = call
+        self.reply = Reply()
+
+    async def read(self) -> bool:
+        """Take the next event of the answer; False at its end."""
+        try:
+            response = await soon(self.call.read())
+        except grpc.aio.AioRpcError as error:
+            self.reply.failure = failure_of(error)
+            return False
+        if response is grpc.aio.EOF:
+            if not self.reply.finish:
+                self.reply.failure = Failure(LOST)
+            return False
+        assert not self.reply.finish, "more after the end"
+        _take(self.reply, response)
+        return True
+
+    async def until_text(self) -> None:
+        """Wait for text of the answer."""
+        while not self.reply.text:
+            assert await self.read(), self.reply.failure or "no text"
+
+    async def finish(self) -> Reply:
+        """Wait for the end of the call."""
+        while await self.read():
+            pass
+        return self.reply
+
+    async def turn(self) -> Reply:
+        """Wait for the end of the turn, on a call that goes on after it."""
+        while not self.reply.finish and await self.read():
+            pass
+        return self.reply
+
+    async def leave(self) -> None:
+        self.call.cancel()
+
+
+def complete(
+    channel: grpc.aio.Channel,
+    request: pb.CompleteRequest,
+    *,
+    timeout: float = PATIENCE,
+    metadata: tuple[tuple[str, str], ...] = (),
+) -> GrpcCall:
+    """Send a request to Complete."""
+    stub = pb_grpc.CompletionServiceStub(channel)
+    return GrpcCall(stub.Complete(request, timeout=timeout, metadata=metadata))
+
+
+class Talk:
+    """One call of Converse."""
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        *,
+        timeout: float | None = None,
+        metadata: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        self.call: grpc.aio.StreamStreamCall[Any, Any] = pb_grpc.CompletionServiceStub(
+            channel
+        ).Converse(timeout=timeout, metadata=metadata)
+
+    async def open(self, **settings: Any) -> Self:
+        await self.send(open=pb.ConversationSettings(**settings))
+        return self
+
+    async def send(self, **kind: Any) -> None:
+        await soon(self.call.write(pb.ConverseRequest(**kind)))
+
+    async def say(self, *texts: str) -> None:
+        parts = [pb.Part(text=text) for text in texts]
+        await self.send(message=pb.UserMessage(parts=parts))
+
+    async def give(self, **results: str) -> None:
+        """Give results, by the ids of their calls."""
+        given = [
+            pb.ToolResult(call_id=call_id, content=[pb.Part(text=text)])
+            for call_id, text in results.items()
+        ]
+        await self.send(tool_results=pb.ToolResults(results=given))
+
+    async def cancel_turn(self) -> None:
+        await self.send(cancel=pb.CancelTurn())
+
+    async def read(self) -> pb.ConverseResponse:
+        """Take the next event, which must not be the end of the call."""
+        response = await soon(self.call.read())
+        assert isinstance(response, pb.ConverseResponse)
+        return response
+
+    async def turn(self) -> Reply:
+        """Take the events up to the end of the turn, which must not be an error."""
+        reply = await self.outcome()
+        assert reply.failure is None, reply.failure
+        return reply
+
+    async def outcome(self) -> Reply:
+        """Take the events up to the end of the turn, or of the call."""
+        return await GrpcCall(self.call).turn()
+
+    async def ask(self, *texts: str) -> Reply:
+        await self.say(*texts)
+        return await self.turn()
+
+    async def until(self, kind: str) -> pb.ConverseResponse:
+        """Take events up to the first of a kind."""
+        while (response := await self.read()).WhichOneof("event") != kind:
+            pass
+        return response
+
+    async def end(self) -> grpc.StatusCode:
+        """Have nothing more to say; gives the status of the call."""
+        await soon(self.call.done_writing())
+        return await self.code()
+
+    async def code(self) -> grpc.StatusCode:
+        """The status of the call, once what is left of it is read."""
+        try:
+            while isinstance(await soon(self.call.read()), pb.ConverseResponse):
+                pass
+        except grpc.aio.AioRpcError as error:
+            return error.code()
+        return await soon(self.call.code())
+
+
+def _take(reply: Reply, response: pb.CompleteResponse | pb.ConverseResponse) -> None:
+    kind = response.WhichOneof("event")
+    assert kind is not None
+    reply.events.append(kind)
+    match kind:
+        case "started":
+            started = response.started
+            reply.model, reply.request_id = started.model, started.request_id
+            reply.ignored = tuple(started.ignored_params)
+        case "text_delta":
+            reply.add_text(response.text_delta.text)
+        case "thinking_delta":
+            reply.thinking += response.thinking_delta.text
+        case "tool_call_start":
+            start = response.tool_call_start
+            reply.begin_call(start.index, start.id, start.name)
+        case "tool_call_delta":
+            delta = response.tool_call_delta
+            reply.add_arguments(delta.index, delta.arguments_json)
+        case "finished":
+            reply.finish = FINISHES[response.finished.reason]
+            usage = MessageToDict(
+                response.finished.usage,
+                preserving_proto_field_name=True,
+                always_print_fields_with_no_presence=True,
+            )
+            reply.usage = Usage(**{name: int(count) for name, count in usage.items()})
+
+
+def user(text: str = "Hello?") -> pb.Message:
+    return pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=text)])
+
+
+def question(**fields: object) -> pb.CompleteRequest:
+    """Build a request that is good unless `fields` make it bad."""
+    request = pb.CompleteRequest(**fields)  # type: ignore[arg-type]
+    if not request.messages:
+        request.messages.append(user())
+    return request
+
+
+async def read(call: grpc.aio.UnaryStreamCall[Any, pb.CompleteResponse]) -> pb.CompleteResponse:
+    """Take the next event of an answer, which must not be its end."""
+    response = await soon(call.read())
+    assert isinstance(response, pb.CompleteResponse)
+    return response
+
+
+def failure_of(error: grpc.aio.AioRpcError) -> Failure:
+    """What an error says, with its details where it has some."""
+    trailing = error.trailing_metadata()
+    details = details_in(error.code(), error.details(), trailing)
+    status, message = error.code().name, error.details() or ""
+    if details is None:
+        return Failure(status, message=message)
+    info = details.info
+    field = info.metadata.get("field", "")
+    if details.bad_request is not None:
+        assert details.fields == [field]
+    retryable = info.metadata["retryable"] == "true"
+    after = None
+    if details.retry is not None:
+        milliseconds = details.retry.retry_delay.ToMilliseconds()
+        after = milliseconds / 1000
+        # The same for clients that know only gRPC's own way.
+        pushback = dict(trailing or ())["grpc-retry-pushback-ms"]
+        assert pushback == (str(milliseconds) if retryable else "-1")
+    return Failure(status, info.reason, after, message, field, retryable)
