@@ -9,6 +9,7 @@ from bridge.core.contract import (
     Bounds,
     CompletionRequest,
     DocumentPart,
+    Faults,
     ImagePart,
     Part,
     TextPart,
@@ -47,7 +48,7 @@ def _is_heavy(part: Part | TextPart | ImagePart) -> bool:
 
 
 def validate(request: CompletionRequest, bounds: Bounds = BOUNDS) -> CompletionRequest:
-    """Raise for the first rule that a request breaks; the field is named by the caller's own name.
+    """Raise for the rules that a request breaks; each field is named by the caller's own name.
 
     Gives the request with calls as the model can be told of them. Raises InvalidRequestError, or
     TooLargeError. What needs the API's word on schemas is not among the rules: see `fault_of`.
@@ -55,13 +56,21 @@ def validate(request: CompletionRequest, bounds: Bounds = BOUNDS) -> CompletionR
     # First, so that what follows reads no more than the bounds let through.
     check_sizes(request, bounds)
     request = with_sound_calls(request)
-    check_turns(request.messages, request.field_names)
-    check_settings(request)
+    faults = Faults()
+    with faults:
+        check_turns(request.messages, request.field_names)
+    with faults:
+        check_settings(request)
+    faults.raise_any()
     return request
 
 
 def validate_opening(request: CompletionRequest, bounds: Bounds = BOUNDS) -> None:
     """Do the same for a conversation in which the user is yet to speak: calls may wait."""
     check_sizes(request, bounds)
-    check_history(with_sound_calls(request).messages, request.field_names)
-    check_settings(request)
+    faults = Faults()
+    with faults:
+        check_history(with_sound_calls(request).messages, request.field_names)
+    with faults:
+        check_settings(request)
+    faults.raise_any()
