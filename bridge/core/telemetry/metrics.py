@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 
 from bridge import __version__
 from bridge.core.contract import PoolState, ReplacementReason, SessionSource, UsageLimits
+from bridge.core.telemetry.connections import Connections
 from bridge.core.telemetry.request_record import GAP_BOUNDS, RequestRecord
 
 SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -90,6 +91,7 @@ class Metrics(Collector):
     """Counts requests, and reports the counts with the state of the pool. An Observer."""
 
     def __init__(self) -> None:
+        self.connections = Connections()
         self._watched: Watched | None = None
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -150,6 +152,7 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every metric there is."""
         yield from self._of_requests()
+        yield from self.connections.metrics()
         if self._watched is not None:
             yield from _of_pool(self._watched.pool_state())
 
