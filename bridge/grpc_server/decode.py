@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final, NoReturn, TypeAlias, TypeVar, assert_never
@@ -130,19 +130,32 @@ _JSON: Final[Mapping[str, str]] = {"output_format.schema": "_json"}
 
 def _settings(settings: _Settings, caller: str, prefix: str = "") -> contract.CompletionRequest:
     _check_counts(settings, prefix)
+    faults = contract.Faults()
+    messages: list[contract.Message] = []
+    for index, message in enumerate(settings.messages):
+        with faults:
+            messages.append(_message(message, f"{prefix}messages[{index}]"))
+    tools: list[contract.Tool] = []
+    for index, tool in enumerate(settings.tools):
+        with faults:
+            tools.append(_tool(tool, f"{prefix}tools[{index}]"))
+    with faults:
+        tool_choice = _tool_choice(settings.tool_choice, prefix)
+    with faults:
+        output_format = _output_format(settings.output_format, prefix)
+    with faults:
+        effort = _looked_up(_EFFORTS, pb.Effort.Name, settings.effort, f"{prefix}effort")
+    faults.raise_any()
     return contract.CompletionRequest(
-        messages=tuple(
-            _message(message, f"{prefix}messages[{index}]")
-            for index, message in enumerate(settings.messages)
-        ),
+        messages=tuple(messages),
         model=settings.model or None,
         system=settings.system or None,
-        tools=_tools(settings.tools, prefix),
-        tool_choice=_tool_choice(settings.tool_choice, prefix),
+        tools=tuple(tools),
+        tool_choice=tool_choice,
         sampling=_sampling(settings.sampling),
         max_output_tokens=_optional(settings, "max_output_tokens", settings.max_output_tokens),
-        output_format=_output_format(settings.output_format, prefix),
-        effort=_looked_up(_EFFORTS, pb.Effort.Name, settings.effort, f"{prefix}effort"),
+        output_format=output_format,
+        effort=effort,
         include_thinking=settings.include_thinking,
         strict=settings.strict,
         caller=caller,
@@ -226,15 +239,9 @@ def _source(holder: pb.Image | pb.Document, path: str) -> contract.InlineData | 
             assert_never(never)
 
 
-def _tools(tools: Iterable[pb.Tool], prefix: str) -> tuple[contract.Tool, ...]:
-    return tuple(
-        contract.Tool(
-            tool.name,
-            tool.description,
-            _optional_object(tool.parameters_json, f"{prefix}tools[{index}].parameters_json") or {},
-        )
-        for index, tool in enumerate(tools)
-    )
+def _tool(tool: pb.Tool, path: str) -> contract.Tool:
+    parameters = _optional_object(tool.parameters_json, f"{path}.parameters_json")
+    return contract.Tool(tool.name, tool.description, parameters or {})
 
 
 def _tool_choice(choice: pb.ToolChoice, prefix: str) -> contract.ToolChoice:

@@ -45,6 +45,8 @@ CODES: Final[dict[type[contract.BridgeError], StatusCode]] = {
 
 _DEFAULT_RETRY_SECONDS: Final = 1.0
 _MAX_MESSAGE_BYTES: Final = 800
+_MAX_OTHERS_BYTES: Final = 2_000
+"""Of all field violations but the first: clients refuse trailers of more than 8 KB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def status_of(error: contract.BridgeError, request_id: str) -> CallStatus:
     details = [_error_info(error, request_id)]
     field = _field_of(error)
     if isinstance(error, contract.InvalidRequestError) and field:
-        details.append(_bad_request(field, message, error.reason))
+        details.append(_bad_request(error, message))
     if retry_after is not None:
         details.append(_retry_info(retry_after))
     status = status_pb2.Status(code=code.value[0], message=message, details=details)
@@ -103,11 +105,24 @@ def _error_info(error: contract.BridgeError, request_id: str) -> any_pb2.Any:
     )
 
 
-def _bad_request(field: str, description: str, reason: str) -> any_pb2.Any:
-    violation = error_details_pb2.BadRequest.FieldViolation(
-        field=field, description=description, reason=reason
+def _bad_request(error: contract.InvalidRequestError, message: str) -> any_pb2.Any:
+    violations = [_violation(error, message)]
+    room = _MAX_OTHERS_BYTES
+    for other in error.others:
+        violation = _violation(other, _trailer_text(other.message))
+        room -= violation.ByteSize()
+        if room < 0:
+            break
+        violations.append(violation)
+    return _packed(error_details_pb2.BadRequest(field_violations=violations))
+
+
+def _violation(
+    error: contract.InvalidRequestError, description: str
+) -> error_details_pb2.BadRequest.FieldViolation:
+    return error_details_pb2.BadRequest.FieldViolation(
+        field=_field_of(error), description=description, reason=error.reason
     )
-    return _packed(error_details_pb2.BadRequest(field_violations=[violation]))
 
 
 def _retry_info(seconds: float) -> any_pb2.Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -66,11 +66,13 @@ class LimitedConnection(H11Protocol):
     """A connection that limits what a client may take of time, and how many there are.
 
     Made by `connections`, which gives it its settings and the dialect to refuse in: there is no
-    request yet that could say which one it speaks.
+    request yet that could say which one it speaks. `counted` is called with each new number of
+    connections.
     """
 
     settings: HttpSettings
     dialect: Dialect
+    counted: Callable[[int], object]
     _head_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
 
@@ -88,6 +90,7 @@ class LimitedConnection(H11Protocol):
         self._feeder = Feeder(transport, self.loop, self._take, self._piece_bytes)
         self.flow = self._feeder
         limit = self.settings.max_connections
+        self.counted(len(self.connections))
         if len(self.connections) > limit:
             self._refuse(
                 QueueFullError(
@@ -130,6 +133,7 @@ class LimitedConnection(H11Protocol):
         self._stop_head_timer()
         self._stop_write_timer()
         super().connection_lost(exc)
+        self.counted(len(self.connections))
 
     def on_response_complete(self) -> None:
         """Wait for the next request, or for the rest of a body that is not wanted any more."""
@@ -219,7 +223,11 @@ class LimitedConnection(H11Protocol):
         self.transport.close()
 
 
-def connections(settings: HttpSettings, dialects: Sequence[Dialect]) -> type[LimitedConnection]:
+def connections(
+    settings: HttpSettings,
+    dialects: Sequence[Dialect],
+    counted: Callable[[int], object] = int,
+) -> type[LimitedConnection]:
     """The class of a server's connections, for `uvicorn.Config(http=…)`."""
-    members = {"settings": settings, "dialect": dialects[0]}
+    members = {"settings": settings, "dialect": dialects[0], "counted": staticmethod(counted)}
     return type("Connection", (LimitedConnection,), members)

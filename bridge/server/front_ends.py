@@ -16,7 +16,7 @@ from bridge.core.contract import BOUNDS
 from bridge.core.engine import Engine
 from bridge.core.system import UnixSocketError, is_loopback
 from bridge.core.telemetry import Metrics, RecentRequests
-from bridge.grpc_server import GrpcServer
+from bridge.grpc_server import MAX_CONNECTIONS, GrpcServer
 from bridge.http_server import HttpSettings, all_dialects, connections, create_app
 from bridge.server.addresses import (
     Address,
@@ -29,6 +29,7 @@ from bridge.server.addresses import (
     plan_listening,
 )
 from bridge.server.changes import Changes
+from bridge.server.grpc_connections import watch_grpc_connections
 from bridge.server.live_tls import LiveTls
 from bridge.server.settings import Settings
 from bridge.server.start_error import StartError
@@ -132,7 +133,13 @@ async def serve_grpc(
     access.on_revoked = revoked
 
     stack.callback(changes.follow(server.refresh_health))
-    return replace(address, port=port) if isinstance(address, Tcp) else address
+    if not isinstance(address, Tcp):
+        return address
+    watching = asyncio.create_task(
+        watch_grpc_connections(port, MAX_CONNECTIONS, shared.metrics.connections)
+    )
+    stack.callback(watching.cancel)
+    return replace(address, port=port)
 
 
 def http_settings(settings: Settings, grpc_address: Address | None) -> HttpSettings:
@@ -170,10 +177,14 @@ async def serve_http(
         metrics=shared.metrics.render,
         recent=shared.recent.lines,
     )
+
+    def counted(count: int) -> None:
+        shared.metrics.connections.now("HTTP", count, server_settings.max_connections)
+
     server = HttpServer(
         uvicorn.Config(
             app,
-            http=connections(server_settings, dialects),
+            http=connections(server_settings, dialects, counted),
             lifespan="off",
             # The app answers upgrade requests, whichever packages are installed.
             ws="none",

@@ -34,6 +34,7 @@ from bridge.core.contract.events import (
     ToolCallDelta,
     ToolCallStart,
 )
+from bridge.core.contract.faults import MAX_FAULTS, Faults
 from bridge.core.contract.limits import BOUNDS, Bounds
 from bridge.core.contract.request import (
     CompletionRequest,
@@ -74,6 +75,7 @@ from bridge.core.contract.usage import Usage
 
 __all__ = [
     "BOUNDS",
+    "MAX_FAULTS",
     "AccountRefusedError",
     "AuthenticationError",
     "Bounds",
@@ -85,6 +87,7 @@ __all__ = [
     "DrainingError",
     "Effort",
     "Event",
+    "Faults",
     "FieldNames",
     "FinishReason",
     "Finished",

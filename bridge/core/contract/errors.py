@@ -54,6 +54,8 @@ class InvalidRequestError(BridgeError):
     def __init__(self, message: str, *, field: str | None = None, reason: str | None = None):
         super().__init__(message, reason=reason)
         self.field = field
+        self.others: tuple[InvalidRequestError, ...] = ()
+        """What else is wrong with the same request."""
 
 
 class UnsupportedError(InvalidRequestError):

@@ -17,6 +17,7 @@ from bridge.core.system.private_files import (
     private_folder,
     replace_file,
 )
+from bridge.core.system.tcp_connections import connections_to
 from bridge.core.system.threads import LARGE_BYTES, off_loop
 from bridge.core.system.unix_sockets import UnixSocket, UnixSocketError, is_served, make_unix_socket
 
@@ -29,6 +30,7 @@ __all__ = [
     "born",
     "check_host",
     "check_origin",
+    "connections_to",
     "is_loopback",
     "is_served",
     "locked",

@@ -1,5 +1,6 @@
 """Records of requests: the session log, the metrics, the traces."""
 
+from bridge.core.telemetry.connections import Connections
 from bridge.core.telemetry.metrics import Metrics
 from bridge.core.telemetry.recent import RecentRequests
 from bridge.core.telemetry.redaction import (
@@ -22,6 +23,7 @@ from bridge.core.telemetry.tracing import cli_environment, start_tracing
 
 __all__ = [
     "COLUMNS",
+    "Connections",
     "Entry",
     "HealthLog",
     "JsonFormatter",

@@ -9,6 +9,7 @@ from bridge.core.contract import (
     Bounds,
     CompletionRequest,
     DocumentPart,
+    Faults,
     ImagePart,
     Part,
     TextPart,
@@ -47,7 +48,7 @@ def _is_heavy(part: Part | TextPart | ImagePart) -> bool:
 
 
 def validate(request: CompletionRequest, bounds: Bounds = BOUNDS) -> CompletionRequest:
-    """Raise for the first fault of a request; the field has the name in the caller's API.
+    """Raise for the rules that a request breaks; each field is named as in the caller's API.
 
     Returns the request with calls that the model's API accepts. Raises InvalidRequestError or
     TooLargeError. Schemas are checked separately: see `fault_of`.
@@ -55,13 +56,21 @@ def validate(request: CompletionRequest, bounds: Bounds = BOUNDS) -> CompletionR
     # First, so that the other checks read no more than the bounds allow.
     check_sizes(request, bounds)
     request = with_valid_calls(request)
-    check_turns(request.messages, request.field_names)
-    check_settings(request)
+    faults = Faults()
+    with faults:
+        check_turns(request.messages, request.field_names)
+    with faults:
+        check_settings(request)
+    faults.raise_any()
     return request
 
 
 def validate_opening(request: CompletionRequest, bounds: Bounds = BOUNDS) -> None:
     """Validate a conversation before the user's next message: calls may still wait for results."""
     check_sizes(request, bounds)
-    check_history(with_valid_calls(request).messages, request.field_names)
-    check_settings(request)
+    faults = Faults()
+    with faults:
+        check_history(with_valid_calls(request).messages, request.field_names)
+    with faults:
+        check_settings(request)
+    faults.raise_any()

@@ -9,6 +9,7 @@ from typing import Final
 
 from bridge.core.contract import (
     CompletionRequest,
+    Faults,
     FieldNames,
     InvalidRequestError,
     OutputKind,
@@ -32,14 +33,18 @@ _TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def check_settings(request: CompletionRequest) -> None:
-    """Raise InvalidRequestError for the first fault of a request besides its messages."""
-    names = request.field_names
-    _check_tools(request.tools, names)
-    _check_tool_choice(request, names)
-    _check_sampling(request.sampling, names)
-    if request.max_output_tokens is not None and request.max_output_tokens < 1:
-        raise invalid(names(Place("max_output_tokens")), "at least 1")
-    _check_output_format(request, names)
+    """Raise InvalidRequestError for the faults of a request besides its messages."""
+    names, faults = request.field_names, Faults()
+    _check_tools(request.tools, names, faults)
+    with faults:
+        _check_tool_choice(request, names)
+    _check_sampling(request.sampling, names, faults)
+    with faults:
+        if request.max_output_tokens is not None and request.max_output_tokens < 1:
+            raise invalid(names(Place("max_output_tokens")), "at least 1")
+    with faults:
+        _check_output_format(request, names)
+    faults.raise_any()
 
 
 def seconds_from(what: str, text: str, *, field: str) -> float:
@@ -59,13 +64,14 @@ def seconds_from(what: str, text: str, *, field: str) -> float:
     return seconds
 
 
-def _check_tools(tools: Sequence[Tool], names: FieldNames) -> None:
+def _check_tools(tools: Sequence[Tool], names: FieldNames, faults: Faults) -> None:
     seen: set[str] = set()
     for index, tool in enumerate(tools):
-        if not _TOOL_NAME.fullmatch(tool.name):
-            raise invalid(names(Place(f"tools[{index}].name")), TOOL_NAME)
-        if tool.name in seen:
-            raise tool_twice(tool.name, names(Place(f"tools[{index}].name")))
+        with faults:
+            if not _TOOL_NAME.fullmatch(tool.name):
+                raise invalid(names(Place(f"tools[{index}].name")), TOOL_NAME)
+            if tool.name in seen:
+                raise tool_twice(tool.name, names(Place(f"tools[{index}].name")))
         seen.add(tool.name)
 
 
@@ -99,12 +105,19 @@ def _check_on_offer(name: str, offered: set[str], names: FieldNames, path: str) 
         raise no_such_tool(name, names(Place(path)))
 
 
-def _check_sampling(sampling: Sampling, names: FieldNames) -> None:
-    _check_unit(sampling.temperature, names, "sampling.temperature")
-    _check_unit(sampling.top_p, names, "sampling.top_p")
-    if len(sampling.stop) > MAX_STOP:
+def _check_sampling(sampling: Sampling, names: FieldNames, faults: Faults) -> None:
+    with faults:
+        _check_unit(sampling.temperature, names, "sampling.temperature")
+    with faults:
+        _check_unit(sampling.top_p, names, "sampling.top_p")
+    with faults:
+        _check_stop(sampling.stop, names)
+
+
+def _check_stop(texts: Sequence[str], names: FieldNames) -> None:
+    if len(texts) > MAX_STOP:
         raise invalid(names(Place("sampling.stop")), f"an array of at most {MAX_STOP}")
-    for index, text in enumerate(sampling.stop):
+    for index, text in enumerate(texts):
         if not text:
             raise InvalidRequestError(
                 "A stop sequence must not be empty.", field=names(Place(f"sampling.stop[{index}]"))

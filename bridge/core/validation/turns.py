@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 
 from bridge.core.contract import (
     DocumentPart,
+    Faults,
     FieldNames,
     ImagePart,
     InlineData,
@@ -62,7 +63,7 @@ _SPEAKERS: Final[dict[type[Part], Role | None]] = {
 
 
 def check_turns(messages: Sequence[Message], names: FieldNames) -> None:
-    """Raise InvalidRequestError for the first fault of a conversation that is to be answered."""
+    """Raise InvalidRequestError for the faults of a conversation that is to be answered."""
     if not messages:
         raise invalid(names(Place("messages")), NOT_EMPTY)
     for call, where in check_history(messages, names).items():
@@ -81,12 +82,15 @@ def _says_something(message: Message) -> bool:
 
 
 def check_history(messages: Sequence[Message], names: FieldNames) -> dict[str, _Where]:
-    """Raise InvalidRequestError for the first fault of the conversation so far.
+    """Raise InvalidRequestError for the faults of the conversation so far.
 
     Returns the calls of the last message, which have no result yet, by id.
     """
+    faults = Faults()
     for index, message in enumerate(messages):
-        check_message(message, names, index)
+        with faults:
+            check_message(message, names, index)
+    faults.raise_any()
     return _unanswered_calls(messages, names)
 
 

@@ -96,6 +96,17 @@ def test_a_bad_field_is_named() -> None:
     assert violation.description == "No."
 
 
+def test_every_bad_field_is_named() -> None:
+    error = errors.InvalidRequestError("No.", field="sampling.top_p")
+    error.others = (errors.UnsupportedError("Nor this.", field="tools[0].name"),)
+    bad = details_of(status_of(error, "req_1"))[1]
+    assert isinstance(bad, error_details_pb2.BadRequest)
+    assert [(each.field, each.description, each.reason) for each in bad.field_violations] == [
+        ("sampling.top_p", "No.", "INVALID_VALUE"),
+        ("tools[0].name", "Nor this.", "UNSUPPORTED_VALUE"),
+    ]
+
+
 def test_a_known_delay_is_told_twice() -> None:
     status = status_of(errors.QueueFullError("x", retry_after=1.5), "req_1")
     retry = details_of(status)[1]
@@ -121,6 +132,8 @@ def test_a_plan_limit_says_when_but_is_not_to_be_retried_by_policy() -> None:
 
 @pytest.mark.parametrize("letter", ["a", "é", "中", "😀", "\ud83d"])
 def test_a_long_message_still_fits_into_the_trailers(letter: str) -> None:
-    status = status_of(errors.InvalidRequestError(letter * 5000, field="system"), "req_1")
+    error = errors.InvalidRequestError(letter * 5000, field="system")
+    error.others = (errors.InvalidRequestError(letter * 500, field="tools"),) * 19
+    status = status_of(error, "req_1")
     wire = sum(len(value) for _, value in status.trailing_metadata)
     assert wire + 3 * len(status.details.encode()) < 8192

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from bridge.core.contract import CompletionRequest, FieldNames, OutputFormat, OutputKind
+from bridge.core.contract import CompletionRequest, Faults, FieldNames, OutputFormat, OutputKind
 from bridge.core.validation import missing
 from bridge.http_server.context import REASONING_HEADER, CallOptions
 from bridge.http_server.openai.chat.messages import call_field, decode_messages
@@ -52,13 +52,20 @@ def decode_chat(body: object, options: CallOptions) -> Call:
     _refuse_responses_shape(body)
     wire = parse(ChatCompletionRequest, body)
     ignored = Ignored(strict=options.strict)
-    refuse_blocking(wire.moderation)
-    system, messages = decode_messages(wire.messages)
-    tools, tool_choice = decode_tools(wire)
-    sampling = decode_sampling(wire.temperature, wire.top_p, wire.stop, ignored)
+    faults = Faults()
+    with faults:
+        refuse_blocking(wire.moderation)
+    with faults:
+        system, messages = decode_messages(wire.messages)
+    with faults:
+        tools, tool_choice = decode_tools(wire)
+    with faults:
+        sampling = decode_sampling(wire.temperature, wire.top_p, wire.stop, ignored)
     include_usage = wants_usage(wire.stream_options)
     output_format = _output_format(wire.response_format)
-    apply_rules(wire, body, ignored)
+    with faults:
+        apply_rules(wire, body, ignored)
+    faults.raise_any()
     request = CompletionRequest(
         messages=messages,
         model=wire.model or None,

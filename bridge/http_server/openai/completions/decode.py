@@ -6,6 +6,7 @@ from typing import Final
 
 from bridge.core.contract import (
     CompletionRequest,
+    Faults,
     FieldNames,
     Message,
     Role,
@@ -36,10 +37,15 @@ def decode_text_completion(body: object, options: CallOptions) -> Call:
     """Decode the body of `POST /v1/completions`."""
     wire = parse(TextCompletionRequest, body)
     ignored = Ignored(strict=options.strict)
-    message = Message(Role.USER, (TextPart(_prompt(wire)),), origin="prompt")
-    sampling = decode_sampling(wire.temperature, wire.top_p, wire.stop, ignored)
+    faults = Faults()
+    with faults:
+        message = Message(Role.USER, (TextPart(_prompt(wire)),), origin="prompt")
+    with faults:
+        sampling = decode_sampling(wire.temperature, wire.top_p, wire.stop, ignored)
     include_usage = wants_usage(wire.stream_options)
-    apply_rules(wire, body, ignored)
+    with faults:
+        apply_rules(wire, body, ignored)
+    faults.raise_any()
     request = CompletionRequest(
         messages=(message,),
         model=wire.model or None,

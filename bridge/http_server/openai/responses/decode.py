@@ -9,6 +9,7 @@ from typing import Final
 from bridge.core.contract import (
     CompletionRequest,
     Effort,
+    Faults,
     FieldNames,
     InvalidRequestError,
     Message,
@@ -144,17 +145,29 @@ def decode_responses(
     """
     assert isinstance(body, dict)
     ignored = Ignored(strict=options.strict)
-    refuse_blocking(wire.moderation)
-    _check_include(wire.include or (), ignored)
-    if wire.store and not keeps:
-        ignored.add("store", why="has no effect: storing responses is turned off on this server")
+    faults = Faults()
+    with faults:
+        refuse_blocking(wire.moderation)
+    with faults:
+        _check_include(wire.include or (), ignored)
+    with faults:
+        if wire.store and not keeps:
+            ignored.add(
+                "store", why="has no effect: storing responses is turned off on this server"
+            )
     items = _new_items(wire, past)
-    system, messages = _gathered(wire, items, past)
-    tools, tool_choice = decode_response_tools(wire)
-    output_format = _output_format(wire.text)
+    with faults:
+        system, messages = _gathered(wire, items, past)
+    with faults:
+        tools, tool_choice = decode_response_tools(wire)
+    with faults:
+        output_format = _output_format(wire.text)
     effort, summarised = _reasoning(wire.reasoning)
-    sampling = decode_sampling(wire.temperature, wire.top_p, None, ignored)
-    apply_rules(wire, body, ignored)
+    with faults:
+        sampling = decode_sampling(wire.temperature, wire.top_p, None, ignored)
+    with faults:
+        apply_rules(wire, body, ignored)
+    faults.raise_any()
     request = CompletionRequest(
         messages=messages,
         model=wire.model or None,

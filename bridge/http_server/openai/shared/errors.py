@@ -71,7 +71,7 @@ def row_of(error: contract.BridgeError) -> Row:
 def error_body(error: contract.BridgeError, request_id: str) -> JsonDict:
     """Build the envelope of an error."""
     row = row_of(error)
-    message = error.message
+    message = _with_others(error)
     if row.status == 500:
         message = f"{message} (request {request_id})"
     code: str | None = REASON_CODES.get(error.reason) or row.code or error.reason.lower()
@@ -81,6 +81,17 @@ def error_body(error: contract.BridgeError, request_id: str) -> JsonDict:
         # One of the framework's own, of which OpenAI has no word.
         code = None
     return error_object(_cut(message, _MAX_MESSAGE), row.type, param, code)
+
+
+def _with_others(error: contract.BridgeError) -> str:
+    """Say it all in the message: the envelope has room for the field of one fault."""
+    text = error.message
+    others = error.others if isinstance(error, contract.InvalidRequestError) else ()
+    for other in others:
+        field = _cut(other.field or "", _MAX_PARAM)
+        named = "" if not field or field in other.message else f"'{field}': "
+        text += f" Also: {named}{other.message}"
+    return text
 
 
 def _cut(text: str, length: int) -> str:

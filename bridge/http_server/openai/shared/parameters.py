@@ -16,7 +16,7 @@ from pydantic import GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from bridge.core.contract import UnsupportedError
+from bridge.core.contract import Faults, UnsupportedError
 from bridge.core.validation import without_effect
 from bridge.http_server.openai.shared.wire import WireModel
 
@@ -126,6 +126,7 @@ def _apply(
     the indexes.
     """
     rules, attributes, idle = rules_of(type(wire)), _attributes_of(type(wire)), wire.idle()
+    faults = Faults()
     for name, value in given.items():
         rule = NAMED if name in idle else rules.get(name)
         if rule is None:
@@ -134,19 +135,21 @@ def _apply(
             rule = _UNKNOWN if where else NAMED
         if value is None or value in rule.neutral:
             continue
-        match rule.treatment:
-            case Treatment.REFUSED:
-                raise UnsupportedError(
-                    f"This server does not support '{where}{name}' with this value. Omit it.",
-                    field=f"{where}{name}",
-                )
-            case Treatment.NAMED:
-                ignored.add(f"{kind}{name}", f"{where}{name}")
-            case Treatment.HONOURED:
-                inner = getattr(wire, attributes[name])
-                _apply_inside(inner, value, ignored, f"{kind}{name}", f"{where}{name}")
-            case Treatment.SILENT:
-                pass
+        with faults:
+            match rule.treatment:
+                case Treatment.REFUSED:
+                    raise UnsupportedError(
+                        f"This server does not support '{where}{name}' with this value. Omit it.",
+                        field=f"{where}{name}",
+                    )
+                case Treatment.NAMED:
+                    ignored.add(f"{kind}{name}", f"{where}{name}")
+                case Treatment.HONOURED:
+                    inner = getattr(wire, attributes[name])
+                    _apply_inside(inner, value, ignored, f"{kind}{name}", f"{where}{name}")
+                case Treatment.SILENT:
+                    pass
+    faults.raise_any()
 
 
 def _apply_inside(wire: object, given: object, ignored: Ignored, kind: str, where: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from bridge.core.contract import BOUNDS, InvalidRequestError
+from bridge.core.contract import BOUNDS, MAX_FAULTS, InvalidRequestError
 from bridge.core.validation import NOT_EMPTY, TOOL_NAME, check_count, invalid, missing
 from bridge.http_server.openai.shared.wire import WireModel
 
@@ -33,7 +33,7 @@ _ABSENT = (_MISSING, "union_tag_not_found")
 
 
 def parse(model: type[M], body: object) -> M:
-    """Validate a body; raises InvalidRequestError on the field that is wrong."""
+    """Validate a body; raises InvalidRequestError on the fields that are wrong."""
     if not isinstance(body, dict):
         raise InvalidRequestError("The request body must be a JSON object.", reason="INVALID_TYPE")
     for name, things in (("messages", "messages"), ("input", "items")):
@@ -42,7 +42,22 @@ def parse(model: type[M], body: object) -> M:
     try:
         return model.model_validate(body)
     except ValidationError as exc:
-        raise _from_validation(exc.errors(include_url=False, include_input=False), body) from exc
+        places = _by_place(exc.errors(include_url=False, include_input=False), body)
+        first, *others = (_from_validation(errors, body) for errors in places[:MAX_FAULTS])
+        first.others = tuple(others)
+        raise first from exc
+
+
+def _by_place(errors: Sequence[ErrorDetails], body: object) -> list[list[ErrorDetails]]:
+    """Divide errors by the parameter that they are of, or the item of it where that is a list."""
+    places: dict[tuple[str | int, ...], list[ErrorDetails]] = {}
+    for error in errors:
+        path = _path(error, body)
+        in_item = len(path) > 1 and isinstance(path[1], int)
+        places.setdefault(path[: 2 if in_item else 1], []).append(error)
+    # A list was meant where an item of it is wrong, whatever else may stand there.
+    meant = {place[:1] for place in places if len(place) > 1}
+    return [found for place, found in places.items() if place not in meant]
 
 
 def _from_validation(errors: Sequence[ErrorDetails], body: object) -> InvalidRequestError:

@@ -28,6 +28,21 @@ def test_every_class_has_a_row_of_its_own(cls: type[errors.BridgeError]) -> None
     assert cls in ERRORS
 
 
+def test_all_that_is_wrong_is_in_the_message() -> None:
+    first = errors.InvalidRequestError("Invalid value for 'top_p'.", field="top_p")
+    first.others = (
+        errors.InvalidRequestError("Invalid value for 'stop'.", field="stop"),
+        errors.InvalidRequestError("A text must not be empty.", field="user"),
+    )
+    assert error_body(first, "req_1")["error"] == {
+        "message": "Invalid value for 'top_p'. Also: Invalid value for 'stop'. "
+        "Also: 'user': A text must not be empty.",
+        "type": "invalid_request_error",
+        "param": "top_p",
+        "code": "invalid_value",
+    }
+
+
 class Unheard(errors.ProcessFailedError):
     """A class that the table does not know."""
 
