@@ -19,8 +19,8 @@ from bridge.grpc_server.call_context import (
 )
 from bridge.grpc_server.conversation import Conversation
 from bridge.grpc_server.converse import ConverseCall, OpenConversations
-from bridge.grpc_server.decode import decode_conversation, decode_request
-from bridge.grpc_server.encode import encode_event
+from bridge.grpc_server.wire.decode import decode_conversation, decode_request
+from bridge.grpc_server.wire.encode import encode_event
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 

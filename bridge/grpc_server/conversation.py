@@ -26,7 +26,7 @@ from bridge.core.contract import (
     ToolResultPart,
 )
 from bridge.core.validation import check_message, unknown_call
-from bridge.grpc_server.decode import decode_results, decode_said
+from bridge.grpc_server.wire.decode import decode_results, decode_said
 from bridge.v1 import completion_pb2 as pb
 
 TURN_RUNNING = "TURN_RUNNING"

@@ -24,8 +24,8 @@ from bridge.core.contract import (
 )
 from bridge.grpc_server.call_context import Calls, current_request_id, is_cancelled, noting_refusals
 from bridge.grpc_server.conversation import Conversation
-from bridge.grpc_server.encode import CANCELLED, encode_event, encode_started
-from bridge.grpc_server.unknown_fields import unknown_fields
+from bridge.grpc_server.wire.encode import CANCELLED, encode_event, encode_started
+from bridge.grpc_server.wire.unknown_fields import unknown_fields
 from bridge.v1 import completion_pb2 as pb
 
 TOO_MANY: Final = "TOO_MANY_CONVERSATIONS"

@@ -8,7 +8,7 @@ import grpc
 
 from bridge.core.contract import InvalidRequestError, ModelNotFoundError, Service
 from bridge.grpc_server.call_context import current_caller
-from bridge.grpc_server.encode import encode_model
+from bridge.grpc_server.wire.encode import encode_model
 from bridge.v1 import model_pb2 as pb
 from bridge.v1 import model_pb2_grpc as pb_grpc
 

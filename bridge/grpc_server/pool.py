@@ -11,7 +11,7 @@ import grpc
 
 from bridge.core.contract import Service
 from bridge.grpc_server.call_context import Calls
-from bridge.grpc_server.encode import encode_pool, encode_request
+from bridge.grpc_server.wire.encode import encode_pool, encode_request
 from bridge.v1 import pool_pb2 as pb
 from bridge.v1 import pool_pb2_grpc as pb_grpc
 

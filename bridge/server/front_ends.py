@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -34,6 +35,9 @@ from bridge.server.live_tls import LiveTls
 from bridge.server.settings import Settings
 from bridge.server.start_error import StartError
 from bridge.server.tls import read_tls
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 RESPONSES = "responses.sqlite3"
 MAX_REQUEST_BYTES = BOUNDS.request_bytes
@@ -156,11 +160,29 @@ def http_settings(settings: Settings, grpc_address: Address | None) -> HttpSetti
     )
 
 
+def _uvicorn_config(
+    app: FastAPI, http: type[asyncio.Protocol], tls: LiveTls | None
+) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=http,
+        lifespan="off",
+        # The app answers upgrade requests, whichever packages are installed.
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # Closing the engine ends what is left after the drain.
+        timeout_graceful_shutdown=5,
+        ssl_context_factory=None if tls is None else lambda config, default: tls.context,
+    )
+
+
 async def serve_http(
     shared: Shared, listener: Listener, grpc_address: Address | None, stack: AsyncExitStack
 ) -> None:
     """Serve HTTP on a listening socket until the stack is closed."""
-    tls, settings = shared.tls, shared.settings
+    settings = shared.settings
     server_settings = http_settings(settings, grpc_address)
     store = response_store(settings)
     if store is not None:
@@ -181,21 +203,8 @@ async def serve_http(
     def counted(count: int) -> None:
         shared.metrics.connections.now("HTTP", count, server_settings.max_connections)
 
-    server = HttpServer(
-        uvicorn.Config(
-            app,
-            http=connections(server_settings, dialects, counted),
-            lifespan="off",
-            # The app answers upgrade requests, whichever packages are installed.
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            # Closing the engine ends what is left after the drain.
-            timeout_graceful_shutdown=5,
-            ssl_context_factory=None if tls is None else lambda config, default: tls.context,
-        )
-    )
+    http = connections(server_settings, dialects, counted)
+    server = HttpServer(_uvicorn_config(app, http, shared.tls))
     task = asyncio.create_task(server.serve(sockets=[listener.socket]))
 
     async def end() -> None:

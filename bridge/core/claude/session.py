@@ -6,6 +6,7 @@ used again, since the state of its conversation is unknown.
 
 from __future__ import annotations
 
+# long: one class, whose methods all move one state from one to the next
 import asyncio
 import logging
 from collections.abc import Callable, Sequence

@@ -23,7 +23,7 @@ from bridge.core.contract.service import (
 from bridge.core.contract.usage import Usage
 from bridge.core.pool.policy import State
 from bridge.core.telemetry.request_record import RequestRecord
-from bridge.grpc_server.encode import encode_pool, encode_request
+from bridge.grpc_server.wire.encode import encode_pool, encode_request
 from bridge.v1 import completion_pb2
 from bridge.v1 import pool_pb2 as pb
 from bridge.v1 import pool_pb2_grpc as pb_grpc

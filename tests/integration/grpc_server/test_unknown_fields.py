@@ -12,8 +12,8 @@ from google.protobuf.message import Message
 from bridge.core.contract.errors import TooLargeError, UnsupportedError
 from bridge.core.contract.events import Event, Started
 from bridge.core.contract.request import CompletionRequest
-from bridge.grpc_server.decode import decode_conversation, decode_request
-from bridge.grpc_server.unknown_fields import unknown_fields
+from bridge.grpc_server.wire.decode import decode_conversation, decode_request
+from bridge.grpc_server.wire.unknown_fields import unknown_fields
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 from tests.integration.grpc_server.conftest import Serve

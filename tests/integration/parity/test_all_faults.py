@@ -17,7 +17,7 @@ from bridge.core.contract.request import (
     ToolResultPart,
     UrlSource,
 )
-from bridge.grpc_server.decode import decode_request
+from bridge.grpc_server.wire.decode import decode_request
 from bridge.http_server.context import CallOptions
 from bridge.http_server.openai.chat.decode import decode_chat
 from bridge.v1 import completion_pb2 as pb

@@ -48,7 +48,7 @@ from bridge.core.engine.engine import Engine, EngineOptions
 from bridge.core.pool.policy import PoolLimits
 from bridge.core.telemetry.request_record import RequestRecord
 from bridge.core.telemetry.session_log import SessionLog
-from bridge.grpc_server.decode import decode_request
+from bridge.grpc_server.wire.decode import decode_request
 from bridge.http_server.context import CallOptions
 from bridge.http_server.openai.chat.decode import decode_chat
 from bridge.http_server.openai.responses.decode import Past, decode_responses, parse_responses

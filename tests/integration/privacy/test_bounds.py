@@ -16,7 +16,7 @@ import pytest
 
 from bridge.core.contract.errors import InvalidRequestError
 from bridge.core.contract.limits import BOUNDS
-from bridge.grpc_server.decode import decode_request, decode_results, decode_said
+from bridge.grpc_server.wire.decode import decode_request, decode_results, decode_said
 from bridge.http_server.context import CallOptions
 from bridge.http_server.openai.chat.decode import decode_chat
 from bridge.http_server.openai.responses.decode import parse_responses

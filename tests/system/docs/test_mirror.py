@@ -41,8 +41,9 @@ ELSEWHERE: Mapping[str, str] = {
     "core/validation/schemas": "tests/unit/core/validation/test_references.py and its neighbours.",
     "doctor/": "It examines a machine: tests/integration/doctor.",
     "grpc_server/": "On a real socket, in tests/integration/grpc_server.",
-    "grpc_server/decode": "tests/unit/grpc_server/test_codec.py",
-    "grpc_server/encode": "tests/unit/grpc_server/test_codec.py",
+    "grpc_server/wire/decode": "tests/unit/grpc_server/test_codec.py",
+    "grpc_server/wire/encode": "tests/unit/grpc_server/test_codec.py",
+    "grpc_server/wire/unknown_fields": "tests/integration/grpc_server/test_unknown_fields.py",
     "http_server/": "All of it in one app: tests/unit/http_server/test_app.py.",
     "http_server/connection": "tests/integration/http_server/test_connection.py",
     "http_server/dialect": "A protocol; tests/support/http/telegraph.py fills it in.",
@@ -68,6 +69,7 @@ NO_MODULE: Mapping[str, str] = {
     "grpc_server/test_proto_style": "The files in proto/.",
     "http_server/openai/chat/test_encode": "reply and stream, of the same events.",
     "http_server/openai/test_unknown_names": "One rule for the bodies of all endpoints.",
+    "probe/test_relied_on": "launch.py and control.py, against the list of the probe.",
     "prompts/test_closed_set": "One property of all that is said to Claude Code.",
 }
 

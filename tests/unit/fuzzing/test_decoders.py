@@ -29,8 +29,8 @@ from bridge.core.contract.usage import Usage
 from bridge.core.engine.planner import Planner
 from bridge.core.validation import validate
 from bridge.grpc_server.conversation import Conversation
-from bridge.grpc_server.decode import decode_conversation, decode_request
 from bridge.grpc_server.status import status_of
+from bridge.grpc_server.wire.decode import decode_conversation, decode_request
 from bridge.http_server.body.reading import parse_json
 from bridge.http_server.context import CallOptions
 from bridge.http_server.openai.chat.decode import decode_chat

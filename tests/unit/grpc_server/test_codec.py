@@ -15,8 +15,8 @@ from bridge.core.contract.service import Model
 from bridge.core.contract.usage import Usage
 from bridge.core.engine.planner import tools_of
 from bridge.core.validation import validate
-from bridge.grpc_server.decode import decode_request
-from bridge.grpc_server.encode import encode_event, encode_model
+from bridge.grpc_server.wire.decode import decode_request
+from bridge.grpc_server.wire.encode import encode_event, encode_model
 from bridge.v1 import completion_pb2 as pb
 from tests.support.grpc.client import question, user
 

@@ -28,7 +28,7 @@ from bridge.core.contract.request import (
 from bridge.core.contract.usage import Usage
 from bridge.core.validation import validate
 from bridge.grpc_server.conversation import Conversation
-from bridge.grpc_server.decode import decode_conversation
+from bridge.grpc_server.wire.decode import decode_conversation
 from bridge.v1 import completion_pb2 as pb
 
 CALLS: tuple[Event, ...] = (

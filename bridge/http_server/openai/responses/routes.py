@@ -139,22 +139,34 @@ async def _past(
     store: ResponseStore | None, owner: str, wire: ResponsesRequest, limit: int
 ) -> Past:
     """Fetch what a request builds on."""
-    items: Sequence[JsonDict] = ()
-    previous = wire.previous_response_id
-    if previous is not None:
-        try:
-            found = None if store is None else await store.history(owner, previous, limit)
-        except TooLargeError as error:
-            error.field = "previous_response_id"
-            raise
-        if found is None:
-            raise NotFoundError(
-                f"Previous response with id '{previous[:_SHOWN]}' not found: it or one before "
-                "it was never stored, was deleted or has expired. Send the conversation as input.",
-                field="previous_response_id",
-                reason="PREVIOUS_RESPONSE_NOT_FOUND",
-            )
-        items = found
+    items = await _history(store, owner, wire.previous_response_id, limit)
+    return Past(items, await _referenced(store, owner, wire, limit))
+
+
+async def _history(
+    store: ResponseStore | None, owner: str, previous: str | None, limit: int
+) -> Sequence[JsonDict]:
+    if previous is None:
+        return ()
+    try:
+        found = None if store is None else await store.history(owner, previous, limit)
+    except TooLargeError as error:
+        error.field = "previous_response_id"
+        raise
+    if found is None:
+        raise NotFoundError(
+            f"Previous response with id '{previous[:_SHOWN]}' not found: it or one before "
+            "it was never stored, was deleted or has expired. Send the conversation as input.",
+            field="previous_response_id",
+            reason="PREVIOUS_RESPONSE_NOT_FOUND",
+        )
+    return found
+
+
+async def _referenced(
+    store: ResponseStore | None, owner: str, wire: ResponsesRequest, limit: int
+) -> dict[str, JsonDict]:
+    """The items of kept responses that the request names by their ids."""
     referenced: dict[str, JsonDict] = {}
     references = references_of(wire)
     wanted = {reference.id for reference in references}
@@ -182,7 +194,7 @@ async def _past(
                 f"The items that 'input' references exceed {limit} bytes. Reference fewer.",
                 field="input",
             )
-    return Past(items, referenced)
+    return referenced
 
 
 async def _stored_reply(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -34,7 +36,8 @@ def describe(body: type[BaseModel] | None = None, *, stream: bool = False) -> di
     return describe_any(None if body is None else body.__name__, stream=stream, error=_ERROR)
 
 
-def schemas_of(*requests: type[BaseModel]) -> dict[str, Any]:
+@cache
+def schemas_of(*requests: type[BaseModel]) -> Mapping[str, Any]:
     """The schemas of bodies, and of the envelope of errors."""
     _, definitions = models_json_schema(
         [(model, "validation") for model in requests], ref_template=REF

@@ -14,7 +14,7 @@ from bridge.core.engine.models import Catalog
 from bridge.core.engine.planner import Planner
 from bridge.core.engine.schema_checker import SchemaChecker
 from bridge.core.validation import validate
-from bridge.grpc_server.decode import decode_conversation, decode_request
+from bridge.grpc_server.wire.decode import decode_conversation, decode_request
 from bridge.http_server.context import CallOptions
 from bridge.http_server.openai.chat.decode import decode_chat
 from bridge.http_server.openai.completions.decode import decode_text_completion

@@ -44,7 +44,9 @@ def test_it_is_undone(body: bytes, encoding: str) -> None:
     assert decoded(body, encoding, len(BODY)) == BODY
 
 
-@pytest.mark.parametrize("body", [gzip.compress(BODY), gzip.compress(b"a") * len(BODY)])
+@pytest.mark.parametrize(
+    "body", [gzip.compress(BODY), gzip.compress(b"a") * len(BODY)], ids=["one member", "many"]
+)
 def test_it_is_never_unpacked_beyond_its_bound(body: bytes) -> None:
     with pytest.raises(BodyTooLargeError):
         decoded(body, "gzip", len(BODY) - 1)

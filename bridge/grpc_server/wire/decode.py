@@ -20,7 +20,7 @@ from bridge.core.validation import (
     missing,
     validate_opening,
 )
-from bridge.grpc_server.unknown_fields import unknown_fields
+from bridge.grpc_server.wire.unknown_fields import unknown_fields
 from bridge.v1 import completion_pb2 as pb
 
 _T = TypeVar("_T")

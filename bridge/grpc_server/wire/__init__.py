@@ -1,0 +1,1 @@
+"""Messages of bridge.v1, from and to those of the core."""
