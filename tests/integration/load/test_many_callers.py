@@ -10,14 +10,14 @@ import grpc
 import httpx
 
 from bridge.simulator import Simulator
-from tests.support.harness import PATIENCE, sim
-from tests.system.soak.clients import Ask, Door, GrpcDoor, HttpDoor
+from tests.support.harness import PATIENCE, sim, user
+from tests.system.soak.asking import Api, Ask, GrpcApi, HttpApi
 from tests.system.soak.serving import serving
 
 POOL_SIZE = 2
 CALLERS = 200
 QUEUE_SIZE = 90
-"""Less than the callers at either door."""
+"""Less than the callers at either API."""
 GROWTH_MB = 64.0
 """What 200 callers may cost, with small requests, at the most that the server ever has: a
 third of a megabyte each. docs/reliability.md says so."""
@@ -28,17 +28,17 @@ async def test_200_callers_at_once_on_a_pool_of_2(tmp_path: Path) -> None:
     refused: Counter[str] = Counter()
     all_are_there = asyncio.Event()
 
-    async def call(door: Door, number: int) -> None:
+    async def call(api: Api, number: int) -> None:
         """Ask, and be answered or told when to come again."""
         text = f"The answer to caller {number}."
-        ask = Ask([{"role": "user", "content": sim(text=text)}], stream=number % 3 == 0)
-        reply = await door.ask(ask)
-        if not reply.error:
+        ask = Ask((user(sim(text=text)),), stream=number % 3 == 0)
+        reply = await api.ask(ask)
+        if reply.failure is None:
             assert reply.text == text
             return
-        assert reply.error in REFUSALS, reply
-        assert reply.retry_after, reply
-        refused[door.name] += 1
+        assert reply.failure.summary in REFUSALS, reply
+        assert reply.failure.retry_after, reply
+        refused[api.name] += 1
         if refused.total() == CALLERS - QUEUE_SIZE:
             all_are_there.set()
 
@@ -63,12 +63,12 @@ async def test_200_callers_at_once_on_a_pool_of_2(tmp_path: Path) -> None:
             ) as client,
             grpc.aio.insecure_channel(f"127.0.0.1:{server.grpc}") as channel,
         ):
-            doors: tuple[Door, Door] = HttpDoor(client), GrpcDoor(channel)
+            apis: tuple[Api, Api] = HttpApi(client), GrpcApi(channel)
             # Both turns are taken until everybody is there.
-            silence = Ask([{"role": "user", "content": sim(hang=True)}], timeout=PATIENCE)
-            first = [asyncio.create_task(door.ask(silence)) for door in doors]
+            silence = Ask((user(sim(hang=True)),), timeout=PATIENCE)
+            first = [asyncio.create_task(api.ask(silence)) for api in apis]
             await simulator.ledger.wait_for_async(lambda seen: len(seen) == POOL_SIZE, PATIENCE)
-            callers = [asyncio.create_task(call(doors[n % 2], n)) for n in range(CALLERS)]
+            callers = [asyncio.create_task(call(apis[n % 2], n)) for n in range(CALLERS)]
             await asyncio.wait_for(all_are_there.wait(), PATIENCE)
             assert (await server.ask())["waiting"] == QUEUE_SIZE
             for task in first:

@@ -15,7 +15,8 @@ import pytest
 
 from bridge.core.claude.processes import process as process_module
 from bridge.core.claude.processes.process import Command, LineProcess, ProcessGoneError
-from tests.support.harness import PATIENCE, soon
+from tests.support.harness import PATIENCE
+from tests.support.waiting import soon
 
 
 class Lines:
