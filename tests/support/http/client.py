@@ -98,6 +98,8 @@ class HttpCall:
             return
         self._sending.cancel()
         await asyncio.wait((self._sending,))
+        if not self._sending.cancelled() and self._sending.exception() is None:
+            await self._sending.result().aclose()
 
 
 def _take_chunk(reply: Reply, chunk: Json) -> None:

@@ -80,9 +80,10 @@ class HttpApi:
             async with asyncio.timeout(ask.timeout):
                 return await _taken(call, ask)
         except TimeoutError:
-            await call.leave()
             call.reply.failure = Failure(GONE)
             return call.reply
+        finally:
+            await call.leave()
 
 
 class GrpcApi:
