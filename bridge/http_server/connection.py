@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -28,6 +29,11 @@ from bridge.http_server.feeding import BODY_BYTES, PIECE_BYTES, Feeder
 
 LINGER_SECONDS = 10.0
 """How long the rest of a body that was refused is read, so that the refusal can be read."""
+
+FILLER: Final = "filler"
+"""A key of a scope's `state`: what may be written between any two pieces of its body."""
+FIRST_PROBE_SECONDS: Final = 0.05
+MAX_PROBE_SECONDS: Final = 10.0
 
 _TWO_LENGTHS: Final = frozenset({b"content-length", b"transfer-encoding"})
 _CLOSE: Final = (b"connection", b"close")
@@ -75,6 +81,7 @@ class LimitedConnection(H11Protocol):
     counted: Callable[[int], object]
     _head_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
+    _probe_timer: asyncio.TimerHandle | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Log no addresses, even where the log of accesses is on: callers can write into them."""
@@ -127,8 +134,46 @@ class LimitedConnection(H11Protocol):
             # uvicorn repeats it in the reply, after which h11 takes nothing more.
             self.headers.append(_CLOSE)
 
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """Keep the connection of a client that may have closed its sending side alone.
+
+        That is for HTTP/1.1 without TLS, where the client can be asked whether it still listens.
+        """
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or not self._is_answering() or cycle.more_body:
+            return None
+        old = cycle.scope["http_version"] != "1.1"
+        if old or self.transport.get_extra_info("sslcontext") is not None:
+            return None
+        self._probe(FIRST_PROBE_SECONDS)
+        return True
+
+    def _probe(self, again: float) -> None:
+        """Write what an answer allows, until a client that is gone resets the connection for it.
+
+        More than once: a proxy between passes on the first, and sees by it that its client is gone.
+        """
+        cycle: RequestResponseCycle = self.cycle
+        if self.transport.is_closing() or not self._is_answering():
+            return
+        peer = self.transport.get_extra_info("socket")
+        if peer.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            # It is not read any more, so that nothing else reports this.
+            self.transport.abort()
+            return
+        if not cycle.response_started:
+            interim = h11.InformationalResponse(status_code=100, headers=[], reason="Continue")
+            self.transport.write(self.conn.send(interim) or b"")
+        elif filler := cycle.scope["state"].get(FILLER):
+            self.transport.write(self.conn.send(h11.Data(data=filler)) or b"")
+        self._probe_timer = self.loop.call_later(
+            again, self._probe, min(again * 4, MAX_PROBE_SECONDS)
+        )
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop all timers."""
+        if self._probe_timer is not None:
+            self._probe_timer.cancel()
         self._feeder.stop()
         self._stop_head_timer()
         self._stop_write_timer()
@@ -142,6 +187,9 @@ class LimitedConnection(H11Protocol):
             self._start_write_timer()
         if self._is_answering() or self.transport.is_closing():
             # The next request had come already.
+            return
+        if self._probe_timer is not None:
+            self.transport.close()
             return
         if self.conn.their_state is h11.SEND_BODY:
             self._stop_head_timer()

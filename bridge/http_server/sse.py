@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from bridge.core.contract import ClientClosedError, Event, Started
+from bridge.http_server.connection import FILLER
 from bridge.http_server.context import HttpSettings, request_id_of
 from bridge.http_server.disconnect import disconnected, run_until
 from bridge.http_server.errors import as_bridge_error
@@ -68,6 +69,7 @@ class EventStreamResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the answer ends or the client goes."""
         writer = FrameWriter(send, self._settings, self._head)
+        scope.get("state", {})[FILLER] = KEEP_ALIVE
         try:
             await run_until(
                 self._stream(request_id_of(scope), writer),

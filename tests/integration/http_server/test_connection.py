@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from contextlib import closing, suppress
 from typing import Any
@@ -273,3 +274,90 @@ def test_an_idle_connection_is_kept_as_long_as_the_settings_say() -> None:
         began = time.monotonic()
         assert connection.recv(1) == b""
         assert time.monotonic() - began > 6.5
+
+
+def half_closed(connection: socket.socket) -> bytes:
+    """All that comes after the client has shut down its sending side."""
+    connection.shutdown(socket.SHUT_WR)
+    received = b""
+    while data := connection.recv(65536):
+        received += data
+    return received
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_a_client_that_only_stops_sending_gets_its_answer(stream: bool) -> None:
+    service = slow()
+    with serving(service) as url, connected(url) as connection:
+        connection.sendall(b"".join(asking(b"HTTP/1.1", b"", stream=stream)))
+        received = half_closed(connection)
+    interim = b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert received.startswith(interim)
+    answer = received.replace(interim, b"")
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"lo" in answer
+    assert answer.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n" if stream else b"}")
+    assert service.closed.is_set()
+
+
+def test_so_does_one_that_stops_while_it_is_answered() -> None:
+    service = slow()
+    with serving(service) as url, connected(url) as connection:
+        connection.sendall(b"".join(asking(b"HTTP/1.1", b"", stream=True)))
+        received = connection.recv(65536)
+        assert received.startswith(b"HTTP/1.1 200")
+        received += half_closed(connection)
+    assert b": keep-alive\n\n" in received
+    assert received.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize("version", [b"HTTP/1.0", b"HTTP/1.1"])
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_one_that_is_gone_does_not(version: bytes, stream: bool) -> None:
+    service = FakeService(STARTED, TextDelta("Hel"), 3600.0, TextDelta("lo"), STOP)
+    with serving(service) as url:
+        with connected(url) as connection:
+            connection.sendall(b"".join(asking(version, b"", stream=stream)))
+            if stream:
+                assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+            else:
+                until = time.monotonic() + PATIENCE
+                while not service.requests:
+                    assert time.monotonic() < until
+                    time.sleep(0.01)
+        assert service.closed.wait(PATIENCE)
+
+
+def passed_on(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
+
+
+def forwarded(listener: socket.socket, target: tuple[str, int]) -> None:
+    """Pass on one connection, and the end of either side by itself, as proxies of TCP do."""
+    near, _ = listener.accept()
+    with near, closing(socket.create_connection(target)) as far:
+        there = threading.Thread(target=passed_on, args=(near, far))
+        there.start()
+        passed_on(far, near)
+        there.join()
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_nor_does_one_that_is_gone_behind_a_proxy(stream: bool) -> None:
+    service = FakeService(STARTED, TextDelta("Hel"), 3600.0, TextDelta("lo"), STOP)
+    with serving(service) as url, socket.create_server(("127.0.0.1", 0)) as listener:
+        proxy = threading.Thread(target=forwarded, args=(listener, address_of(url)))
+        proxy.start()
+        with closing(socket.create_connection(listener.getsockname())) as connection:
+            connection.sendall(b"".join(asking(b"HTTP/1.1", b"", stream=stream)))
+            until = time.monotonic() + PATIENCE
+            while not service.requests:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+        assert service.closed.wait(PATIENCE)
+        proxy.join(PATIENCE)
+        assert not proxy.is_alive()
