@@ -130,8 +130,8 @@ def test_the_probe() -> None:
         (0, None, None, Mark.GOOD, "any"),
         (8000, errno.EADDRINUSE, " (1.0, ok)", Mark.GOOD, "a running bridge (1.0, ok)"),
         (8000, errno.EADDRINUSE, None, Mark.BAD, "another program"),
-        (80, errno.EACCES, None, Mark.BAD, "special rights"),
-        (8000, errno.EADDRNOTAVAIL, None, Mark.BAD, "cannot be had"),
+        (80, errno.EACCES, None, Mark.BAD, "root privileges"),
+        (8000, errno.EADDRNOTAVAIL, None, Mark.BAD, "is not available"),
     ],
 )
 def test_a_port(port: int, problem: int | None, bridge: str | None, mark: Mark, said: str) -> None:
