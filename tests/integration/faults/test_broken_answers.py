@@ -169,7 +169,7 @@ async def test_a_call_of_a_tool_that_was_not_offered_is_left_to_claude_code_to_c
     call = {"type": "tool_use", "id": "toolu_1", "name": name, "input": {"a": 1}}
     first = {"blocks": [call], "stop_reason": "tool_use"}
     answer = await stage.engine.ask(
-        user(sim(turns=[first, {"text": "I see."}], note=note)), tools=(PICK)
+        user(sim(turns=[first, {"text": "I see."}], note=note)), tools=(PICK,)
     )
     assert (answer.text, answer.calls, answer.reason) == ("I see.", [], "stop")
     _, corrected = stage.engine.upstream(note)
