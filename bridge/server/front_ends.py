@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import uvicorn
+from fastapi import FastAPI
 
 from bridge import __version__
 from bridge.core.access import Access, KeyFileError, Uploads
@@ -177,25 +179,8 @@ async def serve_http(
         metrics=shared.metrics.render,
         recent=shared.recent.lines,
     )
-
-    def counted(count: int) -> None:
-        shared.metrics.connections.now("HTTP", count, door.max_connections)
-
-    server = HttpServer(
-        uvicorn.Config(
-            app,
-            http=connections(door, dialects, counted),
-            lifespan="off",
-            # Answered by the app like any other request, whichever packages are installed.
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            # What is left after the drain is ended by closing the engine.
-            timeout_graceful_shutdown=5,
-            ssl_context_factory=None if tls is None else lambda config, default: tls.context,
-        )
-    )
+    counted = partial(shared.metrics.connections.now, "HTTP", limit=door.max_connections)
+    server = HttpServer(_uvicorn_config(app, connections(door, dialects, counted), tls))
     task = asyncio.create_task(server.serve(sockets=[listener.socket]))
 
     async def end() -> None:
@@ -206,3 +191,21 @@ async def serve_http(
         await task
 
     stack.push_async_callback(end)
+
+
+def _uvicorn_config(
+    app: FastAPI, http: type[asyncio.Protocol], tls: LiveTls | None
+) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=http,
+        lifespan="off",
+        # Answered by the app like any other request, whichever packages are installed.
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # What is left after the drain is ended by closing the engine.
+        timeout_graceful_shutdown=5,
+        ssl_context_factory=None if tls is None else lambda config, default: tls.context,
+    )
