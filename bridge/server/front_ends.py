@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import partial
 
 import uvicorn
+from fastapi import FastAPI
 
 from bridge import __version__
 from bridge.core.access import Access, KeyFileError, Uploads
@@ -35,9 +36,6 @@ from bridge.server.live_tls import LiveTls
 from bridge.server.settings import Settings
 from bridge.server.start_error import StartError
 from bridge.server.tls import read_tls
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
 
 RESPONSES = "responses.sqlite3"
 MAX_REQUEST_BYTES = BOUNDS.request_bytes
@@ -199,10 +197,8 @@ async def serve_http(
         metrics=shared.metrics.render,
         recent=shared.recent.lines,
     )
-
-    def counted(count: int) -> None:
-        shared.metrics.connections.now("HTTP", count, server_settings.max_connections)
-
+    limit = server_settings.max_connections
+    counted = partial(shared.metrics.connections.now, "HTTP", limit=limit)
     http = connections(server_settings, dialects, counted)
     server = HttpServer(_uvicorn_config(app, http, shared.tls))
     task = asyncio.create_task(server.serve(sockets=[listener.socket]))

@@ -96,3 +96,21 @@ def test_over_grpc(bridge: RunningBridge, watched: Callable[[Any, str], list[str
         assert apart(validated)
         assert list(stub.Complete(question(), timeout=PATIENCE))
         assert not apart(decoded)
+
+
+def test_small_pieces_in_great_number(
+    bridge: RunningBridge, watched: Callable[[Any, str], list[str]]
+) -> None:
+    """Each takes longer to read than many bytes."""
+    over_http, over_grpc = watched(chat, "decode_chat"), watched(grpc_module, "decode_request")
+    parts = [{"type": "text", "text": "a"}] * 2_000
+    body = {"messages": [{"role": "user", "content": parts}]}
+    reply = httpx.post(f"{bridge.url}/v1/chat/completions", json=body, timeout=PATIENCE)
+    assert reply.status_code == 200, reply.text
+    assert apart(over_http)
+    request = question()
+    for _ in range(4_000):
+        request.messages[0].parts.add(text="a")
+    with grpc.insecure_channel(bridge.target) as channel:
+        assert list(CompletionServiceStub(channel).Complete(request, timeout=PATIENCE))
+    assert apart(over_grpc)
