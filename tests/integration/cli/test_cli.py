@@ -97,7 +97,7 @@ def test_an_address_may_end_in_v1_as_other_clients_want_it(nobody: str) -> None:
 @pytest.mark.parametrize(
     ("command", "written", "remedy"),
     [
-        (("models",), "localhost:8000", "write http://localhost:8000"),
+        (("models",), "localhost:8000", "use http://localhost:8000"),
         (("models", "--grpc"), "http://localhost:50051", "use HOST:PORT, without http://"),
         (("pool",), "http://localhost:50051", "use HOST:PORT, without http://"),
     ],
