@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from bridge.core.validation import NotJsonError, TooNestedError, parse_strict
 _VERSION: Final = 1
 _BUSY_SECONDS: Final = 5.0
 """How long another server that shares the file may lock it, in seconds."""
+_RETRY_SECONDS: Final = 0.02
 _JOURNAL_BYTES: Final = 4 * 1024 * 1024
 
 _SCHEMA: Final = """
@@ -59,7 +61,7 @@ def connect(path: Path) -> sqlite3.Connection:
             "secure_delete = ON",
             f"journal_size_limit = {_JOURNAL_BYTES}",
         ):
-            database.execute(f"PRAGMA {pragma}").fetchall()
+            _set(database, pragma)
         if _version(database) == 0:
             with transaction(database):
                 if _version(database) == 0:
@@ -72,6 +74,23 @@ def connect(path: Path) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _set(database: sqlite3.Connection, pragma: str) -> None:
+    """Set a pragma, and wait for another server that opens the file at the same time.
+
+    SQLite itself does not wait for the lock that changes the journal's mode.
+    """
+    until = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            database.execute(f"PRAGMA {pragma}").fetchall()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(_RETRY_SECONDS)
+        else:
+            return
 
 
 def identity_of(path: Path) -> tuple[int, int] | None:
