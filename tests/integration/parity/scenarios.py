@@ -719,8 +719,8 @@ INVALID = [
         (*HISTORY, user(ToolResultPart("toolu_1", (ZIP,)))),
     ),
     *(
-        invalid(f"{what} that leads {where}", field, said=f"leads {where}", **shape(of))
-        for where, to in (("nowhere", "#/$defs/B"), ("in a circle", "#/properties/a"))
+        invalid(f"{what} that {fault}", field, said=fault, **shape(of))
+        for fault, to in (("does not exist", "#/$defs/B"), ("is circular", "#/properties/a"))
         for of in ({"type": "object", "properties": {"a": {"$ref": to}}},)
         for what, field, shape in (
             ("a tool's reference", "tools", lambda of: {"tools": (Tool("look", "", of),)}),
