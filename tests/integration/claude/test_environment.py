@@ -73,8 +73,8 @@ def test_the_bridges_own_and_what_overrules_callers_are_never_passed_on() -> Non
         ("*", "neither"),
         ("A B", "neither"),
         ("A*B", "neither"),
-        ("BRIDGE_API_KEYS", "own"),
-        ("BRIDGE_*", "own"),
+        ("BRIDGE_API_KEYS", "set by the bridge"),
+        ("BRIDGE_*", "set by the bridge"),
         ("CLAUDE_CODE_EFFORT_LEVEL", "override"),
     ],
 )
