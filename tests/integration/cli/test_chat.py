@@ -102,7 +102,7 @@ def test_an_answer_that_breaks_off_is_an_error_after_what_there_was(
         (["--image", "/nowhere.png"], "/nowhere.png cannot be read"),
         (["--image", __file__], "is not a PNG"),
         (["--json-schema", "/nowhere.json"], "/nowhere.json cannot be read"),
-        (["--json-schema", __file__], "is no JSON"),
+        (["--json-schema", __file__], "is not valid JSON"),
         (["--api-key", "schlüssel"], "key"),
     ],
 )

@@ -332,5 +332,5 @@ def test_a_port_that_is_taken_is_told_of_once() -> None:
             listen_http(address)
     assert str(caught.value) == (
         f"The HTTP API cannot listen on {address}: {os.strerror(errno.EADDRINUSE)}. "
-        "Set PORT or --port to a free one."
+        "Set PORT or --port to a free port."
     )
