@@ -150,7 +150,7 @@ def test_the_home_folder_is_not_named() -> None:
 
 
 def test_what_it_costs_is_said_before_and_after() -> None:
-    assert "about ten short requests" in question("ANTHROPIC_API_KEY")
+    assert "about ten requests with short answers" in question("ANTHROPIC_API_KEY")
     assert "ANTHROPIC_API_KEY" in question("ANTHROPIC_API_KEY")
     result = Result("system", "s", Outcome.ACCEPTED, usage=Usage(10, 0, 0, 5))
     assert cost_finding(Proof([result], cost_usd=0.0123)).found.startswith(
@@ -230,7 +230,7 @@ def test_without_consent_nothing_is_asked(tmp_path: Path, loop_thread: LoopThrea
             assert (result.returncode, result.stdout) == (1, "")
             assert "--yes" in result.stderr
         with at_terminal("doctor", "--live", **env) as terminal:
-            terminal.wait_for(r"about ten short requests.*(.|\n)*\[y/N\]")
+            terminal.wait_for(r"about ten requests with short answers.*(.|\n)*\[y/N\]")
             terminal.type("n")
             assert terminal.end() == 0
         assert list(simulator.ledger.exchanges()) == []

@@ -199,7 +199,10 @@ async def test_an_error_after_the_first_comment_is_an_event(error: Exception, co
 
 
 async def test_a_busy_stream_gets_no_comments() -> None:
-    exchange = begin(FakeService(STARTED, *[TextDelta("a")] * 500, STOP), settings=SOON)
+    exchange = begin(
+        FakeService(STARTED, *[TextDelta("a")] * 500, STOP),
+        settings=HttpSettings(keep_alive_seconds=2),
+    )
 
     await exchange.finished()
 
