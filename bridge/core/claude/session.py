@@ -4,9 +4,9 @@ A session is used by one task at a time. Any failure leaves it broken: it is the
 used again, since the state of its conversation is unknown.
 """
 
+# long: one class, whose methods all move one state to the next.
 from __future__ import annotations
 
-# long: one class, whose methods all move one state from one to the next
 import asyncio
 import logging
 from collections.abc import Callable, Sequence

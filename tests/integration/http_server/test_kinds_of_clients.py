@@ -104,8 +104,8 @@ def test_a_client_that_ends_inside_its_body() -> None:
     ("lines", "fault"),
     [
         (b"x-a: 1\nx-b: 2\r\n", "CRLF"),
-        (b"x-a: 1\r\n x-b: 2\r\n", "folded"),
-        (b"x-a: 1\r\n\tx-b: 2\r\n", "folded"),
+        (b"x-a: 1\r\n x-b: 2\r\n", "Folded"),
+        (b"x-a: 1\r\n\tx-b: 2\r\n", "Folded"),
         (b"x-a: 1\r\n\n", "CRLF"),
     ],
 )
