@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -104,7 +103,6 @@ class Stage:
         self._bridge: Served | None = None
         self._bridge_is: tuple[int, str] = (0, "")
         self._count = 0
-        self._probed: Path | None = None
 
     async def __aenter__(self) -> Stage:
         try:
@@ -209,11 +207,6 @@ class Stage:
         self._count += 1
         state = self.folder / f"bridge-{self._count}"
         state.mkdir()
-        if self._probed is None:
-            self._probed = state / "probe.json"
-        else:
-            # The first bridge's probe report: only a new CLI is probed.
-            shutil.copy(self._probed, state)
         env = {
             **hermetic_environment(os.environ, state, self.api),
             "BRIDGE_STATE_DIR": str(state),

@@ -26,14 +26,10 @@ class Start:
     """The startup time."""
 
     name = "start"
-    about = (
-        "`bridge serve` with a stored probe report of this CLI; healthy is the first 200 of "
-        "`GET /health`. The imports are timed in a Python that does nothing else."
-    )
+    about = "`bridge serve`; healthy is the first 200 of `GET /health`. The imports are timed in a Python that does nothing else."
 
     async def run(self, stage: Stage) -> list[Line]:
         """Start a bridge several times."""
-        # The first start stores the probe report of the CLI.
         await stage.bridge()
         samples = Samples()
         for _ in range(stage.fewer(10)):
