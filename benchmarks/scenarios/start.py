@@ -26,7 +26,10 @@ class Start:
     """The startup time."""
 
     name = "start"
-    about = "`bridge serve`; healthy is the first 200 of `GET /health`. The imports are timed in a Python that does nothing else."
+    about = (
+        "`bridge serve`; healthy is the first 200 of `GET /health`. The imports are timed in a "
+        "Python that does nothing else."
+    )
 
     async def run(self, stage: Stage) -> list[Line]:
         """Start a bridge several times."""
