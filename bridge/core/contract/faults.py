@@ -33,7 +33,10 @@ class Faults:
         """Keep an InvalidRequestError for later; raise the first of them where there are many."""
         if not isinstance(error, InvalidRequestError):
             return False
-        self._found += (error, *error.others)
+        found = (error, *error.others)
+        # Their tracebacks hold the request: without them it is freed as soon as its call ends.
+        error.others = ()
+        self._found += (each.with_traceback(None) for each in found)
         if len(self._found) >= MAX_FAULTS:
             self.raise_any()
         return True
@@ -41,9 +44,14 @@ class Faults:
     def raise_any(self) -> None:
         """Raise the first InvalidRequestError that was found, if any, with the others."""
         distinct: dict[tuple[str | None, str], InvalidRequestError] = {}
-        for error in self._found:
-            distinct.setdefault((error.field, error.message), error)
+        while self._found:
+            distinct.setdefault((self._found[0].field, self._found[0].message), self._found.pop(0))
         if distinct:
             first, *others = distinct.values()
             first.others = tuple(others[: MAX_FAULTS - 1])
-            raise first
+            distinct.clear()
+            try:
+                raise first
+            finally:
+                # Its traceback holds this frame.
+                del first, others
