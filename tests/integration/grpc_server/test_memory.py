@@ -34,8 +34,9 @@ async def _fails(request: CompletionRequest) -> AsyncGenerator[Event, None]:
         (hello, question(), grpc.StatusCode.OK),
         (_fails, question(), grpc.StatusCode.UNAVAILABLE),
         (hello, question(system="x", sampling=pb.Sampling(temperature=9)), INVALID),
+        (hello, question(tools=[pb.Tool(name="a", parameters_json="[")] * 25), INVALID),
     ],
-    ids=["answered", "failed", "refused"],
+    ids=["answered", "failed", "refused", "refused for many reasons"],
 )
 async def test_a_request_is_let_go_of_with_its_call(
     serve: Serve, service: FakeService, script: Script, request_: Any, code: grpc.StatusCode
