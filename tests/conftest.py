@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,20 @@ from tests.support.harness import LoopThread, RunningBridge, settings_for_tests
 def pytest_configure() -> None:
     """Let Ctrl-C reach the commands that tests start: a job in the background ignores it, and what
     it starts inherits that.
+
+    Compiled files are kept, whatever the environment says: without them, each worker rewrites
+    every test anew, and each command that a test starts compiles the whole bridge, for seconds.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what has been imported: a sixth of the time otherwise."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

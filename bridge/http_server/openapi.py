@@ -49,7 +49,17 @@ def describe(
 
 
 def add_schemas(app: FastAPI, dialects: Iterable[Dialect]) -> None:
-    """Add the schemas that the routes refer to."""
-    schemas = app.openapi().setdefault("components", {}).setdefault("schemas", {})
-    for dialect in dialects:
-        schemas.update(dialect.schemas())
+    """Add the schemas that the routes refer to, when the app is first described.
+
+    Not before: the description takes longer than all the rest of building an app.
+    """
+    describe_routes = app.openapi
+
+    def described() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schemas = describe_routes().setdefault("components", {}).setdefault("schemas", {})
+            for dialect in dialects:
+                schemas.update(dialect.schemas())
+        return describe_routes()
+
+    app.openapi = described  # type: ignore[method-assign]

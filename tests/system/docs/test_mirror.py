@@ -17,7 +17,7 @@ ELSEWHERE: Mapping[str, str] = {
     "cli/doctor": "tests/integration/doctor/test_doctor.py",
     "cli/logs": "tests/unit/core/telemetry/test_session_log_reader.py",
     "cli/tour": "It is run by tests/integration/server/test_listening.py.",
-    "client/": "tests/unit/client/test_client.py: all of it against one small server.",
+    "client/": "tests/integration/client/test_client.py: all of it against one small server.",
     "core/answers/store": "A protocol; what fills it in is in tests/unit/core/answers.",
     "core/claude/": "With the real CLI: tests/integration/claude and tests/integration/engine.",
     "core/claude/capabilities": "tests/integration/probe/test_fallbacks.py",
@@ -36,7 +36,7 @@ ELSEWHERE: Mapping[str, str] = {
     "core/system/": "A process of its own: tests/integration/system/test_orphan_guard.py.",
     "core/telemetry/": "What leaves the server: tests/integration/telemetry.",
     "core/validation/": "Each rule is broken in tests/integration/parity/test_every_api.py.",
-    "core/validation/schema_worker": "tests/unit/core/engine/test_schema_checker.py",
+    "core/validation/schema_worker": "tests/integration/engine/test_schema_checker.py",
     "core/validation/schemas": "tests/unit/core/validation/test_references.py and its neighbours.",
     "doctor/": "It examines a machine: tests/integration/doctor.",
     "grpc_server/": "On a real socket, in tests/integration/grpc_server.",
@@ -60,7 +60,6 @@ ELSEWHERE: Mapping[str, str] = {
 """Of a module or of the others in a folder: why it has none, and what tests it instead."""
 
 NO_MODULE: Mapping[str, str] = {
-    "client/test_client": "All of bridge/client.",
     "fuzzing/test_decoders": "One property of the decoders of every API.",
     "grpc_server/test_client_stub": "What a user of the stub does; there is no server in it.",
     "grpc_server/test_codec": "decode and encode, of which one undoes the other.",

@@ -198,17 +198,6 @@ async def test_an_error_after_the_first_comment_is_an_event(error: Exception, co
     assert exchange.complete
 
 
-async def test_a_busy_stream_gets_no_comments() -> None:
-    exchange = begin(
-        FakeService(STARTED, *[TextDelta("a")] * 500, STOP),
-        settings=HttpSettings(keep_alive_seconds=2),
-    )
-
-    await exchange.finished()
-
-    assert b"keep-alive" not in exchange.body
-
-
 # Not reading
 
 

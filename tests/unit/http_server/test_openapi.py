@@ -36,6 +36,12 @@ def schemas() -> Mapping[str, Any]:
     return described
 
 
+def test_an_app_is_described_only_when_somebody_asks() -> None:
+    app = create_app(FakeService(), all_dialects(), version="0")
+    assert app.openapi_schema is None
+    assert app.openapi() is app.openapi()
+
+
 def allowed(model: str, body: Json) -> bool:
     schema = {**schemas(), "$ref": f"#/components/schemas/{model}"}
     return bool(jsonschema.Draft202012Validator(schema).is_valid(body))

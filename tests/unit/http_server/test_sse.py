@@ -139,6 +139,33 @@ async def test_silence_is_filled_until_the_answer_is_refused() -> None:
         await asyncio.wait((watching,))
 
 
+async def test_a_busy_stream_gets_no_comments(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client()
+    now = 0.0
+    writer = writer_to(client, keep_alive_seconds=10)
+    monkeypatch.setattr(writer, "_time", lambda: now)
+    writer._active_at = now
+
+    async def looked_at() -> None:
+        """Have the watcher look once at the time that it is."""
+        watching = asyncio.ensure_future(writer.watch())
+        await rounds()
+        watching.cancel()
+        await asyncio.wait((watching,))
+
+    async with writer:
+        for _ in range(5):
+            now += 9
+            writer.write(b"a")
+            await rounds()
+            await looked_at()
+        assert client.bodies == [b"a"] * 5
+        now += 10
+        await looked_at()
+        assert client.bodies == [*[b"a"] * 5, KEEP_ALIVE]
+        await soon(writer.finish())
+
+
 async def test_a_client_that_takes_nothing_ends_the_answer_that_waits_for_it() -> None:
     client = Client()
     client.reads.clear()
