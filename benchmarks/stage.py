@@ -69,7 +69,7 @@ class Served:
 
     def sessions(self, front_end: Http | Grpc, since: int) -> str:
         """How requests to a front end got their sessions, from line `since` of the log on."""
-        lines = [line for line in self.logged()[since:] if line["door"] == front_end.logged_as]
+        lines = [line for line in self.logged()[since:] if line["api"] == front_end.logged_as]
         got = Counter(str(line["session"]) for line in lines)
         return "sessions: " + ", ".join(f"{count} {how}" for how, count in got.most_common())
 

@@ -36,7 +36,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _clean_environment() -> Iterator[None]:
-    """Nothing that the person's own shell sets reaches a test or a process it starts."""
+    """Nothing that the user's own shell sets reaches a test or a process it starts."""
     prefixes = ("BRIDGE_", "ANTHROPIC_", "CLAUDE", "OPENAI_", "AWS_", "GOOGLE_")
     names = ("POOL_SIZE", "PORT", "GRPC_PORT", "HOST")
     saved = {
@@ -70,7 +70,7 @@ def loop_thread() -> Iterator[LoopThread]:
 def bridge(
     tmp_path_factory: pytest.TempPathFactory, loop_thread: LoopThread
 ) -> Iterator[RunningBridge]:
-    """One bridge for all tests that need nothing special of it: both doors, the simulator."""
+    """One bridge for all tests that need nothing special of it: both APIs, the simulator."""
     running = RunningBridge(settings_for_tests(tmp_path_factory.mktemp("state")), loop_thread)
     running.start()
     yield running

@@ -1,5 +1,6 @@
 """The measured ways to get an answer, behind one small interface."""
 
+from benchmarks.subjects.apis import Grpc, Http
 from benchmarks.subjects.base import (
     TOOL_ARGUMENTS,
     TOOL_NAME,
@@ -11,7 +12,6 @@ from benchmarks.subjects.base import (
     Usage,
 )
 from benchmarks.subjects.direct import Direct
-from benchmarks.subjects.doors import Grpc, Http
 from benchmarks.subjects.sdk import Sdk
 
 __all__ = [

@@ -59,7 +59,7 @@ class GrpcClient:
             finally:
                 call.cancel()
         if done is None:
-            raise ChatError("The answer was cut off.")
+            raise ChatError("The answer ended prematurely.")
         yield done
 
     def models(self) -> list[dict[str, Any]]:

@@ -48,7 +48,7 @@ class HttpClient:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
         if not complete:
-            raise ChatError("The answer was cut off.")
+            raise ChatError("The answer ended prematurely.")
         yield done
 
     def models(self) -> list[dict[str, Any]]:

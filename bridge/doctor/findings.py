@@ -178,7 +178,7 @@ def probe_finding(report: Report) -> Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Reply:
     """What was found out about a server that listens already."""
 
     bridge: str | None = None
@@ -187,15 +187,15 @@ class Heard:
     """Why nothing could be asked: a TLS connection did not come about."""
 
 
-_NOBODY: Final = Heard()
+_NO_REPLY: Final = Reply()
 _RESTART: Final = "If this is your bridge, restart it to use the certificate in BRIDGE_TLS_CERT. "
 
 
 def port_finding(
-    name: str, variable: str, host: str, port: int, problem: int | None, heard: Heard = _NOBODY
+    name: str, variable: str, host: str, port: int, problem: int | None, reply: Reply = _NO_REPLY
 ) -> Finding:
-    """Whether a server can listen; `problem` is the errno, `heard` is of what listens."""
-    bridge = heard.bridge
+    """Whether a server can listen; `problem` is the errno, `reply` is of what listens."""
+    bridge = reply.bridge
     facts = {"host": host, "port": port, "free": problem is None, "bridge": bridge is not None}
     where = f"{host}:{port}"
     if port == 0:
@@ -204,8 +204,8 @@ def port_finding(
         return Finding(name, Mark.GOOD, f"{where} is free", facts=facts)
     if bridge is not None:
         return Finding(name, Mark.GOOD, f"{where} is served by a running bridge{bridge}", "", facts)
-    if problem == errno.EADDRINUSE and heard.tls_problem:
-        found = f"{where} is in use by a server that could not be checked: {heard.tls_problem}"
+    if problem == errno.EADDRINUSE and reply.tls_problem:
+        found = f"{where} is in use by a server that could not be checked: {reply.tls_problem}"
         remedy = f"{_RESTART}Otherwise, set {variable} to a free port."
         return Finding(name, Mark.WARNING, found, remedy, facts)
     if problem == errno.EADDRINUSE:
@@ -219,15 +219,15 @@ def port_finding(
 
 
 def socket_finding(
-    name: str, variable: str, path: Path, problem: str, heard: Heard = _NOBODY
+    name: str, variable: str, path: Path, problem: str, reply: Reply = _NO_REPLY
 ) -> Finding:
-    """Whether a server can listen on a Unix socket; `heard` is of what listens there already."""
-    bridge = heard.bridge
+    """Whether a server can listen on a Unix socket; `reply` is of what listens there already."""
+    bridge = reply.bridge
     facts = {"path": str(path), "free": not problem, "bridge": bridge is not None}
     if bridge is not None:
         return Finding(name, Mark.GOOD, f"{path} is served by a running bridge{bridge}", "", facts)
-    if problem and heard.tls_problem:
-        found = f"{path} is in use by a server that could not be checked: {heard.tls_problem}"
+    if problem and reply.tls_problem:
+        found = f"{path} is in use by a server that could not be checked: {reply.tls_problem}"
         remedy = f"{_RESTART}Otherwise, set {variable} to another path."
         return Finding(name, Mark.WARNING, found, remedy, facts)
     if problem:

@@ -21,8 +21,8 @@ from bridge.client import certified_name, target_of
 from bridge.core.system import UnixSocketError, is_served
 from bridge.doctor.findings import (
     Finding,
-    Heard,
     Mark,
+    Reply,
     certificate_finding,
     port_finding,
     socket_finding,
@@ -49,7 +49,7 @@ from bridge.server import (
 _ANSWER_SECONDS: Final = 3.0
 
 
-Ask: TypeAlias = "Callable[[Address, Tls | None], Awaitable[Heard]]"
+Ask: TypeAlias = "Callable[[Address, Tls | None], Awaitable[Reply]]"
 """Asks who listens there."""
 
 
@@ -79,15 +79,15 @@ async def _listening_finding(
     if isinstance(address, Tcp):
         problem = _why_not_free(address.host, address.port) if address.port else None
         taken = problem == errno.EADDRINUSE
-        heard = await ask(local_address(address), tls) if taken else Heard()
-        return port_finding(name, port_variable, address.host, address.port, problem, heard)
+        reply = await ask(local_address(address), tls) if taken else Reply()
+        return port_finding(name, port_variable, address.host, address.port, problem, reply)
     try:
         served = is_served(address.path)
     except UnixSocketError as error:
         return socket_finding(name, uds_variable, address.path, str(error))
-    heard = await ask(address, tls) if served else Heard()
+    reply = await ask(address, tls) if served else Reply()
     problem_text = "another program listens on it" if served else ""
-    return socket_finding(name, uds_variable, address.path, problem_text, heard)
+    return socket_finding(name, uds_variable, address.path, problem_text, reply)
 
 
 def _why_not_free(host: str, port: int) -> int | None:
@@ -99,7 +99,7 @@ def _why_not_free(host: str, port: int) -> int | None:
     return None
 
 
-async def _http_bridge(address: Address, tls: Tls | None) -> Heard:
+async def _http_bridge(address: Address, tls: Tls | None) -> Reply:
     url = f"{local_url(address, tls=tls is not None)}/health"
     transport = httpx.AsyncHTTPTransport(
         verify=True if tls is None else own_client_context(tls.files.cert),
@@ -108,11 +108,11 @@ async def _http_bridge(address: Address, tls: Tls | None) -> Heard:
     try:
         async with httpx.AsyncClient(timeout=_ANSWER_SECONDS, transport=transport) as client:
             reply = await client.get(url)
-        return Heard(health_said(reply.json(), reply.headers))
+        return Reply(health_said(reply.json(), reply.headers))
     except httpx.HTTPError as error:
-        return Heard(tls_problem=tls_problem(error))
+        return Reply(tls_problem=tls_problem(error))
     except (ValueError, KeyError, TypeError):
-        return Heard()
+        return Reply()
 
 
 def tls_problem(error: BaseException | None) -> str:
@@ -137,7 +137,7 @@ def health_said(health: Mapping[str, Any], headers: Mapping[str, str]) -> str:
     return f" ({health['version']}, Claude Code {health['cli_version']}, {health['status']})"
 
 
-async def _grpc_bridge(address: Address, tls: Tls | None) -> Heard:
+async def _grpc_bridge(address: Address, tls: Tls | None) -> Reply:
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -149,7 +149,7 @@ async def _grpc_bridge(address: Address, tls: Tls | None) -> Heard:
             # Also shows that it is a server with this certificate.
             name = await asyncio.to_thread(certified_name, address, tls.files.cert)
             if tls.client_ca is not None:
-                return Heard(" (it requires a client certificate)")
+                return Reply(" (it requires a client certificate)")
             channel = grpc.aio.secure_channel(
                 target_of(address),
                 grpc.ssl_channel_credentials(first_certificate(tls.cert)),
@@ -159,6 +159,6 @@ async def _grpc_bridge(address: Address, tls: Tls | None) -> Heard:
             stub = health_pb2_grpc.HealthStub(channel)
             reply = await stub.Check(request, timeout=_ANSWER_SECONDS)  # type: ignore[attr-defined]
     except (grpc.RpcError, OSError) as error:
-        return Heard(tls_problem=tls_problem(error))
+        return Reply(tls_problem=tls_problem(error))
     serving = reply.status == health_pb2.HealthCheckResponse.SERVING
-    return Heard(" (ok)" if serving else " (not serving)")
+    return Reply(" (ok)" if serving else " (not serving)")

@@ -66,7 +66,7 @@ def with_time_limits(
 
 
 @contextmanager
-def noting_refusals(service: Service, model: str | None) -> Iterator[None]:
+def recording_refusals(service: Service, model: str | None) -> Iterator[None]:
     """Have the core take note of a request for this model that cannot be read."""
     try:
         yield
@@ -76,7 +76,7 @@ def noting_refusals(service: Service, model: str | None) -> Iterator[None]:
             model=model or None,
             request_id=current_request_id.get(),
             caller=current_caller(),
-            door="grpc",
+            api="grpc",
         )
         service.refused(asked, error)
         raise

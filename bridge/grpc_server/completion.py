@@ -14,7 +14,7 @@ from bridge.grpc_server.call_context import (
     current_caller,
     current_request_id,
     new_request_id,
-    noting_refusals,
+    recording_refusals,
     with_time_limits,
 )
 from bridge.grpc_server.conversation import Conversation
@@ -48,7 +48,7 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
         context: grpc.aio.ServicerContext[pb.CompleteRequest, pb.CompleteResponse],
     ) -> AsyncGenerator[pb.CompleteResponse, None]:
         """Stream the answer to one conversation."""
-        with noting_refusals(self._service, request.model):
+        with recording_refusals(self._service, request.model):
             completion = await off_loop(
                 request.ByteSize() > LARGE_BYTES,
                 decode_request,
@@ -75,7 +75,7 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
                 first = await anext(requests, None)
             if first is None or first.WhichOneof("request") != "open":
                 raise InvalidRequestError("The first message must be open.", field="open")
-            with noting_refusals(self._service, first.open.model):
+            with recording_refusals(self._service, first.open.model):
                 large = first.ByteSize() > LARGE_BYTES
                 opened = await off_loop(large, decode_conversation, first, caller=caller)
                 opened = with_time_limits(opened, context)

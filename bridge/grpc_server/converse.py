@@ -22,7 +22,12 @@ from bridge.core.contract import (
     QueueFullError,
     Service,
 )
-from bridge.grpc_server.call_context import Calls, current_request_id, is_cancelled, noting_refusals
+from bridge.grpc_server.call_context import (
+    Calls,
+    current_request_id,
+    is_cancelled,
+    recording_refusals,
+)
 from bridge.grpc_server.conversation import Conversation
 from bridge.grpc_server.wire.encode import CANCELLED, encode_event, encode_started
 from bridge.grpc_server.wire.unknown_fields import unknown_fields
@@ -180,7 +185,7 @@ class ConverseCall:
         if self._turns:
             # The name of the turn that is to begin, and of the error where it cannot.
             current_request_id.set(self._new_id())
-        with noting_refusals(self._service, self._conversation.model):
+        with recording_refusals(self._service, self._conversation.model):
             unknown = unknown_fields(request, strict=self._conversation.strict)
             return self._conversation.take(said, unknown)
 
@@ -207,7 +212,7 @@ class ConverseCall:
             if not finished:
                 raise RuntimeError("the answer has no end")
         except (Exception, asyncio.CancelledError) as error:
-            # After `finished` nobody looks into the mailbox for this turn.
+            # After `finished` nothing reads the mailbox for this turn.
             if finished or is_cancelled():
                 raise
             await self._mail.put(_OfTurn(turn, error))

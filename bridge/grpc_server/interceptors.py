@@ -242,7 +242,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             # Aborted by the handler, or the server has stopped.
             return None
         if isinstance(error, NotImplementedError) and not method.startswith("/bridge."):
-            # A generated method that nobody has filled in: Health.List.
+            # A generated method without an implementation: Health.List.
             return CallStatus(grpc.StatusCode.UNIMPLEMENTED, "Method not found!", ())
         _log.error("request %s: %s failed\n%s", request_id, method, trace_of(error))
         return status_of(contract.InternalError(), request_id)

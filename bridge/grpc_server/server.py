@@ -184,7 +184,7 @@ class GrpcServer:
     def _listen(self, server: grpc.aio.Server) -> None:
         if self._uds is not None:
             # gRPC would take away the socket of a server that lives, and at its own end whatever
-            # stands there; so it only ever knows a name that nobody else does.
+            # stands there; so it only ever knows a name that no other process does.
             self._socket = make_unix_socket(
                 self._uds, lambda path: self._add_port(server, f"unix:{quote(os.fsencode(path))}")
             )
@@ -222,7 +222,7 @@ class GrpcServer:
         """
         await self._health.enter_graceful_shutdown()
         if self._socket is not None:
-            # Nobody can come in from here on; and while it is open, no other can look like it.
+            # No client can connect from here on; and while it is open, no other can look like it.
             self._socket.remove()
             self._socket = None
         if self._server is None:
@@ -262,7 +262,7 @@ def _options(max_message_bytes: int) -> list[tuple[str, int]]:
         # A little more than is taken: what gRPC refuses itself it refuses without a reason.
         ("grpc.max_receive_message_length", max_message_bytes + _OVER_BYTES),
         ("grpc.max_send_message_length", max_message_bytes),
-        # Whoever has no key can connect too, and stay. A client whose idle connection was closed
+        # Clients without a key can connect too, and stay. One whose idle connection was closed
         # makes another with its next call.
         ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
         ("grpc.max_connection_idle_ms", IDLE_SECONDS * 1000),

@@ -102,7 +102,7 @@ class CallOptions:
             request,
             request_id=self.request_id,
             caller=self.caller,
-            door="http",
+            api="http",
             strict=self.strict,
             timeout=self.timeout,
             queue_timeout=self.queue_timeout,

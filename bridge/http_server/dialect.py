@@ -30,7 +30,7 @@ class Collector(Protocol):
         ...
 
     def reply(self) -> JsonDict:
-        """Build the answer's one object; raises UnavailableError if the answer broke off."""
+        """Build the object; raises UnavailableError if the answer ended prematurely."""
         ...
 
 

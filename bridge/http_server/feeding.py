@@ -1,7 +1,7 @@
 """Taking what a client sent in small steps, however much of it came at once.
 
 The system hands over up to 256 kB at a time, which can hold 40,000 chunks of one byte: three
-seconds of work, in which nobody else's answer moves.
+seconds of work, in which no other answer is sent.
 """
 
 from __future__ import annotations

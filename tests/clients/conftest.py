@@ -61,7 +61,7 @@ def marker() -> str:
 
 
 @pytest.fixture(scope="session")
-def picture() -> bytes:
+def png_image() -> bytes:
     """One red pixel, as PNG."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:

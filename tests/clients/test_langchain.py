@@ -303,8 +303,8 @@ def test_an_odd_history(
     assert len(results) == sum(isinstance(message, ToolMessage) for message in history)
 
 
-def test_a_picture(chat: Chat, bridge: RunningBridge, marker: str, picture: bytes) -> None:
-    data = base64.b64encode(picture).decode()
+def test_an_image(chat: Chat, bridge: RunningBridge, marker: str, png_image: bytes) -> None:
+    data = base64.b64encode(png_image).decode()
     answer = chat().invoke(
         [
             HumanMessage(

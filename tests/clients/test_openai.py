@@ -173,10 +173,10 @@ def test_an_answer_object_can_be_sent_back(
     assert [role for role in sent.roles if role != "system"] == ["user", "assistant", "user"]
 
 
-def test_a_picture_arrives_as_it_is(
-    client: openai.OpenAI, bridge: RunningBridge, marker: str, picture: bytes
+def test_an_image_arrives_as_it_is(
+    client: openai.OpenAI, bridge: RunningBridge, marker: str, png_image: bytes
 ) -> None:
-    png = base64.b64encode(picture).decode()
+    png = base64.b64encode(png_image).decode()
     reply = client.chat.completions.create(
         model="default",
         messages=[
@@ -515,7 +515,7 @@ def test_a_deadline(client: openai.OpenAI, marker: str) -> None:
     _check_envelope(caught.value)
 
 
-def test_a_stream_that_breaks_off_is_an_error(client: openai.OpenAI, marker: str) -> None:
+def test_a_stream_that_ends_prematurely_is_an_error(client: openai.OpenAI, marker: str) -> None:
     stream = client.chat.completions.create(
         model="default", messages=ask(marker, tokens=9, error_after=5), stream=True
     )

@@ -281,10 +281,10 @@ def test_settings_reach_the_model_and_a_limit_leaves_it_incomplete(
     assert more.output_text == "More."
 
 
-def test_pictures_and_files_arrive(
-    client: openai.OpenAI, bridge: RunningBridge, picture: bytes, marker: str
+def test_images_and_files_arrive(
+    client: openai.OpenAI, bridge: RunningBridge, png_image: bytes, marker: str
 ) -> None:
-    url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+    url = f"data:image/png;base64,{base64.b64encode(png_image).decode()}"
     pdf = base64.b64encode(b"%PDF-1.4 nothing").decode()
     content: Any = [
         {"type": "input_text", "text": f"{marker} {sim(text='Seen.')}"},

@@ -256,10 +256,10 @@ async def test_a_history_goes_on_in_another_run(
     assert "No more." not in json.dumps(upstream(bridge, marker))
 
 
-async def test_a_picture(
-    model: OpenAIChatModel, bridge: RunningBridge, marker: str, picture: bytes
+async def test_an_image(
+    model: OpenAIChatModel, bridge: RunningBridge, marker: str, png_image: bytes
 ) -> None:
-    image = BinaryContent(picture, media_type="image/png")
+    image = BinaryContent(png_image, media_type="image/png")
     result = await Agent(model).run([f"{marker} What? {sim(text='A dot.')}", image])
     assert result.output == "A dot."
     (turn,) = upstream(bridge, marker)
@@ -282,7 +282,7 @@ async def test_errors_are_its_own(model: OpenAIChatModel) -> None:
     assert caught.value.status_code == 400
 
 
-async def test_a_stream_that_breaks_off_is_an_error(model: OpenAIChatModel) -> None:
+async def test_a_stream_that_ends_prematurely_is_an_error(model: OpenAIChatModel) -> None:
     with pytest.raises(ModelAPIError):
         async with Agent(model).run_stream("x " + sim(tokens=9, error_after=5)) as run:
             await run.get_output()

@@ -44,7 +44,7 @@ FIELDS: Mapping[str, str] = {
     "tools[1].function.name": "tools[1].name",
     "top_p": "sampling.top_p",
 }
-"""OpenAI's name of a field and the proto's. A name that is not here is the same at both doors."""
+"""OpenAI's name of a field and the proto's. A name that is not here is the same at both APIs."""
 
 CODES: Mapping[str, tuple[str, int]] = {
     "CLAUDE_NOT_LOGGED_IN": ("claude_not_logged_in", 503),
@@ -75,10 +75,10 @@ FINER_CODES = frozenset(
         "unsupported_value",
     }
 )
-"""What is told apart of invalid values; a door may see more than the other."""
+"""What is told apart of invalid values; an API may see more than the other."""
 
 _PLACE = re.compile(r"'[a-z_]+(\[\d+\])?([.\[][\w.\[\]]+)?'(?= |:|\.)")
-"""The name of a field in an error's words, which are its door's own."""
+"""The name of a field in an error's words, which are its API's own."""
 
 STATUSES: Mapping[int, str] = {
     400: "INVALID_ARGUMENT",
@@ -88,12 +88,12 @@ STATUSES: Mapping[int, str] = {
     429: "RESOURCE_EXHAUSTED",
     503: "UNAVAILABLE",
 }
-"""The status of an error at both doors, but for a missing login: FAILED_PRECONDITION."""
+"""The status of an error at both APIs, but for a missing login: FAILED_PRECONDITION."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A request, and what is to come of it at either door.
+    """A request, and what is to come of it at either API.
 
     `{id}` in a text is replaced, so that requests can be told apart.
     """
@@ -120,7 +120,7 @@ class Scenario:
     said: str = ""
     """What the error says, among other words."""
     own_words: bool = False
-    """Whether each door says what is wrong in its own words: what it should be differs."""
+    """Whether each API says what is wrong in its own words: what it should be differs."""
 
     def http_body(self, marker: str) -> Json:
         body: Json = {"model": "default"}

@@ -130,12 +130,12 @@ class RunningBridge:
 
     @property
     def url(self) -> str:
-        """The HTTP door, without /v1."""
+        """The HTTP API, without /v1."""
         return f"http://127.0.0.1:{self.bridge.http_port}"
 
     @property
     def target(self) -> str:
-        """The gRPC door."""
+        """The gRPC API."""
         return f"127.0.0.1:{self.bridge.grpc_port}"
 
     @property
@@ -172,7 +172,7 @@ def settings_for_tests(state: Path, **changes: Any) -> Settings:
 
 @dataclass(frozen=True)
 class RunningEngine:
-    """An engine on a simulator of its own, without doors."""
+    """An engine on a simulator of its own, without APIs."""
 
     engine: Engine
     simulator: Simulator

@@ -123,7 +123,7 @@ def settings(markers: Path, plugin: Path, memory: Path) -> dict[str, Any]:
 
 
 def write(config: Path, project: Path, markers: Path, personal: dict[str, Any]) -> None:
-    """Fill both folders. `personal` is what the person means by their settings, besides."""
+    """Fill both folders. `personal` is what the user means by their settings, besides."""
     plugin = config / "plugins" / "cache" / "mk" / "evil" / "1.0.0"
     for folder in (config, project / ".claude", plugin):
         for name, text in FILES.items():

@@ -15,7 +15,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message as ProtoMessage
 
 from bridge.v1 import completion_pb2 as pb
-from tests.integration.privacy.test_bounds import PNG, picture
+from tests.integration.privacy.test_bounds import PNG, image
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"at": 1}'}}
 SCHEMA = {
@@ -31,7 +31,7 @@ CHATS: tuple[dict[str, Any], ...] = (
         "model": "opus",
         "messages": [
             {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
-            {"role": "user", "content": [{"type": "text", "text": "Look."}, picture(PNG)]},
+            {"role": "user", "content": [{"type": "text", "text": "Look."}, image(PNG)]},
             {"role": "assistant", "content": None, "tool_calls": [CALL]},
             {"role": "tool", "tool_call_id": "call_1", "content": "seen"},
             {

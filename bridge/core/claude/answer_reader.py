@@ -62,7 +62,7 @@ CONTINUABLE = frozenset({"end_turn", "stop_sequence", "tool_use"})
 _MOST_STRAYS = 3
 """How often the CLI may correct a model that calls tools which were not offered."""
 
-_BROKE_OFF = "The upstream answer broke off in the middle. Try again."
+_PREMATURE_END = "The answer ended prematurely. Retry the request."
 
 
 class _Call(Enum):
@@ -181,11 +181,11 @@ class AnswerReader:
             reason = event["delta"].get("stop_reason")
             if reason is not None:
                 yield from self._stop(reason, event["delta"].get("stop_sequence"))
-        elif kind == "message_stop" and self._broke_off and self._calls:
+        elif kind == "message_stop" and self._ended_prematurely and self._calls:
             # The CLI itself writes this end if the stream was cut. It still makes a call that was
             # complete by then, and would wait for its result. Without such a call, the CLI's own
             # result follows, which names the failure.
-            raise UnavailableError(_BROKE_OFF)
+            raise UnavailableError(_PREMATURE_END)
 
     def _stop(self, reason: str, stop_sequence: str | None) -> Iterator[Event]:
         uses = {block["name"] for block in self._blocks if block["type"] == "tool_use"}
@@ -214,17 +214,17 @@ class AnswerReader:
         return Finished(finish, self.usage, stop_sequence)
 
     @property
-    def _broke_off(self) -> bool:
+    def _ended_prematurely(self) -> bool:
         """Whether a call ended without a stop reason after part of it was passed on."""
         return self._stage is _Stage.PRODUCED and self._call is _Call.OPEN
 
     def _message_start(self, message: Wire) -> Iterator[Event]:
-        if self._broke_off:
+        if self._ended_prematurely:
             # The CLI retries after a break. What was passed on cannot be taken back, and a second
             # start must not be joined to the first.
-            raise UnavailableError(_BROKE_OFF)
+            raise UnavailableError(_PREMATURE_END)
         if self._call is _Call.OPEN:
-            # What broke off is neither part of the answer nor an ongoing thought.
+            # What ended prematurely is neither part of the answer nor an ongoing thought.
             self._blocks = []
         self._call = _Call.OPEN
         self._usage.next_call(message.get("usage") or {})

@@ -234,7 +234,7 @@ class CompletionRequest:
     request_id: str = ""
     caller: str = ""
     """The name of its API key; conversations are never shared between keys."""
-    door: str = ""
+    api: str = ""
     """`http` or `grpc`, for the session log."""
     field_names: FieldNames = field(default=neutral_name, compare=False, repr=False)
     """How its API names the fields in errors."""

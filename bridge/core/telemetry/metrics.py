@@ -64,11 +64,11 @@ class Metrics:
             "bridge_requests",
             "Requests that ended, by the finish reason of their answer or the reason of their "
             "error.",
-            ("door", "model", "outcome"),
+            ("api", "model", "outcome"),
             registry=registry,
         )
         self._in_flight = Gauge(
-            "bridge_requests_in_flight", "Requests under way.", ("door",), registry=registry
+            "bridge_requests_in_flight", "Requests under way.", ("api",), registry=registry
         )
         self._tokens = Counter(
             "bridge_tokens",
@@ -109,17 +109,17 @@ class Metrics:
 
     def began(self, record: RequestRecord) -> None:
         """Count a request as under way."""
-        self._in_flight.labels(record.request.door).inc()
+        self._in_flight.labels(record.request.api).inc()
 
     def ended(self, record: RequestRecord) -> None:
         """Count a request as ended."""
-        door = record.request.door
-        self._in_flight.labels(door).dec()
+        api = record.request.api
+        self._in_flight.labels(api).dec()
         times = record.times
         model = record.offered_model or OTHER
         finished = record.finished
         outcome = record.error or (finished.reason if finished else "unknown")
-        self._requests.labels(door, model, outcome.lower()).inc()
+        self._requests.labels(api, model, outcome.lower()).inc()
         if record.request.messages:
             # One that could not be read took no time, and would make the others look fast.
             self._total.labels(model).observe(times.since_start(times.ended_at))

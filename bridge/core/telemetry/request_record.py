@@ -197,7 +197,7 @@ class RequestRecord:
         return {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(times.ended_on)),
             "request_id": request.request_id,
-            "door": request.door,
+            "api": request.api,
             "key": request.caller,
             "model_asked": shown_model(request),
             "model": self.model or None,

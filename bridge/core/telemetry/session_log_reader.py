@@ -187,7 +187,7 @@ def _entry(line: bytes) -> Entry | None:
 
 
 COLUMNS: Final = (
-    "time", "request", "door", "key", "model", "session", "queue", "first", "total", "tokens",
+    "time", "request", "api", "key", "model", "session", "queue", "first", "total", "tokens",
     "end",
 )  # fmt: skip
 """The columns of the table: times in seconds, tokens of the prompt and of the answer."""
@@ -202,7 +202,7 @@ def cells(record: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         _local(record.get("time")),
         _text(record.get("request_id")).removeprefix("req_")[:12],
-        _text(record.get("door")),
+        _text(record.get("api")),
         _text(record.get("key")),
         _text(record.get("model") or record.get("model_asked")),
         _text(record.get("session")),

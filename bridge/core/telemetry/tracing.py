@@ -171,7 +171,7 @@ def request_attributes(request: CompletionRequest) -> dict[str, Any]:
         "gen_ai.request.temperature": request.sampling.temperature,
         "gen_ai.request.top_p": request.sampling.top_p,
         "bridge.request.id": request.request_id,
-        "bridge.door": request.door,
+        "bridge.api": request.api,
         "bridge.key": request.caller or None,
     }
     return {name: value for name, value in attributes.items() if value is not None}

@@ -159,7 +159,7 @@ def _settings(settings: _Settings, caller: str, prefix: str = "") -> contract.Co
         include_thinking=settings.include_thinking,
         strict=settings.strict,
         caller=caller,
-        door="grpc",
+        api="grpc",
         field_names=partial(_field_name, prefix),
     )
 

@@ -206,7 +206,7 @@ function milliseconds(value) {
 const COLUMNS = [
   ["Time", (line) => new Date(line.time).toLocaleTimeString()],
   ["Model", (line) => line.model ?? line.model_asked ?? "default", "model"],
-  ["API", (line) => line.door],
+  ["API", (line) => line.api],
   ["Key", (line) => line.key],
   ["Session", (line) => line.session ?? ""],
   ["Queue", (line) => milliseconds(line.queue_ms), "number"],
@@ -441,7 +441,7 @@ async function stream(began) {
     rest = frames.pop();
     for (const frame of frames) read(frame, seen, began);
   }
-  if (!seen.whole) throw new Error("The answer was cut off.");
+  if (!seen.whole) throw new Error("The answer ended prematurely.");
   const parts = [
     `first token ${seen.first ?? since(began)}`,
     `total ${since(began)}`,

@@ -1,4 +1,4 @@
-"""Keys and their limits, at both doors of a bridge that asks for them."""
+"""Keys and their limits, at both APIs of a bridge that asks for them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, loop_thread: LoopThread) -
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a request, in the same words for both doors."""
+    """What came of a request, in the same words for both APIs."""
 
     text: str = ""
     refused: str = ""
@@ -82,7 +82,7 @@ class Outcome:
     message: str = ""
     field: str = ""
     retry_after: float | None = None
-    """In seconds, as the door says it."""
+    """In seconds, as the API says it."""
     retried: bool | None = None
     """Whether a client would try again by itself."""
 
@@ -223,8 +223,8 @@ def test_requests_at_once(guarded: Guarded, ask: Ask) -> None:
 def test_requests_a_minute(guarded: Guarded, ask: Ask) -> None:
     _, secret = guarded.key(per_minute=2)
     began = time.monotonic()
-    for door in BOTH:
-        assert not door(guarded, secret).refused
+    for api in BOTH:
+        assert not api(guarded, secret).refused
     outcome = ask(guarded, secret)
     passed = time.monotonic() - began
     assert (outcome.refused, outcome.code) == ("RESOURCE_EXHAUSTED", "rate_limit_exceeded")
@@ -237,8 +237,8 @@ def test_requests_a_minute(guarded: Guarded, ask: Ask) -> None:
 def test_tokens_a_day(guarded: Guarded, ask: Ask) -> None:
     name, secret = guarded.key(tokens_per_day=1)
     assert not ask(guarded, secret).refused
-    for door in BOTH:
-        outcome = door(guarded, secret)
+    for api in BOTH:
+        outcome = api(guarded, secret)
         assert outcome.refused == "RESOURCE_EXHAUSTED"
         assert "1 tokens per day" in outcome.message
         assert not outcome.retried
@@ -293,15 +293,15 @@ def parked_for(guarded: Guarded, name: str) -> int:
 
 def test_a_revoked_key_is_out_and_its_conversations_are_given_up(guarded: Guarded) -> None:
     name, secret = guarded.key()
-    for door in BOTH:
-        assert door(guarded, secret, f"{door.__name__} {sim(text='Hello.')}").text == "Hello."
+    for api in BOTH:
+        assert api(guarded, secret, f"{api.__name__} {sim(text='Hello.')}").text == "Hello."
     guarded.running.wait_until_settled()
     assert parked_for(guarded, name) == 2
     guarded.file.revoke(name)
     # Nobody calls: the bridge sees it by itself.
     guarded.running.wait_for_processes(lambda _: parked_for(guarded, name) == 0)
-    for door in BOTH:
-        assert door(guarded, secret).refused == "UNAUTHENTICATED"
+    for api in BOTH:
+        assert api(guarded, secret).refused == "UNAUTHENTICATED"
 
 
 def test_an_answer_of_a_key_that_is_revoked_meanwhile_is_not_held_open(guarded: Guarded) -> None:
@@ -352,15 +352,15 @@ def test_no_secret_is_logged_or_said(guarded: Guarded, caplog: pytest.LogCapture
     name, secret = guarded.key(concurrent=1, models=("haiku",))
     wrong = "sk-bridge-wrong-but-looks-like-one"
     said = []
-    for door in BOTH:
+    for api in BOTH:
         # Of the first the model is refused, the second is none.
-        said += [door(guarded, key) for key in (secret, wrong)]
+        said += [api(guarded, key) for key in (secret, wrong)]
     said.append(ask_http(guarded, GIVEN))
     guarded.file.path.write_text(guarded.file.path.read_text() + "broken")
-    said += [door(guarded, secret, model="haiku") for door in BOTH]
+    said += [api(guarded, secret, model="haiku") for api in BOTH]
     guarded.file.path.write_text(guarded.file.path.read_text().removesuffix("broken"))
     guarded.file.revoke(name)
-    said += [door(guarded, secret) for door in BOTH]
+    said += [api(guarded, secret) for api in BOTH]
     state = guarded.running.settings.bridge_state_dir
     kept = "".join(path.read_text() for path in state.iterdir() if path.is_file())
     everything = f"{caplog.text}{said}{kept}{guarded.running.settings!r}"
@@ -378,19 +378,19 @@ def test_the_tour_goes_in_with_a_key_that_ends_with_it(guarded: Guarded) -> None
         with bridge.access.temporary_key("tour") as key:
             assert key is not None
             secrets.append(key)
-            doors = bridge.http_address, bridge.grpc_address
-            await take_tour(*doors, bridge.tls, key, told.append)
+            apis = bridge.http_address, bridge.grpc_address
+            await take_tour(*apis, bridge.tls, key, told.append)
 
     guarded.running.call(tour)
     printed = "".join(told)
     assert printed.count("  > ") == 2
     assert "authorization: Bearer $BRIDGE_API_KEY" in printed
     assert secrets[0] not in printed
-    for door in BOTH:
-        assert door(guarded, secrets[0]).refused == "UNAUTHENTICATED"
+    for api in BOTH:
+        assert api(guarded, secrets[0]).refused == "UNAUTHENTICATED"
 
 
-# Pages of other sites, at a door without keys
+# Pages of other sites, at an API without keys
 
 
 @pytest.mark.parametrize(

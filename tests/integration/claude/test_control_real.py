@@ -331,7 +331,7 @@ async def test_a_change_of_model_leaves_nothing_in_an_empty_conversation(
     await assert_nothing_is_left(session, simulator)
 
 
-async def test_of_the_persons_own_settings_only_the_default_model_reaches_a_conversation(
+async def test_of_the_users_own_settings_only_the_default_model_reaches_a_conversation(
     tmp_path: Path, simulator: Simulator
 ) -> None:
     launcher = launcher_in(

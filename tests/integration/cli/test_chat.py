@@ -28,17 +28,17 @@ from tests.support.terminal import at_terminal
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
-DOORS = pytest.mark.parametrize("door", ["--http", "--grpc"])
+APIS = pytest.mark.parametrize("api", ["--http", "--grpc"])
 
 
-def address(bridge: RunningBridge, door: str) -> list[str]:
-    return ["--grpc", "--url", bridge.target] if door == "--grpc" else ["--url", bridge.url]
+def address(bridge: RunningBridge, api: str) -> list[str]:
+    return ["--grpc", "--url", bridge.target] if api == "--grpc" else ["--url", bridge.url]
 
 
-def run(bridge: RunningBridge, door: str, *arguments: str, stdin: str | bytes = "") -> Result:
+def run(bridge: RunningBridge, api: str, *arguments: str, stdin: str | bytes = "") -> Result:
     command, *rest = arguments
     # What stands after -- is no option.
-    return CliRunner().invoke(app, [command, *address(bridge, door), *rest], input=stdin)
+    return CliRunner().invoke(app, [command, *address(bridge, api), *rest], input=stdin)
 
 
 def asked(bridge: RunningBridge, marker: str) -> list[Exchange]:
@@ -46,19 +46,19 @@ def asked(bridge: RunningBridge, marker: str) -> list[Exchange]:
     return list(bridge.simulator.ledger.exchanges(containing=marker))
 
 
-@DOORS
+@APIS
 def test_a_prompt_what_is_piped_in_and_every_option_reach_the_model(
-    bridge: RunningBridge, door: str, tmp_path: Path
+    bridge: RunningBridge, api: str, tmp_path: Path
 ) -> None:
-    marker = f"every-option{door}"
-    picture, schema = tmp_path / "a.png", tmp_path / "schema.json"
-    picture.write_bytes(PNG)
+    marker = f"every-option{api}"
+    image, schema = tmp_path / "a.png", tmp_path / "schema.json"
+    image.write_bytes(PNG)
     schema.write_text('{"type": "object", "properties": {"a": {"type": "integer"}}}')
     result = run(
         bridge,
-        door,
+        api,
         *("chat", f"{marker} {sim(json={'a': 1})}", "--model", "opus"),
-        *("--system", f"Be {marker}.", "--image", str(picture), "--json-schema", str(schema)),
+        *("--system", f"Be {marker}.", "--image", str(image), "--json-schema", str(schema)),
         stdin="from the pipe\n",
     )
     assert result.exit_code == 0, result.output
@@ -72,25 +72,25 @@ def test_a_prompt_what_is_piped_in_and_every_option_reach_the_model(
     assert exchange.body["output_config"]["format"]["type"] == "json_schema"
 
 
-@DOORS
-def test_with_quiet_there_is_nothing_but_the_answer(bridge: RunningBridge, door: str) -> None:
-    result = run(bridge, door, "chat", "-q", stdin=sim(text="one\ntwo"))
+@APIS
+def test_with_quiet_there_is_nothing_but_the_answer(bridge: RunningBridge, api: str) -> None:
+    result = run(bridge, api, "chat", "-q", stdin=sim(text="one\ntwo"))
     assert (result.exit_code, result.stdout, result.stderr) == (0, "one\ntwo\n", "")
 
 
-@DOORS
-def test_what_the_server_refuses_is_one_line(bridge: RunningBridge, door: str) -> None:
-    result = run(bridge, door, "chat", "x", "--model", "claude-nonsense!")
+@APIS
+def test_what_the_server_refuses_is_one_line(bridge: RunningBridge, api: str) -> None:
+    result = run(bridge, api, "chat", "x", "--model", "claude-nonsense!")
     assert result.exit_code == 1
     (line,) = result.stderr.splitlines()
     assert line.startswith("bridge: The model 'claude-nonsense!' does not exist")
 
 
-@DOORS
-def test_an_answer_that_breaks_off_is_an_error_after_what_there_was(
-    bridge: RunningBridge, door: str
+@APIS
+def test_an_answer_that_ends_prematurely_is_an_error_after_what_there_was(
+    bridge: RunningBridge, api: str
 ) -> None:
-    result = run(bridge, door, "chat", sim(tokens=40, error_after=5))
+    result = run(bridge, api, "chat", sim(tokens=40, error_after=5))
     assert result.exit_code == 1
     assert result.stdout.strip()
     assert result.stderr.splitlines()[-1].startswith("bridge: ")
@@ -173,15 +173,15 @@ def test_a_conversation_keeps_what_was_said_and_what_was_seen_of_a_cancelled_ans
     assert texts(conversation) == []
 
 
-def test_pictures_are_known_by_their_first_bytes(tmp_path: Path) -> None:
+def test_images_are_known_by_their_first_bytes(tmp_path: Path) -> None:
     for content, media_type in (
         (PNG, "image/png"),
         (b"\xff\xd8\xff\xe0", "image/jpeg"),
         (b"GIF89a", "image/gif"),
         (b"RIFF1234WEBPVP8 ", "image/webp"),
     ):
-        (tmp_path / "picture").write_bytes(content)
-        assert load_image(str(tmp_path / "picture")).media_type == media_type
+        (tmp_path / "image").write_bytes(content)
+        assert load_image(str(tmp_path / "image")).media_type == media_type
     assert load_image("https://a/b.png").url == "https://a/b.png"
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(ChatError, match="object"):
@@ -196,12 +196,12 @@ def test_what_would_steer_the_terminal_is_left_out() -> None:
 # As a program, at a terminal
 
 
-@DOORS
+@APIS
 def test_a_conversation_goes_on_after_ctrl_c_which_ends_only_the_answer(
-    bridge: RunningBridge, door: str
+    bridge: RunningBridge, api: str
 ) -> None:
-    marker = f"interactive{door}"
-    with at_terminal("chat", *address(bridge, door)) as terminal:
+    marker = f"interactive{api}"
+    with at_terminal("chat", *address(bridge, api)) as terminal:
         terminal.wait_for("> ")
         terminal.type(f"{marker} {sim(endless=True)}")
         # Words of the answer, and not of what was typed.
@@ -224,11 +224,11 @@ def test_a_conversation_goes_on_after_ctrl_c_which_ends_only_the_answer(
     assert second.roles.count("assistant") == 1
 
 
-@DOORS
-def test_a_single_answer_that_is_cancelled_ends_with_130(bridge: RunningBridge, door: str) -> None:
-    marker = f"cancelled{door}"
+@APIS
+def test_a_single_answer_that_is_cancelled_ends_with_130(bridge: RunningBridge, api: str) -> None:
+    marker = f"cancelled{api}"
     process = subprocess.Popen(
-        [sys.executable, "-m", "bridge", "chat", *address(bridge, door), f"{marker} "
+        [sys.executable, "-m", "bridge", "chat", *address(bridge, api), f"{marker} "
          + sim(endless=True)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -255,12 +255,12 @@ def test_the_end_of_what_is_typed_ends_a_conversation(bridge: RunningBridge) -> 
 # The other commands
 
 
-@DOORS
-def test_the_models_are_listed(bridge: RunningBridge, door: str) -> None:
-    names = run(bridge, door, "models").stdout.splitlines()
+@APIS
+def test_the_models_are_listed(bridge: RunningBridge, api: str) -> None:
+    names = run(bridge, api, "models").stdout.splitlines()
     assert "default" in names
     assert "opus" in names
-    whole = json.loads(run(bridge, door, "models", "--json").stdout)
+    whole = json.loads(run(bridge, api, "models", "--json").stdout)
     assert [model["id"] for model in whole] == names
     assert all(len(model) > 1 for model in whole)
 

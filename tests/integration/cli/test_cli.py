@@ -80,7 +80,7 @@ def test_with_no_server_there_is_one_line_that_says_what_to_do(
     assert line.startswith("bridge: ")
     assert f"127.0.0.1:{nobody}" in line
     assert "bridge serve" in line
-    # It may run without its gRPC door.
+    # It may run without its gRPC API.
     assert ("--http alone" in line) is ("--grpc" in command or "pool" in command)
 
 
@@ -102,7 +102,7 @@ def test_an_address_may_end_in_v1_as_other_clients_want_it(nobody: str) -> None:
         (("pool",), "http://localhost:50051", "use HOST:PORT, without http://"),
     ],
 )
-def test_an_address_of_the_other_door_s_form_is_put_right(
+def test_an_address_of_the_other_api_s_form_is_put_right(
     command: tuple[str, ...], written: str, remedy: str
 ) -> None:
     result = run(*command, "--url", written)

@@ -138,7 +138,7 @@ def test_an_answer_is_harmless_at_a_terminal_and_exact_elsewhere(bridge: Running
 
 def test_the_session_log_is_harmless(tmp_path: Path, bridge: RunningBridge) -> None:
     line = json.loads(bridge.log_path.read_text().splitlines()[-1])
-    names = {key: EVIL for key in ("request_id", "model", "key", "error", "door") if key in line}
+    names = {key: EVIL for key in ("request_id", "model", "key", "error", "api") if key in line}
     assert names
     (tmp_path / "sessions.jsonl").write_text(json.dumps({**line, **names}) + "\n")
     with at_terminal("logs", BRIDGE_STATE_DIR=str(tmp_path)) as terminal:

@@ -65,8 +65,8 @@ async def test_the_generated_async_stub_streams_from_started_to_finished(
 
 
 def test_every_token_comes_when_it_comes(bridge: RunningBridge) -> None:
-    for door in (over_http, over_grpc):
-        reply = door(bridge, BY_NAME["200 tokens"], new_marker())
+    for api in (over_http, over_grpc):
+        reply = api(bridge, BY_NAME["200 tokens"], new_marker())
         assert reply.chunks >= 200
         assert reply.text.split() == [f"w{number}" for number in range(200)]
 
@@ -127,8 +127,8 @@ def test_without_a_system_message_the_preset_is_used(bridge: RunningBridge) -> N
 def test_a_conversation_carries_nothing_of_the_one_before(bridge: RunningBridge) -> None:
     markers = [new_marker() for _ in range(6)]
     for number, marker in enumerate(markers):
-        door = over_http if number % 2 else over_grpc
-        door(bridge, BY_NAME["a history"], marker)
+        api = over_http if number % 2 else over_grpc
+        api(bridge, BY_NAME["a history"], marker)
         bridge.wait_until_settled()
     for marker in markers:
         (exchange,) = bridge.simulator.ledger.exchanges(containing=marker)
@@ -153,7 +153,7 @@ def test_it_names_itself_honestly_to_the_api(bridge: RunningBridge) -> None:
     assert "claude-code-bridge/" in exchange.headers["user-agent"]
 
 
-def test_both_doors_list_what_the_cli_offers(bridge: RunningBridge) -> None:
+def test_both_apis_list_what_the_cli_offers(bridge: RunningBridge) -> None:
     with _client(bridge) as client:
         over_http = [model.id for model in client.models.list()]
         assert client.models.retrieve("anthropic/opus").id == "opus"
@@ -182,7 +182,7 @@ def test_the_session_log_has_one_line_a_request_and_no_word_of_it(bridge: Runnin
         )
     lines = [json.loads(line) for line in bridge.log_path.read_text().splitlines()]
     (line,) = [line for line in lines if line["request_id"] == response.headers["x-request-id"]]
-    assert line["door"] == "http"
+    assert line["api"] == "http"
     assert line["finish"] == "stop"
     assert line["model"].startswith("claude-")
     assert line["output_tokens"] > 0

@@ -116,7 +116,7 @@ def alive(pid: int) -> bool:
     return True
 
 
-def test_a_demo_tries_both_doors_and_goes_on_serving(tmp_path: Path) -> None:
+def test_a_demo_tries_both_apis_and_goes_on_serving(tmp_path: Path) -> None:
     with served(tmp_path, "--demo", "--http", "--grpc", "--try") as running:
         url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
         running.wait_for(r"gRPC +127\.0\.0\.1:\d+")

@@ -23,8 +23,8 @@ from bridge.doctor.findings import (
     PROCESS_BYTES,
     TESTED,
     Finding,
-    Heard,
     Mark,
+    Reply,
     certificate_finding,
     cli_finding,
     disk_finding,
@@ -135,16 +135,16 @@ def test_the_probe() -> None:
     ],
 )
 def test_a_port(port: int, problem: int | None, bridge: str | None, mark: Mark, said: str) -> None:
-    finding = port_finding("http port", "PORT", "127.0.0.1", port, problem, Heard(bridge))
+    finding = port_finding("http port", "PORT", "127.0.0.1", port, problem, Reply(bridge))
     assert finding.mark is mark
     assert said in finding.found
     assert bool(finding.remedy) is (mark is Mark.BAD)
 
 
 def test_a_port_that_could_not_be_asked_is_not_called_another_programs() -> None:
-    heard = Heard(tls_problem="TLS failed (wrong version number)")
-    port = port_finding("http port", "PORT", "::1", 8000, errno.EADDRINUSE, heard)
-    uds = socket_finding("http port", "BRIDGE_UDS", Path("/s"), "is listened on", heard)
+    reply = Reply(tls_problem="TLS failed (wrong version number)")
+    port = port_finding("http port", "PORT", "::1", 8000, errno.EADDRINUSE, reply)
+    uds = socket_finding("http port", "BRIDGE_UDS", Path("/s"), "is listened on", reply)
     for finding in (port, uds):
         assert finding.mark is Mark.WARNING
         assert "another program" not in finding.found

@@ -109,7 +109,7 @@ def test_serving_stops_until_the_limit_is_lifted(guarded: Guarded) -> None:
     assert guarded.post("fourth").status_code == 200
 
 
-async def test_it_stops_at_the_grpc_door_too(guarded: Guarded) -> None:
+async def test_it_stops_at_the_grpc_api_too(guarded: Guarded) -> None:
     full = limits(
         "allowed",
         time.time() + HOUR,

@@ -1,4 +1,4 @@
-"""Answers that break off, and calls that fail before their first word, with the real CLI."""
+"""Answers that end prematurely, and calls that fail before their first word, with the real CLI."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def test_a_stream_that_ends_after_a_whole_call_is_an_error_at_once(
     words = {"text": text} if text else {}
     failure = await stage.fails(kind, sim(tools=CALL, **words, **{end: "content"}), tools=("pick",))
     assert failure.reason.lower() == "upstream_error"
-    assert "broke off" in failure.message
+    assert "ended prematurely" in failure.message
     if kind != "stream":
         assert failure.status in (503, "UNAVAILABLE")
         assert failure.retry_after is not None

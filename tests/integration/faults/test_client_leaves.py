@@ -1,4 +1,4 @@
-"""A client that goes away, in every phase and at either door: its slot serves the next request."""
+"""A client that goes away, in every phase and at either API: its slot serves the next request."""
 
 from __future__ import annotations
 

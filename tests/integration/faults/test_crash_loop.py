@@ -61,7 +61,7 @@ async def looping(
     return Looping(running, sound)
 
 
-async def test_both_doors_tell_of_it_and_of_its_end(looping: Looping) -> None:
+async def test_both_apis_tell_of_it_and_of_its_end(looping: Looping) -> None:
     async with grpc.aio.insecure_channel(looping.running.target) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         watch = stub.Watch(health_pb2.HealthCheckRequest())

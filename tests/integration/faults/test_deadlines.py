@@ -1,4 +1,4 @@
-"""The limits of a request: at each the right error at either door, and a free slot."""
+"""The limits of a request: at each the right error at either API, and a free slot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The disk for logs is full, read-only or gone: that costs lines, and no answer at either door."""
+"""The disk for logs is full, read-only or gone: that costs lines, and no answer at either API."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def http_door(service: FakeService) -> AsyncIterator[str]:
+async def http_api(service: FakeService) -> AsyncIterator[str]:
     """A server on this loop, so that what it leaves behind can be counted."""
     app = create_app(service, all_dialects(), version="0")
     protocol = connections(HttpSettings(), all_dialects())
@@ -137,10 +137,10 @@ async def nothing_stays(batch: Callable[[int], Awaitable[None]]) -> None:
     raise AssertionError(f"tasks, files, objects: {seen}")
 
 
-async def test_the_http_door_on_a_fake_service() -> None:
+async def test_the_http_api_on_a_fake_service() -> None:
     service = FakeService()
     async with (
-        http_door(service) as url,
+        http_api(service) as url,
         httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client,
     ):
 
@@ -152,7 +152,7 @@ async def test_the_http_door_on_a_fake_service() -> None:
         await nothing_stays(batch)
 
 
-async def test_the_grpc_door_on_a_fake_service() -> None:
+async def test_the_grpc_api_on_a_fake_service() -> None:
     service = FakeService()
     async with (
         GrpcServer(service, port=0) as server,
@@ -173,7 +173,7 @@ async def test_the_grpc_door_on_a_fake_service() -> None:
 
 
 async def test_a_whole_bridge(bridge: RunningBridge) -> None:
-    """What gets past the doors, the CLI and the simulated API take too, or refuse in words."""
+    """What gets past the APIs, the CLI and the simulated API take too, or refuse in words."""
     async with (
         httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client,
         grpc.aio.insecure_channel(bridge.target) as channel,

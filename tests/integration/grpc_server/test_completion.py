@@ -77,7 +77,7 @@ async def test_an_answer_comes_in_order(serve: Serve, service: FakeService) -> N
     assert "".join(response.text_delta.text for response in responses) == "Hello"
     assert responses[-1].finished.usage == responses[-2].usage
     (request,) = service.requests
-    assert request.door == "grpc"
+    assert request.api == "grpc"
     assert request.timeout is not None
     # gRPC rounds it up on the wire.
     assert 0 < request.timeout < 61

@@ -75,7 +75,7 @@ async def test_turns_follow_each_other_on_one_call(serve: Serve, service: FakeSe
     assert (first.text, first.finish) == ("Hello", "stop")
     assert await talk.end() is grpc.StatusCode.OK
     one, two = service.requests
-    assert (one.model, one.system, one.door) == ("opus", "Be brief.", "grpc")
+    assert (one.model, one.system, one.api) == ("opus", "Be brief.", "grpc")
     assert [(message.role, message.parts) for message in two.messages] == [
         (Role.USER, (TextPart("one"),)),
         (Role.ASSISTANT, (TextPart("Hello"),)),

@@ -1,4 +1,4 @@
-"""What is the same at both doors of a whole bridge, and what tools find out by themselves."""
+"""What is the same at both APIs of a whole bridge, and what tools find out by themselves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.harness import PATIENCE, RunningBridge, sim
 LIMIT = 32 * 1024 * 1024
 
 
-async def test_a_request_may_be_as_large_at_either_door(bridge: RunningBridge) -> None:
+async def test_a_request_may_be_as_large_at_either_api(bridge: RunningBridge) -> None:
     large = "x" * LIMIT
     async with grpc.aio.insecure_channel(bridge.target) as channel:
         call = pb_grpc.CompletionServiceStub(channel).Complete(question(system=large))

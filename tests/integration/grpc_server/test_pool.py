@@ -157,7 +157,7 @@ def test_replaced_processes_are_counted_by_why() -> None:
 
 
 def record(**fields: object) -> RequestRecord:
-    request = CompletionRequest((), request_id="req_1", door="http", **fields)  # type: ignore[arg-type]
+    request = CompletionRequest((), request_id="req_1", api="http", **fields)  # type: ignore[arg-type]
     return RequestRecord(request, 0.0, started_on=1_700_000_000)
 
 
@@ -181,7 +181,7 @@ def test_a_request_that_was_answered() -> None:
     seen.see(Started("claude-opus-4"), 0.5)
     seen.see(Finished(FinishReason.LENGTH, Usage(1, 2, 3, 4, 0)), 2.0)
     request = encode_request(seen.metadata())
-    assert (request.request_id, request.door, request.session) == ("req_1", "http", "warm")
+    assert (request.request_id, request.api, request.session) == ("req_1", "http", "warm")
     assert (request.queue_ms, request.first_token_ms, request.total_ms) == (250, 500, 2000)
     assert (request.model, request.error) == ("claude-opus-4", "")
     assert request.finish == completion_pb2.FINISH_REASON_LENGTH

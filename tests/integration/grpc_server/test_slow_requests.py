@@ -1,4 +1,4 @@
-"""A request that does not come: at the gRPC door the client must be played by hand for that."""
+"""A request that does not come: at the gRPC API the client must be played by hand for that."""
 
 from __future__ import annotations
 

@@ -218,11 +218,11 @@ def test_what_may_be_retried_is_asked_again() -> None:
 
 
 def test_an_error_in_the_middle_of_a_stream_is_raised() -> None:
-    script = (STARTED, TextDelta("a"), errors.UnavailableError("broke off"))
+    script = (STARTED, TextDelta("a"), errors.UnavailableError("ended prematurely"))
     with connected(*script) as (client, _):
         stream = client.chat.completions.create(**ASK, stream=True)
         seen = [next(stream).choices[0].delta.content for _ in range(2)]
-        with pytest.raises(openai.APIError, match="broke off") as caught:
+        with pytest.raises(openai.APIError, match="ended prematurely") as caught:
             next(stream)
 
     assert seen == ["", "a"]
@@ -230,11 +230,11 @@ def test_an_error_in_the_middle_of_a_stream_is_raised() -> None:
 
 
 async def test_an_error_in_the_middle_of_a_stream_is_raised_async() -> None:
-    service = FakeService(STARTED, TextDelta("a"), errors.UnavailableError("broke off"))
+    service = FakeService(STARTED, TextDelta("a"), errors.UnavailableError("ended prematurely"))
     with serving(service) as url:
         async with AsyncOpenAI(base_url=url, api_key="unused", max_retries=0) as client:
             stream = await client.chat.completions.create(**ASK, stream=True)
-            with pytest.raises(openai.APIError, match="broke off"):
+            with pytest.raises(openai.APIError, match="ended prematurely"):
                 [chunk async for chunk in stream]
 
 

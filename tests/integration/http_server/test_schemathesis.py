@@ -90,7 +90,7 @@ def description() -> dict[str, Any]:
 
 
 def narrowed() -> dict[str, Any]:
-    """The same for requests that get past the door: all of them about something sensible."""
+    """The same for requests that get past the API: all of them about something sensible."""
     narrow = copy.deepcopy(description())
     schemas = narrow["components"]["schemas"]
     chat = schemas["ChatCompletionRequest"]["properties"]

@@ -1,4 +1,4 @@
-"""The table: each request as both doors take it, and what is to come of it."""
+"""The table: each request as both APIs take it, and what is to come of it."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ PNG = InlineData(
     "image/png",
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII=",
 )
-PICTURE = ImagePart(PNG)
-FAR_PICTURE = ImagePart(UrlSource("https://pictures.example/cat.png"))
+IMAGE = ImagePart(PNG)
+FAR_IMAGE = ImagePart(UrlSource("https://images.example/cat.png"))
 PDF = DocumentPart(InlineData("application/pdf", encoded(b"%PDF-1.4\n%%EOF\n")), "paper.pdf")
 ZIP = DocumentPart(InlineData("application/zip", PNG.base64))
 NOTE = DocumentPart(InlineData("text/plain", encoded("Größe: 3".encode())), "note.txt")
@@ -119,7 +119,7 @@ STRICT: dict[str, Any] = {"headers": {"x-bridge-strict": "true"}}
 
 def on(model: str, choice: dict[str, Any]) -> dict[str, Any]:
     """The same with a model named."""
-    return {door: {**fields, "model": model} for door, fields in choice.items()}
+    return {api: {**fields, "model": model} for api, fields in choice.items()}
 
 
 def sampled(model: str, **values: Any) -> dict[str, Any]:
@@ -456,11 +456,11 @@ RESULTS = [
         tools=BOTH,
     ),
     Scenario(
-        "a picture in a result",
+        "an image in a result",
         (
             user("{id} look"),
             assistant(called()),
-            user(gave("toolu_1", TextPart("see " + sim(text="A dot.")), PICTURE)),
+            user(gave("toolu_1", TextPart("see " + sim(text="A dot.")), IMAGE)),
         ),
         tools=BOTH,
     ),
@@ -505,15 +505,15 @@ RESULTS = [
 ]
 
 MEDIA = [
-    Scenario("a picture", (user("{id} what?", PICTURE, sim(text="A dot.")),)),
+    Scenario("an image", (user("{id} what?", IMAGE, sim(text="A dot.")),)),
     Scenario(
-        "a picture earlier",
-        (user("{id} what?", PICTURE), assistant("A dot."), user("Sure? " + sim(text="Yes."))),
+        "an image earlier",
+        (user("{id} what?", IMAGE), assistant("A dot."), user("Sure? " + sim(text="Yes."))),
     ),
-    Scenario("a picture by address", (user("{id} what?", FAR_PICTURE, sim(text="A cat.")),)),
+    Scenario("an image by address", (user("{id} what?", FAR_IMAGE, sim(text="A cat.")),)),
     Scenario(
-        "a picture by address, earlier",
-        (user(FAR_PICTURE, "{id} what?"), assistant("A cat."), user("Sure? " + sim(text="Yes."))),
+        "an image by address, earlier",
+        (user(FAR_IMAGE, "{id} what?"), assistant("A cat."), user("Sure? " + sim(text="Yes."))),
     ),
     Scenario("a PDF", (user(PDF, "{id} what? " + sim(text="Empty.")),)),
     Scenario(
@@ -572,7 +572,7 @@ FAILURES = [
     ),
     Scenario("upstream 500", refused(500), code="upstream_error"),
     Scenario("upstream 529", refused(529), code="overloaded_error"),
-    Scenario("upstream breaks off", asked(tokens=50, error_after=5), code="overloaded_error"),
+    Scenario("upstream ends prematurely", asked(tokens=50, error_after=5), code="overloaded_error"),
     Scenario(
         "the connection is cut",
         asked(tokens=50, delay_ms=20, cut_after=5),
@@ -626,7 +626,7 @@ def invalid(
     messages: tuple[Message, ...] = (user("x"),),
     **more: Any,
 ) -> Scenario:
-    """A request that neither door passes on."""
+    """A request that neither API passes on."""
     return Scenario(name, messages, code="invalid_value", field=field, **more)
 
 
@@ -675,24 +675,24 @@ INVALID = [
         (user("look"), assistant(called(), called()), user(gave())),
     ),
     invalid(
-        "a picture by an open address",
+        "an image by an open address",
         "messages[0].content[0].image_url.url",
-        (user(ImagePart(UrlSource("http://pictures.example/cat.png"))),),
+        (user(ImagePart(UrlSource("http://images.example/cat.png"))),),
         own_words=True,
     ),
     invalid(
-        "a picture from a file",
+        "an image from a file",
         "messages[0].content[0].image_url.url",
         (user(ImagePart(UrlSource("file:///etc/passwd"))),),
         own_words=True,
     ),
     invalid(
-        "a picture of another type",
+        "an image of another type",
         "messages[0].content[0].image_url.url",
         (user(ImagePart(InlineData("image/bmp", PNG.base64))),),
     ),
     invalid(
-        "a picture of no bytes",
+        "an image of no bytes",
         "messages[0].content[0].image_url.url",
         (user(ImagePart(InlineData("image/png", ""))),),
     ),
@@ -702,16 +702,16 @@ INVALID = [
         (user(ZIP),),
     ),
     invalid(
-        "a picture of the assistant's",
+        "an image of the assistant's",
         "messages[1].content",
         http={
             "messages": [
                 {"role": "user", "content": "x"},
-                {"role": "assistant", "content": chat_messages([user(PICTURE)])[0]["content"]},
+                {"role": "assistant", "content": chat_messages([user(IMAGE)])[0]["content"]},
                 {"role": "user", "content": "y"},
             ]
         },
-        grpc={"messages": proto_messages([user("x"), assistant(PICTURE), user("y")])},
+        grpc={"messages": proto_messages([user("x"), assistant(IMAGE), user("y")])},
     ),
     invalid(
         "a document of another type in a result",

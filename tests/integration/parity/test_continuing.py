@@ -1,4 +1,4 @@
-"""A conversation that was begun through one door goes on through the other."""
+"""A conversation that was begun through one API goes on through the other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bridge.core.contract.request import Message, TextPart, ToolResultPart
-from tests.integration.parity.scenarios import BOTH, PICTURE, call, new_marker
+from tests.integration.parity.scenarios import BOTH, IMAGE, call, new_marker
 from tests.support.apis import APIS, Scenario
 from tests.support.harness import RunningBridge, sim, user
 from tests.support.replies import Reply
@@ -18,9 +18,9 @@ from tests.support.replies import Reply
 ORDERS = list(itertools.permutations(APIS))
 
 
-def ask(bridge: RunningBridge, door: str, scenario: Scenario, marker: str) -> Reply:
+def ask(bridge: RunningBridge, api: str, scenario: Scenario, marker: str) -> Reply:
     """Ask, and wait until the conversation is parked: the end of a stream comes before that."""
-    reply = APIS[door](bridge, scenario, marker)
+    reply = APIS[api](bridge, scenario, marker)
     bridge.wait_until_settled()
     return reply
 
@@ -52,17 +52,17 @@ def spoken(bridge: RunningBridge, marker: str) -> list[tuple[str, list[Any]]]:
     ]
 
 
-@pytest.mark.parametrize("doors", ORDERS, ids="-".join)
-def test_a_conversation_goes_on_through_the_other_door(
-    bridge: RunningBridge, doors: tuple[str, ...]
+@pytest.mark.parametrize("apis", ORDERS, ids="-".join)
+def test_a_conversation_goes_on_through_the_other_api(
+    bridge: RunningBridge, apis: tuple[str, ...]
 ) -> None:
     marker = new_marker()
     # A system prompt of its own, so that it does not go by the habits of other tests.
     opening = user(f"{marker} one " + sim(text="two"))
     scenario = Scenario("", (opening,), system=f"You are {marker}.")
     answers = []
-    for door in itertools.islice(itertools.cycle(doors), 3):
-        answer = ask(bridge, door, scenario, marker)
+    for api in itertools.islice(itertools.cycle(apis), 3):
+        answer = ask(bridge, api, scenario, marker)
         answers.append(answer)
         more = user("and on? " + sim(text=f"to {len(answers)}"))
         scenario = replace(scenario, messages=(*scenario.messages, answer.message, more))
@@ -70,27 +70,25 @@ def test_a_conversation_goes_on_through_the_other_door(
     assert [role for role, _ in spoken(bridge, marker)] == ["user", "assistant"] * 2 + ["user"]
 
 
-@pytest.mark.parametrize("doors", ORDERS, ids="-".join)
-def test_a_turn_that_waits_for_results_goes_on_through_the_other_door(
-    bridge: RunningBridge, doors: tuple[str, ...]
+@pytest.mark.parametrize("apis", ORDERS, ids="-".join)
+def test_a_turn_that_waits_for_results_goes_on_through_the_other_api(
+    bridge: RunningBridge, apis: tuple[str, ...]
 ) -> None:
     marker = new_marker()
     calls = [call(at="it", id=f"toolu_a{marker}"), call("listen", f"toolu_b{marker}")]
     scenario = Scenario("", (user(f"{marker} " + sim(text="I look.", tools=calls)),), tools=BOTH)
-    first = ask(bridge, doors[0], scenario, marker)
+    first = ask(bridge, apis[0], scenario, marker)
     assert first.finish == "tool_calls"
     assert [one.name for one in first.calls] == ["look", "listen"]
 
-    given = results(
-        first, (TextPart("a cat"), PICTURE), (TextPart("a purr " + sim(text="A cat.")),)
-    )
+    given = results(first, (TextPart("a cat"), IMAGE), (TextPart("a purr " + sim(text="A cat.")),))
     answered = replace(scenario, messages=(*scenario.messages, first.message, given))
-    second = ask(bridge, doors[1], answered, marker)
+    second = ask(bridge, apis[1], answered, marker)
     assert (second.text, second.finish) == ("A cat.", "stop")
     assert session_of(bridge, second) == "continued"
     given_to = {block["tool_use_id"] for block in spoken(bridge, marker)[-1][1]}
     assert given_to == {one.id for one in first.calls}
 
     onwards = replace(answered, messages=(*answered.messages, second.message, user("Sure?")))
-    third = ask(bridge, doors[0], onwards, marker)
+    third = ask(bridge, apis[0], onwards, marker)
     assert session_of(bridge, third) == "continued"

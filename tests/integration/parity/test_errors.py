@@ -1,4 +1,4 @@
-"""Every class of error of the core, as it leaves each door: one literal table."""
+"""Every class of error of the core, as it leaves each API: one literal table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.waiting import soon
 
 @dataclass(frozen=True)
 class Row:
-    """What a class of error looks like at both doors."""
+    """What a class of error looks like at both APIs."""
 
     http: int
     type: str

@@ -57,9 +57,9 @@ from tests.support.encoding import Json, chat_body, proto, responses_body
 from tests.support.harness import SCALE
 from tests.unit.core.validation.test_images import PNG, of
 
-PICTURE = ImagePart(InlineData("image/png", of(PNG)))
+IMAGE = ImagePart(InlineData("image/png", of(PNG)))
 NOTE = DocumentPart(InlineData("text/plain", of(b"A note.")))
-LINK = ImagePart(UrlSource("https://pictures.example/cat.png"))
+LINK = ImagePart(UrlSource("https://images.example/cat.png"))
 EXAMPLES = settings(
     max_examples=20 * SCALE,
     derandomize=SCALE == 1,
@@ -72,7 +72,7 @@ EXAMPLES = settings(
 
 texts = st.sampled_from(["a", "Hello?", " ", "ünï"])
 pieces: st.SearchStrategy[TextPart | ImagePart] = st.one_of(
-    texts.map(TextPart), st.sampled_from([PICTURE, LINK])
+    texts.map(TextPart), st.sampled_from([IMAGE, LINK])
 )
 said: st.SearchStrategy[Part] = st.one_of(pieces, st.just(NOTE))
 names = st.text("abcXYZ019_-", min_size=1, max_size=64)
@@ -190,14 +190,14 @@ def twice(request: CompletionRequest) -> Broken:
     return changed(request, at, *parts, parts[-1]), f"messages[{at}].parts[{len(parts)}].tool_call"
 
 
-def picture_of_the_assistant(request: CompletionRequest) -> Broken:
+def image_of_the_assistant(request: CompletionRequest) -> Broken:
     at = len(request.messages) - 2
-    return changed(request, at, PICTURE, *request.messages[at].parts), (
+    return changed(request, at, IMAGE, *request.messages[at].parts), (
         f"messages[{at}].parts[0].image"
     )
 
 
-def picture_in_a_result(request: CompletionRequest) -> Broken:
+def image_in_a_result(request: CompletionRequest) -> Broken:
     at = len(request.messages) - 1
     first, *others = request.messages[at].parts
     assert isinstance(first, ToolResultPart)
@@ -266,7 +266,7 @@ FAULTS = (
     Fault("two calls of one id", twice),
     Fault("a call without an id", recalled(".id", id="")),
     Fault("a call without a name", recalled(".name", name="")),
-    Fault("a picture of the assistant's", picture_of_the_assistant),
+    Fault("an image of the assistant's", image_of_the_assistant),
     Fault(
         "a call of the user's",
         lambda request: ending(request, ToolCallPart("c", "f", "{}"), ".tool_call"),
@@ -281,19 +281,19 @@ FAULTS = (
         GRPC,
     ),
     Fault(
-        "a picture by an open address",
+        "an image by an open address",
         lambda request: ending(request, ImagePart(UrlSource("http://x.example/a")), ".image"),
     ),
     Fault(
-        "a picture of another type",
+        "an image of another type",
         lambda request: ending(request, ImagePart(InlineData("image/bmp", of(PNG))), ".image"),
     ),
     Fault(
-        "a picture without data",
+        "an image without data",
         lambda request: ending(request, ImagePart(InlineData("image/png", "")), ".image"),
     ),
-    Fault("a picture of another type in a result", picture_in_a_result),
-    Fault("a picture that is none", unreadable),
+    Fault("an image of another type in a result", image_in_a_result),
+    Fault("an image that is none", unreadable),
     Fault(
         "a document of another type",
         lambda request: ending(

@@ -1,4 +1,4 @@
-"""Whatever goes through one door comes out of the other alike."""
+"""Whatever goes through one API comes out of the other alike."""
 
 from __future__ import annotations
 
@@ -55,12 +55,11 @@ def without_words(reply: Reply) -> Reply:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_both_doors_answer_alike(bridge: RunningBridge, scenario: Scenario) -> None:
+def test_both_apis_answer_alike(bridge: RunningBridge, scenario: Scenario) -> None:
     markers = {name: new_marker() for name in APIS}
     with ThreadPoolExecutor() as threads:
         running = {
-            name: threads.submit(door, bridge, scenario, markers[name])
-            for name, door in APIS.items()
+            name: threads.submit(api, bridge, scenario, markers[name]) for name, api in APIS.items()
         }
         answers = {name: answer.result() for name, answer in running.items()}
     tell = failed if scenario.abrupt else told
@@ -95,10 +94,10 @@ def test_an_answer_is_the_same_whole_and_streamed(
     assert whole == replace(streamed, chunks=0, calls=calls)
 
 
-@pytest.mark.parametrize("door", APIS)
-def test_cached_tokens_are_told(bridge: RunningBridge, door: str) -> None:
+@pytest.mark.parametrize("api", APIS)
+def test_cached_tokens_are_told(bridge: RunningBridge, api: str) -> None:
     scenario = next(one for one in SCENARIOS if one.name == "usage as the API counts it")
-    reply = APIS[door](bridge, scenario, new_marker())
+    reply = APIS[api](bridge, scenario, new_marker())
     assert reply.usage == Usage(11, 22, 33, 44)
 
 

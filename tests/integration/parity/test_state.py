@@ -1,4 +1,4 @@
-"""What the doors tell of the server itself: the same, in each one's own form."""
+"""What the APIs tell of the server itself: the same, in each one's own form."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def in_the_words_of_http(request: pool_pb2.RecentRequest) -> dict[str, Any]:
     return told
 
 
-def test_both_doors_tell_the_same_of_the_latest_requests(
+def test_both_apis_tell_the_same_of_the_latest_requests(
     bridge: RunningBridge, http: httpx.Client
 ) -> None:
     message = {"role": "user", "content": sim(text=WORDS)}
@@ -68,7 +68,7 @@ def test_both_doors_tell_the_same_of_the_latest_requests(
             pool_pb2.ListRecentRequestsRequest(), timeout=PATIENCE
         )
     told = [in_the_words_of_http(request) for request in reply.requests]
-    assert [request["door"] for request in told[:3]] == ["grpc", "http", "http"]
+    assert [request["api"] for request in told[:3]] == ["grpc", "http", "http"]
     assert [request["error"] for request in told[:3]] == [None, "MODEL_NOT_FOUND", None]
     assert told == http.get("/bridge/state").json()["recent"]
     assert WORDS not in str(reply)
@@ -106,7 +106,7 @@ async def test_a_request_that_cannot_be_read_is_one_too(
     assert {reply.headers["x-request-id"] for reply in replies} <= told.keys()
     refused = [line for line in recent if line["error"]]
     assert {line["session"] for line in refused} == {None}
-    assert Counter((line["door"], line["model_asked"]) for line in refused) == {
+    assert Counter((line["api"], line["model_asked"]) for line in refused) == {
         ("http", "opus"): 3,
         ("http", None): 1,
         ("grpc", "haiku"): 1,
@@ -116,7 +116,7 @@ async def test_a_request_that_cannot_be_read_is_one_too(
     bridge.bridge.log.flush()
     log = (bridge.settings.bridge_state_dir / "sessions.jsonl").read_text()
     assert {json.loads(line)["request_id"] for line in log.splitlines()} == told.keys()
-    assert 'bridge_requests_total{door="http",' in metrics
+    assert 'bridge_requests_total{api="http",' in metrics
     assert 'outcome="invalid_value"' in metrics
 
 

@@ -1,4 +1,4 @@
-"""What is too much is refused at both doors alike, in each door's own terms."""
+"""What is too much is refused at both APIs alike, in each API's own terms."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ LARGE = PNG + b"x" * BOUNDS.image_characters
 BOMB = PNG[:16] + struct.pack(">II", 8_000, BOUNDS.image_pixels // 8_000 + 1) + PNG[24:]
 
 
-def picture(data: bytes) -> dict[str, Any]:
+def image(data: bytes) -> dict[str, Any]:
     url = f"data:image/png;base64,{base64.b64encode(data).decode()}"
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-def pictures(count: int, data: bytes) -> Callable[[pb.CompleteRequest], None]:
+def images(count: int, data: bytes) -> Callable[[pb.CompleteRequest], None]:
     def add(request: pb.CompleteRequest) -> None:
         image = pb.Image(data=pb.Blob(media_type="image/png", content=data))
         request.messages[0].parts.extend([pb.Part(image=image)] * count)
@@ -90,7 +90,7 @@ TOO_LONG = "x" * (BOUNDS.stop_characters + 1)
 
 @dataclass(frozen=True)
 class Case:
-    """Too much of something, as it is said at each door."""
+    """Too much of something, as it is said at each API."""
 
     http: dict[str, Any]
     proto: Callable[[pb.CompleteRequest], None]
@@ -147,16 +147,16 @@ CASES = {
         BOUNDS.schema_characters, 413,
     ),
     "images": Case(
-        {"messages": [{"role": "user", "content": [picture(PNG)] * (BOUNDS.images + 1)}]},
-        pictures(BOUNDS.images + 1, PNG), "messages[0]", "messages[0]", BOUNDS.images,
+        {"messages": [{"role": "user", "content": [image(PNG)] * (BOUNDS.images + 1)}]},
+        images(BOUNDS.images + 1, PNG), "messages[0]", "messages[0]", BOUNDS.images,
     ),
     "size of an image": Case(
-        {"messages": [{"role": "user", "content": [picture(LARGE)]}]},
-        pictures(1, LARGE), "messages[0]", "messages[0]", BOUNDS.image_characters, 413,
+        {"messages": [{"role": "user", "content": [image(LARGE)]}]},
+        images(1, LARGE), "messages[0]", "messages[0]", BOUNDS.image_characters, 413,
     ),
     "pixels of an image": Case(
-        {"messages": [{"role": "user", "content": [picture(BOMB)]}]},
-        pictures(1, BOMB), "messages[0]", "messages[0]", BOUNDS.image_pixels, 413,
+        {"messages": [{"role": "user", "content": [image(BOMB)]}]},
+        images(1, BOMB), "messages[0]", "messages[0]", BOUNDS.image_pixels, 413,
     ),
     "a stop text": Case(
         {"stop": TOO_LONG}, lambda request: request.sampling.stop.append(TOO_LONG),

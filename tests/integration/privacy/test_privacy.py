@@ -106,7 +106,7 @@ CUT = sim(tokens=50, error_after=30)
 SHAPES = ["", ECHO, FAILS, CUT, sim(text=f"an answer with {mark('answer')}")]
 
 
-async def through_both_doors(url: str, target: str) -> list[str]:
+async def through_both_apis(url: str, target: str) -> list[str]:
     """Send requests of every fate. Gives the ids of those that were refused."""
     ids = []
     headers = {"authorization": f"Bearer {KEY}"}
@@ -213,13 +213,13 @@ def own(
 async def test_no_log_at_any_level_holds_what_callers_send(
     own: RunningBridge, everything: Everything
 ) -> None:
-    ids = await through_both_doors(own.url, own.target)
+    ids = await through_both_apis(own.url, own.target)
     await _kill_a_process(own)
     await asyncio.to_thread(own.wait_until_settled)
     gc.collect()
     assert everything.lines
     assert everything.leaks == []
-    # The lines of the doors, the session log and the replies have one id in common.
+    # The lines of the APIs, the session log and the replies have one id in common.
     logged = "\n".join(everything.lines)
     assert [request_id for request_id in ids if request_id not in logged] == []
     kept = own.log_path.read_text()
@@ -255,7 +255,7 @@ def test_what_the_program_itself_writes_holds_nothing_either(
     with served(tmp_path, "--demo", "-v") as running:
         http = running.wait_for(r"HTTP +(http://[\d.:]+)/v1")[1]
         target = running.wait_for(r"gRPC +([\d.:]+)")[1]
-        ids = loop_thread.call(through_both_doors(http, target))
+        ids = loop_thread.call(through_both_apis(http, target))
         running.process.send_signal(signal.SIGTERM)
         assert running.end() == 0
     assert MARK not in running.output

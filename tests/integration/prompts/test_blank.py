@@ -19,37 +19,37 @@ LOOK = (Tool("look"),)
 
 
 @pytest.fixture(params=APIS)
-def door(request: pytest.FixtureRequest) -> str:
+def api(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.mark.parametrize("blank", BLANKS)
 def test_before_calls_they_are_left_out_live_and_replayed(
-    bridge: RunningBridge, door: str, blank: str
+    bridge: RunningBridge, api: str, blank: str
 ) -> None:
     marker = new_marker()
     turns = [{"text": blank, "tools": [{"name": "look", "raw": "{}"}]}, {"text": "ok"}]
     words = f"{marker} " + sim(turns=turns)
     question = user(words)
-    answer, _ = ask(bridge, door, [question], marker, tools=LOOK)
+    answer, _ = ask(bridge, api, [question], marker, tools=LOOK)
     assert answer.text == blank
 
     (call,) = answer.calls
     result = user(ToolResultPart(call.id, (TextPart("done"),)))
-    live, exchange = ask(bridge, door, [question, answer.message, result], marker, tools=LOOK)
+    live, exchange = ask(bridge, api, [question, answer.message, result], marker, tools=LOOK)
     assert session_of(bridge, live) == "continued"
     told = [("user", [words]), ("assistant", [{}]), ("user", [["done"]])]
     assert seen(exchange) == told
 
     messages = [question, answer.message, result, live.message, user("more")]
-    again, exchange = ask(bridge, door, messages, marker, tools=(*LOOK, Tool("other")))
+    again, exchange = ask(bridge, api, messages, marker, tools=(*LOOK, Tool("other")))
     assert session_of(bridge, again) != "continued"
     assert seen(exchange)[:3] == told
 
 
 @pytest.mark.parametrize("blank", ["", *BLANKS])
 def test_in_a_history_they_are_left_out_and_nothing_stands_there_instead(
-    bridge: RunningBridge, door: str, blank: str
+    bridge: RunningBridge, api: str, blank: str
 ) -> None:
     marker = new_marker()
     last = f"{marker} " + sim(text="ok")
@@ -63,7 +63,7 @@ def test_in_a_history_they_are_left_out_and_nothing_stands_there_instead(
         assistant("d", blank),
         user(last),
     ]
-    _, exchange = ask(bridge, door, messages, marker, tools=LOOK)
+    _, exchange = ask(bridge, api, messages, marker, tools=LOOK)
     told = seen(exchange)
     assert ["".join(t for t in turn if isinstance(t, str)).strip() for _, turn in told] == [
         f"a{blank}bc",
@@ -78,10 +78,10 @@ def test_in_a_history_they_are_left_out_and_nothing_stands_there_instead(
 
 @pytest.mark.parametrize("blank", BLANKS)
 def test_a_prompt_of_blanks_is_refused_like_an_empty_one(
-    bridge: RunningBridge, door: str, blank: str
+    bridge: RunningBridge, api: str, blank: str
 ) -> None:
     failures = [
-        APIS[door](
+        APIS[api](
             bridge, Scenario("", (user("a"), assistant("b"), user(text))), new_marker()
         ).failure
         for text in ("", blank)
@@ -93,15 +93,15 @@ def test_a_prompt_of_blanks_is_refused_like_an_empty_one(
 
 @pytest.mark.parametrize("blank", BLANKS)
 def test_a_result_of_blanks_is_nobody_elses_words(
-    bridge: RunningBridge, door: str, blank: str
+    bridge: RunningBridge, api: str, blank: str
 ) -> None:
     """Given to a call that waits, Claude Code would put a sentence of its own in its place."""
     marker = new_marker()
     turns = [{"tools": [{"name": "look", "raw": "{}"}]}, {"text": "ok"}]
     question = user(f"{marker} " + sim(turns=turns))
-    answer, _ = ask(bridge, door, [question], marker, tools=LOOK)
+    answer, _ = ask(bridge, api, [question], marker, tools=LOOK)
     result = ToolResultPart(answer.calls[0].id, (TextPart(blank),))
-    last, exchange = ask(bridge, door, [question, answer.message, user(result)], marker, tools=LOOK)
+    last, exchange = ask(bridge, api, [question, answer.message, user(result)], marker, tools=LOOK)
     assert last.text == "ok"
     assert seen(exchange)[-1] == ("user", [[]])
 

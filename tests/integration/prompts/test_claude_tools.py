@@ -1,7 +1,7 @@
 """Claude Code's own tools, where the operator has turned them on: the real CLI runs them.
 
 The folder in which they run is one that would do harm if it were taken for a project of the
-person's own.
+user's own.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def bridge(place: Path, shared: Path, loop_thread: LoopThread) -> Iterator[Runni
 
 
 @pytest.fixture(params=APIS)
-def door(request: pytest.FixtureRequest) -> str:
+def api(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
@@ -73,12 +73,12 @@ def calling(name: str, **input: Any) -> dict[str, Any]:
 
 
 def ask(
-    bridge: RunningBridge, door: str, *messages: Message, **more: Any
+    bridge: RunningBridge, api: str, *messages: Message, **more: Any
 ) -> tuple[Reply, list[Exchange]]:
     """Ask, and give the answer and all that reached the model for it."""
     marker = new_marker()
     number = max((e.number for e in bridge.simulator.ledger.exchanges()), default=0)
-    reply = APIS[door](bridge, Scenario("", messages, **more), marker)
+    reply = APIS[api](bridge, Scenario("", messages, **more), marker)
     assert reply.failure is None, reply.failure
     bridge.wait_until_settled()
     return reply, [e for e in bridge.simulator.ledger.exchanges() if e.number > number]
@@ -101,11 +101,11 @@ def results(exchange: Exchange) -> list[str]:
 
 
 def test_an_answer_goes_on_through_the_calls_of_claudes_own_tools(
-    bridge: RunningBridge, shared: Path, door: str
+    bridge: RunningBridge, shared: Path, api: str
 ) -> None:
     answer, exchanges = ask(
         bridge,
-        door,
+        api,
         user(
             sim(
                 turns=[
@@ -176,17 +176,17 @@ def test_writing_in_the_folder_is_allowed_by_its_rule(bridge: RunningBridge, sha
 
 
 def test_a_tool_of_the_callers_may_have_the_name_of_one_of_claudes_own(
-    bridge: RunningBridge, shared: Path, door: str
+    bridge: RunningBridge, shared: Path, api: str
 ) -> None:
     both = [calling("Read", file_path=f"{shared}/note.txt"), calling("mcp__client__Read", at="x")]
     question = user(sim(turns=[{"text": "I ask.", "tools": both}, {"text": "done"}]))
-    answer, exchanges = ask(bridge, door, question, tools=(OWN,))
+    answer, exchanges = ask(bridge, api, question, tools=(OWN,))
     assert answer.finish == "tool_calls"
     assert [(call.name, call.arguments) for call in answer.calls] == [("Read", '{"at": "x"}')]
     names = [tool["name"] for tool in exchanges[0].tools]
     assert {"Read", "mcp__client__Read"} <= set(names)
     result = ToolResultPart(answer.calls[0].id, (TextPart("the caller's"),))
-    last, exchanges = ask(bridge, door, question, answer.message, user(result), tools=(OWN,))
+    last, exchanges = ask(bridge, api, question, answer.message, user(result), tools=(OWN,))
     assert session_of(bridge, last) == "continued"
     assert last.text == "done"
     assert sorted(INSIDE in text for text in results(exchanges[-1])) == [False, True]
@@ -249,8 +249,8 @@ def test_the_rules_are_shown_at_the_start(bridge: RunningBridge, shared: Path) -
 
 
 def test_beside_them_what_is_changed_in_the_callers_tools_is_named(
-    bridge: RunningBridge, door: str
+    bridge: RunningBridge, api: str
 ) -> None:
     for tool, ignored in ((OWN, ()), (Tool("look", "10 m²"), ("tools",))):
-        answer, _ = ask(bridge, door, user(sim(text="ok")), tools=(tool,))
+        answer, _ = ask(bridge, api, user(sim(text="ok")), tools=(tool,))
         assert answer.ignored == ignored

@@ -24,16 +24,16 @@ TEXT = {"type": "text", "media_type": "text/plain", "data": "Größe: 3"}
 
 
 @pytest.fixture(params=APIS)
-def door(request: pytest.FixtureRequest) -> str:
+def api(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 def ask(
-    bridge: RunningBridge, door: str, messages: tuple[Message, ...], marker: str
+    bridge: RunningBridge, api: str, messages: tuple[Message, ...], marker: str
 ) -> tuple[Reply, list[Any]]:
     """The answer, and the results as they last reached the model."""
     scenario = Scenario("", messages, system=f"You are {marker}.", tools=BOTH)
-    answer = APIS[door](bridge, scenario, marker)
+    answer = APIS[api](bridge, scenario, marker)
     assert answer.failure is None
     exchange = bridge.simulator.ledger.exchanges(containing=marker)[-1]
     results = [
@@ -59,36 +59,36 @@ def pdf_source() -> dict[str, str]:
     return {"type": "base64", "media_type": "application/pdf", "data": PDF.source.base64}
 
 
-def test_documents_in_a_result_reach_the_model(bridge: RunningBridge, door: str) -> None:
+def test_documents_in_a_result_reach_the_model(bridge: RunningBridge, api: str) -> None:
     marker = new_marker()
     messages: tuple[Message, ...] = (
         user("look"),
         assistant(ToolCallPart("toolu_1", "look", "{}")),
         user(ToolResultPart("toolu_1", (PDF, NOTE, TextPart(f"{marker} " + sim(text="ok"))))),
     )
-    answer, (result,) = ask(bridge, door, messages, marker)
+    answer, (result,) = ask(bridge, api, messages, marker)
     assert documents(result) == [(pdf_source(), "paper.pdf"), (TEXT, "note.txt")]
     assert (answer.text, answer.ignored) == ("ok", ())
 
     messages = (*messages, answer.message, user("and? " + sim(text="yes")))
-    answer, (result,) = ask(bridge, door, messages, marker)
+    answer, (result,) = ask(bridge, api, messages, marker)
     assert documents(result) == [(pdf_source(), "paper.pdf"), (TEXT, "note.txt")]
     assert answer.text == "yes"
 
 
-def test_documents_for_a_call_that_waits_reach_the_model(bridge: RunningBridge, door: str) -> None:
+def test_documents_for_a_call_that_waits_reach_the_model(bridge: RunningBridge, api: str) -> None:
     marker = new_marker()
     question = user(f"{marker} " + sim(tools=[call(at="it", id=f"toolu_{marker}")]))
-    first, _ = ask(bridge, door, (question,), marker)
+    first, _ = ask(bridge, api, (question,), marker)
     given = (PDF, TextPart("see " + sim(text="Empty.")))
     results = user(ToolResultPart(first.calls[0].id, given))
-    answer, (result,) = ask(bridge, door, (question, first.message, results), marker)
+    answer, (result,) = ask(bridge, api, (question, first.message, results), marker)
     assert documents(result) == [(pdf_source(), "paper.pdf")]
     assert answer.text == "Empty."
 
 
 def test_a_document_is_a_document_by_the_rules_of_a_users_turn(
-    bridge: RunningBridge, door: str
+    bridge: RunningBridge, api: str
 ) -> None:
     archive = DocumentPart(InlineData("application/zip", base64.b64encode(b"PK").decode()))
     messages = (
@@ -96,6 +96,6 @@ def test_a_document_is_a_document_by_the_rules_of_a_users_turn(
         assistant(ToolCallPart("toolu_1", "look", "{}")),
         user(ToolResultPart("toolu_1", (archive,))),
     )
-    failure = APIS[door](bridge, Scenario("", messages), new_marker()).failure
+    failure = APIS[api](bridge, Scenario("", messages), new_marker()).failure
     assert failure is not None
     assert "Claude reads PDF and plain text" in failure.message

@@ -52,7 +52,7 @@ EXACTLY: dict[str, Any] = {"grpc": {"strict": True}, **STRICT}
 
 
 @pytest.fixture(params=APIS)
-def door(request: pytest.FixtureRequest) -> str:
+def api(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
@@ -66,47 +66,47 @@ def defined(*tools: Tool) -> list[tuple[str, str, Any]]:
 
 
 def test_definitions_arrive_as_they_are_and_are_called_and_continued(
-    bridge: RunningBridge, door: str
+    bridge: RunningBridge, api: str
 ) -> None:
     marker = new_marker()
     calls = [{"name": "pick", "input": {"of": sign, "__proto__": "x"}} for sign in SIGNS]
     question = user(f"{marker} " + sim(turns=[{"tools": calls}, {"text": "ok"}]))
-    answer, exchange = ask(bridge, door, [question], marker, tools=TOOLS, **EXACTLY)
+    answer, exchange = ask(bridge, api, [question], marker, tools=TOOLS, **EXACTLY)
     assert answer.ignored == ()
     assert sent(exchange) == defined(*TOOLS)
     assert [json.loads(call.arguments) for call in answer.calls] == [c["input"] for c in calls]
 
     results = [ToolResultPart(call.id, (TextPart(call.arguments),)) for call in answer.calls]
     messages = [question, answer.message, user(*results)]
-    last, exchange = ask(bridge, door, messages, marker, tools=TOOLS)
+    last, exchange = ask(bridge, api, messages, marker, tools=TOOLS)
     assert (session_of(bridge, last), last.text) == ("continued", "ok")
     assert sent(exchange) == defined(*TOOLS)
     assert sorted(by_call(exchange)) == sorted((call.id, call.arguments) for call in answer.calls)
 
     # With another definition of the same name the conversation is another one.
     other = (replace(PICK, description="Another."),)
-    last, exchange = ask(bridge, door, messages, marker, tools=other)
+    last, exchange = ask(bridge, api, messages, marker, tools=other)
     assert session_of(bridge, last) != "continued"
     assert sent(exchange) == defined(*other)
 
 
 def test_nothing_of_them_is_left_for_a_request_without_tools(
-    bridge: RunningBridge, door: str
+    bridge: RunningBridge, api: str
 ) -> None:
     for tools in (TOOLS, (), TOOLS[1:]):
         marker = new_marker()
         question = [user(f"{marker} " + sim(text="ok"))]
-        _, exchange = ask(bridge, door, question, marker, tools=tools)
+        _, exchange = ask(bridge, api, question, marker, tools=tools)
         assert sent(exchange) == defined(*tools)
 
 
 @pytest.mark.parametrize("tools", [TOOLS, TOOLS[1:]], ids=["changed", "as they are"])
 def test_beside_claude_codes_own_tool_for_answers_a_change_is_named(
-    bridge: RunningBridge, door: str, tools: tuple[Tool, ...]
+    bridge: RunningBridge, api: str, tools: tuple[Tool, ...]
 ) -> None:
     marker = new_marker()
     question = [user(f"{marker} " + sim(json={"a": 1}))]
-    answer, exchange = ask(bridge, door, question, marker, tools=tools, **schema(MAP))
+    answer, exchange = ask(bridge, api, question, marker, tools=tools, **schema(MAP))
     assert "StructuredOutput" in [tool["name"] for tool in exchange.tools]
     assert answer.ignored == (("tools",) if tools is TOOLS else ())
 
@@ -115,8 +115,8 @@ def test_beside_claude_codes_own_tool_a_strict_request_is_refused(bridge: Runnin
     shape = schema(MAP)
     shape["grpc"]["strict"] = True
     scenario = Scenario("", (user(sim(json={"a": 1})),), tools=TOOLS, **shape, **STRICT)
-    for door in APIS.values():
-        failure = door(bridge, scenario, new_marker()).failure
+    for api in APIS.values():
+        failure = api(bridge, scenario, new_marker()).failure
         assert failure is not None
         assert (failure.reason, failure.field) == ("invalid_value", "tools")
 

@@ -1,4 +1,4 @@
-"""Of the person's own settings only the default model and the login reach a caller.
+"""Of the user's own settings only the default model and the login reach a caller.
 
 The same requests are made with a settings folder that holds these and nothing else, and with one
 that holds everything. What reaches the model's API is the same to the last byte.
@@ -20,7 +20,7 @@ from tests.integration.parity.scenarios import BOTH, PERSON, SAMPLED, call, new_
 from tests.support import hostile
 from tests.support.apis import APIS, Scenario
 from tests.support.harness import LoopThread, assistant, sim, user
-from tests.support.personal_server import EarnestBridge, earnest_bridge, running_simulator
+from tests.support.user_server import UserBridge, running_simulator, user_bridge
 
 SCENARIOS = [
     Scenario("preset", (user("{id} " + sim(text="ok")),)),
@@ -44,7 +44,7 @@ QUESTION = user("{id} " + sim(turns=[{"tools": [call()]}, {"text": "ok"}]))
 
 
 def personal(simulator: Simulator) -> dict[str, Any]:
-    """What the person means callers to have."""
+    """What the user means callers to have."""
     return {
         "model": "haiku",
         "env": {
@@ -54,12 +54,12 @@ def personal(simulator: Simulator) -> dict[str, Any]:
     }
 
 
-def upstream(bridge: EarnestBridge) -> list[tuple[Any, Any]]:
+def upstream(bridge: UserBridge) -> list[tuple[Any, Any]]:
     """The bodies and headers that each scenario comes to, made alike in what names the run."""
     made = []
-    for scenario, door in zip(SCENARIOS, cycle(APIS), strict=False):
+    for scenario, api in zip(SCENARIOS, cycle(APIS), strict=False):
         marker = new_marker()
-        reply = APIS[door](bridge, scenario, marker)
+        reply = APIS[api](bridge, scenario, marker)
         assert reply.failure is None, (scenario.name, reply.failure)
         made.append(_alike(bridge, marker))
     # A call of the caller's tool, and its result while the call waits.
@@ -75,7 +75,7 @@ def upstream(bridge: EarnestBridge) -> list[tuple[Any, Any]]:
     return made
 
 
-def _alike(bridge: EarnestBridge, marker: str) -> tuple[Any, Any]:
+def _alike(bridge: UserBridge, marker: str) -> tuple[Any, Any]:
     exchange = bridge.simulator.ledger.exchanges(containing=marker)[-1]
     names = {
         marker: "MARKER",
@@ -93,8 +93,8 @@ def _alike(bridge: EarnestBridge, marker: str) -> tuple[Any, Any]:
 
 
 @contextmanager
-def serving_as(home: Path, loop: LoopThread, simulator: Simulator) -> Iterator[EarnestBridge]:
-    with earnest_bridge(home, loop, simulator, bridge_spares=2) as bridge:
+def serving_as(home: Path, loop: LoopThread, simulator: Simulator) -> Iterator[UserBridge]:
+    with user_bridge(home, loop, simulator, bridge_spares=2) as bridge:
         yield bridge
 
 
@@ -121,10 +121,10 @@ def test_nothing_but_the_default_model_and_the_login_reaches_a_caller(
     assert seen[0][1]["authorization"] == "Bearer simulated"
 
 
-def test_a_login_helper_of_the_person_is_run_and_its_key_used(
+def test_a_login_helper_of_the_user_is_run_and_its_key_used(
     tmp_path: Path, loop_thread: LoopThread
 ) -> None:
-    """A command of the person's, as with Claude Code itself: it is their login."""
+    """A command of the user's, as with Claude Code itself: it is their login."""
     with running_simulator(loop_thread) as simulator:
         config = tmp_path / ".claude"
         config.mkdir()
@@ -133,7 +133,7 @@ def test_a_login_helper_of_the_person_is_run_and_its_key_used(
             "env": {"ANTHROPIC_BASE_URL": simulator.base_url},
         }
         (config / "settings.json").write_text(json.dumps(settings))
-        with earnest_bridge(tmp_path, loop_thread, simulator, bridge_spares=0) as bridge:
+        with user_bridge(tmp_path, loop_thread, simulator, bridge_spares=0) as bridge:
             marker = new_marker()
             APIS["grpc"](bridge, Scenario("", (user("{id} " + sim(text="ok")),)), marker)
         (exchange,) = simulator.ledger.exchanges(containing=marker)

@@ -38,7 +38,7 @@ def image(data: bytes, media_type: str = "image/png") -> ImagePart:
 
 
 @pytest.fixture(params=APIS)
-def door(request: pytest.FixtureRequest) -> str:
+def api(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
@@ -53,7 +53,7 @@ def blocks(exchange: Exchange) -> list[dict[str, Any]]:
     ]
 
 
-def test_an_image_goes_out_by_its_true_type(bridge: RunningBridge, door: str) -> None:
+def test_an_image_goes_out_by_its_true_type(bridge: RunningBridge, api: str) -> None:
     marker = new_marker()
     jpeg = ImagePart(InlineData("image/jpeg", PNG.base64))
     call = ToolCallPart("toolu_1", "look", "{}")
@@ -64,7 +64,7 @@ def test_an_image_goes_out_by_its_true_type(bridge: RunningBridge, door: str) ->
         assistant("ok"),
         user(jpeg, f"{marker} " + sim(text="ok")),
     ]
-    answer, exchange = ask(bridge, door, messages, marker)
+    answer, exchange = ask(bridge, api, messages, marker)
     sources = [block["source"] for block in blocks(exchange) if block["type"] == "image"]
     assert [(source["media_type"], source["data"]) for source in sources] == [
         ("image/png", PNG.base64)
@@ -72,19 +72,19 @@ def test_an_image_goes_out_by_its_true_type(bridge: RunningBridge, door: str) ->
     assert answer.ignored == ()
 
 
-def test_a_large_one_that_is_damaged_is_refused(bridge: RunningBridge, door: str) -> None:
+def test_a_large_one_that_is_damaged_is_refused(bridge: RunningBridge, api: str) -> None:
     whole = png(1300, 1300, noise=True)
     assert len(whole) * 4 / 3 > 5 * 1024 * 1024
     damaged = bytearray(whole)
     damaged[1_000_000] ^= 1
     for data in (whole[:-100_000], bytes(damaged), png(2001, 20)[:-30]):
         messages = (user(image(data), sim(text="ok")),)
-        failure = APIS[door](bridge, Scenario("", messages), new_marker()).failure
+        failure = APIS[api](bridge, Scenario("", messages), new_marker()).failure
         assert failure is not None
         assert (failure.reason, failure.field) == ("invalid_image", "messages[0]")
         assert "is damaged" in failure.message
     marker = new_marker()
-    answer, exchange = ask(bridge, door, [user(image(whole), marker + sim(text="ok"))], marker)
+    answer, exchange = ask(bridge, api, [user(image(whole), marker + sim(text="ok"))], marker)
     assert [block["type"] for block in blocks(exchange)] == ["image", "text"]
     assert answer.ignored == ()
 
@@ -107,14 +107,14 @@ def test_a_small_one_that_is_damaged_is_the_apis_to_judge(bridge: RunningBridge)
     ],
 )
 def test_where_claude_code_adds_a_text_about_its_size_that_is_named(
-    bridge: RunningBridge, door: str, size: tuple[int, int], ignored: tuple[str, ...]
+    bridge: RunningBridge, api: str, size: tuple[int, int], ignored: tuple[str, ...]
 ) -> None:
     marker = new_marker()
     question = user(image(png(*size)), f"{marker} " + sim(text="ok"))
-    answer, exchange = ask(bridge, door, [question], marker)
+    answer, exchange = ask(bridge, api, [question], marker)
     added = [block for block in blocks(exchange) if block.get("text", "").startswith("[Image:")]
     assert bool(added) is bool(ignored)
     assert answer.ignored == ignored
     strict = Scenario("", (question,), grpc={"strict": True}, **STRICT)
-    failure = APIS[door](bridge, strict, marker).failure
+    failure = APIS[api](bridge, strict, marker).failure
     assert (failure is not None) is bool(ignored)

@@ -46,7 +46,7 @@ SENT = {
 
 
 @pytest.fixture(params=APIS)
-def door(request: pytest.FixtureRequest) -> str:
+def api(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
@@ -61,49 +61,49 @@ def inputs(exchange: Exchange) -> list[Any]:
     ]
 
 
-def refused(bridge: RunningBridge, door: str, scenario: Scenario, field: str) -> None:
-    failure = APIS[door](bridge, scenario, new_marker()).failure
+def refused(bridge: RunningBridge, api: str, scenario: Scenario, field: str) -> None:
+    failure = APIS[api](bridge, scenario, new_marker()).failure
     assert failure is not None
     assert (failure.reason, failure.field) == ("invalid_value", field)
 
 
 def test_a_call_with_one_is_replayed_with_its_digits_and_named(
-    bridge: RunningBridge, door: str
+    bridge: RunningBridge, api: str
 ) -> None:
     marker = new_marker()
     given = {"id": ID, "exact": EXACT, "near": [ID, "x"]}
     calls = [{"name": "find", "input": given, "fragment": 5}]
     question = user(f"{marker} " + sim(turns=[{"tools": calls}, {"text": "ok"}, {"text": "well"}]))
     system = f"You are {marker}."
-    answer, _ = ask(bridge, door, [question], marker, system=system, tools=(FIND,))
+    answer, _ = ask(bridge, api, [question], marker, system=system, tools=(FIND,))
     (called,) = answer.calls
     assert json.loads(called.arguments) == given
     assert answer.ignored == ()
 
     result = ToolResultPart(called.id, (TextPart(f'{{"found": {ID}}}'),))
     messages = [question, answer.message, user(result)]
-    answer, exchange = ask(bridge, door, messages, marker, system=system, tools=(FIND,))
+    answer, exchange = ask(bridge, api, messages, marker, system=system, tools=(FIND,))
     assert session_of(bridge, answer) != "continued"
     assert answer.ignored == ("messages",)
     assert inputs(exchange) == [{"id": str(ID), "exact": EXACT, "near": [str(ID), "x"]}]
     assert f'{{"found": {ID}}}' in json.dumps(exchange.messages).replace('\\"', '"')
 
     messages += [answer.message, user("and then?")]
-    answer, exchange = ask(bridge, door, messages, marker, system=system, tools=(FIND,))
+    answer, exchange = ask(bridge, api, messages, marker, system=system, tools=(FIND,))
     assert answer.ignored == ("messages",)
     assert inputs(exchange)[0]["id"] == str(ID)
-    refused(bridge, door, Scenario("", tuple(messages), tools=(FIND,), **STRICTLY), "messages")
+    refused(bridge, api, Scenario("", tuple(messages), tools=(FIND,), **STRICTLY), "messages")
 
 
-def test_a_call_without_one_is_continued(bridge: RunningBridge, door: str) -> None:
+def test_a_call_without_one_is_continued(bridge: RunningBridge, api: str) -> None:
     marker = new_marker()
     given = {"exact": EXACT, "text": str(ID), "near": [0.1, 1e22, 1.5]}
     calls = [{"name": "find", "input": given}]
     question = user(f"{marker} " + sim(turns=[{"tools": calls}, {"text": "ok"}]))
-    answer, _ = ask(bridge, door, [question], marker, tools=(FIND,))
+    answer, _ = ask(bridge, api, [question], marker, tools=(FIND,))
     result = ToolResultPart(answer.calls[0].id, (TextPart("x"),))
     messages = [question, answer.message, user(result)]
-    answer, exchange = ask(bridge, door, messages, marker, tools=(FIND,), **STRICTLY)
+    answer, exchange = ask(bridge, api, messages, marker, tools=(FIND,), **STRICTLY)
     assert session_of(bridge, answer) == "continued"
     assert answer.ignored == ()
     assert inputs(exchange) == [given]
@@ -122,42 +122,42 @@ def test_numbers_of_any_kind_keep_their_digits(bridge: RunningBridge, number: st
     assert answer.ignored == ("messages",)
 
 
-def test_of_a_tool_the_keyword_is_left_out_and_named(bridge: RunningBridge, door: str) -> None:
+def test_of_a_tool_the_keyword_is_left_out_and_named(bridge: RunningBridge, api: str) -> None:
     marker = new_marker()
     tools = (Tool("find", "Finds.", ITEM),)
     question = user(f"{marker} " + sim(text="ok"))
-    answer, exchange = ask(bridge, door, [question], marker, tools=tools)
+    answer, exchange = ask(bridge, api, [question], marker, tools=tools)
     assert exchange.tools[0]["input_schema"] == SENT
     assert answer.ignored == ("tools",)
-    refused(bridge, door, Scenario("", (question,), tools=tools, **STRICTLY), "tools")
+    refused(bridge, api, Scenario("", (question,), tools=tools, **STRICTLY), "tools")
 
 
 def test_of_an_answer_the_keyword_is_left_out_named_and_checked(
-    bridge: RunningBridge, door: str
+    bridge: RunningBridge, api: str
 ) -> None:
     marker = new_marker()
     question = user(f"{marker} " + sim(json={"id": ID, "deep": [7]}))
-    answer, exchange = ask(bridge, door, [question], marker, **schema(ITEM))
+    answer, exchange = ask(bridge, api, [question], marker, **schema(ITEM))
     assert json.loads(answer.text) == {"id": ID, "deep": [7]}
     assert answer.ignored == ("output_format",)
     assert exchange.body["output_config"]["format"]["schema"] == SENT
 
     wrong = Scenario("", (user(sim(json={"id": ID - 1})),), **schema(ITEM))
-    failure = APIS[door](bridge, wrong, new_marker()).failure
+    failure = APIS[api](bridge, wrong, new_marker()).failure
     assert failure is not None
     assert "does not match the schema at id" in failure.message
 
     strict = schema(ITEM)
     strict["grpc"]["strict"] = True
-    refused(bridge, door, Scenario("", (question,), **strict, **STRICT), "output_format")
+    refused(bridge, api, Scenario("", (question,), **strict, **STRICT), "output_format")
 
 
-def test_of_an_answer_that_claude_code_checks_itself(bridge: RunningBridge, door: str) -> None:
+def test_of_an_answer_that_claude_code_checks_itself(bridge: RunningBridge, api: str) -> None:
     marker = new_marker()
     # The API takes no map of any names.
     shape = {"type": "object", "additionalProperties": {"enum": [ID]}}
     question = user(f"{marker} " + sim(json={"a": ID}))
-    answer, exchange = ask(bridge, door, [question], marker, **schema(shape))
+    answer, exchange = ask(bridge, api, [question], marker, **schema(shape))
     assert json.loads(answer.text) == {"a": ID}
     assert answer.ignored == ("output_format",)
     tool = next(tool for tool in exchange.tools if tool["name"] == "StructuredOutput")

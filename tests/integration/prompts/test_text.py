@@ -1,6 +1,6 @@
 """Whatever stands in a prompt is text: it reaches the model as written, and does nothing.
 
-Each text means something to Claude Code where a person types it. Whole bodies are looked at, as
+Each text means something to Claude Code where a user types it. Whole bodies are looked at, as
 the model's API got them through the real CLI.
 """
 
@@ -106,16 +106,16 @@ def texts(bridge: RunningBridge) -> Iterator[Texts]:
 
 
 @pytest.fixture(params=APIS)
-def door(request: pytest.FixtureRequest) -> str:
+def api(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 def ask(
-    bridge: RunningBridge, door: str, messages: Sequence[Message], marker: str, **changes: Any
+    bridge: RunningBridge, api: str, messages: Sequence[Message], marker: str, **changes: Any
 ) -> tuple[Reply, Exchange]:
     """Ask, and give the answer and what reached the model."""
     scenario = replace(Scenario("", tuple(messages)), **changes)
-    reply = APIS[door](bridge, scenario, marker)
+    reply = APIS[api](bridge, scenario, marker)
     assert reply.failure is None, reply.failure
     bridge.wait_until_settled()
     exchange = bridge.simulator.ledger.exchanges(containing=marker)[-1]
@@ -177,10 +177,10 @@ def test_every_text_in_the_next_message_of_a_conversation_that_goes_on(
     got = []
     # A system prompt of its own, so that it does not go by the habits of other tests.
     system = f"You are {marker}."
-    for text, door in zip((None, *texts.all), cycle(APIS), strict=False):
+    for text, api in zip((None, *texts.all), cycle(APIS), strict=False):
         if text is not None:
             messages.append(user(text))
-        answer, exchange = ask(bridge, door, messages, marker, system=system)
+        answer, exchange = ask(bridge, api, messages, marker, system=system)
         assert seen(exchange) == written(messages)
         got.append(session_of(bridge, answer))
         messages.append(answer.message)
@@ -191,27 +191,27 @@ def test_every_text_in_the_next_message_of_a_conversation_that_goes_on(
 def test_every_text_as_the_first_message_on_a_warm_process(
     bridge: RunningBridge, texts: Texts
 ) -> None:
-    # The doors the other way round, so that each text is seen at both.
-    for text, door in zip(texts.all, cycle(APIS), strict=False):
+    # The APIs the other way round, so that each text is seen at both.
+    for text, api in zip(texts.all, cycle(APIS), strict=False):
         marker = new_marker()
         messages = [user(text, f"{marker} " + sim(text="ok"))]
-        _, exchange = ask(bridge, door, messages, marker)
+        _, exchange = ask(bridge, api, messages, marker)
         assert seen(exchange) == written(messages)
     assert not (texts.folder / "ran").exists()
 
 
 def test_every_text_in_each_turn_of_a_history_that_is_replayed(
-    bridge: RunningBridge, texts: Texts, door: str
+    bridge: RunningBridge, texts: Texts, api: str
 ) -> None:
     marker = new_marker()
     messages = [turn for text in texts.all for turn in (user(text), assistant(text))]
     messages.append(user(f"{marker} " + sim(text="ok")))
-    _, exchange = ask(bridge, door, messages, marker)
+    _, exchange = ask(bridge, api, messages, marker)
     assert seen(exchange) == written(messages)
 
 
 def test_every_text_in_calls_results_descriptions_and_the_system_prompt(
-    bridge: RunningBridge, texts: Texts, door: str
+    bridge: RunningBridge, texts: Texts, api: str
 ) -> None:
     marker = new_marker()
     system = "\n".join((*texts.all, marker))
@@ -222,7 +222,7 @@ def test_every_text_in_calls_results_descriptions_and_the_system_prompt(
     tools = (Tool("look", texts.described, schema),)
     calls = [{"name": "look", "input": {"at": text}} for text in texts.all]
     question = user(f"{marker} " + sim(turns=[{"tools": calls}, {"text": "ok"}]))
-    answer, exchange = ask(bridge, door, [question], marker, system=system, tools=tools)
+    answer, exchange = ask(bridge, api, [question], marker, system=system, tools=tools)
     assert [json.loads(call.arguments) for call in answer.calls] == [c["input"] for c in calls]
     (tool,) = exchange.tools
     assert tool["description"] == texts.described
@@ -234,7 +234,7 @@ def test_every_text_in_calls_results_descriptions_and_the_system_prompt(
         for call, text in zip(answer.calls, texts.all, strict=True)
     ]
     messages = [question, answer.message, user(*results)]
-    last, exchange = ask(bridge, door, messages, marker, system=system, tools=tools)
+    last, exchange = ask(bridge, api, messages, marker, system=system, tools=tools)
     assert session_of(bridge, last) == "continued"
     assert seen(exchange)[:2] == written(messages)[:2]
     # Results that calls waited for come in any order, each with the id of its call.
@@ -243,7 +243,7 @@ def test_every_text_in_calls_results_descriptions_and_the_system_prompt(
     )
 
     messages = [question, answer.message, user(*results, "and then?")]
-    last, exchange = ask(bridge, door, messages, marker, system=system, tools=tools)
+    last, exchange = ask(bridge, api, messages, marker, system=system, tools=tools)
     assert session_of(bridge, last) != "continued"
     assert seen(exchange) == written(messages)
 
@@ -275,7 +275,7 @@ def test_texts_of_a_function_role(bridge: RunningBridge, texts: Texts) -> None:
 
 
 def test_every_text_in_documents_stop_texts_and_the_schema_of_the_answer(
-    bridge: RunningBridge, texts: Texts, door: str
+    bridge: RunningBridge, texts: Texts, api: str
 ) -> None:
     marker = new_marker()
     documents = [
@@ -293,7 +293,7 @@ def test_every_text_in_documents_stop_texts_and_the_schema_of_the_answer(
     answer = {"type": "json_schema", "json_schema": {"name": "it", "schema": schema}}
     _, exchange = ask(
         bridge,
-        door,
+        api,
         [user(*documents, f"{marker} " + sim(json={"at": "exit"}))],
         marker,
         http={"stop": stop, "response_format": answer},

@@ -1,4 +1,4 @@
-"""What the HTTP door owes to OpenAI's clients, one sentence each, with the tests that show it.
+"""What the HTTP API owes to OpenAI's clients, one sentence each, with the tests that show it.
 
 This list is the one place where the two are tied: a test says nothing of a requirement. The
 contract is that of OpenAI's API for chat completions, models and legacy completions, as the
@@ -47,7 +47,7 @@ _TOOLS = "tests/unit/http_server/openai/chat/test_tools.py"
 _TO_CLAUDE = "tests/unit/core/claude/test_turn_settings.py"
 _WIRE = "tests/integration/requirements/test_end_to_end.py"
 
-_ALIKE = f"{_PARITY}::test_both_doors_answer_alike"
+_ALIKE = f"{_PARITY}::test_both_apis_answer_alike"
 _HONOURED = f"{_PARAMETERS}::test_what_is_honoured_reaches_the_core"
 _IGNORED = f"{_PARAMETERS}::test_what_has_no_effect_is_named"
 _NEUTRAL = f"{_PARAMETERS}::test_what_changes_nothing_passes_without_a_word"
@@ -389,7 +389,7 @@ MESSAGES = {
         _ALIKE,
     ),
     "chat.message.result_content": _shown(
-        "A result may be a text, parts of text, pictures and documents, null or empty.",
+        "A result may be a text, parts of text, images and documents, null or empty.",
         f"{_MESSAGES}::test_a_conversation",
         f"{_DOCUMENTS}::test_documents_in_a_result_reach_the_model",
         _ALIKE,
@@ -400,9 +400,9 @@ MESSAGES = {
         f"{_CONTINUATION}::test_a_result_of_400000_characters_reaches_a_waiting_turn_whole",
     ),
     "chat.message.result_resumes": _shown(
-        "Results go to the turn that waits for them, whichever door it came by.",
+        "Results go to the turn that waits for them, whichever API it came by.",
         f"{_CONTINUATION}::test_tool_results_resume_the_turn_that_waits",
-        f"{_CONTINUING}::test_a_turn_that_waits_for_results_goes_on_through_the_other_door",
+        f"{_CONTINUING}::test_a_turn_that_waits_for_results_goes_on_through_the_other_api",
     ),
     "chat.message.arguments": _shown(
         "Arguments are the JSON text of an object; empty ones are an empty object.",
@@ -427,12 +427,12 @@ MESSAGES = {
         _ALIKE,
     ),
     "chat.part.image.data": _shown(
-        "A picture in a data URL reaches the model, if it is PNG, JPEG, GIF or WebP.",
+        "An image in a data URL reaches the model, if it is PNG, JPEG, GIF or WebP.",
         f"{_MESSAGES}::test_a_part",
         _ALIKE,
     ),
     "chat.part.image.url": _shown(
-        "A picture at an https address is left to the API to fetch.",
+        "An image at an https address is left to the API to fetch.",
         _ALIKE,
         f"{_TO_CLAUDE}::test_an_image_at_an_address_is_left_to_the_api_to_fetch",
     ),
@@ -556,7 +556,7 @@ STREAMS = {
         f"{_WIRE}::test_a_stream_has_one_role_one_end_and_one_mark",
     ),
     "chat.stream.done": _shown(
-        "A whole stream ends with the mark, one that broke off does not.",
+        "A whole stream ends with the mark, one that ended prematurely does not.",
         f"{_WIRE}::test_a_stream_has_one_role_one_end_and_one_mark",
         f"{_ENCODE}::test_an_error_ends_a_stream_without_an_end_mark",
     ),
@@ -715,7 +715,7 @@ MODELS = {
     "models.list": _shown(
         "Every model on offer is listed, with all keys of the client's type.",
         f"{_WIRE}::test_models_are_listed_and_found",
-        f"{_MAIN}::test_both_doors_list_what_the_cli_offers",
+        f"{_MAIN}::test_both_apis_list_what_the_cli_offers",
         f"{_CLIENT}::test_models",
     ),
     "models.list.aliases": _shown(

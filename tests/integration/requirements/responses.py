@@ -147,14 +147,14 @@ INPUT = {
         f"{_DECODE}::test_an_assistant_that_said_nothing_is_no_fault",
     ),
     "responses.input.media": _shown(
-        "Pictures and files arrive, by data or by address.",
+        "Images and files arrive, by data or by address.",
         f"{_DECODE}::test_messages_of_the_user",
         f"{_DECODE}::test_parts_that_cannot_be_used",
-        f"{_DECODE}::test_a_picture_in_an_instruction_is_an_error",
-        f"{_CLIENT}::test_pictures_and_files_arrive",
+        f"{_DECODE}::test_an_image_in_an_instruction_is_an_error",
+        f"{_CLIENT}::test_images_and_files_arrive",
     ),
     "responses.input.calls": _shown(
-        "Calls and outputs become turns; an output may have text and pictures.",
+        "Calls and outputs become turns; an output may have text and images.",
         f"{_DECODE}::test_calls_and_their_outputs_are_turns",
     ),
     "responses.input.matched": _shown(

@@ -1,4 +1,4 @@
-"""A whole bridge on Unix sockets, and one with TLS: both doors, and what comes with the bridge."""
+"""A whole bridge on Unix sockets, and one with TLS: both APIs, and what comes with the bridge."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def answer_of(client: Client, text: str) -> str:
     return "".join(part.text for part in parts if isinstance(part, Text))
 
 
-def test_both_doors_serve_on_sockets(on_sockets: RunningBridge, folder: Path) -> None:
+def test_both_apis_serve_on_sockets(on_sockets: RunningBridge, folder: Path) -> None:
     run = folder / "run"
     http = HttpClient(ServerAddress("http://localhost", uds=run / "http.sock"))
     ours = GrpcClient(GrpcAddress(Unix(run / "grpc.sock")))
@@ -121,11 +121,11 @@ def test_a_second_server_does_not_take_a_socket(
     second = RunningBridge(settings_for_tests(tmp_path, **{variable: path}), loop_thread)
     with pytest.raises(StartError, match=rf"^{variable.upper()}: another server listens on {path}"):
         second.start()
-    test_both_doors_serve_on_sockets(on_sockets, folder)
+    test_both_apis_serve_on_sockets(on_sockets, folder)
 
 
 @pytest.mark.parametrize("variable", ["bridge_uds", "bridge_grpc_uds"])
-def test_a_folder_that_others_enter_is_refused_at_either_door(
+def test_a_folder_that_others_enter_is_refused_at_either_api(
     folder: Path, tmp_path: Path, loop_thread: LoopThread, variable: str
 ) -> None:
     shared = folder / "shared"
@@ -138,7 +138,7 @@ def test_a_folder_that_others_enter_is_refused_at_either_door(
 
 
 @pytest.mark.parametrize("variable", ["bridge_uds", "bridge_grpc_uds"])
-def test_a_path_too_long_is_said_at_either_door(
+def test_a_path_too_long_is_said_at_either_api(
     folder: Path, tmp_path: Path, loop_thread: LoopThread, variable: str
 ) -> None:
     settings = settings_for_tests(tmp_path, **{variable: folder / ("s" * 120)})
@@ -146,7 +146,7 @@ def test_a_path_too_long_is_said_at_either_door(
         RunningBridge(settings, loop_thread).start()
 
 
-def test_with_tls_the_doors_speak_nothing_else(with_tls: RunningBridge) -> None:
+def test_with_tls_the_apis_speak_nothing_else(with_tls: RunningBridge) -> None:
     bridge, cert = with_tls.bridge, with_tls.settings.bridge_tls_cert
     assert cert is not None
     http = HttpClient(ServerAddress(f"https://127.0.0.1:{bridge.http_port}", cert=cert))
@@ -185,9 +185,9 @@ def test_another_servers_certificate_is_not_taken_for_ours(
             client.models()
 
 
-@pytest.mark.parametrize("door", ["http", "grpc"])
-def test_old_versions_of_tls_are_refused(with_tls: RunningBridge, door: str) -> None:
-    port = with_tls.bridge.http_port if door == "http" else with_tls.bridge.grpc_port
+@pytest.mark.parametrize("api", ["http", "grpc"])
+def test_old_versions_of_tls_are_refused(with_tls: RunningBridge, api: str) -> None:
+    port = with_tls.bridge.http_port if api == "http" else with_tls.bridge.grpc_port
 
     def version(least: ssl.TLSVersion, most: ssl.TLSVersion) -> str | None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -216,15 +216,15 @@ def test_the_tour_trusts_the_servers_own_certificate(
 ) -> None:
     bridge = with_tls.bridge
     texts: list[str] = []
-    doors = bridge.http_address, bridge.grpc_address
-    loop_thread.call(take_tour(*doors, bridge.tls, None, texts.append))
+    apis = bridge.http_address, bridge.grpc_address
+    loop_thread.call(take_tour(*apis, bridge.tls, None, texts.append))
     told = "".join(texts)
     assert told.count(SIMULATED) == 2
     assert f"--insecure https://127.0.0.1:{bridge.http_port}/v1/" in told
     assert "-plaintext" not in told
 
 
-def test_the_tour_leaves_out_a_door_that_asks_for_certificates(
+def test_the_tour_leaves_out_a_api_that_asks_for_certificates(
     folder: Path, loop_thread: LoopThread
 ) -> None:
     cert, key = certificate("bridge.example.com").write(folder, "mutual")
@@ -267,19 +267,19 @@ def test_the_command_serves_on_sockets_with_tls_and_keys(folder: Path, tmp_path:
     assert not (folder / "c" / "grpc.sock").exists()
 
 
-@pytest.mark.parametrize("doors", [(), ("--http",), ("--grpc",)])
+@pytest.mark.parametrize("apis", [(), ("--http",), ("--grpc",)])
 def test_the_command_does_not_serve_others_without_keys(
-    doors: tuple[str, ...], tmp_path: Path
+    apis: tuple[str, ...], tmp_path: Path
 ) -> None:
     env = {"HOST": "0.0.0.0", "BRIDGE_STATE_DIR": str(tmp_path)}
-    result = CliRunner().invoke(app, ["serve", "--demo", *doors], env=env)
+    result = CliRunner().invoke(app, ["serve", "--demo", *apis], env=env)
     assert result.exit_code == 1
     assert result.stdout == ""
     assert result.stderr.startswith("bridge: HOST is 0.0.0.0, which other machines can reach")
     assert "bridge keys add" in result.stderr
 
 
-async def doors_of(running: RunningBridge) -> dict[str, Finding]:
+async def apis_of(running: RunningBridge) -> dict[str, Finding]:
     """What the doctor says of where this bridge listens."""
     settings = running.settings
     address = running.bridge.http_address
@@ -293,7 +293,7 @@ async def doors_of(running: RunningBridge) -> dict[str, Finding]:
 def test_the_doctor_knows_a_bridge_that_runs(
     request: pytest.FixtureRequest, bridge_with: str
 ) -> None:
-    found = asyncio.run(doors_of(request.getfixturevalue(bridge_with)))
+    found = asyncio.run(apis_of(request.getfixturevalue(bridge_with)))
     # Made for a day, so that its end is near.
     assert ("certificate" in found) is (bridge_with == "with_tls")
     found.pop("certificate", None)

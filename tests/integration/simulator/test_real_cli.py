@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not BINARY.exists(), reason="the SDK came withou
 def converse(
     home: Path, monkeypatch: pytest.MonkeyPatch, prompts: Sequence[str], **options: Any
 ) -> tuple[list[sdk.ResultMessage], tuple[Exchange, ...]]:
-    """One conversation, in an environment that has nothing of the person's."""
+    """One conversation, in an environment that has nothing of the user's."""
     for name in os.environ:
         if name != "PATH":
             monkeypatch.delenv(name)

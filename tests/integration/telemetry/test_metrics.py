@@ -51,9 +51,9 @@ def rendered(metrics: Metrics) -> Samples:
 
 
 def record(
-    door: str = "http", offered: str = "claude-opus-9", error: str = "", ended_at: float = 100.0
+    api: str = "http", offered: str = "claude-opus-9", error: str = "", ended_at: float = 100.0
 ) -> RequestRecord:
-    made = RequestRecord(CompletionRequest((user("hi"),), door=door), 100.0)
+    made = RequestRecord(CompletionRequest((user("hi"),), api=api), 100.0)
     made.offered_model, made.error, made.times.ended_at = offered, error, ended_at
     return made
 
@@ -76,16 +76,16 @@ def test_a_request_is_in_flight_until_it_has_ended_and_counted_by_how() -> None:
     metrics.began(one)
     metrics.began(other)
     told = rendered(metrics)
-    assert value(told, "bridge_requests_in_flight", door="http") == 1
-    assert value(told, "bridge_requests_in_flight", door="grpc") == 1
+    assert value(told, "bridge_requests_in_flight", api="http") == 1
+    assert value(told, "bridge_requests_in_flight", api="grpc") == 1
     metrics.ended(one)
     metrics.ended(other)
     told = rendered(metrics)
-    assert value(told, "bridge_requests_in_flight", door="http") == 0
+    assert value(told, "bridge_requests_in_flight", api="http") == 0
     model = "claude-opus-9"
     name = "bridge_requests_total"
-    assert value(told, name, door="http", model=model, outcome="stop") == 1
-    assert value(told, name, door="grpc", model=model, outcome="queue_full") == 1
+    assert value(told, name, api="http", model=model, outcome="stop") == 1
+    assert value(told, name, api="grpc", model=model, outcome="queue_full") == 1
 
 
 def test_times_are_in_buckets_that_hold_those_below() -> None:
@@ -193,11 +193,11 @@ def test_what_was_not_counted_yet_stands_at_zero() -> None:
 
 def test_a_request_that_could_not_be_read_is_counted_and_has_no_duration() -> None:
     metrics = Metrics()
-    unread = RequestRecord(CompletionRequest((), door="http"), 100.0)
+    unread = RequestRecord(CompletionRequest((), api="http"), 100.0)
     unread.error, unread.offered_model = "INVALID_VALUE", "claude-opus-9"
     metrics.ended(unread)
     told = rendered(metrics)
-    labels = {"door": "http", "model": "claude-opus-9", "outcome": "invalid_value"}
+    labels = {"api": "http", "model": "claude-opus-9", "outcome": "invalid_value"}
     assert value(told, "bridge_requests_total", **labels) == 1
     assert not any(name.startswith("bridge_request_duration") for name, _ in told)
 
@@ -257,7 +257,7 @@ def test_a_server_tells_what_it_has_served(bridge: RunningBridge) -> None:
         with ask(sim(endless=True)) as endless:
             next(endless)
             during = scrape(bridge)
-        assert more(during, "bridge_requests_in_flight", door="http") == 1
+        assert more(during, "bridge_requests_in_flight", api="http") == 1
         assert value(during, "bridge_processes", state="running") >= 1
         (answering,) = {chunk.model for chunk in ask(sim(text="a b c d"))}
         with_other = httpx.post(
@@ -269,13 +269,13 @@ def test_a_server_tells_what_it_has_served(bridge: RunningBridge) -> None:
     bridge.wait_until_settled()
     after = scrape(bridge)
     requests = "bridge_requests_total"
-    assert more(after, requests, door="http", model=answering, outcome="stop") == 1
-    assert more(after, requests, door="http", model=OTHER, outcome="model_not_found") == 1
-    assert more(after, requests, door="http", model=answering, outcome="client_closed") == 1
+    assert more(after, requests, api="http", model=answering, outcome="stop") == 1
+    assert more(after, requests, api="http", model=OTHER, outcome="model_not_found") == 1
+    assert more(after, requests, api="http", model=answering, outcome="client_closed") == 1
     assert more(after, "bridge_time_to_first_token_seconds_count", model=answering) == 2
     assert more(after, "bridge_token_gap_seconds_count", model=answering) >= 1
     assert more(after, "bridge_tokens_total", model=answering, kind="output") >= 1
-    assert more(after, "bridge_requests_in_flight", door="http") == 0
+    assert more(after, "bridge_requests_in_flight", api="http") == 0
     got = ("continued", "warm", "initialised", "spawned")
     assert sum(more(after, "bridge_sessions_total", session=how) for how in got) == 2
     assert value(after, "bridge_processes_started_total") >= 1

@@ -46,7 +46,7 @@ def test_traces_are_made_only_where_opentelemetrys_variables_ask_for_them(
     assert is_wanted(environ) is wanted
 
 
-def test_claude_code_is_told_to_trace_but_what_the_person_set_holds() -> None:
+def test_claude_code_is_told_to_trace_but_what_the_user_set_holds() -> None:
     told = cli_environment(
         {**ENDPOINT, "CLAUDE_CODE_ENABLE_TELEMETRY": "0", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
     )
@@ -101,7 +101,7 @@ def tracer() -> Tracer:
 
 
 def begun(tracer: Tracer, **changes: Any) -> RequestRecord:
-    request = CompletionRequest((), request_id="req_1", door="http", **changes)
+    request = CompletionRequest((), request_id="req_1", api="http", **changes)
     record = RequestRecord(request, 50.0, started_on=1_000.0)
     tracer.tracing.began(record)
     return record
@@ -143,7 +143,7 @@ def test_a_request_is_a_span_with_the_conventions_attributes_and_three_children(
         "gen_ai.usage.cache_creation.input_tokens": 3,
         "gen_ai.usage.output_tokens": 4,
         "bridge.request.id": "req_1",
-        "bridge.door": "http",
+        "bridge.api": "http",
         "bridge.session": "warm",
     }
     assert root.kind.name == "CLIENT"
@@ -254,7 +254,7 @@ def collector() -> Iterator[Collector]:
     collecting.server.server_close()
 
 
-def test_one_trace_goes_from_the_caller_by_either_door_through_to_claude_code(
+def test_one_trace_goes_from_the_caller_by_either_api_through_to_claude_code(
     collector: Collector,
     start_bridge: Callable[..., RunningBridge],
     monkeypatch: pytest.MonkeyPatch,
@@ -262,9 +262,9 @@ def test_one_trace_goes_from_the_caller_by_either_door_through_to_claude_code(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
     bridge = start_bridge(pool_size=1)
-    traces = {door: f"{n:x}bf92f3577b34da6a3ce929d0e0e4736" for n, door in enumerate(("h", "g"), 1)}
-    prompts = {door: f"traced-{door} {sim(text='ok')}" for door in traces}
-    parents = {door: f"00-{trace}-00f067aa0ba902b7-01" for door, trace in traces.items()}
+    traces = {api: f"{n:x}bf92f3577b34da6a3ce929d0e0e4736" for n, api in enumerate(("h", "g"), 1)}
+    prompts = {api: f"traced-{api} {sim(text='ok')}" for api in traces}
+    parents = {api: f"00-{trace}-00f067aa0ba902b7-01" for api, trace in traces.items()}
     messages = [{"role": "user", "content": prompts["h"]}]
     reply = httpx.post(
         f"{bridge.url}/v1/chat/completions",
@@ -299,14 +299,14 @@ def test_one_trace_goes_from_the_caller_by_either_door_through_to_claude_code(
                 timeout=PATIENCE,
             )
         )
-    for door, trace in traces.items():
+    for api, trace in traces.items():
         root = collector.wait_for("chat default", trace)
         assert root.parent_span_id.hex() == "00f067aa0ba902b7"
         for child in ("queue", "prepare", "answer"):
             assert collector.wait_for(child, trace).parent_span_id == root.span_id
         # What Claude Code itself says of the turn, in the very same trace.
         assert collector.wait_for("claude_code.interaction", trace).parent_span_id == root.span_id
-        exchange = next(iter(bridge.simulator.ledger.exchanges(containing=f"traced-{door}")))
+        exchange = next(iter(bridge.simulator.ledger.exchanges(containing=f"traced-{api}")))
         assert exchange.headers["traceparent"].split("-")[1] == trace
 
 

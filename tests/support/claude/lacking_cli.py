@@ -100,7 +100,7 @@ class Started(Lack):
 
 
 class OwnSettings(Lack):
-    """What keeps the person's own settings out has no effect."""
+    """What keeps the user's own settings out has no effect."""
 
     def start(self, argv: list[str], env: dict[str, str]) -> None:
         del env["CLAUDE_CODE_DISABLE_CLAUDE_MDS"]

@@ -9,7 +9,7 @@ from tests.support.paths import ROOT
 TEXT = (ROOT / "docs" / "architecture.md").read_text()
 
 
-def rooms() -> set[str]:
+def packages() -> set[str]:
     folders = (path.parent for path in (ROOT / "bridge").rglob("__init__.py"))
     return {str(folder.relative_to(ROOT / "bridge")) for folder in folders} - {"."}
 
@@ -28,7 +28,7 @@ def drawn() -> set[str]:
 
 
 def test_the_drawing_shows_every_room() -> None:
-    assert drawn() == rooms()
+    assert drawn() == packages()
 
 
 def test_every_file_that_is_named_is_there() -> None:

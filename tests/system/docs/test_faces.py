@@ -9,7 +9,7 @@ from importlib import import_module
 import pytest
 
 from tests.support.paths import ROOT
-from tests.system.docs.rooms import modules
+from tests.system.docs.modules import modules
 
 FACES = [
     module

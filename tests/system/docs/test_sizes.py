@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tests.support.paths import ROOT
-from tests.system.docs.rooms import modules
+from tests.system.docs.modules import modules
 
 FILE_LINES = 350
 FUNCTION_LINES = 45

@@ -127,7 +127,7 @@ SECRET = "sk-examples-0123456789"
 def locked(
     tmp_path_factory: pytest.TempPathFactory, loop_thread: LoopThread
 ) -> Iterator[RunningBridge]:
-    """A bridge whose doors ask for a key."""
+    """A bridge whose APIs ask for a key."""
     state = tmp_path_factory.mktemp("locked")
     running = RunningBridge(
         settings_for_tests(state, bridge_api_keys=f"examples={SECRET}"), loop_thread

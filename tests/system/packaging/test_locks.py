@@ -29,7 +29,7 @@ ENTRY = re.compile(
 
 @pytest.mark.parametrize("lock", [RUNTIME, CHECKOUT, DEV], ids=lambda path: path.stem)
 def test_a_lock_holds_pins_with_hashes_and_nothing_else(lock: Path) -> None:
-    """No option, no URL, no path: which index a person uses is their own affair."""
+    """No option, no URL, no path: which index a user uses is their own affair."""
     comments, rest = _split(lock)
 
     assert comments == (

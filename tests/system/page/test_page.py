@@ -146,7 +146,7 @@ def test_an_answer_can_be_cancelled_and_a_failure_is_said(
     cut = 'data: {"choices": [{"delta": {"content": "half"}}]}\n\n'
     page.route("**/v1/chat/completions", lambda route: route.fulfill(body=cut))
     page.click("#send")
-    expect(page.locator("#answer")).to_contain_text("The answer was cut off.")
+    expect(page.locator("#answer")).to_contain_text("The answer ended prematurely.")
 
 
 def test_it_can_be_used_without_a_mouse(bridge: RunningBridge, open_page: OpenPage) -> None:
@@ -336,8 +336,8 @@ def test_it_fits_the_screen_and_the_light(
         and b["y"] < a["y"] + a["height"]
     ]
     assert overlaps == []
-    picture = tmp_path / "page.png"
-    page.screenshot(path=picture, full_page=True)
+    image = tmp_path / "page.png"
+    page.screenshot(path=image, full_page=True)
     # A blank page of this size has a few kilobytes.
-    assert picture.stat().st_size > 30_000
+    assert image.stat().st_size > 30_000
     assert problems == []

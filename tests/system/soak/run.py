@@ -52,7 +52,7 @@ class Soak:
     problems: list[str] = field(default_factory=list)
 
     def report(self) -> str:
-        """What it came to, for a person."""
+        """What it came to, for a user."""
         right, errors = self.tally.right, self.tally.errors
         lines = [
             f"{self.seconds:g} s with seed {self.seed}: {right.total()} right, "

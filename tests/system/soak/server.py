@@ -1,4 +1,4 @@
-"""The bridge that is soaked, in a process of its own: serves both doors, and says how it stands.
+"""The bridge that is soaked, in a process of its own: serves both APIs, and says how it stands.
 
 It prints its ports as one line of JSON, and then one for each line that it reads: what a leak
 would show in. It ends with its input, or by a signal like `bridge serve`.

@@ -1,6 +1,6 @@
 """Whatever comes: it is decoded, or refused with words for the caller. Never anything else.
 
-The decoders of both doors, and what the core makes of a request before a process is told.
+The decoders of both APIs, and what the core makes of a request before a process is told.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ SEEDS = st.integers(0, 2**64)
 
 
 def refused_well(error: BridgeError) -> None:
-    """An error of the caller's, said so that both doors can write it."""
+    """An error of the caller's, said so that both APIs can write it."""
     assert 400 <= row_of(error).status < 500, error
     json.dumps(error_body(error, "req_1"))
     status_of(error, "req_1")

@@ -47,7 +47,7 @@ def answers(*parts: pb.Part) -> pb.Message:
 
 def test_a_bare_request_leaves_everything_to_the_defaults() -> None:
     assert decode_request(question()) == model.CompletionRequest(
-        messages=(model.Message(model.Role.USER, (model.TextPart("Hello?"),)),), door="grpc"
+        messages=(model.Message(model.Role.USER, (model.TextPart("Hello?"),)),), api="grpc"
     )
 
 
@@ -107,7 +107,7 @@ def test_every_field_of_a_request() -> None:
         strict=True,
         request_id="req_1",
         caller="me",
-        door="grpc",
+        api="grpc",
     )
     assert [message.origin for message in decoded.messages] == [
         "messages[0]",

@@ -47,7 +47,7 @@ async def test_a_chat_is_answered_whole(app: FastAPI, service: FakeService) -> N
     assert reply.json["choices"][0]["message"]["content"] == "Hello"
     assert service.closed.is_set()
     assert service.requests[0].request_id == "req_0001"
-    assert service.requests[0].door == "http"
+    assert service.requests[0].api == "http"
 
 
 async def test_a_chat_is_answered_as_a_stream(app: FastAPI, service: FakeService) -> None:

@@ -20,7 +20,7 @@ LARGE = b"x" * 70_000
 
 
 class Client:
-    """Takes what it is sent, when it may; breaks off after so many messages."""
+    """Takes what it is sent, when it may; ends prematurely after so many messages."""
 
     def __init__(self, breaks_after: int | None = None) -> None:
         self.messages: list[dict[str, Any]] = []

@@ -1,7 +1,7 @@
 """Whatever is asked, only a closed set of typed settings is said to Claude Code.
 
 No field of a request becomes an option, a path, an environment variable or a key of the upstream
-body that is not one of these. For random requests of the core and of both doors.
+body that is not one of these. For random requests of the core and of both APIs.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ REQUESTS = st.builds(
     request_id=TEXT,
 )
 
-# Requests of the doors: something that is served, with anything in or beside it
+# Requests of the APIs: something that is served, with anything in or beside it
 
 HTTP = {
     "model": "opus",

@@ -1,4 +1,4 @@
-"""Where the doors listen, decided without opening any."""
+"""Where the APIs listen, decided without opening any."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def planned(
     )
 
 
-def test_both_doors_listen_on_loopback_unless_told() -> None:
+def test_both_apis_listen_on_loopback_unless_told() -> None:
     assert planned() == Plan(Tcp("127.0.0.1", 8000), Tcp("127.0.0.1", 50051))
 
 
@@ -58,11 +58,11 @@ def test_loopback_needs_no_keys(host: str) -> None:
 @pytest.mark.parametrize(
     "host", ["0.0.0.0", "::", "", "0", "192.0.2.7", "::ffff:192.0.2.7", "2001:db8::7", "half"]
 )
-@pytest.mark.parametrize("doors", [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("apis", [(True, True), (True, False), (False, True)])
 def test_what_others_can_reach_is_not_served_without_keys(
-    host: str, doors: tuple[bool, bool]
+    host: str, apis: tuple[bool, bool]
 ) -> None:
-    http, grpc = doors
+    http, grpc = apis
     with pytest.raises(ListenError) as caught:
         planned(host=host, http=http, grpc=grpc)
     message = str(caught.value)
@@ -78,7 +78,7 @@ def test_what_others_can_reach_is_not_served_without_keys(
 
 def test_grpc_alone_may_be_reached_by_those_with_a_certificate() -> None:
     assert planned(host="there", http=False, **MUTUAL).grpc == Tcp("there", 50051)
-    # Also beside an HTTP door that only this machine's user can reach.
+    # Also beside an HTTP API that only this machine's user can reach.
     assert planned(host="there", bridge_uds=Path("/r/s"), **MUTUAL).http == Unix(Path("/r/s"))
 
 
@@ -92,7 +92,7 @@ def test_grpc_alone_may_be_reached_by_those_with_a_certificate() -> None:
     ],
     ids=["HTTP beside mutual TLS", "TLS alone", "gRPC on a port", "HTTP on a port"],
 )
-def test_one_door_that_anyone_may_use_is_one_too_many(changes: dict[str, Any]) -> None:
+def test_one_api_that_anyone_may_use_is_one_too_many(changes: dict[str, Any]) -> None:
     with pytest.raises(ListenError, match="no keys"):
         planned(host="there", **changes)
 
@@ -111,7 +111,7 @@ def test_a_socket_is_looked_for_from_here_and_from_home(
     assert plan == Plan(Unix(tmp_path / "run" / "h"), Unix(Path("/home/me/g")))
 
 
-def test_the_doors_do_not_share_a_socket() -> None:
+def test_the_apis_do_not_share_a_socket() -> None:
     with pytest.raises(ListenError, match="BRIDGE_UDS and BRIDGE_GRPC_UDS"):
         planned(bridge_uds=Path("/r/s"), bridge_grpc_uds=Path("/r/s"))
 
@@ -135,7 +135,7 @@ def test_half_of_tls_is_refused(given: dict[str, Any], named: str) -> None:
         planned(**given)
 
 
-def test_with_tls_both_doors_speak_it() -> None:
+def test_with_tls_both_apis_speak_it() -> None:
     assert planned(**MUTUAL).tls == TlsFiles(Path("c"), Path("k"), Path("ca"))
 
 
@@ -149,7 +149,7 @@ def test_with_tls_both_doors_speak_it() -> None:
         (Unix(Path("/r/s")), True, "unix:/r/s (https)", "https://localhost"),
     ],
 )
-def test_an_address_is_told_as_a_person_and_as_a_client_need_it(
+def test_an_address_is_told_as_a_user_and_as_a_client_need_it(
     address: Tcp | Unix, tls: bool, told: str, url: str
 ) -> None:
     assert http_api_url(address, tls=tls) == told

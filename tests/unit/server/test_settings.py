@@ -96,7 +96,7 @@ def test_each_setting_has_its_default(name: str, expected: object) -> None:
     assert getattr(read(), name) == expected
 
 
-def test_the_session_log_is_kept_in_the_persons_own_state_folder(
+def test_the_session_log_is_kept_in_the_users_own_state_folder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")

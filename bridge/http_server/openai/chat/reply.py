@@ -62,7 +62,7 @@ class ChatReplyCollector(EventEncoder):
         self._end = event
 
     def reply(self) -> JsonDict:
-        """Build the object; raises if the answer broke off."""
+        """Build the object; raises if the answer ended prematurely."""
         self.check_finished()
         assert self._end is not None
         reply: JsonDict = {

@@ -71,7 +71,7 @@ class TextReplyCollector(EventEncoder):
         self._end = event
 
     def reply(self) -> JsonDict:
-        """Build the object; raises if the answer broke off."""
+        """Build the object; raises if the answer ended prematurely."""
         self.check_finished()
         assert self._end is not None
         choice = text_choice("".join(self._text), FINISH_REASONS[self._end.reason])

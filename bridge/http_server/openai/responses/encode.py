@@ -60,7 +60,7 @@ class ResponseCollector(EventEncoder):
         return f"resp_{self._hex}"
 
     def reply(self) -> JsonDict:
-        """Build the response; raises if the answer broke off."""
+        """Build the response; raises if the answer ended prematurely."""
         self.check_finished()
         end = self.ending
         assert isinstance(end, Finished)

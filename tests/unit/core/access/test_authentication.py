@@ -119,7 +119,7 @@ def test_a_new_key_of_an_old_name_is_another(file: KeyFile) -> None:
     access.check(access.authenticate(secret))
 
 
-def test_the_first_key_closes_the_door_to_those_without(file: KeyFile) -> None:
+def test_the_first_key_closes_the_api_to_those_without(file: KeyFile) -> None:
     revoked: list[str] = []
     access = Access(file=file.path, on_revoked=revoked.append)
     access.check(ANYONE)

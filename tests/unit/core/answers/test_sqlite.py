@@ -322,7 +322,7 @@ async def test_what_was_kept_outlives_a_server_that_is_killed(path: Path) -> Non
 
 
 async def test_a_file_that_is_no_database_is_left_alone(path: Path) -> None:
-    before = b"something of the person's own, and long enough to be looked at" * 100
+    before = b"something of the user's own, and long enough to be looked at" * 100
     write(path, before)
     async with opened(path) as store:
         await store.expire()

@@ -361,7 +361,7 @@ def test_usage_is_summed_over_calls_and_the_answer_starts_once() -> None:
     it = reader()
     lines = (
         start(input_tokens=10, output_tokens=1),
-        thinking("a call that broke off before any text"),
+        thinking("a call that ended prematurely before any text"),
         {"type": "system", "subtype": "api_retry", "attempt": 1},
         start("claude-haiku-4-5", input_tokens=20, cache_read_input_tokens=5, output_tokens=1),
         text("a"),
@@ -377,7 +377,7 @@ def test_usage_is_summed_over_calls_and_the_answer_starts_once() -> None:
 def test_a_second_beginning_after_text_is_an_error_and_not_more_text() -> None:
     it = reader()
     feed(it, [start(), text("half of a sen")])
-    with pytest.raises(UnavailableError, match="broke off"):
+    with pytest.raises(UnavailableError, match="ended prematurely"):
         feed(it, [start()])
 
 
@@ -388,7 +388,7 @@ def test_a_second_beginning_after_thinking_is_an_error_only_where_thinking_was_s
         feed(reader(include_thinking=True), lines)
 
 
-def test_a_thought_that_broke_off_lasts_no_longer_and_is_no_part_of_the_answer() -> None:
+def test_a_thought_that_ended_prematurely_lasts_no_longer_and_is_no_part_of_the_answer() -> None:
     it = reader()
     feed(it, [start(), block_start(type="thinking"), thinking("hm"), start()])
     assert not it.thinking
@@ -559,7 +559,7 @@ def test_arguments_that_are_nested_without_measure_are_no_arguments() -> None:
         it.answer()
 
 
-def test_a_stream_that_the_cli_ends_without_a_stop_reason_broke_off() -> None:
+def test_a_stream_that_the_cli_ends_without_a_stop_reason_ended_prematurely() -> None:
     it = reader()
     end = stream({"type": "message_stop"})
     # Before anything was passed on, the CLI retries.
@@ -568,7 +568,7 @@ def test_a_stream_that_the_cli_ends_without_a_stop_reason_broke_off() -> None:
     assert not feed(it, [end])
     call = block_start(type="tool_use", id="t", name="mcp__client__pick", input={})
     assert len(feed(it, [call, arguments("{}"), block_stop()])) == 2
-    with pytest.raises(UnavailableError, match="broke off") as caught:
+    with pytest.raises(UnavailableError, match="ended prematurely") as caught:
         feed(it, [end])
     assert caught.value.retryable
 

@@ -149,7 +149,7 @@ async def test_booting_waits_for_an_answer_and_gives_up_on_none(spawn: Spawn) ->
         ({}, None),
     ],
 )
-async def test_booting_tells_the_model_that_the_persons_settings_come_to(
+async def test_booting_tells_the_model_that_the_users_settings_come_to(
     spawn: Spawn, answer: Wire, model: str | None
 ) -> None:
     transport, _ = await spawn(answers={"get_settings": answer})

@@ -206,7 +206,7 @@ async def test_after_settings_that_were_not_confirmed_everything_is_said_again(
     assert said[1:] == [everything]
 
 
-async def test_no_model_means_the_persons_own_default_as_the_process_tells_it_at_the_start(
+async def test_no_model_means_the_users_own_default_as_the_process_tells_it_at_the_start(
     spawn: Spawn, log: Path
 ) -> None:
     answers = {"get_settings": {"applied": {"model": "claude-haiku-4-5"}}}

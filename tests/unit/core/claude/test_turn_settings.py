@@ -341,7 +341,7 @@ def test_settings_hold_what_the_request_asks_for_and_the_defaults_otherwise() ->
     assert settings_of(CompletionRequest(messages=()), None) == TurnSettings()
 
 
-def test_the_first_settings_say_everything_so_that_nothing_of_the_persons_own_holds() -> None:
+def test_the_first_settings_say_everything_so_that_nothing_of_the_users_own_holds() -> None:
     assert setting_changes(None, TurnSettings()) == {
         "model": None,
         "effortLevel": None,

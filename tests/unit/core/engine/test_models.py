@@ -60,7 +60,7 @@ def test_only_the_default_is_marked_as_such() -> None:
 
 
 @pytest.mark.parametrize("name", [None, "", "default", "anthropic/default"])
-def test_no_name_and_default_mean_the_persons_own_default(name: str | None) -> None:
+def test_no_name_and_default_mean_the_users_own_default(name: str | None) -> None:
     assert catalog().choose(name) == Choice(None)
 
 

@@ -27,7 +27,7 @@ REQUEST = CompletionRequest(
     system="system words",
     request_id="req_1",
     caller="team",
-    door="grpc",
+    api="grpc",
 )
 
 
@@ -53,7 +53,7 @@ def test_a_line_tells_times_in_milliseconds_and_no_word_of_the_conversation() ->
     assert line == {
         "time": "2027-01-15T08:00:02Z",
         "request_id": "req_1",
-        "door": "grpc",
+        "api": "grpc",
         "key": "team",
         "model_asked": "opus",
         "model": "claude-opus-9",

@@ -27,7 +27,7 @@ REQUEST = CompletionRequest(
     system="secret system",
     request_id="req_1",
     caller="team",
-    door="grpc",
+    api="grpc",
 )
 
 
@@ -57,7 +57,7 @@ def test_a_request_is_one_line_at_info_without_a_word_of_it(
     line = TextFormatter().format(record)
     assert record.levelno == logging.INFO
     assert line.endswith(
-        "INFO bridge.requests: request_id=req_1 door=grpc key=team model_asked=opus "
+        "INFO bridge.requests: request_id=req_1 api=grpc key=team model_asked=opus "
         "model=claude-opus-9 session=warm queue_ms=50 first_token_ms=500 total_ms=2000 "
         "finish=stop input_tokens=1 cache_read_tokens=2 cache_write_tokens=3 output_tokens=4"
     )

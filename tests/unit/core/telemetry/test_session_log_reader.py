@@ -150,7 +150,7 @@ def record(**changes: Any) -> dict[str, Any]:
     return {
         "time": "2026-01-02T03:04:05Z",
         "request_id": "req_0123456789abcdef",
-        "door": "grpc",
+        "api": "grpc",
         "key": "team",
         "model_asked": "opus",
         "model": "claude-opus-9",
@@ -188,7 +188,7 @@ def test_the_table_tells_each_request_in_a_line(written: Path) -> None:
     result = run(written)
     assert result.exit_code == 0, result.output
     head, good, bad, evil = (" ".join(line.split()) for line in result.stdout.splitlines())
-    assert head == "time request door key model session queue first total tokens end"
+    assert head == "time request api key model session queue first total tokens end"
     line = good
     for told in ("01-02", "0123456789ab", "grpc", "team", "claude-opus-9", "continued", "0.01"):
         assert told in line

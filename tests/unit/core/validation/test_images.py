@@ -54,13 +54,13 @@ def of(data: bytes) -> str:
     ],
     ids=["png", "gif", "jpeg", "webp extended", "webp lossless", "webp"],
 )
-def test_a_picture_is_known_by_its_size_and_nothing_less(media_type: str, data: bytes) -> None:
+def test_an_image_is_known_by_its_size_and_nothing_less(media_type: str, data: bytes) -> None:
     assert type_of(of(data)) == media_type
     assert size_of(of(data)) == (2, 3)
     assert not any(size_of(of(data[:end])) for end in range(10))
 
 
-def test_a_picture_that_cannot_be_read_is_refused_wherever_it_is() -> None:
+def test_an_image_that_cannot_be_read_is_refused_wherever_it_is() -> None:
     broken = ImagePart(InlineData("image/png", of(PNG[:8])))
     check_message(user("x", ImagePart(InlineData("image/png", of(PNG)))), neutral_name)
     check_message(user(ImagePart(UrlSource("https://example.com/x.png"))), neutral_name)
@@ -85,7 +85,7 @@ def test_a_size_is_what_a_decoder_makes_of_it() -> None:
     assert size_of(of(JPEG[:2] + hidden)) is None
 
 
-def test_a_gif_without_a_picture_is_none() -> None:
+def test_a_gif_without_an_image_is_none() -> None:
     assert size_of(of(GIF.replace(GIF_FRAME, b";"))) is None
 
 

@@ -178,7 +178,7 @@ def test_what_is_too_large(request_: CompletionRequest, field: str, bound: int) 
 
 def test_every_bound_is_kept() -> None:
     """Every bound must be checked."""
-    at_the_doors = {"request_bytes", "json_levels", "json_values"}
+    at_the_apis = {"request_bytes", "json_levels", "json_values"}
     wide = Bounds()
     kept: set[str] = set()
     for request, *_ in [*SHAPES, *SIZES]:
@@ -188,7 +188,7 @@ def test_every_bound_is_kept() -> None:
                 check_sizes(request, narrow)
             except BridgeError:
                 kept.add(bound.name)
-    assert kept == {bound.name for bound in dataclasses.fields(Bounds)} - at_the_doors
+    assert kept == {bound.name for bound in dataclasses.fields(Bounds)} - at_the_apis
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_no_built_in_tool_is_on_and_the_callers_own_may_be_called() -> None:
     assert "--allowedTools=mcp__client" in argv
 
 
-def test_the_persons_mcp_servers_stay_out_and_no_transcript_is_written() -> None:
+def test_the_users_mcp_servers_stay_out_and_no_transcript_is_written() -> None:
     argv = launcher().command().argv
     assert "--strict-mcp-config" in argv
     assert "--no-session-persistence" in argv
@@ -135,15 +135,15 @@ def test_by_default_the_cli_reads_no_settings_at_all() -> None:
     assert "--setting-sources=" in launcher().command().argv
 
 
-def test_the_default_model_and_the_login_of_the_person_are_said() -> None:
-    person = kept_of({"model": "haiku", "apiKeyHelper": "echo key"})
-    settings = settings_of(tuple(launcher(user_settings=person).command().argv))
+def test_the_default_model_and_the_login_of_the_user_are_said() -> None:
+    user = kept_of({"model": "haiku", "apiKeyHelper": "echo key"})
+    settings = settings_of(tuple(launcher(user_settings=user).command().argv))
     assert (settings["model"], settings["apiKeyHelper"]) == ("haiku", "echo key")
 
 
-def test_nothing_of_the_person_stands_over_what_the_bridge_says() -> None:
-    person = UserSettings(login={"outputStyle": "evil", "env": "evil"})
-    argv = launcher(user_settings=person).command().argv
+def test_nothing_of_the_user_stands_over_what_the_bridge_says() -> None:
+    user = UserSettings(login={"outputStyle": "evil", "env": "evil"})
+    argv = launcher(user_settings=user).command().argv
     assert settings_of(tuple(argv)) == settings_of(tuple(launcher().command().argv))
 
 
@@ -174,7 +174,7 @@ def test_no_command_outlives_the_answer() -> None:
     assert env["CLAUDE_CODE_DISABLE_BACKGROUND_TASKS"] == "1"
 
 
-def test_of_the_persons_settings_hooks_memory_style_and_language_are_stopped_at_the_start() -> None:
+def test_of_the_users_settings_hooks_memory_style_and_language_are_stopped_at_the_start() -> None:
     settings = settings_of(tuple(launcher().command().argv))
     assert settings["disableAllHooks"] is True
     assert settings["claudeMdExcludes"] == ["**"]
@@ -220,7 +220,7 @@ def test_what_the_base_does_not_have_is_not_made_up() -> None:
     assert "PATH" not in hermetic_environment({}, Path("/h"), "http://127.0.0.1:1")
 
 
-def test_a_command_in_a_hermetic_environment_knows_nothing_of_the_person() -> None:
+def test_a_command_in_a_hermetic_environment_knows_nothing_of_the_user() -> None:
     base = {"PATH": "/bin", "USER": "somebody", "ANTHROPIC_API_KEY": "real", "SSH_AUTH_SOCK": "/s"}
     env = launcher(hermetic_environment(base, Path("/h"), "http://127.0.0.1:1")).command().env
     assert not {"USER", "ANTHROPIC_API_KEY", "SSH_AUTH_SOCK"} & set(env)

@@ -20,7 +20,7 @@ def test_the_default_model_is_kept() -> None:
 
 
 @pytest.mark.parametrize("name", LOGIN_HELPERS)
-def test_what_a_person_logs_in_by_is_kept(name: str) -> None:
+def test_what_a_user_logs_in_by_is_kept(name: str) -> None:
     assert kept_of({name: "value"}).settings == {name: "value"}
 
 

@@ -420,7 +420,7 @@ def test_the_client_understands_the_reply() -> None:
         ChatCompletion.model_validate(reply(events), strict=False)
 
 
-def test_an_answer_that_broke_off_makes_no_reply() -> None:
+def test_an_answer_that_ended_prematurely_makes_no_reply() -> None:
     with pytest.raises(UnavailableError):
         reply(HELLO[:-1])
 

@@ -25,7 +25,7 @@ def test_a_prompt_is_one_message_of_the_users(prompt: object) -> None:
 
     assert request.messages == (Message(Role.USER, (TextPart("hi"),)),)
     assert request.messages[0].origin == "prompt"
-    assert (request.system, request.door, request.request_id) == (None, "http", "req_1")
+    assert (request.system, request.api, request.request_id) == (None, "http", "req_1")
 
 
 def test_what_is_honoured_reaches_the_core() -> None:

@@ -412,7 +412,7 @@ def test_options_of_the_call_reach_the_core() -> None:
     options = CallOptions("req_1", "alice", include_reasoning=True, timeout=3.0)
     asked = options.applied_to(decode(options).request)
 
-    assert (asked.request_id, asked.caller, asked.door) == ("req_1", "alice", "http")
+    assert (asked.request_id, asked.caller, asked.api) == ("req_1", "alice", "http")
     assert (asked.include_thinking, asked.timeout) == (True, 3.0)
 
 
@@ -553,7 +553,7 @@ def test_instructions_come_before_system_and_developer_messages() -> None:
     assert asked.messages == (user("hi"),)
 
 
-def test_a_picture_in_an_instruction_is_an_error() -> None:
+def test_an_image_in_an_instruction_is_an_error() -> None:
     with pytest.raises(InvalidRequestError) as caught:
         messages(message("system", {"type": "input_image", "image_url": "https://x.org/a.png"}))
     assert caught.value.field == "input[0].content"
@@ -692,12 +692,12 @@ def test_a_reference_stands_for_its_item() -> None:
 
 
 def test_items_are_kept_in_their_long_form_with_an_id() -> None:
-    picture = {"type": "input_image", "image_url": "https://x.org/a.png"}
+    image = {"type": "input_image", "image_url": "https://x.org/a.png"}
     document = {"type": "input_file", "file_data": PDF, "filename": "a.pdf"}
     kept = decode(
         input=[
             {"role": "user", "content": "hi"},
-            message("user", text("a", "text"), picture, document, id="mine"),
+            message("user", text("a", "text"), image, document, id="mine"),
             {"role": "assistant", "content": "yes"},
             {"type": "reasoning", "summary": [], "encrypted_content": "secret"},
             call("c1"),
@@ -714,7 +714,7 @@ def test_items_are_kept_in_their_long_form_with_an_id() -> None:
         "fco_00ab_in5",
     ]
     assert kept[0]["content"] == [text("hi")]
-    assert kept[1]["content"] == [text("a"), {**picture, "detail": "auto"}, document]
+    assert kept[1]["content"] == [text("a"), {**image, "detail": "auto"}, document]
     assert kept[2]["content"][0]["type"] == "output_text"
     assert "encrypted_content" not in kept[3]
     assert kept[4]["status"] == "completed"

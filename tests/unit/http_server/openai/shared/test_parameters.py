@@ -197,14 +197,14 @@ HONOURED: list[tuple[str, Any, str, Any]] = [
     ("include_reasoning", False, "include_thinking", False),
     *(("reasoning_effort", word, "effort", effort) for word, effort in EFFORTS.items()),
     # These have tests of their own below or in test_decode_tools.
-    ("stream", True, "door", "http"),
-    ("stream_options", {"include_usage": True}, "door", "http"),
-    ("metadata", {"a": "b"}, "door", "http"),
-    ("tools", [{"type": "function", "function": FUNCTION}], "door", "http"),
-    ("tool_choice", "auto", "door", "http"),
-    ("parallel_tool_calls", True, "door", "http"),
-    ("functions", [FUNCTION], "door", "http"),
-    ("function_call", None, "door", "http"),
+    ("stream", True, "api", "http"),
+    ("stream_options", {"include_usage": True}, "api", "http"),
+    ("metadata", {"a": "b"}, "api", "http"),
+    ("tools", [{"type": "function", "function": FUNCTION}], "api", "http"),
+    ("tool_choice", "auto", "api", "http"),
+    ("parallel_tool_calls", True, "api", "http"),
+    ("functions", [FUNCTION], "api", "http"),
+    ("function_call", None, "api", "http"),
 ]
 
 
@@ -252,7 +252,7 @@ def test_the_options_of_the_call_reach_the_core() -> None:
     assert decoded.strict
     assert decoded.include_thinking
     assert decoded.timeout == 9.5
-    assert decoded.door == "http"
+    assert decoded.api == "http"
 
 
 def test_ignored_names_come_in_the_callers_order_and_once() -> None:

@@ -1,4 +1,4 @@
-"""A bridge that serves in earnest, with a person's own folders, on a simulator of the test's."""
+"""A bridge that serves as in production, with a user's own folders, on a test's simulator."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from bridge.simulator import Simulator
 from tests.support.harness import LoopThread, RunningBridge, settings_for_tests
 
 
-class EarnestBridge(RunningBridge):
-    """Like RunningBridge, with nothing hermetic between the person's folders and the CLI."""
+class UserBridge(RunningBridge):
+    """Like RunningBridge, with nothing hermetic between the user's folders and the CLI."""
 
     def __init__(self, settings: Any, loop: LoopThread, simulator: Simulator) -> None:
         super().__init__(settings, loop)
@@ -45,15 +45,15 @@ def running_simulator(loop: LoopThread) -> Iterator[Simulator]:
 
 
 @contextmanager
-def earnest_bridge(
+def user_bridge(
     home: Path, loop: LoopThread, simulator: Simulator, **settings: Any
-) -> Iterator[EarnestBridge]:
+) -> Iterator[UserBridge]:
     """Serve as whoever has this home folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
         patch.setenv("DISABLE_TELEMETRY", "1")
         patch.setenv("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")
-        bridge = EarnestBridge(settings_for_tests(home / "state", **settings), loop, simulator)
+        bridge = UserBridge(settings_for_tests(home / "state", **settings), loop, simulator)
         bridge.start()
         try:
             yield bridge
