@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from bridge.core.claude import (
     CONTINUABLE,
+    TOOL_PREFIX,
     AnswerReader,
     ExtraBody,
     Profile,
@@ -81,6 +82,8 @@ class Plan:
     """Whether the bridge itself has to enforce a tool call."""
     schema: JsonObject | None = None
     """The schema that the whole answer has to match."""
+    tool_prefix: str = ""
+    """What the CLI puts before the names of the tools."""
 
     @property
     def offered(self) -> tuple[Tool, ...]:
@@ -119,6 +122,7 @@ class Plan:
             structured=bool(self.scope.profile.json_schema),
             asked=self.request.model,
             tools=frozenset(tool.name for tool in self.scope.tools),
+            prefix=self.tool_prefix,
         )
 
     def filters(self) -> tuple[AnswerFilter, ...]:
@@ -175,7 +179,7 @@ class Planner:
         ignored = [*request.ignored, *(names(Place(f"sampling.{name}")) for name in dropped)]
         if choice.replaced:
             ignored.append(names(Place("model")))
-        turns = turns_of(request.messages)
+        turns = turns_of(request.messages, self._prefix)
         if changes_arguments(request.messages) or any_scaled(request.messages):
             ignored.append(names(Place("messages")))
         tools, tool_choice = tools_of(request)
@@ -190,7 +194,9 @@ class Planner:
         tools, definitions, changed = self._definitions(tools, native, late)
         if changed:
             ignored.append(names(Place("tools")))
-        settings = settings_of(request, choice.name, tools, tool_choice, native, definitions)
+        settings = settings_of(
+            request, choice.name, tools, tool_choice, native, definitions, self._prefix
+        )
         if not settings.thinking and request.effort is not Effort.NONE:
             # Options for thinking have no effect, or not their full effect.
             if request.effort is not None:
@@ -207,7 +213,13 @@ class Planner:
             tools,
         )
         named = (*ignored, *request.repaired)
-        return Plan(request, scope, settings, turns[:-1], turns[-1], named, force_call, schema)
+        return Plan(
+            request, scope, settings, turns[:-1], turns[-1], named, force_call, schema, self._prefix
+        )
+
+    @property
+    def _prefix(self) -> str:
+        return TOOL_PREFIX if self.builtin_tools else ""
 
     def _forced(
         self, tools: tuple[Tool, ...], choice: ToolChoice, refused: frozenset[str]
@@ -282,7 +294,7 @@ class Planner:
         changed = exact != tools
         mixed = late or self.builtin_tools
         if not mixed:
-            definitions = exact_definitions(exact)
+            definitions = exact_definitions(exact, self._prefix)
             if self._fits(len(native) + sum(len(each.as_json()) for each in definitions)):
                 return exact, definitions, changed
         return exact, (), changed or changed_by_cli(exact)

@@ -177,7 +177,7 @@ def test_a_tool_call_carries_its_arguments_as_an_object() -> None:
         {
             "type": "tool_use",
             "id": "toolu_1",
-            "name": "mcp__client__weather",
+            "name": "weather",
             "input": {"city": "Köln", "days": 2},
         },
     )
