@@ -33,6 +33,9 @@ OPENING_PLACEHOLDER = "(The conversation begins with the assistant.)"
 """The user turn before a history that starts with the assistant, which the Messages API refuses
 (https://platform.claude.com/docs/en/api/messages)."""
 
+CLOSING_PLACEHOLDER = "(Continue.)"
+"""The user turn after a history that ends with the assistant: models refuse one that does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -56,8 +59,9 @@ def turns_of(messages: Sequence[Message], prefix: str = "") -> tuple[Turn, ...]:
     """Return the conversation as alternating turns, from the user to the user.
 
     Adjacent messages of one role are merged into one turn, as the API does; messages that are empty
-    or blank are left out, and a history that starts with the assistant gets `OPENING_PLACEHOLDER`
-    before it. `prefix` goes before the names of called tools.
+    or blank are left out. `OPENING_PLACEHOLDER` goes before a history that starts with the
+    assistant, `CLOSING_PLACEHOLDER` after one that ends with it, `prefix` before the names of
+    called tools.
     """
     merged: list[tuple[Role, list[Wire]]] = []
     for message in messages:
@@ -70,8 +74,14 @@ def turns_of(messages: Sequence[Message], prefix: str = "") -> tuple[Turn, ...]:
             merged.append((message.role, blocks))
     if merged and merged[0][0] is Role.ASSISTANT:
         merged.insert(0, (Role.USER, [{"type": "text", "text": OPENING_PLACEHOLDER}]))
+    if merged and merged[-1][0] is Role.ASSISTANT and not _calls(merged[-1][1]):
+        merged.append((Role.USER, [{"type": "text", "text": CLOSING_PLACEHOLDER}]))
     _make_call_ids_unique(merged)
     return tuple(Turn(role, _results_first(blocks)) for role, blocks in merged)
+
+
+def _calls(blocks: Sequence[Wire]) -> bool:
+    return any(block["type"] == "tool_use" for block in blocks)
 
 
 def _make_call_ids_unique(turns: Sequence[tuple[Role, list[Wire]]]) -> None:

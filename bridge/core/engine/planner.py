@@ -53,6 +53,7 @@ from bridge.core.engine.answer_filters import (
 )
 from bridge.core.engine.continuation import Scope, answers_exactly, call_ids, fingerprint
 from bridge.core.engine.field_names import errors_named_for
+from bridge.core.engine.free_text import FreeTextFilter, as_function
 from bridge.core.engine.models import Catalog
 from bridge.core.pool import Need, Parking
 from bridge.core.validation import any_scaled, for_api
@@ -135,6 +136,8 @@ class Plan:
             filters.append(RequiredCallFilter(request.tool_choice.name))
         if request.output_format.kind is not OutputKind.TEXT:
             filters.append(JsonFilter())
+        if texts := frozenset(tool.name for tool in request.tools if tool.free_text):
+            filters.append(FreeTextFilter(texts))
         return tuple(filters)
 
     def parking(self, reader: AnswerReader) -> Parking | None:
@@ -183,6 +186,7 @@ class Planner:
         if changes_arguments(request.messages) or any_scaled(request.messages):
             ignored.append(names(Place("messages")))
         tools, tool_choice = tools_of(request)
+        tools = tuple(map(as_function, tools))
         tools, instruction, force_call = self._forced(tools, tool_choice, refused)
         if force_call:
             tool_choice = ToolChoice(parallel=tool_choice.parallel)
