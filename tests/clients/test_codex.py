@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,7 @@ class Codex:
         self.work = folder / "work"
         self.work.mkdir()
         self._program = program
+        self._script = ""
         self._home = folder / "home"
         (self._home / ".codex").mkdir(parents=True)
         (folder / "notes.py").write_text(NOTES)
@@ -104,9 +106,14 @@ args = [{json.dumps(str(folder / "notes.py"))}]
         assert events, err
         return events
 
+    @property
+    def played(self) -> int:
+        """How many steps of the last script were played."""
+        return sum(self.bridge.simulator.scripts.played(self._script).values())
+
     def script(self, *steps: dict[str, Any]) -> str:
         """Steps that the model plays in order, whatever is asked; the prompt that starts them."""
-        name = uuid.uuid4().hex
+        self._script = name = uuid.uuid4().hex
         self.bridge.simulator.scripts.put(name, {"steps": list(steps), "tools_only": True})
         return f"Do it. {sim(script=name)}"
 
@@ -208,13 +215,16 @@ def test_an_image_and_a_schema_reach_the_model(codex: Codex, picture: bytes) -> 
 @pytest.mark.parametrize(
     "cut",
     [
-        {"text": "I was about to say", "cut_after": 2},
-        {"text": "", "tools": [command("touch half")], "cut_after": 2},
+        # The second step is for Claude Code, which asks again before it gives up.
+        ({"text": "so " * 100, "delay_ms": 5, "cut_after": 90}, {"text": "unseen"}),
+        ({"tools": [command("touch half; " + "true; " * 20)], "cut_after": 12},),
     ],
     ids=["in a text", "in a call"],
 )
-def test_an_answer_that_breaks_off_is_resumed(codex: Codex, cut: dict[str, Any]) -> None:
-    steps = (cut, {"tools": [command("echo whole")]}, {"text": "All done."})
+def test_an_answer_that_breaks_off_is_resumed(
+    codex: Codex, cut: tuple[dict[str, Any], ...]
+) -> None:
+    steps = (*cut, {"tools": [command("echo whole")]}, {"text": "All done."})
     events = codex.run(codex.script(*steps))
     assert events[-1]["type"] == "turn.failed"
     # Nothing of half a command was run.
@@ -233,7 +243,10 @@ def test_an_interrupted_turn_is_resumed(codex: Codex) -> None:
     process = codex.start(prompt)
     assert process.stdout is not None
     thread = json.loads(process.stdout.readline())["thread_id"]
-    codex.bridge.wait_for_processes(lambda counts: counts["running"] > 0)
+    deadline = time.monotonic() + PATIENCE
+    while codex.played < 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=PATIENCE)
     codex.bridge.wait_until_settled()
