@@ -29,6 +29,10 @@ async def answer_http_exception(request: Request, exc: Exception) -> Response:
     if exc.status_code == 404:
         known = frozenset(request.app.openapi()["paths"])
         error = dialect_of(request.scope).missing(path) or _unknown_url(method, path, known)
+    elif exc.status_code == 405 and request.headers.get("upgrade", "").lower() == "websocket":
+        # By this status, clients that try a WebSocket first know at once that there is none.
+        error = HttpError(426, "This server has no WebSockets. Send the request with POST.")
+        headers = {}
     elif exc.status_code == 405:
         headers = {"Allow": _methods_of(request, headers.get("Allow", ""))}
         error = MethodNotSupportedError(

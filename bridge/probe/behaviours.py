@@ -10,7 +10,6 @@ import json
 
 from bridge.core.claude import (
     MAX_RESULT_CHARACTERS,
-    TOOL_PREFIX,
     TurnSettings,
 )
 from bridge.probe.checks.check import Behaviour
@@ -69,7 +68,7 @@ from bridge.probe.checks.tools import (
 )
 from bridge.probe.stage import sim
 
-LIST_VERSION = 1
+LIST_VERSION = 2
 """Incremented when the same ids get another meaning: stored results are then invalid."""
 
 
@@ -124,7 +123,8 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     ),
     Behaviour(
         "own-tools",
-        "Some built-in tools can be turned on, and none runs in the background.",
+        "Some built-in tools can be turned on, with a prefix to the caller's, and none runs in the "
+        "background.",
         own_tools,
     ),
     Behaviour(
@@ -205,7 +205,8 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     ),
     Behaviour(
         "client-tools",
-        "The caller's tools can be offered, replaced and withdrawn between conversations.",
+        "The caller's tools can be offered under their own names, replaced and withdrawn between "
+        "conversations.",
         client_tools,
     ),
     Behaviour(
@@ -282,7 +283,7 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     late(
         "late-tool-choice",
         "The tool choice can be changed on a running process.",
-        with_body(tool_choice=json.dumps({"type": "tool", "name": f"{TOOL_PREFIX}second"})),
+        with_body(tool_choice=json.dumps({"type": "tool", "name": "second"})),
         forced,
         tools=TOOLS,
     ),

@@ -322,8 +322,13 @@ def test_what_is_kept_is_read_and_deleted(client: openai.OpenAI) -> None:
 
 def test_errors_are_the_clients_own(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
-        client.responses.create(model="opus", input="x", tools=[{"type": "web_search"}])
-    assert (refused.value.param, refused.value.code) == ("tools[0].type", "unsupported_value")
+        client.responses.create(
+            model="opus",
+            input="x",
+            tools=[{"type": "web_search"}],
+            tool_choice={"type": "web_search_preview"},
+        )
+    assert (refused.value.param, refused.value.code) == ("tool_choice.type", "unsupported_value")
     with pytest.raises(openai.NotFoundError) as unknown:
         client.responses.create(model="claude-made-up-9", input="x")
     assert unknown.value.code == "model_not_found"

@@ -101,19 +101,21 @@ class AnswerReader:
         spent: Usage = Usage(),  # noqa: B008 - frozen
         asked: str | None = None,
         tools: Container[str] | None = None,
+        prefix: str = "",
     ) -> None:
         """With `structured`, the text of the answer is the input of the model's `StructuredOutput`
         call.
 
         `usage_limits` are those reported earlier: a process reports them only once. `spent` is the
         usage of earlier attempts at the same request. `asked` is the requested model, for error
-        messages; None is the default model. `tools` are the names of the caller's tools on offer;
-        with None, every call is taken as one of theirs.
+        messages; None is the default model. `tools` are the names of the caller's tools on offer,
+        without the CLI's `prefix`; with None, every call is taken as one of theirs.
         """
         self._include_thinking = include_thinking
         self._structured = structured
         self._ignored = ignored
         self._tools = tools
+        self._prefix = prefix
         self._stage = _Stage.NOTHING
         self._call = _Call.OPEN
         self._usage = CallUsage(spent)
@@ -248,7 +250,7 @@ class AnswerReader:
             self._stage = _Stage.PRODUCED
             self._calls += 1
             yield ToolCallStart(
-                self._calls - 1, block["id"], block["name"].removeprefix(TOOL_PREFIX)
+                self._calls - 1, block["id"], block["name"].removeprefix(self._prefix)
             )
         elif block["type"] == "text" and block.get("text"):
             yield from self._delta({"type": "text_delta", "text": block["text"]})
@@ -308,14 +310,15 @@ class AnswerReader:
 
     def _is_callers(self, name: str) -> bool:
         """Whether a call is for the caller: a model may also call a tool that is not offered."""
-        if not name.startswith(TOOL_PREFIX):
+        if not name.startswith(self._prefix) or (self._structured and name == OUTPUT_TOOL):
             return False
-        return self._tools is None or name.removeprefix(TOOL_PREFIX) in self._tools
+        return self._tools is None or name.removeprefix(self._prefix) in self._tools
 
     def _bound_strays(self, uses: set[str]) -> None:
         """Raise if the model repeatedly calls tools that are not offered: the CLI corrects each
         call."""
-        if any(name.startswith(TOOL_PREFIX) and not self._is_callers(name) for name in uses):
+        uses = uses - {OUTPUT_TOOL} if self._structured else uses
+        if any(name.startswith(self._prefix) and not self._is_callers(name) for name in uses):
             self._strays += 1
             if self._strays > _MOST_STRAYS:
                 raise UnavailableError(

@@ -42,8 +42,10 @@ def definitions_of(tools: Iterable[Tool]) -> str:
 class ToolServer:
     """The tools of one session and the calls that wait for results."""
 
-    def __init__(self, on_change: Callable[[], None]) -> None:
-        """`on_change` is called when the CLI lists the tools or calls one."""
+    def __init__(self, on_change: Callable[[], None], prefix: str = "") -> None:
+        """`on_change` is called when the CLI lists the tools or calls one; `prefix` is what the CLI
+        puts before their names."""
+        self.prefix = prefix
         self.server: Server[Any] = Server(
             SERVER_NAME, on_list_tools=self._list, on_call_tool=self._call
         )
@@ -75,6 +77,7 @@ class ToolServer:
         self.tools = tuple(tools)
         self._definitions = definitions_of(tools)
         self.listed = False
+        # With the prefix even if the model sees them without.
         names = {TOOL_PREFIX + tool.name for tool in tools}
         withdrawn = sorted(self._names - names)
         self._names |= names

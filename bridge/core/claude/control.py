@@ -139,8 +139,8 @@ class ControlTransport(Transport):
     async def set_tool_servers(self, names: Sequence[str], *, without: Sequence[str] = ()) -> None:
         """Set the in-process MCP servers. The CLI lists a server's tools again when it is added.
 
-        The CLI keeps offering tools that a server once had: `without` are the tools, by the names
-        that the model sees, that are not offered.
+        The CLI keeps offering tools that a server once had: `without` are the tools, by their
+        names with the CLI's prefix, that are not offered.
         """
         servers = {name: {"type": "sdk", "name": name} for name in names}
         await self.request("mcp_set_servers", servers=servers, denied_tools=list(without))

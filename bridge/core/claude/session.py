@@ -50,11 +50,16 @@ class _State(Enum):
 class Session:
     """A CLI process with at most one profile and at most one conversation."""
 
-    def __init__(self, capabilities: Capabilities, cache_control: Wire | None = None) -> None:
+    def __init__(
+        self,
+        capabilities: Capabilities,
+        cache_control: Wire | None = None,
+        tool_prefix: str = "",
+    ) -> None:
         self._capabilities = capabilities
         self._arrived = asyncio.Event()
         self._transport = ControlTransport(self._on_message)
-        self._tools = ToolServer(self._arrived.set)
+        self._tools = ToolServer(self._arrived.set, tool_prefix)
         self._client = SdkClient(self._transport, self._tools)
         self._conversation = Conversation(cache_control)
         self.inbox = Inbox(self._transport, asyncio.get_running_loop().time, self._arrived.set)
@@ -85,7 +90,7 @@ class Session:
 
         Raises OSError, ControlError or ProcessGoneError if it does not start.
         """
-        session = cls(capabilities, launcher.cache_control)
+        session = cls(capabilities, launcher.cache_control, launcher.tool_prefix)
         launcher.restore_folder()
         await session._transport.spawn(launcher.command())
         try:
@@ -348,7 +353,7 @@ class Session:
                 self._conversation.ended(message)
             elif kind == "rate_limit_event":
                 self.on_usage_limits(message, self.inbox.opened_at)
-            elif calls_builtin_tool(message):
+            elif self._tools.prefix and calls_builtin_tool(message):
                 self._conversation.used_builtin_tool = True
             self.inbox.put(message)
         self._arrived.set()

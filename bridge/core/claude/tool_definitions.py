@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bridge.core.claude.wire import TOOL_PREFIX
 from bridge.core.contract import Tool
 
 
@@ -28,10 +27,10 @@ class ToolDefinition:
         return f'{{"name": {name}, "description": {description}, "input_schema": {schema}}}'
 
 
-def exact_definitions(tools: Iterable[Tool]) -> tuple[ToolDefinition, ...]:
+def exact_definitions(tools: Iterable[Tool], prefix: str = "") -> tuple[ToolDefinition, ...]:
     """Return the tools for the API, exactly as the caller defines them."""
     return tuple(
-        ToolDefinition(TOOL_PREFIX + tool.name, tool.description, json.dumps(schema_of(tool)))
+        ToolDefinition(prefix + tool.name, tool.description, json.dumps(schema_of(tool)))
         for tool in tools
     )
 

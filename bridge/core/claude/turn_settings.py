@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from bridge.core.claude.tool_definitions import ToolDefinition
-from bridge.core.claude.wire import TOOL_PREFIX, Wire
+from bridge.core.claude.wire import Wire
 from bridge.core.contract import CompletionRequest, Effort, Sampling, Tool, ToolChoice, ToolMode
 
 CLI_RETRIES = 2
@@ -158,11 +158,12 @@ def settings_of(
     choice: ToolChoice = ToolChoice(),  # noqa: B008 - frozen
     output_schema: str = "",
     definitions: Sequence[ToolDefinition] = (),
+    prefix: str = "",
 ) -> TurnSettings:
     """Return the settings of a request answered by `model` (None: the operator's default).
 
     `tools` and `choice` are the final ones, `output_schema` is the JSON Schema that the API itself
-    enforces, and `definitions` replace the CLI's own.
+    enforces, and `definitions` replace the CLI's own. `prefix` goes before a forced tool's name.
     """
     sampling = request.sampling
     forced = bool(tools) and choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
@@ -182,7 +183,7 @@ def settings_of(
             top_p=sampling.top_p,
             # The API accepts no blank stop texts; the bridge alone detects those.
             stop_sequences=tuple(text for text in sampling.stop if text.strip()),
-            tool_choice=_tool_choice(choice) if tools else "",
+            tool_choice=_tool_choice(choice, prefix) if tools else "",
             output_schema=output_schema,
             tools=tuple(definitions),
         ),
@@ -199,7 +200,7 @@ def _effort(effort: Effort | None, with_thinking: bool) -> str | None:
     return None if effort is None else EFFORT_LEVELS[effort]
 
 
-def _tool_choice(choice: ToolChoice) -> str:
+def _tool_choice(choice: ToolChoice, prefix: str) -> str:
     wire: Wire
     match choice.mode:
         case ToolMode.NONE:
@@ -212,7 +213,7 @@ def _tool_choice(choice: ToolChoice) -> str:
         case ToolMode.REQUIRED:
             wire = {"type": "any"}
         case ToolMode.NAMED:
-            wire = {"type": "tool", "name": f"{TOOL_PREFIX}{choice.name}"}
+            wire = {"type": "tool", "name": f"{prefix}{choice.name}"}
     if not choice.parallel:
         wire["disable_parallel_tool_use"] = True
     return json.dumps(wire)

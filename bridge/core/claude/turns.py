@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bridge.core.claude.exact_numbers import parsed_exactly
-from bridge.core.claude.wire import TOOL_PREFIX, Wire
+from bridge.core.claude.wire import Wire
 from bridge.core.contract import (
     DocumentPart,
     ImagePart,
@@ -32,6 +32,9 @@ from bridge.core.validation import type_of
 OPENING_PLACEHOLDER = "(The conversation begins with the assistant.)"
 """The user turn before a history that starts with the assistant, which the Messages API refuses
 (https://platform.claude.com/docs/en/api/messages)."""
+
+CLOSING_PLACEHOLDER = "(Continue.)"
+"""The user turn after a history that ends with the assistant: models refuse one that does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +55,17 @@ class Turn:
         return any(block["type"] != "text" or block["text"].strip() for block in self.content)
 
 
-def turns_of(messages: Sequence[Message]) -> tuple[Turn, ...]:
+def turns_of(messages: Sequence[Message], prefix: str = "") -> tuple[Turn, ...]:
     """Return the conversation as alternating turns, from the user to the user.
 
     Adjacent messages of one role are merged into one turn, as the API does; messages that are empty
-    or blank are left out, and a history that starts with the assistant gets `OPENING_PLACEHOLDER`
-    before it.
+    or blank are left out. `OPENING_PLACEHOLDER` goes before a history that starts with the
+    assistant, `CLOSING_PLACEHOLDER` after one that ends with it, `prefix` before the names of
+    called tools.
     """
     merged: list[tuple[Role, list[Wire]]] = []
     for message in messages:
-        blocks = _blocks(message.parts)
+        blocks = _blocks(message.parts, prefix)
         if not blocks:
             continue
         if merged and merged[-1][0] is message.role:
@@ -70,8 +74,14 @@ def turns_of(messages: Sequence[Message]) -> tuple[Turn, ...]:
             merged.append((message.role, blocks))
     if merged and merged[0][0] is Role.ASSISTANT:
         merged.insert(0, (Role.USER, [{"type": "text", "text": OPENING_PLACEHOLDER}]))
+    if merged and merged[-1][0] is Role.ASSISTANT and not _calls(merged[-1][1]):
+        merged.append((Role.USER, [{"type": "text", "text": CLOSING_PLACEHOLDER}]))
     _make_call_ids_unique(merged)
     return tuple(Turn(role, _results_first(blocks)) for role, blocks in merged)
+
+
+def _calls(blocks: Sequence[Wire]) -> bool:
+    return any(block["type"] == "tool_use" for block in blocks)
 
 
 def _make_call_ids_unique(turns: Sequence[tuple[Role, list[Wire]]]) -> None:
@@ -100,7 +110,7 @@ def _results_first(blocks: list[Wire]) -> tuple[Wire, ...]:
     return (*results, *(block for block in blocks if block["type"] != "tool_result"))
 
 
-def _blocks(parts: Sequence[Part]) -> list[Wire]:
+def _blocks(parts: Sequence[Part], prefix: str) -> list[Wire]:
     """Return the parts as content blocks, without blank texts, which the API refuses.
 
     Blank text next to other text is merged into it, so that nothing is lost; other blank text is
@@ -113,7 +123,7 @@ def _blocks(parts: Sequence[Part]) -> list[Wire]:
         last = blocks[-1] if blocks and blocks[-1]["type"] == "text" else None
         if text is None:
             blanks = ""
-            blocks.append(_block(part))
+            blocks.append(_block(part, prefix))
         elif text.strip():
             blocks.append({"type": "text", "text": blanks + text})
             blanks = ""
@@ -124,7 +134,7 @@ def _blocks(parts: Sequence[Part]) -> list[Wire]:
     return blocks
 
 
-def _block(part: Part) -> Wire:
+def _block(part: Part, prefix: str) -> Wire:
     match part:
         case TextPart(text):
             return {"type": "text", "text": text}
@@ -137,14 +147,14 @@ def _block(part: Part) -> Wire:
             return {
                 "type": "tool_use",
                 "id": legal_id(id),
-                "name": TOOL_PREFIX + _legal(name),
+                "name": prefix + _legal(name),
                 "input": parsed_exactly(arguments)[0],
             }
         case ToolResultPart(call_id, content, is_error):
             result: Wire = {
                 "type": "tool_result",
                 "tool_use_id": legal_id(call_id),
-                "content": _blocks(content),
+                "content": _blocks(content, prefix),
             }
             return {**result, "is_error": True} if is_error else result
 

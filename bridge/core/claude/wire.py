@@ -8,4 +8,5 @@ Wire: TypeAlias = dict[str, Any]
 
 
 TOOL_PREFIX = "mcp__client__"
-"""The CLI's prefix to the names of the caller's tools."""
+"""The CLI's prefix to the names of the caller's tools, if its own tools are on. Otherwise the
+caller's tools have their own names, which prompts of agents mention."""

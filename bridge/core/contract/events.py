@@ -54,11 +54,13 @@ class ToolCallStart:
     """The number of the call in this answer, from 0, without gaps."""
     id: str
     name: str
+    free_text: bool = False
+    """Whether the tool takes one free text: the fragments are of that text, not of JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """More of the JSON text of a call's arguments."""
+    """More of the JSON text of a call's arguments, or of its free text."""
 
     index: int
     arguments: str

@@ -74,6 +74,8 @@ class ToolCallPart:
     """The arguments as JSON text, as sent by the caller."""
     cut: bool = False
     """Whether its caller marks it as cut off by the end of the answer."""
+    free_text: bool = False
+    """Whether `arguments` is the text of a tool that takes one free text."""
     origin: str = field(default="", compare=False)
 
 
@@ -128,6 +130,8 @@ class Tool:
     description: str = ""
     parameters: JsonObject = field(default_factory=dict)
     """JSON Schema of the arguments; empty means an object without fields."""
+    free_text: bool = False
+    """Whether it takes one free text instead of arguments; then `parameters` is empty."""
 
 
 class ToolMode(StrEnum):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from bridge.core.claude import (
     CONTINUABLE,
+    TOOL_PREFIX,
     AnswerReader,
     ExtraBody,
     Profile,
@@ -52,6 +53,7 @@ from bridge.core.engine.answer_filters import (
 )
 from bridge.core.engine.continuation import Scope, answers_exactly, call_ids, fingerprint
 from bridge.core.engine.field_names import errors_named_for
+from bridge.core.engine.free_text import FreeTextFilter, as_function
 from bridge.core.engine.models import Catalog
 from bridge.core.pool import Need, Parking
 from bridge.core.validation import any_scaled, for_api
@@ -81,6 +83,8 @@ class Plan:
     """Whether the bridge itself has to enforce a tool call."""
     schema: JsonObject | None = None
     """The schema that the whole answer has to match."""
+    tool_prefix: str = ""
+    """What the CLI puts before the names of the tools."""
 
     @property
     def offered(self) -> tuple[Tool, ...]:
@@ -119,6 +123,7 @@ class Plan:
             structured=bool(self.scope.profile.json_schema),
             asked=self.request.model,
             tools=frozenset(tool.name for tool in self.scope.tools),
+            prefix=self.tool_prefix,
         )
 
     def filters(self) -> tuple[AnswerFilter, ...]:
@@ -131,6 +136,8 @@ class Plan:
             filters.append(RequiredCallFilter(request.tool_choice.name))
         if request.output_format.kind is not OutputKind.TEXT:
             filters.append(JsonFilter())
+        if texts := frozenset(tool.name for tool in request.tools if tool.free_text):
+            filters.append(FreeTextFilter(texts))
         return tuple(filters)
 
     def parking(self, reader: AnswerReader) -> Parking | None:
@@ -175,10 +182,11 @@ class Planner:
         ignored = [*request.ignored, *(names(Place(f"sampling.{name}")) for name in dropped)]
         if choice.replaced:
             ignored.append(names(Place("model")))
-        turns = turns_of(request.messages)
+        turns = turns_of(request.messages, self._prefix)
         if changes_arguments(request.messages) or any_scaled(request.messages):
             ignored.append(names(Place("messages")))
         tools, tool_choice = tools_of(request)
+        tools = tuple(map(as_function, tools))
         tools, instruction, force_call = self._forced(tools, tool_choice, refused)
         if force_call:
             tool_choice = ToolChoice(parallel=tool_choice.parallel)
@@ -190,7 +198,9 @@ class Planner:
         tools, definitions, changed = self._definitions(tools, native, late)
         if changed:
             ignored.append(names(Place("tools")))
-        settings = settings_of(request, choice.name, tools, tool_choice, native, definitions)
+        settings = settings_of(
+            request, choice.name, tools, tool_choice, native, definitions, self._prefix
+        )
         if not settings.thinking and request.effort is not Effort.NONE:
             # Options for thinking have no effect, or not their full effect.
             if request.effort is not None:
@@ -207,7 +217,13 @@ class Planner:
             tools,
         )
         named = (*ignored, *request.repaired)
-        return Plan(request, scope, settings, turns[:-1], turns[-1], named, force_call, schema)
+        return Plan(
+            request, scope, settings, turns[:-1], turns[-1], named, force_call, schema, self._prefix
+        )
+
+    @property
+    def _prefix(self) -> str:
+        return TOOL_PREFIX if self.builtin_tools else ""
 
     def _forced(
         self, tools: tuple[Tool, ...], choice: ToolChoice, refused: frozenset[str]
@@ -282,7 +298,7 @@ class Planner:
         changed = exact != tools
         mixed = late or self.builtin_tools
         if not mixed:
-            definitions = exact_definitions(exact)
+            definitions = exact_definitions(exact, self._prefix)
             if self._fits(len(native) + sum(len(each.as_json()) for each in definitions)):
                 return exact, definitions, changed
         return exact, (), changed or changed_by_cli(exact)

@@ -1,6 +1,7 @@
 """The validation of requests, shared by all APIs. Pure."""
 
 from bridge.core.validation.builtin_tools import BuiltinTools, check_folder, parsed_rules
+from bridge.core.validation.calls import FREE_TEXT
 from bridge.core.validation.images import any_scaled, type_of
 from bridge.core.validation.messages import (
     NOT_EMPTY,
@@ -23,6 +24,7 @@ from bridge.core.validation.strict_json import NotJsonError, TooNestedError, par
 from bridge.core.validation.turns import check_message
 
 __all__ = [
+    "FREE_TEXT",
     "NOT_EMPTY",
     "TOOL_NAME",
     "BuiltinTools",

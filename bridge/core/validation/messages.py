@@ -41,15 +41,6 @@ def without_effect(field: str, why: str = "has no effect on this server") -> Uns
 # The turns of a conversation
 
 
-def ends_with_assistant(where: str) -> InvalidRequestError:
-    """The last message, in `where`, is the assistant's."""
-    return InvalidRequestError(
-        "The last message is the assistant's, and Claude does not continue it. End with a "
-        "user message, or with the results of the assistant's tool calls.",
-        field=where,
-    )
-
-
 def empty_last_message(where: str) -> InvalidRequestError:
     """The last message, in `where`, is empty."""
     return InvalidRequestError(

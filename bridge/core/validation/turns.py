@@ -29,7 +29,6 @@ from bridge.core.validation.messages import (
     bad_image,
     call_id_twice,
     empty_last_message,
-    ends_with_assistant,
     failed_without_reason,
     invalid,
     media_misplaced,
@@ -68,11 +67,10 @@ def check_turns(messages: Sequence[Message], names: FieldNames) -> None:
         raise invalid(names(Place("messages")), NOT_EMPTY)
     for call, where in check_history(messages, names).items():
         raise _unanswered(call, where, names)
-    last = Place(f"messages[{len(messages) - 1}]", messages[-1].origin)
-    if messages[-1].role is not Role.USER:
-        raise ends_with_assistant(names(last))
     said = next((each for each in reversed(messages) if _says_something(each)), None)
-    if said is None or said.role is not Role.USER:
+    # What the assistant said last is continued.
+    if said is None or (said.role is not Role.USER and messages[-1].role is Role.USER):
+        last = Place(f"messages[{len(messages) - 1}]", messages[-1].origin)
         raise empty_last_message(names(last))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bridge.core.claude import (
-    TOOL_PREFIX,
     AnswerReader,
     Session,
 )
@@ -155,7 +154,7 @@ def call(call_id: str, **arguments: Any) -> Wire:
     return {
         "type": "tool_use",
         "id": call_id,
-        "name": f"{TOOL_PREFIX}first",
+        "name": "first",
         "input": arguments,
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bridge.core.claude import TOOL_PREFIX
 from bridge.core.contract import Tool
 from bridge.probe.stage import Stage, new_mark, require, sim, user
 
@@ -34,7 +33,7 @@ async def broken_off(stage: Stage) -> None:
     """A stream that is cut after a complete call ends, but without a stop reason of the model."""
     session = await stage.warm()
     await session.offer((_TOOL,))
-    calls = [{"name": f"{TOOL_PREFIX}{_TOOL.name}", "raw": "{}"}]
+    calls = [{"name": _TOOL.name, "raw": "{}"}]
     await session.ask(user(new_mark() + sim(tools=calls, end_after="content")))
     kinds: list[str] = []
     while "message_stop" not in kinds:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bridge.core.claude import (
-    TOOL_PREFIX,
     ExtraBody,
     Session,
     TurnSettings,
@@ -89,7 +88,7 @@ def effort_low(exchanges: Sequence[Exchange]) -> bool:
 
 def forced(exchanges: Sequence[Exchange]) -> bool:
     choice = exchanges[0].body.get("tool_choice")
-    return bool(choice == {"type": "tool", "name": f"{TOOL_PREFIX}second"})
+    return bool(choice == {"type": "tool", "name": "second"})
 
 
 def formatted(exchanges: Sequence[Exchange]) -> bool:

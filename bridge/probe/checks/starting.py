@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from bridge.core.claude import (
-    TurnSettings,
-)
+from bridge.core.claude import TOOL_PREFIX, TurnSettings
+from bridge.core.contract import Tool
 from bridge.probe.stage import (
     SYSTEM,
     USER_LIMIT,
@@ -73,9 +72,10 @@ async def no_built_in_tools(stage: Stage) -> None:
 
 async def own_tools(stage: Stage) -> None:
     async with stage.with_own_tools("Bash") as session:
-        tools = (await stage.ask(session)).exchange.tools
-    require([tool["name"] for tool in tools] == ["Bash"], f"there are {[t['name'] for t in tools]}")
-    properties = tools[0]["input_schema"]["properties"]
+        await session.offer([Tool("Bash")])
+        tools = {tool["name"]: tool for tool in (await stage.ask(session)).exchange.tools}
+    require(tools.keys() == {"Bash", f"{TOOL_PREFIX}Bash"}, f"there are {list(tools)}")
+    properties = tools["Bash"]["input_schema"]["properties"]
     require("run_in_background" not in properties, "a command may run in the background")
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from bridge.core.claude import (
     MAX_RESULT_CHARACTERS,
-    TOOL_PREFIX,
     Session,
     exact_definitions,
     names_only,
@@ -62,7 +61,7 @@ async def client_tools(stage: Stage) -> None:
     await session.offer(TOOLS[:1])
     await session.offer(TOOLS[1:])
     await _only_offered(stage, session, TOOLS[1:])
-    for tools in (TOOLS, ()):
+    for tools in (TOOLS, (), TOOLS[:1]):
         if not await session.reset():
             return
         await session.offer(tools)
@@ -74,7 +73,7 @@ async def _only_offered(stage: Stage, session: Session, tools: Sequence[Tool]) -
         (tool.get("name"), tool.get("description"), tool.get("input_schema"))
         for tool in (await stage.ask(session)).exchange.tools
     ]
-    wanted = [(TOOL_PREFIX + t.name, t.description, dict(t.parameters)) for t in tools]
+    wanted = [(t.name, t.description, dict(t.parameters)) for t in tools]
     require(offered == wanted, f"instead of {[t.name for t in tools]}: {short(offered)}")
 
 

@@ -180,7 +180,10 @@ def _called_for(
     asked = _ASKS_FOR_CALL.search(text_of(body.get("system")))
     if asked is None or not tools:
         return None
-    return _offered(body, f"mcp__client__{asked['name']}") if asked["name"] else tools[0]
+    name = asked["name"]
+    if not name:
+        return tools[0]
+    return _offered(body, name) or _offered(body, _CLIENT_PREFIX + name)
 
 
 def _demo_text(body: Mapping[str, Any]) -> str:

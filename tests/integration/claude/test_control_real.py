@@ -61,7 +61,7 @@ def assistant(*content: Wire | str) -> Turn:
 
 
 def call(call_id: str, **arguments: Any) -> Wire:
-    return {"type": "tool_use", "id": call_id, "name": "mcp__client__f", "input": arguments}
+    return {"type": "tool_use", "id": call_id, "name": "f", "input": arguments}
 
 
 def result(call_id: str, *content: Wire, is_error: bool = False) -> Wire:

@@ -319,7 +319,7 @@ async def test_histories_made_elsewhere_are_replayed_as_they_were(engine: Runnin
     assert [block["text"] for block in conversation[2][1]] == ["a", "b", "c"]
     calls, results = conversation[3][1], conversation[4][1]
     assert [call["id"] for call in calls] == [answer["tool_use_id"] for answer in results]
-    assert calls[0]["name"] == "mcp__client__get_weather"
+    assert calls[0]["name"] == "get_weather"
     assert calls[0]["input"] == {"city": "x"}
 
 

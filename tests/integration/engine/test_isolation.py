@@ -152,7 +152,7 @@ async def test_only_the_tools_of_the_request_are_offered(tmp_path: Path) -> None
             tools = tuple(Tool(name, f"For {mark}.") for name in names)
             await engine.ask(user(mark + sim(text="ok")), system="S", tools=tools)
             offered = engine.upstream(mark)[-1].tools
-            assert {tool["name"] for tool in offered} == {f"mcp__client__{name}" for name in names}
+            assert {tool["name"] for tool in offered} == {f"{name}" for name in names}
             assert all(tool["description"] == f"For {mark}." for tool in offered)
             await engine.settled()
 

@@ -193,7 +193,7 @@ async def test_a_forced_call_that_a_model_refuses_is_insisted_on(
     assert "tool_choice" not in accepted.body
     assert "by calling" in accepted.system_text
     offered = [tool["name"] for tool in accepted.tools]
-    assert ("mcp__client__listen" in offered) is (choice.mode is ToolMode.REQUIRED)
+    assert ("listen" in offered) is (choice.mode is ToolMode.REQUIRED)
 
 
 async def test_plain_text_is_never_the_answer_to_a_forced_call(engine: RunningEngine) -> None:

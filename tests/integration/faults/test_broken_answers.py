@@ -18,7 +18,7 @@ from tests.support.harness import RunningEngine, running_engine, sim, user
 from tests.support.replies import Failure
 
 PICK = Tool("pick", "Picks one.", {"type": "object"})
-CALL = [{"name": "mcp__client__pick", "input": {"size": "large"}}]
+CALL = [{"name": "pick", "input": {"size": "large"}}]
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ async def test_a_burst_does_not_count_as_a_limit_of_the_account(stage: Stage) ->
     assert plan is None or plan.status != "rejected"
 
 
-@pytest.mark.parametrize("name", ["mcp__client__other", "mcp__client__pi\nck", "Bash", "pick"])
+@pytest.mark.parametrize("name", ["other", "pi\nck", "Bash", "mcp__client__pick"])
 async def test_a_call_of_a_tool_that_was_not_offered_is_left_to_claude_code_to_correct(
     stage: Stage, name: str
 ) -> None:
@@ -182,9 +182,7 @@ async def test_a_model_that_keeps_calling_what_was_not_offered_is_stopped(stage:
     note = uuid.uuid4().hex
     strays = [
         {
-            "blocks": [
-                {"type": "tool_use", "id": f"toolu_{i}", "name": "mcp__client__other", "input": {}}
-            ],
+            "blocks": [{"type": "tool_use", "id": f"toolu_{i}", "name": "other", "input": {}}],
             "stop_reason": "tool_use",
         }
         for i in range(20)

@@ -380,7 +380,7 @@ TOOLS = [
         tools=BOTH,
         **on("haiku", NAMED),
         finish="tool_calls",
-        sent={"tool_choice": {"type": "tool", "name": "mcp__client__look"}},
+        sent={"tool_choice": {"type": "tool", "name": "look"}},
     ),
     Scenario(
         "a required call that the model cannot be made to make",

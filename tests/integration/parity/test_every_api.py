@@ -241,13 +241,6 @@ def offering(name: str) -> Callable[[CompletionRequest], Broken]:
 
 FAULTS = (
     Fault("no messages", lambda request: (replace(request, messages=()), "messages")),
-    Fault(
-        "the assistant speaks last",
-        lambda request: (
-            more(request, Message(Role.ASSISTANT, (TextPart("Yes."),))),
-            f"messages[{len(request.messages)}]",
-        ),
-    ),
     Fault("nothing is said last", nothing),
     Fault(
         "a message without parts",

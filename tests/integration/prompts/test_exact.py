@@ -62,7 +62,7 @@ def sent(exchange: Exchange) -> list[tuple[str, str, Any]]:
 
 def defined(*tools: Tool) -> list[tuple[str, str, Any]]:
     empty = {"type": "object", "properties": {}}
-    return [(f"mcp__client__{t.name}", t.description, dict(t.parameters) or empty) for t in tools]
+    return [(t.name, t.description, dict(t.parameters) or empty) for t in tools]
 
 
 def test_definitions_arrive_as_they_are_and_are_called_and_continued(

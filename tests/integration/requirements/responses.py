@@ -169,9 +169,9 @@ INPUT = {
         f"{_AGENTS}::test_a_run_goes_on_from_its_own_items",
     ),
     "responses.input.cut_call": _shown(
-        "A call that a limit cut off stays with its output, and is left out where there is none.",
+        "A call that a limit cut off is left out, with its output if it has one.",
         f"{_DECODE}::test_a_call_that_was_cut_off_was_not_made_where_nothing_came_of_it",
-        f"{_DECODE}::test_a_call_that_was_cut_off_is_told_with_its_output",
+        f"{_DECODE}::test_a_call_that_was_cut_off_is_left_out_with_its_output",
         "tests/integration/prompts/test_cut_calls.py::test_a_response_goes_on_by_its_id",
     ),
     "responses.input.reference": _shown(
@@ -239,8 +239,8 @@ STREAMS = {
         _ANY_ANSWER,
     ),
     "responses.stream.broken": _shown(
-        "A stream that breaks closes what is open, then sends `error` and `response.failed`.",
-        f"{_ENCODE}::test_what_is_open_is_closed_before_an_error",
+        "A stream that breaks ends in `error` and `response.failed`; what is open gets no end.",
+        f"{_ENCODE}::test_what_is_open_at_an_error_has_no_end",
         f"{_ENCODE}::test_an_error_has_its_codes",
         f"{_ENCODE}::test_an_error_after_a_mere_comment_begins_a_response_first",
         f"{_APP}::test_an_answer_that_stops_is_an_error",

@@ -92,6 +92,7 @@ class CheckedStream:
                 self._under_way(event)
             case "response.output_item.added":
                 assert all(item.done for item in self.items), "one item at a time"
+                assert "error" not in self.types
                 assert event["output_index"] == len(self.items)
                 assert event["item"]["status"] == "in_progress"
                 self.items.append(_Item(event["item"]))
@@ -104,9 +105,10 @@ class CheckedStream:
                 "response.output_text.delta"
                 | "response.reasoning_summary_text.delta"
                 | "response.function_call_arguments.delta"
+                | "response.custom_tool_call_input.delta"
             ):
                 item = self._item(event)
-                assert event["delta"] or kind.startswith("response.function")
+                assert event["delta"] or "call" in kind
                 item.text += event["delta"]
             case "response.output_text.done" | "response.reasoning_summary_text.done":
                 self._text_done(self._item(event), event["text"])
@@ -114,6 +116,8 @@ class CheckedStream:
                 item = self._item(event)
                 self._text_done(item, event["arguments"])
                 assert event["name"] == item.added["name"]
+            case "response.custom_tool_call_input.done":
+                self._text_done(self._item(event), event["input"])
             case "response.content_part.done" | "response.reasoning_summary_part.done":
                 item = self._item(event)
                 assert item.text_done
@@ -122,7 +126,7 @@ class CheckedStream:
             case "response.output_item.done":
                 self._item_done(event)
             case "error":
-                assert all(item.done for item in self.items), "what is open is closed first"
+                pass
             case _:
                 assert kind in TERMINAL, kind
                 self._end(kind, event)
@@ -137,7 +141,12 @@ class CheckedStream:
         item: _Item = self.items[event["output_index"]]
         assert event["item_id"] == item.added["id"]
         assert item.done is None
-        assert item.part_open or item.added["type"] == "function_call" or "part" in event
+        assert (
+            item.part_open
+            or item.added["type"].endswith("tool_call")
+            or item.added["type"] == "function_call"
+            or "part" in event
+        )
         assert event.get("content_index", 0) == event.get("summary_index", 0) == 0
         return item
 
@@ -148,9 +157,9 @@ class CheckedStream:
 
     def _item_done(self, event: dict[str, Any]) -> None:
         item, done = self.items[event["output_index"]], event["item"]
-        assert item.text_done
+        assert item.text_done or done["type"] == "tool_search_call"
         assert item.done is None
-        same = ("id", "type", "role", "call_id", "name")
+        same = ("id", "namespace", "type", "role", "call_id", "name")
         assert [done.get(key) for key in same] == [item.added.get(key) for key in same]
         match done["type"]:
             case "message":
@@ -167,13 +176,24 @@ class CheckedStream:
                 assert done["arguments"] == item.text
                 assert done["id"].startswith("fc_")
                 assert done["call_id"] != done["id"]
+            case "custom_tool_call":
+                assert done["input"] == item.text
+                assert done["id"].startswith("ctc_")
+            case "tool_search_call":
+                assert done["execution"] == "client"
+                assert done["id"].startswith("tsc_")
         item.done = done
 
     def _end(self, kind: str, event: dict[str, Any]) -> None:
         response = check_response(event["response"])
         assert kind == f"response.{response['status']}"
         assert response["id"] == self.response_id
-        assert response["output"] == [item.done for item in self.items]
+        whole = [item.done for item in self.items if item.done is not None]
+        assert response["output"][: len(whole)] == whole
+        # What did not end has no end, and is said to be incomplete.
+        left = response["output"][len(whole) :]
+        assert len(left) == len(self.items) - len(whole) <= (kind != "response.completed")
+        assert all(item["status"] == "incomplete" for item in left)
         assert (response["error"] is not None) == (kind == "response.failed")
         assert (response["incomplete_details"] is not None) == (kind == "response.incomplete")
         assert (response["completed_at"] is not None) == (kind == "response.completed")

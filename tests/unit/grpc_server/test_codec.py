@@ -222,7 +222,6 @@ REFUSED: list[tuple[str, pb.CompleteRequest, str]] = [
     ),
     ("no part", question(messages=[says()]), "messages[0]"),
     ("empty part", question(messages=[says(pb.Part())]), "messages[0].parts[0]"),
-    ("ends with the model", question(messages=[user(), answers(pb.Part(text="x"))]), "messages[1]"),
     (
         "image without source",
         question(messages=[says(pb.Part(image=pb.Image()))]),

@@ -184,6 +184,7 @@ OTHER_ITEMS: Final[list[list[Json]]] = [
     [{"id": "msg_1", "role": "user", "content": "hi"}],
     [{"type": None, **HI}],
     [{"type": "computer_call"}],
+    [{"type": "local_shell_call"}],
     [{"type": "reasoning", "id": "rs_1", "summary": []}, HI],
     [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}],
 ]

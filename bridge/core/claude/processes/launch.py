@@ -17,6 +17,7 @@ from bridge import __version__
 from bridge.core.claude.processes.process import Command
 from bridge.core.claude.processes.user_settings import NOTHING, UserSettings
 from bridge.core.claude.turn_settings import TurnSettings, environment_of
+from bridge.core.claude.wire import TOOL_PREFIX
 from bridge.core.system import OrphanGuard
 from bridge.core.validation import BuiltinTools
 
@@ -65,6 +66,9 @@ _WITH_TOOLS = (
 
 # Background work that outlives the answer would report to the next caller of the process.
 _ENVIRONMENT_WITH_TOOLS = {"CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1"}
+
+# The caller's tools reach the model under their own names.
+_OWN_NAMES = {"CLAUDE_AGENT_SDK_MCP_NO_PREFIX": "1"}
 
 LONGEST_VARIABLE = 100_000
 """Maximum bytes of an environment variable of a started command: Linux accepts 131,072."""
@@ -133,6 +137,11 @@ class Launcher:
         """The cache breakpoint on the first question of a conversation."""
         return None if self.cache_ttl is None else {"type": "ephemeral", "ttl": self.cache_ttl}
 
+    @property
+    def tool_prefix(self) -> str:
+        """What the CLI puts before the names of the caller's tools: its own could have the same."""
+        return "" if self.builtin_tools is None else TOOL_PREFIX
+
     def restore_folder(self) -> None:
         """Recreate the working directory if it is gone; raises OSError.
 
@@ -155,8 +164,7 @@ class Launcher:
         if self.cache_ttl is not None:
             env["CLAUDE_CODE_PROMPT_CACHE_TTL"] = self.cache_ttl
         builtin = self.builtin_tools
-        if builtin is not None:
-            env.update(_ENVIRONMENT_WITH_TOOLS)
+        env.update(_OWN_NAMES if builtin is None else _ENVIRONMENT_WITH_TOOLS)
         folder = self.folder if builtin is None else builtin.folder
         return Command(
             argv=(

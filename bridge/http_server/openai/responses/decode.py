@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,14 +29,17 @@ from bridge.http_server.openai.responses.items import (
     kind_of,
     parse_kept,
 )
-from bridge.http_server.openai.responses.tools import decode_response_tools
+from bridge.http_server.openai.responses.tools import OfferedTool, decode_response_tools
 from bridge.http_server.openai.responses.wire import (
-    InputItem,
-    ItemReference,
-    MessageItem,
     Reasoning,
     ResponsesRequest,
     TextOptions,
+)
+from bridge.http_server.openai.responses.wire_items import (
+    ConfigurationItem,
+    InputItem,
+    ItemReference,
+    MessageItem,
 )
 from bridge.http_server.openai.shared.call import EFFORTS, decode_sampling, refuse_blocking
 from bridge.http_server.openai.shared.names import names_by
@@ -88,6 +91,8 @@ class ResponseCall:
     """What the reply repeats of the request."""
     items: Sequence[JsonDict]
     """The request's own items, as they are kept."""
+    tools: Mapping[str, OfferedTool]
+    """The tools on offer, by the names that the model gets."""
     stream: bool
     store: bool
     previous: str | None
@@ -156,13 +161,14 @@ def decode_responses(
                 "store", why="has no effect: storing responses is turned off on this server"
             )
     items = _new_items(wire, past)
+    placed = [*((item, PAST) for item in parse_kept(past.items)), *_placed(wire, items)]
     with faults:
-        system, messages = _gathered(wire, items, past)
+        system, messages = _gathered(wire, placed, ignored)
     with faults:
-        tools, tool_choice = decode_response_tools(wire)
+        offered, tools, tool_choice = decode_response_tools(wire, placed, ignored)
     with faults:
         output_format = _output_format(wire.text)
-    effort, summarised = _reasoning(wire.reasoning)
+    effort, summarised = _reasoning(wire.reasoning, placed)
     with faults:
         sampling = decode_sampling(wire.temperature, wire.top_p, None, ignored)
     with faults:
@@ -191,6 +197,7 @@ def decode_responses(
             kept_item(item, item_id(kind_of(item), response_hex, index, input=True))
             for index, item in enumerate(items)
         ],
+        tools=offered,
         stream=wire.stream is True,
         store=keeps and wire.store is not False,
         previous=wire.previous_response_id,
@@ -208,27 +215,36 @@ def _names(wire: ResponsesRequest) -> FieldNames:
     return names_by({**_FIELDS, r"include_thinking": thinking, r"system": system}, call_field)
 
 
+def _placed(wire: ResponsesRequest, items: Sequence[InputItem]) -> Iterator[tuple[InputItem, str]]:
+    """Say of each item where it is written."""
+    for index, item in enumerate(items):
+        yield item, "input" if isinstance(wire.input, str) else f"input[{index}]"
+
+
 def _gathered(
-    wire: ResponsesRequest, items: Sequence[InputItem], past: Past
+    wire: ResponsesRequest, items: Sequence[tuple[InputItem, str]], ignored: Ignored
 ) -> tuple[str | None, tuple[Message, ...]]:
     """Return the system prompt, if there is one, and the turns, those of the past first."""
-    if not items:
+    if not items or items[-1][1] == PAST:
         raise InvalidRequestError("'input' is empty. Add a message.", field="input")
-    gathered = Items(wire.instructions)
-    for item in parse_kept(past.items):
-        gathered.add(item, PAST)
-    for index, item in enumerate(items):
-        where = "input" if isinstance(wire.input, str) else f"input[{index}]"
+    gathered = Items(wire.instructions, ignored)
+    for item, where in items:
         gathered.add(item, where)
     return gathered.finish()
 
 
-def _reasoning(reasoning: Reasoning | None) -> tuple[Effort | None, bool]:
+def _reasoning(
+    reasoning: Reasoning | None, items: Sequence[tuple[InputItem, str]]
+) -> tuple[Effort | None, bool]:
     """Return the effort, and whether a summary of the thinking is asked for."""
-    if reasoning is None:
-        return None, False
-    effort = None if reasoning.effort is None else EFFORTS[reasoning.effort]
-    return effort, bool(reasoning.summary or reasoning.generate_summary)
+    asked = [None if reasoning is None else reasoning.effort]
+    for item, _ in items:
+        if isinstance(item, ConfigurationItem) and item.reasoning is not None:
+            asked.append(item.reasoning.effort)
+    # The request's own counts, else the newest of the conversation.
+    effort = asked[0] or asked[-1]
+    summarised = reasoning is not None and bool(reasoning.summary or reasoning.generate_summary)
+    return None if effort is None else EFFORTS[effort], summarised
 
 
 def _new_items(wire: ResponsesRequest, past: Past) -> list[InputItem]:
@@ -266,6 +282,10 @@ def _output_format(text: TextOptions | None) -> OutputFormat:
     return OutputFormat(kind, text.format.name or "", schema)
 
 
+_UNSAID: Final = {"description": None, "parameters": None, "strict": None}
+"""What a reply says of a function where the request does not."""
+
+
 def _echo(wire: ResponsesRequest, body: JsonDict) -> JsonDict:
     """Return what of a request its reply repeats, with OpenAI's defaults."""
     text, reasoning = body.get("text") or {}, body.get("reasoning") or {}
@@ -291,7 +311,9 @@ def _echo(wire: ResponsesRequest, body: JsonDict) -> JsonDict:
         "text": {"format": written, "verbosity": text.get("verbosity") or "medium"},
         "tool_choice": body.get("tool_choice") or "auto",
         "tools": [
-            {"description": None, "parameters": None, "strict": None, **tool, "type": "function"}
+            {**_UNSAID, **tool, "type": "function"}
+            if tool.get("type") in (None, "function")
+            else tool
             for tool in body.get("tools") or ()
         ],
         "top_logprobs": 0,

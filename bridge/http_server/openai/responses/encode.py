@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from bridge.core.contract import (
@@ -26,6 +27,7 @@ from bridge.http_server.openai.responses.replies import (
     response_usage,
     summary_text,
 )
+from bridge.http_server.openai.responses.tools import OfferedTool, ToolKind, offered_function
 from bridge.http_server.openai.shared.errors import error_body
 from bridge.http_server.openai.shared.replies import DONE
 from bridge.http_server.openai.shared.turns import is_json_object
@@ -37,14 +39,33 @@ _INCOMPLETE: Final = {
 """Ends that leave an answer incomplete, in OpenAI's words."""
 
 
+_EVENTS: Final = {
+    ToolKind.FUNCTION: "response.function_call_arguments",
+    ToolKind.CUSTOM: "response.custom_tool_call_input",
+}
+"""The events of a call's text."""
+
+
+_NO_TOOLS: Final[Mapping[str, OfferedTool]] = MappingProxyType({})
+
+
 class ResponseCollector(EventEncoder):
     """Gathers the events of an answer into a response."""
 
     def __init__(
-        self, *, hex: str, created: int, echo: JsonDict, store: bool, clock: Callable[[], float]
+        self,
+        *,
+        hex: str,
+        created: int,
+        echo: JsonDict,
+        store: bool,
+        clock: Callable[[], float],
+        tools: Mapping[str, OfferedTool] = _NO_TOOLS,
     ) -> None:
-        """`hex` is the response's id without its prefix, `store` whether it is to be kept."""
+        """`hex` is the response's id without its prefix, `store` whether it is to be kept, and
+        `tools` are those on offer, by the names that the model gets."""
         super().__init__()
+        self._tools = tools
         self._hex = hex
         self._created = created
         self._echo = {**echo, "store": store}
@@ -107,11 +128,19 @@ class ResponseCollector(EventEncoder):
         """Complete a call."""
         call = self._call
         assert call is not None
-        arguments = self._take_text() or ("{}" if self._status() == "completed" else "")
+        tool = self._tool(call)
+        text = self._take_text()
+        if tool.kind is not ToolKind.CUSTOM:
+            text = text or ("{}" if self._status() == "completed" else "")
         # Nothing can be made of a call whose arguments are not those of any.
-        status = self._status() if is_json_object(arguments) else "incomplete"
-        id = self._item_id("function_call")
-        self._output.append(call_item(id, status, call.id, call.name, arguments))
+        usable = tool.kind is ToolKind.CUSTOM or is_json_object(text)
+        status = self._status() if usable else "incomplete"
+        id = self._item_id(tool.kind.value)
+        self._output.append(call_item(id, status, call.id, tool, text))
+
+    def _tool(self, call: ToolCallStart) -> OfferedTool:
+        """The tool that is called, as its caller knows it."""
+        return self._tools.get(call.name) or offered_function(call.name)
 
     def _response(self, status: str) -> JsonDict:
         return response_object(
@@ -128,6 +157,11 @@ class ResponseCollector(EventEncoder):
         cut = end is not None and not (isinstance(end, Finished) and end.reason not in _INCOMPLETE)
         return "incomplete" if cut else "completed"
 
+    @property
+    def _broke_off(self) -> bool:
+        """Whether an error ends the answer, so that the last part has no end."""
+        return isinstance(self.ending, BridgeError)
+
     def _take_text(self) -> str:
         text = "".join(self._pieces)
         self._pieces.clear()
@@ -142,9 +176,16 @@ class ResponseStreamEncoder(ResponseCollector):
     """
 
     def __init__(
-        self, *, hex: str, created: int, echo: JsonDict, store: bool, clock: Callable[[], float]
+        self,
+        *,
+        hex: str,
+        created: int,
+        echo: JsonDict,
+        store: bool,
+        clock: Callable[[], float],
+        tools: Mapping[str, OfferedTool] = _NO_TOOLS,
     ) -> None:
-        super().__init__(hex=hex, created=created, echo=echo, store=store, clock=clock)
+        super().__init__(hex=hex, created=created, echo=echo, store=store, clock=clock, tools=tools)
         self._number = 0
         self._begun = False
         self._head = ""
@@ -176,6 +217,8 @@ class ResponseStreamEncoder(ResponseCollector):
     def on_text_end(self) -> None:
         """Close the part and the message."""
         super().on_text_end()
+        if self._broke_off:
+            return
         item = self._output[-1]
         (part,) = item["content"]
         at = self._place(item["id"]) | {"content_index": 0}
@@ -198,6 +241,8 @@ class ResponseStreamEncoder(ResponseCollector):
     def on_thinking_end(self) -> None:
         """Close the summary and its item."""
         super().on_thinking_end()
+        if self._broke_off:
+            return
         item = self._output[-1]
         (part,) = item["summary"]
         at = self._place(item["id"]) | {"summary_index": 0}
@@ -208,27 +253,46 @@ class ResponseStreamEncoder(ResponseCollector):
     def on_tool_call_start(self, event: ToolCallStart) -> None:
         """Open a call."""
         super().on_tool_call_start(event)
-        id = self._item_id("function_call")
-        self._add_item(call_item(id, "in_progress", event.id, event.name, ""))
-        self._open_deltas("response.function_call_arguments.delta", self._place(id))
+        tool = self._tool(event)
+        id = self._item_id(tool.kind.value)
+        self._add_item(call_item(id, "in_progress", event.id, tool, ""))
+        if (name := _EVENTS.get(tool.kind)) is not None:
+            self._open_deltas(f"{name}.delta", self._place(id))
 
     def on_tool_call_delta(self, event: ToolCallDelta) -> None:
         """Send more of the arguments."""
-        self._delta(event.arguments)
+        if self._called is ToolKind.SEARCH:
+            # Its item has them all, once they are whole.
+            super().on_tool_call_delta(event)
+        else:
+            self._delta(event.arguments)
+
+    @property
+    def _called(self) -> ToolKind:
+        assert self._call is not None
+        return self._tool(self._call).kind
 
     def on_tool_call_end(self, index: int) -> None:
         """Close the call."""
-        if not self._pieces and self._status() == "completed":
+        kind = self._called
+        ended = self._status() == "completed"
+        if not self._pieces and ended and kind is ToolKind.FUNCTION:
             # A call without parameters may come without any arguments, which would be no JSON.
             self._delta("{}")
         super().on_tool_call_end(index)
+        if not ended:
+            # A client would run half a command.
+            return
         item = self._output[-1]
-        self._event(
-            "response.function_call_arguments.done",
-            **self._place(item["id"]),
-            name=item["name"],
-            arguments=item["arguments"],
-        )
+        if kind is ToolKind.FUNCTION:
+            self._event(
+                f"{_EVENTS[kind]}.done",
+                **self._place(item["id"]),
+                name=item["name"],
+                arguments=item["arguments"],
+            )
+        elif kind is ToolKind.CUSTOM:
+            self._event(f"{_EVENTS[kind]}.done", **self._place(item["id"]), input=item["input"])
         self._finish_item(item)
 
     def on_error(self, error: BridgeError, request_id: str) -> None:

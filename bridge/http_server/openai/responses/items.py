@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias, assert_never
 
 from pydantic import TypeAdapter
@@ -22,9 +23,15 @@ from bridge.core.contract import (
 )
 from bridge.core.validation import call_id_twice, media_misplaced, missing
 from bridge.http_server.dialect import JsonDict
-from bridge.http_server.openai.responses.wire import (
+from bridge.http_server.openai.responses.tools import SEARCH, flat_name
+from bridge.http_server.openai.responses.wire_items import (
+    AdditionalToolsItem,
+    ConfigurationItem,
+    CustomCallItem,
+    CustomOutputItem,
     FunctionCallItem,
     FunctionOutputItem,
+    HostedItem,
     InputFile,
     InputImage,
     InputItem,
@@ -35,13 +42,18 @@ from bridge.http_server.openai.responses.wire import (
     OtherItem,
     OutputText,
     ReasoningItem,
+    SearchCallItem,
+    SearchOutputItem,
 )
+from bridge.http_server.openai.responses.wire_tools import NamespaceTool, ResponseTool
 from bridge.http_server.openai.shared.content import (
     decode_document,
     decode_image,
     refuse_file_id,
 )
+from bridge.http_server.openai.shared.parameters import Ignored
 from bridge.http_server.openai.shared.turns import Turns
+from bridge.http_server.openai.shared.wire import WireModel
 from bridge.http_server.openai.shared.wire_content import (
     ContentPartInputAudio,
     ContentPartRefusal,
@@ -68,7 +80,7 @@ def parse_kept(items: Sequence[JsonDict]) -> list[InputItem]:
 
 def item_id(kind: str, response_hex: str, index: int, *, input: bool = False) -> str:
     """Name an item: the id tells which response it belongs to."""
-    prefix = _ID_PREFIXES[kind]
+    prefix = _ID_PREFIXES.get(kind, "item")
     return f"{prefix}_{response_hex}_{'in' if input else ''}{index}"
 
 
@@ -82,6 +94,12 @@ _ID_PREFIXES: Final[Mapping[str, str]] = {
     "message": "msg",
     "function_call": "fc",
     "function_call_output": "fco",
+    "custom_tool_call": "ctc",
+    "custom_tool_call_output": "ctco",
+    "tool_search_call": "tsc",
+    "tool_search_output": "tso",
+    "additional_tools": "at",
+    "configuration_update": "cu",
     "reasoning": "rs",
 }
 
@@ -89,7 +107,9 @@ _ID_PREFIXES: Final[Mapping[str, str]] = {
 class Items:
     """Gathers items into the turns of a conversation, and its instructions."""
 
-    def __init__(self, instructions: str | None) -> None:
+    def __init__(self, instructions: str | None, ignored: Ignored) -> None:
+        """What has no effect is added to `ignored`."""
+        self._ignored = ignored
         self._system = [instructions] if instructions else []
         self._turns = Turns("input")
         self._past_calls: set[str] = set()
@@ -100,18 +120,29 @@ class Items:
         match item:
             case MessageItem():
                 self._message(item, where)
-            case FunctionCallItem():
-                self._call(item, where)
-            case FunctionOutputItem():
-                self._output(item, where)
+            case FunctionCallItem() | CustomCallItem() | SearchCallItem():
+                self._call(_call(item, where), where)
+            case FunctionOutputItem() | CustomOutputItem():
+                self._output(item.call_id, _parts(item.output, f"{where}.output"), where)
+            case SearchOutputItem():
+                found = ", ".join(_names(item.tools)) or "none"
+                self._output(_search_id(item, where), [TextPart(f"Tools found: {found}")], where)
             case ReasoningItem():
-                pass  # An earlier turn needs none.
+                # An earlier turn needs none, and what another server encrypted says nothing here.
+                if item.encrypted_content:
+                    place = f"{where}.encrypted_content"
+                    self._ignored.add("input.encrypted_content", place)
+            case AdditionalToolsItem() | ConfigurationItem():
+                pass  # They say nothing: tools.py and decode.py read them.
+            case HostedItem(type=kind):
+                self._ignored.add(f"input.{kind}", f"{where}.type")
             case ItemReference():
                 raise AssertionError("references are resolved before")
             case OtherItem():
                 raise UnsupportedError(
                     f"'{where}.type' is '{item.type}', which this server does not support. Use "
-                    "messages, function calls, their outputs, reasoning and item references.",
+                    "messages, calls of functions and custom tools, their outputs, reasoning and "
+                    "item references.",
                     field=f"{where}.type",
                 )
             case _:
@@ -136,20 +167,48 @@ class Items:
             case _:
                 assert_never(item.role)
 
-    def _call(self, item: FunctionCallItem, where: str) -> None:
+    def _call(self, call: ToolCallPart, where: str) -> None:
         if where == PAST:
-            self._past_calls.add(item.call_id)
-        elif item.call_id in self._past_calls:
-            raise call_id_twice(item.call_id, f"{where}.call_id", _TWICE)
-        cut = item.status == "incomplete"
-        call = ToolCallPart(item.call_id, item.name, item.arguments, cut, where)
+            self._past_calls.add(call.id)
+        elif call.id in self._past_calls:
+            raise call_id_twice(call.id, f"{where}.call_id", _TWICE)
         self._turns.add(Role.ASSISTANT, where, [call])
 
-    def _output(self, item: FunctionOutputItem, where: str) -> None:
-        self._past_calls.discard(item.call_id)
-        content = _parts(item.output, f"{where}.output")
-        result = ToolResultPart(item.call_id, tuple(content), origin=where)
+    def _output(self, call_id: str, content: Sequence[_Part], where: str) -> None:
+        self._past_calls.discard(call_id)
+        result = ToolResultPart(call_id, tuple(content), origin=where)
         self._turns.add(Role.USER, where, [result])
+
+
+_Part: TypeAlias = TextPart | ImagePart | DocumentPart
+
+
+def _call(item: FunctionCallItem | CustomCallItem | SearchCallItem, where: str) -> ToolCallPart:
+    cut = item.status == "incomplete"
+    match item:
+        case FunctionCallItem():
+            name = flat_name(item.name, item.namespace)
+            return ToolCallPart(item.call_id, name, item.arguments, cut, origin=where)
+        case CustomCallItem():
+            name = flat_name(item.name, item.namespace)
+            return ToolCallPart(item.call_id, name, item.input, cut, free_text=True, origin=where)
+        case SearchCallItem(arguments=arguments):
+            text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+            return ToolCallPart(_search_id(item, where), SEARCH, text, cut, origin=where)
+
+
+def _search_id(item: SearchCallItem | SearchOutputItem, where: str) -> str:
+    if item.call_id is None:
+        raise missing(f"{where}.call_id")
+    return item.call_id
+
+
+def _names(tools: Sequence[ResponseTool]) -> Iterator[str]:
+    for tool in tools:
+        if isinstance(tool, NamespaceTool):
+            yield from (flat_name(inner.name, tool.name) for inner in tool.tools)
+        else:
+            yield getattr(tool, "name", tool.type or "")
 
 
 def call_field(where: str, rest: str) -> str:
@@ -239,6 +298,7 @@ def kept_item(item: InputItem, id: str) -> JsonDict:
                 "call_id": item.call_id,
                 "name": item.name,
                 "arguments": item.arguments,
+                **({"namespace": item.namespace} if item.namespace else {}),
             }
         case FunctionOutputItem():
             output = item.output
@@ -249,13 +309,24 @@ def kept_item(item: InputItem, id: str) -> JsonDict:
                 "call_id": item.call_id,
                 "output": output if isinstance(output, str) else _kept_content(output),
             }
+        case CustomCallItem() | SearchCallItem() | CustomOutputItem() | SearchOutputItem():
+            return {**_kept(item), "id": id, "status": item.status or "completed"}
+        case AdditionalToolsItem() | ConfigurationItem():
+            return {**_kept(item), "id": id}
         case ReasoningItem():
             summary = item.summary if isinstance(item.summary, list) else []
             return {"id": id, "type": "reasoning", "summary": summary}
+        case HostedItem():
+            return {**_kept(item), "id": id}
         case ItemReference() | OtherItem():
             raise AssertionError("never kept")
         case _:
             assert_never(item)
+
+
+def _kept(item: WireModel) -> JsonDict:
+    kept: JsonDict = item.model_dump(exclude_none=True, by_alias=True)
+    return kept
 
 
 def kind_of(item: InputItem) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from bridge.core.contract import Usage
 from bridge.http_server.dialect import JsonDict
+from bridge.http_server.openai.responses.tools import OfferedTool, ToolKind
 
 
 def response_object(
@@ -48,16 +50,21 @@ def message_item(id: str, status: str, content: Sequence[JsonDict]) -> JsonDict:
     }
 
 
-def call_item(id: str, status: str, call_id: str, name: str, arguments: str) -> JsonDict:
-    """A call of one of the caller's functions."""
-    return {
-        "id": id,
-        "type": "function_call",
-        "status": status,
-        "call_id": call_id,
-        "name": name,
-        "arguments": arguments,
-    }
+def call_item(id: str, status: str, call_id: str, tool: OfferedTool, text: str) -> JsonDict:
+    """A call of one of the caller's tools; `text` is what the model wrote."""
+    same = {"id": id, "type": tool.kind.value, "status": status, "call_id": call_id}
+    if tool.kind is ToolKind.SEARCH:
+        return {**same, "execution": "client", "arguments": _searched(text)}
+    named = {"name": tool.name, **({"namespace": tool.namespace} if tool.namespace else {})}
+    key = "input" if tool.kind is ToolKind.CUSTOM else "arguments"
+    return {**same, **named, key: text}
+
+
+def _searched(text: str) -> object:
+    try:
+        return json.loads(text) if text else {}
+    except ValueError:
+        return text
 
 
 def summary_text(text: str) -> JsonDict:

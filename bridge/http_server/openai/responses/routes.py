@@ -117,7 +117,12 @@ def _decoder(server: ServerContext, store: ResponseStore | None, owner: str) -> 
         )
         collecting = ResponseStreamEncoder if call.stream else ResponseCollector
         collector = collecting(
-            hex=hex, created=created, echo=call.echo, store=call.store, clock=server.clock
+            hex=hex,
+            created=created,
+            echo=call.echo,
+            store=call.store,
+            clock=server.clock,
+            tools=call.tools,
         )
 
         async def reply() -> JsonDict:

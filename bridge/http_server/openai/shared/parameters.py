@@ -72,6 +72,10 @@ CACHE_HINTS: Final = frozenset({"prompt_cache_breakpoint", "cache_control"})
 """Marks for a prompt cache, OpenAI's and Anthropic's. The bridge sets its own."""
 
 
+_HINTS: Final = CACHE_HINTS | {"internal_chat_message_metadata_passthrough"}
+"""The last one is Codex's own bookkeeping."""
+
+
 @cache
 def rules_of(model: type[WireModel]) -> Mapping[str, Rule]:
     """The rules of an object's fields: what stands in a field's annotation, else HONOURED."""
@@ -125,12 +129,14 @@ def _apply(
     """Do so for one object. What comes before a name is `where` the object is: in `kind` without
     the indexes.
     """
+    if wire.passed_over:
+        return
     rules, attributes, idle = rules_of(type(wire)), _attributes_of(type(wire)), wire.idle()
     faults = Faults()
     for name, value in given.items():
         rule = NAMED if name in idle else rules.get(name)
         if rule is None:
-            if where and name in CACHE_HINTS:
+            if where and name in _HINTS:
                 continue
             rule = _UNKNOWN if where else NAMED
         if value is None or value in rule.neutral:

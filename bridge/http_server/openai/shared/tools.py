@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from bridge.core.contract import Tool, ToolMode
-from bridge.http_server.openai.shared.wire_tools import FunctionDefinition
+from bridge.http_server.openai.shared.wire_tools import CustomFormat, FunctionDefinition
 
 MODES: Final[Mapping[str, ToolMode]] = {
     "none": ToolMode.NONE,
@@ -18,3 +18,12 @@ MODES: Final[Mapping[str, ToolMode]] = {
 def decode_function(function: FunctionDefinition) -> Tool:
     """Read a function on offer."""
     return Tool(function.name, function.description or "", function.parameters or {})
+
+
+def decode_custom(name: str, description: str | None, form: CustomFormat | None) -> Tool:
+    """Read a tool that takes one free text. The model only learns its grammar."""
+    said = [description] if description else []
+    if form is not None and form.definition:
+        syntax = f" ({form.syntax})" if form.syntax else ""
+        said.append(f"The input must match this grammar{syntax}:\n{form.definition}")
+    return Tool(name, "\n\n".join(said), free_text=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -16,6 +16,10 @@ class WireModel(BaseModel):
     """
 
     model_config = ConfigDict(strict=True, extra="allow", frozen=True)
+
+    passed_over: ClassVar[bool] = False
+    """Whether it has no effect as a whole, which the decoder names, so that its fields need not be
+    named too."""
 
     def idle(self) -> Collection[str]:
         """The names of fields that have no effect beside what the others hold."""

@@ -14,6 +14,14 @@ FunctionType: TypeAlias = Annotated[str | None, WithJsonSchema({"enum": ["functi
 """Any text is read, so that what is refused is refused by its name."""
 
 
+class CustomFormat(WireModel):
+    """What the text of a custom tool looks like. It becomes part of the tool's description."""
+
+    type: Literal["text", "grammar"]
+    syntax: str | None = None
+    definition: str | None = None
+
+
 class FunctionDefinition(WireModel):
     """A function on offer to the model."""
 

@@ -199,7 +199,7 @@ def test_kinds_of_lines_yet_unknown_are_no_events() -> None:
 )
 def test_each_stop_reason_has_its_finish_reason(reason: str, finish: FinishReason) -> None:
     it = reader()
-    call = block_start(type="tool_use", id="toolu_1", name="mcp__client__f", input={})
+    call = block_start(type="tool_use", id="toolu_1", name="f", input={})
     said = [call, stream({"type": "content_block_stop"})] if reason == "tool_use" else [text("a")]
     events = feed(it, [start(), *said, stop(reason)])
     assert isinstance(events[-1], Finished)
@@ -270,11 +270,11 @@ def test_calls_are_told_as_they_stream_under_the_callers_own_names_and_counted_f
         block_start(type="text", text=""),
         text("Let me see."),
         block_stop(),
-        block_start(type="tool_use", id="toolu_1", name="mcp__client__weather", input={}),
+        block_start(type="tool_use", id="toolu_1", name="weather", input={}),
         arguments('{"city": '),
         arguments('"Bonn"}'),
         block_stop(),
-        block_start(type="tool_use", id="toolu_2", name="mcp__client__time", input={}),
+        block_start(type="tool_use", id="toolu_2", name="time", input={}),
         block_stop(),
         stop("tool_use"),
     )
@@ -292,7 +292,7 @@ def test_calls_are_told_as_they_stream_under_the_callers_own_names_and_counted_f
 @pytest.mark.parametrize("pieces", [(), ("",), ("", " ")], ids=["none", "empty", "blank"])
 def test_a_call_without_arguments_has_an_empty_object(pieces: tuple[str, ...]) -> None:
     it = reader()
-    call = block_start(type="tool_use", id="toolu_1", name="mcp__client__look", input={})
+    call = block_start(type="tool_use", id="toolu_1", name="look", input={})
     lines = [start(), call, *map(arguments, pieces), block_stop(), stop("tool_use")]
     deltas = [each.arguments for each in feed(it, lines) if isinstance(each, ToolCallDelta)]
     assert "".join(deltas).strip() == "{}"
@@ -301,7 +301,7 @@ def test_a_call_without_arguments_has_an_empty_object(pieces: tuple[str, ...]) -
 
 def test_a_second_beginning_after_a_call_is_an_error() -> None:
     it = reader()
-    call = block_start(type="tool_use", id="toolu_1", name="mcp__client__f", input={})
+    call = block_start(type="tool_use", id="toolu_1", name="f", input={})
     feed(it, [start(), call])
     with pytest.raises(UnavailableError):
         feed(it, [start()])
@@ -312,7 +312,7 @@ def test_a_second_beginning_after_a_call_is_an_error() -> None:
 
 @pytest.mark.parametrize("reason", ["pause_turn", "tool_use"])
 def test_what_the_cli_goes_on_with_by_itself_is_one_answer(reason: str) -> None:
-    it = reader()
+    it = reader(prefix="mcp__client__")
     own = block_start(type="tool_use", id="toolu_1", name="WebSearch", input={})
     first = [start(), text("a"), own, stream({"type": "content_block_stop"}), stop(reason)]
     events = feed(it, [*first, start(), text("b"), stop("end_turn")])
@@ -552,7 +552,7 @@ def test_an_api_that_cannot_be_reached_is_unavailable(words: str) -> None:
 
 def test_arguments_that_are_nested_without_measure_are_no_arguments() -> None:
     it = reader()
-    call = block_start(type="tool_use", id="t", name="mcp__client__pick", input={})
+    call = block_start(type="tool_use", id="t", name="pick", input={})
     deep = '{"a":' + "[" * 100_000 + "]" * 100_000 + "}"
     feed(it, [start(), call, arguments(deep), block_stop(), stop("tool_use")])
     with pytest.raises(ValueError, match="nested"):
@@ -566,14 +566,14 @@ def test_a_stream_that_the_cli_ends_without_a_stop_reason_ended_prematurely() ->
     assert len(feed(it, [start(), end, start(), text("Hel")])) == 2
     # Text alone is followed by a result that names the failure.
     assert not feed(it, [end])
-    call = block_start(type="tool_use", id="t", name="mcp__client__pick", input={})
+    call = block_start(type="tool_use", id="t", name="pick", input={})
     assert len(feed(it, [call, arguments("{}"), block_stop()])) == 2
     with pytest.raises(UnavailableError, match="ended prematurely") as caught:
         feed(it, [end])
     assert caught.value.retryable
 
 
-@pytest.mark.parametrize("name", ["mcp__client__other", "mcp__client__pi\nck", "Bash", "pick"])
+@pytest.mark.parametrize("name", ["other", "pi\nck", "Bash", "mcp__client__pick"])
 def test_a_call_of_what_is_not_offered_is_no_call(name: str) -> None:
     it = reader(tools={"pick"})
     stray = block_start(type="tool_use", id="t", name=name, input={})

@@ -17,6 +17,7 @@ from bridge.core.claude.turn_settings import (
     settings_of,
 )
 from bridge.core.claude.turns import (
+    CLOSING_PLACEHOLDER,
     OPENING_PLACEHOLDER,
     Turn,
     UserLine,
@@ -89,6 +90,13 @@ def test_an_empty_text_is_left_out_beside_others() -> None:
 
 def test_only_empty_messages_make_no_turns() -> None:
     assert turns_of((user(""), assistant(), user())) == ()
+
+
+@pytest.mark.parametrize("text_after", [(), ("",), (" ",)])
+def test_a_history_that_ends_with_the_assistant_is_continued(text_after: tuple[str, ...]) -> None:
+    turns = turns_of((user("a"), assistant("b"), user(*text_after)))
+    assert [turn.role for turn in turns] == [Role.USER, Role.ASSISTANT, Role.USER]
+    assert turns[-1].content == (text(CLOSING_PLACEHOLDER),)
 
 
 @pytest.mark.parametrize("blank", [" ", "\n\n", "\u00a0\t"])
@@ -177,7 +185,7 @@ def test_a_tool_call_carries_its_arguments_as_an_object() -> None:
         {
             "type": "tool_use",
             "id": "toolu_1",
-            "name": "mcp__client__weather",
+            "name": "weather",
             "input": {"city": "Köln", "days": 2},
         },
     )
@@ -262,8 +270,10 @@ def test_turns_always_alternate_begin_with_the_user_and_lose_no_text(
     texts = (p.text.strip() for m in messages for p in m.parts if isinstance(p, TextPart))
     given = sorted(filter(None, texts))
     kept = sorted(b["text"].strip() for t in turns for b in t.content if b["type"] == "text")
-    placeholder = [OPENING_PLACEHOLDER] if len(kept) > len(given) else []
-    assert kept == sorted(given + placeholder)
+    for placeholder in (OPENING_PLACEHOLDER, CLOSING_PLACEHOLDER):
+        if placeholder in kept:
+            kept.remove(placeholder)
+    assert kept == given
 
 
 # Lines on stdin

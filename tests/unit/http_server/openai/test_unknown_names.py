@@ -16,7 +16,9 @@ from bridge.http_server.openai.chat.wire import ChatCompletionRequest
 from bridge.http_server.openai.completions.decode import decode_text_completion
 from bridge.http_server.openai.completions.wire import TextCompletionRequest
 from bridge.http_server.openai.responses.decode import Past, decode_responses, parse_responses
-from bridge.http_server.openai.responses.wire import OtherItem, OtherTool, ResponsesRequest
+from bridge.http_server.openai.responses.wire import ResponsesRequest
+from bridge.http_server.openai.responses.wire_items import OtherItem
+from bridge.http_server.openai.responses.wire_tools import OtherTool
 from bridge.http_server.openai.shared.parameters import Treatment, rules_of
 from bridge.http_server.openai.shared.wire import WireModel
 from bridge.http_server.openai.shared.wire_content import ContentPartInputAudio
@@ -99,6 +101,12 @@ RESPONSES: Final[list[Json]] = [
                 ],
             },
             {"type": "reasoning", "id": "rs_1", "summary": []},
+            {"type": "additional_tools", "role": "developer", "tools": [{"name": "more"}]},
+            {"type": "configuration_update", "reasoning": {"effort": "low"}},
+            {"type": "custom_tool_call", "call_id": "c2", "name": "patch", "input": "x"},
+            {"type": "tool_search_call", "call_id": "c3", "arguments": {}},
+            {"type": "custom_tool_call_output", "call_id": "c2", "output": "done"},
+            {"type": "tool_search_output", "call_id": "c3", "tools": []},
             {"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{}"},
             {
                 "type": "function_call_output",
@@ -115,7 +123,20 @@ RESPONSES: Final[list[Json]] = [
     },
     {
         "input": "hi",
-        "tools": [{"name": "look"}],
+        "tools": [
+            {"name": "look"},
+            {
+                "type": "custom",
+                "name": "patch",
+                "format": {"type": "grammar", "syntax": "lark", "definition": "start: WORD"},
+            },
+            {
+                "type": "namespace",
+                "name": "notes",
+                "tools": [{"type": "function", "name": "recall"}],
+            },
+            {"type": "tool_search", "execution": "client", "parameters": {}},
+        ],
         "tool_choice": {"type": "function", "name": "look"},
     },
 ]
@@ -139,7 +160,7 @@ def endpoints() -> Iterator[tuple[Decode, type[WireModel], list[Json]]]:
     )
 
 
-FREE: Final = frozenset({"parameters", "schema", "metadata"})
+FREE: Final = frozenset({"parameters", "schema", "metadata", "arguments"})
 """Objects whose names are the caller's own."""
 
 
@@ -214,8 +235,8 @@ def _models_of(annotation: Any) -> Iterator[type[WireModel]]:
 
 REFUSED: Final = {ContentPartInputAudio, OtherItem, OtherTool}
 """Never served, whatever is in them."""
-STORED: Final = {"ItemReference"}
-"""Stands for an item that is kept, and holds nothing besides its id."""
+STORED: Final = {"HostedItem", "ItemReference"}
+"""What stands for an item that is kept, and what has no effect whatever it holds."""
 
 
 def seen(wire: Any) -> Iterator[type[WireModel]]:

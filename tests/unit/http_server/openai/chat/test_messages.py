@@ -314,11 +314,15 @@ def test_a_part_that_cannot_be_used_names_its_field(part: Wire, field: str, reas
     assert caught.value.reason == reason
 
 
+@pytest.mark.parametrize("after", [[], [system("s")]])
+def test_a_conversation_may_end_with_the_assistant(after: list[Wire]) -> None:
+    asked = validate(decode(user(), assistant(), *after))
+    assert [message.role for message in asked.messages] == [Role.USER, Role.ASSISTANT]
+
+
 @pytest.mark.parametrize(
     ("messages", "field"),
     [
-        ([user(), assistant()], "messages[1]"),
-        ([user(), assistant(), system("s")], "messages[1]"),
         ([system("s")], "messages"),
         ([user(), tool("c1")], "messages[1].tool_call_id"),
         ([user(), calls("c1"), tool("c1"), tool("c1")], "messages[3].tool_call_id"),

@@ -46,6 +46,7 @@ PIXEL = base64.b64encode(b"pixel").decode()
 PDF = base64.b64encode(b"%PDF-1.7 text").decode()
 ZIP = "data:application/zip;base64,UEsDBA=="
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
+HI = {"role": "user", "content": "hi"}
 LOOK = {"type": "function", "name": "look"}
 LISTEN = {"type": "function", "name": "listen", "description": "Listen.", "parameters": SCHEMA}
 
@@ -80,7 +81,7 @@ def messages(*items: Any, past: Past | None = None) -> tuple[Message, ...]:
 def test_the_table_knows_every_parameter_of_the_client() -> None:
     of_client = set(response_create_params.ResponseCreateParamsBase.__annotations__)
 
-    assert set(rules_of(ResponsesRequest)) == of_client | {"stream"}
+    assert set(rules_of(ResponsesRequest)) == of_client | {"stream", "client_metadata"}
 
 
 # Parameters
@@ -130,7 +131,26 @@ NAMED: list[tuple[str, Any, str]] = [
     ("include", ["made.up"], "include.made.up"),
     ("stream_options", {"include_obfuscation": True}, "stream_options"),
     ("tools", [{**LOOK, "strict": True}], "tools.strict"),
-    ("tools", [{**LOOK, "defer_loading": True}], "tools.defer_loading"),
+    *(
+        ("tools", [LOOK, {"type": kind, "own": 1}], f"tools.{kind}")
+        for kind in (
+            *("web_search", "web_search_preview", "file_search", "code_interpreter", "mcp"),
+            *("computer", "computer_use_preview", "image_generation", "local_shell", "shell"),
+            *("apply_patch", "made_up"),
+        )
+    ),
+    *(
+        ("input", [{"type": kind, "id": "x", "output": {}}, HI], f"input.{kind}")
+        for kind in (
+            *("web_search_call", "file_search_call", "computer_call", "code_interpreter_call"),
+            *("image_generation_call", "mcp_call", "mcp_list_tools", "mcp_approval_request"),
+        )
+    ),
+    (
+        "input",
+        [{"type": "reasoning", "summary": [], "encrypted_content": "gAAA"}, HI],
+        "input.encrypted_content",
+    ),
     ("top_k", 40, "top_k"),
     ("input", [{"role": "user", "content": "hi", "name": "bob"}], "input.name"),
 ]
@@ -146,23 +166,11 @@ REFUSED: list[tuple[str, Any, str]] = [
         {"model": "m", "policy": {"output": {"mode": "block"}}},
         "moderation.policy.output.mode",
     ),
-    *(
-        ("tools", [LOOK, {"type": kind}], "tools[1].type")
-        for kind in (
-            *("web_search", "web_search_preview", "file_search", "code_interpreter", "mcp"),
-            *("computer", "computer_use_preview", "image_generation", "local_shell", "shell"),
-            *("apply_patch", "custom", "namespace", "tool_search", "made_up"),
-        )
-    ),
     ("tool_choice", {"type": "web_search"}, "tool_choice.type"),
     ("tool_choice", {"type": "mcp", "server_label": "x"}, "tool_choice.type"),
     *(
         ("input", [{"type": kind, "id": "x", "output": {}}], "input[0].type")
-        for kind in (
-            *("web_search_call", "file_search_call", "computer_call", "computer_call_output"),
-            *("code_interpreter_call", "image_generation_call", "mcp_call", "custom_tool_call"),
-            *("local_shell_call", "compaction", "made_up"),
-        )
+        for kind in (*("computer_call_output", "local_shell_call", "compaction", "made_up"),)
     ),
 ]
 
@@ -244,10 +252,13 @@ def test_what_cannot_be_done_is_refused(name: str, value: Any, field: str) -> No
 
 
 def test_what_is_not_hosted_is_refused_by_its_name() -> None:
-    with pytest.raises(UnsupportedError, match=r"'tools\[0\].type' is 'file_search'.*function"):
-        decode(tools=[{"type": "file_search", "vector_store_ids": []}])
-    with pytest.raises(UnsupportedError, match=r"'input\[0\].type' is 'computer_call'"):
-        decode(input=[{"type": "computer_call", "action": {"type": "click"}}])
+    tool = {"type": "file_search", "vector_store_ids": []}
+    for choice in ("required", {"type": "file_search"}):
+        with pytest.raises(UnsupportedError, match=r"is 'file_search'. This server hosts no tools"):
+            decode(tools=[tool], tool_choice=choice)
+    assert request(tools=[tool], tool_choice="auto").tools == ()
+    with pytest.raises(UnsupportedError, match=r"'input\[0\].type' is 'local_shell_call'"):
+        decode(input=[{"type": "local_shell_call", "action": {"type": "exec"}}])
 
 
 @pytest.mark.parametrize(("name", "value", "attribute", "expected"), HONOURED)
@@ -297,7 +308,7 @@ WRONG: list[tuple[JsonDict, str, str]] = [
     ),
     ({"input": []}, "input", "INVALID_VALUE"),
     ({"input": [{"role": "system", "content": "x"}]}, "input", "INVALID_VALUE"),
-    ({"input": [{"role": "assistant", "content": "x"}]}, "input[0]", "INVALID_VALUE"),
+    ({"input": [{"role": "assistant", "content": " "}]}, "input[0]", "INVALID_VALUE"),
     ({"max_output_tokens": 0}, "max_output_tokens", "INVALID_VALUE"),
     ({"temperature": "1"}, "temperature", "INVALID_TYPE"),
     ({"temperature": 3}, "temperature", "INVALID_VALUE"),
@@ -609,20 +620,21 @@ def test_calls_and_outputs_must_match(items: list[JsonDict], field: str) -> None
 def test_a_call_that_was_cut_off_was_not_made_where_nothing_came_of_it(arguments: str) -> None:
     cut = call("c1", arguments=arguments, status="incomplete")
     asked = validate(decode(input=[cut, {"role": "user", "content": "hi"}]).request)
-    assert asked.messages == (assistant(""), user("hi"))
+    assert asked.messages == (user("hi"),)
     assert asked.repaired == ("input.arguments",)
 
 
-def test_a_call_that_was_cut_off_is_told_with_its_output() -> None:
+def test_a_call_that_was_cut_off_is_left_out_with_its_output() -> None:
     cut = call("c1", arguments='{"at', status="incomplete")
-    made = ToolCallPart("c1", "look", '{"_malformed_arguments": "{\\"at"}', cut=True)
-    turns = (assistant(made), user(ToolResultPart("c1", (TextPart("seen"),))))
+    whole = call("c2")
+    made = ToolCallPart("c2", "look", "{}")
+    turns = (user("hi"), assistant(made), user(ToolResultPart("c2", (TextPart("seen"),))))
 
-    asked = validate(decode(input=[cut, output("c1")]).request)
+    asked = validate(decode(input=[HI, cut, whole, output("c1"), output("c2")]).request)
     assert (asked.messages, asked.repaired) == (turns, ("input.arguments",))
-    past = Past([{**cut, "id": "fc_1_0"}])
+    past = Past([{**HI, "type": "message", "id": "msg_1_in0"}, {**cut, "id": "fc_1_0"}])
     asked = validate(decode(past=past, input=[output("c1")]).request)
-    assert (asked.messages, asked.repaired) == (turns, ("previous_response_id",))
+    assert (asked.messages, asked.repaired) == ((user("hi"),), ("previous_response_id",))
 
 
 # The past

