@@ -25,8 +25,8 @@ class Bounds:
     json_values: int = 300_000
     """Values in a body: a small one with many empty arrays would take a hundred times its size in
     memory, and parsing blocks all other answers, 10 microseconds per value."""
-    messages: int = 20_000
-    """The API accepts 100,000. Claude Code would need longer to read so many than a request may
+    messages: int = 10_000
+    """The API accepts 100,000. Claude Code would need longer to read so many than a first token may
     take (2 ms each), and all other answers would be blocked meanwhile."""
     parts: int = 10_000
     """Per message."""

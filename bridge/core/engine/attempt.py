@@ -26,7 +26,9 @@ from bridge.core.engine.planner import Plan
 from bridge.core.engine.resources import Resources
 from bridge.core.engine.timeouts import AnswerProgress, Deadlines
 from bridge.core.pool import Lease, Parking
+from bridge.core.system import off_loop
 from bridge.core.telemetry import trace_of
+from bridge.core.validation import is_large
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +124,9 @@ class Attempt:
                     for each in held:
                         yield each
                     if stop is None:
-                        self.parking = plan.parking(reader)
+                        self.parking = await off_loop(
+                            is_large(plan.request), plan.parking, reader
+                        )
                         if self.parking is None:
                             await self.end_turn()
                             event = replace(event, usage=self.usage)

@@ -31,8 +31,9 @@ from bridge.core.engine.resources import Resources
 from bridge.core.engine.timeouts import AnswerProgress, Deadlines, Limit, TimeLimits
 from bridge.core.engine.usage_limits import Admission
 from bridge.core.pool import Lease, Need, Parking
+from bridge.core.system import off_loop
 from bridge.core.telemetry import RequestRecord, kind_of
-from bridge.core.validation import UnfitAnswerError
+from bridge.core.validation import UnfitAnswerError, is_large
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Completion:
         self._request = request
         self._record = record
         self._resources = resources
+        self._large = is_large(request)
         self._deadlines = Deadlines(
             resources.time_limits.within(_limits_of(request)), self._progress, self._time_out
         )
@@ -91,7 +93,7 @@ class Completion:
             finished = False
             while not finished:
                 self._admit()
-                attempt = self._new_attempt()
+                attempt = await self._new_attempt()
                 await self._begin(attempt)
                 parking: Parking | None = None
                 try:
@@ -143,8 +145,8 @@ class Completion:
 
     # One attempt, from leasing its session to releasing it
 
-    def _new_attempt(self) -> Attempt:
-        plan = self._resources.planner.plan(self._request)
+    async def _new_attempt(self) -> Attempt:
+        plan = await off_loop(self._large, self._resources.planner.plan, self._request)
         self._attempt = Attempt(plan, self._resources, self._failures.spent)
         return self._attempt
 
@@ -154,7 +156,7 @@ class Completion:
         Raises DeadlineError if a limit is reached meanwhile.
         """
         resources, plan = self._resources, attempt.plan
-        need = plan.need
+        need = await off_loop(self._large, plan.need)
         # The attempt is asked first, since it records the request; it knows no earlier attempts.
         known = resources.parking_policy.continues(plan.kind, need.continues)
         self._conversing = known or self._conversing

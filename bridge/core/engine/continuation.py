@@ -11,10 +11,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Final
 
 from bridge.core.claude import Profile, Turn, Wire, definitions_of
 from bridge.core.contract import Role, Tool
+
+
+_SHORT: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ def normalised(turn: Turn) -> list[Any]:
             for block in turn.content
             if block["type"] == "tool_use"
         ]
-        return ["assistant", text, calls]
+        return ["assistant", _short(text), calls]
     return ["user", *(_block(block) for block in turn.content)]
 
 
@@ -89,12 +92,22 @@ def answers_exactly(calls: Sequence[str], turn: Turn) -> bool:
 def _block(block: Wire) -> list[Any]:
     match block["type"]:
         case "text":
-            return ["text", block["text"]]
+            return ["text", _short(block["text"])]
         case "tool_result":
             inner = [_block(item) for item in block["content"]]
             return ["tool_result", block["tool_use_id"], block.get("is_error", False), inner]
         case kind:
-            return [kind, block["source"], block.get("title")]
+            source = {**block["source"]}
+            if "data" in source:
+                source["data"] = _short(source["data"])
+            return [kind, source, block.get("title")]
+
+
+def _short(text: str) -> str | list[str]:
+    """Return a long text as its hash: as JSON it would block other answers."""
+    if len(text) <= _SHORT:
+        return text
+    return [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()]
 
 
 def _hash(before: str, data: Any) -> str:

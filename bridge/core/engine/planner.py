@@ -92,9 +92,8 @@ class Plan:
         tools = self.scope.tools
         return names_only(tools) if self.settings.extra_body.tools else tools
 
-    @property
     def need(self) -> Need:
-        """What the request needs of the pool."""
+        """Return what the request needs of the pool; takes long for a large conversation."""
         may_continue = bool(self.history) and self._may_continue()
         return Need(
             self.scope.profile,
@@ -141,7 +140,10 @@ class Plan:
         return tuple(filters)
 
     def parking(self, reader: AnswerReader) -> Parking | None:
-        """Return how the conversation is held open after its answer; None if it is not."""
+        """Return how the conversation is held open after its answer; None if it is not.
+
+        Takes long for a large conversation.
+        """
         if reader.stop_reason not in CONTINUABLE:
             return None
         try:

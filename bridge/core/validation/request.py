@@ -23,11 +23,11 @@ from bridge.core.validation.turns import check_history, check_turns
 
 _MANY_MESSAGES: Final = 200
 _MANY_TOOLS: Final = 50
-_LIGHT_ARGUMENTS: Final = 100_000
+_LIGHT_CHARACTERS: Final = 100_000
 
 
 def is_large(request: CompletionRequest) -> bool:
-    """Whether validation takes so long that it would block all other answers."""
+    """Whether its validation or comparison takes so long that other answers would wait."""
     if len(request.messages) > _MANY_MESSAGES or len(request.tools) > _MANY_TOOLS:
         return True
     if sum(len(message.parts) for message in request.messages) > 2 * _MANY_MESSAGES:
@@ -40,11 +40,11 @@ def _is_heavy(part: Part | TextPart | ImagePart) -> bool:
         case ImagePart() | DocumentPart():
             return True
         case ToolCallPart():
-            return len(part.arguments) > _LIGHT_ARGUMENTS
+            return len(part.arguments) > _LIGHT_CHARACTERS
         case ToolResultPart():
             return len(part.content) > _MANY_MESSAGES or any(map(_is_heavy, part.content))
         case TextPart():
-            return False
+            return len(part.text) > _LIGHT_CHARACTERS
 
 
 def validate(request: CompletionRequest, bounds: Bounds = BOUNDS) -> CompletionRequest:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from bridge.core.engine import engine as engine_module
+from bridge.core.engine import planner as planner_module
 from bridge.grpc_server import completion as grpc_module
 from bridge.http_server.body import reading
 from bridge.http_server.openai.chat import routes as chat
@@ -70,22 +71,26 @@ def test_over_http(
     body, decoding = HTTP[path]
     parsed, decoded = watched(reading, "parse_json"), watched(*decoding)
     validated = watched(engine_module, "validate")
+    compared = watched(planner_module, "fingerprint")
     with httpx.Client(timeout=PATIENCE, trust_env=False) as client:
         reply = client.post(f"{bridge.url}{path}", content=json.dumps(body))
         assert reply.status_code == 200, reply.text
         assert "Read." in reply.text
         assert apart(parsed)
         assert apart(decoded)
-        assert apart(validated) == (path != "/v1/completions")
+        assert apart(validated)
+        assert apart(compared)
         # A small one is read where it comes in: a thread would only cost time.
         assert client.post(f"{bridge.url}{path}", json=SMALL[path]).status_code == 200
         assert not apart(parsed)
         assert not apart(decoded)
+        assert not apart(compared)
 
 
 def test_over_grpc(bridge: RunningBridge, watched: Callable[[Any, str], list[str]]) -> None:
     decoded = watched(grpc_module, "decode_request")
     validated = watched(engine_module, "validate")
+    compared = watched(planner_module, "fingerprint")
     request = question(system="x" * 200_000)
     for _ in range(MANY):
         request.messages.add().CopyFrom(request.messages[0])
@@ -94,6 +99,7 @@ def test_over_grpc(bridge: RunningBridge, watched: Callable[[Any, str], list[str
         assert list(stub.Complete(request, timeout=PATIENCE))
         assert apart(decoded)
         assert apart(validated)
+        assert apart(compared)
         assert list(stub.Complete(question(), timeout=PATIENCE))
         assert not apart(decoded)
 

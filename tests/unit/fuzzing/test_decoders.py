@@ -72,7 +72,7 @@ def prepared(request: CompletionRequest) -> None:
     """All that is made of a request before a process is told of it."""
     request = validate(request)
     plan = Planner(None).plan(request)
-    _ = plan.need
+    plan.need()
     told: list[object] = [setting_changes(None, plan.settings)]
     told += [line if isinstance(line, dict) else line.wire for line in replay_lines(plan.history)]
     told.append(user_line(plan.last, query=True).wire)
