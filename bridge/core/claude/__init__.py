@@ -1,7 +1,5 @@
 """Everything that depends on the formats of the `claude` CLI."""
 
-from bridge.core.claude.answer_reader import CONTINUABLE, AnswerReader
-from bridge.core.claude.call_usage import added
 from bridge.core.claude.capabilities import ALL, Capabilities, Facts
 from bridge.core.claude.client_tools import MAX_RESULT_CHARACTERS, definitions_of, deliverable
 from bridge.core.claude.control import ControlError
@@ -19,6 +17,8 @@ from bridge.core.claude.processes import (
     passed_on,
     read_user_settings,
 )
+from bridge.core.claude.reading import CONTINUABLE, AnswerReader
+from bridge.core.claude.reading.call_usage import added
 from bridge.core.claude.session import Session
 from bridge.core.claude.tool_definitions import (
     ToolDefinition,

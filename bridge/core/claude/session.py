@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
 
-from bridge.core.claude.answer_reader import calls_builtin_tool
 from bridge.core.claude.capabilities import ALL, Capabilities, Facts
 from bridge.core.claude.client_tools import ToolServer
 from bridge.core.claude.control import (
@@ -23,6 +22,7 @@ from bridge.core.claude.control import (
 )
 from bridge.core.claude.inbox import Inbox
 from bridge.core.claude.processes import Launcher, ProcessGoneError, start_cause
+from bridge.core.claude.reading import calls_builtin_tool
 from bridge.core.claude.sdk_client import SdkClient
 from bridge.core.claude.turn_settings import AppliedSettings, Profile, TurnSettings
 from bridge.core.claude.turns import Conversation, Turn, UserLine, replay_lines

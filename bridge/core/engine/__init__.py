@@ -1,7 +1,7 @@
 """One request through the pool: admission, plan, time limits, attempts, answer."""
 
 from bridge.core.engine.engine import Engine, EngineOptions
-from bridge.core.engine.models import ModelNames
+from bridge.core.engine.planning import ModelNames
 from bridge.core.engine.timeouts import TimeLimits
 
 __all__ = ["Engine", "EngineOptions", "ModelNames", "TimeLimits"]

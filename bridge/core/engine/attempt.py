@@ -21,8 +21,7 @@ from bridge.core.contract import (
     Usage,
 )
 from bridge.core.engine.answer_filters import JsonFilter, StopFilter, filtered
-from bridge.core.engine.field_names import errors_named_for
-from bridge.core.engine.planner import Plan
+from bridge.core.engine.planning import Plan, errors_named_for
 from bridge.core.engine.resources import Resources
 from bridge.core.engine.timeouts import AnswerProgress, Deadlines
 from bridge.core.pool import Lease, Parking
@@ -124,9 +123,7 @@ class Attempt:
                     for each in held:
                         yield each
                     if stop is None:
-                        self.parking = await off_loop(
-                            is_large(plan.request), plan.parking, reader
-                        )
+                        self.parking = await off_loop(is_large(plan.request), plan.parking, reader)
                         if self.parking is None:
                             await self.end_turn()
                             event = replace(event, usage=self.usage)

@@ -26,7 +26,7 @@ from bridge.core.contract import (
     shown,
 )
 from bridge.core.engine.attempt import Attempt
-from bridge.core.engine.field_names import errors_named_for
+from bridge.core.engine.planning import errors_named_for
 from bridge.core.engine.resources import Resources
 from bridge.core.engine.timeouts import AnswerProgress, Deadlines, Limit, TimeLimits
 from bridge.core.engine.usage_limits import Admission

@@ -34,9 +34,8 @@ from bridge.core.contract import (
 )
 from bridge.core.engine.completion import Completion
 from bridge.core.engine.health import AccountState, status_of
-from bridge.core.engine.models import Catalog, ModelNames
 from bridge.core.engine.parking_policy import ParkingPolicy
-from bridge.core.engine.planner import Planner
+from bridge.core.engine.planning import Catalog, ModelNames, Planner
 from bridge.core.engine.resources import Resources
 from bridge.core.engine.schema_checker import SchemaChecker
 from bridge.core.engine.timeouts import TimeLimits

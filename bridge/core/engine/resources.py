@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bridge.core.access import Quotas
 from bridge.core.engine.health import AccountState
 from bridge.core.engine.parking_policy import ParkingPolicy
-from bridge.core.engine.planner import Planner
+from bridge.core.engine.planning import Planner
 from bridge.core.engine.schema_checker import SchemaChecker
 from bridge.core.engine.timeouts import TimeLimits
 from bridge.core.engine.usage_limits import UsageLimitsState

@@ -28,8 +28,7 @@ from bridge.core.contract import (
     JsonObject,
     ProcessFailedError,
 )
-from bridge.core.engine.field_names import errors_named_for
-from bridge.core.engine.planner import tools_of
+from bridge.core.engine.planning import errors_named_for, tools_of
 from bridge.core.system import OrphanGuard
 from bridge.core.validation import UnfitAnswerError, fault_of, measure
 

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient
 
-from bridge.core.claude.answer_reader import AnswerReader
 from bridge.core.claude.control import ControlTransport
 from bridge.core.claude.processes.launch import Launcher, hermetic_environment
 from bridge.core.claude.processes.process import ProcessGoneError
 from bridge.core.claude.processes.user_settings import read_user_settings
+from bridge.core.claude.reading.answer_reader import AnswerReader
 from bridge.core.claude.session import Session
 from bridge.core.claude.turn_settings import ExtraBody, Profile, TurnSettings
 from bridge.core.claude.turns import Turn

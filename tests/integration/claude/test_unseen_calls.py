@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from bridge.core.claude.call_usage import UnseenCalls
 from bridge.core.claude.processes import launch
 from bridge.core.claude.processes.launch import Launcher, hermetic_environment
+from bridge.core.claude.reading.call_usage import UnseenCalls
 from bridge.core.claude.session import Session
 from bridge.core.claude.turn_settings import Profile
 from bridge.core.claude.turns import Turn

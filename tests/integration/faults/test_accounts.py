@@ -16,7 +16,7 @@ import pytest
 
 from bridge.core.claude.processes.launch import Launcher, hermetic_environment
 from bridge.core.engine.engine import Engine, EngineOptions
-from bridge.core.engine.models import ModelNames
+from bridge.core.engine.planning.models import ModelNames
 from bridge.core.pool.policy import PoolLimits
 from bridge.core.telemetry.session_log import SessionLog
 from bridge.server.launching import bundled_cli

@@ -58,7 +58,7 @@ async def test_a_process_that_dies_is_replaced_though_the_request_was_tried_agai
     engine = Engine(fake_launcher(), EngineOptions(ONE), SessionLog(None))
     request = CompletionRequest((user("Hello?"),))
     completion = Completion(request, RequestRecord(request, 0.0), engine.resources)
-    tried = completion._new_attempt()
+    tried = await completion._new_attempt()
     # An answer that was not what was asked for is asked for once more: no fault of the process.
     completion._failed(tried, UnfitAnswerError("is not valid JSON"))
     completion._failed(tried, ProcessGoneError())

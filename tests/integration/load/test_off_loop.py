@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from bridge.core.engine import engine as engine_module
-from bridge.core.engine import planner as planner_module
+from bridge.core.engine.planning import plan as plan_module
 from bridge.grpc_server import completion as grpc_module
 from bridge.http_server.body import reading
 from bridge.http_server.openai.chat import routes as chat
@@ -71,7 +71,7 @@ def test_over_http(
     body, decoding = HTTP[path]
     parsed, decoded = watched(reading, "parse_json"), watched(*decoding)
     validated = watched(engine_module, "validate")
-    compared = watched(planner_module, "fingerprint")
+    compared = watched(plan_module, "fingerprint")
     with httpx.Client(timeout=PATIENCE, trust_env=False) as client:
         reply = client.post(f"{bridge.url}{path}", content=json.dumps(body))
         assert reply.status_code == 200, reply.text
@@ -90,7 +90,7 @@ def test_over_http(
 def test_over_grpc(bridge: RunningBridge, watched: Callable[[Any, str], list[str]]) -> None:
     decoded = watched(grpc_module, "decode_request")
     validated = watched(engine_module, "validate")
-    compared = watched(planner_module, "fingerprint")
+    compared = watched(plan_module, "fingerprint")
     request = question(system="x" * 200_000)
     for _ in range(MANY):
         request.messages.add().CopyFrom(request.messages[0])

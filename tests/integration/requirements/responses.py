@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from tests.integration.requirements.chat import Requirement
 
 _AGENTS = "tests/clients/test_openai_agents.py"
-_NAMES = "tests/unit/core/engine/test_field_names.py"
+_NAMES = "tests/unit/core/engine/planning/test_field_names.py"
 _APP = "tests/unit/http_server/openai/responses/test_routes.py"
 _CLIENT = "tests/clients/test_openai_responses.py"
 _DECODE = "tests/unit/http_server/openai/responses/test_decode.py"

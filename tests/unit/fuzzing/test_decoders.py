@@ -26,7 +26,7 @@ from bridge.core.contract.events import (
 from bridge.core.contract.request import CompletionRequest
 from bridge.core.contract.service import UsageLimits
 from bridge.core.contract.usage import Usage
-from bridge.core.engine.planner import Planner
+from bridge.core.engine.planning.planner import Planner
 from bridge.core.validation import validate
 from bridge.grpc_server.conversation import Conversation
 from bridge.grpc_server.status import status_of

@@ -13,7 +13,7 @@ from bridge.core.contract.errors import InvalidRequestError
 from bridge.core.contract.events import FinishReason
 from bridge.core.contract.service import Model
 from bridge.core.contract.usage import Usage
-from bridge.core.engine.planner import tools_of
+from bridge.core.engine.planning.planner import tools_of
 from bridge.core.validation import validate
 from bridge.grpc_server.wire.decode import decode_request
 from bridge.grpc_server.wire.encode import encode_event, encode_model

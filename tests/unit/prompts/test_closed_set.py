@@ -36,8 +36,9 @@ from bridge.core.contract.request import (
     ToolMode,
     ToolResultPart,
 )
-from bridge.core.engine.models import Catalog
-from bridge.core.engine.planner import Plan, Planner
+from bridge.core.engine.planning.models import Catalog
+from bridge.core.engine.planning.plan import Plan
+from bridge.core.engine.planning.planner import Planner
 from bridge.core.validation import validate
 from bridge.grpc_server.wire.decode import decode_request
 from bridge.http_server.context import CallOptions

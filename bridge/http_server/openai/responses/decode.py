@@ -24,6 +24,8 @@ from bridge.http_server.openai.responses.items import (
     PAST,
     Items,
     call_field,
+)
+from bridge.http_server.openai.responses.kept_items import (
     item_id,
     kept_item,
     kind_of,

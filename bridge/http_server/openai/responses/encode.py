@@ -17,7 +17,7 @@ from bridge.core.contract import (
 )
 from bridge.http_server.dialect import JsonDict
 from bridge.http_server.event_encoder import EventEncoder
-from bridge.http_server.openai.responses.items import item_id
+from bridge.http_server.openai.responses.kept_items import item_id
 from bridge.http_server.openai.responses.replies import (
     call_item,
     message_item,
@@ -38,13 +38,11 @@ _INCOMPLETE: Final = {
 }
 """Ends that leave an answer incomplete, in OpenAI's words."""
 
-
 _EVENTS: Final = {
     ToolKind.FUNCTION: "response.function_call_arguments",
     ToolKind.CUSTOM: "response.custom_tool_call_input",
 }
 """The events of a call's text."""
-
 
 _NO_TOOLS: Final[Mapping[str, OfferedTool]] = MappingProxyType({})
 

@@ -30,7 +30,7 @@ from bridge.http_server.openai.responses.decode import (
     references_of,
 )
 from bridge.http_server.openai.responses.encode import ResponseCollector, ResponseStreamEncoder
-from bridge.http_server.openai.responses.items import response_of
+from bridge.http_server.openai.responses.kept_items import response_of
 from bridge.http_server.openai.responses.wire import ResponsesRequest
 from bridge.http_server.openai.shared.openapi import describe
 

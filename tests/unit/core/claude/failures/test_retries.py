@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bridge.core.claude.answer_reader import AnswerReader
 from bridge.core.claude.failures.retries import LONGEST_WAIT
+from bridge.core.claude.reading.answer_reader import AnswerReader
 from bridge.core.contract.errors import (
     BridgeError,
     PlanLimitError,

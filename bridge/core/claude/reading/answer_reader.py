@@ -11,12 +11,13 @@ from collections.abc import Container, Iterator
 from enum import Enum, IntEnum, auto
 from typing import Any
 
-from bridge.core.claude.call_usage import CallUsage
 from bridge.core.claude.exact_numbers import parsed_exactly
 from bridge.core.claude.failures import FailureReader
+from bridge.core.claude.reading.call_usage import CallUsage
+from bridge.core.claude.reading.offered_tools import OUTPUT_TOOL, OfferedTools
 from bridge.core.claude.turns import Turn
 from bridge.core.claude.usage_limits import usage_limits_of
-from bridge.core.claude.wire import TOOL_PREFIX, Wire
+from bridge.core.claude.wire import Wire
 from bridge.core.contract import (
     BridgeError,
     Event,
@@ -49,9 +50,6 @@ _CONTINUING = frozenset({"tool_use", "pause_turn"})
 tools."""
 
 _THINKING = frozenset({"thinking", "redacted_thinking"})
-
-OUTPUT_TOOL = "StructuredOutput"
-"""The tool that the CLI offers if it was initialised with a JSON schema."""
 
 PARAGRAPH = "\n\n"
 """Separates the texts before and after a call of the CLI's own tools."""
@@ -114,8 +112,7 @@ class AnswerReader:
         self._include_thinking = include_thinking
         self._structured = structured
         self._ignored = ignored
-        self._tools = tools
-        self._prefix = prefix
+        self._offered = OfferedTools(tools, prefix, structured)
         self._stage = _Stage.NOTHING
         self._call = _Call.OPEN
         self._usage = CallUsage(spent)
@@ -191,7 +188,7 @@ class AnswerReader:
 
     def _stop(self, reason: str, stop_sequence: str | None) -> Iterator[Event]:
         uses = {block["name"] for block in self._blocks if block["type"] == "tool_use"}
-        calls = any(map(self._is_callers, uses))
+        calls = any(map(self._offered.include, uses))
         self._bound_strays(uses)
         if reason == "tool_use" and not calls and OUTPUT_TOOL in uses:
             # The CLI would continue with a turn in which the model only confirms the call.
@@ -244,14 +241,12 @@ class AnswerReader:
         self._stage = max(self._stage, _Stage.BEGUN)
         self._blocks.append(block)
         self._pieces = []
-        if block["type"] == "tool_use" and self._is_callers(block["name"]):
+        if block["type"] == "tool_use" and self._offered.include(block["name"]):
             if self._structured and (text := self._text_so_far()):
                 yield TextDelta(text)
             self._stage = _Stage.PRODUCED
             self._calls += 1
-            yield ToolCallStart(
-                self._calls - 1, block["id"], block["name"].removeprefix(self._prefix)
-            )
+            yield ToolCallStart(self._calls - 1, block["id"], self._offered.bare(block["name"]))
         elif block["type"] == "text" and block.get("text"):
             yield from self._delta({"type": "text_delta", "text": block["text"]})
 
@@ -270,7 +265,7 @@ class AnswerReader:
         elif kind == "input_json_delta":
             self._pieces.append(delta["partial_json"])
             name = self._blocks[-1]["name"]
-            if self._is_callers(name):
+            if self._offered.include(name):
                 yield ToolCallDelta(self._calls - 1, delta["partial_json"])
             elif name == OUTPUT_TOOL and self._structured:
                 self._stage = _Stage.PRODUCED
@@ -301,24 +296,17 @@ class AnswerReader:
         blocks = (
             {**block, "input": _kept(block["input"])} if block["type"] == "tool_use" else block
             for block in self._blocks
-            if block["type"] != "tool_use" or self._is_callers(block["name"])
+            if block["type"] != "tool_use" or self._offered.include(block["name"])
         )
         try:
             return Turn(Role.ASSISTANT, tuple(blocks))
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
 
-    def _is_callers(self, name: str) -> bool:
-        """Whether a call is for the caller: a model may also call a tool that is not offered."""
-        if not name.startswith(self._prefix) or (self._structured and name == OUTPUT_TOOL):
-            return False
-        return self._tools is None or name.removeprefix(self._prefix) in self._tools
-
     def _bound_strays(self, uses: set[str]) -> None:
         """Raise if the model repeatedly calls tools that are not offered: the CLI corrects each
         call."""
-        uses = uses - {OUTPUT_TOOL} if self._structured else uses
-        if any(name.startswith(self._prefix) and not self._is_callers(name) for name in uses):
+        if any(map(self._offered.strays, uses)):
             self._strays += 1
             if self._strays > _MOST_STRAYS:
                 raise UnavailableError(
@@ -338,16 +326,3 @@ def _kept(arguments: str) -> Any:
     if changed:
         raise ValueError("a number with too many digits")
     return value
-
-
-def calls_builtin_tool(line: Wire) -> bool:
-    """Whether a line of the CLI is an answer that calls one of the CLI's own tools."""
-    if line["type"] != "assistant":
-        return False
-    content = (line.get("message") or {}).get("content")
-    return isinstance(content, list) and any(
-        block.get("type") == "tool_use"
-        and block["name"] != OUTPUT_TOOL
-        and not block["name"].startswith(TOOL_PREFIX)
-        for block in content
-    )

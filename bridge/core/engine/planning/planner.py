@@ -1,4 +1,4 @@
-"""Plans how a session is prepared for a request and how its answer is read.
+"""Plans how a session is prepared for a request.
 
 A planner also remembers what the API has refused, so that it is not tried again: later requests
 omit it and report that, or the bridge does it itself.
@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bridge.core.claude import (
-    CONTINUABLE,
     TOOL_PREFIX,
-    AnswerReader,
     ExtraBody,
     Profile,
     ToolDefinition,
-    Turn,
     TurnSettings,
     changed_by_cli,
     changes_arguments,
-    deliverable,
     exact_definitions,
     exact_schema,
     is_about,
-    names_only,
     sampling_named_in,
     settings_of,
     turns_of,
@@ -42,20 +37,12 @@ from bridge.core.contract import (
     ToolChoice,
     ToolMode,
     UnsupportedError,
-    Usage,
-    UsageLimits,
 )
-from bridge.core.engine.answer_filters import (
-    AnswerFilter,
-    JsonFilter,
-    RequiredCallFilter,
-    StopFilter,
-)
-from bridge.core.engine.continuation import Scope, answers_exactly, call_ids, fingerprint
-from bridge.core.engine.field_names import errors_named_for
-from bridge.core.engine.free_text import FreeTextFilter, as_function
-from bridge.core.engine.models import Catalog
-from bridge.core.pool import Need, Parking
+from bridge.core.engine.free_text import as_function
+from bridge.core.engine.planning.continuation import Scope
+from bridge.core.engine.planning.field_names import errors_named_for
+from bridge.core.engine.planning.models import Catalog
+from bridge.core.engine.planning.plan import Plan
 from bridge.core.validation import any_scaled, for_api
 
 ONLY_JSON = "Answer with one JSON object and nothing else: no text around it, no code fence."
@@ -66,95 +53,6 @@ _TOOL_CHOICE = "tool_choice"
 _OUTPUT = "output_config"
 _NO_SUCH_FIELD = "Extra inputs are not permitted"
 _EXTRA_BODY = "extra_body"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How a request is sent to a session, and how its answer is read."""
-
-    request: CompletionRequest
-    """The request, without fields that have no effect."""
-    scope: Scope
-    settings: TurnSettings
-    history: tuple[Turn, ...]
-    last: Turn
-    ignored: tuple[str, ...]
-    force_call: bool = False
-    """Whether the bridge itself has to enforce a tool call."""
-    schema: JsonObject | None = None
-    """The schema that the whole answer has to match."""
-    tool_prefix: str = ""
-    """What the CLI puts before the names of the tools."""
-
-    @property
-    def offered(self) -> tuple[Tool, ...]:
-        """The tools as the CLI gets them; the API may also get their definitions."""
-        tools = self.scope.tools
-        return names_only(tools) if self.settings.extra_body.tools else tools
-
-    def need(self) -> Need:
-        """Return what the request needs of the pool; takes long for a large conversation."""
-        may_continue = bool(self.history) and self._may_continue()
-        return Need(
-            self.scope.profile,
-            self.scope.caller,
-            fingerprint(self.scope, self.history) if may_continue else None,
-        )
-
-    @property
-    def kind(self) -> Hashable:
-        """Its caller and its profile, the key of `ParkingPolicy`."""
-        return self.scope.caller, self.scope.profile
-
-    def _may_continue(self) -> bool:
-        calls = call_ids(self.history[-1])
-        if not calls:
-            return not self.last.tool_results
-        return answers_exactly(calls, self.last) and all(map(deliverable, self.last.content))
-
-    def reader(self, usage_limits: UsageLimits | None, spent: Usage) -> AnswerReader:
-        """Return a reader of the CLI's lines; see AnswerReader for the arguments."""
-        return AnswerReader(
-            usage_limits=usage_limits,
-            spent=spent,
-            include_thinking=self.request.include_thinking,
-            ignored=self.ignored,
-            structured=bool(self.scope.profile.json_schema),
-            asked=self.request.model,
-            tools=frozenset(tool.name for tool in self.scope.tools),
-            prefix=self.tool_prefix,
-        )
-
-    def filters(self) -> tuple[AnswerFilter, ...]:
-        """Return the filters of the events, in order; new ones for each attempt."""
-        filters: list[AnswerFilter] = []
-        request = self.request
-        if request.sampling.stop:
-            filters.append(StopFilter(request.sampling.stop))
-        if self.force_call:
-            filters.append(RequiredCallFilter(request.tool_choice.name))
-        if request.output_format.kind is not OutputKind.TEXT:
-            filters.append(JsonFilter())
-        if texts := frozenset(tool.name for tool in request.tools if tool.free_text):
-            filters.append(FreeTextFilter(texts))
-        return tuple(filters)
-
-    def parking(self, reader: AnswerReader) -> Parking | None:
-        """Return how the conversation is held open after its answer; None if it is not.
-
-        Takes long for a large conversation.
-        """
-        if reader.stop_reason not in CONTINUABLE:
-            return None
-        try:
-            answer = reader.answer()
-        except ValueError:
-            return None
-        if not answer.visible:
-            # Claude Code asks the model for more, which the caller would not see.
-            return None
-        turns = (*self.history, self.last, answer)
-        return Parking(fingerprint(self.scope, turns), call_ids(answer))
 
 
 @dataclass(slots=True)
@@ -203,12 +101,8 @@ class Planner:
         settings = settings_of(
             request, choice.name, tools, tool_choice, native, definitions, self._prefix
         )
-        if not settings.thinking and request.effort is not Effort.NONE:
-            # Options for thinking have no effect, or not their full effect.
-            if request.effort is not None:
-                ignored.append(names(Place("effort")))
-            if request.include_thinking:
-                ignored.append(names(Place("include_thinking")))
+        if not settings.thinking:
+            ignored += map(names, _of_thinking(request))
         _refuse_if_strict(request, ignored)
         scope = Scope(
             request.caller,
@@ -334,6 +228,16 @@ def tools_of(request: CompletionRequest) -> tuple[tuple[Tool, ...], ToolChoice]:
     if not tools or choice.mode is ToolMode.NONE:
         return (), ToolChoice()
     return tools, choice
+
+
+def _of_thinking(request: CompletionRequest) -> Iterator[Place]:
+    """Yield the options that have no effect, or not their full effect, without thinking."""
+    if request.effort is Effort.NONE:
+        return
+    if request.effort is not None:
+        yield Place("effort")
+    if request.include_thinking:
+        yield Place("include_thinking")
 
 
 def _insist(tools: tuple[Tool, ...], choice: ToolChoice) -> tuple[tuple[Tool, ...], str]:

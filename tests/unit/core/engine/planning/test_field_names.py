@@ -9,9 +9,9 @@ import pytest
 
 from bridge.core.claude.failures.kinds import CONTEXT_TOO_LONG
 from bridge.core.contract import CompletionRequest, InvalidRequestError, ModelNotFoundError
-from bridge.core.engine.field_names import errors_named_for
-from bridge.core.engine.models import Catalog
-from bridge.core.engine.planner import Planner
+from bridge.core.engine.planning.field_names import errors_named_for
+from bridge.core.engine.planning.models import Catalog
+from bridge.core.engine.planning.planner import Planner
 from bridge.core.engine.schema_checker import SchemaChecker
 from bridge.core.validation import validate
 from bridge.grpc_server.wire.decode import decode_conversation, decode_request

@@ -20,7 +20,7 @@ from bridge.core.contract.request import (
     ToolResultPart,
     UrlSource,
 )
-from bridge.core.engine.continuation import Scope, answers_exactly, call_ids, fingerprint
+from bridge.core.engine.planning.continuation import Scope, answers_exactly, call_ids, fingerprint
 from tests.support.harness import assistant, user
 
 TOOL = Tool("f", "does", {"type": "object"})

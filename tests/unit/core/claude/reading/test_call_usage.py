@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bridge.core.claude.call_usage import CallUsage, UnseenCalls
+from bridge.core.claude.reading.call_usage import CallUsage, UnseenCalls
 from bridge.core.contract import Usage
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from bridge.core.contract.errors import UnsupportedError
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.engine.planner import Planner
+from bridge.core.engine.planning.planner import Planner
 from bridge.http_server.context import CallOptions
 from bridge.http_server.openai.chat.decode import decode_chat
 

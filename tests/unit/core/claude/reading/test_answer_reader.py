@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from bridge.core.claude.answer_reader import AnswerReader
 from bridge.core.claude.failures.results import failure_of
+from bridge.core.claude.reading.answer_reader import AnswerReader
 from bridge.core.contract.errors import (
     BridgeError,
     InvalidRequestError,

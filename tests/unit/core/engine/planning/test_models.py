@@ -7,7 +7,7 @@ import pytest
 
 from bridge.core.contract.errors import ModelNotFoundError
 from bridge.core.contract.service import Model
-from bridge.core.engine.models import Catalog, Choice
+from bridge.core.engine.planning.models import Catalog, Choice
 
 OFFERED: tuple[dict[str, Any], ...] = (
     {

@@ -1,0 +1,8 @@
+"""What is decided about a request before a session is leased for it."""
+
+from bridge.core.engine.planning.field_names import errors_named_for
+from bridge.core.engine.planning.models import Catalog, ModelNames
+from bridge.core.engine.planning.plan import Plan
+from bridge.core.engine.planning.planner import Planner, tools_of
+
+__all__ = ["Catalog", "ModelNames", "Plan", "Planner", "errors_named_for", "tools_of"]
