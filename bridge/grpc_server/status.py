@@ -43,7 +43,6 @@ CODES: Final[dict[type[contract.BridgeError], StatusCode]] = {
     contract.InternalError: StatusCode.INTERNAL,
 }
 
-_DEFAULT_RETRY_SECONDS: Final = 1.0
 _MAX_MESSAGE_BYTES: Final = 800
 _MAX_OTHERS_BYTES: Final = 2_000
 """Of all field violations but the first: clients refuse trailers of more than 8 KB."""
@@ -62,7 +61,7 @@ def status_of(error: contract.BridgeError, request_id: str) -> CallStatus:
     """Say an error in gRPC's terms, with the id under which the log knows it."""
     code = _code_of(error)
     message = _trailer_text(error.message)
-    retry_after = _retry_after(error)
+    retry_after = error.retry_hint
     details = [_error_info(error, request_id)]
     field = _field_of(error)
     if isinstance(error, contract.InvalidRequestError) and field:
@@ -90,16 +89,12 @@ def _field_of(error: contract.BridgeError) -> str:
     return getattr(error, "field", None) or ""
 
 
-def _retry_after(error: contract.BridgeError) -> float | None:
-    if error.retry_after is not None:
-        return max(error.retry_after, 0.0)
-    return _DEFAULT_RETRY_SECONDS if error.retryable else None
-
-
 def _error_info(error: contract.BridgeError, request_id: str) -> any_pb2.Any:
     metadata = {"request_id": request_id, "retryable": "true" if error.retryable else "false"}
     if field := _field_of(error):
         metadata["field"] = field
+    if isinstance(error, contract.PlanLimitError) and error.resets_at is not None:
+        metadata["resets_at"] = str(round(error.resets_at))
     return _packed(
         error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
     )

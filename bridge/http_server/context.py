@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any, ParamSpec, TypeVar
 
 from starlette.datastructures import Headers
@@ -31,6 +32,8 @@ class HttpSettings:
 
     strict: bool = False
     """Whether parameters without effect are errors for every caller."""
+    include_reasoning: bool = False
+    """Whether chat completions contain thinking if a request does not decide that."""
     keep_alive_seconds: float = 10.0
     """How long a stream may be silent before a comment is sent."""
     stalled_client_seconds: float = 60.0
@@ -77,6 +80,15 @@ class ServerContext:
     """Counts the bodies that are coming in."""
 
 
+class ReasoningDisplay(Enum):
+    """Whether thinking is part of the reply, as far as the body does not say it."""
+
+    OMIT = "omit"
+    CHAT_DEFAULT = "chat default"
+    """In chat completions, whose body cannot say it in OpenAI's own terms."""
+    ASKED = "asked"
+
+
 @dataclass(frozen=True, slots=True)
 class CallOptions:
     """What a call says outside its body. Not all of it concerns decoders."""
@@ -84,7 +96,7 @@ class CallOptions:
     request_id: str = ""
     caller: str = ""
     strict: bool = False
-    include_reasoning: bool = False
+    reasoning: ReasoningDisplay = ReasoningDisplay.OMIT
     timeout: float | None = None
     queue_timeout: float | None = None
     first_token_timeout: float | None = None
@@ -142,12 +154,19 @@ def call_options(scope: Scope, settings: HttpSettings) -> CallOptions:
         request_id=request_id_of(scope),
         caller=caller_of(scope),
         strict=_flag(headers, STRICT_HEADER) or settings.strict,
-        include_reasoning=_flag(headers, REASONING_HEADER),
+        reasoning=_reasoning(headers, settings),
         timeout=_timeout(headers, TIMEOUT_HEADER),
         queue_timeout=_timeout(headers, QUEUE_TIMEOUT_HEADER),
         first_token_timeout=_timeout(headers, FIRST_TOKEN_TIMEOUT_HEADER),
         idle_timeout=_timeout(headers, IDLE_TIMEOUT_HEADER),
     )
+
+
+def _reasoning(headers: Headers, settings: HttpSettings) -> ReasoningDisplay:
+    if _flag(headers, REASONING_HEADER):
+        return ReasoningDisplay.ASKED
+    by_default = settings.include_reasoning and REASONING_HEADER not in headers
+    return ReasoningDisplay.CHAT_DEFAULT if by_default else ReasoningDisplay.OMIT
 
 
 def _flag(headers: Headers, name: str) -> bool:

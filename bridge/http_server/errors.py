@@ -17,7 +17,6 @@ logger = logging.getLogger(__name__)
 
 _RETRIED_STATUSES: Final = frozenset({408, 409, 429})
 """What the vendors' clients retry unasked, besides every 5xx."""
-_DEFAULT_RETRY_SECONDS: Final = 1.0
 
 
 class HttpError(BridgeError):
@@ -64,11 +63,8 @@ def error_headers(error: BridgeError, status: int) -> dict[str, str]:
     `retry-after`, the vendors' clients the other two as well.
     """
     headers = {}
-    retry_after = error.retry_after
-    if retry_after is None and error.retryable:
-        retry_after = _DEFAULT_RETRY_SECONDS
-    if retry_after is not None:
-        seconds = max(retry_after, 0.0)
+    seconds = error.retry_hint
+    if seconds is not None:
         headers["retry-after"] = str(math.ceil(seconds))
         headers["retry-after-ms"] = str(math.ceil(seconds * 1000))
     if status == 408 or isinstance(error, DrainingError):

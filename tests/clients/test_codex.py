@@ -271,3 +271,6 @@ def test_the_limit_of_the_plan_ends_the_turn(
     codex = Codex(installed("@openai/codex", VERSION, "codex"), tmp_path, bridge)
     events = codex.run(f"Hello. {sim(error='usage_limit')}")
     assert events[-1]["type"] == "turn.failed"
+    # Codex shows the time in words of its own, and asks no second time.
+    assert "usage limit" in events[-1]["error"]["message"]
+    assert len(codex.bridge.simulator.ledger.exchanges(containing="Hello. ")) == 1

@@ -214,6 +214,8 @@ class CompletionRequest:
     effort: Effort | None = None
     include_thinking: bool = False
     """Whether thinking is part of the answer that is sent."""
+    thinking_by_default: bool = False
+    """Whether the caller has not asked for it, so that it need not know if there is none."""
     whole: bool = False
     """Whether the caller gets the answer in one piece, so that parts of it can be held back."""
     timeout: float | None = None

@@ -152,7 +152,7 @@ class Attempt:
             raise
         except PlanLimitError as error:
             if (resets_at := self._reader.limit_resets_at) is not None:
-                error.retry_after = self._resources.usage_limits.seconds_until(resets_at)
+                self._resources.usage_limits.tell_reset(error, resets_at)
             raise
         except (LookupError, TypeError, AttributeError) as error:
             # The line is valid JSON, but still invalid.

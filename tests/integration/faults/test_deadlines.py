@@ -127,6 +127,22 @@ async def test_the_wait_for_a_process_has_a_limit_and_may_be_tried_again(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+async def test_the_limit_on_the_first_token_includes_the_wait_for_a_process(
+    stage: Stage, kind: str
+) -> None:
+    first, second = uuid.uuid4().hex, uuid.uuid4().hex
+    holding = stage.apis.call("stream", f"{first} {sim(hang=True)}")
+    await stage.reached(first)
+    answer = await stage.apis.ask(kind, second, limits={"first_token": SHORT})
+    failure = told(answer, kind, "QUEUE_TIMEOUT")
+    assert f"{SHORT:g} seconds" in failure.message
+    assert stage.engine.upstream(second) == []
+    await holding.leave()
+    await stage.closed(first)
+    await stage.serves()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_limit_that_is_no_number_is_named(stage: Stage, kind: str) -> None:
     failure = await stage.apis.ask(kind, "Hello?", limits={"idle": float("nan")})
     assert isinstance(failure, Failure)

@@ -36,7 +36,9 @@ async def test_an_answer_of_20_seconds_reaches_a_client_that_closes(
     start_bridge: Callable[..., RunningBridge],
 ) -> None:
     assert HttpSettings().head_seconds < TOKENS * DELAY_MS / 1000
-    running = await asyncio.to_thread(start_bridge, pool_size=4)
+    # CLAUDE_TIMEOUT limits the wait for the first token and silence, but not an answer that flows.
+    running = await asyncio.to_thread(start_bridge, pool_size=4, claude_timeout=15)
+    assert running.settings.claude_timeout < TOKENS * DELAY_MS / 1000
     kinds = [(version, stream) for version in ("1.0", "1.1") for stream in (True, False)]
     received = await asyncio.gather(
         *(answer(running.url, version, stream=stream) for version, stream in kinds)

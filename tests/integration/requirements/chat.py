@@ -286,7 +286,7 @@ PARAMETERS = {
         "`logit_bias` and the penalties are named unless they change nothing.", _IGNORED, _NEUTRAL
     ),
     "chat.param.logprobs": _shown(
-        "`logprobs` and `top_logprobs` are a 400 unless they are off.", _REFUSED, _NEUTRAL
+        "`logprobs` and `top_logprobs` are named unless they are off.", _IGNORED, _NEUTRAL
     ),
     "chat.param.audio": _shown("Audio out is a 400; text alone is not.", _REFUSED, _NEUTRAL),
     "chat.param.prediction": _shown("`prediction` has no effect and is named.", _IGNORED),

@@ -236,7 +236,7 @@ def _of_thinking(request: CompletionRequest) -> Iterator[Place]:
         return
     if request.effort is not None:
         yield Place("effort")
-    if request.include_thinking:
+    if request.include_thinking and not request.thinking_by_default:
         yield Place("include_thinking")
 
 

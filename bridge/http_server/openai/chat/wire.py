@@ -183,8 +183,8 @@ class ChatCompletionRequest(WireModel):
     logit_bias: Annotated[dict[str, float] | None, named_unless({})] = None
     frequency_penalty: Annotated[float | None, named_unless(0)] = None
     presence_penalty: Annotated[float | None, named_unless(0)] = None
-    logprobs: Annotated[bool | None, refused_unless(False)] = None
-    top_logprobs: Annotated[Annotated[JsonInt, Field(ge=0)] | None, refused_unless(0)] = None
+    logprobs: Annotated[bool | None, named_unless(False)] = None
+    top_logprobs: Annotated[Annotated[JsonInt, Field(ge=0)] | None, named_unless(0)] = None
     modalities: Annotated[list[str] | None, refused_unless([], ["text"])] = None
     audio: Annotated[Any, REFUSED] = None
     prediction: Annotated[Any, NAMED] = None

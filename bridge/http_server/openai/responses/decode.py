@@ -15,10 +15,9 @@ from bridge.core.contract import (
     Message,
     OutputFormat,
     OutputKind,
-    UnsupportedError,
 )
 from bridge.core.validation import missing
-from bridge.http_server.context import REASONING_HEADER, CallOptions
+from bridge.http_server.context import REASONING_HEADER, CallOptions, ReasoningDisplay
 from bridge.http_server.dialect import JsonDict
 from bridge.http_server.openai.responses.items import (
     PAST,
@@ -186,7 +185,7 @@ def decode_responses(
         max_output_tokens=wire.max_output_tokens,
         output_format=output_format,
         effort=effort,
-        include_thinking=options.include_reasoning or summarised,
+        include_thinking=options.reasoning is ReasoningDisplay.ASKED or summarised,
         whole=wire.stream is not True,
         marks_cut_calls=True,
         ignored=ignored.names,
@@ -260,11 +259,6 @@ def _new_items(wire: ResponsesRequest, past: Past) -> list[InputItem]:
 
 def _check_include(names: Sequence[str], ignored: Ignored) -> None:
     for index, name in enumerate(names):
-        if name == "message.output_text.logprobs":
-            raise UnsupportedError(
-                f"'include[{index}]' asks for logprobs, which Claude does not provide.",
-                field=f"include[{index}]",
-            )
         if name not in _NEVER_THERE | _ALWAYS_THERE | _WITHOUT_USE:
             ignored.add(f"include.{name}", f"include[{index}]")
 

@@ -28,7 +28,7 @@ from bridge.http_server.openai.responses.replies import (
     summary_text,
 )
 from bridge.http_server.openai.responses.tools import OfferedTool, ToolKind, offered_function
-from bridge.http_server.openai.shared.errors import error_body
+from bridge.http_server.openai.shared.errors import USAGE_LIMIT, error_body
 from bridge.http_server.openai.shared.replies import DONE
 from bridge.http_server.openai.shared.turns import is_json_object
 
@@ -344,6 +344,6 @@ class ResponseStreamEncoder(ResponseCollector):
 
 def _failure_code(kind: str) -> str:
     """Return the nearest of the few codes that OpenAI's type allows here."""
-    if kind == "rate_limit_error":
+    if kind in ("rate_limit_error", USAGE_LIMIT):
         return "rate_limit_exceeded"
     return "server_error" if kind == "server_error" else "invalid_prompt"

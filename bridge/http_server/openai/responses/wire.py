@@ -99,7 +99,7 @@ class ResponsesRequest(WireModel):
     prompt: Annotated[Any, REFUSED] = None
     # It bounds the calls of hosted tools, and there are none.
     max_tool_calls: Annotated[JsonInt | None, SILENT] = None
-    top_logprobs: Annotated[Annotated[JsonInt, Field(ge=0)] | None, refused_unless(0)] = None
+    top_logprobs: Annotated[Annotated[JsonInt, Field(ge=0)] | None, named_unless(0)] = None
     truncation: Annotated[Literal["auto", "disabled"] | None, named_unless("disabled")] = None
     context_management: Annotated[Any, named_unless([])] = None
     image: Annotated[Any, NAMED] = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -57,6 +58,11 @@ REASON_CODES: Mapping[str, str] = {
 }
 """Reasons with a code of their own, whatever the class: OpenAI's clients know the first two."""
 
+USAGE_LIMIT = "usage_limit_reached"
+"""The type by which Codex recognises that the account's limit is reached: it ends at once and shows
+when the limit resets. OpenAI's and Vercel's clients decide by the status alone."""
+
+_USAGE_LIMITS = frozenset({contract.PlanLimitError.reason, "OVERAGE_AHEAD"})
 _MAX_MESSAGE = 1_000
 _MAX_PARAM = 200
 
@@ -80,7 +86,15 @@ def error_body(error: contract.BridgeError, request_id: str) -> JsonDict:
     if error.reason == HttpError.reason:
         # One of the framework's own, of which OpenAI has no word.
         code = None
-    return error_object(_cut(message, _MAX_MESSAGE), row.type, param, code)
+    kind = row.type
+    more: JsonDict = {}
+    if isinstance(error, contract.PlanLimitError):
+        if error.reason in _USAGE_LIMITS and not error.retryable:
+            kind = USAGE_LIMIT
+        if error.resets_at is not None:
+            more["resets_at"] = round(error.resets_at)
+            more["resets_in_seconds"] = math.ceil(error.retry_hint or 0)
+    return error_object(_cut(message, _MAX_MESSAGE), kind, param, code, more)
 
 
 def _with_others(error: contract.BridgeError) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from bridge.core.contract import FinishReason, Model, Usage
@@ -43,6 +45,12 @@ def model_object(model: Model, created: int) -> JsonDict:
     return {"id": model.id, "object": "model", "created": created, "owned_by": "anthropic"}
 
 
-def error_object(message: str, kind: str, param: str | None, code: str | None) -> JsonDict:
-    """The envelope of every error, with all four of its keys."""
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+def error_object(
+    message: str,
+    kind: str,
+    param: str | None,
+    code: str | None,
+    more: Mapping[str, object] = MappingProxyType({}),
+) -> JsonDict:
+    """The envelope of every error, with all four of its keys, and `more` of some."""
+    return {"error": {"message": message, "type": kind, "param": param, "code": code, **more}}

@@ -118,6 +118,8 @@ def test_a_stop_says_when_it_ends() -> None:
         guard.admit(plan, NOW + 600)
     assert refused.value.reason == "OVERAGE_AHEAD"
     assert refused.value.retry_after == 3000
+    assert refused.value.resets_at == NOW + 3600
+    assert refused.value.message.endswith(", in 50 minutes.")
     assert not refused.value.retryable
 
 

@@ -30,7 +30,7 @@ from bridge.core.contract.request import (
     UrlSource,
 )
 from bridge.core.validation import validate
-from bridge.http_server.context import CallOptions
+from bridge.http_server.context import CallOptions, ReasoningDisplay
 from bridge.http_server.dialect import JsonDict
 from bridge.http_server.openai.responses.decode import (
     Past,
@@ -117,6 +117,8 @@ SILENT: list[tuple[str, Any]] = [
 
 NAMED: list[tuple[str, Any, str]] = [
     ("truncation", "auto", "truncation"),
+    ("top_logprobs", 3, "top_logprobs"),
+    ("include", ["message.output_text.logprobs"], "include.message.output_text.logprobs"),
     ("context_management", [{"type": "compaction"}], "context_management"),
     ("background_options", {"completion_window": "2h"}, "background_options"),
     ("image", {"context_compression": "auto"}, "image"),
@@ -159,8 +161,6 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("background", True, "background"),
     ("conversation", "conv_1", "conversation"),
     ("prompt", {"id": "pmpt_1"}, "prompt"),
-    ("top_logprobs", 3, "top_logprobs"),
-    ("include", ["x", "message.output_text.logprobs"], "include[1]"),
     (
         "moderation",
         {"model": "m", "policy": {"output": {"mode": "block"}}},
@@ -420,7 +420,7 @@ def test_tool_choices(choice: object, tools: tuple[str, ...], expected: ToolChoi
 
 
 def test_options_of_the_call_reach_the_core() -> None:
-    options = CallOptions("req_1", "alice", include_reasoning=True, timeout=3.0)
+    options = CallOptions("req_1", "alice", reasoning=ReasoningDisplay.ASKED, timeout=3.0)
     asked = options.applied_to(decode(options).request)
 
     assert (asked.request_id, asked.caller, asked.api) == ("req_1", "alice", "http")
