@@ -204,6 +204,10 @@ ANSWERS = [
         (assistant("Welcome {id}"), user("a"), user("b " + sim(text="c"))),
     ),
     Scenario(
+        "a history that ends with the assistant",
+        (user("{id} a " + sim(text="c")), assistant("b")),
+    ),
+    Scenario(
         "an empty answer in a history",
         (user("{id} a"), assistant(""), user("b " + sim(text="c"))),
     ),
@@ -669,7 +673,6 @@ def raw(
 
 INVALID = [
     invalid("no messages", "messages", ()),
-    invalid("it ends with the assistant", "messages[1]", (user("a"), assistant("b"))),
     invalid("an empty question", "messages[0]", (user(""),)),
     raw(
         "a role that is none",
