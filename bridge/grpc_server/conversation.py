@@ -24,9 +24,10 @@ from bridge.core.contract import (
     ToolCallPart,
     ToolCallStart,
     ToolResultPart,
+    placed,
 )
 from bridge.core.validation import check_message, unknown_call
-from bridge.grpc_server.wire.decode import decode_results, decode_said
+from bridge.grpc_server.wire.decode import decode_results, decode_said, decode_system
 from bridge.v1 import completion_pb2 as pb
 
 TURN_RUNNING = "TURN_RUNNING"
@@ -124,6 +125,8 @@ class Conversation:
         self._ignored |= dict.fromkeys(ignored)
         if isinstance(said, pb.UserMessage):
             message = self._said(said)
+            if said.system:
+                self._messages.append(decode_system(said))
         else:
             self._take_results(said)
             results = [result for result in self._due.values() if result is not None]
@@ -135,8 +138,9 @@ class Conversation:
         self._messages.append(message)
         self._answer = _Answer()
         ignored, self._ignored = (*self._settings.ignored, *self._ignored), {}
+        system, messages = placed(self._settings.system, self._messages)
         return replace(
-            self._settings, messages=tuple(self._messages), conversing=True, ignored=ignored
+            self._settings, messages=messages, system=system, conversing=True, ignored=ignored
         )
 
     def see(self, event: Event) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from collections.abc import Iterable
+from itertools import groupby
 from typing import Any
 
 from bridge.core.contract.request import (
@@ -87,6 +88,8 @@ def _asked(message: Message) -> list[Json]:
         if isinstance(part, ToolResultPart):
             content = [chat_part(piece) for piece in part.content]
             lines.append({"role": "tool", "tool_call_id": part.call_id, "content": content})
+        elif isinstance(part, TextPart) and part.system:
+            lines.append({"role": "developer", "content": part.text})
         elif lines and lines[-1]["role"] == "user":
             lines[-1]["content"].append(chat_part(part))
         else:
@@ -159,6 +162,8 @@ def items(message: Message) -> list[Json]:
         elif isinstance(part, ToolCallPart):
             call = {"call_id": part.id, "name": part.name, "arguments": part.arguments}
             lines.append({"type": "function_call", **call})
+        elif isinstance(part, TextPart) and part.system:
+            lines.append({"role": "developer", "content": part.text})
         else:
             lines.append({"role": message.role.value, "content": [item_part(part, message.role)]})
     return lines
@@ -210,9 +215,19 @@ def proto_messages(messages: Iterable[Message]) -> list[pb.Message]:
     """Messages as users of the stub write them."""
     roles = {Role.USER: pb.ROLE_USER, Role.ASSISTANT: pb.ROLE_ASSISTANT}
     return [
-        pb.Message(role=roles[message.role], parts=[proto_part(part) for part in message.parts])
+        pb.Message(
+            role=pb.ROLE_SYSTEM if system else roles[message.role],
+            parts=[proto_part(part) for part in parts],
+        )
         for message in messages
+        for system, parts in (
+            groupby(message.parts, _is_system) if message.parts else [(False, ())]
+        )
     ]
+
+
+def _is_system(part: Part) -> bool:
+    return isinstance(part, TextPart) and part.system
 
 
 def proto_part(part: Part) -> pb.Part:

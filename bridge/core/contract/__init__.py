@@ -71,6 +71,7 @@ from bridge.core.contract.service import (
     UsageLimits,
     UsageWindow,
 )
+from bridge.core.contract.system_messages import placed, system_part
 from bridge.core.contract.usage import Usage
 
 __all__ = [
@@ -139,5 +140,7 @@ __all__ = [
     "Usage",
     "UsageLimits",
     "UsageWindow",
+    "placed",
     "shown",
+    "system_part",
 ]

@@ -17,6 +17,7 @@ from bridge.core.validation import (
     check_count,
     invalid,
     json_object,
+    media_misplaced,
     missing,
     validate_opening,
 )
@@ -28,6 +29,8 @@ _T = TypeVar("_T")
 _ROLES: Final[Mapping[int, contract.Role]] = {
     pb.ROLE_USER: contract.Role.USER,
     pb.ROLE_ASSISTANT: contract.Role.ASSISTANT,
+    # In the user's turn, as a `system_part`.
+    pb.ROLE_SYSTEM: contract.Role.USER,
 }
 _TOOL_MODES: Final[Mapping[int, contract.ToolMode]] = {
     pb.ToolChoice.MODE_UNSPECIFIED: contract.ToolMode.AUTO,
@@ -96,6 +99,12 @@ def decode_said(message: pb.UserMessage) -> contract.Message:
     return contract.Message(contract.Role.USER, parts, origin="message")
 
 
+def decode_system(message: pb.UserMessage) -> contract.Message:
+    """Read the system message before what the user says."""
+    part = contract.system_part([message.system])
+    return contract.Message(contract.Role.USER, (part,), origin="message.system")
+
+
 def decode_results(results: pb.ToolResults) -> Iterator[contract.ToolResultPart]:
     """Read the results of tools."""
     if not results.results:
@@ -146,10 +155,11 @@ def _settings(settings: _Settings, caller: str, prefix: str = "") -> contract.Co
     with faults:
         effort = _looked_up(_EFFORTS, pb.Effort.Name, settings.effort, f"{prefix}effort")
     faults.raise_any()
+    system, placed = contract.placed(settings.system, messages)
     return contract.CompletionRequest(
-        messages=tuple(messages),
+        messages=placed,
         model=settings.model or None,
-        system=settings.system or None,
+        system=system,
         tools=tuple(tools),
         tool_choice=tool_choice,
         sampling=_sampling(settings.sampling),
@@ -186,7 +196,22 @@ def _counted_parts(parts: Sequence[pb.Part], path: str) -> int:
 def _message(message: pb.Message, path: str) -> contract.Message:
     role = _looked_up(_ROLES, pb.Role.Name, message.role, f"{path}.role")
     parts = tuple(_part(part, f"{path}.parts[{i}]") for i, part in enumerate(message.parts))
+    if message.role == pb.ROLE_SYSTEM and parts:
+        parts = (contract.system_part(_texts(parts)),)
     return contract.Message(role, parts, origin=path)
+
+
+def _texts(parts: Sequence[contract.Part]) -> Iterator[str]:
+    for part in parts:
+        match part:
+            case contract.TextPart(text):
+                yield text
+            case contract.ImagePart() | contract.DocumentPart():
+                raise media_misplaced(part.origin)
+            case contract.ToolCallPart() | contract.ToolResultPart():
+                _refuse("A system message may contain text only.", part.origin)
+            case _:
+                assert_never(part)
 
 
 def _part(part: pb.Part, path: str) -> contract.Part:
