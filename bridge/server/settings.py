@@ -88,7 +88,7 @@ class Settings(BaseSettings):
     bridge_first_token_timeout: float = Field(
         90.0,
         ge=0,
-        description="Seconds from there to the first token or thought; 0 means no limit.",
+        description="Seconds from then to the first token or thought; 0 means no limit.",
     )
     bridge_idle_timeout: float = Field(
         120.0,
@@ -199,7 +199,8 @@ class Settings(BaseSettings):
         (), description='Further host names of this server: "bridge.example.com,*.lan".'
     )
     bridge_allowed_origins: CommaSeparated[Origin] = Field(
-        (), description='Origins of web pages that may use it: "https://chat.example.com".'
+        (),
+        description='Origins of web pages that may use the HTTP API: "https://chat.example.com".',
     )
 
     bridge_uds: Path | None = Field(

@@ -39,8 +39,7 @@ def test_a_full_house_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     for count in (1, 2, 3, 2):
         connections.now("HTTP", count, 2)
     assert caplog.messages == [
-        "All 2 connections of the HTTP API are in use: further ones are refused until one is "
-        "closed."
+        "all 2 connections of the HTTP API are in use: further ones are refused until one is closed"
     ]
     assert caplog.records[0].levelno == logging.WARNING
     # One that is closed and taken again at once is no news.
@@ -87,7 +86,7 @@ async def test_the_connections_of_grpc_are_seen(
         assert not caplog.messages
         _, second = await asyncio.open_connection("127.0.0.1", running.port)
         await until(2)
-        assert "All 2 connections of the gRPC API are in use" in caplog.text
+        assert "all 2 connections of the gRPC API are in use" in caplog.text
         first.close()
         second.close()
         await until(0)
@@ -130,4 +129,4 @@ def test_both_apis_are_watched(
         for _ in range(2):
             stack.enter_context(socket.create_connection(("127.0.0.1", bridge.bridge.http_port)))
         until('bridge_connections{api="http"} 3.0\n')
-        assert "All 3 connections of the HTTP API are in use" in caplog.text
+        assert "all 3 connections of the HTTP API are in use" in caplog.text

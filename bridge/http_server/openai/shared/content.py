@@ -34,7 +34,7 @@ _PDF_START: Final = base64.b64encode(b"%PDF-")[:6].decode()
 
 
 def decode_text(content: str | Sequence[ContentPart] | None, where: str) -> list[TextPart]:
-    """Read content that may hold text only, without its empty texts."""
+    """Decode content that may contain text only, without its empty texts."""
     texts = []
     for part in decode_content(content, where):
         if not isinstance(part, TextPart):
@@ -46,7 +46,7 @@ def decode_text(content: str | Sequence[ContentPart] | None, where: str) -> list
 def decode_content(
     content: str | Sequence[ContentPart] | None, where: str
 ) -> list[TextPart | ImagePart | DocumentPart]:
-    """Read the content of a message, without its empty texts."""
+    """Decode the content of a message, without its empty texts."""
     if isinstance(content, str):
         return [TextPart(content)] if content else []
     decoded = (_decode_part(part, f"{where}[{index}]") for index, part in enumerate(content or ()))
@@ -79,7 +79,7 @@ def _image(image: ImageURL | str, where: str) -> ImagePart:
 
 
 def decode_image(url: str, where: str) -> ImagePart:
-    """Read an image: an https URL or a data URL."""
+    """Decode an image: an https URL or a data URL."""
     if url.lower().startswith("https://"):
         return ImagePart(UrlSource(url), origin=where)
     if not url.lower().startswith("data:"):
@@ -97,7 +97,7 @@ def _document(file: FileSource, where: str) -> DocumentPart:
 
 
 def refuse_file_id(file_id: str | None, where: str, instead: str) -> None:
-    """Refuse a reference to a file; `instead` is the field for its data."""
+    """Raise for a reference to a file; `instead` is the field for its data."""
     if file_id is not None:
         raise UnsupportedError(
             f"'{where}.file_id': this server stores no files. Send the data as {instead}.",
@@ -106,7 +106,7 @@ def refuse_file_id(file_id: str | None, where: str, instead: str) -> None:
 
 
 def decode_document(file_data: str, filename: str | None, where: str) -> DocumentPart:
-    """Read a PDF or a text, given in base64 or as a data URL."""
+    """Decode a PDF or a text, in base64 or as a data URL."""
     if file_data.lower().startswith("data:"):
         media_type, data = _data_url(file_data, where)
     else:

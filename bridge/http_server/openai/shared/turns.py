@@ -1,4 +1,4 @@
-"""The turns of a conversation, gathered: neighbours merged, and what is left of nothing."""
+"""Collects the turns of a conversation; adjacent messages of one role are merged."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ class Turns:
     """The turns so far."""
 
     def __init__(self, field: str) -> None:
-        """`field` holds the conversation."""
+        """`field` is the request's field with the conversation."""
         self._field = field
         self._turns: list[tuple[Role, str, list[Part]]] = []
 
     def add(self, role: Role, where: str, parts: Iterable[Part]) -> None:
-        """Add a message: to the turn of the one before if that has the same role."""
+        """Add a message, merged into the previous turn if that has the same role."""
         if self._turns and self._turns[-1][0] is role:
             self._turns[-1][2].extend(parts)
             return
         self._turns.append((role, where, list(parts)))
 
     def finish(self) -> tuple[Message, ...]:
-        """Return the turns; raises if there are none."""
+        """Return the turns; raises InvalidRequestError if there are none."""
         if not self._turns:
             raise InvalidRequestError(
                 f"'{self._field}' has no user message. Add a message with the role user.",
                 field=self._field,
             )
         return tuple(
-            # A message without content says nothing, and yet it is one.
+            # A message without content still counts as a message.
             Message(role, tuple(parts) or (TextPart(""),), origin=where)
             for role, where, parts in self._turns
         )
 
 
 def is_json_object(text: str) -> bool:
-    """Whether a text is the JSON of an object, as a request may hold it."""
+    """Whether a text is the JSON of an object, within the limits of a request."""
     try:
         json_object(text, "")
     except InvalidRequestError:

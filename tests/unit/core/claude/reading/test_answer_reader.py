@@ -481,7 +481,7 @@ def test_a_model_that_the_api_does_not_have_is_named_as_it_was_asked_for(
     asked: str | None, named: str
 ) -> None:
     error = failure_of(result(404, ""), asked)
-    assert error.message.startswith(f"The Anthropic API does not have {named} for this account.")
+    assert error.message.startswith(f"The Anthropic API does not offer {named} to this account.")
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 413, 429, 500, 529, None])

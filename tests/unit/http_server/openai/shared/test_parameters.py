@@ -359,15 +359,15 @@ def test_a_wrong_value_names_its_field(parameters: dict[str, Any], field: str, r
         ),
         (
             {"temperature": 3},
-            "Invalid value for 'temperature': it should be at most 2.",
+            "Invalid value for 'temperature': expected at most 2.",
         ),
         (
             {"stop": list("abcde")},
-            "Invalid value for 'stop': it should be a string or an array of at most 4.",
+            "Invalid value for 'stop': expected a string or an array of at most 4.",
         ),
         (
             {"messages": []},
-            "Invalid value for 'messages': it should be an array that is not empty.",
+            "Invalid value for 'messages': expected a non-empty array.",
         ),
     ],
 )
