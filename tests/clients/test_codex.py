@@ -221,7 +221,7 @@ def test_an_image_and_a_schema_reach_the_model(codex: Codex, picture: bytes) -> 
     ],
     ids=["in a text", "in a call"],
 )
-def test_an_answer_that_breaks_off_is_resumed(
+def test_an_answer_that_ends_prematurely_is_resumed(
     codex: Codex, cut: tuple[dict[str, Any], ...]
 ) -> None:
     steps = (*cut, {"tools": [command("echo whole")]}, {"text": "All done."})

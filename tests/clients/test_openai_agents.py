@@ -147,7 +147,7 @@ async def test_an_output_of_a_type(model: OpenAIResponsesModel, marker: str) -> 
     assert result.final_output == Team.model_validate(TEAM)
 
 
-async def test_a_run_goes_on_from_the_last_response(
+async def test_a_run_continues_from_the_last_response(
     model: OpenAIResponsesModel, bridge: RunningBridge, marker: str
 ) -> None:
     agent = Agent("helper", instructions="Help.", model=model)
@@ -168,7 +168,7 @@ async def test_a_run_goes_on_from_the_last_response(
     ]
 
 
-async def test_a_run_goes_on_from_its_own_items(
+async def test_a_run_continues_from_its_own_items(
     model: OpenAIResponsesModel, bridge: RunningBridge, marker: str
 ) -> None:
     agent = Agent("helper", instructions="Help.", model=model, tools=[clock])

@@ -116,7 +116,7 @@ def alive(pid: int) -> bool:
     return True
 
 
-def test_a_demo_tries_both_apis_and_goes_on_serving(tmp_path: Path) -> None:
+def test_a_demo_tries_both_apis_and_keeps_serving(tmp_path: Path) -> None:
     with served(tmp_path, "--demo", "--http", "--grpc", "--try") as running:
         url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
         running.wait_for(r"gRPC +127\.0\.0\.1:\d+")
@@ -241,7 +241,7 @@ def test_as_json_every_line_is_an_object(tmp_path: Path) -> None:
     assert all({"time", "level", "message"} <= line.keys() for line in lines)
 
 
-def test_at_the_level_of_warnings_what_goes_well_is_not_said(tmp_path: Path) -> None:
+def test_at_level_warning_successful_requests_are_not_logged(tmp_path: Path) -> None:
     with served(tmp_path, "--demo", "--http", BRIDGE_LOG_LEVEL="warning") as running:
         url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
         assert _ask(url, "hi").status_code == 200
@@ -250,7 +250,7 @@ def test_at_the_level_of_warnings_what_goes_well_is_not_said(tmp_path: Path) -> 
     assert "INFO" not in running.output
 
 
-def test_without_a_login_it_says_so_and_never_answers_from_the_simulator(tmp_path: Path) -> None:
+def test_a_missing_login_is_reported_and_never_answered_from_the_simulator(tmp_path: Path) -> None:
     with served(tmp_path, "--http") as running:
         url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
         running.wait_for(r"NOT LOGGED IN.*/login")

@@ -197,7 +197,7 @@ def test_a_bridge_with_another_certificate_is_no_other_program(
         ) in port.found
 
 
-def test_a_bridge_is_known_by_what_little_it_tells_strangers() -> None:
+def test_a_bridge_is_recognised_by_the_little_it_reports_without_a_key() -> None:
     ours = {"openai-version": "2020-10-01", "x-request-id": "req_1"}
     assert health_said({"status": "ok"}, ours) == " (ok)"
     for health, headers in (({"status": "ok"}, {}), ({"well": True}, ours)):

@@ -66,7 +66,7 @@ async def test_a_process_that_dies_is_replaced_though_the_request_was_tried_agai
         completion._failed(tried, ProcessGoneError())
 
 
-async def test_who_waits_for_the_first_process_is_told_of_the_end() -> None:
+async def test_requests_that_wait_for_the_first_process_end_with_the_server() -> None:
     launcher = fake_launcher(silent=["get_settings"])
     engine = Engine(launcher, EngineOptions(ONE), SessionLog(None))
     starting = asyncio.ensure_future(engine.start())

@@ -81,9 +81,7 @@ async def test_what_the_cli_tries_again_is_not_seen_and_the_client_is_kept_waiti
 
 
 @pytest.mark.parametrize("after", [0, 5])
-async def test_an_event_that_nobody_can_read_is_no_end_of_an_answer(
-    stage: Stage, after: int
-) -> None:
+async def test_an_unreadable_event_does_not_end_an_answer_well(stage: Stage, after: int) -> None:
     failure = await stage.apis.ask("stream", sim(tokens=50, garbage_after=after))
     assert isinstance(failure, Failure)
     assert failure.reason in ("upstream_error", "claude_process_error")
@@ -131,7 +129,7 @@ async def test_a_login_that_expires_shows_in_health_until_it_is_accepted_again(
         assert (health.status_code, health.json()["detail"]) == (200, "")
 
 
-async def test_who_logs_in_while_the_bridge_runs_need_not_restart_it(tmp_path: Path) -> None:
+async def test_a_login_while_the_bridge_runs_needs_no_restart(tmp_path: Path) -> None:
     async with Simulator(pace_ms=0) as simulator:
         environment = hermetic_environment(os.environ, tmp_path, simulator.base_url)
         del environment["CLAUDE_CODE_OAUTH_TOKEN"]

@@ -207,7 +207,7 @@ async def test_a_turn_of_converse_is_cancelled_and_the_next_one_answered(
     assert await talk.end() is grpc.StatusCode.OK
 
 
-async def test_converse_goes_on_in_its_session_and_is_replayed_when_that_is_gone(
+async def test_converse_continues_in_its_session_and_is_replayed_when_that_is_gone(
     single: RunningBridge, channel: grpc.aio.Channel
 ) -> None:
     marker = mark()

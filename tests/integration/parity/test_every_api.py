@@ -443,7 +443,7 @@ MISSED = re.compile(r"(\.tool_call_id|\.json_schema\.schema|^text\.format\.schem
 
 @given(requests())
 @EXAMPLES
-def test_what_keeps_to_the_rules_is_let_in(judge: Judge, request_: CompletionRequest) -> None:
+def test_valid_requests_are_accepted(judge: Judge, request_: CompletionRequest) -> None:
     assert judge(lambda: request_) is None
     for way in WAYS.values():
         sent, asked = way(request_)

@@ -52,7 +52,7 @@ def in_the_words_of_http(request: pool_pb2.RecentRequest) -> dict[str, Any]:
     return told
 
 
-def test_both_apis_tell_the_same_of_the_latest_requests(
+def test_both_apis_report_the_same_latest_requests(
     bridge: RunningBridge, http: httpx.Client
 ) -> None:
     message = {"role": "user", "content": sim(text=WORDS)}
@@ -135,7 +135,7 @@ def named(told: Mapping[str, Any], kind: Descriptor) -> set[str]:
     return unknown
 
 
-def test_whatever_the_page_is_told_of_the_pool_has_a_field() -> None:
+def test_everything_the_page_gets_about_the_pool_has_a_field() -> None:
     plan = UsageLimits("allowed", windows=(UsageWindow("five_hour", 0.5),))
     totals = Totals(sessions={"warm": 1}, processes_replaced={"died": 1, "failed": 1, "worn": 1})
     health = Health(

@@ -91,7 +91,7 @@ async def test_a_start_without_what_is_required_names_it_and_nothing_is_kept(
     assert not (state / "probe.json").exists()
 
 
-async def test_a_start_with_a_cli_that_does_not_run_says_so(tmp_path: Path) -> None:
+async def test_a_start_with_a_cli_that_does_not_run_reports_that(tmp_path: Path) -> None:
     program = tmp_path / "claude"
     program.write_text("#!/bin/sh\nexit 3\n")
     program.chmod(0o755)
@@ -100,7 +100,7 @@ async def test_a_start_with_a_cli_that_does_not_run_says_so(tmp_path: Path) -> N
             pass
 
 
-async def test_a_start_uses_what_is_known_and_health_and_log_say_what_is_lacking(
+async def test_a_start_uses_what_is_known_and_health_and_log_report_what_is_lacking(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cli = cli_without(tmp_path, "rewind")

@@ -92,7 +92,7 @@ def test_a_prompt_of_blanks_is_refused_like_an_empty_one(
 
 
 @pytest.mark.parametrize("blank", BLANKS)
-def test_a_result_of_blanks_is_nobody_elses_words(
+def test_a_blank_result_is_not_replaced_by_other_words(
     bridge: RunningBridge, api: str, blank: str
 ) -> None:
     """Given to a call that waits, Claude Code would put a sentence of its own in its place."""

@@ -161,7 +161,7 @@ def test_rules_and_bad_directives_are_refused() -> None:
     run(scenario)
 
 
-def test_a_scripted_error_comes_as_often_as_it_says() -> None:
+def test_a_scripted_error_occurs_as_often_as_scripted() -> None:
     async def scenario(simulator: Simulator, client: httpx.AsyncClient) -> None:
         failure = {
             "status": 429,

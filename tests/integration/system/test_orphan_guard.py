@@ -87,7 +87,7 @@ def until_gone(*pids: int) -> None:
 # The watchdog
 
 
-def test_at_the_end_of_its_input_it_kills_what_it_was_told_of_and_what_bears_its_mark() -> None:
+def test_at_the_end_of_its_input_it_kills_the_listed_processes_and_those_with_its_mark() -> None:
     with parent("a") as (one, below_one), parent("b") as (other, below_other):
         watch([f"+{one} a\n"])
         until_gone(one, below_one)
@@ -113,7 +113,7 @@ def test_what_a_process_that_ended_has_left_behind_is_killed() -> None:
 
 
 @linux
-def test_one_whose_environment_is_not_told_yet_is_found_at_a_second_look(
+def test_one_whose_environment_is_not_visible_yet_is_found_at_a_second_look(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     really = orphan_watchdog._environment
@@ -140,7 +140,7 @@ def test_a_process_that_ended_is_not_watched_any_more() -> None:
 
 @pytest.mark.parametrize("proc", ["/proc", "/nonexistent"])
 @pytest.mark.parametrize("first", ["", "another time"])
-def test_a_pid_that_somebody_else_has_by_now_is_left_alone(
+def test_a_pid_that_another_process_has_by_now_is_left_alone(
     monkeypatch: pytest.MonkeyPatch, proc: str, first: str
 ) -> None:
     monkeypatch.setattr(orphan_watchdog, "_PROC", proc)
@@ -265,7 +265,7 @@ async def test_a_guarded_process_that_is_ended_takes_along_what_left_its_session
 
 
 @pytest.mark.parametrize("kind", ["missing", "a folder", "not executable"])
-async def test_what_cannot_be_executed_is_an_oserror_all_the_same(
+async def test_what_cannot_be_executed_is_an_oserror_behind_the_death_signal_too(
     guard: OrphanGuard, tmp_path: Path, kind: str
 ) -> None:
     path = tmp_path / "claude"
@@ -278,7 +278,7 @@ async def test_what_cannot_be_executed_is_an_oserror_all_the_same(
         await LineProcess.start(started(guard, str(path)), lambda line: None)
 
 
-async def test_a_watchdog_that_was_killed_is_replaced_and_told_of_everything(
+async def test_a_watchdog_that_was_killed_is_replaced_and_gets_the_full_list(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(orphan_guard, "REVIVE_SECONDS", 0.0)

@@ -33,7 +33,7 @@ def counts(connections: Connections) -> dict[str, float]:
     return {sample.labels["api"]: sample.value for sample in family.samples}
 
 
-def test_a_full_house_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_reaching_the_limit_of_connections_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
     connections = Connections(lambda: now)
     for count in (1, 2, 3, 2):

@@ -46,7 +46,7 @@ def test_traces_are_made_only_where_opentelemetrys_variables_ask_for_them(
     assert is_wanted(environ) is wanted
 
 
-def test_claude_code_is_told_to_trace_but_what_the_user_set_holds() -> None:
+def test_claude_code_is_configured_to_trace_but_the_users_settings_win() -> None:
     told = cli_environment(
         {**ENDPOINT, "CLAUDE_CODE_ENABLE_TELEMETRY": "0", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
     )
@@ -56,7 +56,7 @@ def test_claude_code_is_told_to_trace_but_what_the_user_set_holds() -> None:
     assert told["CLAUDE_CODE_ENHANCED_TELEMETRY_BETA"] == "1"
 
 
-def test_without_the_extra_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     said: list[str] = []
     assert start_tracing(ENDPOINT, said.append) is None
@@ -161,7 +161,7 @@ def test_a_request_is_a_span_with_the_conventions_attributes_and_three_children(
     assert "secret" not in str([span.to_json() for span in spans.values()])
 
 
-def test_a_request_that_failed_in_the_queue_says_so_and_has_no_more_children(
+def test_a_request_that_failed_in_the_queue_has_its_error_and_no_more_children(
     tracer: Tracer,
 ) -> None:
     record = begun(tracer)
@@ -177,7 +177,7 @@ def test_a_request_that_failed_in_the_queue_says_so_and_has_no_more_children(
 @pytest.mark.parametrize(
     ("parent", "continued"), [(PARENT, True), ("nonsense", False), (PARENT[:-1], False)]
 )
-def test_the_trace_of_a_caller_is_gone_on_with_unless_it_is_none(
+def test_the_trace_of_a_caller_is_continued_if_it_is_valid(
     tracer: Tracer, parent: str, continued: bool
 ) -> None:
     token = incoming_trace.set(TraceContext(parent, "vendor=1"))

@@ -113,7 +113,7 @@ def test_the_installed_stubs_can_be_imported(environment: Path, tmp_path: Path) 
     assert Path(output.strip()).is_relative_to(environment.parent)
 
 
-def test_the_installed_command_tells_its_version(
+def test_the_installed_command_prints_its_version(
     environment: Path, wheel: Path, tmp_path: Path
 ) -> None:
     output = _run(str(environment / "bridge"), "version", cwd=tmp_path)

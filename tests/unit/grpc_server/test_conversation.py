@@ -86,7 +86,7 @@ def refusal(talk: Conversation, what: pb.UserMessage | pb.ToolResults) -> Invali
     return caught.value
 
 
-def test_each_turn_is_a_request_with_all_that_was_said() -> None:
+def test_each_turn_is_a_request_with_the_whole_conversation() -> None:
     talk = conversation()
     first = talk.take(said("one", "1"))
     assert messages(first) == [(Role.USER, (TextPart("one"), TextPart("1")))]
@@ -100,7 +100,7 @@ def test_each_turn_is_a_request_with_all_that_was_said() -> None:
     ]
 
 
-def test_results_are_waited_for_and_told_in_the_order_of_the_calls() -> None:
+def test_results_are_awaited_and_sent_in_the_order_of_the_calls() -> None:
     talk = waiting()
     assert talk.take(results("b")) is None
     request = talk.take(results("a"))

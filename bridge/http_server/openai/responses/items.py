@@ -66,10 +66,10 @@ _TWICE: Final = (
 
 
 class Items:
-    """Gathers items into the turns of a conversation, and its instructions."""
+    """Collects items into the turns of a conversation and its instructions."""
 
     def __init__(self, instructions: str | None, ignored: Ignored) -> None:
-        """What has no effect is added to `ignored`."""
+        """Items without effect are added to `ignored`."""
         self._ignored = ignored
         self._system = [instructions] if instructions else []
         self._turns = Turns("input")
@@ -89,7 +89,7 @@ class Items:
                 found = ", ".join(_names(item.tools)) or "none"
                 self._output(_search_id(item, where), [TextPart(f"Tools found: {found}")], where)
             case ReasoningItem():
-                # An earlier turn needs none, and what another server encrypted says nothing here.
+                # An earlier turn does not need it, and only its own server can decrypt it.
                 if item.encrypted_content:
                     place = f"{where}.encrypted_content"
                     self._ignored.add("input.encrypted_content", place)
@@ -173,7 +173,7 @@ def _names(tools: Sequence[ResponseTool]) -> Iterator[str]:
 
 
 def call_field(where: str, rest: str) -> str:
-    """Name what belongs to a call or to its output, which was written in `where`."""
+    """Name a field of a call or of its output, which is written in `where`."""
     match rest:
         case ".tool_call.result" if where == PAST:
             return "input"
@@ -195,7 +195,7 @@ def _texts(content: Content, where: str) -> list[TextPart]:
 
 
 def _parts(content: Content, where: str) -> list[TextPart | ImagePart | DocumentPart]:
-    """Read content, without its empty texts."""
+    """Decode content, without its empty texts."""
     if isinstance(content, str):
         return [TextPart(content)] if content else []
     decoded = (_part(part, f"{where}[{i}]") for i, part in enumerate(content or ()))

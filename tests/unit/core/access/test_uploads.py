@@ -77,7 +77,7 @@ async def test_room_is_waited_for_in_turn() -> None:
 
 
 @pytest.mark.parametrize("how", ["late", "cancelled", "cancelled when admitted"])
-async def test_whoever_gives_up_waiting_takes_no_room(how: str) -> None:
+async def test_a_request_that_stops_waiting_takes_no_room(how: str) -> None:
     uploads = Uploads(40)
 
     async def wait() -> None:

@@ -148,7 +148,7 @@ def _says_nothing_of_the_clis(error: BridgeError) -> None:
          "requests.", "rate_limit", PlanLimitError, "USAGE_CREDITS_REQUIRED"),
     ],
 )  # fmt: skip
-def test_what_the_api_says_without_a_name_is_known_by_its_own_sentence(
+def test_a_failure_without_a_kind_is_recognised_by_the_apis_own_sentence(
     status: int | None, text: str, error: str, wanted: type[BridgeError], reason: str
 ) -> None:
     failure = failure_of(result(status, text), error=error)

@@ -371,7 +371,9 @@ def test_a_wrong_value_names_its_field(parameters: dict[str, Any], field: str, r
         ),
     ],
 )
-def test_a_wrong_value_is_told_what_is_right(parameters: dict[str, Any], message: str) -> None:
+def test_a_wrong_value_is_refused_with_the_allowed_ones(
+    parameters: dict[str, Any], message: str
+) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         decode(**parameters)
 
@@ -393,7 +395,7 @@ def test_missing_messages_are_named() -> None:
     assert (caught.value.field, caught.value.reason) == ("messages", MISSING)
 
 
-def test_a_request_for_the_responses_api_is_told_where_to_go() -> None:
+def test_a_request_for_the_responses_api_is_refused_with_the_right_url() -> None:
     with pytest.raises(InvalidRequestError) as caught:
         decode_chat({"model": "opus", "input": "hi"}, CallOptions())
 
