@@ -19,8 +19,8 @@ def pytest_configure() -> None:
     """Let Ctrl-C reach the commands that tests start: a job in the background ignores it, and what
     it starts inherits that.
 
-    Compiled files are kept, whatever the environment says: without them, each worker rewrites
-    every test anew, and each command that a test starts compiles the whole bridge, for seconds.
+    Compiled files are kept, whatever the environment sets: without them, each worker rewrites
+    every test again, and each command that a test starts compiles the whole bridge, for seconds.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

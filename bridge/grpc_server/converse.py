@@ -29,6 +29,7 @@ from bridge.grpc_server.call_context import (
     recording_refusals,
 )
 from bridge.grpc_server.conversation import Conversation
+from bridge.grpc_server.wire.decode import NOT_ONE
 from bridge.grpc_server.wire.encode import CANCELLED, encode_event, encode_started
 from bridge.grpc_server.wire.unknown_fields import unknown_fields
 from bridge.v1 import completion_pb2 as pb
@@ -166,10 +167,7 @@ class ConverseCall:
                     self._conversation.cancel()
                     return True
             case None:
-                raise InvalidRequestError(
-                    "Exactly one field of the oneof must be set, and this server must know it.",
-                    field="request",
-                )
+                raise InvalidRequestError(NOT_ONE, field="request")
             case never:
                 assert_never(never)
         return False

@@ -185,7 +185,7 @@ def test_it_needs_nothing_but_a_base_url(codex: Codex) -> None:
     (ran,) = items(events, "command_execution")
     assert ran["aggregated_output"] == "6 times 7\n"
     assert texts(events) == ["All done."]
-    # It tries a WebSocket first, and is told at once that there is none.
+    # It tries a WebSocket first, and learns at once that there is none.
     assert not [event for event in events if event["type"] == "error"]
 
 

@@ -52,6 +52,8 @@ _EFFORTS: Final[Mapping[int, contract.Effort | None]] = {
     pb.EFFORT_MAX: contract.Effort.MAX,
 }
 
+NOT_ONE: Final = "Exactly one field of the oneof must be set, and this server must know it."
+
 OPEN: Final = "open."
 """What a conversation's settings are called in errors: the field of ConverseRequest."""
 
@@ -208,9 +210,7 @@ def _part(part: pb.Part, path: str) -> contract.Part:
         case "tool_result":
             return _tool_result(part.tool_result, f"{path}.tool_result")
         case None:
-            _refuse(
-                "Exactly one field of the oneof must be set, and this server must know it.", path
-            )
+            _refuse(NOT_ONE, path)
         case never:
             assert_never(never)
 

@@ -175,7 +175,7 @@ BOTH: tuple[Ask, ...] = (ask_http, ask_grpc)
 
 @contextmanager
 def held(guarded: Guarded, secret: str) -> Iterator[None]:
-    """An answer that has begun and goes on for as long as the block."""
+    """An answer that has begun and continues until the block ends."""
     endless = {"endless": True, "delay_ms": 5}
     call = CompletionServiceStub(guarded.channel).Complete(
         question(sim(**endless)), timeout=PATIENCE, metadata=metadata(secret)
@@ -298,7 +298,7 @@ def test_a_revoked_key_is_out_and_its_conversations_are_given_up(guarded: Guarde
     guarded.running.wait_until_settled()
     assert parked_for(guarded, name) == 2
     guarded.file.revoke(name)
-    # Nobody calls: the bridge sees it by itself.
+    # Without any call: the bridge notices it by itself.
     guarded.running.wait_for_processes(lambda _: parked_for(guarded, name) == 0)
     for api in BOTH:
         assert api(guarded, secret).refused == "UNAUTHENTICATED"

@@ -1,4 +1,4 @@
-"""What is typed and pasted in `bridge chat`: messages, and commands of its own."""
+"""What is typed and pasted in `bridge chat`: messages and commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Against a small server on a real socket, which answers as it is told to."""
+"""Against a small server on a real socket, with scripted answers."""
 
 from __future__ import annotations
 

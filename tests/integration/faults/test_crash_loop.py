@@ -1,4 +1,4 @@
-"""Processes that end as soon as they are up: started ever more seldom, and told of."""
+"""Processes that end as soon as they are up: restarted less and less often, and reported."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ QUIET = 'exec "$0" -m bridge "$@" >"$OUTPUT" 2>&1'
 
 @contextmanager
 def unread(fifo: Path) -> Iterator[None]:
-    """Make a FIFO that takes nothing more, and that nobody reads."""
+    """Make a FIFO that is full and not read."""
     os.mkfifo(fifo)
     fd = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
     try:

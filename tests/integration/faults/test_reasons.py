@@ -37,7 +37,7 @@ def _corrupt(home: Path, environment: dict[str, str]) -> None:
 
 
 def _no_temporary_folder(home: Path, environment: dict[str, str]) -> None:
-    # Nobody can write there, not even root.
+    # No user can write there, not even root.
     environment["TMPDIR"] = "/proc"
 
 

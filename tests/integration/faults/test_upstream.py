@@ -76,7 +76,7 @@ async def test_what_the_cli_tries_again_is_not_seen_and_the_client_is_kept_waiti
     assert (await caller.finish()).outcome == "fine"
     assert len(stage.engine.upstream(note)) == 3
     if kind == "stream":
-        # It took more than a second: a comment now and then shows that there is somebody.
+        # It took more than a second: comments show that the server is alive.
         assert caller.reply.comments > 3
 
 

@@ -221,7 +221,7 @@ async def test_a_refusal_has_the_details_of_every_error(
 
 @pytest.mark.parametrize("method", sorted({*OTHERS, *POOL}))
 async def test_a_refusal_waits_for_no_message(guarded: grpc.aio.Channel, method: str) -> None:
-    """Nobody without a key makes the server take in 32 MB."""
+    """No client without a key makes the server read 32 MB."""
     call: Any = guarded.stream_stream(method)()
     assert await soon(call.code()) is UNAUTHENTICATED
 
@@ -476,7 +476,7 @@ async def test_http_1_gets_nothing(serve: Serve, line: bytes) -> None:
     answer = b""
     with suppress(ConnectionError):
         answer = await soon(reader.read())
-    # What stands there is gRPC's own first words, which it says to everyone.
+    # What it received is gRPC's own greeting, which every client gets.
     assert b"HTTP" not in answer
     writer.close()
 

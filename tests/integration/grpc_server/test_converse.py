@@ -39,7 +39,7 @@ ADD = pb.Tool(name="add")
 
 
 async def calling(request: CompletionRequest) -> AsyncGenerator[Event, None]:
-    """Call two tools, then tell what they gave."""
+    """Call two tools, then answer with their results."""
     last = request.messages[-1].parts
     yield STARTED
     if isinstance(last[0], TextPart):

@@ -44,7 +44,7 @@ async def channel(single: RunningBridge) -> AsyncGenerator[grpc.aio.Channel, Non
 def complete(
     channel: grpc.aio.Channel, *texts: str, system: str = "", timeout: float = PATIENCE
 ) -> Call:
-    """Ask; what is said by turns is the user's and the model's."""
+    """Ask; the messages are the user's and the model's in turn."""
     roles = (pb.ROLE_USER, pb.ROLE_ASSISTANT)
     messages = [
         pb.Message(role=roles[index % 2], parts=[pb.Part(text=text)])

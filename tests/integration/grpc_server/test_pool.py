@@ -1,4 +1,4 @@
-"""PoolService over a real connection, and what it tells."""
+"""PoolService over a real connection, and what it reports."""
 
 from __future__ import annotations
 

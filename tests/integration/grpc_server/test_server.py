@@ -177,7 +177,7 @@ async def test_a_drain_lets_running_answers_end_and_informs_the_watchers(
     assert not draining.done()
     more.set()
     assert (await read(call)).WhichOneof("event") == "usage"
-    # The watch is still open: nobody waits for it.
+    # The watch is still open: it is not awaited.
     await soon(draining)
 
 

@@ -93,7 +93,7 @@ def test_a_connection_over_the_limit_is_refused_with_an_error() -> None:
         with connected(url) as second:
             status, error = answer(second)
         assert (status, error["code"]) == (429, "queue_full")
-        # The one that was there goes on.
+        # The existing one continues.
         assert healthy(first)
 
 

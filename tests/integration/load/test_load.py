@@ -155,7 +155,7 @@ async def test_a_reader_over_grpc_that_stops_reading_is_dropped(stage: Stage) ->
         call = pb_grpc.CompletionServiceStub(channel).Complete(
             pb.CompleteRequest(messages=[message], tools=[pb.Tool(name="add")])
         )
-        # Told of the call, and reads nothing of it any more.
+        # It has the head of the reply, and reads nothing more.
         await call.read()
         await dropped(stage, mark)
         call.cancel()

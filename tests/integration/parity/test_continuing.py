@@ -1,4 +1,4 @@
-"""A conversation that was begun through one API goes on through the other."""
+"""A conversation that was begun through one API continues through the other."""
 
 from __future__ import annotations
 

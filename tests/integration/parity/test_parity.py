@@ -48,7 +48,7 @@ def failed(reply: Reply) -> Reply:
 
 
 def without_words(reply: Reply) -> Reply:
-    """Without what an error says."""
+    """Without the text of an error."""
     assert reply.failure is not None
     assert reply.failure.message
     return replace(reply, failure=replace(reply.failure, message=""))

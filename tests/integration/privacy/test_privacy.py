@@ -1,4 +1,4 @@
-"""Nothing that a caller sends is found in a log, an error of somebody else's, or an open file."""
+"""Nothing that a caller sends is in a log, another caller's error, or an open file."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def with_cli(state: Path, cli: Path) -> Settings:
 
 
 def process_of(exchange: Exchange) -> str:
-    """The CLI process that made an upstream call: each names itself by an id of its own."""
+    """The CLI process that made an upstream call: each sends its own id."""
     return exchange.headers["x-claude-code-session-id"]
 
 

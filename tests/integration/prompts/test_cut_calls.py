@@ -1,4 +1,4 @@
-"""What the bridge handed out of an answer that was cut can be sent back, and the model goes on."""
+"""The parts of an answer that was cut can be sent back, and the model continues."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_response_is_continued_by_its_id(
     assert second["status"] == "completed"
     if not answered:
         assert second["output"][-1]["content"][0]["text"] == "ok"
-    # Half a call had no effect, so its output says nothing: the answer is continued.
+    # Half a call had no effect, so its output is dropped: the answer is continued.
     assert reached(bridge, marker) == WITHOUT_THE_CALL
 
 

@@ -280,7 +280,7 @@ def test_the_command_does_not_serve_others_without_keys(
 
 
 async def apis_of(running: RunningBridge) -> dict[str, Finding]:
-    """What the doctor says of where this bridge listens."""
+    """What the doctor reports about where this bridge listens."""
     settings = running.settings
     address = running.bridge.http_address
     if isinstance(address, Tcp):

@@ -75,7 +75,7 @@ def alive(pid: int) -> bool:
 
 
 def until_gone(*pids: int) -> None:
-    """Wait for the end of processes that are nobody's children here."""
+    """Wait for the end of processes that are not children of this one."""
     for pid in pids:
         for _ in range(int(PATIENCE * 50)):
             if not alive(pid):
@@ -204,7 +204,7 @@ def test_a_process_behind_the_death_signal_dies_with_its_parent_and_keeps_its_pi
 def test_a_parent_that_is_gone_already_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
     *prefix, _ = death_signal()
-    # It was told of another parent than it has.
+    # It was given another parent than it has.
     done = subprocess.run((*prefix, "1", "/bin/echo", "started"), capture_output=True)
     assert (done.returncode, done.stdout) == (1, b"")
 
@@ -290,7 +290,7 @@ async def test_a_watchdog_that_was_killed_is_replaced_and_gets_the_full_list(
             os.kill(first, signal.SIGKILL)
             async with asyncio.timeout(PATIENCE):
                 while guard.watchdog_pid in (first, None):
-                    # One that nobody has seen end yet is told without harm.
+                    # One whose end was not noticed yet can be reported without harm.
                     guard.began(below, "b")
                     await asyncio.sleep(0.01)
             guard.ended(below)

@@ -1,4 +1,4 @@
-"""How many connections there are, and that a server without room for more says so."""
+"""The number of connections, and a warning when there is no room for more."""
 
 from __future__ import annotations
 

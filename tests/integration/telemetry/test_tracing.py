@@ -1,4 +1,4 @@
-"""Traces: what the spans say, and that one trace goes from a caller through to Claude Code."""
+"""Traces: the content of spans, and one trace from a caller through to Claude Code."""
 
 from __future__ import annotations
 
@@ -304,7 +304,7 @@ def test_one_trace_goes_from_the_caller_by_either_api_through_to_claude_code(
         assert root.parent_span_id.hex() == "00f067aa0ba902b7"
         for child in ("queue", "prepare", "answer"):
             assert collector.wait_for(child, trace).parent_span_id == root.span_id
-        # What Claude Code itself says of the turn, in the very same trace.
+        # Claude Code's own spans of the turn, in the same trace.
         assert collector.wait_for("claude_code.interaction", trace).parent_span_id == root.span_id
         exchange = next(iter(bridge.simulator.ledger.exchanges(containing=f"traced-{api}")))
         assert exchange.headers["traceparent"].split("-")[1] == trace

@@ -1,4 +1,4 @@
-"""The arithmetic of the benchmark, and what its report says of it."""
+"""The arithmetic of the benchmark, and its report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page for people, in a real browser: read, tried, and asked for a key."""
+"""The page in a real browser: read, tried, and asked for a key."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_it_can_be_used_without_a_mouse(bridge: RunningBridge, open_page: OpenPa
     page.focus("#prompt")
     page.keyboard.press("Control+Enter")
     expect(page.locator("#answer")).to_contain_text("w3")
-    # Said when it is whole, not token by token.
+    # Announced when it is complete, not token by token.
     expect(page.locator("#answer")).to_have_attribute("aria-busy", "true")
     page.keyboard.press("Escape")
     expect(page.locator("#times")).to_contain_text("cancelled")
@@ -195,7 +195,7 @@ def test_it_reports_an_unreachable_server_and_resumes_when_it_is_back(
 
 
 def changed(page: Page, change: Callable[[Any], None]) -> None:
-    """Have the page told of another state than there is."""
+    """Send the page another state than there is."""
 
     def answer(route: Route) -> None:
         reply = route.fetch()

@@ -1,4 +1,4 @@
-"""What the soak would find: it is told of wrong answers here."""
+"""What the soak would find: here it gets wrong answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be said next in a conversation, and what it holds. Pure."""
+"""What may come next in a conversation, and what it contains. Pure."""
 
 from __future__ import annotations
 

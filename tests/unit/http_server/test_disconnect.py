@@ -1,4 +1,4 @@
-"""Clients that go, stop reading or wait long: whatever happens, the service is let go."""
+"""Clients that disconnect, stop reading or wait long: the service is always released."""
 
 from __future__ import annotations
 

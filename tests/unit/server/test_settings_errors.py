@@ -1,4 +1,4 @@
-"""What is said of settings that are wrong, and of variables that are none."""
+"""The messages about invalid settings, and about variables that are not settings."""
 
 from __future__ import annotations
 

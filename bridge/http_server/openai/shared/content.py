@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Sequence
-from typing import Final, assert_never
+from collections.abc import Callable, Sequence
+from typing import Final, NoReturn, TypeAlias, TypeVar, assert_never
 
 from bridge.core.contract import (
     DocumentPart,
@@ -32,6 +32,11 @@ from bridge.http_server.openai.shared.wire_content import (
 _DATA_URL: Final = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),(.*)", re.DOTALL | re.IGNORECASE)
 _PDF_START: Final = base64.b64encode(b"%PDF-")[:6].decode()
 
+Decoded: TypeAlias = TextPart | ImagePart | DocumentPart
+"""A part that any message may have."""
+
+_Part = TypeVar("_Part")
+
 
 def decode_text(content: str | Sequence[ContentPart] | None, where: str) -> list[TextPart]:
     """Decode content that may contain text only, without its empty texts."""
@@ -43,17 +48,30 @@ def decode_text(content: str | Sequence[ContentPart] | None, where: str) -> list
     return texts
 
 
-def decode_content(
-    content: str | Sequence[ContentPart] | None, where: str
-) -> list[TextPart | ImagePart | DocumentPart]:
+def decode_content(content: str | Sequence[ContentPart] | None, where: str) -> list[Decoded]:
     """Decode the content of a message, without its empty texts."""
+    return decode_parts(content, where, _decode_part)
+
+
+def decode_parts(
+    content: str | Sequence[_Part] | None, where: str, decode: Callable[[_Part, str], Decoded]
+) -> list[Decoded]:
+    """Decode content with `decode`, which gets a part and its place, without its empty texts."""
     if isinstance(content, str):
         return [TextPart(content)] if content else []
-    decoded = (_decode_part(part, f"{where}[{index}]") for index, part in enumerate(content or ()))
+    decoded = (decode(part, f"{where}[{index}]") for index, part in enumerate(content or ()))
     return [part for part in decoded if part != TextPart("")]
 
 
-def _decode_part(part: ContentPart, where: str) -> TextPart | ImagePart | DocumentPart:
+def refuse_audio(where: str) -> NoReturn:
+    """Raise for an audio part."""
+    raise UnsupportedError(
+        f"'{where}' is audio, which Claude does not support. Send a transcript as text.",
+        field=f"{where}.type",
+    )
+
+
+def _decode_part(part: ContentPart, where: str) -> Decoded:
     match part:
         case ContentPartText():
             return TextPart(part.text)
@@ -64,10 +82,7 @@ def _decode_part(part: ContentPart, where: str) -> TextPart | ImagePart | Docume
         case ContentPartFile():
             return _document(part.file, f"{where}.file")
         case ContentPartInputAudio():
-            raise UnsupportedError(
-                f"'{where}' is audio, which Claude does not support. Send a transcript as text.",
-                field=f"{where}.type",
-            )
+            refuse_audio(where)
         case _:
             assert_never(part)
 

@@ -251,8 +251,8 @@ def test_every_decision_keeps_the_rules(
     endable = (State.BLANK, State.IDLE, State.PARKED)
     assert all(by_id[n].state in endable for n in decision.close)
 
-    # First come first served per key: whoever got a process had none of its own key's earlier
-    # requests pushed out of the turns that are free.
+    # First come first served per key: for a request that got a process, none of the earlier ones of
+    # its key was pushed out of the free turns.
     due = fair_order(waiting, Counter(p.caller for p in processes if p.state is State.RUNNING))
     turns = due[: max(limits.pool_size - running, 0)]
     assert {r.id for r in turns} >= set(served)

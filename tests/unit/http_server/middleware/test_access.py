@@ -198,7 +198,7 @@ def test_the_scope_that_a_url_needs(path: str, needed: KeyScope | None) -> None:
 
 @pytest.mark.parametrize(("secret", "status"), [(USER, 403), (ADMIN, 404), (None, 401)])
 async def test_what_is_for_admins_needs_an_admin_key(secret: str | None, status: int) -> None:
-    # No such page yet: whoever may see it learns that.
+    # No such page yet: a caller who may see it learns that.
     reply = await ask(app_with(), "GET", "/metrics", headers=with_key(secret) if secret else None)
     assert reply.status == status
 
