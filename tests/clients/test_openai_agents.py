@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -197,11 +198,15 @@ async def test_a_conversation_is_handed_to_another_agent(
     assert (result.last_agent, result.final_output) == (poet, "A rhyme.")
 
 
-async def test_a_hosted_tool_is_refused_by_its_name(model: OpenAIResponsesModel) -> None:
+async def test_a_hosted_tool_is_ignored_and_refused_by_its_name_in_strict_mode(
+    model: OpenAIResponsesModel,
+) -> None:
     agent = Agent("helper", model=model, tools=[WebSearchTool()])
 
-    with pytest.raises(BadRequestError, match="'web_search'"):
-        await Runner.run(agent, "Hi", run_config=QUIET)
+    assert (await Runner.run(agent, "Hi", run_config=QUIET)).final_output
+    strict = ModelSettings(extra_headers={"x-bridge-strict": "true"})
+    with pytest.raises(BadRequestError, match="tools.web_search"):
+        await Runner.run(replace(agent, model_settings=strict), "Hi", run_config=QUIET)
 
 
 async def test_a_stream_that_breaks_is_an_error(model: OpenAIResponsesModel, marker: str) -> None:

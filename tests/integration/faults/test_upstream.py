@@ -8,8 +8,8 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,7 +143,7 @@ async def test_a_login_while_the_bridge_runs_needs_no_restart(tmp_path: Path) ->
             assert engine.health().status == "not_logged_in"
             with pytest.raises(NotLoggedInError):
                 await running.ask(user("Hello?"))
-            _log_in(tmp_path)
+            await asyncio.to_thread(_log_in, tmp_path)
             assert (await running.ask(user(sim(text="hello")))).text == "hello"
             assert engine.health().status == "ok"
             async with asyncio.timeout(PATIENCE):
@@ -153,7 +153,7 @@ async def test_a_login_while_the_bridge_runs_needs_no_restart(tmp_path: Path) ->
 
 
 async def test_a_login_by_the_cli_itself_is_one(tmp_path: Path) -> None:
-    _log_in(tmp_path)
+    await asyncio.to_thread(_log_in, tmp_path)
     environment = hermetic_environment(os.environ, tmp_path, "http://127.0.0.1:9")
     del environment["CLAUDE_CODE_OAUTH_TOKEN"]
     # It is there to be billed instead, if the login were not seen.
@@ -168,7 +168,7 @@ async def test_another_account_is_not_stopped_for_the_last_ones_extra_usage(
     tmp_path: Path,
 ) -> None:
     async with Simulator(pace_ms=0) as simulator:
-        _log_in(tmp_path, "first")
+        await asyncio.to_thread(_log_in, tmp_path, "first")
         environment = hermetic_environment(os.environ, tmp_path, simulator.base_url)
         del environment["CLAUDE_CODE_OAUTH_TOKEN"]
         launcher = Launcher(bundled_cli(), environment, tmp_path)
@@ -195,19 +195,19 @@ async def test_another_account_is_not_stopped_for_the_last_ones_extra_usage(
             await reaches("overage_ahead")
             with pytest.raises(PlanLimitError):
                 await running.ask(user("Hello?"))
-            _log_in(tmp_path, "second")
+            await asyncio.to_thread(_log_in, tmp_path, "second")
             assert (await running.ask(user(sim(text="hello")))).text == "hello"
             # Without a request too, since a balancer sends none to a server that is not ready.
             await running.ask(user(sim(text="paid", headers=spent)))
             await reaches("overage_ahead")
-            _log_in(tmp_path, "third")
+            await asyncio.to_thread(_log_in, tmp_path, "third")
             await reaches("ok")
 
 
 def _log_in(home: Path, account: str = "one") -> None:
-    """Leave what `/login` leaves."""
+    """Leave what `/login` leaves, and take its lock: running processes write the same file."""
     login = {
-        "accessToken": "simulated",
+        "accessToken": f"simulated-{account}",
         "refreshToken": "simulated",
         "expiresAt": int((time.time() + 3600) * 1000),
         "scopes": ["user:inference", "user:profile"],
@@ -215,9 +215,25 @@ def _log_in(home: Path, account: str = "one") -> None:
     }
     folder = home / ".claude"
     folder.mkdir(exist_ok=True)
-    login["accessToken"] = f"simulated-{account}"
     (folder / ".credentials.json").write_text(json.dumps({"claudeAiOauth": login}))
     file = folder / ".claude.json"
-    content = json.loads(file.read_text()) if file.exists() else {}
-    content["oauthAccount"] = {"accountUuid": account, "organizationUuid": f"of {account}"}
-    file.write_text(json.dumps(content))
+    with _locked(folder / ".claude.json.lock"):
+        content = json.loads(file.read_text()) if file.exists() else {}
+        content["oauthAccount"] = {"accountUuid": account, "organizationUuid": f"of {account}"}
+        file.write_text(json.dumps(content))
+
+
+@contextmanager
+def _locked(lock: Path) -> Iterator[None]:
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            lock.mkdir()
+            break
+        except FileExistsError:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    try:
+        yield
+    finally:
+        lock.rmdir()
