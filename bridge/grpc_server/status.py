@@ -50,7 +50,7 @@ _MAX_OTHERS_BYTES: Final = 2_000
 
 @dataclass(frozen=True, slots=True)
 class CallStatus:
-    """What ends a call that failed: the arguments of `context.abort`."""
+    """How a failed call ends: the arguments of `context.abort`."""
 
     code: StatusCode
     details: str
@@ -58,7 +58,7 @@ class CallStatus:
 
 
 def status_of(error: contract.BridgeError, request_id: str) -> CallStatus:
-    """Say an error in gRPC's terms, with the id under which the log knows it."""
+    """Return the gRPC status of an error, with the request id."""
     code = _code_of(error)
     message = _trailer_text(error.message)
     retry_after = error.retry_hint
@@ -74,7 +74,7 @@ def status_of(error: contract.BridgeError, request_id: str) -> CallStatus:
         (REQUEST_ID_KEY, request_id),
     ]
     if not error.retryable:
-        # A client with a retry policy for the code must not wear itself out on this one.
+        # A client's retry policy for the code must not retry this error.
         metadata.append((PUSHBACK_KEY, "-1"))
     elif retry_after is not None:
         metadata.append((PUSHBACK_KEY, str(round(retry_after * 1000))))
@@ -133,9 +133,9 @@ def _packed(detail: Message) -> any_pb2.Any:
 
 
 def _trailer_text(text: str) -> str:
-    """Keep a message sendable: clients refuse trailers of more than 8 KB, and it is in them twice.
+    """Shorten a message: clients refuse trailers of more than 8 KB, and it is in them twice.
 
-    Lone surrogates cannot be encoded at all.
+    Lone surrogates, which cannot be encoded, are replaced.
     """
     encoded = text.encode("utf-8", "replace")
     if len(encoded) <= _MAX_MESSAGE_BYTES:

@@ -209,7 +209,8 @@ class Settings(BaseSettings):
         (), description='Further host names of this server: "bridge.example.com,*.lan".'
     )
     bridge_allowed_origins: CommaSeparated[Origin] = Field(
-        (), description='Origins of web pages that may use it: "https://chat.example.com".'
+        (),
+        description='Origins of web pages that may use the HTTP API: "https://chat.example.com".',
     )
 
     bridge_uds: Path | None = Field(

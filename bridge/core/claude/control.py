@@ -230,7 +230,9 @@ class ControlTransport(Transport):
         except Exception as error:  # noqa: BLE001 - it is logged, and the process ended
             # If it propagated, the other lines of the same chunk would be lost.
             pid = self.process.pid
-            logger.error("terminating process %s: its line failed\n%s", pid, trace_of(error))
+            logger.error(
+                "terminating process %s: handling its output failed\n%s", pid, trace_of(error)
+            )
             self.process.kill()
 
     def _on_response(self, message: Wire) -> None:

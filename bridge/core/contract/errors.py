@@ -214,8 +214,8 @@ class StoreUnavailableError(UnavailableError):
 
     def __init__(self) -> None:
         super().__init__(
-            "This server cannot reach its stored responses; its log says why. A request that "
-            "does not build on one can still be answered."
+            "This server cannot access its stored responses; its log has the reason. Requests that "
+            "do not build on one can still be answered."
         )
 
 

@@ -157,7 +157,9 @@ class Attempt:
         except (LookupError, TypeError, AttributeError) as error:
             # The line is valid JSON, but still invalid.
             logger.error(
-                "terminating process %s: its line failed\n%s", session.pid, trace_of(error)
+                "terminating process %s: handling its output failed\n%s",
+                session.pid,
+                trace_of(error),
             )
             session.kill()
             raise ProcessGoneError from error

@@ -66,7 +66,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
 
 
 def told(failure: object, kind: str, reason: str) -> Failure:
-    """Check that a caller is told of a limit."""
+    """Check that a caller gets the error of a limit."""
     assert isinstance(failure, Failure)
     if kind == "grpc":
         assert (failure.status, failure.reason) == ("DEADLINE_EXCEEDED", reason)
@@ -152,7 +152,7 @@ async def test_a_limit_that_is_no_number_is_named(stage: Stage, kind: str) -> No
 
 async def test_a_model_that_thinks_may_be_silent(stage: Stage) -> None:
     mark = uuid.uuid4().hex
-    # A thought is begun at once, and does not go on: so it comes to the limit of the whole.
+    # A thought begins at once and does not continue, so the limit of the whole request is reached.
     words = f"{mark} {sim(thinking='Hm.', text='Yes.', delay_ms=10 * 60_000)}"
     limits = {"idle": SHORT, "total": 5 * SHORT}
     told(await stage.apis.ask("whole", words, limits=limits), "whole", "DEADLINE_EXCEEDED")

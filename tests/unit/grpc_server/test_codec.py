@@ -496,7 +496,7 @@ def test_models() -> None:
 @pytest.mark.parametrize(
     "text", ["[]", "{", "1", '{"a": NaN}', "[" * 100_000, '{"a": ' + "1" * 5000 + "}"]
 )
-def test_arguments_that_are_none_are_told_as_they_are_and_named(text: str) -> None:
+def test_malformed_arguments_are_passed_on_as_text_and_named(text: str) -> None:
     decoded = validate(decode_request(question(messages=[called(text), says(RESULT)])))
     (call,) = decoded.messages[0].parts
     assert isinstance(call, model.ToolCallPart)

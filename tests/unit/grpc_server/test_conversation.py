@@ -1,4 +1,4 @@
-"""What may be said next in a conversation, and what it holds. Pure."""
+"""What may come next in a conversation, and what it contains. Pure."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def refusal(talk: Conversation, what: pb.UserMessage | pb.ToolResults) -> Invali
     return caught.value
 
 
-def test_each_turn_is_a_request_with_all_that_was_said() -> None:
+def test_each_turn_is_a_request_with_the_whole_conversation() -> None:
     talk = conversation()
     first = talk.take(said("one", "1"))
     assert messages(first) == [(Role.USER, (TextPart("one"), TextPart("1")))]
@@ -143,7 +143,7 @@ def test_a_conversation_is_not_opened_with_a_system_message_at_its_end() -> None
     assert caught.value.field == "open.messages[2]"
 
 
-def test_results_are_waited_for_and_told_in_the_order_of_the_calls() -> None:
+def test_results_are_awaited_and_sent_in_the_order_of_the_calls() -> None:
     talk = waiting()
     assert talk.take(results("b")) is None
     request = talk.take(results("a"))

@@ -203,7 +203,7 @@ def test_settings_do_not_change_once_they_are_read() -> None:
         read().port = 1
 
 
-def test_no_secret_is_told_by_the_settings_or_their_errors(
+def test_no_secret_is_in_the_settings_text_or_their_errors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("BRIDGE_API_KEYS", SECRETS[0])
@@ -300,7 +300,7 @@ def test_the_folder_is_kept_apart_from_where_secrets_are(
 @pytest.mark.parametrize(
     "name", ["bridge_keys_file", "bridge_tls_key", "bridge_tls_cert", "bridge_tls_client_ca"]
 )
-def test_tools_of_claude_code_do_not_run_beside_what_lets_people_in(
+def test_tools_of_claude_code_do_not_run_beside_files_that_grant_access(
     tmp_path: Path, name: str
 ) -> None:
     folder = tmp_path / "folder"

@@ -1,4 +1,4 @@
-"""What the CLI writes during a turn, as the events of an answer."""
+"""Reads what the CLI writes during a turn as the events of an answer."""
 
 from bridge.core.claude.reading.answer_reader import CONTINUABLE, AnswerReader
 from bridge.core.claude.reading.call_usage import UnseenCalls, added

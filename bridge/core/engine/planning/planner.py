@@ -258,8 +258,8 @@ def _forces(body: ExtraBody) -> bool:
 def _refuse_if_strict(request: CompletionRequest, ignored: Sequence[str]) -> None:
     if ignored and request.strict:
         raise UnsupportedError(
-            f"{', '.join(ignored)}: no effect, or not passed on as sent, on this server or model, "
-            "and the request is strict.",
+            f"No effect on this server or model, or not passed on as sent: {', '.join(ignored)}; "
+            "and the request is strict. Remove them, or turn off strict mode.",
             field=ignored[0],
         )
 

@@ -123,6 +123,6 @@ def _output_format(wire: ResponseFormat | None) -> OutputFormat:
         return OutputFormat(kind)
     schema = wire.json_schema.schema_
     if wire.json_schema.description:
-        # A schema's own description comes first; this one is for a schema without.
+        # Only for a schema without its own description.
         schema = {"description": wire.json_schema.description, **schema}
     return OutputFormat(kind, wire.json_schema.name or "", schema)

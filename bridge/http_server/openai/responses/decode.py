@@ -75,7 +75,7 @@ _FIELDS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What the server keeps of what a request builds on."""
+    """The stored items that a request builds on."""
 
     items: Sequence[JsonDict] = ()
     """The input and the output of all responses before, oldest first."""
@@ -85,7 +85,7 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class ResponseCall:
-    """A response that is asked for, with what concerns its reply and its keeping."""
+    """A requested response, with what concerns its reply and its storage."""
 
     request: CompletionRequest
     echo: JsonDict
@@ -100,7 +100,7 @@ class ResponseCall:
 
 
 def parse_responses(body: object) -> ResponsesRequest:
-    """Read the body of `POST /v1/responses`, as far as that needs nothing that is kept."""
+    """Parse the body of `POST /v1/responses`, without looking up anything stored."""
     if isinstance(body, dict) and body.get("input") is None and "messages" in body:
         raise missing(
             "input",
@@ -116,7 +116,7 @@ def parse_responses(body: object) -> ResponsesRequest:
 
 
 def _refuse_nested(tools: object) -> None:
-    """Say how tools are spelled here, where they are spelled as for chat completions."""
+    """Raise for tools in the format of chat completions, with the remedy."""
     for index, tool in enumerate(tools if isinstance(tools, list) else ()):
         if isinstance(tool, dict) and "name" not in tool and isinstance(tool.get("function"), dict):
             raise missing(
@@ -127,14 +127,14 @@ def _refuse_nested(tools: object) -> None:
 
 
 def references_of(wire: ResponsesRequest) -> list[ItemReference]:
-    """Return the items of a request that only name one which the server keeps."""
+    """Return the items of a request that only reference a stored one."""
     items = wire.input
     if isinstance(items, str):
         return []
     return [item for item in items if isinstance(item, ItemReference)]
 
 
-# long: each parameter is decoded in one place or another, and this is where they meet.
+# long: assembles the request from all parameters, which are decoded elsewhere.
 def decode_responses(
     wire: ResponsesRequest,
     body: object,
@@ -144,10 +144,10 @@ def decode_responses(
     *,
     keeps: bool,
 ) -> ResponseCall:
-    """Decode a request together with what is kept of its past.
+    """Decode a request, given the stored items that it builds on.
 
-    `response_hex` is the id of the response to be, without its prefix; `keeps` says whether
-    this server keeps responses.
+    `response_hex` is the id of the new response, without its prefix; `keeps` says whether this
+    server stores responses.
     """
     assert isinstance(body, dict)
     ignored = Ignored(strict=options.strict)
@@ -217,7 +217,7 @@ def _names(wire: ResponsesRequest) -> FieldNames:
 
 
 def _placed(wire: ResponsesRequest, items: Sequence[InputItem]) -> Iterator[tuple[InputItem, str]]:
-    """Say of each item where it is written."""
+    """Return each item with its place in the request."""
     for index, item in enumerate(items):
         yield item, "input" if isinstance(wire.input, str) else f"input[{index}]"
 
@@ -237,12 +237,12 @@ def _gathered(
 def _reasoning(
     reasoning: Reasoning | None, items: Sequence[tuple[InputItem, str]]
 ) -> tuple[Effort | None, bool]:
-    """Return the effort, and whether a summary of the thinking is asked for."""
+    """Return the effort, and whether a summary of the thinking is requested."""
     asked = [None if reasoning is None else reasoning.effort]
     for item, _ in items:
         if isinstance(item, ConfigurationItem) and item.reasoning is not None:
             asked.append(item.reasoning.effort)
-    # The request's own counts, else the newest of the conversation.
+    # The request's own, otherwise the newest of the conversation.
     effort = asked[0] or asked[-1]
     summarised = reasoning is not None and bool(reasoning.summary or reasoning.generate_summary)
     return None if effort is None else EFFORTS[effort], summarised
@@ -273,7 +273,7 @@ def _output_format(text: TextOptions | None) -> OutputFormat:
     if schema is None:
         raise missing("text.format.schema", "Put it next to 'type', not in 'json_schema'.")
     if text.format.description:
-        # A schema's own description comes first; this one is for a schema without.
+        # Only for a schema without its own description.
         schema = {"description": text.format.description, **schema}
     return OutputFormat(kind, text.format.name or "", schema)
 
@@ -283,7 +283,7 @@ _UNSAID: Final = {"description": None, "parameters": None, "strict": None}
 
 
 def _echo(wire: ResponsesRequest, body: JsonDict) -> JsonDict:
-    """Return what of a request its reply repeats, with OpenAI's defaults."""
+    """Return the parameters that the reply repeats, with OpenAI's defaults."""
     text, reasoning = body.get("text") or {}, body.get("reasoning") or {}
     written = text.get("format") or {"type": "text"}
     if written["type"] == "json_schema":
@@ -316,7 +316,7 @@ def _echo(wire: ResponsesRequest, body: JsonDict) -> JsonDict:
         "top_p": 1.0 if wire.top_p is None else wire.top_p,
         "truncation": "disabled",
         "user": wire.user,
-        # No parameters of this API, but its published schema wants them in a reply.
+        # Not parameters of this API, but its published schema requires them in a reply.
         "frequency_penalty": 0.0,
         "presence_penalty": 0.0,
     }

@@ -1,4 +1,4 @@
-"""Errors as OpenAI clients read them: one literal table, and the reply made from it."""
+"""Errors in OpenAI's format: one literal table, and the reply built from it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bridge.http_server.openai.shared.replies import error_object
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """How one class of error looks; `code` None means the error's own reason."""
+    """The format of a class of errors; `code` None means the error's own reason."""
 
     status: int
     type: str
@@ -68,7 +68,7 @@ _MAX_PARAM = 200
 
 
 def row_of(error: contract.BridgeError) -> Row:
-    """Find the row of the nearest class of an error."""
+    """Return the row of the nearest class of an error."""
     if isinstance(error, HttpError):
         return Row(error.status, "invalid_request_error", None)
     return next(ERRORS[cls] for cls in type(error).__mro__ if cls in ERRORS)
@@ -84,7 +84,7 @@ def error_body(error: contract.BridgeError, request_id: str) -> JsonDict:
     field: str | None = getattr(error, "field", None)
     param = None if field is None else _cut(field, _MAX_PARAM)
     if error.reason == HttpError.reason:
-        # One of the framework's own, of which OpenAI has no word.
+        # An error of the framework for which OpenAI has no type.
         code = None
     kind = row.type
     more: JsonDict = {}
@@ -98,7 +98,7 @@ def error_body(error: contract.BridgeError, request_id: str) -> JsonDict:
 
 
 def _with_others(error: contract.BridgeError) -> str:
-    """Say it all in the message: the envelope has room for the field of one fault."""
+    """Put all faults into the message: the envelope has room for the field of one."""
     text = error.message
     others = error.others if isinstance(error, contract.InvalidRequestError) else ()
     for other in others:
@@ -109,12 +109,12 @@ def _with_others(error: contract.BridgeError) -> str:
 
 
 def _cut(text: str, length: int) -> str:
-    """What names a piece of the request could be as long as that, and goes on into logs."""
+    """Truncate the name of a part of the request: it can be very long, and is logged."""
     return text if len(text) <= length else f"{text[:length]}…"
 
 
 def error_response(error: contract.BridgeError, request_id: str) -> Response:
-    """Make the reply to an error."""
+    """Build the reply to an error."""
     status = row_of(error).status
     headers = error_headers(error, status)
     if status == 401:

@@ -1,4 +1,4 @@
-"""Builders of the objects that replies are made of."""
+"""Builders of the objects in replies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FINISH_REASONS: dict[FinishReason, str] = {
 
 
 def usage_object(usage: Usage) -> JsonDict:
-    """Tokens as OpenAI counts them: the prompt with all that was read from the cache."""
+    """Tokens as OpenAI counts them: the prompt includes cached tokens."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.output_tokens,
@@ -41,7 +41,7 @@ def usage_object(usage: Usage) -> JsonDict:
 
 
 def model_object(model: Model, created: int) -> JsonDict:
-    """A model on offer."""
+    """An available model."""
     return {"id": model.id, "object": "model", "created": created, "owned_by": "anthropic"}
 
 

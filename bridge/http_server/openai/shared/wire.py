@@ -1,4 +1,4 @@
-"""What all request models share."""
+"""Shared by all request models."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 class WireModel(BaseModel):
     """An object of a request.
 
-    Unknown names are kept, never refused: clients send what other servers understand.
-    Types are strict, as OpenAI's are: `"1"` is no number and `1` is no boolean.
+    Unknown names are kept, never refused: clients send what other servers understand. Types are
+    strict, as OpenAI's are: `"1"` is not a number and `1` is not a boolean.
     """
 
     model_config = ConfigDict(strict=True, extra="allow", frozen=True)
@@ -22,15 +22,12 @@ class WireModel(BaseModel):
     named too."""
 
     def idle(self) -> Collection[str]:
-        """The names of fields that have no effect beside what the others hold."""
+        """The names of fields that have no effect because of other fields."""
         return ()
 
 
 def needing(*names: str) -> ConfigDict:
-    """Describe these fields as those that must be there; that they are is for the decoder to say.
-
-    It knows the remedy.
-    """
+    """Describe these fields as required. The decoder checks that, because it knows the remedy."""
 
     def describe(schema: dict[str, Any]) -> None:
         schema["required"] = [*schema.get("required", ()), *names]
@@ -72,13 +69,13 @@ class StreamOptions(WireModel):
 
 
 class ModerationMode(WireModel):
-    """What moderation does with what it finds."""
+    """The effect of a moderation result."""
 
     mode: str | None = None
 
 
 class ModerationPolicy(WireModel):
-    """What moderation does, on the way in and on the way out."""
+    """The effects of moderation on input and output."""
 
     input: ModerationMode | None = None
     output: ModerationMode | None = None

@@ -23,7 +23,7 @@ from tests.support.waiting import soon
 LIMITS = TimeLimits(total=100, queue=10, first_token=20, idle=5)
 
 
-def test_who_waits_for_a_process_waits_as_long_as_the_queue_allows() -> None:
+def test_a_request_waits_for_a_process_as_long_as_the_queue_allows() -> None:
     assert next_limit(LIMITS, RequestProgress(0, 3), now=5) == (13, Limit.QUEUE)
 
 

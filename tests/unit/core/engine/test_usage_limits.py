@@ -112,7 +112,7 @@ def stopped() -> tuple[OveragePolicy, UsageLimits]:
     return guard, plan
 
 
-def test_a_stop_says_when_it_ends() -> None:
+def test_a_stop_has_its_end_time() -> None:
     guard, plan = stopped()
     with pytest.raises(PlanLimitError) as refused:
         guard.admit(plan, NOW + 600)

@@ -54,7 +54,7 @@ def converse(**fields: Any) -> CompletionRequest:
 
 
 def in_turn(**fields: Any) -> CompletionRequest:
-    """A turn of a conversation: what it was opened with, and what is said."""
+    """A turn of a conversation: its settings and its messages."""
     return replace(converse(**fields), messages=complete().messages)
 
 

@@ -366,7 +366,7 @@ def test_a_wrong_value_names_its_field(parameters: JsonDict, field: str, reason:
     assert (caught.value.field, caught.value.reason) == (field, reason)
 
 
-def test_a_body_for_chat_completions_is_told_where_to_go() -> None:
+def test_a_body_for_chat_completions_is_refused_with_the_right_url() -> None:
     with pytest.raises(InvalidRequestError, match="POST /v1/chat/completions") as caught:
         parse_responses({"messages": [{"role": "user", "content": "hi"}]})
     assert (caught.value.field, caught.value.reason) == ("input", "MISSING_REQUIRED_PARAMETER")
@@ -387,7 +387,7 @@ def test_a_body_for_chat_completions_is_told_where_to_go() -> None:
         ),
     ],
 )
-def test_what_is_nested_as_for_chat_completions_is_told_where_it_belongs(
+def test_tools_nested_as_for_chat_completions_are_refused_with_the_right_form(
     parameters: JsonDict, field: str
 ) -> None:
     with pytest.raises(InvalidRequestError, match="next to") as caught:
@@ -546,7 +546,7 @@ def test_messages_of_the_assistant(item: JsonDict) -> None:
 
 
 @pytest.mark.parametrize("item", [{"role": "assistant"}, {"role": "assistant", "content": None}])
-def test_an_assistant_that_said_nothing_is_no_fault(item: JsonDict) -> None:
+def test_an_empty_assistant_message_is_not_a_fault(item: JsonDict) -> None:
     assert messages(item, {"role": "user", "content": "on"})[-1] == user("on")
 
 
@@ -713,7 +713,7 @@ def test_what_the_past_has_already_need_not_be_sent_again() -> None:
     assert caught.value.field == "input[0].call_id"
 
 
-def test_thinking_alone_is_told_what_is_missing() -> None:
+def test_a_history_of_thinking_alone_is_refused_with_what_is_missing() -> None:
     with pytest.raises(InvalidRequestError, match="no user message") as caught:
         messages({"type": "reasoning", "summary": []})
     assert caught.value.field == "input"

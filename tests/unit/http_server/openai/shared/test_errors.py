@@ -148,7 +148,7 @@ def test_a_piece_of_the_request_comes_back_cut_off() -> None:
     assert len(inner["message"]) + len(inner["param"]) < 1_500
 
 
-def test_only_a_fault_of_ours_tells_the_request_id() -> None:
+def test_only_an_internal_error_has_the_request_id() -> None:
     assert "req_1" in error_body(errors.InternalError(), "req_1")["error"]["message"]
     assert error_body(errors.DrainingError("why"), "req_1")["error"]["message"] == "why"
 

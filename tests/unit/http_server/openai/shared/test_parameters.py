@@ -371,19 +371,21 @@ def test_a_wrong_value_names_its_field(parameters: dict[str, Any], field: str, r
         ),
         (
             {"temperature": 3},
-            "Invalid value for 'temperature': it should be at most 2.",
+            "Invalid value for 'temperature': expected at most 2.",
         ),
         (
             {"stop": list("abcde")},
-            "Invalid value for 'stop': it should be a string or an array of at most 4.",
+            "Invalid value for 'stop': expected a string or an array of at most 4.",
         ),
         (
             {"messages": []},
-            "Invalid value for 'messages': it should be an array that is not empty.",
+            "Invalid value for 'messages': expected a non-empty array.",
         ),
     ],
 )
-def test_a_wrong_value_is_told_what_is_right(parameters: dict[str, Any], message: str) -> None:
+def test_a_wrong_value_is_refused_with_the_allowed_ones(
+    parameters: dict[str, Any], message: str
+) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         decode(**parameters)
 
@@ -405,7 +407,7 @@ def test_missing_messages_are_named() -> None:
     assert (caught.value.field, caught.value.reason) == ("messages", MISSING)
 
 
-def test_a_request_for_the_responses_api_is_told_where_to_go() -> None:
+def test_a_request_for_the_responses_api_is_refused_with_the_right_url() -> None:
     with pytest.raises(InvalidRequestError) as caught:
         decode_chat({"model": "opus", "input": "hi"}, CallOptions())
 
