@@ -142,7 +142,7 @@ TOOLS = {
         _REFUSED,
         f"{_DECODE}::test_what_is_not_hosted_is_refused_by_its_name",
         f"{_CLIENT}::test_errors_are_the_clients_own",
-        f"{_AGENTS}::test_a_hosted_tool_is_refused_by_its_name",
+        f"{_AGENTS}::test_a_hosted_tool_is_ignored_and_refused_in_strict_mode",
     ),
 }
 
