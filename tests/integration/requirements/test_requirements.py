@@ -28,6 +28,7 @@ GROUPS = (
     responses.STREAMS,
     responses.COUNTING,
     responses.COMPACTION,
+    responses.CONVERSATIONS,
     responses.STATE,
 )
 REQUIREMENTS = {**chat.REQUIREMENTS, **responses.REQUIREMENTS}

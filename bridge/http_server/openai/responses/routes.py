@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.core.answers import ResponseStore, StoredResponse
+from bridge.core.answers import ConversationStore, ResponseStore, StoredResponse
 from bridge.core.contract import (
     InvalidRequestError,
     NotFoundError,
+    StoreUnavailableError,
     UnsupportedError,
 )
 from bridge.http_server.context import CallOptions, ServerContext, owner_of
@@ -24,13 +27,17 @@ from bridge.http_server.openai.responses.compaction.answers import (
     CompactionStreamEncoder,
     add_compacting_route,
 )
+from bridge.http_server.openai.responses.conversations.routes import add_conversation_routes
 from bridge.http_server.openai.responses.counting import add_counting_route
 from bridge.http_server.openai.responses.decode import ResponseCall
 from bridge.http_server.openai.responses.encode import ResponseCollector, ResponseStreamEncoder
 from bridge.http_server.openai.responses.past import SHOWN_ID
 from bridge.http_server.openai.responses.reading import ResponseReader
+from bridge.http_server.openai.responses.replies import page_of
 from bridge.http_server.openai.responses.wire import ResponsesRequest
 from bridge.http_server.openai.shared.openapi import describe
+
+logger = logging.getLogger(__name__)
 
 
 def add_response_routes(
@@ -46,6 +53,7 @@ def add_response_routes(
 
     add_counting_route(router, server, reader)
     add_compacting_route(router, server, reader)
+    add_conversation_routes(router, server, store, reader)
     _add_routes_of_kept(router, store)
     _add_list_of_items(router, server, store)
 
@@ -103,7 +111,7 @@ def _add_list_of_items(
             most = server.settings.max_body_bytes
             before = await store.history(owner_of(request.scope), kept.parent, most)
             items = [*(before or ()), *items]
-        return json_response(_page(items, limit, order, after))
+        return json_response(page_of(items, limit, order, after))
 
 
 def _decoder(
@@ -150,12 +158,25 @@ async def _stored_reply(
 ) -> JsonDict:
     """Return the complete response once it is stored; it says if that was not possible."""
     reply = collector.reply()
+    if call.conversation is not None:
+        assert store is not None
+        items = [*call.items, *reply["output"]]
+        if not await _added(store.conversations, owner, call.conversation, items):
+            reply["conversation"] = None
     if call.store:
         assert store is not None
         response = StoredResponse(collector.id, call.previous, call.items, reply)
         if not await store.put(owner, response):
             reply["store"] = False
     return reply
+
+
+async def _added(store: ConversationStore, owner: str, id: str, items: Sequence[JsonDict]) -> bool:
+    with suppress(StoreUnavailableError):
+        if await store.add(owner, id, items):
+            return True
+    logger.warning("an answer is not added to its conversation: it is gone, or too large")
+    return False
 
 
 async def _find(store: ResponseStore | None, request: Request, id: str) -> StoredResponse:
@@ -171,26 +192,3 @@ def _not_found(id: str) -> NotFoundError:
         field="response_id",
         reason="RESPONSE_NOT_FOUND",
     )
-
-
-def _page(
-    items: Sequence[JsonDict], limit: int, order: Literal["asc", "desc"], after: str | None
-) -> JsonDict:
-    """Return a page of items in OpenAI's list format."""
-    ordered = list(items) if order == "asc" else list(reversed(items))
-    start = 0
-    if after is not None:
-        ids = [item["id"] for item in ordered]
-        if after not in ids:
-            raise InvalidRequestError(
-                f"'after' is '{after[:SHOWN_ID]}', which is not one of the items.", field="after"
-            )
-        start = ids.index(after) + 1
-    page = ordered[start : start + limit]
-    return {
-        "object": "list",
-        "data": page,
-        "first_id": page[0]["id"] if page else None,
-        "last_id": page[-1]["id"] if page else None,
-        "has_more": start + limit < len(ordered),
-    }

@@ -126,6 +126,7 @@ RESPONSES: Final[list[Json]] = [
     },
     {
         "input": "hi",
+        "conversation": {"id": "conv_1"},
         "tools": [
             {"name": "look"},
             {

@@ -328,6 +328,25 @@ async def test_outputs_answer_the_calls_of_the_response_before(store: Shelf) -> 
     assert (unanswered.status, unanswered.error["param"]) == (400, "input")
 
 
+async def test_what_the_assistant_said_since_comes_with_the_outputs(store: Shelf) -> None:
+    service = FakeService(*CALL)
+    app = build(service, store=store)
+    first = await created(app, input="look")
+    said = {"role": "assistant", "content": "One moment."}
+    output = {"type": "function_call_output", "call_id": "toolu_1", "output": "seen"}
+    call = ToolCallPart("toolu_1", "look", '{"at": 1}')
+    result = user(ToolResultPart("toolu_1", (TextPart("seen"),)))
+
+    for items in ([said, output], [said, output, {"role": "user", "content": "well?"}]):
+        await created(app, previous_response_id=first["id"], input=items)
+
+    assert service.requests[-2].messages[1:] == (assistant("I look.", call, "One moment."), result)
+    (answer,) = result.parts
+    assert service.requests[-1].messages[2] == user(answer, "well?")
+    alone = await respond(app, previous_response_id=first["id"], input=[said])
+    assert (alone.status, alone.error["param"]) == (400, "input")
+
+
 async def test_a_parent_has_as_many_children_as_wanted(app: FastAPI, service: FakeService) -> None:
     root = await created(app, input="root")
     left = await created(app, input="left", previous_response_id=root["id"])
