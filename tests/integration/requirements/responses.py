@@ -413,6 +413,7 @@ STATE = {
     "responses.state.cancel": _shown(
         "To cancel is a 400, as nothing runs in the background.",
         f"{_APP}::test_only_what_runs_in_the_background_is_cancelled",
+        f"{_APP}::test_a_response_that_runs_is_not_cancelled_but_left",
         f"{_CLIENT}::test_what_is_kept_is_read_and_deleted",
     ),
     "responses.state.keys": _shown(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
+from weakref import WeakValueDictionary
 
 from fastapi import APIRouter, Query
 from starlette.requests import Request
@@ -39,22 +40,27 @@ from bridge.http_server.openai.shared.openapi import describe
 
 logger = logging.getLogger(__name__)
 
+Running: TypeAlias = WeakValueDictionary[tuple[str, str], ResponseCollector]
+"""The responses that are being answered, by their owner and id, for as long as they are."""
+
 
 def add_response_routes(
     router: APIRouter, server: ServerContext, store: ResponseStore | None
 ) -> None:
     """Add the routes of responses."""
     reader = ResponseReader(server, store)
+    running: Running = WeakValueDictionary()
 
     @router.post("/v1/responses", **describe(ResponsesRequest, stream=True))
     async def create_response(request: Request) -> Response:
         """Create a response, as one object or as a stream of events."""
-        return await respond(request, server, _decoder(request, server, store, reader))
+        return await respond(request, server, _decoder(request, server, store, reader, running))
 
     add_counting_route(router, server, reader)
     add_compacting_route(router, server, reader)
     add_conversation_routes(router, server, store, reader)
     _add_routes_of_kept(router, store)
+    _add_cancel_route(router, store, running)
     _add_list_of_items(router, server, store)
 
 
@@ -80,13 +86,17 @@ def _add_routes_of_kept(router: APIRouter, store: ResponseStore | None) -> None:
             raise _not_found(response_id)
         return json_response({"id": response_id, "object": "response", "deleted": True})
 
+
+def _add_cancel_route(router: APIRouter, store: ResponseStore | None, running: Running) -> None:
     @router.post("/v1/responses/{response_id}/cancel", **describe())
     async def cancel_response(request: Request, response_id: str) -> Response:
         """Always an error: only background responses can be cancelled."""
-        await _find(store, request, response_id)
+        if (owner_of(request.scope), response_id) not in running:
+            await _find(store, request, response_id)
         raise InvalidRequestError(
             "Only background responses can be cancelled, and this server does not support "
-            "background mode. To cancel a streamed response, close the connection."
+            "background mode. To cancel a response that is running, close the connection.",
+            field="response_id",
         )
 
 
@@ -115,7 +125,11 @@ def _add_list_of_items(
 
 
 def _decoder(
-    request: Request, server: ServerContext, store: ResponseStore | None, reader: ResponseReader
+    request: Request,
+    server: ServerContext,
+    store: ResponseStore | None,
+    reader: ResponseReader,
+    running: Running,
 ) -> Decoder:
     """Decode what a request asks for, together with what is stored of its past."""
     owner = owner_of(request.scope)
@@ -131,6 +145,7 @@ def _decoder(
             clock=server.clock,
             tools=call.tools,
         )
+        running[owner, collector.id] = collector
 
         async def reply() -> JsonDict:
             return await _stored_reply(store, owner, call, collector)

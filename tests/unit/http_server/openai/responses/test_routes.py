@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from pathlib import Path
@@ -484,9 +485,26 @@ async def test_only_what_runs_in_the_background_is_cancelled(app: FastAPI) -> No
 
     reply = await ask(app, "POST", f"{URL}/{id}/cancel")
 
-    assert reply.status == 400
+    assert (reply.status, reply.error["param"]) == (400, "response_id")
     assert "background" in reply.error["message"]
     assert (await ask(app, "POST", f"{URL}/resp_never/cancel")).status == 404
+
+
+async def test_a_response_that_runs_is_not_cancelled_but_left(store: Shelf) -> None:
+    service = FakeService(STARTED, TextDelta("Hel"), Gate())
+    app = build(service, store=store)
+    exchange = Exchange(app, "POST", URL, {"input": "hi", "stream": True})
+    await exchange.until(lambda seen: b'"delta":"Hel"' in seen.body)
+
+    reply = await ask(app, "POST", f"{URL}/resp_0002/cancel")
+
+    assert (reply.status, reply.error["param"]) == (400, "response_id")
+    assert "close the connection" in reply.error["message"]
+    assert not service.closed.is_set()
+    exchange.leave()
+    await exchange.finished()
+    gc.collect()
+    assert (await ask(app, "POST", f"{URL}/resp_0002/cancel")).status == 404
 
 
 async def test_a_finished_response_is_not_streamed_again(app: FastAPI) -> None:
