@@ -47,13 +47,12 @@ from bridge.http_server.openai.shared.content import (
     decode_image,
     refuse_file_id,
 )
-from bridge.http_server.openai.shared.parameters import Ignored
-from bridge.http_server.openai.shared.turns import Turns
 from bridge.http_server.openai.shared.wire_content import (
     ContentPartInputAudio,
     ContentPartRefusal,
     ContentPartText,
 )
+from bridge.http_server.wire import Ignored, Turns
 
 PAST: Final = "previous_response_id"
 """Where the items are that a request builds on."""
