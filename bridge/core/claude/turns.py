@@ -11,7 +11,7 @@ import re
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bridge.core.claude.exact_numbers import parsed_exactly
 from bridge.core.claude.wire import Wire
@@ -23,6 +23,7 @@ from bridge.core.contract import (
     Part,
     Role,
     TextPart,
+    ThinkingPart,
     ToolCallPart,
     ToolResultPart,
     UrlSource,
@@ -43,6 +44,8 @@ class Turn:
 
     role: Role
     content: tuple[Wire, ...]
+    cached_to: int | None = field(default=None, compare=False)
+    """The block up to which the caller wants the prompt cached."""
 
     @property
     def tool_results(self) -> tuple[Wire, ...]:
@@ -77,7 +80,15 @@ def turns_of(messages: Sequence[Message], prefix: str = "") -> tuple[Turn, ...]:
     if merged and merged[-1][0] is Role.ASSISTANT and not _calls(merged[-1][1]):
         merged.append((Role.USER, [{"type": "text", "text": CLOSING_PLACEHOLDER}]))
     _make_call_ids_unique(merged)
-    return tuple(Turn(role, _results_first(blocks)) for role, blocks in merged)
+    return tuple(_turn(role, _results_first(blocks)) for role, blocks in merged)
+
+
+_BREAKPOINT = "cache_control"
+
+
+def _turn(role: Role, blocks: Sequence[Wire]) -> Turn:
+    marked = [index for index, block in enumerate(blocks) if block.pop(_BREAKPOINT, False)]
+    return Turn(role, tuple(blocks), marked[-1] if marked else None)
 
 
 def _calls(blocks: Sequence[Wire]) -> bool:
@@ -131,6 +142,8 @@ def _blocks(parts: Sequence[Part], prefix: str) -> list[Wire]:
             last["text"] += text
         else:
             blanks += text
+        if getattr(part, "cache_breakpoint", False) and blocks:
+            blocks[-1][_BREAKPOINT] = True
     return blocks
 
 
@@ -142,7 +155,12 @@ def _block(part: Part, prefix: str) -> Wire:
             return {"type": "image", "source": _source(source)}
         case DocumentPart(source, title):
             document: Wire = {"type": "document", "source": _source(source)}
-            return document if title is None else {**document, "title": title}
+            said = {"title": title, "context": part.context}
+            return {**document, **{name: text for name, text in said.items() if text is not None}}
+        case ThinkingPart(text, signature, encrypted):
+            if encrypted:
+                return {"type": "redacted_thinking", "data": encrypted}
+            return {"type": "thinking", "thinking": text, "signature": signature}
         case ToolCallPart(id, name, arguments):
             return {
                 "type": "tool_use",
@@ -218,12 +236,11 @@ def user_line(
     """Return a user turn; with `query` the model answers it, without it is history.
 
     Every line is marked `client_composed`: otherwise the CLI would run slash commands in it and
-    read local files that it mentions. `cache_control` is set on its last block.
+    read local files that it mentions. `cache_control` is set where its caller wants it, or else on
+    its last block.
     """
     line_id = new_id()
-    content = list(turn.content)
-    if cache_control is not None:
-        content[-1] = {**content[-1], "cache_control": cache_control}
+    content = _cached(turn, cache_control)
     wire: Wire = {
         "type": "user",
         "message": {"role": "user", "content": content},
@@ -237,25 +254,48 @@ def user_line(
     return UserLine(line_id, wire, rewindable=not turn.tool_results)
 
 
-def assistant_line(turn: Turn) -> Wire:
-    """Return an earlier answer, unchanged."""
+def _cached(turn: Turn, cache_control: Wire | None) -> list[Wire]:
+    content = list(turn.content)
+    if cache_control is not None:
+        at = len(content) - 1 if turn.cached_to is None else turn.cached_to
+        content[at] = {**content[at], _BREAKPOINT: cache_control}
+    return content
+
+
+def assistant_line(turn: Turn, *, model: str = "", cache_control: Wire | None = None) -> Wire:
+    """Return an earlier answer, unchanged; `model` is the one that gave it.
+
+    The CLI drops the thinking of any other model than the one that is asked now.
+    """
+    message: Wire = {"role": "assistant", "content": _cached(turn, cache_control)}
+    if model:
+        message["model"] = model
     return {
         "type": "assistant",
-        "message": {"role": "assistant", "content": list(turn.content)},
+        "message": message,
         "parent_tool_use_id": None,
         "session_id": "default",
     }
 
 
 def replay_lines(
-    turns: Sequence[Turn], *, new_id: Callable[[], str] = _new_id
+    turns: Sequence[Turn],
+    *,
+    model: str = "",
+    cache_control: Wire | None = None,
+    new_id: Callable[[], str] = _new_id,
 ) -> Iterator[UserLine | Wire]:
-    """Return the lines that add earlier turns to an empty conversation, in order."""
+    """Return the lines that add earlier turns to an empty conversation, in order.
+
+    `cache_control` is set where the caller wants it, if anywhere; `model` is the one that gave the
+    answers.
+    """
     for turn in turns:
+        control = None if turn.cached_to is None else cache_control
         if turn.role is Role.USER:
-            yield user_line(turn, query=False, new_id=new_id)
+            yield user_line(turn, query=False, cache_control=control, new_id=new_id)
         else:
-            yield assistant_line(turn)
+            yield assistant_line(turn, model=model, cache_control=control)
 
 
 class Conversation:
@@ -280,6 +320,11 @@ class Conversation:
         mark = None if self._marked else self._cache_control
         self._marked = True
         return user_line(turn, query=True, cache_control=mark)
+
+    def history(self, turns: Sequence[Turn], model: str) -> Iterator[UserLine | Wire]:
+        """Return the lines of earlier turns; `model` is the one that gave the answers."""
+        self._marked = self._marked or any(turn.cached_to is not None for turn in turns)
+        return replay_lines(turns, model=model, cache_control=self._cache_control)
 
     def sent(self, line: UserLine) -> None:
         """Record a user line that is being sent; it opens a turn."""

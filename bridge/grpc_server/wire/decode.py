@@ -220,7 +220,7 @@ def _tool_result(result: pb.ToolResult, path: str) -> contract.ToolResultPart:
     for index, piece in enumerate(result.content):
         piece_path = f"{path}.content[{index}]"
         part = _part(piece, piece_path)
-        if isinstance(part, contract.ToolCallPart | contract.ToolResultPart):
+        if not isinstance(part, contract.TextPart | contract.ImagePart | contract.DocumentPart):
             raise bad_result(piece_path)
         content.append(part)
     return contract.ToolResultPart(result.call_id, tuple(content), result.is_error, origin=path)

@@ -23,6 +23,7 @@ from bridge.http_server.wire.parameters import (
     rules_of,
 )
 from bridge.http_server.wire.problems import parse
+from bridge.http_server.wire.schemas import json_schemas_of
 from bridge.http_server.wire.turns import Turns, is_json_object
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "apply_rules",
     "checked_base64",
     "is_json_object",
+    "json_schemas_of",
     "named_unless",
     "names_by",
     "needing",

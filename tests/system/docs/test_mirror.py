@@ -44,6 +44,7 @@ ELSEWHERE: Mapping[str, str] = {
     "grpc_server/wire/encode": "tests/unit/grpc_server/test_codec.py",
     "grpc_server/wire/unknown_fields": "tests/integration/grpc_server/test_unknown_fields.py",
     "http_server/": "All of it in one app: tests/unit/http_server/test_app.py.",
+    "http_server/anthropic/": "With their neighbours in tests/unit/http_server/anthropic.",
     "http_server/connection": "tests/integration/http_server/test_connection.py",
     "http_server/dialect": "A protocol; tests/support/http/telegraph.py fills it in.",
     "http_server/dialects": "tests/integration/http_server/test_dialects.py",

@@ -43,6 +43,7 @@ from bridge.core.engine.planning.continuation import Scope
 from bridge.core.engine.planning.field_names import errors_named_for
 from bridge.core.engine.planning.models import Catalog
 from bridge.core.engine.planning.plan import Plan
+from bridge.core.engine.planning.thinking import ThinkingOrigins
 from bridge.core.validation import any_scaled, for_api
 
 ONLY_JSON = "Answer with one JSON object and nothing else: no text around it, no code fence."
@@ -67,6 +68,7 @@ class Planner:
     catalog: Catalog = field(default_factory=Catalog)
     known_refusals: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Fields that were refused before this start, by the model's full name."""
+    thinking: ThinkingOrigins = field(default_factory=ThinkingOrigins)
     _refused: dict[str | None, frozenset[str]] = field(default_factory=dict)
     """Fields by model."""
     _refused_schemas: dict[bytes, None] = field(default_factory=dict)
@@ -82,6 +84,9 @@ class Planner:
         ignored = [*request.ignored, *(names(Place(f"sampling.{name}")) for name in dropped)]
         if choice.replaced:
             ignored.append(names(Place("model")))
+        model = self.catalog.offered(choice.name) or choice.name or ""
+        request, dropped = self.thinking.without_others(request, model)
+        ignored += dropped
         turns = turns_of(request.messages, self._prefix)
         if changes_arguments(request.messages) or any_scaled(request.messages):
             ignored.append(names(Place("messages")))
@@ -113,9 +118,9 @@ class Planner:
             tools,
         )
         named = (*ignored, *request.repaired)
-        return Plan(
-            request, scope, settings, turns[:-1], turns[-1], named, force_call, schema, self._prefix
-        )
+        history, last = turns[:-1], turns[-1]
+        how = (force_call, schema, self._prefix, model)
+        return Plan(request, scope, settings, history, last, named, *how)
 
     @property
     def _prefix(self) -> str:
@@ -233,6 +238,10 @@ def tools_of(request: CompletionRequest) -> tuple[tuple[Tool, ...], ToolChoice]:
 def _of_thinking(request: CompletionRequest) -> Iterator[Place]:
     """Yield the options that have no effect, or not their full effect, without thinking."""
     if request.effort is Effort.NONE:
+        return
+    if request.thinking is False:
+        if request.effort in (Effort.XHIGH, Effort.MAX):
+            yield Place("effort")
         return
     if request.effort is not None:
         yield Place("effort")
