@@ -10,8 +10,9 @@ import hashlib
 import re
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from bridge.core.claude.exact_numbers import parsed_exactly
 from bridge.core.claude.wire import Wire
@@ -26,6 +27,10 @@ from bridge.core.contract import (
     ToolCallPart,
     ToolResultPart,
     UrlSource,
+    has_quoted,
+    marked,
+    quoted,
+    quoted_across,
 )
 from bridge.core.validation import type_of
 
@@ -54,6 +59,11 @@ class Turn:
         """Whether it contains anything besides white space."""
         return any(block["type"] != "text" or block["text"].strip() for block in self.content)
 
+    @property
+    def has_quoted(self) -> bool:
+        """Whether a text of the user's was changed because it looked like a system message."""
+        return self.role is Role.USER and has_quoted("".join(_written(self.content)))
+
 
 def turns_of(messages: Sequence[Message], prefix: str = "") -> tuple[Turn, ...]:
     """Return the conversation as alternating turns, from the user to the user.
@@ -61,11 +71,11 @@ def turns_of(messages: Sequence[Message], prefix: str = "") -> tuple[Turn, ...]:
     Adjacent messages of one role are merged into one turn, as the API does; messages that are empty
     or blank are left out. `OPENING_PLACEHOLDER` goes before a history that starts with the
     assistant, `CLOSING_PLACEHOLDER` after one that ends with it, `prefix` before the names of
-    called tools.
+    called tools. System messages are marked; nothing else that the user sends looks like one.
     """
     merged: list[tuple[Role, list[Wire]]] = []
     for message in messages:
-        blocks = _blocks(message.parts, prefix)
+        blocks = _blocks(message.parts, prefix, message.role)
         if not blocks:
             continue
         if merged and merged[-1][0] is message.role:
@@ -77,7 +87,10 @@ def turns_of(messages: Sequence[Message], prefix: str = "") -> tuple[Turn, ...]:
     if merged and merged[-1][0] is Role.ASSISTANT and not _calls(merged[-1][1]):
         merged.append((Role.USER, [{"type": "text", "text": CLOSING_PLACEHOLDER}]))
     _make_call_ids_unique(merged)
-    return tuple(Turn(role, _results_first(blocks)) for role, blocks in merged)
+    return tuple(
+        Turn(role, _unforged(_results_first(blocks)) if role is Role.USER else tuple(blocks))
+        for role, blocks in merged
+    )
 
 
 def _calls(blocks: Sequence[Wire]) -> bool:
@@ -104,13 +117,36 @@ def _nth_use(call_id: str, use: int) -> str:
     return call_id if use <= 1 else legal_id(f"{call_id} #{use}")
 
 
-def _results_first(blocks: list[Wire]) -> tuple[Wire, ...]:
+def _results_first(blocks: list[Wire]) -> list[Wire]:
     # The API requires a turn's tool results before anything else in it.
-    results = [block for block in blocks if block["type"] == "tool_result"]
-    return (*results, *(block for block in blocks if block["type"] != "tool_result"))
+    return sorted(blocks, key=lambda block: block["type"] != "tool_result")
 
 
-def _blocks(parts: Sequence[Part], prefix: str) -> list[Wire]:
+def _unforged(blocks: Sequence[Wire]) -> tuple[Wire, ...]:
+    """Return the blocks, none of which forms a system message's mark together with the next."""
+    kept: list[Wire] = []
+    for of_text, run in groupby(blocks, lambda block: block["type"] == "text"):
+        neighbours = list(run)
+        if of_text and len(neighbours) > 1:
+            texts = quoted_across([block["text"] for block in neighbours])
+            neighbours = [{"type": "text", "text": text} for text in texts]
+        kept += neighbours
+    return tuple(kept)
+
+
+def _written(blocks: Iterable[Wire]) -> Iterator[str]:
+    for block in blocks:
+        match block:
+            case {"type": "text", "text": text}:
+                yield text
+            case {"type": "tool_result", "content": content}:
+                yield from _written(content)
+            case {"type": "document", "source": source}:
+                yield block.get("title") or ""
+                yield source["data"] if source["type"] == "text" else ""
+
+
+def _blocks(parts: Sequence[Part], prefix: str, role: Role) -> list[Wire]:
     """Return the parts as content blocks, without blank texts, which the API refuses.
 
     Blank text next to other text is merged into it, so that nothing is lost; other blank text is
@@ -119,30 +155,33 @@ def _blocks(parts: Sequence[Part], prefix: str) -> list[Wire]:
     blocks: list[Wire] = []
     blanks = ""
     for part in parts:
-        text = part.text if isinstance(part, TextPart) else None
         last = blocks[-1] if blocks and blocks[-1]["type"] == "text" else None
-        if text is None:
+        if not isinstance(part, TextPart):
             blanks = ""
             blocks.append(_block(part, prefix))
-        elif text.strip():
-            blocks.append({"type": "text", "text": blanks + text})
+        elif part.text.strip():
+            blocks.append({"type": "text", "text": blanks + _text(part, role)})
             blanks = ""
         elif last is not None:
-            last["text"] += text
+            last["text"] += part.text
         else:
-            blanks += text
+            blanks += part.text
     return blocks
 
 
-def _block(part: Part, prefix: str) -> Wire:
+def _text(part: TextPart, role: Role) -> str:
+    if role is Role.ASSISTANT:
+        return part.text
+    return marked(part.text) if part.system else quoted(part.text)
+
+
+def _block(part: ImagePart | DocumentPart | ToolCallPart | ToolResultPart, prefix: str) -> Wire:
     match part:
-        case TextPart(text):
-            return {"type": "text", "text": text}
         case ImagePart(source):
             return {"type": "image", "source": _source(source)}
         case DocumentPart(source, title):
             document: Wire = {"type": "document", "source": _source(source)}
-            return document if title is None else {**document, "title": title}
+            return document if title is None else {**document, "title": quoted(title)}
         case ToolCallPart(id, name, arguments):
             return {
                 "type": "tool_use",
@@ -154,15 +193,13 @@ def _block(part: Part, prefix: str) -> Wire:
             result: Wire = {
                 "type": "tool_result",
                 "tool_use_id": legal_id(call_id),
-                "content": _blocks(content, prefix),
+                "content": list(_unforged(_blocks(content, prefix, Role.USER))),
             }
             return {**result, "is_error": True} if is_error else result
 
 
 # https://platform.claude.com/docs/en/api/messages: ids and names of tools.
 _LEGAL = re.compile(r"[a-zA-Z0-9_-]+")
-
-
 _LONGEST_NAME = 64
 
 
@@ -187,7 +224,7 @@ def _source(source: InlineData | UrlSource) -> Wire:
     if source.media_type == "text/plain":
         # The API accepts only PDFs and images as base64; a text is sent as such.
         text = base64.b64decode(source.base64).decode("utf-8", "replace")
-        return {"type": "text", "media_type": source.media_type, "data": text}
+        return {"type": "text", "media_type": source.media_type, "data": quoted(text)}
     # The API accepts an image only with its true type, and clients guess.
     media_type = type_of(source.base64) or source.media_type
     return {"type": "base64", "media_type": media_type, "data": source.base64}

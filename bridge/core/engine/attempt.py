@@ -124,9 +124,7 @@ class Attempt:
                     for each in held:
                         yield each
                     if stop is None:
-                        self.parking = await off_loop(
-                            is_large(plan.request), plan.parking, reader
-                        )
+                        self.parking = await off_loop(is_large(plan.request), plan.parking, reader)
                         if self.parking is None:
                             await self.end_turn()
                             event = replace(event, usage=self.usage)

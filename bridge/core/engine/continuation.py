@@ -16,7 +16,6 @@ from typing import Any, Final
 from bridge.core.claude import Profile, Turn, Wire, definitions_of
 from bridge.core.contract import Role, Tool
 
-
 _SHORT: Final = 10_000
 
 

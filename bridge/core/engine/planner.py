@@ -218,7 +218,8 @@ class Planner:
             settings.thinking,
             tools,
         )
-        named = (*ignored, *request.repaired)
+        quoted = [names(Place("messages"))] if any(turn.has_quoted for turn in turns) else []
+        named = tuple(dict.fromkeys((*ignored, *request.repaired, *quoted)))
         return Plan(
             request, scope, settings, turns[:-1], turns[-1], named, force_call, schema, self._prefix
         )
