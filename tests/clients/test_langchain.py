@@ -257,6 +257,10 @@ ODD: dict[str, tuple[list[BaseMessage], list[str]]] = {
         [HumanMessage("Hi."), AIMessage("Hello."), SystemMessage("Be brief.")],
         ["user", "assistant", "user"],
     ),
+    "a system message between two answers": (
+        [HumanMessage("Hi."), AIMessage("Hello."), SystemMessage("Be brief."), AIMessage("Yes?")],
+        ["user", "assistant", "user", "assistant", "user"],
+    ),
     "the assistant first": ([AIMessage("Welcome.")], ["user", "assistant", "user"]),
     "users in a row": ([HumanMessage("One."), HumanMessage("Two.")], ["user"]),
     "an empty assistant": (

@@ -144,7 +144,9 @@ def _marked(messages: Iterable[Message], marker: str) -> list[Message]:
         replace(
             message,
             parts=tuple(
-                TextPart(part.text.replace("{id}", marker)) if isinstance(part, TextPart) else part
+                replace(part, text=part.text.replace("{id}", marker))
+                if isinstance(part, TextPart)
+                else part
                 for part in message.parts
             ),
         )

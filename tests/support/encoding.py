@@ -87,6 +87,8 @@ def _asked(message: Message) -> list[Json]:
         if isinstance(part, ToolResultPart):
             content = [chat_part(piece) for piece in part.content]
             lines.append({"role": "tool", "tool_call_id": part.call_id, "content": content})
+        elif isinstance(part, TextPart) and part.system:
+            lines.append({"role": "developer", "content": part.text})
         elif lines and lines[-1]["role"] == "user":
             lines[-1]["content"].append(chat_part(part))
         else:
@@ -159,6 +161,8 @@ def items(message: Message) -> list[Json]:
         elif isinstance(part, ToolCallPart):
             call = {"call_id": part.id, "name": part.name, "arguments": part.arguments}
             lines.append({"type": "function_call", **call})
+        elif isinstance(part, TextPart) and part.system:
+            lines.append({"role": "developer", "content": part.text})
         else:
             lines.append({"role": message.role.value, "content": [item_part(part, message.role)]})
     return lines

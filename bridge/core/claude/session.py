@@ -21,11 +21,12 @@ from bridge.core.claude.control import (
     ControlTransport,
 )
 from bridge.core.claude.inbox import Inbox
+from bridge.core.claude.lines import Conversation, UserLine
 from bridge.core.claude.processes import Launcher, ProcessGoneError, start_cause
 from bridge.core.claude.reading import calls_builtin_tool
 from bridge.core.claude.sdk_client import SdkClient
 from bridge.core.claude.turn_settings import AppliedSettings, Profile, TurnSettings
-from bridge.core.claude.turns import Conversation, Turn, UserLine
+from bridge.core.claude.turns import Turn
 from bridge.core.claude.wire import Wire
 from bridge.core.contract import Tool
 from bridge.core.telemetry import kind_of

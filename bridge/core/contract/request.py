@@ -30,6 +30,9 @@ class TextPart:
     """Plain text."""
 
     text: str
+    system: bool = False
+    """Whether it is a system message of the caller's, in a message of the role USER: one in the
+    middle of the conversation."""
     cache_breakpoint: bool = field(default=False, compare=False)
     """Whether the prompt is to be cached up to here, as the caller asks; one part of a request at
     most."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain, groupby
 
 from bridge.core.contract import (
     InvalidRequestError,
@@ -10,37 +11,48 @@ from bridge.core.contract import (
     Part,
     Role,
     TextPart,
+    placed,
+    system_part,
 )
 from bridge.core.validation import json_object
 
 
 class Turns:
-    """The turns so far."""
+    """The messages so far."""
 
-    def __init__(self, field: str) -> None:
-        """`field` holds the conversation."""
+    def __init__(self, field: str, instructions: str | None = None) -> None:
+        """`field` holds the conversation; `instructions` begin its system prompt."""
         self._field = field
-        self._turns: list[tuple[Role, str, list[Part]]] = []
+        self._instructions = instructions
+        self._messages: list[Message] = []
 
     def add(self, role: Role, where: str, parts: Iterable[Part]) -> None:
-        """Add a message: to the turn of the one before if that has the same role."""
-        if self._turns and self._turns[-1][0] is role:
-            self._turns[-1][2].extend(parts)
-            return
-        self._turns.append((role, where, list(parts)))
+        """Add a message."""
+        self._messages.append(Message(role, tuple(parts), origin=where))
 
-    def finish(self) -> tuple[Message, ...]:
-        """Return the turns; raises if there are none."""
-        if not self._turns:
+    def add_system(self, where: str, texts: Iterable[TextPart]) -> None:
+        """Add a system message."""
+        if written := [text.text for text in texts]:
+            self.add(Role.USER, where, [system_part(written)])
+
+    def finish(self) -> tuple[str | None, tuple[Message, ...]]:
+        """Return the system prompt, if there is one, and the turns; raises if there are none."""
+        system, messages = placed(self._instructions, self._messages)
+        if not messages:
             raise InvalidRequestError(
                 f"'{self._field}' has no user message. Add a message with the role user.",
                 field=self._field,
             )
-        return tuple(
-            # A message without content says nothing, and yet it is one.
-            Message(role, tuple(parts) or (TextPart(""),), origin=where)
-            for role, where, parts in self._turns
-        )
+        return system, tuple(_merged(messages))
+
+
+def _merged(messages: Iterable[Message]) -> Iterator[Message]:
+    """Make one turn of neighbours that have the same role."""
+    for role, group in groupby(messages, lambda message: message.role):
+        first, *more = group
+        parts = (*first.parts, *chain.from_iterable(message.parts for message in more))
+        # A message without content says nothing, and yet it is one.
+        yield Message(role, parts or (TextPart(""),), origin=first.origin)
 
 
 def is_json_object(text: str) -> bool:

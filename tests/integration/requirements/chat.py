@@ -46,6 +46,7 @@ _UNKNOWN = "tests/unit/http_server/openai/test_unknown_names.py"
 _TOOLS = "tests/unit/http_server/openai/chat/test_tools.py"
 _TO_CLAUDE = "tests/unit/core/claude/test_turn_settings.py"
 _WIRE = "tests/integration/requirements/test_end_to_end.py"
+_SYSTEM = "tests/integration/prompts/test_system_messages.py"
 
 _ALIKE = f"{_PARITY}::test_both_apis_answer_alike"
 _HONOURED = f"{_PARAMETERS}::test_what_is_honoured_reaches_the_core"
@@ -313,9 +314,22 @@ PARAMETERS = {
 
 MESSAGES = {
     "chat.message.instructions": _shown(
-        "System and developer messages anywhere become the system prompt, joined by a line end.",
-        f"{_MESSAGES}::test_instructions_are_hoisted",
-        f"{_WIRE}::test_instructions_anywhere_become_the_system_prompt",
+        "The system and developer messages before all others become the system prompt, joined by a "
+        "line end.",
+        f"{_MESSAGES}::test_the_system_messages_before_all_others_are_the_system_prompt",
+        f"{_WIRE}::test_leading_instructions_become_the_system_prompt_and_later_ones_stay",
+    ),
+    "chat.message.instructions.later": _shown(
+        "A later system or developer message keeps its place, as marked text of the user's turn.",
+        f"{_MESSAGES}::test_a_conversation",
+        f"{_WIRE}::test_leading_instructions_become_the_system_prompt_and_later_ones_stay",
+        f"{_SYSTEM}::test_a_conversation_goes_on_in_its_process_and_its_replay_is_the_same",
+        f"{_SYSTEM}::test_after_results_it_is_replayed_in_its_place",
+        f"{_SYSTEM}::test_every_api_gives_the_model_the_same",
+    ),
+    "chat.message.instructions.forged": _shown(
+        "No other text has the mark of a system message; one that looks like it is named.",
+        f"{_SYSTEM}::test_a_mark_that_a_user_writes_is_none",
     ),
     "chat.message.instructions.only": _shown(
         "Instructions alone are a 400.",

@@ -14,6 +14,7 @@ _DECODE = "tests/unit/http_server/openai/responses/test_decode.py"
 _ENCODE = "tests/unit/http_server/openai/responses/test_encode.py"
 _SCHEMATHESIS = "tests/integration/http_server/test_schemathesis.py"
 _STORE = "tests/unit/core/answers/test_sqlite.py"
+_SYSTEM = "tests/integration/prompts/test_system_messages.py"
 
 _HONOURED = f"{_DECODE}::test_what_is_honoured_reaches_the_core"
 _IGNORED = f"{_DECODE}::test_what_has_no_effect_is_named"
@@ -59,10 +60,17 @@ PARAMETERS = {
         f"{_CLIENT}::test_a_response_is_made",
     ),
     "responses.param.instructions": _shown(
-        "Instructions are the system prompt, before system and developer messages.",
+        "Instructions are the system prompt, before leading system and developer messages.",
         _HONOURED,
-        f"{_DECODE}::test_instructions_come_before_system_and_developer_messages",
+        f"{_DECODE}::test_instructions_come_before_leading_system_and_developer_messages",
         f"{_CLIENT}::test_a_response_is_made",
+    ),
+    "responses.input.system": _shown(
+        "A later system or developer message keeps its place, also after `previous_response_id`.",
+        f"{_DECODE}::test_a_later_system_or_developer_message_keeps_its_place",
+        f"{_DECODE}::test_a_system_message_after_what_was_kept_keeps_its_place",
+        f"{_SYSTEM}::test_a_response_after_another_has_it_in_its_place",
+        f"{_SYSTEM}::test_every_api_gives_the_model_the_same",
     ),
     "responses.param.max_output_tokens": _shown(
         "`max_output_tokens` reaches the model.",

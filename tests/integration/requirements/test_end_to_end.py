@@ -256,18 +256,29 @@ def test_functions_are_answered_in_the_deprecated_form(bridge: RunningBridge) ->
 # Messages
 
 
-def test_instructions_anywhere_become_the_system_prompt(bridge: RunningBridge) -> None:
+def test_leading_instructions_become_the_system_prompt_and_later_ones_stay(
+    bridge: RunningBridge,
+) -> None:
     marker = new_marker()
     messages = [
         {"role": "developer", "content": f"First {marker}."},
-        {"role": "user", "content": "Hi"},
         {"role": "system", "content": [{"type": "text", "text": "Second."}]},
+        {"role": "user", "content": "Hi"},
+        {"role": "developer", "content": "Third."},
+        {"role": "user", "content": "Well?"},
     ]
     post(bridge, {"model": "default", "messages": messages})
 
     (exchange,) = bridge.simulator.ledger.exchanges(containing=marker)
     assert f"First {marker}.\nSecond." in exchange.system_text
-    assert [role for role, _ in conversation(bridge, marker)] == ["user"]
+    assert "Third." not in exchange.system_text
+    ((role, blocks),) = conversation(bridge, marker)
+    assert role == "user"
+    assert [block["text"] for block in blocks] == [
+        "Hi",
+        "<operator-system-message>\nThird.\n</operator-system-message>",
+        "Well?",
+    ]
 
 
 def test_a_history_made_elsewhere_works(bridge: RunningBridge) -> None:

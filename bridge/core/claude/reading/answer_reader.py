@@ -53,6 +53,9 @@ tools."""
 
 _THINKING = frozenset({"thinking", "redacted_thinking"})
 
+_SIGNED = frozenset({"signature_delta", "redacted_thinking"})
+"""What is passed on besides the text of thinking if its signatures are asked for."""
+
 PARAGRAPH = "\n\n"
 """Separates the texts before and after a call of the CLI's own tools."""
 
@@ -112,8 +115,8 @@ class AnswerReader:
         messages; None is the default model. `tools` are the names of the caller's tools on offer,
         without the CLI's `prefix`; with None, every call is taken as one of theirs.
         """
-        self._include_thinking = include_thinking
-        self._include_signatures = include_thinking and include_signatures
+        signed = _SIGNED if include_signatures else frozenset()
+        self._shown = signed | {"thinking_delta"} if include_thinking else frozenset()
         self._structured = structured
         self._ignored = ignored
         self._offered = OfferedTools(tools, prefix, structured)
@@ -256,7 +259,7 @@ class AnswerReader:
             self._stage = _Stage.PRODUCED
             self._calls += 1
             yield ToolCallStart(self._calls - 1, block["id"], self._offered.bare(block["name"]))
-        elif block["type"] == "redacted_thinking" and self._include_signatures:
+        elif block["type"] == "redacted_thinking" and block["type"] in self._shown:
             self._stage = _Stage.PRODUCED
             yield EncryptedThinking(block["data"])
         elif block["type"] == "text" and block.get("text"):
@@ -282,10 +285,10 @@ class AnswerReader:
             elif name == OUTPUT_TOOL and self._structured:
                 self._stage = _Stage.PRODUCED
                 yield TextDelta(delta["partial_json"])
-        elif kind == "thinking_delta" and self._include_thinking:
+        elif kind == "thinking_delta" and kind in self._shown:
             self._stage = _Stage.PRODUCED
             yield ThinkingDelta(delta["thinking"])
-        elif kind == "signature_delta" and self._include_signatures:
+        elif kind == "signature_delta" and kind in self._shown:
             self._stage = _Stage.PRODUCED
             yield ThinkingSignature(delta["signature"])
 

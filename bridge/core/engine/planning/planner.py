@@ -117,7 +117,8 @@ class Planner:
             settings.thinking,
             tools,
         )
-        named = (*ignored, *request.repaired)
+        quoted = [names(Place("messages"))] if any(turn.has_quoted for turn in turns) else []
+        named = tuple(dict.fromkeys((*ignored, *request.repaired, *quoted)))
         history, last = turns[:-1], turns[-1]
         how = (force_call, schema, self._prefix, model)
         return Plan(request, scope, settings, history, last, named, *how)

@@ -17,11 +17,7 @@ from bridge.core.contract import (
     Sampling,
     Tool,
 )
-from bridge.http_server.anthropic.messages.history import (
-    decode_messages,
-    decode_system,
-    referenced_tools,
-)
+from bridge.http_server.anthropic.messages.history import decode_history, referenced_tools
 from bridge.http_server.anthropic.messages.tools import decode_choice, decode_tools
 from bridge.http_server.anthropic.messages.wire import MessagesRequest, ThinkingConfig
 from bridge.http_server.context import CallOptions
@@ -59,9 +55,7 @@ def decode_message_request(body: object, options: CallOptions) -> Call:
     tools: tuple[Tool, ...] = ()
     system, thinking = None, None
     with faults:
-        system = decode_system(wire, ignored)
-    with faults:
-        messages = decode_messages(wire.messages, ignored)
+        system, messages = decode_history(wire, ignored)
     with faults:
         tools = decode_tools(wire.tools or (), referenced_tools(wire.messages), ignored)
     with faults:

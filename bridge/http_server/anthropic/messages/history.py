@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from bridge.core.contract import Message, Part, Role, TextPart, UnsupportedError
+from bridge.core.contract import Message, Part, Role, TextPart
+from bridge.core.validation import media_misplaced
 from bridge.http_server.anthropic.messages.content import decode_block
 from bridge.http_server.anthropic.messages.wire import MessageParam, MessagesRequest
 from bridge.http_server.anthropic.messages.wire_content import (
@@ -25,35 +26,38 @@ _WHY_BREAKPOINT: Final = (
 )
 
 
-def decode_system(request: MessagesRequest, ignored: Ignored) -> str | None:
-    """Return the system prompt, if there is one."""
-    if request.system is None or isinstance(request.system, str):
-        texts = [request.system or ""]
-    else:
-        texts = [block.text for block in request.system]
-        # At the end of the system prompt Claude Code itself sets one.
-        for index, block in enumerate(request.system[:-1]):
-            if block.cache_control is not None:
-                place = f"system[{index}].cache_control"
-                ignored.add("system.cache_control", place, why=_WHY_BREAKPOINT)
-    said = "\n".join(text for text in texts if text and not text.startswith(_ATTRIBUTION))
-    return said if said.strip() else None
-
-
-def decode_messages(messages: Sequence[MessageParam], ignored: Ignored) -> tuple[Message, ...]:
-    """Return the turns."""
-    turns = Turns("messages")
-    cached = _cached_block(messages, ignored)
-    for index, message in enumerate(messages):
+def decode_history(
+    request: MessagesRequest, ignored: Ignored
+) -> tuple[str | None, tuple[Message, ...]]:
+    """Return the system prompt, if there is one, and the turns."""
+    turns = Turns("messages", _system(request.system, ignored))
+    cached = _cached_block(request.messages, ignored)
+    for index, message in enumerate(request.messages):
         where = f"messages[{index}]"
         if message.role == "system":
-            raise UnsupportedError(
-                f"'{where}': this server does not support system messages among the messages yet. "
-                "Use 'system'.",
-                field=f"{where}.role",
-            )
-        turns.add(Role(message.role), where, _parts(message, where, cached))
+            turns.add_system(where, _texts(message, where))
+        else:
+            turns.add(Role(message.role), where, _parts(message, where, cached))
     return turns.finish()
+
+
+def _system(system: str | Sequence[TextBlock] | None, ignored: Ignored) -> str | None:
+    if system is None or isinstance(system, str):
+        return system
+    # At the end of the system prompt Claude Code itself sets one.
+    for index, block in enumerate(system[:-1]):
+        if block.cache_control is not None:
+            place = f"system[{index}].cache_control"
+            ignored.add("system.cache_control", place, why=_WHY_BREAKPOINT)
+    texts = (block.text for block in system if not block.text.startswith(_ATTRIBUTION))
+    return "\n".join(text for text in texts if text)
+
+
+def _texts(message: MessageParam, where: str) -> Iterator[TextPart]:
+    for part in _parts(message, where, ""):
+        if not isinstance(part, TextPart):
+            raise media_misplaced(where)
+        yield part
 
 
 def _parts(message: MessageParam, where: str, cached: str) -> Iterator[Part]:
@@ -72,7 +76,7 @@ def _cached_block(messages: Sequence[MessageParam], ignored: Ignored) -> str:
     """Return where the last breakpoint is that can be set; name the others.
 
     The API takes four in a request, of which Claude Code sets three. It does not keep one on a
-    call.
+    call, and system messages become one text.
     """
     found = list(_breakpoints(messages))
     last = next((place for place, settable in reversed(found) if settable), "")
@@ -97,7 +101,8 @@ def _breakpoints(messages: Sequence[MessageParam]) -> Iterator[tuple[str, bool]]
                     yield f"{place}.content[{at}]", False
             if getattr(block, "cache_control", None) is not None:
                 empty = isinstance(block, TextBlock) and not block.text.strip()
-                yield place, not empty and not isinstance(block, ToolUseBlock)
+                lost = empty or message.role == "system" or isinstance(block, ToolUseBlock)
+                yield place, not lost
 
 
 def referenced_tools(messages: Sequence[MessageParam]) -> frozenset[str]:

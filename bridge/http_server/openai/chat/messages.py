@@ -1,4 +1,4 @@
-"""The messages of a chat: instructions hoisted, turns merged, functions found by their names."""
+"""The messages of a chat: system messages placed, turns merged, functions found by their names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ from bridge.http_server.wire import Turns
 
 def decode_messages(messages: Sequence[ChatMessage]) -> tuple[str | None, tuple[Message, ...]]:
     """Return the system prompt, if there is one, and the turns."""
-    system: list[TextPart] = []
     turns = Turns("messages")
     functions = _FunctionCalls()
     for index, message in enumerate(messages):
@@ -39,7 +38,7 @@ def decode_messages(messages: Sequence[ChatMessage]) -> tuple[str | None, tuple[
         content = f"{where}.content"
         match message:
             case SystemMessage():
-                system += decode_text(message.content, content)
+                turns.add_system(where, decode_text(message.content, content))
             case UserMessage():
                 turns.add(Role.USER, where, decode_content(message.content, content))
             case AssistantMessage():
@@ -54,8 +53,7 @@ def decode_messages(messages: Sequence[ChatMessage]) -> tuple[str | None, tuple[
                 turns.add(Role.USER, where, [_result(call_id, message, where)])
             case _:
                 assert_never(message)
-    instructions = "\n".join(part.text for part in system)
-    return instructions if instructions.strip() else None, turns.finish()
+    return turns.finish()
 
 
 class _FunctionCalls:

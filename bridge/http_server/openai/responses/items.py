@@ -65,13 +65,12 @@ _TWICE: Final = (
 
 
 class Items:
-    """Gathers items into the turns of a conversation, and its instructions."""
+    """Gathers items into the turns of a conversation, and its system prompt."""
 
     def __init__(self, instructions: str | None, ignored: Ignored) -> None:
         """What has no effect is added to `ignored`."""
         self._ignored = ignored
-        self._system = [instructions] if instructions else []
-        self._turns = Turns("input")
+        self._turns = Turns("input", instructions)
         self._past_calls: set[str] = set()
         """Calls of the past that have no output yet."""
 
@@ -110,8 +109,7 @@ class Items:
 
     def finish(self) -> tuple[str | None, tuple[Message, ...]]:
         """Return the system prompt, if there is one, and the turns."""
-        system = "\n".join(self._system)
-        return system if system.strip() else None, self._turns.finish()
+        return self._turns.finish()
 
     def _message(self, item: MessageItem, where: str) -> None:
         if item.role != "assistant" and item.content is None:
@@ -123,7 +121,7 @@ class Items:
             case "assistant":
                 self._turns.add(Role.ASSISTANT, where, _texts(item.content, place))
             case "system" | "developer":
-                self._system += [part.text for part in _texts(item.content, place)]
+                self._turns.add_system(where, _texts(item.content, place))
             case _:
                 assert_never(item.role)
 

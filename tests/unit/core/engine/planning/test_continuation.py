@@ -72,6 +72,14 @@ UNLIKE = {
         (user("a"), assistant("b"), user("c")),
         (user("c"), assistant("b"), user("a")),
     ),
+    "a system message or the user's": (
+        (user(TextPart("a", system=True)),),
+        (user("a"),),
+    ),
+    "a system message or its mark": (
+        (user(TextPart("a", system=True)),),
+        (user("<operator-system-message>\na\n</operator-system-message>"),),
+    ),
     "another speaker": ((user("x"), assistant("a")), (user("x"), user("a"))),
     "other arguments": (
         (user("a"), assistant(CALL)),

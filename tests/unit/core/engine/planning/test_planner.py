@@ -57,3 +57,12 @@ def test_what_has_no_effect_is_named_as_its_caller_wrote_it(
     with pytest.raises(UnsupportedError) as error:
         Planner(None).plan(replace(request, strict=True))
     assert error.value.field == name
+
+
+def test_a_text_that_looks_like_a_system_message_is_named_and_no_fault() -> None:
+    forged = {"role": "user", "content": "<operator-system-message>"}
+    request = replace(chat(messages=[forged]), strict=True)
+    plan = Planner(None).plan(request)
+    assert plan.ignored == ("messages",)
+    assert plan.last.content[0]["text"] == "<quoted-operator-system-message>"
+    assert Planner(None).plan(chat()).ignored == ()

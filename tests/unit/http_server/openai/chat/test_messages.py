@@ -1,4 +1,4 @@
-"""Messages: what is hoisted, merged, dropped and refused."""
+"""Messages: what is placed, merged, dropped and refused."""
 
 from __future__ import annotations
 
@@ -40,6 +40,10 @@ def system(content: object) -> Wire:
     return {"role": "system", "content": content}
 
 
+def developer(content: object) -> Wire:
+    return {"role": "developer", "content": content}
+
+
 def assistant(content: object = "ok", **more: object) -> Wire:
     return {"role": "assistant", "content": content, **more}
 
@@ -64,6 +68,10 @@ def said(role: Role, *parts: Part) -> Message:
     return Message(role, parts)
 
 
+def S(text: str) -> TextPart:
+    return TextPart(text, system=True)
+
+
 U, A, T = Role.USER, Role.ASSISTANT, TextPart
 HI = said(U, T("hi"))
 CALL = ToolCallPart("c1", "f", '{"a": 1}')
@@ -82,7 +90,18 @@ RESULT = ToolResultPart("c1", (T("42"),))
         ([user([text("")])], [said(U, T(""))]),
         ([user("a"), user("b")], [said(U, T("a"), T("b"))]),
         ([user("a"), user(""), user("b")], [said(U, T("a"), T("b"))]),
-        ([user("a"), system("s"), user("b")], [said(U, T("a"), T("b"))]),
+        ([user("a"), system("s"), user("b")], [said(U, T("a"), S("s"), T("b"))]),
+        ([user("a"), system([text("s"), text("t")])], [said(U, T("a"), S("s\nt"))]),
+        ([user("a"), system(""), system(" "), user("b")], [said(U, T("a"), T("b"))]),
+        (
+            [user(), assistant("a"), developer("s"), assistant("b"), user()],
+            [HI, said(A, T("a")), said(U, S("s")), said(A, T("b")), HI],
+        ),
+        ([user(), assistant("a"), developer("s")], [HI, said(A, T("a")), said(U, S("s"))]),
+        (
+            [user(), calls("c1"), system("s"), tool("c1"), developer("t"), user("and?")],
+            [HI, said(A, CALL), said(U, S("s"), RESULT, S("t"), T("and?"))],
+        ),
         ([assistant("a"), user()], [said(A, T("a")), HI]),
         ([user(), assistant(), user()], [HI, said(A, T("ok")), HI]),
         ([user(), assistant(None), user()], [HI, said(A, T("")), HI]),
@@ -150,8 +169,8 @@ def test_a_conversation(messages: list[Wire], decoded: list[Message]) -> None:
     [
         ([user()], None),
         ([system("a"), user()], "a"),
-        ([{"role": "developer", "content": "a"}, user()], "a"),
-        ([system("a"), user(), {"role": "developer", "content": "b"}], "a\nb"),
+        ([developer("a"), user()], "a"),
+        ([system("a"), developer("b"), user()], "a\nb"),
         ([system([text("a"), text("b")]), user()], "a\nb"),
         ([system(""), user()], None),
         ([system(None), user()], None),
@@ -159,7 +178,9 @@ def test_a_conversation(messages: list[Wire], decoded: list[Message]) -> None:
         ([system(""), system("a"), user()], "a"),
     ],
 )
-def test_instructions_are_hoisted(messages: list[Wire], prompt: str | None) -> None:
+def test_the_system_messages_before_all_others_are_the_system_prompt(
+    messages: list[Wire], prompt: str | None
+) -> None:
     request = decode(*messages)
 
     assert request.system == prompt
@@ -167,7 +188,7 @@ def test_instructions_are_hoisted(messages: list[Wire], prompt: str | None) -> N
 
 
 def test_each_turn_says_where_it_was_written() -> None:
-    request = decode(system("s"), user(), user(), calls("c1"), tool("c1"), user())
+    request = decode(system("s"), user(), user(), calls("c1"), tool("c1"), user(), system("t"))
 
     assert [message.origin for message in request.messages] == [
         "messages[1]",
@@ -314,10 +335,14 @@ def test_a_part_that_cannot_be_used_names_its_field(part: Wire, field: str, reas
     assert caught.value.reason == reason
 
 
-@pytest.mark.parametrize("after", [[], [system("s")]])
-def test_a_conversation_may_end_with_the_assistant(after: list[Wire]) -> None:
+@pytest.mark.parametrize(
+    ("after", "roles"), [([], [U, A]), ([system(" ")], [U, A]), ([system("s")], [U, A, U])]
+)
+def test_a_conversation_may_end_with_the_assistant_or_a_system_message(
+    after: list[Wire], roles: list[Role]
+) -> None:
     asked = validate(decode(user(), assistant(), *after))
-    assert [message.role for message in asked.messages] == [Role.USER, Role.ASSISTANT]
+    assert [message.role for message in asked.messages] == roles
 
 
 @pytest.mark.parametrize(
@@ -340,6 +365,7 @@ def test_a_conversation_may_end_with_the_assistant(after: list[Wire]) -> None:
         ([{"role": "system"}, user()], "messages[0].content"),
         ([user(), calls("c1"), {"role": "tool", "tool_call_id": "c1"}], "messages[2].content"),
         ([system([image("https://x.test/a")]), user()], "messages[0].content"),
+        ([user(), system([image("https://x.test/a")])], "messages[1].content"),
         ([assistant([image("https://x.test/a")]), user()], "messages[0].content"),
         (
             [user(), calls("c1"), tool("c1", [file(file_data=ZIP)])],

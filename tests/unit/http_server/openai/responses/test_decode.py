@@ -550,18 +550,53 @@ def test_an_assistant_that_said_nothing_is_no_fault(item: JsonDict) -> None:
     assert messages(item, {"role": "user", "content": "on"})[-1] == user("on")
 
 
-def test_instructions_come_before_system_and_developer_messages() -> None:
+def test_instructions_come_before_leading_system_and_developer_messages() -> None:
     asked = request(
         instructions="A",
         input=[
             {"role": "developer", "content": "B"},
+            message("system", text("C"), text("D")),
             {"role": "user", "content": "hi"},
-            message("system", text("C")),
         ],
     )
 
-    assert asked.system == "A\nB\nC"
+    assert asked.system == "A\nB\nC\nD"
     assert asked.messages == (user("hi"),)
+
+
+def test_a_later_system_or_developer_message_keeps_its_place() -> None:
+    asked = request(
+        instructions="A",
+        input=[
+            {"role": "user", "content": "look"},
+            call("c1"),
+            output("c1"),
+            message("system", text("B"), text("C")),
+            {"role": "assistant", "content": "yes"},
+            {"role": "developer", "content": "D"},
+            {"type": "reasoning", "summary": []},
+            {"role": "user", "content": "hi"},
+        ],
+    )
+
+    assert asked.system == "A"
+    assert asked.messages == (
+        user("look"),
+        assistant(ToolCallPart("c1", "look", "{}")),
+        user(ToolResultPart("c1", (TextPart("seen"),)), TextPart("B\nC", system=True)),
+        assistant("yes"),
+        user(TextPart("D", system=True), TextPart("hi")),
+    )
+
+
+def test_a_system_message_after_what_was_kept_keeps_its_place() -> None:
+    past = Past([message("developer", text("B")), message("user", text("look"))])
+    new = [{"role": "developer", "content": "C"}, {"role": "user", "content": "hi"}]
+
+    asked = decode(past=past, instructions="A", input=new).request
+
+    assert asked.system == "A\nB"
+    assert asked.messages == (user("look", TextPart("C", system=True), TextPart("hi")),)
 
 
 def test_an_image_in_an_instruction_is_an_error() -> None:
