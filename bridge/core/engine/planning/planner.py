@@ -80,13 +80,11 @@ class Planner:
         with errors_named_for(request):
             choice = self.catalog.choose(request.model, strict=request.strict)
         refused = self._refused_by(choice.name)
-        request, dropped = without_sampling(request, refused)
-        ignored = [*request.ignored, *(names(Place(f"sampling.{name}")) for name in dropped)]
+        model = self.catalog.offered(choice.name) or choice.name or ""
+        request, dropped = self._without_refused(request, model, refused)
+        ignored = [*request.ignored, *dropped]
         if choice.replaced:
             ignored.append(names(Place("model")))
-        model = self.catalog.offered(choice.name) or choice.name or ""
-        request, dropped = self.thinking.without_others(request, model)
-        ignored += dropped
         turns = turns_of(request.messages, self._prefix)
         if changes_arguments(request.messages) or any_scaled(request.messages):
             ignored.append(names(Place("messages")))
@@ -122,6 +120,15 @@ class Planner:
         history, last = turns[:-1], turns[-1]
         how = (force_call, schema, self._prefix, model)
         return Plan(request, scope, settings, history, last, named, *how)
+
+    def _without_refused(
+        self, request: CompletionRequest, model: str, refused: frozenset[str]
+    ) -> tuple[CompletionRequest, tuple[str, ...]]:
+        """Return the request without what its model refuses, and the names of that."""
+        request, sampling = without_sampling(request, refused)
+        request, thinking = self.thinking.without_others(request, model)
+        places = (Place(f"sampling.{name}") for name in sampling)
+        return request, (*map(request.field_names, places), *thinking)
 
     @property
     def _prefix(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag
@@ -147,19 +148,17 @@ _KINDS = frozenset(
 )
 
 
-def _type_of(block: Any) -> str | None:
+def _kind_among(kinds: Collection[str], block: Any) -> str:
     kind = block.get("type") if isinstance(block, dict) else getattr(block, "type", None)
-    return kind if isinstance(kind, str) else None
+    return kind if isinstance(kind, str) and kind in kinds else "other"
 
 
-def _result_kind(block: Any) -> str | None:
-    kind = _type_of(block)
-    return kind if kind is None or kind in _RESULT_KINDS else "other"
+def _kind(block: Any) -> str:
+    return _kind_among(_KINDS, block)
 
 
-def _kind(block: Any) -> str | None:
-    kind = _type_of(block)
-    return kind if kind is None or kind in _KINDS else "other"
+def _result_kind(block: Any) -> str:
+    return _kind_among(_RESULT_KINDS, block)
 
 
 ResultBlock: TypeAlias = Annotated[
