@@ -117,9 +117,8 @@ class Planner:
         )
         quoted = [names(Place("messages"))] if any(turn.has_quoted for turn in turns) else []
         named = tuple(dict.fromkeys((*ignored, *request.repaired, *quoted)))
-        history, last = turns[:-1], turns[-1]
         how = (force_call, schema, self._prefix, model)
-        return Plan(request, scope, settings, history, last, named, *how)
+        return Plan(request, scope, settings, turns[:-1], turns[-1], named, *how)
 
     def _without_refused(
         self, request: CompletionRequest, model: str, refused: frozenset[str]
