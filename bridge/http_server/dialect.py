@@ -78,6 +78,11 @@ class Dialect(Protocol):
         """What a page may send and read, besides the server's own headers."""
         ...
 
+    @property
+    def open_urls(self) -> frozenset[str]:
+        """The URLs that need no key."""
+        ...
+
     def add_routes(self, router: APIRouter, server: ServerContext) -> None:
         """Add the API's routes; those of completions answer by `endpoint.respond`.
 

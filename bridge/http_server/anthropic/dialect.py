@@ -15,10 +15,13 @@ from bridge.core.contract import BridgeError
 from bridge.http_server.anthropic.errors import error_response
 from bridge.http_server.anthropic.messages import MessagesRequest, add_message_routes
 from bridge.http_server.anthropic.models import add_model_routes
-from bridge.http_server.anthropic.openapi import schemas_of
+from bridge.http_server.anthropic.openapi import describe, schemas_of
 from bridge.http_server.context import ServerContext
 from bridge.http_server.dialect import BrowserHeaders
-from bridge.http_server.errors import UnknownUrlError
+from bridge.http_server.errors import UnknownUrlError, json_response
+
+_HELLO: Final = "/api/hello"
+"""Claude Code asks for it, without its key, to have a connection when it needs one."""
 
 _ABSENT: Final[Mapping[str, str]] = {
     "/v1/messages/batches": "Message batches are not supported. Send the requests one by one.",
@@ -45,11 +48,17 @@ class Anthropic:
         sent_prefixes=("x-stainless-",),
         read=frozenset({"request-id"}),
     )
+    open_urls: Final = frozenset({_HELLO})
 
     def add_routes(self, router: APIRouter, server: ServerContext) -> None:
         """Add the routes of all endpoints."""
         add_message_routes(router, server)
         add_model_routes(router, server)
+
+        @router.get(_HELLO, **describe())
+        async def hello() -> Response:
+            """Say that a server is here."""
+            return json_response({"message": "hello"})
 
     def schemas(self) -> Mapping[str, Any]:
         """The bodies of the endpoints, and the envelope of errors."""

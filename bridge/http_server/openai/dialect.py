@@ -37,6 +37,8 @@ class OpenAI:
         read=frozenset({"openai-processing-ms", "openai-version", "x-request-id"}),
     )
 
+    open_urls: Final = frozenset[str]()
+
     def __init__(self, store: ResponseStore | None = None) -> None:
         """`store` keeps responses; without it, none is kept."""
         self._store = store

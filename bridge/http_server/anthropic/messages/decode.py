@@ -16,6 +16,7 @@ from bridge.core.contract import (
     OutputKind,
     Sampling,
     Tool,
+    UnsupportedError,
 )
 from bridge.http_server.anthropic.messages.history import decode_history, referenced_tools
 from bridge.http_server.anthropic.messages.tools import decode_choice, decode_tools
@@ -49,6 +50,13 @@ class Call:
 def decode_message_request(body: object, options: CallOptions) -> Call:
     """Decode the body of `POST /v1/messages`."""
     wire = parse(MessagesRequest, body)
+    if wire.thread is not None:
+        # By this reason, clients send the whole conversation instead.
+        raise UnsupportedError(
+            "This server keeps no threads. Send the whole conversation without 'thread'.",
+            field="thread",
+            reason="THREAD_UNSUPPORTED_REQUEST",
+        )
     ignored = Ignored(strict=options.strict)
     faults = Faults()
     messages: tuple[Message, ...] = ()

@@ -34,6 +34,7 @@ def decode_history(
     cached = _cached_block(request.messages, ignored)
     for index, message in enumerate(request.messages):
         where = f"messages[{index}]"
+        _name_effort(message, request, where, ignored)
         if message.role == "system":
             turns.add_system(where, _texts(message, where))
         else:
@@ -51,6 +52,16 @@ def _system(system: str | Sequence[TextBlock] | None, ignored: Ignored) -> str |
             ignored.add("system.cache_control", place, why=_WHY_BREAKPOINT)
     texts = (block.text for block in system if not block.text.startswith(_ATTRIBUTION))
     return "\n".join(text for text in texts if text)
+
+
+def _name_effort(
+    message: MessageParam, request: MessagesRequest, where: str, ignored: Ignored
+) -> None:
+    """Name an effort from this message on that is another than that of the answer."""
+    whole = None if request.output_config is None else request.output_config.effort
+    effort = None if message.output_config is None else message.output_config.effort
+    if effort not in (None, whole):
+        ignored.add("messages.output_config.effort", f"{where}.output_config.effort")
 
 
 def _texts(message: MessageParam, where: str) -> Iterator[TextPart]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -21,12 +21,8 @@ from bridge.http_server.wire import (
     refused_unless,
 )
 
-
-class MessageParam(WireModel):
-    """One message of the conversation."""
-
-    role: Literal["user", "assistant", "system"]
-    content: str | list[ContentBlock]
+_KEEPS_ALL: Final = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
+"""Changes nothing: Claude Code sends it by itself."""
 
 
 class JsonFormat(WireModel):
@@ -42,6 +38,15 @@ class OutputConfig(WireModel):
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
     format: JsonFormat | None = None
     task_budget: Annotated[Any, NAMED] = None
+
+
+class MessageParam(WireModel):
+    """One message of the conversation."""
+
+    role: Literal["user", "assistant", "system"]
+    content: str | list[ContentBlock]
+    output_config: OutputConfig | None = None
+    """The effort from here on. The bridge has one for the whole answer."""
 
 
 class ThinkingConfig(WireModel):
@@ -79,7 +84,7 @@ class MessagesRequest(WireModel):
     service_tier: Annotated[Literal["auto", "standard_only"] | None, SILENT] = None
     speed: Annotated[str | None, named_unless("standard")] = None
     diagnostics: Annotated[Any, NAMED] = None
-    context_management: Annotated[Any, named_unless({}, {"edits": []})] = None
+    context_management: Annotated[Any, named_unless({}, {"edits": []}, _KEEPS_ALL)] = None
     compaction: Annotated[Any, NAMED] = None
     fallbacks: Annotated[Any, named_unless([])] = None
     fallback_credit_token: Annotated[Any, NAMED] = None

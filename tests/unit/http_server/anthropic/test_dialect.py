@@ -120,6 +120,14 @@ async def test_the_request_says_whose_url_it_is_where_both_have_it(path: str) ->
         assert "x-request-id" in (await ask(app, "GET", path, headers=headers)).headers
 
 
+async def test_claude_code_may_ask_without_a_key_whether_a_server_is_there() -> None:
+    app = build(FakeService(), access=Access(parse_given(f"laptop={KEY}")))
+
+    assert (await ask(app, "HEAD", "/api/hello")).status == 200
+    assert (await ask(app, "GET", "/api/hello")).json == {"message": "hello"}
+    assert (await ask(app, "GET", "/v1/models", headers=SPEAKS)).status == 401
+
+
 async def test_models_are_listed_in_pages() -> None:
     app = build(FakeService())
     first = await ask(app, "GET", "/v1/models?limit=1", headers=SPEAKS)

@@ -129,6 +129,7 @@ SILENT: list[tuple[str, Any]] = [
     ("service_tier", None),
     ("speed", "standard"),
     ("context_management", {"edits": []}),
+    ("context_management", {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}),
     ("mcp_servers", []),
     ("inference_geo", "global"),
     ("fallbacks", []),
@@ -237,6 +238,13 @@ def test_what_cannot_be_done_is_refused(parameters: dict[str, Any], field: str) 
         request(**parameters)
 
     assert caught.value.field == field
+
+
+def test_a_thread_is_refused_by_the_reason_that_clients_go_on_without_one_for() -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        request(thread={"type": "create"})
+
+    assert caught.value.reason == "THREAD_UNSUPPORTED_REQUEST"
 
 
 def test_every_parameter_has_a_row_in_the_tests_of_its_treatment() -> None:

@@ -67,6 +67,16 @@ def test_a_system_message_before_all_others_is_part_of_the_system_prompt() -> No
     assert request({"role": "system", "content": "B"}, user(text("a")), system="A").system == "A\nB"
 
 
+def test_an_effort_of_a_message_is_named_where_it_is_another() -> None:
+    effort = {"role": "system", "content": [], "output_config": {"effort": "low"}}
+    same, other = ({"effort": each} for each in ("low", "high"))
+
+    assert request(user(text("a")), effort, output_config=same).ignored == ()
+    assert request(user(text("a")), effort, output_config=other).ignored == (
+        "messages.output_config.effort",
+    )
+
+
 def test_a_system_message_holds_text_only() -> None:
     image = {"type": "image", "source": {"type": "url", "url": "https://a.example/b"}}
     with pytest.raises(InvalidRequestError, match="is for text"):
