@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,45 @@ def pytest_configure() -> None:
     """Let Ctrl-C reach the commands that tests start: a job in the background ignores it, and what
     it starts inherits that.
 
-    Compiled files are kept, whatever the environment says: without them, each worker rewrites
-    every test anew, and each command that a test starts compiles the whole bridge, for seconds.
+    Compiled files are kept, whatever the environment sets: without them, each worker rewrites
+    every test again, and each command that a test starts compiles the whole bridge, for seconds.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.dont_write_bytecode = False
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+LONGEST = (
+    "integration/cli/test_serve.py",
+    "system/packaging/test_wheel.py",
+    "system/soak/test_soak.py",
+    "system/benchmarks/test_run.py",
+    "integration/faults/test_death.py",
+    "integration/probe/test_fallbacks.py",
+    "system/docs/test_snippets.py",
+)
+"""The files that take longest, whatever their number of tests."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest files first and the shortest last, so that all workers end together.
+
+    xdist distributes whole files (`--dist loadfile`) in this order; its own, by the number of tests
+    (`--loadscope-reorder`), leaves the slowest tests, which are alone in their files, to the end.
+    """
+    longest = {Path(__file__).parent / name: n for n, name in enumerate(LONGEST)}
+    assert all(path.is_file() for path in longest)
+    counts = Counter(item.path for item in items)
+    unit = Path(__file__).parent / "unit"
+
+    def rank(item: pytest.Item) -> tuple[int, bool, int, str]:
+        path = item.path
+        place = longest.get(path, len(longest))
+        return place, unit in path.parents, -counts[path], str(path)
+
+    items.sort(key=rank)
 
 
 def pytest_collection_finish() -> None:

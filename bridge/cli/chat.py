@@ -22,7 +22,9 @@ _INTERRUPTED = 130
 def chat(
     prompt: Annotated[
         str | None,
-        typer.Argument(help="The prompt; piped input is appended. Without either: a conversation."),
+        typer.Argument(
+            help="The prompt; piped input is appended. Without either, starts a conversation."
+        ),
     ] = None,
     model: Annotated[str, typer.Option(help="Model to use.")] = "default",
     system: Annotated[str | None, typer.Option(help="System prompt.")] = None,

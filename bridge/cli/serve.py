@@ -58,7 +58,7 @@ def serve(
         str | None, typer.Option(metavar=_N, help="Concurrent turns. POOL_SIZE")
     ] = None,
     timeout: Annotated[
-        str | None, typer.Option(metavar=_N, help="Seconds per request. CLAUDE_TIMEOUT")
+        str | None, typer.Option(metavar=_N, help="Seconds to the first token. CLAUDE_TIMEOUT")
     ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Log everything. BRIDGE_LOG_LEVEL=debug")
@@ -124,6 +124,7 @@ def _log_to(err: BackgroundWriter, settings: Settings) -> None:
 async def _serve(
     settings: Settings, front_ends: FrontEnds, out: BackgroundWriter, *, try_it: bool
 ) -> None:
+    from bridge.core.system import freeze_garbage
     from bridge.server import reload, serving
 
     # In JSON format the output is read by programs: every line is a log record.
@@ -149,6 +150,7 @@ async def _serve(
         stop = asyncio.Event()
         _on_signals(stop.set)
         _on_hangup(terminal, stop.set, lambda: reload(bridge, settings))
+        freeze_garbage()
         _announce(bridge, say)
         if try_it:
             from bridge.cli.tour import take_tour

@@ -18,7 +18,7 @@ from bridge.v1.model_pb2_grpc import ModelServiceStub
 from bridge.v1.pool_pb2_grpc import PoolServiceStub
 
 # With --http alone the server has no gRPC API.
-_IS_IT_RUNNING: Final = "Is `bridge serve` running, without --http alone?"
+_IS_IT_RUNNING: Final = "Is `bridge serve` running with the gRPC API?"
 _LIST_SECONDS: Final = 30.0
 _ROLES: Final = {"user": pb.ROLE_USER, "assistant": pb.ROLE_ASSISTANT}
 # OpenAI's values, as in the HTTP client.
@@ -111,7 +111,7 @@ class GrpcClient:
                 details += f" {GIVE_KEY}"
             return ChatError(details)
         if call.code() is grpc.StatusCode.UNIMPLEMENTED:
-            return ChatError(f"{self._server} is not a gRPC API of the bridge. {_IS_IT_RUNNING}")
+            return ChatError(f"{self._server} is not the bridge's gRPC API. {_IS_IT_RUNNING}")
         return ChatError(f"No answer from {self._server} ({details}). {_IS_IT_RUNNING}")
 
 

@@ -1,4 +1,4 @@
-"""`bridge doctor`: whether everything is there that `bridge serve` needs, and what to do if not."""
+"""`bridge doctor`: checks what `bridge serve` needs, and suggests a fix for each problem."""
 
 from bridge.doctor.examination import examine
 from bridge.doctor.findings import Finding

@@ -1,4 +1,4 @@
-"""What `bridge doctor` looks at, one check after the other."""
+"""The checks of `bridge doctor`, in order."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ async def examine(
     live: bool = False,
     agreed: Callable[[str], bool] = lambda account: True,
 ) -> AsyncGenerator[Finding, None]:
-    """Check everything in turn; with `live` try what the account and its models accept.
+    """Run all checks; with `live` also test what the account and its models accept.
 
-    That costs, so `agreed` is asked first, with the account that pays.
+    The live test costs money, so `agreed` is called first, with the account that pays.
     """
     yield python_finding(sys.version_info[:3], sys.platform)
     try:
@@ -95,7 +95,9 @@ async def examine(
 
 
 async def _start(engine: Engine, launcher: Launcher) -> tuple[Finding, float | None]:
-    """Start the engine; what is found of the login, and the seconds it took, None if it failed."""
+    """Start the engine; return the finding about the login, and the seconds it took (None if it
+    failed).
+    """
     began = time.perf_counter()
     try:
         await engine.start()
@@ -107,7 +109,7 @@ async def _start(engine: Engine, launcher: Launcher) -> tuple[Finding, float | N
 
 
 async def _version_of(launcher: Launcher) -> str:
-    """What `claude --version` says first; empty where it does not run."""
+    """The output of `claude --version`, without the rest of its line; empty if it does not run."""
     try:
         process = await asyncio.create_subprocess_exec(
             str(launcher.cli),

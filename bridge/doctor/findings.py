@@ -30,7 +30,7 @@ _SPARE_DISK_BYTES: Final = 100_000_000
 
 
 class Mark(StrEnum):
-    """How a check came out."""
+    """The result of a check."""
 
     GOOD = "good"
     WARNING = "warning"
@@ -41,7 +41,7 @@ class Mark(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found."""
+    """The result of one check, with its remedy."""
 
     check: str
     mark: Mark
@@ -52,11 +52,10 @@ class Finding:
     """The finding as data, for `--json`."""
 
     def as_json(self) -> dict[str, Any]:
-        """For `--json`."""
         return asdict(self)
 
 
-# Never the name of this project: on the package index it is another's.
+# Never this project's own name: on the package index it belongs to another project.
 REINSTALL: Final = (
     "Reinstall it in the environment of the bridge: "
     f"pip install --force-reinstall --no-deps claude-agent-sdk=={TESTED.sdk}"
@@ -64,7 +63,7 @@ REINSTALL: Final = (
 
 
 def python_finding(version: tuple[int, ...], platform: str) -> Finding:
-    """Whether this Python will do."""
+    """Whether this Python is supported."""
     text = ".".join(map(str, version))
     facts = {"version": text, "platform": platform}
     if version < (3, 11):
@@ -78,12 +77,12 @@ def python_finding(version: tuple[int, ...], platform: str) -> Finding:
 def settings_finding(
     changed: Collection[str] = (), *, wrong: Sequence[str] = (), unknown: Sequence[str] = ()
 ) -> Finding:
-    """Whether the settings can be used, and are those that were meant.
+    """Whether the settings are valid and known.
 
-    `changed` are those that are not left at their defaults, `wrong` and `unknown` sentences.
+    `changed` are the variables that are not at their defaults, `wrong` and `unknown` are sentences.
     """
     names = sorted(name.upper() for name in changed)
-    # Their values may be secrets.
+    # Names only: values may be secrets.
     facts = {"changed": names, "wrong": list(wrong), "unknown": list(unknown)}
     if wrong:
         remedy = "The other checks need valid settings. See docs/settings.md."
@@ -95,7 +94,7 @@ def settings_finding(
 
 
 def cli_finding(cli: Path, version: str) -> Finding:
-    """Whether this Claude Code is the one that was tested; an empty version does not run."""
+    """Whether this Claude Code is the tested version; empty if it does not run."""
     facts = {"path": str(cli), "version": version, "tested": TESTED.cli}
     if not version:
         return Finding("claude", Mark.BAD, f"{cli} does not run.", REINSTALL, facts)
@@ -118,7 +117,7 @@ _LOG_IN = (
 
 
 def not_started(error: Exception) -> str:
-    """Why Claude Code did not come up, in a sentence for its user."""
+    """Why Claude Code did not start, in a sentence for its user."""
     if isinstance(error, TimeoutError):
         return "Claude Code did not start in time."
     if isinstance(error, OSError):
@@ -130,7 +129,7 @@ def not_started(error: Exception) -> str:
 
 
 def login_finding(health: Health, *, uses_key: bool = False) -> Finding:
-    """Who pays."""
+    """Which account pays."""
     facts = {
         "logged_in": health.logged_in,
         "account": health.account,
@@ -153,7 +152,7 @@ def login_finding(health: Health, *, uses_key: bool = False) -> Finding:
 
 
 def probe_finding(report: Report) -> Finding:
-    """What of all that the bridge relies on this Claude Code does."""
+    """Which of the required features this Claude Code has."""
     held = sum(report.found.values())
     found = (
         f"all {held} required features work"
@@ -179,12 +178,12 @@ def probe_finding(report: Report) -> Finding:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What was found out about a server that listens already."""
+    """The reply of a server that already listens on an address."""
 
     bridge: str | None = None
-    """What a bridge says about itself; None where none answered."""
+    """What a bridge reports about itself; None if it is not a bridge."""
     tls_problem: str = ""
-    """Why nothing could be asked: a TLS connection did not come about."""
+    """Why there was no reply: the TLS connection failed."""
 
 
 _NO_REPLY: Final = Reply()
@@ -194,7 +193,9 @@ _RESTART: Final = "If this is your bridge, restart it to use the certificate in 
 def port_finding(
     name: str, variable: str, host: str, port: int, problem: int | None, reply: Reply = _NO_REPLY
 ) -> Finding:
-    """Whether a server can listen; `problem` is the errno, `reply` is of what listens."""
+    """Whether a port can be listened on; `problem` is the errno, `reply` is from its current
+    server.
+    """
     bridge = reply.bridge
     facts = {"host": host, "port": port, "free": problem is None, "bridge": bridge is not None}
     where = f"{host}:{port}"
@@ -221,7 +222,7 @@ def port_finding(
 def socket_finding(
     name: str, variable: str, path: Path, problem: str, reply: Reply = _NO_REPLY
 ) -> Finding:
-    """Whether a server can listen on a Unix socket; `reply` is of what listens there already."""
+    """Whether a Unix socket can be listened on; `reply` is from its current server."""
     bridge = reply.bridge
     facts = {"path": str(path), "free": not problem, "bridge": bridge is not None}
     if bridge is not None:
@@ -240,7 +241,7 @@ _SOON: Final = 14 * 86_400.0
 
 
 def certificate_finding(not_after: float, now: float) -> Finding:
-    """Whether the certificate lasts; one that has expired is refused before."""
+    """When the certificate expires; an expired one has been refused before."""
     until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(not_after))
     facts = {"not_after": not_after}
     if not_after - now < _SOON:
@@ -250,7 +251,7 @@ def certificate_finding(not_after: float, now: float) -> Finding:
 
 
 def disk_finding(settings: Settings, writable: bool, free: int) -> Finding:
-    """Whether the state folder can take what is written into it."""
+    """Whether the state folder is writable and has enough space."""
     folder = settings.bridge_state_dir
     logs = settings.bridge_session_log_megabytes * (settings.bridge_session_log_files + 1)
     need = round(logs * 1024 * 1024) if settings.session_log_path else 0
@@ -267,7 +268,7 @@ def disk_finding(settings: Settings, writable: bool, free: int) -> Finding:
 
 
 def memory_finding(pool_size: int, max_processes: int, available: int | None) -> Finding:
-    """Whether there is memory for so many processes."""
+    """Whether the memory is enough for the configured processes."""
     need, most = pool_size * PROCESS_BYTES, max_processes * PROCESS_BYTES
     facts = {"available": available, "needed": need, "at_most": most}
     if available is None:

@@ -1,4 +1,4 @@
-"""Whether the addresses are free, and who listens there."""
+"""Whether the addresses are free, and which server listens there otherwise."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _ANSWER_SECONDS: Final = 3.0
 
 
 Ask: TypeAlias = "Callable[[Address, Tls | None], Awaitable[Reply]]"
-"""Asks who listens there."""
+"""Asks the server at an address for its health."""
 
 
 async def listening_findings(settings: Settings) -> AsyncGenerator[Finding, None]:
@@ -116,10 +116,10 @@ async def _http_bridge(address: Address, tls: Tls | None) -> Reply:
 
 
 def tls_problem(error: BaseException | None) -> str:
-    """Why TLS with a server failed; empty where it is not for TLS that an error came."""
+    """Why a TLS connection failed; empty if the error has another cause."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
-            shown = error.verify_message or "another than expected"
+            shown = error.verify_message or "not the expected one"
             return f"its certificate is not trusted ({shown})"
         if isinstance(error, ssl.SSLError):
             return f"TLS failed ({(error.reason or 'unknown reason').replace('_', ' ').lower()})"
@@ -128,9 +128,9 @@ def tls_problem(error: BaseException | None) -> str:
 
 
 def health_said(health: Mapping[str, Any], headers: Mapping[str, str]) -> str:
-    """What a bridge says of itself in its `/health`; raises KeyError where it is none."""
+    """Summarise a bridge's `/health`; raises KeyError if it is not a bridge's."""
     if "version" not in health:
-        # To those without an admin key it tells no more, where others can reach it.
+        # If other machines can reach it, it reports no more without an admin key.
         if not {"openai-version", "x-request-id"} <= headers.keys():
             raise KeyError("version")
         return f" ({health['status']})"
@@ -146,7 +146,7 @@ async def _grpc_bridge(address: Address, tls: Tls | None) -> Reply:
         if tls is None:
             channel = grpc.aio.insecure_channel(target_of(address))
         else:
-            # Also shows that it is a server with this certificate.
+            # This also checks that the server has this certificate.
             name = await asyncio.to_thread(certified_name, address, tls.files.cert)
             if tls.client_ca is not None:
                 return Reply(" (it requires a client certificate)")

@@ -1,7 +1,7 @@
 """`bridge doctor --live`: what the account and its models accept of what the bridge sends.
 
-Each trial is a request of a few tokens that goes through an engine as any caller's does. What the
-engine learned from a refusal, and what the answer holds, says how the trial came out.
+Each trial is a request of a few tokens that goes through an engine like any caller's. Its outcome
+follows from what the engine learned from a refusal, and from the answer.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ _CHANGING: Final = ("starting", "preparing", "running", "resetting", "closing")
 
 
 class Outcome(StrEnum):
-    """How a trial came out."""
+    """The outcome of a trial."""
 
     ACCEPTED = "accepted"
     DONE_WITHOUT = "refused, answered without it"
-    """The API refuses the field; the request was answered all the same."""
+    """The API refuses the field; the request was answered without it."""
     OTHERWISE = "answered, but not as requested"
     REFUSED = "refused"
     """Requests of this kind fail."""
     FAILED = "failed"
-    """For a reason that has nothing to do with what was tried."""
+    """The request failed for a reason unrelated to the feature."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A trial, and how it came out."""
+    """A trial and its outcome."""
 
     trial: str
     sentence: str
@@ -46,7 +46,7 @@ class Result:
     model: str = ""
     detail: str = ""
     session: str = ""
-    """How its session was got; empty where it came to none."""
+    """How it got its session; empty if it did not."""
     seconds: float = 0.0
     first_seconds: float | None = None
     usage: Usage = field(default_factory=Usage)
@@ -54,26 +54,26 @@ class Result:
 
 @dataclass(slots=True)
 class Proof:
-    """All that was found."""
+    """All results."""
 
     results: list[Result] = field(default_factory=list)
     refused: dict[str, frozenset[str]] = field(default_factory=dict)
     """Fields by the full name of the model."""
     limits: UsageLimits | None = None
-    """What the API said of the account's usage limits, if it did."""
+    """The account's usage limits, if the API reported them."""
     cost_usd: float | None = None
-    """Claude Code's own estimate; None where it gave none."""
+    """Claude Code's own estimate, if it gave one."""
 
     @property
     def tokens(self) -> int:
-        """Of all requests, prompts and answers."""
+        """The tokens of all requests, prompts and answers."""
         return sum(result.usage.total_tokens for result in self.results)
 
 
 async def prove(engine: Engine, proof: Proof) -> AsyncGenerator[Result, None]:
-    """Make the trials in turn, and put all that is found into `proof`.
+    """Run the trials in turn, and add the results to `proof`.
 
-    Where the first one fails for another reason than what it tries, nothing else is tried.
+    If the first one fails for another reason than what it tests, the others are skipped.
     """
     costs: dict[int, float] = {}
     before: Before = {}
@@ -139,7 +139,7 @@ def _learned(before: dict[str, frozenset[str]], after: dict[str, frozenset[str]]
 
 
 async def _settled(engine: Engine) -> None:
-    """Wait until the turn is over: its cost, and the account's limits, come after its answer."""
+    """Wait until the turn is over: its cost and the account's limits arrive after its answer."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_SETTLE_SECONDS):
             await engine.pool.wait_for(lambda counts: not any(counts[s] for s in _CHANGING))

@@ -1,4 +1,4 @@
-"""The memory and the disk of this machine, or of the container."""
+"""The memory and the disk of this machine or container."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 
 def disk_of(folder: Path) -> tuple[bool, int]:
-    """Whether the folder can be made and written, and the bytes free there."""
+    """Whether the folder can be created and written, and the free bytes there."""
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
     return writable and _takes_a_file(existing), shutil.disk_usage(existing).free
 
 
 def _takes_a_file(folder: Path) -> bool:
-    # For root everything counts as writable, also on a disk that is not.
+    # For root everything counts as writable, even on a read-only disk.
     try:
         with tempfile.TemporaryFile(dir=folder):
             return True
@@ -26,7 +26,7 @@ def _takes_a_file(folder: Path) -> bool:
 
 
 def available_memory(root: Path = Path("/")) -> int | None:
-    """Bytes that processes may still take, a container's limit included; None if unknown."""
+    """Bytes available to new processes, a container's limit included; None if unknown."""
     found = [amount for amount in (_of_machine(root), _of_container(root)) if amount is not None]
     return min(found, default=None)
 

@@ -26,7 +26,7 @@ _REMEDIES: Final = {
 
 
 def question(account: str) -> str:
-    """What the user is asked to agree to."""
+    """The question that asks the user for consent."""
     return (
         f"--live sends about ten requests with short answers, which {account} pays for. The first "
         "writes 5,000 tokens to the prompt cache; most others read them. Continue?"
@@ -36,9 +36,9 @@ def question(account: str) -> str:
 async def live_findings(
     engine: Engine, settings: Settings, ready: float, *, demo: bool
 ) -> AsyncGenerator[Finding, None]:
-    """Make the trials, write the report, and keep what was refused for the next start.
+    """Run the trials, write the report, and store refusals for the next start.
 
-    `ready` is how many seconds the first process took. In a demo nothing is kept.
+    `ready` is the time in seconds that the first process took. In a demo nothing is stored.
     """
     proof = Proof()
     async for result in prove(engine, proof):
@@ -66,7 +66,7 @@ async def live_findings(
 
 
 def result_finding(result: Result, ready: float) -> Finding:
-    """What a trial means. Only where not even the first is answered does nothing work."""
+    """The finding of a trial. Only if the first one fails, it is BAD."""
     facts = {
         "outcome": result.outcome,
         "model": result.model,
@@ -106,7 +106,7 @@ def _limits_finding(proof: Proof) -> Finding:
 
 
 def cost_finding(proof: Proof) -> Finding:
-    """What the trials have cost."""
+    """The cost of the trials."""
     facts = {"requests": len(proof.results), "tokens": proof.tokens, "cost_usd": proof.cost_usd}
     found = f"{len(proof.results)} requests, {proof.tokens} tokens"
     if proof.cost_usd is not None:

@@ -1,7 +1,7 @@
 """The report of `bridge doctor --live`, which a user can attach to an issue: redacted. Pure.
 
-It is built from chosen facts alone. Only the API's own error messages and the names of the account
-and the models are texts from elsewhere, and these go through `redacted`.
+It contains selected facts only. The API's own error messages and the names of the account and the
+models come from elsewhere, so they go through `redacted`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SECRETS: Final = (
 
 
 def redacted(text: str, home: Path | None = None) -> str:
-    """The text without keys, ids, addresses, emails and paths, cut off."""
+    """Truncate a text, without keys, ids, addresses, emails and paths."""
     if home is not None and str(home) != "/":
         text = text.replace(str(home), "~")
     for pattern, instead in _SECRETS:
@@ -41,7 +41,7 @@ def redacted(text: str, home: Path | None = None) -> str:
 def report_of(
     proof: Proof, health: Health, models: Sequence[str], *, day: str, home: Path | None = None
 ) -> dict[str, Any]:
-    """What the trials have shown, for a file in JSON."""
+    """The results of the trials, as JSON data."""
     limits = proof.limits
     return {
         "report": "claude-code-bridge doctor --live",

@@ -1,4 +1,4 @@
-"""What `bridge doctor --live` tries: a request for each thing that the bridge relies on. Pure."""
+"""The trials of `bridge doctor --live`: one request per feature that the bridge relies on. Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from bridge.core.contract import (
 )
 
 CODE_WORD: Final = "heliotrope"
-# Long enough for every model's prompt cache, which takes no prefix below 4,096 tokens.
+# Long enough for every model's prompt cache, which stores no prefix below 4,096 tokens.
 SYSTEM: Final = (
     f"Answer each message with the one word {CODE_WORD}, unless it asks for something else.\n"
     + "".join(f"Line {number} of this text says nothing of use.\n" for number in range(1, 501))
@@ -41,14 +41,14 @@ SYSTEM: Final = (
 EXACT: Final = (
     "\u305d\u306e\u4ed6\uff08\u8981\u8a18\u5165\uff09 10 m\u00b2 \U0001f469\u200d\U0001f4bb"
 )
-"""Full-width brackets, a raised two, a joined emoji: what a clean-up of texts would change."""
+"""Full-width brackets, a superscript, a joined emoji: normalising the text would change them."""
 _MODELS: Final = 3
-"""How many models are tried besides the default one, a request each."""
+"""The number of models that are tried besides the default, with one request each."""
 
 
 @dataclass(slots=True)
 class Reply:
-    """What came back."""
+    """The answer to a trial."""
 
     text: str = ""
     calls: list[ToolCallPart] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Reply:
     first_seconds: float | None = None
 
     def add(self, event: Event, seconds: float) -> None:
-        """Take in an event that came so long after the request."""
+        """Add an event that arrived this many seconds after the request."""
         if self.first_seconds is None and not isinstance(event, Started):
             self.first_seconds = seconds
         match event:
@@ -76,27 +76,27 @@ class Reply:
 
     @property
     def message(self) -> Message:
-        """The answer as a client sends it back."""
+        """The answer, as a client sends it back."""
         text = (TextPart(self.text),) if self.text else ()
         return Message(Role.ASSISTANT, (*text, *self.calls))
 
 
 Before = dict[str, tuple[CompletionRequest, Reply]]
-"""What was asked and answered, by trial."""
+"""Requests and answers by trial."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One thing that the bridge relies on."""
+    """One feature that the bridge relies on."""
 
     id: str
     sentence: str
     request: Callable[[Before], CompletionRequest | None]
-    """None where an earlier trial has left nothing to go on with."""
+    """None if an earlier trial, whose answer it needs, was not answered."""
     otherwise: Callable[[Reply], str] = lambda reply: ""
-    """What is not as it was asked for; empty where all is."""
+    """How the answer differs from what was requested; empty if it does not."""
     fields: frozenset[str] = frozenset()
-    """What the engine calls that which the API may refuse here."""
+    """The engine's names of the fields that the API may refuse here."""
 
 
 def _asking(text: str, **options: object) -> CompletionRequest:
@@ -106,7 +106,7 @@ def _asking(text: str, **options: object) -> CompletionRequest:
     return replace(request, **options)  # type: ignore[arg-type]
 
 
-def _going_on(before: Before, trial: str, then: Message) -> CompletionRequest | None:
+def _continued(before: Before, trial: str, then: Message) -> CompletionRequest | None:
     if trial not in before:
         return None
     request, reply = before[trial]
@@ -114,8 +114,8 @@ def _going_on(before: Before, trial: str, then: Message) -> CompletionRequest | 
 
 
 def _again(before: Before) -> CompletionRequest | None:
-    request = _going_on(before, "continue", _said("Once more, please."))
-    # A conversation is continued for its own caller alone: for another it is replayed.
+    request = _continued(before, "continue", _said("Once more, please."))
+    # A conversation is continued for its own caller only: for another it is replayed.
     return None if request is None else replace(request, caller="doctor-replay")
 
 
@@ -128,7 +128,7 @@ def _with_result(before: Before) -> CompletionRequest | None:
         return None
     call = before["tools"][1].calls[0]
     result = ToolResultPart(call.id, (TextPart("noted"),))
-    request = _going_on(before, "tools", Message(Role.USER, (result,)))
+    request = _continued(before, "tools", Message(Role.USER, (result,)))
     return None if request is None else replace(request, tool_choice=ToolChoice())
 
 
@@ -184,7 +184,7 @@ TRIALS: Final = (
     Trial(
         "continue",
         "a continued conversation, read from the prompt cache",
-        lambda before: _going_on(before, "system", _said("And again?")),
+        lambda before: _continued(before, "system", _said("And again?")),
         _not_cached,
     ),
     Trial("replay", "a replayed conversation, read from the prompt cache", _again, _not_cached),
@@ -233,7 +233,7 @@ TRIALS: Final = (
 
 
 def trials_of(models: Sequence[Model]) -> list[Trial]:
-    """All trials, and one for each model on offer that is not the default one."""
+    """All trials, with one for each available model besides the default."""
     seen = {model.resolved for model in models if model.default}
     others = []
     for model in models:

@@ -1,8 +1,8 @@
-"""Where to listen, found out before gRPC is asked.
+"""Checks the addresses to listen on before gRPC uses them.
 
-gRPC takes a name that stands for several addresses as served when one of them could be had:
-beside another server on 127.0.0.1, `localhost` would silently mean ::1 alone. It also does not
-say why an address could not be had. So each address is tried here first.
+If a name stands for several addresses, gRPC is content with one of them: next to another server on
+127.0.0.1, `localhost` would silently mean ::1 only. It also does not report why an address is not
+available. So each address is tried here first.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ class Address:
     family: socket.AddressFamily
 
     def target(self, port: int) -> str:
-        """Write it as gRPC takes it."""
+        """The address in gRPC's format."""
         host = f"[{self.host}]" if self.family == socket.AF_INET6 else self.host
         return f"{host}:{port}"
 
 
 def resolve(host: str, port: int) -> list[Address]:
-    """Give the addresses of a host on which the port is free.
+    """Return the addresses of a host on which the port is free.
 
-    Raises OSError, in words for the operator.
+    Raises OSError with a message for the operator.
     """
     try:
         found = socket.getaddrinfo(
@@ -45,7 +45,7 @@ def resolve(host: str, port: int) -> list[Address]:
             _try(address, port)
         except OSError as error:
             if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                # A machine without IPv6 has ::1 for localhost all the same.
+                # On a machine without IPv6, localhost may still resolve to ::1.
                 absent = error
                 continue
             raise _explained(error, address.target(port)) from None
@@ -57,7 +57,7 @@ def resolve(host: str, port: int) -> list[Address]:
 
 def _try(address: Address, port: int) -> None:
     with socket.socket(address.family, socket.SOCK_STREAM) as probe:
-        # As gRPC does: connections of a server that has just ended do not hold the port.
+        # As gRPC does: connections of a server that has just ended do not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if address.family == socket.AF_INET6:
             probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

@@ -1,8 +1,8 @@
 """Checks before the handler of every call: the origin of web pages, and the key.
 
-Browsers cannot speak gRPC: they may not send `te: trailers`, and without it gRPC resets the call;
-nor does gRPC answer HTTP/1.1. So a page can only call through a translating proxy, which forwards
-the browser's headers about the page.
+Browsers cannot speak gRPC: they may not send `te: trailers`, without which gRPC resets the call,
+and gRPC does not answer HTTP/1.1. So a page can only call through a translating proxy, which
+forwards the browser's headers about the page.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ _SHOWN: Final = 100
 
 
 def needed_for(method: str) -> KeyScope | None:
-    """The scope that a method needs. What belongs to no service of the table needs `admin`."""
+    """The scope that a method requires; `admin` if its service is not in the table."""
     return NEEDS.get(method.removeprefix("/").partition("/")[0], KeyScope.ADMIN)
 
 
 class CallAuthenticator:
-    """Refuses calls by origin and key, and identifies the caller of the others."""
+    """Refuses calls by origin and key, and identifies the callers of the others."""
 
     def __init__(
         self, access: Access, allowed_origins: Iterable[str] = (), *, certificates: bool = False
     ) -> None:
-        """With `certificates`, every client has presented one that the server trusts."""
+        """With `certificates`, every client has presented a certificate that the server trusts."""
         self._access = access
         self._allowed_origins = frozenset(allowed_origins)
         self._certificates = certificates
 
     def admit(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> Grant:
-        """Let a call in by what it came with, before any of its messages is read.
+        """Check the metadata of a call, before any of its messages is read.
 
         Raises PermissionDeniedError and AuthenticationError.
         """
@@ -62,7 +62,7 @@ class CallAuthenticator:
     def identify(
         self, grant: Grant, method: str, context: grpc.aio.ServicerContext[Any, Any]
     ) -> Grant:
-        """Identify the caller after the first message; its key may have been revoked meanwhile.
+        """Identify the caller after the first message; its key may have been revoked since `admit`.
 
         A caller without a key is identified by its client certificate, which is valid for
         completions only. Raises PermissionDeniedError and AuthenticationError.
@@ -75,8 +75,8 @@ class CallAuthenticator:
             return grant
         if needed is not KeyScope.COMPLETE:
             raise PermissionDeniedError(
-                "This call requires a key with the scope admin: a certificate is only valid for "
-                "completions."
+                "This requires a key with the scope admin; a certificate is valid for completions "
+                "only."
             )
         name = _certified_name(context.auth_context())
         if name is None:
@@ -95,7 +95,7 @@ class CallAuthenticator:
                 field="origin",
             )
         if any(site.lower() != "none" for site in sites):
-            # This server has no pages of its own.
+            # The gRPC server has no pages itself.
             raise PermissionDeniedError(
                 "Web pages are not allowed. "
                 "To allow one, list its origin in BRIDGE_ALLOWED_ORIGINS.",

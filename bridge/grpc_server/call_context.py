@@ -1,6 +1,6 @@
-"""What belongs to a call: its id, its key, its limits of time, and how it is ended.
+"""The context of a call: its id, its key, its time limits, and how it is ended.
 
-The tasks of the calls that run are kept, so that a drain waits for them.
+The tasks of running calls are kept, so that a drain can wait for them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ REQUEST_ID_KEY: Final = "x-request-id"
 QUEUE_TIMEOUT_KEY: Final = "x-bridge-queue-timeout"
 FIRST_TOKEN_TIMEOUT_KEY: Final = "x-bridge-first-token-timeout"
 IDLE_TIMEOUT_KEY: Final = "x-bridge-idle-timeout"
-"""The limit of the whole is the deadline of the call."""
+"""The limit of the whole request is the deadline of the call."""
 
 _DRAINING: Final = "The server is shutting down."
 
@@ -33,28 +33,27 @@ current_request_id: ContextVar[str] = ContextVar("current_request_id", default="
 """Set by the interceptor for the task of each call."""
 
 current_grant: ContextVar[Grant] = ContextVar("current_grant", default=ANYONE)
-"""By which key the call came in. Set by the interceptor for the task of each call."""
+"""The key of the call. Set by the interceptor for the task of each call."""
 
 
 def new_request_id() -> str:
-    """Make an id that no other request has."""
     return f"req_{uuid.uuid4().hex}"
 
 
 def current_caller() -> str:
-    """The name of the call's key; empty where none is asked for."""
+    """The name of the call's key; empty if no key is required."""
     return current_grant.get().name
 
 
 def with_time_limits(
     request: CompletionRequest, context: grpc.aio.ServicerContext[Any, Any]
 ) -> CompletionRequest:
-    """Add the limits that the call brings; raises InvalidRequestError, which names the key."""
+    """Add the time limits of the metadata; raises InvalidRequestError, which names the key."""
     given = dict(context.invocation_metadata() or ())
 
     def seconds(key: str) -> float | None:
         value = given.get(key)
-        # Bytes only where a key ends in -bin.
+        # Only keys that end in -bin have bytes.
         return None if value is None else seconds_from(f"The metadata {key}", str(value), field=key)
 
     return replace(
@@ -67,7 +66,7 @@ def with_time_limits(
 
 @contextmanager
 def recording_refusals(service: Service, model: str | None) -> Iterator[None]:
-    """Have the core take note of a request for this model that cannot be read."""
+    """Have the core record a request for this model that cannot be decoded."""
     try:
         yield
     except Exception as error:
@@ -83,20 +82,20 @@ def recording_refusals(service: Service, model: str | None) -> Iterator[None]:
 
 
 def is_cancelled() -> bool:
-    """Whether this task was cancelled, as opposed to something that it waited for."""
+    """Whether this task was cancelled, as opposed to something that it waits for."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 class Calls:
-    """The tasks of the bridge's own calls; grpc.health.v1 and reflection are not among them.
+    """The tasks of the bridge's own calls, without grpc.health.v1 and reflection.
 
-    A call is idle while nothing is being answered in it: a drain ends it at once, and waits only
-    for the others; so does the end of its key, which lets an answer come to its end.
+    A call is idle while nothing is being answered in it. When a drain starts, or its key is
+    revoked, an idle call is ended at once; other calls finish their answer first.
     """
 
     def __init__(self, check: Callable[[Grant], None] = lambda grant: None) -> None:
-        """`check` raises a BridgeError where what a call was granted holds no longer."""
+        """`check` raises a BridgeError if the grant of a call is no longer valid."""
         self._check = check
         self._running: set[asyncio.Task[Any]] = set()
         self._idle: dict[asyncio.Task[Any], Grant] = {}
@@ -104,7 +103,7 @@ class Calls:
         self._draining = False
 
     def __len__(self) -> int:
-        """How many have not ended, their cleanup included."""
+        """The number of calls that have not ended, their cleanup included."""
         return len(self._running)
 
     @contextmanager
@@ -121,9 +120,9 @@ class Calls:
 
     @contextmanager
     def idle(self) -> Iterator[None]:
-        """Count the current call as idle.
+        """Count the current call as idle within the block.
 
-        Raises DrainingError where a drain has begun, and what `check` raises.
+        Raises DrainingError if a drain has started, and what `check` raises.
         """
         if self._draining:
             raise DrainingError(_DRAINING)
@@ -137,11 +136,11 @@ class Calls:
             self._idle.pop(task, None)
 
     def check(self) -> None:
-        """Raise a BridgeError where what the current call was granted holds no longer."""
+        """Raise a BridgeError if the grant of the current call is no longer valid."""
         self._check(current_grant.get())
 
     def recheck(self) -> None:
-        """End the idle calls whose grant holds no longer."""
+        """End the idle calls whose grant is no longer valid."""
         for task, grant in list(self._idle.items()):
             try:
                 self._check(grant)
@@ -154,16 +153,15 @@ class Calls:
         self._end(set(self._idle), DrainingError(_DRAINING))
 
     def end(self) -> None:
-        """End every call."""
         self._end(self._running, DrainingError(_DRAINING))
 
     def reason_to_end(self) -> BridgeError | None:
-        """Why the current task was cancelled, if that was done here."""
+        """Why the current task was cancelled, if `Calls` cancelled it."""
         task = asyncio.current_task()
         return None if task is None else self._ended.get(task)
 
     async def finished(self, seconds: float) -> bool:
-        """Wait for the calls that run; says whether all ended."""
+        """Wait for the running calls; return whether all have ended."""
         if not self._running:
             return True
         _, pending = await asyncio.wait(set(self._running), timeout=seconds)
@@ -172,6 +170,6 @@ class Calls:
     def _end(self, tasks: set[asyncio.Task[Any]], reason: BridgeError) -> None:
         for task in tasks & self._running:
             if not task.cancelling():
-                # The others are at their cleanup already.
+                # The others are already cleaning up.
                 self._ended[task] = reason
                 task.cancel()

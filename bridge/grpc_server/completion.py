@@ -26,7 +26,7 @@ from bridge.v1 import completion_pb2_grpc as pb_grpc
 
 
 class CompletionServicer(pb_grpc.CompletionServiceServicer):
-    """Answers with the core's events, one response an event."""
+    """Answers with the core's events, one response per event."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
         max_conversations: int,
         max_conversation_bytes: int,
     ) -> None:
-        """`max_conversations` is for each caller."""
+        """`max_conversations` is the limit per caller."""
         self._service = service
         self._calls = calls
         self._open = OpenConversations(max_conversations)

@@ -1,4 +1,4 @@
-"""A conversation on one call, without the call: what was said, and what may be said next. Pure."""
+"""The state of a conversation, apart from its call: its messages and what may come next. Pure."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ from bridge.core.contract import (
     ToolCallPart,
     ToolCallStart,
     ToolResultPart,
+    placed,
 )
 from bridge.core.validation import check_message, unknown_call
-from bridge.grpc_server.wire.decode import decode_results, decode_said
+from bridge.grpc_server.wire.decode import decode_results, decode_said, decode_system
 from bridge.v1 import completion_pb2 as pb
 
 TURN_RUNNING = "TURN_RUNNING"
@@ -37,7 +38,7 @@ TURN_RUNNING = "TURN_RUNNING"
 
 @dataclass(slots=True)
 class _Answer:
-    """The answer of a turn, as it comes."""
+    """The answer of a turn, as far as it has arrived."""
 
     text: list[str] = field(default_factory=list)
     calls: list[tuple[ToolCallStart, list[str]]] = field(default_factory=list)
@@ -73,35 +74,35 @@ class _Answer:
 
 
 class Conversation:
-    """What was said so far, and which results are due.
+    """The messages so far, and the tool results that are due.
 
-    `take` what the client says; where that begins a turn, `see` the events of its answer. The
-    turn is over at `Finished`, or with `cancel`.
+    Pass each client message to `take`; if it starts a turn, pass the events of the answer to `see`.
+    The turn ends with `Finished` or by `cancel`.
     """
 
     def __init__(self, opened: CompletionRequest, max_bytes: int) -> None:
-        """Begin with the settings and the messages of `opened`; hold at most `max_bytes`."""
+        """Start with the settings and messages of `opened`; hold at most `max_bytes`."""
         self._settings = opened
         self._messages = list(opened.messages)
         self._max_bytes = max_bytes
         self._size = 0
         self._due: dict[str, ToolResultPart | None] = {}
         self._cut_calls: tuple[Part, ...] | None = None
-        """The last answer without its calls, where it was cut: their results may be given."""
+        """If the last answer was truncated, it without its calls, whose results are optional."""
         self._answer: _Answer | None = None
         self._ignored: dict[str, None] = {}
-        """What has no effect of what begins the next turn."""
+        """Fields without effect of the messages that start the next turn."""
         if self._messages:
             self._await_results(self._messages[-1])
 
     @property
     def model(self) -> str | None:
-        """The model that is asked for; None is the default."""
+        """The requested model; None is the default."""
         return self._settings.model
 
     @property
     def strict(self) -> bool:
-        """Whether what has no effect is an error."""
+        """Whether a parameter without effect is an error."""
         return self._settings.strict
 
     @property
@@ -112,10 +113,11 @@ class Conversation:
     def take(
         self, said: pb.UserMessage | pb.ToolResults, ignored: Sequence[str] = ()
     ) -> CompletionRequest | None:
-        """Take in what begins a turn; None where results are still due.
+        """Add a client message; return the request that it completes, None if results are still
+        due.
 
-        What of it is `ignored` is named with the turn. Raises InvalidRequestError for what is out
-        of place or wrong, and TooLargeError.
+        `ignored` names its fields without effect, which are reported with the turn. Raises
+        InvalidRequestError for an invalid or misplaced message, and TooLargeError.
         """
         kind = "message" if isinstance(said, pb.UserMessage) else "tool_results"
         if self.running:
@@ -128,6 +130,8 @@ class Conversation:
         self._ignored |= dict.fromkeys(ignored)
         if isinstance(said, pb.UserMessage):
             message = self._said(said)
+            if said.system:
+                self._messages.append(decode_system(said))
         else:
             self._take_results(said)
             results = [result for result in self._due.values() if result is not None]
@@ -139,12 +143,13 @@ class Conversation:
         self._messages.append(message)
         self._answer = _Answer()
         ignored, self._ignored = (*self._settings.ignored, *self._ignored), {}
+        system, messages = placed(self._settings.system, self._messages)
         return replace(
-            self._settings, messages=tuple(self._messages), conversing=True, ignored=ignored
+            self._settings, messages=messages, system=system, conversing=True, ignored=ignored
         )
 
     def see(self, event: Event) -> None:
-        """Take in an event of the answer."""
+        """Record an event of the answer."""
         assert self._answer is not None
         self._answer.see(event)
         if isinstance(event, Finished):
@@ -152,7 +157,7 @@ class Conversation:
             self._end(with_calls=cut or event.reason is FinishReason.TOOL_CALLS, cut=cut)
 
     def cancel(self) -> None:
-        """End the turn where it stands."""
+        """End the turn with the answer so far."""
         self._end(with_calls=False)
 
     def _end(self, *, with_calls: bool, cut: bool = False) -> None:
@@ -183,7 +188,7 @@ class Conversation:
         return message
 
     def _forget_calls(self, said: tuple[Part, ...]) -> None:
-        """The client goes on without results: the calls were not made."""
+        """Drop the calls of the last answer: the client continues without their results."""
         answer = self._messages.pop()
         if said:
             self._messages.append(replace(answer, parts=said))
@@ -192,7 +197,7 @@ class Conversation:
 
     def _take_results(self, said: pb.ToolResults) -> None:
         for result in decode_results(said):
-            # At once, and not when the turn begins: others may be due.
+            # Now, not when the turn begins: other results may still be due.
             message = Message(Role.USER, (result,), origin="tool_results")
             check_message(message, self._settings.field_names)
             if result.call_id not in self._due or self._due[result.call_id] is not None:

@@ -1,8 +1,8 @@
-"""The call of a conversation: what comes in, the turn that runs, and what goes out.
+"""A call of Converse: incoming messages, the running turn, outgoing events.
 
-A task reads what the client says and a task runs the turn. Both put what they have into one
-small mailbox, so that everything is dealt with in one place, one after the other, and no faster
-than the client takes the answer.
+One task reads the client's messages and another runs the turn. Both put their output into one small
+mailbox, so that everything is handled in one place, in order, and no faster than the client reads
+the answer.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ from bridge.grpc_server.call_context import (
     recording_refusals,
 )
 from bridge.grpc_server.conversation import Conversation
+from bridge.grpc_server.wire.decode import NOT_ONE
 from bridge.grpc_server.wire.encode import CANCELLED, encode_event, encode_started
 from bridge.grpc_server.wire.unknown_fields import unknown_fields
 from bridge.v1 import completion_pb2 as pb
 
 TOO_MANY: Final = "TOO_MANY_CONVERSATIONS"
-"""google.rpc.ErrorInfo.reason where a caller has too many calls open."""
+"""google.rpc.ErrorInfo.reason if a caller has too many open calls."""
 
 
 @dataclass(frozen=True, slots=True)
 class _OfTurn:
-    """What a turn gives: an event of its answer, or why it failed."""
+    """The output of a turn: an event of its answer, or why it failed."""
 
     turn: asyncio.Task[None]
     given: Event | BaseException
@@ -47,14 +48,14 @@ class _OfTurn:
 
 @dataclass(frozen=True, slots=True)
 class _HalfClosed:
-    """The client has nothing more to say."""
+    """The client has closed its sending side."""
 
 
 _Mail: TypeAlias = pb.ConverseRequest | _OfTurn | _HalfClosed | BaseException
 
 
 class OpenConversations:
-    """How many calls each caller has open."""
+    """Counts each caller's open calls."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -62,7 +63,7 @@ class OpenConversations:
 
     @contextmanager
     def one_more(self, caller: str) -> Iterator[None]:
-        """Count a call; raises QueueFullError where there are too many."""
+        """Count a call; raises QueueFullError if there are too many."""
         if self._open[caller] >= self._limit:
             raise QueueFullError(
                 f"This caller already has {self._limit} open conversations, its limit. Close one.",
@@ -78,8 +79,6 @@ class OpenConversations:
 
 
 class ConverseCall:
-    """One call of Converse that has been opened."""
-
     def __init__(
         self,
         service: Service,
@@ -89,7 +88,7 @@ class ConverseCall:
         new_id: Callable[[], str],
         time_remaining: Callable[[], float | None],
     ) -> None:
-        """Name the first turn by the id of the call, and the others by `new_id`."""
+        """The first turn has the id of the call, later ones get theirs from `new_id`."""
         self._service = service
         self._calls = calls
         self._conversation = conversation
@@ -104,9 +103,9 @@ class ConverseCall:
     async def responses(
         self, requests: AsyncIterator[pb.ConverseRequest]
     ) -> AsyncGenerator[pb.ConverseResponse, None]:
-        """Give what the client is to read, until it has nothing more to say.
+        """Yield the responses until the client has half-closed and no turn is running.
 
-        Raises a BridgeError for what is out of place, and where a turn fails.
+        Raises a BridgeError for an invalid or misplaced message, and if a turn fails.
         """
         reading = asyncio.create_task(self._read(requests))
         try:
@@ -115,14 +114,14 @@ class ConverseCall:
                     case pb.ConverseRequest() as request:
                         if await self._take(request):
                             if not self._started:
-                                # First always: it names the turn.
+                                # Always first: it has the turn's request id.
                                 yield encode_started(current_request_id.get())
                             yield CANCELLED
                     case _OfTurn(turn, given) if turn is self._turn:
                         for response in await self._answer(given):
                             yield response
                     case _OfTurn():
-                        # Of a turn that was cancelled.
+                        # Late output of a cancelled turn.
                         pass
                     case _HalfClosed():
                         self._half_closed = True
@@ -150,7 +149,7 @@ class ConverseCall:
             await self._mail.put(error)
 
     async def _take(self, request: pb.ConverseRequest) -> bool:
-        """Do what the client says; True where that ended a turn."""
+        """Handle a client message; return whether it cancelled a turn."""
         match request.WhichOneof("request"):
             case "open":
                 raise InvalidRequestError(
@@ -168,10 +167,7 @@ class ConverseCall:
                     self._conversation.cancel()
                     return True
             case None:
-                raise InvalidRequestError(
-                    "Exactly one field of the oneof must be set, and this server must know it.",
-                    field="request",
-                )
+                raise InvalidRequestError(NOT_ONE, field="request")
             case never:
                 assert_never(never)
         return False
@@ -180,10 +176,10 @@ class ConverseCall:
         self, request: pb.ConverseRequest, said: pb.UserMessage | pb.ToolResults
     ) -> CompletionRequest | None:
         if self._turn is not None:
-            # Raises, which ends the turn that runs: of that the core knows.
+            # Raises, which ends the running turn; the core records that.
             return self._conversation.take(said)
         if self._turns:
-            # The name of the turn that is to begin, and of the error where it cannot.
+            # The id of the next turn, or of the error if it cannot start.
             current_request_id.set(self._new_id())
         with recording_refusals(self._service, self._conversation.model):
             unknown = unknown_fields(request, strict=self._conversation.strict)
@@ -212,7 +208,7 @@ class ConverseCall:
             if not finished:
                 raise RuntimeError("the answer has no end")
         except (Exception, asyncio.CancelledError) as error:
-            # After `finished` nothing reads the mailbox for this turn.
+            # After `finished`, nothing reads the mailbox for this turn.
             if finished or is_cancelled():
                 raise
             await self._mail.put(_OfTurn(turn, error))
@@ -223,7 +219,7 @@ class ConverseCall:
         self._started = True
         self._conversation.see(given)
         if isinstance(given, Finished) and self._turn is not None:
-            # First the session goes back: the next message is to find it parked.
+            # The session is released first, so that the next message finds it parked.
             await self._turn
             self._turn = None
         return encode_event(given, current_request_id.get(), pb.ConverseResponse)

@@ -1,8 +1,8 @@
-"""What surrounds every call: its id, who makes it, its place among those that run, its errors.
+"""Surrounds every call: its id, authentication, tracking, errors.
 
 The text of an exception that leaves a handler would reach the client, and a CancelledError that
-leaves one without the client's doing would leave the client waiting until its deadline. So every
-exception is caught here, and only what the core wrote for the caller goes out.
+leaves one without the client's doing would keep the client waiting until its deadline. So every
+exception is caught here, and only errors that the core wrote for the caller are sent.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from bridge.grpc_server.status import CallStatus, status_of
 _log = logging.getLogger(__name__)
 
 KEYLESS_BYTES: Final = 4096
-"""What a request of a method that needs no key may have. A watch of the health holds its own for
+"""The maximum request of a method that requires no key. A health watch keeps its request in memory
 as long as its caller wants, and 30 MB of one letter cross the network as 30 kB."""
 
 _STATUS_SECONDS: Final = 1.0
@@ -54,11 +54,11 @@ _Decode: TypeAlias = Callable[[bytes], _Wire]
 class StallTimeout:
     """Cancels the current task when one write takes longer than `limit` seconds.
 
-    A write waits until the client has taken enough of what came before: one that stops reading
-    without going away would hold its process for ever.
+    A write waits until the client has read enough of the earlier ones: a client that stops reading
+    without disconnecting would occupy its process forever.
 
-    The writer sets `since` to the loop's time before each write and to None after it; that, and
-    not a timer for each write, is all that a token costs.
+    The writer sets `since` to the loop's time before each write and to None after it, which costs
+    less per token than a timer.
     """
 
     __slots__ = ("_handle", "_limit", "_loop", "_task", "since", "stalled")
@@ -70,7 +70,7 @@ class StallTimeout:
         self._handle: asyncio.TimerHandle | None = None
         self.since: float | None = None
         self.stalled = False
-        """Whether the task was cancelled by this."""
+        """Whether this cancelled the task."""
 
     def __enter__(self) -> Self:
         self._handle = self._loop.call_later(self._limit, self._check)
@@ -96,7 +96,7 @@ class StallTimeout:
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Gives each call an id, has it authenticated, counts it as running, maps exceptions."""
+    """Gives each call an id, authenticates it, counts it as running, and maps exceptions."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> _Handler | None:
-        """Wrap the handler of a call. None, for an unknown method, stays UNIMPLEMENTED."""
+        """Wrap the handler of a call; None, for an unknown method, stays UNIMPLEMENTED."""
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
@@ -137,17 +137,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def refuse(requests: _Wire, context: _Context) -> None:
             raise error
 
-        # On the wire every method is a stream: as one, none of its messages is waited for.
+        # On the wire every method is a stream; handled as one, it does not wait for a message.
         guarded = self._guarded(refuse, method, None, single=False)
         return grpc.stream_stream_rpc_method_handler(guarded)
 
     def _wrapped(self, handler: _Handler, method: str, grant: Grant) -> _Handler:
         # A streamed answer is written by a coroutine, not yielded by an async generator: grpc.aio
         # leaves a generator that is cancelled during a write to the garbage collector, and with
-        # it whatever its `finally` would give back.
-        # Runs inside the handler, at each read. A single request, too, is taken as a stream of
-        # one: otherwise it would be read and decoded before the handler, where nothing is caught
-        # and nothing limits the time that it takes to come.
+        # it whatever its `finally` would release.
+        # Decoding runs inside the handler, at each read. A single request, too, is handled as a
+        # stream of one: otherwise it would be read and decoded before the handler, where errors are
+        # not caught and the time it takes to arrive is not limited.
         limit = KEYLESS_BYTES if needed_for(method) is None else self._max_message_bytes
         deserializer = partial(_decoded, decode=handler.request_deserializer, limit=limit)
         behaviour: Any
@@ -165,7 +165,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _guarded(
         self, answer: _Coroutine, method: str, grant: Grant | None, *, single: bool
     ) -> _Coroutine:
-        """Wrap what answers; to a single request, where it is one."""
+        """Wrap a handler; with `single`, it gets the only request instead of the stream."""
 
         async def guarded(requests: _Wire, context: _Context) -> _Wire:
             current_request_id.set(self._make_id())
@@ -175,9 +175,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             with self._calls.tracked() if ours else nullcontext():
                 try:
                     try:
-                        # What is left open, and what is in the frames of a call that is aborted,
-                        # grpc.aio keeps in cycles: the last message too, until the garbage
-                        # collector comes by.
+                        # Close the iterator, and below drop the request: of an aborted call,
+                        # grpc.aio keeps open iterators and the contents of its frames, the last
+                        # message among them, in cycles until the garbage collector runs.
                         async with aclosing(aiter(requests)) as messages:
                             request = messages
                             if single and grant is not None:
@@ -200,8 +200,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     request = None
                     await _abort(context, status)
                 except grpc.aio.InternalError:
-                    # A write failed: the client has its status already, or has gone. grpc.aio
-                    # would log this with a traceback; a cancelled call it passes over.
+                    # A write failed: the client already has its status, or has disconnected.
+                    # grpc.aio would log this with a traceback, but not a cancelled call.
                     raise asyncio.CancelledError from None
 
         return guarded
@@ -225,8 +225,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return stream
 
     def _status(self, error: BaseException, method: str) -> CallStatus | None:
-        """What the client is told; None where the exception has to go on to grpc.aio."""
-        # A conversation has an id for each turn.
+        """The status for the client; None if grpc.aio itself has to handle the exception."""
+        # In a conversation, each turn has its own id.
         request_id = current_request_id.get()
         if isinstance(error, asyncio.CancelledError) and is_cancelled():
             reason = self._calls.reason_to_end()
@@ -249,7 +249,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _join_trace(context: _Context) -> None:
-    """Note the trace that the caller's request belongs to, if it says so."""
+    """Record the trace that the caller's request belongs to, if any."""
     metadata = dict(context.invocation_metadata() or ())
     parent, state = metadata.get("traceparent"), metadata.get("tracestate", "")
     if isinstance(parent, str) and isinstance(state, str):
@@ -257,7 +257,7 @@ def _join_trace(context: _Context) -> None:
 
 
 def _uncancel() -> None:
-    """Count the cancellation that was just caught as dealt with."""
+    """Mark the cancellation that was just caught as handled."""
     task = asyncio.current_task()
     if task is not None:
         task.uncancel()
@@ -272,15 +272,15 @@ async def _write_all(
         async for response in responses:
             stall.since = now()
             if not begun:
-                # Not sooner: once a client has seen metadata it no longer retries by policy, and
-                # what fails before the first event is what it may retry.
+                # Not earlier: once a client has seen metadata, its retry policy no longer applies,
+                # and a call that fails before the first event may be retried.
                 await _send_request_id(context)
                 begun = True
             await context.write(response)
             stall.since = None
     except grpc.aio.InternalError:
-        # The call is over, and grpc.aio is about to cancel this task for it. That must not hit
-        # the cleanup of the answer, so it is awaited here.
+        # The call is over, and grpc.aio is about to cancel this task. The cancellation is awaited
+        # here, so that it does not hit the cleanup of the answer.
         stall.since = None
         await asyncio.sleep(_CANCELLED_SECONDS)
         raise
@@ -293,8 +293,8 @@ async def _abort(context: _Context, status: CallStatus) -> NoReturn:
         async with asyncio.timeout(_STATUS_SECONDS):
             await context.abort(status.code, status.details, status.trailing_metadata)
     except TimeoutError:
-        # The client does not read. gRPC has the status and delivers it if that changes; nothing
-        # here need wait for it.
+        # The client does not read. gRPC has the status and delivers it if the client resumes;
+        # there is no need to wait.
         raise asyncio.CancelledError from None
 
 

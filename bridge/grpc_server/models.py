@@ -22,19 +22,18 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
     async def ListModels(
         self, request: pb.ListModelsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ListModelsResponse:
-        """List every model on offer that the caller may use."""
+        """List the models that the caller may use."""
         models = await self._service.models(current_caller())
         return pb.ListModelsResponse(models=[encode_model(model) for model in models])
 
     async def GetModel(
         self, request: pb.GetModelRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GetModelResponse:
-        """Return one model."""
         if not request.id:
             raise InvalidRequestError("id is required: a model from ListModels.", field="id")
         try:
             model = await self._service.model(request.id, current_caller())
         except ModelNotFoundError as error:
-            # The core names the field of a completion.
+            # The core's error names the field of a completion.
             raise ModelNotFoundError(error.message, field="id") from None
         return pb.GetModelResponse(model=encode_model(model))

@@ -20,7 +20,7 @@ PAUSE_SECONDS: Final = 0.1
 
 
 class PoolServicer(pb_grpc.PoolServiceServicer):
-    """Answers with what the core tells of its pool, and of the latest requests."""
+    """Reports the state of the pool and the latest requests."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
         calls: Calls,
         recent: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
     ) -> None:
-        """`recent` gives the latest requests, newest first; see `RequestRecord.metadata`."""
+        """`recent` returns the latest requests, newest first; see `RequestRecord.metadata`."""
         self._service = service
         self._calls = calls
         self._recent = recent
@@ -36,23 +36,21 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
     async def GetPool(
         self, request: pb.GetPoolRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GetPoolResponse:
-        """Tell how the pool stands now."""
         return pb.GetPoolResponse(pool=encode_pool(self._service.pool_state()))
 
     async def WatchPool(
         self, request: pb.WatchPoolRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncGenerator[pb.WatchPoolResponse, None]:
-        """Tell how the pool stands now, and again whenever that has changed."""
+        """Send the state of the pool now and after each change."""
         with self._calls.idle():
             async with aclosing(self._service.watch_pool()) as states:
                 async for state in states:
                     yield pb.WatchPoolResponse(pool=encode_pool(state))
-                    # The core tells what has changed meanwhile as one.
+                    # The core combines changes that happen meanwhile.
                     await asyncio.sleep(PAUSE_SECONDS)
 
     async def ListRecentRequests(
         self, request: pb.ListRecentRequestsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ListRecentRequestsResponse:
-        """Tell of the requests that ended last."""
         requests = [encode_request(line) for line in self._recent()]
         return pb.ListRecentRequestsResponse(requests=requests)

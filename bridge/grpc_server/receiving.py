@@ -1,8 +1,8 @@
-"""Receiving the single request of a call, within bounds of time and of everybody's memory.
+"""Receives the single request of a call, limited in time and in the memory of all calls.
 
-gRPC keeps what has come of a message to itself until all of it is there, so a call waits for as
-much room as the largest message may take before it begins to read. Until then the client can send
-no more than its flow-control window, 64 kB.
+gRPC does not reveal a message before it is complete, so before a call starts to read, it waits
+until there is room for the largest possible message. Until then the client can send no more than
+its flow-control window, 64 kB.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from bridge.core.access import Uploads
 from bridge.core.contract import InvalidRequestError, RequestTimeoutError
 
 KEYLESS_SECONDS: Final = 1.0
-"""How long a request may take to come where no key is needed. Those of health checks are a few
-bytes, which come with the head of their call."""
+"""How long a request may take to arrive if no key is required. Those of health checks are a few
+bytes, which arrive with the head of their call."""
 KEYLESS_AT_ONCE: Final = 4
-"""How many of those may be unfinished at once."""
+"""The maximum number of such requests that are unfinished."""
 STREAMS_AT_ONCE: Final = 4
-"""How many calls of reflection a key may have open: each may hold an unfinished message."""
+"""The maximum number of open reflection calls per key: each may hold an unfinished message."""
 
 
 class Receiver:
-    """Reads single requests. Each may turn out as large as gRPC takes."""
+    """Reads single requests. Each counts as the largest that gRPC accepts."""
 
     def __init__(self, uploads: Uploads, max_message_bytes: int, seconds: float) -> None:
-        """A request may take so many seconds to come, and wait as long for its turn."""
+        """A request may take `seconds` to arrive, and wait as long for its turn."""
         self._uploads = uploads
         self._most = max_message_bytes
         self._seconds = seconds
@@ -37,21 +37,23 @@ class Receiver:
 
     @property
     def receiving(self) -> int:
-        """How many requests there is room for that have not come, and calls that count as such."""
+        """The number of calls that have room for a request that has not arrived, or wait for it."""
         parts = (self._uploads, self._keyless, self._streams)
         return sum(each.used for each in parts) // self._most + self.waiting
 
     @property
     def waiting(self) -> int:
-        """How many calls wait for their turn."""
+        """The number of calls that wait for room."""
         return sum(each.waiting for each in (self._uploads, self._keyless, self._streams))
 
     def stream(self, caller: str) -> AbstractAsyncContextManager[None]:
-        """Room for a call of another's service whose requests are a stream, until its end."""
+        """Hold room for a call of another service whose requests are a stream, until the block
+        ends.
+        """
         return self._streams.room(caller, self._most, self._seconds)
 
     async def single(self, requests: AsyncIterator[Any], caller: str, *, needs_key: bool) -> Any:
-        """The request of a call; raises a BridgeError where it does not come."""
+        """Read the request of a call; raises a BridgeError if it does not arrive."""
         if needs_key:
             async with self._uploads.room(caller, self._most, self._seconds):
                 return await _single(requests, self._seconds)

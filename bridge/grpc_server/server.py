@@ -49,34 +49,34 @@ SERVICES: Final = (
 """The bridge's own services, by their full names."""
 
 MAX_CALLS: Final = 256
-"""Calls that one connection may have open; further ones wait at the client."""
+"""Open calls per connection; further ones wait at the client."""
 MAX_METADATA_BYTES: Final = 16 * 1024
 """All headers of a call together."""
 MAX_CONNECTIONS: Final = 256
-"""Of one address that is listened on. Each takes a file descriptor, of which 1,024 are usual."""
+"""Connections per listening address. Each takes a file descriptor; 1,024 are a usual limit."""
 
 HANDSHAKE_SECONDS: Final = 15
-"""How long a connection may take to begin to speak, as the HTTP server waits for a head."""
+"""How long the handshake of a connection may take; the HTTP server waits as long for a head."""
 IDLE_SECONDS: Final = 60
-"""How long a connection may have no call."""
+"""How long a connection may be without a call."""
 
 _OVER_BYTES: Final = 8 * 1024 * 1024
 _CLEANUP_SECONDS: Final = 10.0
 
 
 class GrpcServer:
-    """Serves a `Service` by gRPC on the running event loop.
+    """Serves a `Service` over gRPC on the running event loop.
 
-    `start()`, then `refresh_health()` whenever the service's health may have changed, then
-    `drain(grace)` or `stop()`, once. A server that has ended is not started again.
+    Call `start()`, then `refresh_health()` whenever the service's health may have changed, then
+    `drain(grace)` or `stop()`, once. A server that has ended cannot be started again.
 
-    `max_message_bytes` bounds a message, unpacked, and all that a conversation holds;
-    `stall_seconds` is how long a client may leave its answer unread, and `request_seconds` how long
-    a request may take to come where it is a single one; `max_conversations` is how
-    many calls of Converse a caller may have open, and `uploads` counts requests that are coming in.
-    With `uds` it listens on that Unix socket instead of a port. Without `access` no key is asked
-    for; with `client_certificates` the credentials demand one of each client, which names it where
-    no key does. `recent` gives the latest requests.
+    `max_message_bytes` limits an uncompressed message and the content of a conversation;
+    `stall_seconds` how long a client may not read its answer; `request_seconds` how long a single
+    request may take to arrive; `max_conversations` the open Converse calls per caller. `uploads`
+    counts the requests being received. With `uds` the server listens on that Unix socket instead of
+    a port. Without `access` no key is required. With `client_certificates` the credentials require
+    a certificate from each client, which identifies it if no key does. `recent` returns the latest
+    requests.
     """
 
     def __init__(
@@ -120,28 +120,28 @@ class GrpcServer:
 
     @property
     def port(self) -> int:
-        """The port that is served, after `start()`; 0 for a Unix socket."""
+        """The actual port, after `start()`; 0 for a Unix socket."""
         return self._port
 
     @property
     def running(self) -> int:
-        """How many of the bridge's own calls have not ended, their cleanup included."""
+        """The number of the bridge's own calls that have not ended, their cleanup included."""
         return len(self._calls)
 
     @property
     def receiving(self) -> int:
-        """How many calls have not sent their request, or wait for their turn to."""
+        """The number of calls whose request has not arrived."""
         return self._receiver.receiving
 
     @property
     def waiting(self) -> int:
-        """How many calls wait for their turn to send their request."""
+        """The number of calls that wait for room to receive their request."""
         return self._receiver.waiting
 
     async def start(self) -> int:
-        """Listen and serve; returns the port.
+        """Listen and serve; return the port.
 
-        Raises OSError where the address cannot be had, and UnixSocketError for a socket.
+        Raises OSError if the address is not available, and UnixSocketError for a socket.
         """
         server = grpc.aio.server(
             interceptors=[
@@ -183,8 +183,8 @@ class GrpcServer:
 
     def _listen(self, server: grpc.aio.Server) -> None:
         if self._uds is not None:
-            # gRPC would take away the socket of a server that lives, and at its own end whatever
-            # stands there; so it only ever knows a name that no other process does.
+            # gRPC would remove the socket of another running server, and at its own end whatever
+            # has that name; so it only gets a name that no other process knows.
             self._socket = make_unix_socket(
                 self._uds, lambda path: self._add_port(server, f"unix:{quote(os.fsencode(path))}")
             )
@@ -201,20 +201,20 @@ class GrpcServer:
             raise OSError(f"gRPC could not listen on {target}.") from None
 
     def keys_changed(self) -> None:
-        """End the watches, and the conversations between turns, of keys that are no more."""
+        """End the watches, and the conversations between turns, of revoked keys."""
         self._calls.recheck()
 
     async def refresh_health(self) -> None:
-        """Tell grpc.health.v1 how the service is now. Without effect once the drain began."""
+        """Report the service's health over grpc.health.v1; no effect once a drain has started."""
         serving = self._service.health().serving
         statuses = health_pb2.HealthCheckResponse
         for name in ("", *SERVICES):
             await self._health.set(name, statuses.SERVING if serving else statuses.NOT_SERVING)
 
     async def drain(self, grace: float) -> None:
-        """Take no new calls, give the running ones `grace` seconds, then end them and the server.
+        """Refuse new calls, give the running ones `grace` seconds, then end everything.
 
-        A conversation between turns and a watch of the pool are ended at once.
+        Conversations between turns and watches of the pool are ended at once.
 
         grpc.aio's own stop returns before the handlers' `finally` blocks have run, and waits its
         whole grace for a client that watches the health. This waits for exactly the bridge's own
@@ -222,13 +222,13 @@ class GrpcServer:
         """
         await self._health.enter_graceful_shutdown()
         if self._socket is not None:
-            # No client can connect from here on; and while it is open, no other can look like it.
+            # No client can connect from here on. While it is open, no other has its identity.
             self._socket.remove()
             self._socket = None
         if self._server is None:
             return
         refusing = asyncio.create_task(self._server.stop(grace + _CLEANUP_SECONDS))
-        # Calls that have arrived reach the list in their first step.
+        # Calls that have arrived are tracked from their first step on.
         await asyncio.sleep(0)
         self._calls.drain()
         await self._calls.finished(grace)
@@ -257,29 +257,29 @@ class GrpcServer:
 
 def _options(max_message_bytes: int) -> list[tuple[str, int]]:
     return [
-        # On, a second server would share the port without an error.
+        # If on, a second server would share the port without an error.
         ("grpc.so_reuseport", 0),
-        # A little more than is taken: what gRPC refuses itself it refuses without a reason.
+        # A little more than is accepted: gRPC itself refuses without a reason.
         ("grpc.max_receive_message_length", max_message_bytes + _OVER_BYTES),
         ("grpc.max_send_message_length", max_message_bytes),
-        # Clients without a key can connect too, and stay. One whose idle connection was closed
-        # makes another with its next call.
+        # Clients without a key can connect, too. A client whose idle connection was closed opens
+        # another with its next call.
         ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
         ("grpc.max_connection_idle_ms", IDLE_SECONDS * 1000),
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
-        # Windows grow with the message that is read. Those that grow with the speed of the network
-        # let each call send 4 MB before anything of it is read, with whatever key.
+        # Flow-control windows grow with the message being read. If they grew with the speed of the
+        # network, each call could send 4 MB before any of it is read, whatever its key.
         ("grpc.http2.bdp_probe", 0),
-        # Calls of one connection, and the headers of a call.
+        # Calls per connection, and the headers of a call.
         ("grpc.max_concurrent_streams", MAX_CALLS),
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
-        # A model may think for minutes without a word: a client may ping as often as every ten
-        # seconds, with or without a call, and is never told to go away for it.
+        # A model may think for minutes without output: a client may ping every ten seconds, with or
+        # without a call, and is never disconnected for it.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_ping_strikes", 0),
-        # Finds a client whose machine has gone, which would otherwise keep its process.
+        # Detects a client whose machine is gone, which would otherwise occupy its process.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.max_pings_without_data", 0),

@@ -43,7 +43,6 @@ CODES: Final[dict[type[contract.BridgeError], StatusCode]] = {
     contract.InternalError: StatusCode.INTERNAL,
 }
 
-_DEFAULT_RETRY_SECONDS: Final = 1.0
 _MAX_MESSAGE_BYTES: Final = 800
 _MAX_OTHERS_BYTES: Final = 2_000
 """Of all field violations but the first: clients refuse trailers of more than 8 KB."""
@@ -51,7 +50,7 @@ _MAX_OTHERS_BYTES: Final = 2_000
 
 @dataclass(frozen=True, slots=True)
 class CallStatus:
-    """What ends a call that failed: the arguments of `context.abort`."""
+    """How a failed call ends: the arguments of `context.abort`."""
 
     code: StatusCode
     details: str
@@ -59,10 +58,10 @@ class CallStatus:
 
 
 def status_of(error: contract.BridgeError, request_id: str) -> CallStatus:
-    """Say an error in gRPC's terms, with the id under which the log knows it."""
+    """Return the gRPC status of an error, with the request id."""
     code = _code_of(error)
     message = _trailer_text(error.message)
-    retry_after = _retry_after(error)
+    retry_after = error.retry_hint
     details = [_error_info(error, request_id)]
     field = _field_of(error)
     if isinstance(error, contract.InvalidRequestError) and field:
@@ -75,7 +74,7 @@ def status_of(error: contract.BridgeError, request_id: str) -> CallStatus:
         (REQUEST_ID_KEY, request_id),
     ]
     if not error.retryable:
-        # A client with a retry policy for the code must not wear itself out on this one.
+        # A client's retry policy for the code must not retry this error.
         metadata.append((PUSHBACK_KEY, "-1"))
     elif retry_after is not None:
         metadata.append((PUSHBACK_KEY, str(round(retry_after * 1000))))
@@ -90,16 +89,12 @@ def _field_of(error: contract.BridgeError) -> str:
     return getattr(error, "field", None) or ""
 
 
-def _retry_after(error: contract.BridgeError) -> float | None:
-    if error.retry_after is not None:
-        return max(error.retry_after, 0.0)
-    return _DEFAULT_RETRY_SECONDS if error.retryable else None
-
-
 def _error_info(error: contract.BridgeError, request_id: str) -> any_pb2.Any:
     metadata = {"request_id": request_id, "retryable": "true" if error.retryable else "false"}
     if field := _field_of(error):
         metadata["field"] = field
+    if isinstance(error, contract.PlanLimitError) and error.resets_at is not None:
+        metadata["resets_at"] = str(round(error.resets_at))
     return _packed(
         error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
     )
@@ -138,9 +133,9 @@ def _packed(detail: Message) -> any_pb2.Any:
 
 
 def _trailer_text(text: str) -> str:
-    """Keep a message sendable: clients refuse trailers of more than 8 KB, and it is in them twice.
+    """Shorten a message: clients refuse trailers of more than 8 KB, and it is in them twice.
 
-    Lone surrogates cannot be encoded at all.
+    Lone surrogates, which cannot be encoded, are replaced.
     """
     encoded = text.encode("utf-8", "replace")
     if len(encoded) <= _MAX_MESSAGE_BYTES:

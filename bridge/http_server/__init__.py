@@ -1,7 +1,7 @@
-"""The HTTP server: requests are decoded in their dialect, handed to the core, and answered in it.
+"""The HTTP server: decodes requests in their dialect, passes them to the core, encodes the answers.
 
-It holds no logic of completions: what a request means is the core's business, how a vendor
-spells it is its dialect's, and the rest of this package knows no vendor.
+It contains no logic of completions: the core decides what a request means, the dialect how a vendor
+writes it, and the rest of this package is independent of any vendor.
 """
 
 from bridge.http_server.app import create_app

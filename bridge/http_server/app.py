@@ -1,4 +1,4 @@
-"""The HTTP server as an ASGI app, for whichever dialects."""
+"""The HTTP server as an ASGI app, for any dialects."""
 
 from __future__ import annotations
 
@@ -49,12 +49,11 @@ def create_app(
     metrics: Callable[[str], tuple[bytes, str]] | None = None,
     recent: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
 ) -> FastAPI:
-    """Build the app that serves a service in some dialects, of which the first is the default.
+    """Build the app that serves a service in some dialects; the first is the default.
 
-    `access` says who may come in; without it, everyone may. `uploads` counts the bodies that are
-    coming in. `clock` gives the time of day,
-    `timer` measures durations, `new_id` makes the ids, `metrics` renders the metrics for an
-    `Accept` header, `recent` gives the latest requests.
+    Without `access`, no key is required. `uploads` counts the bodies being received, `clock`
+    returns the time of day, `timer` measures durations, `new_id` generates ids, `metrics` renders
+    the metrics for an `Accept` header, and `recent` returns the latest requests.
     """
     settings = settings or HttpSettings()
     keys = access or Access()

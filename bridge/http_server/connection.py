@@ -28,10 +28,10 @@ from bridge.http_server.dialect import Dialect
 from bridge.http_server.feeding import BODY_BYTES, PIECE_BYTES, Feeder
 
 LINGER_SECONDS = 10.0
-"""How long the rest of a body that was refused is read, so that the refusal can be read."""
+"""How long the rest of a refused body is read, so that the client can read the refusal."""
 
 FILLER: Final = "filler"
-"""A key of a scope's `state`: what may be written between any two pieces of its body."""
+"""A key of a scope's `state`: bytes that may be written between any two pieces of its body."""
 FIRST_PROBE_SECONDS: Final = 0.05
 MAX_PROBE_SECONDS: Final = 10.0
 
@@ -44,17 +44,17 @@ _FOLDED: Final = re.compile(rb"\r\n[ \t]")
 
 
 class _StrictLines(ReceiveBuffer):
-    """Takes no lines of a head that a proxy in front may have read otherwise.
+    """Rejects header lines that a proxy in front may have read differently.
 
-    The standard lets a server take a bare LF for the end of a line, and a line that begins with a
-    space for more of the one before; whoever does not sees other headers than one who does, which
-    is how requests are smuggled. h11 takes both.
+    The standard lets a server accept a bare LF as the end of a line, and a line that begins with a
+    space as a continuation of the one before. A server that does sees other headers than one that
+    does not, which is how requests are smuggled. h11 accepts both.
     """
 
     fault = ""
 
     def maybe_extract_lines(self) -> list[bytearray] | None:
-        """The lines of a whole head; raises h11.RemoteProtocolError."""
+        """The lines of a complete head; raises h11.RemoteProtocolError."""
         before = bytes(self._data)
         lines: list[bytearray] | None = super().maybe_extract_lines()
         if lines is not None:
@@ -69,11 +69,10 @@ class _StrictLines(ReceiveBuffer):
 
 
 class LimitedConnection(H11Protocol):
-    """A connection that limits what a client may take of time, and how many there are.
+    """A connection with limits on the time a client may take and on the number of connections.
 
-    Made by `connections`, which gives it its settings and the dialect to refuse in: there is no
-    request yet that could say which one it speaks. `counted` is called with each new number of
-    connections.
+    Created by `connections`, which sets its settings and the dialect of errors that occur before
+    there is a request. `counted` is called with each new number of connections.
     """
 
     settings: HttpSettings
@@ -84,7 +83,7 @@ class LimitedConnection(H11Protocol):
     _probe_timer: asyncio.TimerHandle | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Log no addresses, even where the log of accesses is on: callers can write into them."""
+        """Turn off uvicorn's access log: callers could write into it."""
         super().__init__(*args, **kwargs)
         self.access_log = False
         self._lines = _StrictLines()
@@ -92,7 +91,7 @@ class LimitedConnection(H11Protocol):
         self.timeout_keep_alive = self.settings.idle_connection_seconds
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a request, unless there are too many connections already."""
+        """Start waiting for a request, unless there are too many connections."""
         super().connection_made(transport)
         self._feeder = Feeder(transport, self.loop, self._take, self._piece_bytes)
         self.flow = self._feeder
@@ -108,11 +107,11 @@ class LimitedConnection(H11Protocol):
             self._watch_head()
 
     def data_received(self, data: bytes) -> None:
-        """Take what the client sent, a little at a time."""
+        """Process the client's bytes in small steps."""
         self._feeder.feed(data)
 
     def _take(self, data: bytes) -> None:
-        """Take a piece, but nothing after a request that the client said is its last."""
+        """Process a piece, unless the client has declared its last request to be its last."""
         if self.conn.their_state is not h11.MUST_CLOSE and not self.transport.is_closing():
             super().data_received(data)
             self._watch_head()
@@ -124,20 +123,21 @@ class LimitedConnection(H11Protocol):
         return PIECE_BYTES
 
     def handle_events(self) -> None:
-        """Let a request be its connection's last that gives its length in two ways.
+        """Close the connection after a request that gives its length in two ways.
 
-        A proxy in front may have gone by the other one, and take what follows for something else.
+        A proxy in front may have used the other one, and would take what follows for something
+        else.
         """
         super().handle_events()
         names = {name for name, _ in self.headers or ()}
         if names >= _TWO_LENGTHS and _CLOSE not in self.headers:
-            # uvicorn repeats it in the reply, after which h11 takes nothing more.
+            # uvicorn repeats it in the reply, after which h11 accepts nothing more.
             self.headers.append(_CLOSE)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        """Keep the connection of a client that may have closed its sending side alone.
+        """Keep the connection of a client that may have closed only its sending side.
 
-        That is for HTTP/1.1 without TLS, where the client can be asked whether it still listens.
+        Only for HTTP/1.1 without TLS, where it can be checked whether the client still reads.
         """
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or not self._is_answering() or cycle.more_body:
@@ -149,16 +149,16 @@ class LimitedConnection(H11Protocol):
         return True
 
     def _probe(self, again: float) -> None:
-        """Write what an answer allows, until a client that is gone resets the connection for it.
+        """Write something harmless, so that a client that is gone resets the connection.
 
-        More than once: a proxy between passes on the first, and sees by it that its client is gone.
+        This is repeated: a proxy forwards the first and only then notices that its client is gone.
         """
         cycle: RequestResponseCycle = self.cycle
         if self.transport.is_closing() or not self._is_answering():
             return
         peer = self.transport.get_extra_info("socket")
         if peer.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            # It is not read any more, so that nothing else reports this.
+            # The connection is no longer read, so nothing else reports this.
             self.transport.abort()
             return
         if not cycle.response_started:
@@ -171,7 +171,6 @@ class LimitedConnection(H11Protocol):
         )
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop all timers."""
         if self._probe_timer is not None:
             self._probe_timer.cancel()
         self._feeder.stop()
@@ -181,12 +180,12 @@ class LimitedConnection(H11Protocol):
         self.counted(len(self.connections))
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, or for the rest of a body that is not wanted any more."""
+        """Wait for the next request, or for the rest of a body that is no longer needed."""
         super().on_response_complete()
         if self.transport.get_write_buffer_size():
             self._start_write_timer()
         if self._is_answering() or self.transport.is_closing():
-            # The next request had come already.
+            # The next request has already arrived.
             return
         if self._probe_timer is not None:
             self.transport.close()
@@ -196,24 +195,23 @@ class LimitedConnection(H11Protocol):
             self._head_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def pause_writing(self) -> None:
-        """Begin to wait for a client that does not read."""
+        """Start the timer for a client that does not read."""
         super().pause_writing()
         self._start_write_timer()
 
     def resume_writing(self) -> None:
-        """Stop waiting: the client reads."""
+        """Stop the timer: the client reads again."""
         super().resume_writing()
         self._stop_write_timer()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse malformed HTTP."""
         self._refuse(InvalidRequestError(self._lines.fault or msg, reason="INVALID_HTTP"))
 
     def _is_answering(self) -> bool:
-        """Whether there is a request, of which the whole head has come, without its whole answer.
+        """Whether the head of a request is complete and its answer is not.
 
-        Not known from h11's state, of which there are many: a whole request is DONE, MUST_CLOSE
-        (HTTP/1.0, `Connection: close`) or MIGHT_SWITCH_PROTOCOL (`Upgrade`).
+        h11's state does not tell: a complete request is DONE, MUST_CLOSE (HTTP/1.0, `Connection:
+        close`) or MIGHT_SWITCH_PROTOCOL (`Upgrade`).
         """
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
@@ -233,7 +231,7 @@ class LimitedConnection(H11Protocol):
             self._head_timer = None
 
     def _start_write_timer(self) -> None:
-        """Limit the time for the client to take what was written."""
+        """Limit the time for the client to read what was written."""
         if self._write_timer is None:
             seconds = self.settings.stalled_client_seconds
             self._write_timer = self.loop.call_later(seconds, self._on_write_timeout)
@@ -245,7 +243,7 @@ class LimitedConnection(H11Protocol):
 
     def _on_write_timeout(self) -> None:
         self._write_timer = None
-        # To be closed in good order, a connection waits for its last byte to be taken.
+        # An orderly close would wait until the client has read the last byte.
         if self.flow.write_paused or self.transport.is_closing():
             self.transport.abort()
 
@@ -254,7 +252,7 @@ class LimitedConnection(H11Protocol):
         self._refuse(RequestTimeoutError(f"The request did not arrive within {seconds:g} seconds."))
 
     def _refuse(self, error: BridgeError) -> None:
-        """Answer without a request, and close; only close where an answer has begun."""
+        """Send an error without a request, and close; if an answer has begun, only close."""
         self._stop_head_timer()
         if self.transport.is_closing():
             return
@@ -276,6 +274,6 @@ def connections(
     dialects: Sequence[Dialect],
     counted: Callable[[int], object] = int,
 ) -> type[LimitedConnection]:
-    """The class of a server's connections, for `uvicorn.Config(http=…)`."""
+    """Return the class of a server's connections, for `uvicorn.Config(http=…)`."""
     members = {"settings": settings, "dialect": dialects[0], "counted": staticmethod(counted)}
     return type("Connection", (LimitedConnection,), members)

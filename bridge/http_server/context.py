@@ -1,9 +1,10 @@
-"""What a handler needs besides the request: the server's parts, and what the headers say."""
+"""What a handler needs besides the request: the parts of the server, and the bridge's headers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any, ParamSpec, TypeVar
 
 from starlette.datastructures import Headers
@@ -31,29 +32,31 @@ class HttpSettings:
 
     strict: bool = False
     """Whether parameters without effect are errors for every caller."""
+    include_reasoning: bool = False
+    """Whether chat completions contain thinking if a request does not decide that."""
     keep_alive_seconds: float = 10.0
     """How long a stream may be silent before a comment is sent."""
     stalled_client_seconds: float = 60.0
-    """How long a client may leave a stream unread before it counts as gone."""
+    """How long a client may not read a stream before it counts as disconnected."""
     max_body_bytes: int = BOUNDS.request_bytes
     head_seconds: float = 15.0
-    """How long the head of a request may take to come, from its first byte on."""
+    """How long the head of a request may take to arrive, from its first byte on."""
     body_seconds: float = 60.0
-    """How long the body of a request may take to come."""
+    """How long the body of a request may take to arrive."""
     idle_connection_seconds: int = 75
     """How long a connection is kept for a next request: longer than clients and proxies keep it, so
     that it is they who close it, and none sends a request into a closed one."""
     max_connections: int = 512
-    """Connections at once. Each takes a file descriptor, of which 1,024 are usual."""
+    """The maximum number of connections. Each takes a file descriptor; 1,024 are a usual limit."""
     grpc: str = ""
-    """Where the gRPC API listens, as users write it; empty where it is not served."""
+    """Where the gRPC API listens, as users write it; empty if it is not served."""
     public: bool = False
     """Whether other machines can reach it: then `/health` only returns its status without an admin
     key."""
     allowed_hosts: tuple[str, ...] = ()
     """Names of this server besides localhost and its addresses; may begin with `*.`."""
     allowed_origins: tuple[str, ...] = ()
-    """Origins of other pages that may use it from a browser."""
+    """Origins of other web pages that may use the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ class ServerContext:
     clock: Callable[[], float]
     """Seconds since 1970."""
     new_id: Callable[[], str]
-    """Hexadecimal digits, never the same twice."""
+    """Generates hexadecimal digits, never the same twice."""
     metrics: Callable[[str], tuple[bytes, str]] | None = None
     """Returns the metrics and their media type for an `Accept` header."""
     recent: Callable[[], Sequence[Mapping[str, Any]]] = tuple
@@ -74,17 +77,26 @@ class ServerContext:
     asks_for_keys: Callable[[], bool] = bool
     """Whether a key is required now."""
     uploads: Uploads = field(default_factory=Uploads)
-    """Counts the bodies that are coming in."""
+    """Counts the bodies being received."""
+
+
+class ReasoningDisplay(Enum):
+    """Whether thinking is part of the reply, as far as the body does not say it."""
+
+    OMIT = "omit"
+    CHAT_DEFAULT = "chat default"
+    """In chat completions, whose body cannot say it in OpenAI's own terms."""
+    ASKED = "asked"
 
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
-    """What a call says outside its body. Not all of it concerns decoders."""
+    """The parameters of a request outside its body. Not all of them concern decoders."""
 
     request_id: str = ""
     caller: str = ""
     strict: bool = False
-    include_reasoning: bool = False
+    reasoning: ReasoningDisplay = ReasoningDisplay.OMIT
     timeout: float | None = None
     queue_timeout: float | None = None
     first_token_timeout: float | None = None
@@ -93,11 +105,11 @@ class CallOptions:
     """Whether the body is so large that it is decoded off the event loop."""
 
     async def off_loop(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Do pure work on the body, in a thread where it is large."""
+        """Do pure work on the body, in a thread if the body is large."""
         return await off_loop(self.large, work, *args, **kwargs)
 
     def applied_to(self, request: CompletionRequest) -> CompletionRequest:
-        """Complete a decoded request by what its body does not say."""
+        """Add the parameters outside the body to a decoded request."""
         return replace(
             request,
             request_id=self.request_id,
@@ -112,42 +124,48 @@ class CallOptions:
 
 
 def request_id_of(scope: Scope) -> str:
-    """Return the id that the request was given."""
     request_id: str = scope["state"]["request_id"]
     return request_id
 
 
 def caller_of(scope: Scope) -> str:
-    """Return the name of the key the request came with; empty while there are no keys."""
+    """Return the name of the request's key; empty if no key is required."""
     caller: str = scope["state"]["caller"]
     return caller
 
 
 def owner_of(scope: Scope) -> str:
-    """Return who owns what is stored of a request: its key, and no other key of the same name."""
+    """Return the owner of what a request stores: its key, not another one of the same name."""
     owner: str = scope["state"]["owner"]
     return owner
 
 
 def is_admin(scope: Scope) -> bool:
-    """Whether a request to a URL that needs no key came with a key of scope admin."""
+    """Whether a request to a URL that requires no key has a key with the scope admin."""
     admin: bool = scope["state"]["admin"]
     return admin
 
 
 def call_options(scope: Scope, settings: HttpSettings) -> CallOptions:
-    """Read the bridge's own headers."""
+    """Parse the bridge's own headers."""
     headers = Headers(scope=scope)
     return CallOptions(
         request_id=request_id_of(scope),
         caller=caller_of(scope),
         strict=_flag(headers, STRICT_HEADER) or settings.strict,
-        include_reasoning=_flag(headers, REASONING_HEADER),
+        reasoning=_reasoning(headers, settings),
         timeout=_timeout(headers, TIMEOUT_HEADER),
         queue_timeout=_timeout(headers, QUEUE_TIMEOUT_HEADER),
         first_token_timeout=_timeout(headers, FIRST_TOKEN_TIMEOUT_HEADER),
         idle_timeout=_timeout(headers, IDLE_TIMEOUT_HEADER),
     )
+
+
+def _reasoning(headers: Headers, settings: HttpSettings) -> ReasoningDisplay:
+    if _flag(headers, REASONING_HEADER):
+        return ReasoningDisplay.ASKED
+    by_default = settings.include_reasoning and REASONING_HEADER not in headers
+    return ReasoningDisplay.CHAT_DEFAULT if by_default else ReasoningDisplay.OMIT
 
 
 def _flag(headers: Headers, name: str) -> bool:

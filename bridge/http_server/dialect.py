@@ -1,7 +1,7 @@
-"""The seam between the HTTP server and the APIs it speaks.
+"""The interface between the HTTP server and the APIs that it serves.
 
-A dialect is one vendor's API. The server has the connections, the limits, the streams and the
-keys; everything that a client of the vendor would recognise is the dialect's.
+A dialect is one vendor's API. The server handles connections, limits, streams and keys; the dialect
+defines everything that the vendor's clients recognise.
 """
 
 from __future__ import annotations
@@ -23,11 +23,9 @@ JsonDict: TypeAlias = dict[str, Any]
 
 
 class Collector(Protocol):
-    """Gathers an answer that is not streamed."""
+    """Collects an answer that is not streamed."""
 
-    def feed(self, event: Event) -> bytes:
-        """Take one event."""
-        ...
+    def feed(self, event: Event) -> bytes: ...
 
     def reply(self) -> JsonDict:
         """Build the object; raises UnavailableError if the answer ended prematurely."""
@@ -36,22 +34,22 @@ class Collector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StreamedCall:
-    """A completion that is asked for, to be answered as a stream."""
+    """A completion to be answered as a stream."""
 
     request: CompletionRequest
     encoder: EventEncoder
     conclude: Callable[[], Awaitable[bytes]] | None = None
-    """Gives what ends the stream, once the answer is complete."""
+    """Returns what ends the stream, once the answer is complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class WholeCall:
-    """A completion that is asked for, to be answered with one object."""
+    """A completion to be answered with one object."""
 
     request: CompletionRequest
     collector: Collector
     conclude: Callable[[], Awaitable[JsonDict]] | None = None
-    """Gives the reply, once the answer is complete; without it, the collector does."""
+    """Returns the reply, once the answer is complete; without it, the collector does."""
 
 
 Call: TypeAlias = StreamedCall | WholeCall
@@ -62,12 +60,12 @@ Decoder: TypeAlias = Callable[[object, CallOptions], Awaitable[Call]]
 
 @dataclass(frozen=True, slots=True)
 class BrowserHeaders:
-    """The headers of a dialect that a page of a listed origin may use, in lower case."""
+    """The headers of a dialect that pages of allowed origins may use, in lower case."""
 
     sent: frozenset[str] = frozenset()
     sent_prefixes: tuple[str, ...] = ()
     read: frozenset[str] = frozenset()
-    """Of the reply."""
+    """The reply's headers that the page may read."""
 
 
 class Dialect(Protocol):
@@ -75,7 +73,7 @@ class Dialect(Protocol):
 
     @property
     def browser_headers(self) -> BrowserHeaders:
-        """What a page may send and read, besides the server's own headers."""
+        """The headers that a page may send and read, besides the server's own."""
         ...
 
     @property
@@ -84,33 +82,33 @@ class Dialect(Protocol):
         ...
 
     def add_routes(self, router: APIRouter, server: ServerContext) -> None:
-        """Add the API's routes; those of completions answer by `endpoint.respond`.
+        """Add the API's routes; completions are answered by `endpoint.respond`.
 
-        Two dialects may have one URL: the request decides by `speaks` which of them answers.
+        Two dialects may share a URL: `speaks` then decides which one answers a request.
         """
         ...
 
     def schemas(self) -> Mapping[str, Any]:
-        """The JSON schemas that the routes refer to in the OpenAPI description."""
+        """The JSON Schemas that the routes refer to in the OpenAPI description."""
         ...
 
     def speaks(self, scope: Scope) -> bool:
-        """Whether a request shows, by a header or its URL, that its sender speaks this dialect.
+        """Whether a header or the URL shows that a request's client uses this dialect.
 
-        Asked only for URLs that are not one dialect's alone.
+        Called only for URLs that do not belong to one dialect alone.
         """
         ...
 
     def secret(self, headers: Headers) -> str | None:
-        """The key that came with a request; None where there is none, or more than one."""
+        """The key in a request; None if there is none, or more than one."""
         ...
 
     def reply_headers(self, request_id: str, seconds: float) -> Mapping[str, str]:
-        """The headers of every reply; `seconds` have gone by since the request."""
+        """The headers of every reply, sent `seconds` after the request."""
         ...
 
     def missing(self, path: str) -> BridgeError | None:
-        """What to say of a URL that the vendor has and this server has not, if it is known."""
+        """The message for a URL that the vendor has and this server has not, if it is known."""
         ...
 
     def error_response(
@@ -118,12 +116,12 @@ class Dialect(Protocol):
     ) -> Response:
         """The reply to an error, with its status, envelope and headers.
 
-        Without a `scope` there was no request yet: the connection itself is refused.
+        Without a `scope` there is no request yet: the connection itself is refused.
         """
         ...
 
 
 def dialect_of(scope: Scope) -> Dialect:
-    """Return the dialect in which a request is answered, whatever becomes of it."""
+    """Return the dialect in which a request is answered, even if it fails."""
     dialect: Dialect = scope["state"]["dialect"]
     return dialect

@@ -1,4 +1,4 @@
-"""The dialects that a server speaks. The first answers what no other claims."""
+"""The dialects of the server. The first answers requests that no other claims."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from bridge.http_server.openai import OpenAI
 
 
 def all_dialects(store: ResponseStore | None = None) -> tuple[Dialect, ...]:
-    """Make every dialect; `store` keeps responses, and without it none is kept."""
+    """Create every dialect; without a `store`, no responses are stored."""
     return (OpenAI(store), Anthropic())

@@ -1,4 +1,4 @@
-"""Ending work when the client goes away."""
+"""Ends work when the client disconnects."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ T = TypeVar("T")
 
 
 async def disconnected(receive: Receive) -> NoReturn:
-    """Wait for the client to go, and raise ClientClosedError. The body must have been read."""
+    """Raise ClientClosedError once the client disconnects. The body must have been read."""
     while (await receive())["type"] != "http.disconnect":
         pass
     raise ClientClosedError("The client closed the connection before the answer was complete.")
 
 
 async def run_until(work: Coroutine[Any, Any, T], *watchers: Coroutine[Any, Any, NoReturn]) -> T:
-    """Run `work` to its end, or until a watcher raises, which cancels it.
+    """Run `work` until it ends or a watcher raises, which cancels it.
 
-    Returns or raises only after all of them have ended, so what `work` holds is released.
+    Returns or raises only after all of them have ended, so that what `work` holds is released.
     """
     task = asyncio.create_task(work)
     watching = [asyncio.create_task(watcher) for watcher in watchers]

@@ -1,4 +1,4 @@
-"""A completion over HTTP from its body to its reply, in whichever dialect."""
+"""A completion over HTTP, from body to reply, in any dialect."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from bridge.http_server.sse import EventStreamResponse, ignored_header
 
 
 async def respond(request: Request, server: ServerContext, decode: Decoder) -> Response:
-    """Read, decode and answer a request; the work ends early if the client goes."""
+    """Read, decode and answer a request; a client that disconnects ends the work."""
     receiving = server.uploads.receiving(caller_of(request.scope))
     with _recording_refusals(request, server), receiving as upload:
         options = call_options(request.scope, server.settings)
@@ -58,7 +58,7 @@ async def _read_body(request: Request, server: ServerContext, upload: Upload) ->
 
 @contextmanager
 def _recording_refusals(request: Request, server: ServerContext) -> Iterator[None]:
-    """Have the core record a request that cannot be read; it records the others itself."""
+    """Have the core record a request that cannot be decoded; it records the others itself."""
     try:
         yield
     except Exception as error:
@@ -71,7 +71,7 @@ def _recording_refusals(request: Request, server: ServerContext) -> Iterator[Non
 async def _collect(
     service: Service, asked: CompletionRequest, collector: Collector
 ) -> tuple[str, ...]:
-    """Gather an answer to its end, and return what was ignored."""
+    """Collect a complete answer; return the ignored parameters."""
     ignored = asked.ignored
     async with aclosing(service.complete(asked)) as events:
         async for event in events:

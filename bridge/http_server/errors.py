@@ -1,4 +1,4 @@
-"""Errors over HTTP, as far as all dialects have them alike: classes, logging, retry hints."""
+"""Errors over HTTP, as far as all dialects share them: classes, logging, retry hints."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from bridge.core.telemetry import kind_of, trace_of
 logger = logging.getLogger(__name__)
 
 _RETRIED_STATUSES: Final = frozenset({408, 409, 429})
-"""What the vendors' clients retry unasked, besides every 5xx."""
-_DEFAULT_RETRY_SECONDS: Final = 1.0
+"""Statuses that the vendors' clients retry by default, besides every 5xx."""
 
 
 class HttpError(BridgeError):
-    """A request that HTTP itself refuses, with the status that it is refused by."""
+    """A request refused for its use of HTTP, with its status."""
 
     reason = "HTTP_ERROR"
 
@@ -40,7 +39,7 @@ class UnknownUrlError(HttpError):
 
 
 class MethodNotSupportedError(HttpError):
-    """The URL does not take this method."""
+    """The URL does not support this method."""
 
     reason = "METHOD_NOT_SUPPORTED"
 
@@ -49,7 +48,7 @@ class MethodNotSupportedError(HttpError):
 
 
 def as_bridge_error(exc: Exception, request_id: str) -> BridgeError:
-    """Turn what a caller must not read into what it may; the log gets the rest."""
+    """Replace an error that a caller must not see by one that it may, and log the original."""
     if isinstance(exc, BridgeError):
         logger.info("request %s: %s", request_id, kind_of(exc))
         return exc
@@ -58,22 +57,19 @@ def as_bridge_error(exc: Exception, request_id: str) -> BridgeError:
 
 
 def error_headers(error: BridgeError, status: int) -> dict[str, str]:
-    """Say when to try again, and keep clients from retrying what cannot help.
+    """Set the retry hints; clients must not retry where it cannot help.
 
-    Their retry of a POST is another turn that is paid for. Proxies and plain clients read
-    `retry-after`, the vendors' clients the other two as well.
+    A retried POST is another turn that is paid for. Proxies and plain clients read `retry-after`,
+    the vendors' clients the other two as well.
     """
     headers = {}
-    retry_after = error.retry_after
-    if retry_after is None and error.retryable:
-        retry_after = _DEFAULT_RETRY_SECONDS
-    if retry_after is not None:
-        seconds = max(retry_after, 0.0)
+    seconds = error.retry_hint
+    if seconds is not None:
         headers["retry-after"] = str(math.ceil(seconds))
         headers["retry-after-ms"] = str(math.ceil(seconds * 1000))
     if status == 408 or isinstance(error, DrainingError):
-        # What still comes of the request is not waited for; and while the server drains, the next
-        # request has to find another one.
+        # The rest of the request is not awaited; and while the server drains, the next request has
+        # to reach another server.
         headers["connection"] = "close"
     if not error.retryable and (status >= 500 or status in _RETRIED_STATUSES):
         headers["x-should-retry"] = "false"
@@ -83,6 +79,5 @@ def error_headers(error: BridgeError, status: int) -> dict[str, str]:
 def json_response(
     content: object, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Make a reply of a JSON value."""
     body = json.dumps(content, separators=(",", ":")).encode()
     return Response(body, status, headers, media_type="application/json")

@@ -1,4 +1,4 @@
-"""Walking the events of an answer: one class, whose hooks each wire format fills in."""
+"""Encodes the events of an answer: one class with hooks that each wire format implements."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from bridge.core.contract import (
 )
 
 _OpenPart: TypeAlias = Literal["text", "thinking"] | int
-"""The part that deltas now belong to; a number is the index of a tool call."""
+"""The part that deltas currently belong to; a number is the index of a tool call."""
 
 
 class EventEncoder:
-    """Feeds events to hooks, and opens and closes the parts around their deltas.
+    """Passes events to hooks, and opens and closes the parts around their deltas.
 
-    A hook writes to the wire with `emit`; one that only collects emits nothing. A part that
-    is still open is closed before the end of the answer and before an error.
+    A hook writes to the wire with `emit`; a collecting hook emits nothing. A part that is still
+    open is closed before the end of the answer and before an error.
     """
 
     keep_alive: ClassVar[bytes] = b": keep-alive\n\n"
@@ -40,7 +40,7 @@ class EventEncoder:
         self._frames: list[bytes] = []
 
     def feed(self, event: Event) -> bytes:
-        """Encode one event; the bytes may be none."""
+        """Encode one event; the result may be empty."""
         match event:
             case TextDelta(text=text):
                 self._switch("text")
@@ -79,7 +79,9 @@ class EventEncoder:
         return self._take()
 
     def check_finished(self) -> None:
-        """Refuse an answer that just stopped, which a client would take for a whole one."""
+        """Raise UnavailableError for an answer without an end, which a client would take for
+        complete.
+        """
         if not self.finished:
             raise UnavailableError("The answer ended prematurely. Retry the request.")
 
@@ -91,16 +93,16 @@ class EventEncoder:
         """Handle the start of the answer."""
 
     def on_text_start(self) -> None:
-        """Handle the start of a run of text."""
+        """Handle the start of a text part."""
 
     def on_text(self, text: str) -> None:
         """Handle more text."""
 
     def on_text_end(self) -> None:
-        """Handle the end of a run of text."""
+        """Handle the end of a text part."""
 
     def on_thinking_start(self) -> None:
-        """Handle the start of a run of thinking."""
+        """Handle the start of a thinking part."""
 
     def on_thinking(self, text: str) -> None:
         """Handle more thinking."""
@@ -112,7 +114,7 @@ class EventEncoder:
         """Handle thinking that is given out encrypted only."""
 
     def on_thinking_end(self) -> None:
-        """Handle the end of a run of thinking."""
+        """Handle the end of a thinking part."""
 
     def on_tool_call_start(self, event: ToolCallStart) -> None:
         """Handle the start of a tool call."""

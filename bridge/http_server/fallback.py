@@ -1,4 +1,4 @@
-"""Replies to requests that match no route, or not with these parameters."""
+"""Replies to requests that match no route, or a route but not its parameters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bridge.http_server.dialect import dialect_of
 from bridge.http_server.errors import HttpError, MethodNotSupportedError, UnknownUrlError
 
 _SHOWN: Final = 200
-"""How much of a URL is repeated to the caller."""
+"""Characters of a URL that are repeated to the caller."""
 
 
 async def answer_http_exception(request: Request, exc: Exception) -> Response:
@@ -30,8 +30,10 @@ async def answer_http_exception(request: Request, exc: Exception) -> Response:
         known = frozenset(request.app.openapi()["paths"])
         error = dialect_of(request.scope).missing(path) or _unknown_url(method, path, known)
     elif exc.status_code == 405 and request.headers.get("upgrade", "").lower() == "websocket":
-        # By this status, clients that try a WebSocket first know at once that there is none.
-        error = HttpError(426, "This server has no WebSockets. Send the request with POST.")
+        # With this status, clients that try a WebSocket first fall back immediately.
+        error = HttpError(
+            426, "This server does not support WebSockets. Send the request with POST."
+        )
         headers = {}
     elif exc.status_code == 405:
         headers = {"Allow": _methods_of(request, headers.get("Allow", ""))}
@@ -44,10 +46,10 @@ async def answer_http_exception(request: Request, exc: Exception) -> Response:
 
 
 async def answer_validation_error(request: Request, exc: Exception) -> Response:
-    """Answer the framework's complaint about a path or a query in the request's dialect."""
+    """Answer the framework's error about a path or query parameter in the request's dialect."""
     assert isinstance(exc, RequestValidationError)
     first = exc.errors()[0]
-    # The first step of the location is the kind of parameter, such as `query`.
+    # The location starts with the kind of parameter, such as `query`.
     field = ".".join(map(str, first["loc"][1:]))
     error = InvalidRequestError(f"Invalid value for '{field}': {first['msg']}.", field=field)
     return _in_dialect(request, error, {})
@@ -61,7 +63,7 @@ def _in_dialect(request: Request, error: BridgeError, headers: dict[str, str]) -
 
 
 def _unknown_url(method: str, path: str, known: frozenset[str]) -> UnknownUrlError:
-    """Say that nothing is there, and where it may be instead."""
+    """Report an unknown URL, with a suggestion if there is one."""
     message = f"Unknown request URL: {method} {path[:_SHOWN]}."
     plain = re.sub("/{2,}", "/", path).rstrip("/")
     near = (f"/v1{plain}", plain, plain.removeprefix("/v1"))
@@ -72,7 +74,7 @@ def _unknown_url(method: str, path: str, known: frozenset[str]) -> UnknownUrlErr
 
 
 def _methods_of(request: Request, named: str) -> str:
-    """List the methods of a URL; the framework has `named` those of its first route only."""
+    """List the methods of a URL; the framework's `named` are only those of its first route."""
     methods = {named} if named else set()
     for path, operations in request.app.openapi()["paths"].items():
         if compile_path(path)[0].fullmatch(request.scope["path"]):

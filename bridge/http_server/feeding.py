@@ -1,7 +1,7 @@
-"""Taking what a client sent in small steps, however much of it came at once.
+"""Processes received bytes in small steps, however many arrive at once.
 
-The system hands over up to 256 kB at a time, which can hold 40,000 chunks of one byte: three
-seconds of work, in which no other answer is sent.
+The system delivers up to 256 kB at a time, which can contain 40,000 chunks of one byte: three
+seconds of work, during which no other answer would be sent.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Final
 from uvicorn.protocols.http.flow_control import FlowControl
 
 STEP_SECONDS: Final = 0.005
-"""How long bytes are taken before others have their turn."""
+"""How long bytes are processed before other work gets its turn."""
 PIECE_BYTES: Final = 1024
-"""How many are taken between two looks at the clock, where each may mean something."""
+"""Bytes processed between two looks at the clock, where each may be a chunk or a header."""
 BODY_BYTES: Final = 64 * 1024
-"""The same inside a body of known length, where all of them mean the same."""
+"""The same inside a body of known length, where nothing has to be parsed."""
 
 
 class Feeder(FlowControl):
-    """Passes on bytes in pieces, and has the connection read no more before all are passed on."""
+    """Passes on bytes in pieces, and pauses the connection until all are passed on."""
 
     def __init__(
         self,
@@ -39,25 +39,25 @@ class Feeder(FlowControl):
         self._next: asyncio.Handle | None = None
 
     def feed(self, data: bytes) -> None:
-        """Take these after all that came before."""
+        """Append bytes to those not yet passed on."""
         self._rest += data
         if self._next is None:
             self._step()
 
     def stop(self) -> None:
-        """Take nothing more."""
+        """Drop the remaining bytes."""
         self._rest.clear()
         if self._next is not None:
             self._next.cancel()
             self._next = None
 
     def pause_reading(self) -> None:
-        """Take nothing more for now: what came waits to be used."""
+        """Pass on nothing for now."""
         self._wanted = False
         super().pause_reading()
 
     def resume_reading(self) -> None:
-        """Take more, first of what is here."""
+        """Continue, first with the remaining bytes."""
         self._wanted = True
         if not self._rest:
             super().resume_reading()

@@ -1,4 +1,4 @@
-"""The OpenAPI description: bodies are read by hand, so they are described by hand."""
+"""The OpenAPI description: bodies are parsed by hand, so they are described by hand."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def describe(
 ) -> dict[str, Any]:
     """Return the arguments of a route that describe its body and its replies.
 
-    `body` and `error` are names among a dialect's `schemas`.
+    `body` and `error` are names in a dialect's `schemas`.
     """
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if text:
         content = {"text/plain": {"schema": {"type": "string"}}}
     if stream:
-        # Without a schema: what reads one takes it for that of each event.
+        # Without a schema: generators would apply it to each event.
         content["text/event-stream"] = {}
     failed = {"type": "object"} if error is None else {"$ref": REF.format(model=error)}
     described: dict[str, Any] = {
@@ -51,7 +51,7 @@ def describe(
 def add_schemas(app: FastAPI, dialects: Iterable[Dialect]) -> None:
     """Add the schemas that the routes refer to, when the app is first described.
 
-    Not before: the description takes longer than all the rest of building an app.
+    Not earlier: the description takes longer than everything else in building an app.
     """
     describe_routes = app.openapi
 

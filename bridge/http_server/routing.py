@@ -1,4 +1,4 @@
-"""Which dialect a request speaks, and routes that serve their own dialect alone."""
+"""Selects the dialect of a request, and creates routes that serve only their own dialect."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from bridge.http_server.dialect import Dialect, dialect_of
 
 
 class DialectRouting:
-    """Decides for each request which dialect answers it, before anything can go wrong with it."""
+    """Selects the dialect of each request, before anything about it can fail."""
 
     def __init__(self, dialects: Sequence[Dialect]) -> None:
-        """The first dialect answers what no other claims."""
+        """The first dialect answers requests that no other claims."""
         if not dialects:
             raise ValueError("The HTTP server needs a dialect to answer in.")
         self._dialects = tuple(dialects)
@@ -32,7 +32,7 @@ class DialectRouting:
             app.include_router(router)
 
     def dialect_for(self, scope: Scope) -> Dialect:
-        """The dialect whose URL it is; where that is not one, what the request says it speaks."""
+        """The dialect that the URL belongs to; for a shared URL, the one that claims it."""
         if len(self._dialects) == 1:
             return self._dialects[0]
         serving = [each for each, router in self._routers if _serves(router, scope["path"])]
@@ -50,7 +50,7 @@ def _serves(router: APIRouter, path: str) -> bool:
 
 def _route_class(dialect: Dialect) -> type[APIRoute]:
     class DialectRoute(APIRoute):
-        """A route that is not there for requests in another dialect."""
+        """A route that does not exist for requests in another dialect."""
 
         def matches(self, scope: Scope) -> tuple[Match, Scope]:
             if dialect_of(scope) is not dialect:

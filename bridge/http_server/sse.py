@@ -1,4 +1,4 @@
-"""Server-sent events: the frames, and the response that streams an answer in them."""
+"""Server-sent events: frames, and the response that streams an answer as frames."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from bridge.http_server.event_encoder import EventEncoder
 IGNORED_HEADER: Final = "x-bridge-ignored-params"
 
 _HIGH_WATER: Final = 64 * 1024
-"""Bytes of frames that may wait before the answer waits as well."""
+"""Bytes of unsent frames beyond which the answer waits."""
 _MAX_NAMES: Final = 20
 _MAX_NAME_LENGTH: Final = 64
 
 
 def data_frame(value: object) -> bytes:
-    """Frame a JSON value; it stays on one line."""
+    """Encode a JSON value as a frame; it stays on one line."""
     return f"data: {json.dumps(value, separators=(',', ':'))}\n\n".encode()
 
 
 def ignored_header(names: Iterable[str]) -> dict[str, str]:
-    """Name the parameters that had no effect. Callers chose the names: not all may pass."""
+    """Return the header with the parameters that had no effect, without unsafe names."""
     safe = dict.fromkeys(
         re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:_MAX_NAME_LENGTH] or "_" for name in names
     )
@@ -42,10 +42,10 @@ def ignored_header(names: Iterable[str]) -> dict[str, str]:
 
 
 class EventStreamResponse(Response):
-    """Streams an answer, with its status held back until the first event.
+    """Streams an answer; its status is not sent before the first event.
 
-    So an error before it has a status of its own. What the encoder has for it goes out whenever
-    nothing else has for a while; if that is before the first event, the status is 200 from then on.
+    So an error before it has its own status. What the encoder has for that is sent after each
+    period of silence; if it is before the first event, the status is 200 from then on.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class EventStreamResponse(Response):
         ignored: tuple[str, ...] = (),
         conclude: Callable[[], Awaitable[bytes]] | None = None,
     ) -> None:
-        """`conclude` gives what ends the stream, once the answer is complete."""
+        """`conclude` returns what ends the stream, once the answer is complete."""
         self.background = None
         self._events = events
         self._encoder = encoder
@@ -66,7 +66,7 @@ class EventStreamResponse(Response):
         self._conclude = conclude
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream until the answer ends or the client goes."""
+        """Stream until the answer ends or the client disconnects."""
         filler = self._encoder.keep_alive
         writer = FrameWriter(send, self._settings, self._head, filler)
         scope.get("state", {})[FILLER] = filler
@@ -89,7 +89,7 @@ class EventStreamResponse(Response):
                 raise
             except Exception as exc:
                 if not writer.started:
-                    # From now on no comment may come before the error's own reply.
+                    # From now on, no comment may precede the error's own reply.
                     writer.refuse()
                     raise
                 error = as_bridge_error(exc, request_id)
@@ -123,23 +123,23 @@ class EventStreamResponse(Response):
 
 
 class _Phase(Enum):
-    """Where a stream stands."""
+    """The phase of a stream."""
 
     OPEN = auto()
     REFUSED = auto()
-    """No silence is filled any more."""
+    """No more comments are sent."""
     FINISHING = auto()
     OVER = auto()
     """Its writer has ended."""
 
 
 class FrameWriter:
-    """Writes frames to the client from a task of its own.
+    """Writes frames to the client from its own task.
 
-    What is written while the loop is busy goes out as one, so a burst of tokens costs one call
-    of the system and not one each; each token stays a frame. A write that waits for the client
-    longer than `stalled_client_seconds`, and a silence longer than `keep_alive_seconds`, are
-    found by one coroutine, `watch`: no token starts a timer.
+    Frames written while the loop is busy are sent together, so a burst of tokens costs one system
+    call instead of one each. A write that waits for the client longer than
+    `stalled_client_seconds`, and a silence longer than `keep_alive_seconds`, are detected by one
+    coroutine, `watch`: no token starts a timer.
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class FrameWriter:
             await asyncio.wait((self._task,))
 
     def write(self, frame: bytes) -> None:
-        """Have a frame written as soon as the loop comes to it."""
+        """Queue a frame; it is sent on the loop's next iteration."""
         self.started = True
         self._frames.append(frame)
         self._size += len(frame)
@@ -183,11 +183,11 @@ class FrameWriter:
 
     @property
     def full(self) -> bool:
-        """Whether the answer should wait: for the client, or to learn that a write has failed."""
+        """Whether the answer should wait: for the client, or because a write has failed."""
         return self._size > _HIGH_WATER or self._phase is _Phase.OVER
 
     async def emptied(self) -> None:
-        """Wait until the client has taken what was written; raises what a write has raised."""
+        """Wait until everything written is sent; raises what a write has raised."""
         assert self._task is not None
         self._emptied.clear()
         if self._phase is not _Phase.OVER:
@@ -196,12 +196,12 @@ class FrameWriter:
             await self._task
 
     def refuse(self) -> None:
-        """Fill no silence any more: the error has a reply of its own, or the client is gone."""
+        """Send no more comments: the error has its own reply, or the client is gone."""
         if self._phase is _Phase.OPEN:
             self._phase = _Phase.REFUSED
 
     async def finish(self) -> None:
-        """Write the rest, and end the reply."""
+        """Send the rest, and end the reply."""
         assert self._task is not None
         if self._phase is not _Phase.OVER:
             self._phase = _Phase.FINISHING
@@ -209,7 +209,7 @@ class FrameWriter:
         await self._task
 
     async def watch(self) -> NoReturn:
-        """Keep a silent stream alive, and raise ClientClosedError where the client has stalled."""
+        """Send comments during silence, and raise ClientClosedError if the client stalls."""
         silence, stalled = self._settings.keep_alive_seconds, self._settings.stalled_client_seconds
         while True:
             now, since = self._time(), self._waiting_since
@@ -219,7 +219,7 @@ class FrameWriter:
                 self._active_at = now
                 self.write(self._filler)
             due = self._active_at + silence if since is None else since + stalled
-            # A write that begins meanwhile has a time of its own.
+            # A write that starts meanwhile has its own time limit.
             await asyncio.sleep(min(max(due - now, 0.0), silence, stalled))
 
     async def _run(self) -> None:
@@ -245,8 +245,8 @@ class FrameWriter:
             self._active_at = self._time()
             self._emptied.set()
             if self._phase is _Phase.FINISHING and not self._frames:
-                # Apart from the last frame: once it is out, servers report a disconnect, and the
-                # generator must have ended by itself before that.
+                # Separate from the last frame: once that is sent, servers report a disconnect, and
+                # the generator must have ended by itself before.
                 await self._pass_on(_body(b"", more=False))
                 return
 

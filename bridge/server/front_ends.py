@@ -148,6 +148,7 @@ def http_settings(settings: Settings, grpc_address: Address | None) -> HttpSetti
     """The HTTP server's part of the settings. Pure."""
     return HttpSettings(
         strict=settings.bridge_strict,
+        include_reasoning=settings.bridge_include_reasoning,
         max_body_bytes=MAX_REQUEST_BYTES,
         idle_connection_seconds=settings.bridge_http_keep_alive,
         grpc="" if grpc_address is None else str(grpc_address),

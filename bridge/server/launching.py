@@ -166,6 +166,20 @@ def not_started(error: Exception) -> StartError:
     )
 
 
+def time_limits(settings: Settings) -> TimeLimits:
+    """Return the limits on every request; 0 means none."""
+
+    def of_answer(seconds: float | None) -> float:
+        return settings.claude_timeout if seconds is None else seconds or math.inf
+
+    return TimeLimits(
+        total=settings.bridge_answer_timeout or math.inf,
+        queue=settings.bridge_queue_timeout or math.inf,
+        first_token=of_answer(settings.bridge_first_token_timeout),
+        idle=of_answer(settings.bridge_idle_timeout),
+    )
+
+
 def engine_options(settings: Settings, *, demo: bool) -> EngineOptions:
     return EngineOptions(
         limits=PoolLimits(
@@ -174,12 +188,7 @@ def engine_options(settings: Settings, *, demo: bool) -> EngineOptions:
             settings.bridge_spares,
             park_seconds=settings.bridge_park_seconds,
         ),
-        time_limits=TimeLimits(
-            total=settings.claude_timeout,
-            queue=settings.bridge_queue_timeout or math.inf,
-            first_token=settings.bridge_first_token_timeout or math.inf,
-            idle=settings.bridge_idle_timeout or math.inf,
-        ),
+        time_limits=time_limits(settings),
         queue_size=settings.bridge_queue_size,
         system_prompt=settings.system_prompt(),
         models=ModelNames(

@@ -80,20 +80,27 @@ class Settings(BaseSettings):
     )
     pool_size: int = Field(3, ge=1, le=64, description="Turns that may run concurrently.")
     claude_timeout: float = Field(
-        120.0, gt=0, description="Seconds per request, queueing included."
+        120.0,
+        gt=0,
+        description="Default of the limits on the first token and on silence, in seconds.",
+    )
+    bridge_answer_timeout: float = Field(
+        3600.0, ge=0, description="Seconds for a whole request; 0 means no limit."
     )
     bridge_queue_timeout: float = Field(
         0.0, ge=0, description="Seconds a request may wait for a process; 0 means no limit."
     )
-    bridge_first_token_timeout: float = Field(
-        90.0,
+    bridge_first_token_timeout: float | None = Field(
+        None,
         ge=0,
-        description="Seconds from there to the first token or thought; 0 means no limit.",
+        description="Seconds to the first token or thought, queueing included; 0 means no limit. "
+        "Default: CLAUDE_TIMEOUT.",
     )
-    bridge_idle_timeout: float = Field(
-        120.0,
+    bridge_idle_timeout: float | None = Field(
+        None,
         ge=0,
-        description="Seconds without output in an answer, thinking excepted; 0 means no limit.",
+        description="Seconds without output in an answer, thinking excepted; 0 means no limit. "
+        "Default: CLAUDE_TIMEOUT.",
     )
     bridge_spares: int = Field(
         1, ge=0, le=64, description="Spare processes kept ready beyond those in use."
@@ -156,6 +163,9 @@ class Settings(BaseSettings):
     bridge_strict: bool = Field(
         False, description="Refuse parameters that have no effect instead of ignoring them."
     )
+    bridge_include_reasoning: bool = Field(
+        False, description="Return thinking in chat completions unless a request decides itself."
+    )
     bridge_use_api_key: bool = Field(
         False, description="Use ANTHROPIC_API_KEY even if Claude Code is logged in."
     )
@@ -199,7 +209,8 @@ class Settings(BaseSettings):
         (), description='Further host names of this server: "bridge.example.com,*.lan".'
     )
     bridge_allowed_origins: CommaSeparated[Origin] = Field(
-        (), description='Origins of web pages that may use it: "https://chat.example.com".'
+        (),
+        description='Origins of web pages that may use the HTTP API: "https://chat.example.com".',
     )
 
     bridge_uds: Path | None = Field(

@@ -185,7 +185,7 @@ def test_it_needs_nothing_but_a_base_url(codex: Codex) -> None:
     (ran,) = items(events, "command_execution")
     assert ran["aggregated_output"] == "6 times 7\n"
     assert texts(events) == ["All done."]
-    # It tries a WebSocket first, and is told at once that there is none.
+    # It tries a WebSocket first, and learns at once that there is none.
     assert not [event for event in events if event["type"] == "error"]
 
 
@@ -221,7 +221,7 @@ def test_an_image_and_a_schema_reach_the_model(codex: Codex, picture: bytes) -> 
     ],
     ids=["in a text", "in a call"],
 )
-def test_an_answer_that_breaks_off_is_resumed(
+def test_an_answer_that_ends_prematurely_is_resumed(
     codex: Codex, cut: tuple[dict[str, Any], ...]
 ) -> None:
     steps = (*cut, {"tools": [command("echo whole")]}, {"text": "All done."})
@@ -271,3 +271,6 @@ def test_the_limit_of_the_plan_ends_the_turn(
     codex = Codex(installed("@openai/codex", VERSION, "codex"), tmp_path, bridge)
     events = codex.run(f"Hello. {sim(error='usage_limit')}")
     assert events[-1]["type"] == "turn.failed"
+    # Codex shows the time in words of its own, and asks no second time.
+    assert "usage limit" in events[-1]["error"]["message"]
+    assert len(codex.bridge.simulator.ledger.exchanges(containing="Hello. ")) == 1

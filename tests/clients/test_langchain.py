@@ -221,9 +221,7 @@ async def test_a_structured_output_is_streamed(chat: Chat, marker: str, method: 
 
 
 @pytest.mark.parametrize("method", METHODS[:2])
-def test_a_structured_output_of_whatever_the_model_says(
-    chat: Chat, marker: str, method: Method
-) -> None:
+def test_a_structured_output_of_any_answer(chat: Chat, marker: str, method: Method) -> None:
     model = chat("haiku").with_structured_output(Person, method=method)
     assert isinstance(model.invoke(f"{marker} Who?"), Person)
 

@@ -114,7 +114,7 @@ def test_a_whole_answer(client: openai.OpenAI) -> None:
     assert reply.usage.total_tokens == reply.usage.prompt_tokens + reply.usage.completion_tokens
 
 
-def test_the_stream_helper_tells_what_happens(client: openai.OpenAI) -> None:
+def test_the_stream_helper_reports_the_events(client: openai.OpenAI) -> None:
     with client.chat.completions.stream(
         model="default",
         messages=ask("Count", tokens=30),
@@ -351,7 +351,7 @@ def test_parse_with_nested_models(client: openai.OpenAI) -> None:
     assert reply.choices[0].message.parsed == way
 
 
-def test_parse_with_whatever_the_model_says(client: openai.OpenAI, marker: str) -> None:
+def test_parse_with_any_answer(client: openai.OpenAI, marker: str) -> None:
     reply = client.chat.completions.parse(
         model="default",
         messages=[{"role": "user", "content": f"{marker} Who?"}],
@@ -419,7 +419,7 @@ def test_a_json_object(client: openai.OpenAI) -> None:
     assert json.loads(reply.choices[0].message.content or "") == {"a": [1, 2]}
 
 
-def test_parse_says_that_the_answer_was_too_long(client: openai.OpenAI) -> None:
+def test_parse_raises_for_an_answer_that_was_too_long(client: openai.OpenAI) -> None:
     with pytest.raises(openai.LengthFinishReasonError) as caught:
         client.chat.completions.parse(
             model="default",
@@ -430,7 +430,7 @@ def test_parse_says_that_the_answer_was_too_long(client: openai.OpenAI) -> None:
     assert caught.value.completion.choices[0].finish_reason == "length"
 
 
-def test_parse_says_that_the_model_declined(client: openai.OpenAI) -> None:
+def test_parse_returns_the_refusal(client: openai.OpenAI) -> None:
     with pytest.raises(openai.ContentFilterFinishReasonError):
         client.chat.completions.parse(
             model="default",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -147,7 +148,7 @@ async def test_an_output_of_a_type(model: OpenAIResponsesModel, marker: str) -> 
     assert result.final_output == Team.model_validate(TEAM)
 
 
-async def test_a_run_goes_on_from_the_last_response(
+async def test_a_run_continues_from_the_last_response(
     model: OpenAIResponsesModel, bridge: RunningBridge, marker: str
 ) -> None:
     agent = Agent("helper", instructions="Help.", model=model)
@@ -168,7 +169,7 @@ async def test_a_run_goes_on_from_the_last_response(
     ]
 
 
-async def test_a_run_goes_on_from_its_own_items(
+async def test_a_run_continues_from_its_own_items(
     model: OpenAIResponsesModel, bridge: RunningBridge, marker: str
 ) -> None:
     agent = Agent("helper", instructions="Help.", model=model, tools=[clock])
@@ -197,11 +198,15 @@ async def test_a_conversation_is_handed_to_another_agent(
     assert (result.last_agent, result.final_output) == (poet, "A rhyme.")
 
 
-async def test_a_hosted_tool_is_refused_by_its_name(model: OpenAIResponsesModel) -> None:
+async def test_a_hosted_tool_is_ignored_and_refused_in_strict_mode(
+    model: OpenAIResponsesModel,
+) -> None:
     agent = Agent("helper", model=model, tools=[WebSearchTool()])
 
-    with pytest.raises(BadRequestError, match="'web_search'"):
-        await Runner.run(agent, "Hi", run_config=QUIET)
+    assert (await Runner.run(agent, "Hi", run_config=QUIET)).final_output
+    strict = ModelSettings(extra_headers={"x-bridge-strict": "true"})
+    with pytest.raises(BadRequestError, match="does not host"):
+        await Runner.run(replace(agent, model_settings=strict), "Hi", run_config=QUIET)
 
 
 async def test_a_stream_that_breaks_is_an_error(model: OpenAIResponsesModel, marker: str) -> None:

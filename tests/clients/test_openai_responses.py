@@ -341,7 +341,7 @@ def test_errors_are_the_clients_own(client: openai.OpenAI) -> None:
     assert schema.value.param == "text.format"
 
 
-def test_a_conversation_goes_on_at_another_server(
+def test_a_conversation_continues_at_another_server(
     start_bridge: Callable[..., RunningBridge], marker: str
 ) -> None:
     small: dict[str, Any] = {"pool_size": 1, "bridge_spares": 0, "bridge_max_processes": 1}

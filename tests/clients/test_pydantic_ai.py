@@ -101,9 +101,7 @@ async def test_an_output_of_a_type(
     assert result.output == Team.model_validate(TEAM)
 
 
-async def test_an_output_of_a_type_with_whatever_the_model_says(
-    model: OpenAIChatModel, marker: str
-) -> None:
+async def test_an_output_of_a_type_with_any_answer(model: OpenAIChatModel, marker: str) -> None:
     result = await Agent(model, output_type=NativeOutput(Team)).run(f"{marker} Who?")
     assert isinstance(result.output, Team)
 
@@ -229,7 +227,7 @@ async def test_tools_are_streamed(model: OpenAIChatModel, marker: str) -> None:
     assert deltas > 9
 
 
-async def test_a_history_goes_on_in_another_run(
+async def test_a_history_continues_in_another_run(
     model: OpenAIChatModel, bridge: RunningBridge, marker: str
 ) -> None:
     agent = Agent(model)

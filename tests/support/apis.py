@@ -212,7 +212,7 @@ def _from_grpc(failure: Failure, *, begun: bool) -> Failure:
     logged_out = failure.reason == "CLAUDE_NOT_LOGGED_IN"
     assert failure.status == ("FAILED_PRECONDITION" if logged_out else STATUSES[http_status])
     if begun:
-        # HTTP cannot say it any more.
+        # Over HTTP it is too late to report it.
         failure = replace(failure, retryable=None, retry_after=None)
     return _alike(failure, code, failure.field)
 
@@ -235,7 +235,7 @@ def _alike(failure: Failure, code: str, field: str) -> Failure:
 def seen_by_model(running: RunningBridge, marker: str) -> Json | None:
     """The request with this marker that the model answered, or else the last it refused.
 
-    After it may come what the CLI adds of its own, which is interrupted.
+    It may be followed by what the CLI adds by itself, which is interrupted.
     """
     exchanges = running.simulator.ledger.exchanges(containing=marker)
     if not exchanges:

@@ -51,7 +51,7 @@ def certificate(
     signed_by: Certificate | None = None,
     days: tuple[int, int] = (-1, 2),
 ) -> Certificate:
-    """Make a certificate with a common name and alternative names; signed by itself unless told.
+    """Make a certificate with a common name and alternative names; self-signed by default.
 
     One that is signed by itself may sign others. It is valid between two `days` from now.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from collections.abc import Iterable
+from itertools import groupby
 from typing import Any
 
 from bridge.core.contract.request import (
@@ -214,9 +215,19 @@ def proto_messages(messages: Iterable[Message]) -> list[pb.Message]:
     """Messages as users of the stub write them."""
     roles = {Role.USER: pb.ROLE_USER, Role.ASSISTANT: pb.ROLE_ASSISTANT}
     return [
-        pb.Message(role=roles[message.role], parts=[proto_part(part) for part in message.parts])
+        pb.Message(
+            role=pb.ROLE_SYSTEM if system else roles[message.role],
+            parts=[proto_part(part) for part in parts],
+        )
         for message in messages
+        for system, parts in (
+            groupby(message.parts, _is_system) if message.parts else [(False, ())]
+        )
     ]
+
+
+def _is_system(part: Part) -> bool:
+    return isinstance(part, TextPart) and part.system
 
 
 def proto_part(part: Part) -> pb.Part:

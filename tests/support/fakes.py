@@ -1,4 +1,4 @@
-"""A service that behaves: it streams what a script says, and notes how it was left."""
+"""A service that behaves: it streams a script, and records how it was left."""
 
 from __future__ import annotations
 

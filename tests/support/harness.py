@@ -1,4 +1,4 @@
-"""What many tests stand on: a whole bridge in a thread of its own, on the simulator.
+"""The basis of many tests: a whole bridge in its own thread, on the simulator.
 
 The CLI in between is the real one, in a hermetic environment. Waiting is always for an event,
 with a generous limit.
@@ -172,7 +172,7 @@ def settings_for_tests(state: Path, **changes: Any) -> Settings:
 
 @dataclass(frozen=True)
 class RunningEngine:
-    """An engine on a simulator of its own, without APIs."""
+    """An engine on its own simulator, without APIs."""
 
     engine: Engine
     simulator: Simulator

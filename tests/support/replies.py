@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 
 from bridge.core.contract.request import Message, Role, TextPart, ToolCallPart
@@ -92,3 +93,24 @@ class Reply:
         text = (TextPart(self.text),) if self.text else ()
         calls = (ToolCallPart(call.id, call.name, call.arguments) for call in self.calls)
         return Message(Role.ASSISTANT, (*text, *calls))
+
+
+class Reading(ABC):
+    """A call whose answer is read piece by piece, through either API."""
+
+    reply: Reply
+
+    @abstractmethod
+    async def read(self) -> bool:
+        """Take the next piece of the answer; False at its end."""
+
+    async def until_text(self) -> None:
+        """Wait for text of the answer."""
+        while not self.reply.text:
+            assert await self.read(), self.reply.failure or "no text"
+
+    async def finish(self) -> Reply:
+        """Wait for the end of the call."""
+        while await self.read():
+            pass
+        return self.reply

@@ -14,7 +14,7 @@ TOOL = {"name": "add", "input_schema": {"type": "object"}}
 
 
 def run(scenario: Scenario, **options: Any) -> None:
-    """Run a scenario against a simulator of its own."""
+    """Run a scenario against its own simulator, which must leave no task behind."""
 
     async def main() -> None:
         async with (
@@ -24,6 +24,7 @@ def run(scenario: Scenario, **options: Any) -> None:
             ) as client,
         ):
             await scenario(simulator, client)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(main())
 

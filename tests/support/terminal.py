@@ -57,7 +57,7 @@ class AtTerminal:
         try:
             text = os.read(self.fd, 65536).decode(errors="replace")
         except OSError:
-            # What Linux says at the end.
+            # How Linux reports the end.
             return False
         self._seen += text
         self.output += text

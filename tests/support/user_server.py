@@ -48,7 +48,7 @@ def running_simulator(loop: LoopThread) -> Iterator[Simulator]:
 def user_bridge(
     home: Path, loop: LoopThread, simulator: Simulator, **settings: Any
 ) -> Iterator[UserBridge]:
-    """Serve as whoever has this home folder."""
+    """Serve as the user with this home folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
         patch.setenv("DISABLE_TELEMETRY", "1")

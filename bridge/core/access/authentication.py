@@ -38,7 +38,7 @@ LOOK_SECONDS: Final = 1.0
 _MISSING: Final = "This server requires an API key: send `authorization: Bearer KEY`."
 _WRONG: Final = "Invalid API key."
 _REVOKED: Final = "This API key has been revoked."
-_NO_ADMIN: Final = "This needs a key with the admin scope: bridge keys add NAME --admin."
+_NO_ADMIN: Final = "This requires a key with the scope admin: bridge keys add NAME --admin."
 
 
 @dataclass(frozen=True, slots=True)

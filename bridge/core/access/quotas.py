@@ -176,7 +176,7 @@ class Quotas:
             self._tokens[caller] = before + tokens
             if not self._complained:
                 self._complained = True
-                logger.warning("the use of keys cannot be stored in %s: %s", self._file, error)
+                logger.warning("key usage cannot be stored in %s: %s", self._file, error)
 
     def _kept(self) -> dict[str, int]:
         """Return today's tokens, as stored in the file."""
@@ -192,5 +192,5 @@ class Quotas:
         except (
             OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError
         ) as error:  # fmt: skip
-            logger.warning("the use of keys cannot be read from %s: %s", self._file, error)
+            logger.warning("key usage cannot be read from %s: %s", self._file, error)
             return {}

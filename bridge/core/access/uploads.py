@@ -130,7 +130,7 @@ class Uploads:
         if self._by_caller[caller] + size <= self._each:
             whose, most = ("This server", self._total)
         return RateLimitedError(
-            f"{whose} already receives {most} bytes of unfinished requests, its limit. "
+            f"{whose} has reached its limit of {most} bytes of unfinished requests. "
             "Send fewer large requests at the same time.",
             reason="UPLOADS_TOO_LARGE",
             retry_after=RETRY_SECONDS,

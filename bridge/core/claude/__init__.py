@@ -17,8 +17,7 @@ from bridge.core.claude.processes import (
     passed_on,
     read_user_settings,
 )
-from bridge.core.claude.reading import CONTINUABLE, AnswerReader
-from bridge.core.claude.reading.call_usage import added
+from bridge.core.claude.reading import CONTINUABLE, AnswerReader, added
 from bridge.core.claude.session import Session
 from bridge.core.claude.tool_definitions import (
     ToolDefinition,

@@ -24,7 +24,8 @@ from claude_agent_sdk import Transport
 from pydantic_core import from_json
 
 from bridge.core.claude.processes import Command, Leftovers, LineProcess, ProcessGoneError
-from bridge.core.claude.wire import Wire
+from bridge.core.claude.wire import Wire, encoded, is_long, long_encoded
+from bridge.core.system import off_loop
 from bridge.core.telemetry import trace_of
 
 logger = logging.getLogger(__name__)
@@ -191,7 +192,10 @@ class ControlTransport(Transport):
         """Write one line to the process; raises ControlTimeoutError if it does not read."""
         try:
             async with asyncio.timeout(CONTROL_TIMEOUT):
-                await self.process.write(json.dumps(line, ensure_ascii=True).encode() + b"\n")
+                long = is_long(line)
+                await self.process.write(
+                    await off_loop(long, long_encoded if long else encoded, line)
+                )
         except TimeoutError as error:
             self._wedged = True
             raise ControlTimeoutError("the CLI does not read its input") from error
@@ -226,7 +230,9 @@ class ControlTransport(Transport):
         except Exception as error:  # noqa: BLE001 - it is logged, and the process ended
             # If it propagated, the other lines of the same chunk would be lost.
             pid = self.process.pid
-            logger.error("terminating process %s: its line failed\n%s", pid, trace_of(error))
+            logger.error(
+                "terminating process %s: handling its output failed\n%s", pid, trace_of(error)
+            )
             self.process.kill()
 
     def _on_response(self, message: Wire) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Protocol
 
-from bridge.core.claude.reading.call_usage import UnseenCalls
+from bridge.core.claude.reading import UnseenCalls
 from bridge.core.claude.wire import Wire
 
 HIGH_WATER = 2_000

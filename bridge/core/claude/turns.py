@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from bridge.core.claude.exact_numbers import parsed_exactly
+from bridge.core.claude.system_marks import has_quoted, marked, quoted, quoted_across
 from bridge.core.claude.wire import Wire
 from bridge.core.contract import (
     DocumentPart,
@@ -27,10 +28,6 @@ from bridge.core.contract import (
     ToolCallPart,
     ToolResultPart,
     UrlSource,
-    has_quoted,
-    marked,
-    quoted,
-    quoted_across,
 )
 from bridge.core.validation import type_of
 

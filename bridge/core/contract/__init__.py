@@ -74,7 +74,6 @@ from bridge.core.contract.service import (
     UsageLimits,
     UsageWindow,
 )
-from bridge.core.contract.system_marks import has_quoted, marked, quoted, quoted_across
 from bridge.core.contract.system_messages import placed, system_part
 from bridge.core.contract.usage import Usage
 
@@ -147,11 +146,7 @@ __all__ = [
     "Usage",
     "UsageLimits",
     "UsageWindow",
-    "has_quoted",
-    "marked",
     "placed",
-    "quoted",
-    "quoted_across",
     "shown",
     "system_part",
 ]

@@ -6,6 +6,8 @@ another request. Each API maps the classes to its own status codes in one litera
 
 from __future__ import annotations
 
+import math
+from datetime import datetime
 from typing import Final
 
 SHOWN_CHARACTERS: Final = 100
@@ -17,6 +19,26 @@ def shown(name: str) -> str:
     return repr(name if len(name) <= SHOWN_CHARACTERS else f"{name[:SHOWN_CHARACTERS]}…")
 
 
+_MINUTE: Final = 60
+_HOUR: Final = 60 * _MINUTE
+_DAY: Final = 24 * _HOUR
+
+
+def reset_sentence(resets_at: float, now: float) -> str:
+    """Say when a limit resets, in the local time of this machine; times are in Unix seconds."""
+    seconds = max(resets_at - now, 0.0)
+    at = datetime.fromtimestamp(resets_at).astimezone()
+    day = f"on {at.day} {at:%b} " if seconds >= _DAY else ""
+    if seconds >= 2 * _DAY:
+        left = f"{round(seconds / _DAY)} days"
+    elif seconds >= 2 * _HOUR:
+        left = f"{round(seconds / _HOUR)} hours"
+    else:
+        minutes = math.ceil(seconds / _MINUTE)
+        left = f"{minutes} minute{'' if minutes == 1 else 's'}"
+    return f"It resets {day}at {at:%H:%M %Z}, in {left}."
+
+
 class BridgeError(Exception):
     """The base class: an error whose text is meant for the caller.
 
@@ -26,6 +48,8 @@ class BridgeError(Exception):
 
     reason = "INTERNAL"
     retryable = False
+    retry_seconds = 1.0
+    """When a retry makes sense if it can succeed and nothing more precise is known."""
 
     def __init__(
         self,
@@ -44,6 +68,13 @@ class BridgeError(Exception):
             self.reason = reason
         if retryable is not None:
             self.retryable = retryable
+
+    @property
+    def retry_hint(self) -> float | None:
+        """Return in how many seconds to retry; None if a retry is pointless."""
+        if self.retry_after is not None:
+            return max(self.retry_after, 0.0)
+        return self.retry_seconds if self.retryable else None
 
 
 class InvalidRequestError(BridgeError):
@@ -114,6 +145,14 @@ class PlanLimitError(BridgeError):
     """The account's usage limit is reached. A retry before `retry_after` will fail."""
 
     reason = "PLAN_LIMIT"
+    resets_at: float | None = None
+    """When the limit resets, in Unix seconds, if that is known."""
+
+    def tell_reset(self, resets_at: float, now: float) -> None:
+        """Add the time at which the limit resets; both times are in Unix seconds."""
+        self.resets_at = resets_at
+        self.retry_after = max(resets_at - now, 0.0)
+        self.message = f"{self.message} {reset_sentence(resets_at, now)}"
 
 
 class RateLimitedError(BridgeError):
@@ -156,12 +195,15 @@ class UnavailableError(BridgeError):
 
     reason = "UPSTREAM_ERROR"
     retryable = True
+    # Claude Code has retried for a while already, and clients retry often by themselves.
+    retry_seconds = 10.0
 
 
 class ProcessFailedError(UnavailableError):
     """A CLI process died, hung or could not be started."""
 
     reason = "CLAUDE_PROCESS_ERROR"
+    retry_seconds = 1.0
 
 
 class StoreUnavailableError(UnavailableError):
@@ -172,8 +214,8 @@ class StoreUnavailableError(UnavailableError):
 
     def __init__(self) -> None:
         super().__init__(
-            "This server cannot reach its stored responses; its log says why. A request that "
-            "does not build on one can still be answered."
+            "This server cannot access its stored responses; its log has the reason. Requests that "
+            "do not build on one can still be answered."
         )
 
 
@@ -181,6 +223,7 @@ class DrainingError(UnavailableError):
     """The server is shutting down."""
 
     reason = "DRAINING"
+    retry_seconds = 1.0
 
 
 class DeadlineError(BridgeError):

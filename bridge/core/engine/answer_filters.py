@@ -79,7 +79,7 @@ class JsonFilter:
             if not self._scanner.begun:
                 self._before.append(event.text)
                 if "".join(self._before).lstrip().startswith("["):
-                    raise UnfitAnswerError("is a JSON array and not an object")
+                    raise UnfitAnswerError("is a JSON array, not an object")
             compact = self._scanner.feed(event.text)
             if not self._scanner.begun:
                 return

@@ -156,12 +156,14 @@ class Attempt:
             raise
         except PlanLimitError as error:
             if (resets_at := self._reader.limit_resets_at) is not None:
-                error.retry_after = self._resources.usage_limits.seconds_until(resets_at)
+                self._resources.usage_limits.tell_reset(error, resets_at)
             raise
         except (LookupError, TypeError, AttributeError) as error:
             # The line is valid JSON, but still invalid.
             logger.error(
-                "terminating process %s: its line failed\n%s", session.pid, trace_of(error)
+                "terminating process %s: handling its output failed\n%s",
+                session.pid,
+                trace_of(error),
             )
             session.kill()
             raise ProcessGoneError from error

@@ -189,8 +189,10 @@ class SchemaChecker:
             # TimeoutError is an OSError.
             if self._closed:
                 raise ProcessGoneError from error
-            logger.error("the schema worker does not start: %s", worker.stderr_tail)
-            raise ProcessFailedError("Schemas cannot be checked now.", retry_after=1) from error
+            logger.error("the schema worker could not be started: %s", worker.stderr_tail)
+            raise ProcessFailedError(
+                "Schemas cannot be checked at the moment.", retry_after=1
+            ) from error
         return worker
 
     async def _line(self) -> bytes:

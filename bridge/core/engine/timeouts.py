@@ -1,7 +1,8 @@
 """The time limits of a request, as a whole and in each of its phases.
 
 A request waits for a process, then for the first part of its answer, then for each further part.
-Each phase has a limit besides that of the whole.
+Each phase has a limit besides that of the whole; the wait for a process is part of the wait for the
+first part.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class TimeLimits:
     queue: float = math.inf
     """Waiting for a process."""
     first_token: float = math.inf
-    """From there to the first part of the answer, thinking included."""
+    """To the first part of the answer, a thought included, and with the wait for a process."""
     idle: float = math.inf
     """Between one part of the answer and the next. While the model thinks, it may be silent."""
 
@@ -55,12 +56,12 @@ class TimeLimits:
         )
 
     def seconds(self, limit: Limit) -> float:
-        """Return one of the limits."""
+        """Return how long a request may be in the phase that a limit is for."""
         match limit:
             case Limit.TOTAL:
                 return self.total
             case Limit.QUEUE:
-                return self.queue
+                return min(self.queue, self.first_token)
             case Limit.FIRST_TOKEN:
                 return self.first_token
             case Limit.IDLE:
@@ -84,8 +85,10 @@ class RequestProgress:
     """The progress of a request; times in seconds of one clock."""
 
     started_at: float
-    leased_at: float | None = None
-    """When it was assigned a process."""
+    waits_since: float
+    """When it began to wait for the process of its current attempt."""
+    leased: bool = False
+    """Whether it was assigned one."""
     answer: AnswerProgress = AnswerProgress()
 
 
@@ -96,12 +99,13 @@ def next_limit(limits: TimeLimits, request: RequestProgress, now: float) -> tupl
     """
     total = request.started_at + limits.total
     answer = request.answer
-    if request.leased_at is None:
-        return min((total, Limit.TOTAL), (now + limits.queue, Limit.QUEUE))
+    if not request.leased:
+        queued_until = request.waits_since + limits.seconds(Limit.QUEUE)
+        return min((total, Limit.TOTAL), (queued_until, Limit.QUEUE))
     if answer.begun:
         silent_since = now if answer.excused else answer.last_line_at
         return min((total, Limit.TOTAL), (silent_since + limits.idle, Limit.IDLE))
-    waits_since = now if answer.excused else request.leased_at
+    waits_since = now if answer.excused else request.waits_since
     return min((total, Limit.TOTAL), (waits_since + limits.first_token, Limit.FIRST_TOKEN))
 
 
@@ -124,23 +128,26 @@ class Deadlines:
         self._on_reached = on_reached
         self._time = asyncio.get_running_loop().time
         self._started_at = self._time()
-        self._leased_at: float | None = None
+        self._waits_since = self._started_at
+        self._leased = False
         self._timer: asyncio.TimerHandle | None = None
         self.reached: Limit | None = None
         """The limit that was reached, once `watch` has detected it."""
 
     def queued(self) -> None:
         """Record that the request waits for a process, its first or another."""
-        self._leased_at = None
+        if self._leased:
+            self._waits_since = self._time()
+            self._leased = False
         self.unwatch()
 
     def leased(self) -> None:
         """Record that the request has its process: it now waits for the first token."""
-        self._leased_at = self._time()
+        self._leased = True
 
     def next(self) -> tuple[float, Limit]:
         """Return when the next limit is reached, and which one."""
-        request = RequestProgress(self._started_at, self._leased_at, self._answer())
+        request = RequestProgress(self._started_at, self._waits_since, self._leased, self._answer())
         return next_limit(self._limits, request, self._time())
 
     async def bound(self, work: Awaitable[None]) -> None:

@@ -109,12 +109,15 @@ class OveragePolicy:
             return Admission.FREE
         until = overage_ahead(limits, now)
         if until is not None:
-            raise PlanLimitError(
+            error = PlanLimitError(
                 "The account's usage limit is reached, and this server does not use paid extra "
                 "usage (BRIDGE_STOP_BEFORE_OVERAGE).",
                 reason="OVERAGE_AHEAD",
                 retry_after=until - now,
             )
+            if until in (limits.resets_at, *(window.resets_at for window in limits.windows)):
+                error.tell_reset(until, now)
+            raise error
         if not self._stopped:
             return Admission.FREE
         if self._probe is not _Probe.NONE:
@@ -193,9 +196,9 @@ class UsageLimitsState:
         """Whether serving is stopped, since only paid extra usage would answer."""
         return self._policy.until(self.latest, self._now()) is not None
 
-    def seconds_until(self, at: float) -> float:
-        """Return the seconds until a time in Unix seconds, 0 if it has passed."""
-        return max(at - self._now(), 0.0)
+    def tell_reset(self, error: PlanLimitError, resets_at: float) -> None:
+        """Add to an error when the limit resets, in Unix seconds."""
+        error.tell_reset(resets_at, self._now())
 
     def close(self) -> None:
         """Stop informing watchers of later changes."""

@@ -1,5 +1,6 @@
 """Operating system services: private files, sockets, host names, process termination."""
 
+from bridge.core.system.garbage import freeze_garbage
 from bridge.core.system.hosts import (
     check_host,
     check_origin,
@@ -31,6 +32,7 @@ __all__ = [
     "check_host",
     "check_origin",
     "connections_to",
+    "freeze_garbage",
     "is_loopback",
     "is_served",
     "locked",

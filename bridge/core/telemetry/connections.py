@@ -36,8 +36,8 @@ class Connections(Collector):
             if self._clock() - self._warned.get(api, -QUIET_SECONDS) >= QUIET_SECONDS:
                 self._warned[api] = self._clock()
                 logger.warning(
-                    "All %d connections of the %s API are in use: further ones are refused until "
-                    "one is closed.",
+                    "all %d connections of the %s API are in use: further ones are refused until "
+                    "one is closed",
                     limit,
                     api,
                 )

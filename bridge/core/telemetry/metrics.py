@@ -68,7 +68,7 @@ class Metrics:
             registry=registry,
         )
         self._in_flight = Gauge(
-            "bridge_requests_in_flight", "Requests under way.", ("api",), registry=registry
+            "bridge_requests_in_flight", "Requests in progress.", ("api",), registry=registry
         )
         self._tokens = Counter(
             "bridge_tokens",
@@ -79,7 +79,7 @@ class Metrics:
         )
         self._unseen_calls = Counter(
             "bridge_unseen_calls",
-            "Upstream calls that Claude Code has made by itself once an answer was whole.",
+            "Upstream calls that Claude Code made by itself after an answer was complete.",
             ("model",),
             registry=registry,
         )
@@ -92,7 +92,7 @@ class Metrics:
             "request_duration", "From the request to the end of its answer.", "model", registry
         )
         self._queue = _seconds(
-            "queue", "From the request to its session, by how that was got.", "session", registry
+            "queue", "From the request to its session, by how it got one.", "session", registry
         )
 
     def watch(self, watched: Watched) -> None:
@@ -108,7 +108,7 @@ class Metrics:
     # Observer
 
     def began(self, record: RequestRecord) -> None:
-        """Count a request as under way."""
+        """Count a request as in progress."""
         self._in_flight.labels(record.request.api).inc()
 
     def ended(self, record: RequestRecord) -> None:
@@ -208,7 +208,7 @@ def _of_pool(state: PoolState) -> Iterator[Metric]:
     yield processes
     yield _counter(
         "bridge_sessions",
-        "Requests by the source of their session.",
+        "Requests by how they got their session.",
         ("session",),
         _from_zero(SessionSource, totals.sessions),
     )

@@ -36,7 +36,7 @@ def trace_of(error: BaseException | None) -> str:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        lines = [f"{kind_of(error)}, raised at (the last call first):"]
+        lines = [f"{kind_of(error)}, raised at (most recent call first):"]
         frames = traceback.extract_tb(error.__traceback__)
         lines += [f"  {f.filename}:{f.lineno} in {f.name}" for f in reversed(frames)]
         blocks.append("\n".join(lines))
@@ -72,4 +72,4 @@ def on_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
     where: TracebackType | None = unraisable.exc_traceback
     if error is not None and error.__traceback__ is None:
         error = error.with_traceback(where)
-    logger.error("an error could not be raised\n%s", trace_of(error))
+    logger.error("an error was raised where it cannot be handled\n%s", trace_of(error))

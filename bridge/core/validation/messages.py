@@ -10,7 +10,7 @@ from typing import Final
 from bridge.core.contract import InvalidRequestError, UnsupportedError, shown
 
 TOOL_NAME: Final = '1 to 64 letters, digits, "_" and "-"'
-NOT_EMPTY: Final = "an array that is not empty"
+NOT_EMPTY: Final = "a non-empty array"
 
 
 def missing(field: str, remedy: str = "") -> InvalidRequestError:
@@ -24,9 +24,7 @@ def missing(field: str, remedy: str = "") -> InvalidRequestError:
 
 def invalid(field: str, expected: str) -> InvalidRequestError:
     """A value is not `expected`."""
-    return InvalidRequestError(
-        f"Invalid value for '{field}': it should be {expected}.", field=field
-    )
+    return InvalidRequestError(f"Invalid value for '{field}': expected {expected}.", field=field)
 
 
 def without_effect(field: str, why: str = "has no effect on this server") -> UnsupportedError:
@@ -51,8 +49,8 @@ def empty_last_message(where: str) -> InvalidRequestError:
 def unanswered_call(call_id: str, where: str, field: str) -> InvalidRequestError:
     """A call in `where` has no result; the error is about `field`."""
     return InvalidRequestError(
-        f"The tool call {shown(call_id)} in '{where}' has no result. The results of all its calls "
-        "must directly follow a turn, each with the id of its call.",
+        f"The tool call {shown(call_id)} in '{where}' has no result. The results of all calls of "
+        "a turn must directly follow it, each with the id of its call.",
         field=field,
     )
 

@@ -1,4 +1,4 @@
-"""From what callers send to the neutral model. Pure."""
+"""Decodes messages of bridge.v1 to the core's types. Pure."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from bridge.core.validation import (
     check_count,
     invalid,
     json_object,
+    media_misplaced,
     missing,
     validate_opening,
 )
@@ -28,6 +29,8 @@ _T = TypeVar("_T")
 _ROLES: Final[Mapping[int, contract.Role]] = {
     pb.ROLE_USER: contract.Role.USER,
     pb.ROLE_ASSISTANT: contract.Role.ASSISTANT,
+    # In the user's turn, as a `system_part`.
+    pb.ROLE_SYSTEM: contract.Role.USER,
 }
 _TOOL_MODES: Final[Mapping[int, contract.ToolMode]] = {
     pb.ToolChoice.MODE_UNSPECIFIED: contract.ToolMode.AUTO,
@@ -52,6 +55,8 @@ _EFFORTS: Final[Mapping[int, contract.Effort | None]] = {
     pb.EFFORT_MAX: contract.Effort.MAX,
 }
 
+NOT_ONE: Final = "Exactly one field of the oneof must be set, and this server must know it."
+
 OPEN: Final = "open."
 """What a conversation's settings are called in errors: the field of ConverseRequest."""
 
@@ -65,7 +70,7 @@ def decode_request(
     caller: str = "",
     timeout: float | None = None,
 ) -> contract.CompletionRequest:
-    """Read a request; raises InvalidRequestError, which names the field by its proto path."""
+    """Decode a request; raises InvalidRequestError, which names the field by its proto path."""
     decoded = _settings(request, caller)
     unknown = unknown_fields(request, strict=request.strict)
     return replace(decoded, request_id=request_id, timeout=timeout, ignored=unknown)
@@ -74,9 +79,9 @@ def decode_request(
 def decode_conversation(
     request: pb.ConverseRequest, *, caller: str = ""
 ) -> contract.CompletionRequest:
-    """Read what opens a conversation: a request whose messages are what was said before.
+    """Decode the opening of a conversation: a request whose messages are the history.
 
-    Raises what `validate` raises, which names the field as `open.model`.
+    Raises what `validate` raises; fields are named as `open.model`.
     """
     decoded = _settings(request.open, caller, OPEN)
     decoded = replace(decoded, ignored=unknown_fields(request, strict=decoded.strict))
@@ -87,7 +92,7 @@ def decode_conversation(
 
 
 def decode_said(message: pb.UserMessage) -> contract.Message:
-    """Read what the user says in a conversation."""
+    """Decode the user's message in a conversation."""
     _counted_parts(message.parts, "message")
     parts = tuple(_part(part, f"message.parts[{i}]") for i, part in enumerate(message.parts))
     for index, part in enumerate(parts):
@@ -96,8 +101,14 @@ def decode_said(message: pb.UserMessage) -> contract.Message:
     return contract.Message(contract.Role.USER, parts, origin="message")
 
 
+def decode_system(message: pb.UserMessage) -> contract.Message:
+    """Read the system message before what the user says."""
+    part = contract.system_part([message.system])
+    return contract.Message(contract.Role.USER, (part,), origin="message.system")
+
+
 def decode_results(results: pb.ToolResults) -> Iterator[contract.ToolResultPart]:
-    """Read the results of tools."""
+    """Decode tool results."""
     if not results.results:
         _refuse("Send at least one result.", "tool_results.results")
     count = len(results.results)
@@ -109,12 +120,12 @@ def decode_results(results: pb.ToolResults) -> Iterator[contract.ToolResultPart]
 
 
 def _field_name(prefix: str, place: contract.Place) -> str:
-    """What the proto calls a field; `prefix` comes before those that are in no message."""
+    """The proto's name of a field; `prefix` comes before those that are not in a message."""
     if not place.origin:
         return f"{prefix}{place.path}{_JSON.get(place.path, '')}"
     match place.rest:
         case "":
-            # The message, also of a part.
+            # Errors about a part name its message.
             return place.origin.partition(".parts[")[0]
         case ".tool_call.arguments":
             return f"{place.origin}.arguments_json"
@@ -146,10 +157,11 @@ def _settings(settings: _Settings, caller: str, prefix: str = "") -> contract.Co
     with faults:
         effort = _looked_up(_EFFORTS, pb.Effort.Name, settings.effort, f"{prefix}effort")
     faults.raise_any()
+    system, placed = contract.placed(settings.system, messages)
     return contract.CompletionRequest(
-        messages=tuple(messages),
+        messages=placed,
         model=settings.model or None,
-        system=settings.system or None,
+        system=system,
         tools=tuple(tools),
         tool_choice=tool_choice,
         sampling=_sampling(settings.sampling),
@@ -165,7 +177,7 @@ def _settings(settings: _Settings, caller: str, prefix: str = "") -> contract.Co
 
 
 def _check_counts(settings: _Settings, prefix: str) -> None:
-    """Refuse what has too many pieces before each is read: millions fit into a message."""
+    """Refuse too many parts before any is decoded: millions fit into a message."""
     check_count("tools", len(settings.tools), BOUNDS.tools, f"{prefix}tools")
     messages = f"{prefix}messages"
     check_count("messages", len(settings.messages), BOUNDS.messages, messages)
@@ -186,7 +198,22 @@ def _counted_parts(parts: Sequence[pb.Part], path: str) -> int:
 def _message(message: pb.Message, path: str) -> contract.Message:
     role = _looked_up(_ROLES, pb.Role.Name, message.role, f"{path}.role")
     parts = tuple(_part(part, f"{path}.parts[{i}]") for i, part in enumerate(message.parts))
+    if message.role == pb.ROLE_SYSTEM and parts:
+        parts = (contract.system_part(_texts(parts)),)
     return contract.Message(role, parts, origin=path)
+
+
+def _texts(parts: Sequence[contract.Part]) -> Iterator[str]:
+    for part in parts:
+        match part:
+            case contract.TextPart(text):
+                yield text
+            case contract.ImagePart() | contract.DocumentPart():
+                raise media_misplaced(part.origin)
+            case contract.ToolCallPart() | contract.ToolResultPart() | contract.ThinkingPart():
+                _refuse("A system message may contain text only.", part.origin)
+            case _:
+                assert_never(part)
 
 
 def _part(part: pb.Part, path: str) -> contract.Part:
@@ -208,9 +235,7 @@ def _part(part: pb.Part, path: str) -> contract.Part:
         case "tool_result":
             return _tool_result(part.tool_result, f"{path}.tool_result")
         case None:
-            _refuse(
-                "Exactly one field of the oneof must be set, and this server must know it.", path
-            )
+            _refuse(NOT_ONE, path)
         case never:
             assert_never(never)
 
@@ -282,13 +307,13 @@ def _optional(message: ProtoMessage, field: str, value: _T) -> _T | None:
 
 
 def _looked_up(table: Mapping[int, _T], name: Callable[..., str], number: int, path: str) -> _T:
-    """What a value of an enum stands for; `name` gives the names of its values."""
+    """Map an enum value; `name` returns the names of the enum's values."""
     try:
         return table[number]
     except KeyError:
         if number == 0:
             raise missing(path) from None
-        # The one of number 0 says nothing.
+        # Without the unspecified value, number 0.
         raise invalid(path, " or ".join(name(value) for value in table if value)) from None
 
 

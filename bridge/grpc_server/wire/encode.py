@@ -1,4 +1,4 @@
-"""From the core's events and what it tells of itself to what callers read. Pure."""
+"""Encodes the core's events, and its state, to messages of bridge.v1. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CANCELLED: Final = pb.ConverseResponse(finished=pb.Finished(reason=pb.FINISH_REA
 
 
 def encode_started(request_id: str) -> pb.ConverseResponse:
-    """The beginning of a turn that was cancelled before any model was asked."""
+    """Encode `started` for a turn that was cancelled before a model was called."""
     return pb.ConverseResponse(started=pb.Started(request_id=request_id))
 
 
@@ -46,11 +46,11 @@ _STATUSES: Final[Mapping[str, pool_pb2.Pool.Status.ValueType]] = {
 def encode_event(
     event: contract.Event, request_id: str, response: type[_Response]
 ) -> tuple[_Response, ...]:
-    """Write an event. `Finished` is preceded by the usage as an event of its own."""
+    """Encode an event. `Finished` is preceded by the usage as a separate event."""
     try:
         return _encoded(event, request_id, response)
     except UnicodeEncodeError:
-        # JSON can carry half of a surrogate pair, protobuf cannot.
+        # JSON can contain half of a surrogate pair, protobuf cannot.
         return _encoded(_encodable(event), request_id, response)
 
 
@@ -100,7 +100,6 @@ def _sendable(text: str) -> str:
 
 
 def encode_usage(usage: contract.Usage) -> pb.Usage:
-    """Write the tokens used."""
     return pb.Usage(
         input_tokens=usage.input_tokens,
         cache_read_tokens=usage.cache_read_tokens,
@@ -111,7 +110,6 @@ def encode_usage(usage: contract.Usage) -> pb.Usage:
 
 
 def encode_model(offered: contract.Model) -> model_pb2.Model:
-    """Write a model on offer."""
     return model_pb2.Model(
         id=offered.id,
         resolved_model=offered.resolved,
@@ -123,7 +121,7 @@ def encode_model(offered: contract.Model) -> model_pb2.Model:
 
 
 def encode_pool(state: contract.PoolState) -> pool_pb2.Pool:
-    """Write how the pool stands. What this version of the API has no name for is left out."""
+    """Encode the state of the pool, without what this version of the API has no field for."""
     health = state.health
     return pool_pb2.Pool(
         status=_STATUSES.get(health.status, pool_pb2.Pool.STATUS_UNSPECIFIED),
@@ -145,7 +143,7 @@ def encode_pool(state: contract.PoolState) -> pool_pb2.Pool:
 
 
 def encode_request(line: Mapping[str, Any]) -> pool_pb2.RecentRequest:
-    """Write what is remembered of a request; see `RequestRecord.metadata`."""
+    """Encode the metadata of a past request; see `RequestRecord.metadata`."""
     told = {name: value for name, value in line.items() if value is not None}
     time = Timestamp()
     time.FromJsonString(told.pop("time"))
@@ -201,7 +199,7 @@ def _known(
 
 
 def _timestamp(seconds: float) -> Timestamp | None:
-    """None for what is no time: it comes from outside."""
+    """None if the value, which comes from outside, is not a valid time."""
     timestamp = Timestamp()
     try:
         timestamp.FromDatetime(datetime.fromtimestamp(seconds, UTC))

@@ -1,4 +1,4 @@
-"""Fields of a request that this server's proto has not: named like parameters without effect."""
+"""Unknown fields of a request, which are reported like parameters without effect."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INDEX: Final = re.compile(r"\[\d+\]")
 def unknown_fields(request: Message, *, strict: bool) -> tuple[str, ...]:
     """The paths of a request's unknown fields, by their numbers: `tools.100`.
 
-    Raises UnsupportedError for the first where the request is strict, and TooLargeError.
+    Raises UnsupportedError for the first if the request is strict, and TooLargeError.
     """
     known = type(request)()
     known.CopyFrom(request)

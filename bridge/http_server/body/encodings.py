@@ -1,4 +1,4 @@
-"""Undoing the `Content-Encoding` of a body, within a bound of its unpacked size."""
+"""Decompresses a body according to its `Content-Encoding`, up to a limit."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _ZLIB_METHOD: Final = 8
 
 
 class BodyTooLargeError(Exception):
-    """The body unpacks to more than its bound."""
+    """The decompressed body exceeds its limit."""
 
 
 def check_encoding(encoding: str) -> str:
-    """The name of an encoding that can be undone, or nothing; raises HttpError for others."""
+    """Return the name of a supported encoding, or "" for none; raises HttpError for others."""
     name = encoding.strip().lower()
     if name in {"", "identity"}:
         return ""
@@ -33,7 +33,7 @@ def check_encoding(encoding: str) -> str:
 
 
 def decoded(body: bytes, encoding: str, limit: int) -> bytes:
-    """Undo an encoding that `check_encoding` gave; never unpacks more than `limit` bytes."""
+    """Decompress an encoding that `check_encoding` returned, never to more than `limit` bytes."""
     if not encoding:
         return body
     unpacked = bytearray()
@@ -56,7 +56,7 @@ def decoded(body: bytes, encoding: str, limit: int) -> bytes:
 
 
 def _window(body: bytes, encoding: str) -> int:
-    """The kind of stream, as zlib wants it; many clients leave out the head of a deflate."""
+    """zlib's parameter for the format; many clients omit the header of a deflate stream."""
     if encoding == "gzip":
         return zlib.MAX_WBITS | 16
     headed = len(body) > 1 and body[0] & 15 == _ZLIB_METHOD and (body[0] << 8 | body[1]) % 31 == 0

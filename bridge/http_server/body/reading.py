@@ -1,4 +1,4 @@
-"""Reading the JSON body of a request."""
+"""Reads the JSON body of a request."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ _FORMS: Final = frozenset({"multipart/form-data", "application/x-www-form-urlenc
 
 
 async def read_json(request: Request, limit: int, seconds: float, upload: Upload) -> object:
-    """Read the body, of at most `limit` bytes and within so many seconds, as JSON."""
+    """Read and parse a body of at most `limit` bytes, which must arrive within `seconds`.
+
+    Raises InvalidRequestError, TooLargeError, RequestTimeoutError, ClientClosedError, and HttpError
+    for an unsupported encoding or content type.
+    """
     encoding = check_encoding(", ".join(request.headers.getlist("content-encoding")))
     try:
         async with asyncio.timeout(seconds):
@@ -35,7 +39,7 @@ async def read_json(request: Request, limit: int, seconds: float, upload: Upload
         ) from None
     if encoding:
         try:
-            # Off the event loop: as much as a whole body may come of a few bytes.
+            # Off the event loop: a few bytes can decompress to the largest body.
             body = await asyncio.to_thread(decoded, body, encoding, limit)
         except BodyTooLargeError:
             raise _too_large(limit) from None
@@ -45,7 +49,7 @@ async def read_json(request: Request, limit: int, seconds: float, upload: Upload
 
 
 def _refuse_form(kind: str, body: bytes) -> None:
-    """Say what to send instead of a form; curl calls JSON one, too, unless it is told."""
+    """Raise HttpError for a form, but not for JSON labelled as one, as by curl."""
     name = kind.partition(";")[0].strip().lower()
     if name in _FORMS and not body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
         raise HttpError(
@@ -57,7 +61,7 @@ def _refuse_form(kind: str, body: bytes) -> None:
 
 
 async def _read(request: Request, limit: int, upload: Upload) -> bytes:
-    """The bytes are counted as they come: a length that the client announces proves nothing."""
+    """Read the body. Its bytes are counted as they arrive: the announced length proves nothing."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
         raise _too_large(limit)
@@ -76,7 +80,7 @@ async def _read(request: Request, limit: int, upload: Upload) -> bytes:
 
 
 def parse_json(body: bytes) -> object:
-    """Parse JSON as the standard has it, without NaN and Infinity."""
+    """Parse standard JSON, without NaN and Infinity; raises InvalidRequestError."""
     try:
         # Some clients put a byte order mark before it.
         text = body.decode("utf-8-sig")

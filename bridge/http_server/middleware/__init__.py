@@ -1,4 +1,4 @@
-"""What every request passes before any route."""
+"""Steps that every request passes before any route."""
 
 from bridge.http_server.middleware.access import NEEDS, AccessMiddleware
 from bridge.http_server.middleware.browsers import BrowserRules

@@ -1,4 +1,4 @@
-"""What every request passes before any route: whose page it comes from, and with which key."""
+"""Checks before any route: which page a request comes from, and its key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bridge.http_server.dialect import dialect_of
 from bridge.http_server.middleware.browsers import BrowserRules, is_preflight
 
 NEEDS: Final[Mapping[str, KeyScope | None]] = {
-    # The page itself holds nothing of this server; what it shows comes from below /bridge/.
+    # The page itself contains no data of this server; it fetches them from below /bridge/.
     "/": None,
     "/page.css": None,
     "/page.js": None,
@@ -30,7 +30,7 @@ A path that ends in a slash stands for everything below it, but for the root, wh
 
 
 def needed_for(path: str, needs: Mapping[str, KeyScope | None] = NEEDS) -> KeyScope | None:
-    """The scope that a path needs; None for no key. What is not named needs `complete`."""
+    """The scope that a path requires: None for no key, `complete` if the path is not listed."""
     if path in needs:
         return needs[path]
     for prefix, scope in needs.items():
@@ -40,10 +40,10 @@ def needed_for(path: str, needs: Mapping[str, KeyScope | None] = NEEDS) -> KeySc
 
 
 class AccessMiddleware:
-    """Refuses what has no business here, and notes by which key the rest came in.
+    """Refuses requests by origin and key, and records the key of the others.
 
-    Plain ASGI; inside `RequestIdMiddleware`, which answers for what is raised here. For a URL
-    that needs no key it is noted whether the request came with one of scope `admin`.
+    Plain ASGI; inside `RequestIdMiddleware`, which answers the errors raised here. For a URL that
+    requires no key, it records whether the request has a key with the scope `admin`.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class AccessMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; raises PermissionDeniedError and AuthenticationError."""
         if scope["type"] == "websocket":
-            # No route takes one, and none could be guarded by headers of the kind below.
+            # No route supports WebSockets, and the checks below are not made for them.
             await send({"type": "websocket.close", "code": 1008})
             return
         if scope["type"] == "http":
@@ -70,7 +70,7 @@ class AccessMiddleware:
             state["reply_headers"] = self._rules.reply_headers(headers)
             self._rules.check(headers, scope["http_version"], _local_host(scope))
             if is_preflight(scope["method"], headers):
-                # A page that is not listed has nothing to ask: its own origin needs none.
+                # Only pages of allowed origins need a preflight; the server's own page does not.
                 reply = Response(None, 204, self._rules.preflight_headers(headers))
                 await reply(scope, receive, send)
                 return
@@ -85,7 +85,7 @@ class AccessMiddleware:
         await self._app(scope, receive, send)
 
     def _checked(self, receive: Receive, grant: Grant, needed: KeyScope) -> Receive:
-        """Ask again when the body has come: its sender may take longer than its key lasts."""
+        """Check the key again once the body has arrived: it may have been revoked meanwhile."""
 
         async def checked() -> Message:
             message = await receive()
@@ -105,5 +105,5 @@ class AccessMiddleware:
 
 def _local_host(scope: Scope) -> str | None:
     server = scope.get("server")
-    # The server of a Unix socket is its path, without a port.
+    # For a Unix socket, `server` is its path, without a port.
     return None if server is None or server[1] is None else str(server[0])

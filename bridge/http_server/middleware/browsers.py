@@ -49,16 +49,16 @@ class BrowserRules:
     """The hosts and origins allowed besides the machine's own names and the server's own page."""
 
     hosts: tuple[str, ...] = ()
-    """Names of this server; `*.example.com` stands for all below it."""
+    """Names of this server; `*.example.com` matches all subdomains."""
     origins: tuple[str, ...] = ()
-    """Origins of other pages that may use it."""
+    """Origins of other web pages that may use the server."""
     dialects: tuple[BrowserHeaders, ...] = ()
     """The headers that the dialects add to the server's own."""
 
     def check(self, headers: Headers, http_version: str, local_host: str | None) -> None:
         """Raise PermissionDeniedError for a request of a page that is not allowed.
 
-        `local_host` is the address the connection came in on; None is a Unix socket's.
+        `local_host` is the address that received the connection; None for a Unix socket.
         """
         host = self._checked_host(headers.getlist("host"), http_version, local_host)
         origins = headers.getlist("origin")
@@ -81,7 +81,7 @@ class BrowserRules:
 
     def _checked_host(self, hosts: list[str], http_version: str, local_host: str | None) -> str:
         if not hosts and http_version == "1.0":
-            # Not a browser; some simple health checks send none.
+            # Not a browser: some simple health checks send none.
             return ""
         found = split_host(hosts[0]) if len(hosts) == 1 else None
         if found is None:
@@ -105,7 +105,7 @@ class BrowserRules:
         """CORS headers that let an allowed page read the reply, errors included."""
         if not self.origins:
             return {}
-        # A cache must not give one origin's reply to another.
+        # A cache must not serve one origin's reply to another.
         added = {"vary": "Origin"}
         origin = headers.get("origin", "")
         if origin.lower() in self.origins:
@@ -114,7 +114,7 @@ class BrowserRules:
         return added
 
     def preflight_headers(self, headers: Headers) -> Mapping[str, str]:
-        """CORS headers of a preflight: which of the requested headers a page may send."""
+        """CORS headers of a preflight: the requested headers that a page may send."""
         asked = headers.get("access-control-request-headers", "").lower().split(",")
         allowed = [name for name in (each.strip() for each in asked) if self._may_be_sent(name)]
         return {

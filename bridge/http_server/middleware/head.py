@@ -1,4 +1,4 @@
-"""`HEAD`, as monitors and link checkers ask: what `GET` would be answered, without the body."""
+"""Answers `HEAD`, which monitors and link checkers use, like `GET` without the body."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadMiddleware:
-    """Has every `HEAD` served, guarded and refused as the same `GET`.
+    """Handles every `HEAD` like the same `GET`.
 
     Plain ASGI and the outermost, so that no error has a body either.
     """
@@ -25,5 +25,5 @@ class HeadMiddleware:
                 message = {**message, "body": b""}
             await send(message)
 
-        # A copy: the server itself goes by the method, too.
+        # A copy, since the server itself uses the method, too.
         await self._app({**scope, "method": "GET"}, receive, send_bare)

@@ -1,4 +1,4 @@
-"""Every request gets an id and a dialect, every reply its headers, every error a body."""
+"""Gives every request an id and a dialect, every reply its headers, every error a body."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from bridge.http_server.errors import as_bridge_error
 
 
 class RequestIdMiddleware:
-    """Names each request, decides which dialect answers it, and answers for what fails inside.
+    """Assigns a request its id and its dialect, and answers errors raised inside.
 
-    Plain ASGI, so that a streamed chunk costs one call here and no task or queue. The id is
-    always new: one that a client chose could be used twice, and logs go by it.
+    Plain ASGI, so that a streamed chunk costs one call here and no task or queue. The id is always
+    new: one chosen by a client could be used twice, and logs are searched by it.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class RequestIdMiddleware:
         except Exception as exc:
             error = as_bridge_error(exc, request_id)
             if started:
-                # Nothing true can be said any more: the server cuts the connection.
+                # It is too late for an error reply: the server aborts the connection.
                 raise
             response = dialect.error_response(error, request_id, scope)
             await response(scope, receive, send_named)

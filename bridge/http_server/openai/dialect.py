@@ -40,11 +40,10 @@ class OpenAI:
     open_urls: Final = frozenset[str]()
 
     def __init__(self, store: ResponseStore | None = None) -> None:
-        """`store` keeps responses; without it, none is kept."""
+        """Without a `store`, no responses are stored."""
         self._store = store
 
     def add_routes(self, router: APIRouter, server: ServerContext) -> None:
-        """Add the routes of all endpoints."""
         add_chat_routes(router, server)
         add_response_routes(router, server, self._store)
         add_completion_routes(router, server)
@@ -55,7 +54,7 @@ class OpenAI:
         return schemas_of(ChatCompletionRequest, ResponsesRequest, TextCompletionRequest)
 
     def speaks(self, scope: Scope) -> bool:
-        """OpenAI's clients name an organisation or a project, if they name anything."""
+        """Whether a header names an organisation or a project, as OpenAI's clients may."""
         return any(name.startswith(b"openai-") for name, _ in scope["headers"])
 
     def secret(self, headers: Headers) -> str | None:
@@ -84,5 +83,4 @@ class OpenAI:
     def error_response(
         self, error: BridgeError, request_id: str, scope: Scope | None = None
     ) -> Response:
-        """The reply to an error."""
         return error_response(error, request_id)

@@ -15,13 +15,12 @@ from bridge.http_server.openai.shared.replies import model_object
 
 
 def add_model_routes(router: APIRouter, server: ServerContext) -> None:
-    """Add the routes of models."""
-    # When Claude Code began to offer a model is not known; clients want a number.
+    # It is unknown when a model became available; clients require a number.
     created = int(server.clock())
 
     @router.get("/v1/models", **describe())
     async def list_models(request: Request) -> Response:
-        """List the models on offer to the key, with their aliases."""
+        """List the models that the key may use, with their aliases."""
         listing = server.service.models(caller_of(request.scope))
         models = await run_until(listing, disconnected(request.receive))
         data = [model_object(model, created) for model in models]
@@ -29,7 +28,7 @@ def add_model_routes(router: APIRouter, server: ServerContext) -> None:
 
     @router.get("/v1/models/{model_id:path}", **describe())
     async def retrieve_model(request: Request, model_id: str) -> Response:
-        """Describe one model; its id may contain slashes."""
+        """Retrieve a model; its id may contain slashes."""
         if not model_id:
             raise HTTPException(404)
         finding = server.service.model(model_id, caller_of(request.scope))

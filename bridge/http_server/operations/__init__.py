@@ -1,4 +1,4 @@
-"""What an operator asks for, in no dialect: health, metrics, the status page."""
+"""Endpoints for the operator, in no dialect: health, metrics, the status page."""
 
 from fastapi import FastAPI
 
@@ -11,6 +11,5 @@ __all__ = ["add_operations"]
 
 
 def add_operations(app: FastAPI, server: ServerContext) -> None:
-    """Add the routes of all of them."""
     for routes in (health_routes, metrics_routes, page_routes):
         app.include_router(routes(server))

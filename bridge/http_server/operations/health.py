@@ -14,7 +14,7 @@ from bridge.http_server.openapi import describe
 
 
 def plan_object(plan: UsageLimits) -> JsonDict:
-    """Write what the API last said of the account's usage limits; times in Unix seconds."""
+    """Return the account's usage limits as last reported by the API; times in Unix seconds."""
     return {
         "status": plan.status,
         "limit": plan.limit or None,
@@ -26,12 +26,11 @@ def plan_object(plan: UsageLimits) -> JsonDict:
 
 
 def health_routes(server: ServerContext) -> APIRouter:
-    """Build the health route."""
     router = APIRouter()
 
     @router.get("/health", **describe())
     async def health(request: Request) -> Response:
-        """Health: 200 if completions work, else 503."""
+        """200 if completions can be expected to work, otherwise 503 with the reason."""
         now = server.service.health()
         status = 200 if now.serving else 503
         if server.settings.public and not is_admin(request.scope):

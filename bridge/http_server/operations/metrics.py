@@ -11,7 +11,7 @@ from bridge.http_server.openapi import describe
 
 
 def metrics_routes(server: ServerContext) -> APIRouter:
-    """Build the metrics route for Prometheus; no route without metrics."""
+    """Build the route for Prometheus; without metrics there is none."""
     router = APIRouter()
     render = server.metrics
     if render is None:

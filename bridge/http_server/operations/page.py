@@ -1,4 +1,4 @@
-"""`GET /`, the status page, and `GET /bridge/state`, what it shows."""
+"""`GET /`, the status page, and `GET /bridge/state`, its data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FILES: Final = {
 }
 
 _HEADERS: Final = {
-    # Nothing from elsewhere, nothing inline, in no other page's frame.
+    # No external resources, no inline scripts or styles, no embedding in frames.
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
         "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -66,7 +66,7 @@ def _serve(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
 
 
 def pool_object(state: PoolState) -> JsonDict:
-    """Write how the pool stands, under the core's own names; times in Unix seconds."""
+    """Return the state of the pool with the core's own names; times in Unix seconds."""
     health = asdict(state.health)
     return {
         **health,

@@ -114,7 +114,7 @@ function showFigures({ totals, processes, waiting, pool_size }) {
     ["running", processes.running ?? 0, `of ${pool_size}`],
     ["waiting", waiting],
     ["answered", totals.answered],
-    ["failed", totals.failed, totals.left ? `+ ${totals.left} left early` : ""],
+    ["failed", totals.failed, totals.left ? `+ ${totals.left} disconnected` : ""],
   ];
   $("figures").replaceChildren(...figures.map(([name, value, more]) => {
     const figure = element("div");
@@ -148,7 +148,7 @@ function showFacts(pool) {
     ["Keys", state.keys ? "required" : "none: every client that can connect may use it"],
   ];
   if (pool.subscription && pool.subscription !== pool.account) facts.splice(1, 0, ["Plan", pool.subscription]);
-  if (pool.lacking.length) facts.push(["Lacking", pool.lacking.join("; ")]);
+  if (pool.lacking.length) facts.push(["Missing features", pool.lacking.join("; ")]);
   list("facts", facts);
 }
 

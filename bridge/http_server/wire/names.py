@@ -1,4 +1,4 @@
-"""What callers of OpenAI's APIs call the fields that the rules of a request speak of."""
+"""The names of request fields in OpenAI's APIs, for the errors of the shared validation rules."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from bridge.core.contract import FieldNames, Place
 
 
 def names_by(table: Mapping[str, str], of_call: Callable[[str, str], str]) -> FieldNames:
-    """Name what is in no message by a table of patterns, and the rest by where it was written.
+    """Return the names of fields: those outside messages by a table, the others by their origin.
 
-    `of_call` names what belongs to a call or to its result, by where that stands and by the end
-    of the path.
+    `of_call` names a field of a call or of its result, by its origin and the end of the path.
     """
     patterns = [(re.compile(path), name) for path, name in table.items()]
 

@@ -1,7 +1,6 @@
-"""What becomes of each parameter: honoured, ignored in silence, ignored and named, or refused.
+"""How each parameter is handled: supported, ignored silently, ignored and reported, or refused.
 
-It stands in the annotation of the parameter's field, in the wire model of the body or of an object
-in it.
+The annotation of a field of a wire model says so.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from bridge.http_server.wire.model import WireModel
 
 
 class Treatment(Enum):
-    """What becomes of a parameter."""
+    """How a parameter is handled."""
 
     HONOURED = "honoured"
     SILENT = "silent"
@@ -35,7 +34,7 @@ class Treatment(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A treatment, and the values besides null that change nothing."""
+    """A treatment, and the values besides null that have no effect anyway."""
 
     treatment: Treatment
     neutral: tuple[Any, ...] = ()
@@ -43,7 +42,7 @@ class Rule:
     def __get_pydantic_json_schema__(
         self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """Describe what is refused as what it may be all the same."""
+        """Describe a refused parameter by the values it may have."""
         if self.treatment is Treatment.REFUSED:
             return {"enum": [None, *self.neutral]}
         return handler(core_schema)
@@ -56,12 +55,12 @@ REFUSED: Final = Rule(Treatment.REFUSED)
 
 
 def named_unless(*neutral: Any) -> Rule:
-    """Ignored and named, but for these values."""
+    """Ignored and reported, except for these values."""
     return Rule(Treatment.NAMED, neutral)
 
 
 def refused_unless(*neutral: Any) -> Rule:
-    """Refused, but for these values."""
+    """Refused, except for these values."""
     return Rule(Treatment.REFUSED, neutral)
 
 
@@ -78,7 +77,7 @@ _HINTS: Final = _CACHE_HINTS | {"internal_chat_message_metadata_passthrough"}
 
 @cache
 def rules_of(model: type[WireModel]) -> Mapping[str, Rule]:
-    """The rules of an object's fields: what stands in a field's annotation, else HONOURED."""
+    """The rules of an object's fields, from their annotations; HONOURED without one."""
     return {
         field.alias or name: next(
             (mark for mark in field.metadata if isinstance(mark, Rule)), _HONOURED
@@ -102,22 +101,22 @@ class Ignored:
     def add(
         self, name: str, field: str | None = None, *, why: str = "has no effect on this server"
     ) -> None:
-        """Note one, by its name; `field` says where it is if that is more than the name."""
+        """Add one by its name; `field` is its place if that is more than the name."""
         if self._strict:
             raise without_effect(field or name, why)
         self._names[name] = None
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All that were noted, each once."""
+        """The names, each once."""
         return tuple(self._names)
 
 
 def apply_rules(wire: WireModel, body: object, ignored: Ignored) -> None:
-    """Refuse what must be refused, and note what is ignored, in all objects of a body.
+    """Raise for refused parameters and record the ignored ones, in all objects of a body.
 
-    `wire` was read from `body`. Null counts as absent. A name that an object does not have is
-    ignored and named.
+    `wire` was parsed from `body`. Null counts as absent. Unknown names in an object are ignored and
+    reported.
     """
     assert isinstance(body, dict)
     _apply(wire, body, ignored, "", "")
@@ -126,9 +125,7 @@ def apply_rules(wire: WireModel, body: object, ignored: Ignored) -> None:
 def _apply(
     wire: WireModel, given: Mapping[str, Any], ignored: Ignored, kind: str, where: str
 ) -> None:
-    """Do so for one object. What comes before a name is `where` the object is: in `kind` without
-    the indexes.
-    """
+    """Handle one object: `where` is its path, and `kind` the same without indexes."""
     if wire.passed_over:
         return
     rules, attributes, idle = rules_of(type(wire)), _attributes_of(type(wire)), wire.idle()

@@ -33,7 +33,7 @@ _ABSENT = (_MISSING, "union_tag_not_found")
 
 
 def parse(model: type[M], body: object) -> M:
-    """Validate a body; raises InvalidRequestError on the fields that are wrong."""
+    """Validate a body; raises InvalidRequestError for the invalid fields."""
     if not isinstance(body, dict):
         raise InvalidRequestError("The request body must be a JSON object.", reason="INVALID_TYPE")
     for name, things in (("messages", "messages"), ("input", "items")):
@@ -49,20 +49,20 @@ def parse(model: type[M], body: object) -> M:
 
 
 def _by_place(errors: Sequence[ErrorDetails], body: object) -> list[list[ErrorDetails]]:
-    """Divide errors by the parameter that they are of, or the item of it where that is a list."""
+    """Group errors by parameter or, in a list, by item."""
     places: dict[tuple[str | int, ...], list[ErrorDetails]] = {}
     for error in errors:
         path = _path(error, body)
         in_item = len(path) > 1 and isinstance(path[1], int)
         places.setdefault(path[: 2 if in_item else 1], []).append(error)
-    # A list was meant where an item of it is wrong, whatever else may stand there.
+    # If an item of a list is invalid, a list was meant, even if other types are allowed.
     meant = {place[:1] for place in places if len(place) > 1}
     return [found for place, found in places.items() if place not in meant]
 
 
 def _from_validation(errors: Sequence[ErrorDetails], body: object) -> InvalidRequestError:
     # A union reports every alternative that failed. The one that got deepest into the body is
-    # what the caller meant; those that failed at the same place are all that would do there.
+    # what the caller meant; those that failed at the same place are the allowed ones.
     paths = [_path(error, body) for error in errors]
     deepest = max(paths, key=len)
     here = [error for error, path in zip(errors, paths, strict=True) if path == deepest]
@@ -79,7 +79,7 @@ def _from_validation(errors: Sequence[ErrorDetails], body: object) -> InvalidReq
 
 
 def _path(error: ErrorDetails, body: object) -> tuple[str | int, ...]:
-    """Drop from an error's location what pydantic adds to it: the names of alternatives."""
+    """Remove from an error's location what pydantic adds to it: the names of alternatives."""
     path: list[str | int] = []
     here: Any = body
     for step in error["loc"]:

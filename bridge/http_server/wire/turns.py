@@ -1,4 +1,4 @@
-"""The turns of a conversation, gathered: neighbours merged, and what is left of nothing."""
+"""Collects the turns of a conversation; adjacent messages of one role are merged."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _merged(messages: Iterable[Message]) -> Iterator[Message]:
 
 
 def is_json_object(text: str) -> bool:
-    """Whether a text is the JSON of an object, as a request may hold it."""
+    """Whether a text is the JSON of an object, within the limits of a request."""
     try:
         json_object(text, "")
     except InvalidRequestError:

@@ -175,7 +175,7 @@ BOTH: tuple[Ask, ...] = (ask_http, ask_grpc)
 
 @contextmanager
 def held(guarded: Guarded, secret: str) -> Iterator[None]:
-    """An answer that has begun and goes on for as long as the block."""
+    """An answer that has begun and continues until the block ends."""
     endless = {"endless": True, "delay_ms": 5}
     call = CompletionServiceStub(guarded.channel).Complete(
         question(sim(**endless)), timeout=PATIENCE, metadata=metadata(secret)
@@ -186,7 +186,7 @@ def held(guarded: Guarded, secret: str) -> Iterator[None]:
 
 
 @both
-def test_a_key_lets_in_and_is_named_in_the_session_log(guarded: Guarded, ask: Ask) -> None:
+def test_a_valid_key_is_accepted_and_named_in_the_session_log(guarded: Guarded, ask: Ask) -> None:
     name, secret = guarded.key()
     for key, expected in ((secret, name), (GIVEN, "given")):
         assert ask(guarded, key, sim(text="Welcome.")).text == "Welcome."
@@ -195,7 +195,7 @@ def test_a_key_lets_in_and_is_named_in_the_session_log(guarded: Guarded, ask: As
 
 @both
 @pytest.mark.parametrize("secret", [None, "wrong-secret-that-is-long-enough", "unused"])
-def test_without_a_key_of_its_own_nobody_gets_in(
+def test_a_request_without_a_valid_key_is_refused(
     guarded: Guarded, ask: Ask, secret: str | None
 ) -> None:
     outcome = ask(guarded, secret)
@@ -298,7 +298,7 @@ def test_a_revoked_key_is_out_and_its_conversations_are_given_up(guarded: Guarde
     guarded.running.wait_until_settled()
     assert parked_for(guarded, name) == 2
     guarded.file.revoke(name)
-    # Nobody calls: the bridge sees it by itself.
+    # Without any call: the bridge notices it by itself.
     guarded.running.wait_for_processes(lambda _: parked_for(guarded, name) == 0)
     for api in BOTH:
         assert api(guarded, secret).refused == "UNAUTHENTICATED"
@@ -347,7 +347,9 @@ def test_a_revoked_key_has_no_further_turn_on_an_open_call(guarded: Guarded) -> 
     assert guarded.running.call(talk).refused == "UNAUTHENTICATED"
 
 
-def test_no_secret_is_logged_or_said(guarded: Guarded, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_secret_is_logged_or_in_an_error(
+    guarded: Guarded, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     name, secret = guarded.key(concurrent=1, models=("haiku",))
     wrong = "sk-bridge-wrong-but-looks-like-one"
@@ -413,7 +415,7 @@ def test_a_page_of_another_site_gets_nothing_without_keys_either(
     assert not bridge.simulator.ledger.exchanges(containing="a stolen turn")
 
 
-def test_names_and_pages_that_the_settings_list_are_let_in(guarded: Guarded) -> None:
+def test_hosts_and_origins_in_the_settings_are_allowed(guarded: Guarded) -> None:
     url, name = guarded.running.url, {"host": "my.bridge.test"}
     page = {"origin": PAGE, "sec-fetch-site": "cross-site"}
     asking = {**page, "access-control-request-method": "POST"}
@@ -424,7 +426,7 @@ def test_names_and_pages_that_the_settings_list_are_let_in(guarded: Guarded) -> 
     assert httpx.get(f"{url}/health", headers={"host": "bridge.test"}).status_code == 403
 
 
-def test_a_server_that_has_another_name_tells_strangers_its_status_only(guarded: Guarded) -> None:
+def test_a_server_with_another_name_reports_only_its_status_without_a_key(guarded: Guarded) -> None:
     _, admin = guarded.key(KeyScope.ADMIN)
     url = f"{guarded.running.url}/health"
     for headers in ({}, dict(metadata(GIVEN))):

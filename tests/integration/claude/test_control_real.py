@@ -221,7 +221,9 @@ async def test_a_process_boots_and_takes_settings_before_it_is_initialised(
     assert SYSTEM in exchange.system_text
 
 
-async def test_initialising_tells_the_version_the_account_and_the_models(session: Session) -> None:
+async def test_initialising_returns_the_version_the_account_and_the_models(
+    session: Session,
+) -> None:
     facts = session.facts
     assert facts is not None
     assert facts.version
@@ -264,7 +266,7 @@ async def test_a_second_initialize_does_not_change_the_system_prompt(
         assert SYSTEM in the_exchange(simulator, marked).system_text
 
 
-async def test_without_a_login_the_cli_says_so_and_no_call_is_made(
+async def test_without_a_login_the_cli_reports_that_and_makes_no_call(
     launcher: Launcher, simulator: Simulator
 ) -> None:
     env = {k: v for k, v in launcher.environment.items() if k != "CLAUDE_CODE_OAUTH_TOKEN"}
@@ -496,7 +498,7 @@ async def test_nothing_is_left_after_an_answer_that_was_cut_at_its_limit(
     await assert_nothing_is_left(session, simulator)
 
 
-async def test_an_answer_cut_at_its_limit_goes_on_by_itself_in_one_turn_if_it_is_let(
+async def test_an_answer_cut_at_its_limit_continues_by_itself_unless_interrupted(
     session: Session, simulator: Simulator
 ) -> None:
     marked = mark()

@@ -37,7 +37,7 @@ def test_what_is_printed_comes_in_order_and_whole_before_the_end(pipe: tuple[int
     assert rest(pipe) == "one two \N{SNOWMAN}\n?\n".encode()
 
 
-def test_where_nobody_reads_lines_are_lost_and_that_is_told(
+def test_lines_that_are_not_read_are_lost_and_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(background, "CLOSE_SECONDS", 0.01)
@@ -59,7 +59,7 @@ def test_where_nobody_reads_lines_are_lost_and_that_is_told(
     os.close(writer)
 
 
-def test_a_record_that_cannot_be_formatted_fails_nobody(pipe: tuple[int, int]) -> None:
+def test_a_record_that_cannot_be_formatted_raises_nothing(pipe: tuple[int, int]) -> None:
     with closing(BackgroundWriter(pipe[1])) as err:
         handler = BackgroundHandler(err)
         handler.emit(logging.LogRecord("x", logging.INFO, "here.py", 3, "%d", ("secret",), None))

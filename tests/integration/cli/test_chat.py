@@ -106,14 +106,16 @@ def test_an_answer_that_ends_prematurely_is_an_error_after_what_there_was(
         (["--api-key", "schlüssel"], "key"),
     ],
 )
-def test_what_cannot_be_sent_is_said_before_anything_is(arguments: list[str], said: str) -> None:
+def test_what_cannot_be_sent_is_reported_before_anything_is_sent(
+    arguments: list[str], said: str
+) -> None:
     result = CliRunner().invoke(app, ["chat", "x", *arguments])
     assert result.exit_code == 1
     (line,) = result.stderr.splitlines()
     assert said in line
 
 
-def test_nothing_to_ask_is_said() -> None:
+def test_an_empty_prompt_is_reported() -> None:
     result = CliRunner().invoke(app, ["chat"], input="\n")
     assert result.exit_code == 1
     assert "PROMPT" in result.stderr
@@ -145,7 +147,7 @@ def texts(conversation: Conversation) -> list[str]:
     return [turn.text for turn in conversation.turns]
 
 
-def test_a_conversation_keeps_what_was_said_and_what_was_seen_of_a_cancelled_answer() -> None:
+def test_a_conversation_keeps_its_messages_and_the_text_of_a_cancelled_answer() -> None:
     end: Asked = Done("m", "stop", 1, 2)
     client = Scripted(
         [Text("a"), Text("b"), end],
@@ -197,7 +199,7 @@ def test_what_would_steer_the_terminal_is_left_out() -> None:
 
 
 @APIS
-def test_a_conversation_goes_on_after_ctrl_c_which_ends_only_the_answer(
+def test_ctrl_c_ends_only_the_answer_and_the_conversation_continues(
     bridge: RunningBridge, api: str
 ) -> None:
     marker = f"interactive{api}"
@@ -269,7 +271,7 @@ def pool(bridge: RunningBridge, *arguments: str) -> Result:
     return CliRunner().invoke(app, ["pool", "--url", bridge.target, *arguments])
 
 
-def test_the_pool_is_told_for_people_and_for_programs(bridge: RunningBridge) -> None:
+def test_the_pool_is_printed_for_users_and_for_programs(bridge: RunningBridge) -> None:
     bridge.wait_until_settled()
     told = json.loads(pool(bridge, "--json").stdout)
     assert told["pool_size"] == bridge.settings.pool_size
@@ -279,7 +281,7 @@ def test_the_pool_is_told_for_people_and_for_programs(bridge: RunningBridge) -> 
         assert re.search(line, table), table
 
 
-def test_of_a_plan_it_is_told_what_is_known() -> None:
+def test_known_usage_limits_are_reported() -> None:
     base: dict[str, Any] = {
         "status": "STATUS_NOT_LOGGED_IN",
         "account": "none",

@@ -1,4 +1,4 @@
-"""What is typed and pasted in `bridge chat`: messages, and commands of its own."""
+"""What is typed and pasted in `bridge chat`: messages and commands."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_what_a_line_means(line: str, meant: Entered) -> None:
     assert entered(line) == meant
 
 
-def test_an_unknown_command_is_told_how_to_be_sent_all_the_same() -> None:
+def test_an_unknown_command_is_refused_with_how_to_send_it() -> None:
     said = str(Unknown("/" + "x" * 1000))
     assert len(said) < 200
     assert "/help" in said

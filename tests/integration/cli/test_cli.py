@@ -70,9 +70,7 @@ def test_settings_that_do_not_fit_together_are_named() -> None:
     "command",
     [("chat", "hi"), ("chat", "hi", "--grpc"), ("models",), ("models", "--grpc"), ("pool",)],
 )
-def test_with_no_server_there_is_one_line_that_says_what_to_do(
-    command: tuple[str, ...], nobody: str
-) -> None:
+def test_without_a_server_one_line_has_the_remedy(command: tuple[str, ...], nobody: str) -> None:
     result = run(*command, PORT=nobody, GRPC_PORT=nobody)
     assert result.exit_code == 1
     assert result.stdout == ""
@@ -115,7 +113,7 @@ def test_an_address_of_the_other_api_s_form_is_put_right(
     ("host", "reached"),
     [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("0.0.0.0", "127.0.0.1"), ("::", "[::1]")],
 )
-def test_the_server_is_looked_for_where_the_settings_say(
+def test_the_server_is_reached_at_the_configured_address(
     host: str, reached: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {"HOST": host, "PORT": "7", "GRPC_PORT": "8"}.items():

@@ -1,4 +1,4 @@
-"""Nothing that a server or a model says steers the terminal."""
+"""Nothing that a server or a model sends controls the terminal."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def test_both_servers_show_the_certificate_that_was_put_in_place(tmp_path: Path)
             running.wait_for(r"reloaded: the TLS files, the keys")
             assert [shown(port, context) for port in ports] == [der(second)] * 2
             assert "data: [DONE]" in lines
-        # A key that does not fit: what holds goes on to hold, and the log says why.
+        # A key that does not match: the previous one stays in force, and the log has the reason.
         first_key = tmp_path / "server.key"
         first_key.write_bytes(first.key)
         running.process.send_signal(signal.SIGHUP)
@@ -154,7 +154,7 @@ def test_a_terminal_that_is_there_reloads_and_one_that_hangs_up_drains(tmp_path:
         with streaming(url) as lines:
             made.hang_up()
             running.wait_for("stopping")
-            # A shell sends it once more, when it ends itself.
+            # A shell sends it again when it ends.
             running.process.send_signal(signal.SIGHUP)
             assert "data: [DONE]" in lines
         assert running.end() == 0

@@ -91,7 +91,7 @@ def test_an_error_is_one_line_with_the_remedy(
     assert said in line
 
 
-def test_revoking_the_last_says_what_that_means(state: Path) -> None:
+def test_revoking_the_last_key_prints_the_consequence(state: Path) -> None:
     run(state, "add", "a")
     run(state, "add", "b")
     assert run(state, "revoke", "a").stderr == ""

@@ -166,7 +166,7 @@ def test_both_apis_list_what_the_cli_offers(bridge: RunningBridge) -> None:
     assert opus.resolved_model in over_http
 
 
-def test_health_tells_pool_cli_and_login(bridge: RunningBridge) -> None:
+def test_health_reports_pool_cli_and_login(bridge: RunningBridge) -> None:
     body = httpx.get(f"{bridge.url}/health", timeout=PATIENCE).json()
     assert body["status"] == "ok"
     assert body["cli_version"].count(".") == 2

@@ -1,4 +1,4 @@
-"""`bridge serve` as a program: what it says, how it ends, what it leaves behind."""
+"""`bridge serve` as a program: what it prints, how it ends, what it leaves behind."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def alive(pid: int) -> bool:
     return True
 
 
-def test_a_demo_tries_both_apis_and_goes_on_serving(tmp_path: Path) -> None:
+def test_a_demo_tries_both_apis_and_keeps_serving(tmp_path: Path) -> None:
     with served(tmp_path, "--demo", "--http", "--grpc", "--try") as running:
         url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
         running.wait_for(r"gRPC +127\.0\.0\.1:\d+")
@@ -172,16 +172,7 @@ def test_ctrl_c_in_the_middle_of_an_answer_lets_it_finish(tmp_path: Path) -> Non
     with served(tmp_path, "--demo", "--http") as running:
         url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
         children = children_of(running.process.pid)
-        body = {
-            "model": "default",
-            "stream": True,
-            "messages": [{"role": "user", "content": sim(tokens=30, delay_ms=20)}],
-        }
-        with httpx.stream(
-            "POST", f"{url}/v1/chat/completions", json=body, timeout=PATIENCE
-        ) as response:
-            lines = response.iter_lines()
-            assert next(lines).startswith("data: ")
+        with streaming(url, sim(tokens=30, delay_ms=20)) as lines:
             running.process.send_signal(signal.SIGINT)
             rest = list(lines)
         assert "data: [DONE]" in rest
@@ -193,22 +184,25 @@ def test_a_second_signal_ends_a_running_answer_at_once(tmp_path: Path) -> None:
     with served(tmp_path, "--demo", "--http") as running:
         url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
         children = children_of(running.process.pid)
-        body = {
-            "model": "default",
-            "stream": True,
-            "messages": [{"role": "user", "content": sim(endless=True, delay_ms=20)}],
-        }
-        with httpx.stream(
-            "POST", f"{url}/v1/chat/completions", json=body, timeout=PATIENCE
-        ) as response:
-            lines = response.iter_lines()
-            assert next(lines).startswith("data: ")
+        with streaming(url, sim(endless=True, delay_ms=20)) as lines:
             running.process.send_signal(signal.SIGTERM)
             running.wait_for("stopping")
             running.process.send_signal(signal.SIGTERM)
             assert not any(line == "data: [DONE]" for line in lines)
         assert running.end() == 0
         assert not [pid for pid in children if alive(pid)]
+
+
+@contextmanager
+def streaming(url: str, prompt: str) -> Iterator[Iterator[str]]:
+    """Ask for a streamed answer; yields its lines once it has begun."""
+    body = {"model": "default", "stream": True, "messages": [{"role": "user", "content": prompt}]}
+    with httpx.stream(
+        "POST", f"{url}/v1/chat/completions", json=body, timeout=PATIENCE
+    ) as response:
+        lines = response.iter_lines()
+        assert next(lines).startswith("data: ")
+        yield lines
 
 
 def _ask(url: str, prompt: str) -> httpx.Response:
@@ -241,7 +235,7 @@ def test_as_json_every_line_is_an_object(tmp_path: Path) -> None:
     assert all({"time", "level", "message"} <= line.keys() for line in lines)
 
 
-def test_at_the_level_of_warnings_what_goes_well_is_not_said(tmp_path: Path) -> None:
+def test_at_level_warning_successful_requests_are_not_logged(tmp_path: Path) -> None:
     with served(tmp_path, "--demo", "--http", BRIDGE_LOG_LEVEL="warning") as running:
         url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
         assert _ask(url, "hi").status_code == 200
@@ -250,7 +244,7 @@ def test_at_the_level_of_warnings_what_goes_well_is_not_said(tmp_path: Path) -> 
     assert "INFO" not in running.output
 
 
-def test_without_a_login_it_says_so_and_never_answers_from_the_simulator(tmp_path: Path) -> None:
+def test_a_missing_login_is_reported_and_never_answered_from_the_simulator(tmp_path: Path) -> None:
     with served(tmp_path, "--http") as running:
         url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
         running.wait_for(r"NOT LOGGED IN.*/login")

@@ -1,4 +1,4 @@
-"""Against a small server on a real socket, which answers as it is told to."""
+"""Against a small server on a real socket, with scripted answers."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_without_a_system_prompt_none_is_sent(server: Server) -> None:
     assert [message["role"] for message in server.asked[0][1]["messages"]] == ["user"]
 
 
-def test_an_error_of_the_server_is_told_in_its_own_words(server: Server) -> None:
+def test_an_error_of_the_server_is_shown_unchanged(server: Server) -> None:
     server.status = 404
     server.pieces = [json.dumps({"error": {"message": "No such model."}}).encode()]
     with pytest.raises(ChatError, match=r"^No such model\.$"):
@@ -186,14 +186,14 @@ def test_an_error_of_the_server_is_told_in_its_own_words(server: Server) -> None
 @pytest.mark.parametrize(
     "body", [b"<html>", b"[]", b'"text"', b"null", b'{"error": "text"}', b'{"error": {}}', b"\xff"]
 )
-def test_an_error_without_words_is_told_by_its_status(server: Server, body: bytes) -> None:
+def test_an_error_without_a_message_is_shown_by_its_status(server: Server, body: bytes) -> None:
     server.status = 502
     server.pieces = [body]
     with pytest.raises(ChatError, match="502"):
         list(stream_chat(server.url, "hi"))
 
 
-def test_an_error_in_the_middle_of_the_stream_is_told_after_the_text_before_it(
+def test_an_error_in_the_middle_of_the_stream_is_shown_after_the_text_before_it(
     server: Server,
 ) -> None:
     server.says(delta(content="half"), {"error": {"message": "Overloaded."}}, done=False)
@@ -213,7 +213,7 @@ def test_a_stream_without_its_end_was_cut_off(server: Server, cut: bool) -> None
         next(texts)
 
 
-def test_a_server_that_is_no_bridge_is_told_as_such(server: Server) -> None:
+def test_a_server_that_is_not_a_bridge_is_reported_as_such(server: Server) -> None:
     server.pieces = [b"data: hello\n\n"]
     with pytest.raises(ChatError):
         list(stream_chat(server.url, "hi"))
@@ -225,7 +225,7 @@ def test_a_server_that_is_no_bridge_is_told_as_such(server: Server) -> None:
         list_models(server.url)
 
 
-def test_a_server_that_is_not_there_is_told_with_what_to_do(nobody: str) -> None:
+def test_an_unreachable_server_is_reported_with_a_remedy(nobody: str) -> None:
     with pytest.raises(ChatError, match="bridge serve"):
         list(stream_chat(nobody, "hi"))
     with pytest.raises(ChatError, match="bridge serve"):
@@ -233,7 +233,7 @@ def test_a_server_that_is_not_there_is_told_with_what_to_do(nobody: str) -> None
 
 
 @pytest.mark.parametrize("url", ["nonsense", "http://[", "http://a b/", "ftp://127.0.0.1"])
-def test_an_address_that_is_none_is_told(url: str) -> None:
+def test_an_invalid_address_is_reported(url: str) -> None:
     with pytest.raises(ChatError):
         list(stream_chat(url, "hi"))
     with pytest.raises(ChatError):
@@ -246,7 +246,7 @@ def test_the_names_of_the_models_are_listed_in_order(server: Server) -> None:
     assert server.asked == [("/v1/models", None)]
 
 
-def test_the_end_tells_the_model_the_reason_and_the_tokens(server: Server) -> None:
+def test_the_end_has_the_model_the_reason_and_the_tokens(server: Server) -> None:
     finish = {"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]}
     usage = {"prompt_tokens": 3, "completion_tokens": 4}
     server.says(

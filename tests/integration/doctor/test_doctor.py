@@ -197,7 +197,7 @@ def test_a_bridge_with_another_certificate_is_no_other_program(
         ) in port.found
 
 
-def test_a_bridge_is_known_by_what_little_it_tells_strangers() -> None:
+def test_a_bridge_is_recognised_by_the_little_it_reports_without_a_key() -> None:
     ours = {"openai-version": "2020-10-01", "x-request-id": "req_1"}
     assert health_said({"status": "ok"}, ours) == " (ok)"
     for health, headers in (({"status": "ok"}, {}), ({"well": True}, ours)):
@@ -293,7 +293,7 @@ def test_all_is_well_in_a_demo_beside_a_bridge_that_runs(
 
 def test_what_is_not_well_is_marked_with_what_to_do_and_fails(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
-        # Whoever listens there hangs up.
+        # The server there closes the connection.
         hanging_up = threading.Thread(target=lambda: other.accept()[0].close())
         hanging_up.start()
         result = doctor(tmp_path, PORT=str(other.getsockname()[1]), BRIDGE_STRIKT="1")

@@ -149,7 +149,7 @@ def test_the_home_folder_is_not_named() -> None:
     assert len(redacted("word " * 1000)) < 400
 
 
-def test_what_it_costs_is_said_before_and_after() -> None:
+def test_the_cost_is_printed_before_and_after() -> None:
     assert "about ten requests with short answers" in question("ANTHROPIC_API_KEY")
     assert "ANTHROPIC_API_KEY" in question("ANTHROPIC_API_KEY")
     result = Result("system", "s", Outcome.ACCEPTED, usage=Usage(10, 0, 0, 5))

@@ -167,7 +167,7 @@ async def test_a_conversation_is_claimed_once(engine: RunningEngine) -> None:
     assert [answer.session == "continued" for answer in answers] == [True, False]
 
 
-async def test_for_a_caller_who_never_goes_on_no_conversation_is_held_open(
+async def test_no_conversation_is_held_open_for_a_caller_who_never_continues_one(
     tmp_path: Path,
 ) -> None:
     async with running_engine(tmp_path, PoolLimits(1, 8, 1)) as engine:

@@ -76,7 +76,7 @@ async def test_a_failure_before_the_first_token(
     assert answer.text == "still here"
 
 
-async def test_a_plan_limit_tells_when_it_is_lifted(engine: RunningEngine) -> None:
+async def test_a_usage_limit_is_reported_with_its_reset_time(engine: RunningEngine) -> None:
     headers = {
         "anthropic-ratelimit-unified-status": "rejected",
         "anthropic-ratelimit-unified-reset": str(int(time.time()) + 3600),

@@ -306,7 +306,9 @@ async def test_a_stop_text_does_not_excuse_from_the_shape(engine: RunningEngine)
         )
 
 
-async def test_a_model_that_does_as_it_is_told_needs_no_second_try(engine: RunningEngine) -> None:
+async def test_a_model_that_follows_the_instruction_needs_no_second_try(
+    engine: RunningEngine,
+) -> None:
     mark = marker()
     answer = await engine.ask(user(mark), output_format=OutputFormat(OutputKind.JSON_OBJECT))
     assert mark in json.loads(answer.text)["answer"]

@@ -188,7 +188,7 @@ async def test_the_expensive_checks_of_one_caller_delay_another_by_one() -> None
     assert ended[2:] == ["hostile1 refused", "hostile2 refused"]
 
 
-async def test_the_worker_ends_when_the_one_who_asked_has_left() -> None:
+async def test_the_worker_ends_when_its_parent_has_ended() -> None:
     async with checking() as checker:
         asked = asyncio.create_task(checker.check_answer(UNIQUE, ENDLESS))
         pid = await pid_of(checker)
@@ -212,7 +212,7 @@ async def test_it_can_be_closed_in_the_middle_of_a_check() -> None:
     assert checker.worker_pid is None
 
 
-async def test_a_worker_ends_by_itself_where_nobody_ends_it(
+async def test_a_worker_ends_by_itself_if_it_is_not_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As after the death of the server, with the last of its watchdogs."""

@@ -75,7 +75,7 @@ async def test_both_kinds_of_sampling_at_once_do_not_spoil_each_alone(
     assert engine.upstream(mark)[-1].body["temperature"] == 0.5
 
 
-async def test_a_plan_limit_is_told_to_every_request(engine: RunningEngine) -> None:
+async def test_a_usage_limit_is_reported_to_every_request(engine: RunningEngine) -> None:
     reached = {
         "anthropic-ratelimit-unified-status": "rejected",
         "anthropic-ratelimit-unified-reset": str(int(time.time()) + 7200),

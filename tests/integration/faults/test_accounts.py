@@ -69,7 +69,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
         ("usage_limit", 429, "rate_limit_exceeded", "usage limit"),
     ],
 )
-async def test_what_only_the_operator_can_help_with_is_told_as_that_and_not_retried(
+async def test_a_failure_only_the_operator_can_fix_is_reported_as_such_and_not_retried(
     stage: Stage, kind: str, failure: str, status: int, reason: str, words: str
 ) -> None:
     told = await stage.apis.ask(kind, sim(error=failure))

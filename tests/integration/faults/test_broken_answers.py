@@ -113,9 +113,7 @@ async def test_an_answer_that_pauses_ends_as_one_that_is_not_whole(stage: Stage)
 
 @pytest.mark.parametrize("kind", ["whole", "grpc"])
 @pytest.mark.parametrize("failure", ["burst", "overloaded"])
-async def test_when_to_try_again_is_what_the_api_says(
-    stage: Stage, kind: str, failure: str
-) -> None:
+async def test_the_retry_time_is_the_apis_own(stage: Stage, kind: str, failure: str) -> None:
     note = uuid.uuid4().hex
     error = {"kind": failure, "headers": {"retry-after": "300"}}
     told = await stage.fails(kind, sim(error=error, note=note))

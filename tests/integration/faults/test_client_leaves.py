@@ -162,7 +162,7 @@ async def test_mid_stream(stage: Stage, kind: str) -> None:
     first = mark()
     caller = stage.apis.call(kind, f"{first} {sim(endless=True, delay_ms=5)}")
     if kind == "whole":
-        # It sees nothing of it: what has begun is what the model says.
+        # It sees nothing of it: what has begun is the model's answer.
         await stage.upstream(first, lambda exchange: exchange.status == 200)
     else:
         await caller.until_text()

@@ -1,4 +1,4 @@
-"""Processes that end as soon as they are up: started ever more seldom, and told of."""
+"""Processes that end as soon as they are up: restarted less and less often, and reported."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def looping(
     return Looping(running, sound)
 
 
-async def test_both_apis_tell_of_it_and_of_its_end(looping: Looping) -> None:
+async def test_both_apis_report_it_and_its_end(looping: Looping) -> None:
     async with grpc.aio.insecure_channel(looping.running.target) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         watch = stub.Watch(health_pb2.HealthCheckRequest())
@@ -162,7 +162,7 @@ async def test_processes_are_started_ever_more_seldom(
         assert not pool.usable
 
 
-async def test_a_sound_process_goes_on_serving_while_others_fail(
+async def test_a_sound_process_keeps_serving_while_others_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backoff, "MAX_DELAY", 0.1)

@@ -66,7 +66,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
 
 
 def told(failure: object, kind: str, reason: str) -> Failure:
-    """Check that a caller is told of a limit."""
+    """Check that a caller gets the error of a limit."""
     assert isinstance(failure, Failure)
     if kind == "grpc":
         assert (failure.status, failure.reason) == ("DEADLINE_EXCEEDED", reason)
@@ -127,6 +127,22 @@ async def test_the_wait_for_a_process_has_a_limit_and_may_be_tried_again(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+async def test_the_limit_on_the_first_token_includes_the_wait_for_a_process(
+    stage: Stage, kind: str
+) -> None:
+    first, second = uuid.uuid4().hex, uuid.uuid4().hex
+    holding = stage.apis.call("stream", f"{first} {sim(hang=True)}")
+    await stage.reached(first)
+    answer = await stage.apis.ask(kind, second, limits={"first_token": SHORT})
+    failure = told(answer, kind, "QUEUE_TIMEOUT")
+    assert f"{SHORT:g} seconds" in failure.message
+    assert stage.engine.upstream(second) == []
+    await holding.leave()
+    await stage.closed(first)
+    await stage.serves()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_limit_that_is_no_number_is_named(stage: Stage, kind: str) -> None:
     failure = await stage.apis.ask(kind, "Hello?", limits={"idle": float("nan")})
     assert isinstance(failure, Failure)
@@ -136,7 +152,7 @@ async def test_a_limit_that_is_no_number_is_named(stage: Stage, kind: str) -> No
 
 async def test_a_model_that_thinks_may_be_silent(stage: Stage) -> None:
     mark = uuid.uuid4().hex
-    # A thought is begun at once, and does not go on: so it comes to the limit of the whole.
+    # A thought begins at once and does not continue, so the limit of the whole request is reached.
     words = f"{mark} {sim(thinking='Hm.', text='Yes.', delay_ms=10 * 60_000)}"
     limits = {"idle": SHORT, "total": 5 * SHORT}
     told(await stage.apis.ask("whole", words, limits=limits), "whole", "DEADLINE_EXCEEDED")

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from bridge.simulator import Simulator
-from tests.integration.cli.test_serve import Served, alive, children_of, served
+from tests.integration.cli.test_serve import Served, alive, children_of, served, streaming
 from tests.support.claude.lacking import cli_without
 from tests.support.harness import PATIENCE, LoopThread, sim
 
@@ -32,7 +32,7 @@ main()
 
 @pytest.fixture(scope="module")
 def upstream(loop_thread: LoopThread) -> Iterator[str]:
-    """A simulated model that outlives the bridge, so that a turn truly goes on."""
+    """A simulated model that outlives the bridge, so that a turn really continues."""
     simulator = Simulator(pace_ms=0)
     loop_thread.call(simulator.start())
     yield simulator.base_url
@@ -126,16 +126,7 @@ def test_whatever_its_processes_do(tmp_path: Path, upstream: str, by: str) -> No
         # Parked for the next message, parked for results, in the middle of an answer, and blank.
         ask(url, sim(text="one"))
         ask(url, sim(tools=[{"name": "f"}]), tools=[TOOL])
-        body = {
-            "model": "default",
-            "stream": True,
-            "messages": [{"role": "user", "content": sim(endless=True, delay_ms=20)}],
-        }
-        with httpx.stream(
-            "POST", f"{url}/v1/chat/completions", json=body, timeout=PATIENCE
-        ) as answer:
-            lines = answer.iter_lines()
-            assert next(lines).startswith("data: ")
+        with streaming(url, sim(endless=True, delay_ms=20)) as lines:
             wait_for_states(url, running=1, parked=2, blank=1, idle=1)
             processes, watchdogs = children(running.process.pid)
             assert len(processes) == 5

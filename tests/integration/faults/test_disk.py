@@ -30,7 +30,7 @@ QUIET = 'exec "$0" -m bridge "$@" >"$OUTPUT" 2>&1'
 
 @contextmanager
 def unread(fifo: Path) -> Iterator[None]:
-    """Make a FIFO that takes nothing more, and that nobody reads."""
+    """Make a FIFO that is full and not read."""
     os.mkfifo(fifo)
     fd = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
     try:
@@ -72,7 +72,7 @@ def logged(path: Path) -> set[str]:
     return set()
 
 
-def test_the_log_costs_lines_while_it_cannot_be_written_and_then_goes_on(
+def test_the_log_loses_lines_while_it_cannot_be_written_and_then_resumes(
     start_bridge: Callable[..., RunningBridge],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
@@ -126,13 +126,13 @@ def test_the_log_costs_lines_while_it_cannot_be_written_and_then_goes_on(
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
-def test_a_server_whose_own_output_has_no_room_serves_all_the_same(tmp_path: Path) -> None:
+def test_a_server_keeps_serving_when_its_output_has_no_room(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
     (tmp_path / "log" / "sessions.jsonl").symlink_to(FULL)
     serves_though_it_cannot_print(tmp_path, FULL)
 
 
-def test_a_server_whose_output_nobody_reads_serves_all_the_same(tmp_path: Path) -> None:
+def test_a_server_keeps_serving_when_its_output_is_not_read(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     with unread(fifo):
         serves_though_it_cannot_print(tmp_path, fifo)

@@ -1,4 +1,4 @@
-"""The end: what runs may finish, what is new is refused, and what does not finish is told so."""
+"""Shutdown: running answers may finish, new requests are refused, the rest gets an error."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ async def test_running_and_queued_answers_finish_while_new_requests_are_refused(
             )
             assert refused.retry_after is not None
             assert refused.retry_after >= 1
-        # A connection that was kept alive is told to go to another server.
+        # A client on a kept connection is sent to another server.
         body = {"messages": [{"role": "user", "content": "Too late."}]}
         refusal = await kept.post("/v1/chat/completions", json=body)
         assert (refusal.status_code, refusal.headers["connection"]) == (503, "close")

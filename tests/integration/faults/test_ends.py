@@ -28,7 +28,7 @@ HOUR = 3600.0
 
 
 async def test_a_process_that_dies_after_its_answer_does_not_spoil_it(tmp_path: Path) -> None:
-    """The request that finds out how the plan stands waits for what is said after the answer."""
+    """The request that finds out the usage limits waits for what comes after the answer."""
     turn = [*WHOLE[:-1], {"die": True}]
     async with faked_engine(
         tmp_path, ONE, how={"turn": turn, "well": turn}, stop_before_overage=True
@@ -59,14 +59,14 @@ async def test_a_process_that_dies_is_replaced_though_the_request_was_tried_agai
     request = CompletionRequest((user("Hello?"),))
     completion = Completion(request, RequestRecord(request, 0.0), engine.resources)
     tried = await completion._new_attempt()
-    # An answer that was not what was asked for is asked for once more: no fault of the process.
+    # An unfit answer is requested again: no fault of the process.
     completion._failed(tried, UnfitAnswerError("is not valid JSON"))
     completion._failed(tried, ProcessGoneError())
     with pytest.raises(ProcessFailedError):
         completion._failed(tried, ProcessGoneError())
 
 
-async def test_who_waits_for_the_first_process_is_told_of_the_end() -> None:
+async def test_requests_that_wait_for_the_first_process_end_with_the_server() -> None:
     launcher = fake_launcher(silent=["get_settings"])
     engine = Engine(launcher, EngineOptions(ONE), SessionLog(None))
     starting = asyncio.ensure_future(engine.start())

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.claude import control, session
+from bridge.core.claude import control, sdk_client, session
 from bridge.core.claude.processes import process
 from bridge.core.claude.session import Session
 from bridge.core.contract.errors import ProcessFailedError
@@ -61,8 +61,8 @@ UNANSWERED: dict[str, dict[str, Any]] = {
 @pytest.fixture(autouse=True)
 def _small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "MAX_LINE_BYTES", 50_000)
-    monkeypatch.setattr(control, "CONTROL_TIMEOUT", SECONDS)
-    monkeypatch.setattr(session, "CONTROL_TIMEOUT", SECONDS)
+    for module in (control, sdk_client, session):
+        monkeypatch.setattr(module, "CONTROL_TIMEOUT", SECONDS)
     monkeypatch.setattr(session, "BOOT_TIMEOUT", SECONDS)
 
 

@@ -37,14 +37,14 @@ def _corrupt(home: Path, environment: dict[str, str]) -> None:
 
 
 def _no_temporary_folder(home: Path, environment: dict[str, str]) -> None:
-    # Nobody can write there, not even root.
+    # No user can write there, not even root.
     environment["TMPDIR"] = "/proc"
 
 
 @pytest.mark.parametrize(
     ("prepare", "part"), [(_corrupt, ".claude.json"), (_no_temporary_folder, "TMPDIR")]
 )
-async def test_a_process_that_does_not_come_up_says_why(
+async def test_a_process_that_does_not_start_is_reported_with_its_cause(
     tmp_path: Path, prepare: Callable[[Path, dict[str, str]], None], part: str
 ) -> None:
     environment = hermetic_environment(os.environ, tmp_path, NOWHERE)
@@ -94,7 +94,7 @@ async def _tls_server(folder: Path, host: str) -> AsyncIterator[tuple[str, str]]
     ("host", "trusts", "part"),
     [("localhost", False, "NODE_EXTRA_CA_CERTS"), ("elsewhere.example", True, "another host")],
 )
-async def test_a_certificate_that_is_not_accepted_is_named_to_everybody(
+async def test_an_untrusted_certificate_is_reported_to_every_caller(
     tmp_path: Path, host: str, part: str, *, trusts: bool
 ) -> None:
     async with _tls_server(tmp_path, host) as (url, authority):

@@ -8,8 +8,8 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,14 +76,12 @@ async def test_what_the_cli_tries_again_is_not_seen_and_the_client_is_kept_waiti
     assert (await caller.finish()).outcome == "fine"
     assert len(stage.engine.upstream(note)) == 3
     if kind == "stream":
-        # It took more than a second: a comment now and then shows that there is somebody.
+        # It took more than a second: comments show that the server is alive.
         assert caller.reply.comments > 3
 
 
 @pytest.mark.parametrize("after", [0, 5])
-async def test_an_event_that_nobody_can_read_is_no_end_of_an_answer(
-    stage: Stage, after: int
-) -> None:
+async def test_an_unreadable_event_does_not_end_an_answer_well(stage: Stage, after: int) -> None:
     failure = await stage.apis.ask("stream", sim(tokens=50, garbage_after=after))
     assert isinstance(failure, Failure)
     assert failure.reason in ("upstream_error", "claude_process_error")
@@ -131,7 +129,7 @@ async def test_a_login_that_expires_shows_in_health_until_it_is_accepted_again(
         assert (health.status_code, health.json()["detail"]) == (200, "")
 
 
-async def test_who_logs_in_while_the_bridge_runs_need_not_restart_it(tmp_path: Path) -> None:
+async def test_a_login_while_the_bridge_runs_needs_no_restart(tmp_path: Path) -> None:
     async with Simulator(pace_ms=0) as simulator:
         environment = hermetic_environment(os.environ, tmp_path, simulator.base_url)
         del environment["CLAUDE_CODE_OAUTH_TOKEN"]
@@ -145,7 +143,7 @@ async def test_who_logs_in_while_the_bridge_runs_need_not_restart_it(tmp_path: P
             assert engine.health().status == "not_logged_in"
             with pytest.raises(NotLoggedInError):
                 await running.ask(user("Hello?"))
-            _log_in(tmp_path)
+            await asyncio.to_thread(_log_in, tmp_path)
             assert (await running.ask(user(sim(text="hello")))).text == "hello"
             assert engine.health().status == "ok"
             async with asyncio.timeout(PATIENCE):
@@ -155,7 +153,7 @@ async def test_who_logs_in_while_the_bridge_runs_need_not_restart_it(tmp_path: P
 
 
 async def test_a_login_by_the_cli_itself_is_one(tmp_path: Path) -> None:
-    _log_in(tmp_path)
+    await asyncio.to_thread(_log_in, tmp_path)
     environment = hermetic_environment(os.environ, tmp_path, "http://127.0.0.1:9")
     del environment["CLAUDE_CODE_OAUTH_TOKEN"]
     # It is there to be billed instead, if the login were not seen.
@@ -170,7 +168,7 @@ async def test_another_account_is_not_stopped_for_the_last_ones_extra_usage(
     tmp_path: Path,
 ) -> None:
     async with Simulator(pace_ms=0) as simulator:
-        _log_in(tmp_path, "first")
+        await asyncio.to_thread(_log_in, tmp_path, "first")
         environment = hermetic_environment(os.environ, tmp_path, simulator.base_url)
         del environment["CLAUDE_CODE_OAUTH_TOKEN"]
         launcher = Launcher(bundled_cli(), environment, tmp_path)
@@ -197,19 +195,19 @@ async def test_another_account_is_not_stopped_for_the_last_ones_extra_usage(
             await reaches("overage_ahead")
             with pytest.raises(PlanLimitError):
                 await running.ask(user("Hello?"))
-            _log_in(tmp_path, "second")
+            await asyncio.to_thread(_log_in, tmp_path, "second")
             assert (await running.ask(user(sim(text="hello")))).text == "hello"
             # Without a request too, since a balancer sends none to a server that is not ready.
             await running.ask(user(sim(text="paid", headers=spent)))
             await reaches("overage_ahead")
-            _log_in(tmp_path, "third")
+            await asyncio.to_thread(_log_in, tmp_path, "third")
             await reaches("ok")
 
 
 def _log_in(home: Path, account: str = "one") -> None:
-    """Leave what `/login` leaves."""
+    """Leave what `/login` leaves, and take its lock: running processes write the same file."""
     login = {
-        "accessToken": "simulated",
+        "accessToken": f"simulated-{account}",
         "refreshToken": "simulated",
         "expiresAt": int((time.time() + 3600) * 1000),
         "scopes": ["user:inference", "user:profile"],
@@ -217,9 +215,25 @@ def _log_in(home: Path, account: str = "one") -> None:
     }
     folder = home / ".claude"
     folder.mkdir(exist_ok=True)
-    login["accessToken"] = f"simulated-{account}"
     (folder / ".credentials.json").write_text(json.dumps({"claudeAiOauth": login}))
     file = folder / ".claude.json"
-    content = json.loads(file.read_text()) if file.exists() else {}
-    content["oauthAccount"] = {"accountUuid": account, "organizationUuid": f"of {account}"}
-    file.write_text(json.dumps(content))
+    with _locked(folder / ".claude.json.lock"):
+        content = json.loads(file.read_text()) if file.exists() else {}
+        content["oauthAccount"] = {"accountUuid": account, "organizationUuid": f"of {account}"}
+        file.write_text(json.dumps(content))
+
+
+@contextmanager
+def _locked(lock: Path) -> Iterator[None]:
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            lock.mkdir()
+            break
+        except FileExistsError:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    try:
+        yield
+    finally:
+        lock.rmdir()

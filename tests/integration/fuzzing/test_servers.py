@@ -42,7 +42,7 @@ client was still sending. An INTERNAL of the bridge's own reads otherwise."""
 
 
 class _Server(uvicorn.Server):
-    """Says when it is up, and leaves the signals to the test run."""
+    """Reports when it is up, and leaves the signals to the test run."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)

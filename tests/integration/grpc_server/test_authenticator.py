@@ -109,7 +109,7 @@ async def test_without_a_key_there_is_only_the_health(
 
 
 @pytest.mark.parametrize("method", HEALTH)
-async def test_whoever_needs_no_key_may_not_send_much(
+async def test_a_request_that_needs_no_key_may_not_be_large(
     guarded: grpc.aio.Channel, method: str
 ) -> None:
     """Unpacked it would take thirty thousand times what it took on the way."""
@@ -122,7 +122,7 @@ async def test_whoever_needs_no_key_may_not_send_much(
     assert str(KEYLESS_BYTES) in str(refused.value.details())
 
 
-async def test_a_method_of_the_health_that_nobody_wrote_is_no_fault_of_the_bridges(
+async def test_an_unimplemented_health_method_is_not_an_internal_error(
     guarded: grpc.aio.Channel, caplog: pytest.LogCaptureFixture
 ) -> None:
     ask: Any = guarded.unary_unary("/grpc.health.v1.Health/List")
@@ -130,7 +130,7 @@ async def test_a_method_of_the_health_that_nobody_wrote_is_no_fault_of_the_bridg
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-async def test_strangers_do_not_get_all_file_descriptors(serve: Serve) -> None:
+async def test_clients_without_a_key_do_not_get_all_file_descriptors(serve: Serve) -> None:
     server, channel = await serve(access=Access(KEYS))
     method = "/bridge.v1.ModelService/ListModels"
     assert await outcome(channel, method, bearer(MINE)) is OK
@@ -221,7 +221,7 @@ async def test_a_refusal_has_the_details_of_every_error(
 
 @pytest.mark.parametrize("method", sorted({*OTHERS, *POOL}))
 async def test_a_refusal_waits_for_no_message(guarded: grpc.aio.Channel, method: str) -> None:
-    """Nobody without a key makes the server take in 32 MB."""
+    """No client without a key makes the server read 32 MB."""
     call: Any = guarded.stream_stream(method)()
     assert await soon(call.code()) is UNAUTHENTICATED
 
@@ -243,7 +243,7 @@ async def test_the_name_of_the_key_goes_with_the_request(
     assert [request.caller for request in service.requests] == ["mine", "boss"]
 
 
-async def test_a_fault_of_the_guard_lets_nobody_in(
+async def test_a_fault_of_the_guard_refuses_every_request(
     serve: Serve, service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(self: Access, *args: object) -> None:
@@ -402,9 +402,7 @@ def test_a_web_page_is_refused_unless_it_is_listed(
         assert caught.value.field == field
 
 
-async def test_a_web_page_is_told_what_is_wrong(
-    guarded: grpc.aio.Channel, service: FakeService
-) -> None:
+async def test_a_web_page_gets_the_reason(guarded: grpc.aio.Channel, service: FakeService) -> None:
     for method in METHODS:
         assert await outcome(guarded, method, FOREIGN, bearer(ADMIN)) is DENIED, method
     stub = completion_pb2_grpc.CompletionServiceStub(guarded)
@@ -478,7 +476,7 @@ async def test_http_1_gets_nothing(serve: Serve, line: bytes) -> None:
     answer = b""
     with suppress(ConnectionError):
         answer = await soon(reader.read())
-    # What stands there is gRPC's own first words, which it says to everyone.
+    # What it received is gRPC's own greeting, which every client gets.
     assert b"HTTP" not in answer
     writer.close()
 
@@ -562,7 +560,7 @@ async def test_where_there_are_keys_one_is_needed_besides(
     assert [request.caller for request in service.requests] == ["mine"]
 
 
-async def test_a_certificate_without_a_name_is_nobodys(
+async def test_a_certificate_without_a_name_identifies_no_caller(
     serve_certified: CertifiedServe, certified: Certified, service: FakeService
 ) -> None:
     server = await serve_certified()
@@ -573,7 +571,7 @@ async def test_a_certificate_without_a_name_is_nobodys(
 
 
 @pytest.mark.parametrize("who", ["no certificate", "of another authority", "made by oneself"])
-async def test_nobody_gets_in_without_a_certificate_that_is_trusted(
+async def test_a_client_without_a_trusted_certificate_is_refused(
     serve_certified: CertifiedServe, certified: Certified, who: str
 ) -> None:
     server = await serve_certified()

@@ -235,7 +235,7 @@ async def test_cancelling_during_a_write_closes_the_answer_within_the_call(
     await read(call)
     call.cancel()
     await soon(closing.wait())
-    # Left to the garbage collector, it would be closed too, but after the call, by nobody.
+    # Left to the garbage collector, it would be closed too, but at some time after the call.
     assert server.running == 1
     may_end.set()
     await service.until_closed()

@@ -39,7 +39,7 @@ ADD = pb.Tool(name="add")
 
 
 async def calling(request: CompletionRequest) -> AsyncGenerator[Event, None]:
-    """Call two tools, then tell what they gave."""
+    """Call two tools, then answer with their results."""
     last = request.messages[-1].parts
     yield STARTED
     if isinstance(last[0], TextPart):
@@ -141,7 +141,7 @@ async def test_half_closing_while_results_are_due_ends_the_call(
     assert len(service.requests) == 1
 
 
-async def test_what_was_said_before_may_be_given(serve: Serve, service: FakeService) -> None:
+async def test_the_conversation_so_far_may_be_given(serve: Serve, service: FakeService) -> None:
     _, channel = await serve()
     before = [
         pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text="one")]),

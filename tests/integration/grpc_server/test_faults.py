@@ -44,7 +44,7 @@ async def channel(single: RunningBridge) -> AsyncGenerator[grpc.aio.Channel, Non
 def complete(
     channel: grpc.aio.Channel, *texts: str, system: str = "", timeout: float = PATIENCE
 ) -> Call:
-    """Ask; what is said by turns is the user's and the model's."""
+    """Ask; the messages are the user's and the model's in turn."""
     roles = (pb.ROLE_USER, pb.ROLE_ASSISTANT)
     messages = [
         pb.Message(role=roles[index % 2], parts=[pb.Part(text=text)])
@@ -207,7 +207,7 @@ async def test_a_turn_of_converse_is_cancelled_and_the_next_one_answered(
     assert await talk.end() is grpc.StatusCode.OK
 
 
-async def test_converse_goes_on_in_its_session_and_is_replayed_when_that_is_gone(
+async def test_converse_continues_in_its_session_and_is_replayed_when_that_is_gone(
     single: RunningBridge, channel: grpc.aio.Channel
 ) -> None:
     marker = mark()

@@ -38,7 +38,7 @@ async def _fails(request: CompletionRequest) -> AsyncGenerator[Event, None]:
     ],
     ids=["answered", "failed", "refused", "refused for many reasons"],
 )
-async def test_a_request_is_let_go_of_with_its_call(
+async def test_a_request_is_freed_with_its_call(
     serve: Serve, service: FakeService, script: Script, request_: Any, code: grpc.StatusCode
 ) -> None:
     """Not when the garbage collector comes by: until then it could hold gigabytes of them."""

@@ -1,4 +1,4 @@
-"""PoolService over a real connection, and what it tells."""
+"""PoolService over a real connection, and what it reports."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ POOL = pb.Pool(
 )
 
 
-async def test_the_pool_is_told(serve: Serve) -> None:
+async def test_the_state_of_the_pool_is_sent(serve: Serve) -> None:
     _, channel = await serve()
     call = pb_grpc.PoolServiceStub(channel).GetPool(pb.GetPoolRequest())
     assert (await soon(call)).pool == POOL
     assert "x-request-id" in dict(tuple(await call.initial_metadata()))
 
 
-async def test_changes_are_told_and_those_that_come_together_as_one(
+async def test_changes_are_sent_and_simultaneous_ones_are_merged(
     serve: Serve, service: FakeService
 ) -> None:
     _, channel = await serve()
@@ -118,7 +118,7 @@ def test_a_plan() -> None:
     assert plan.using_overage
 
 
-def test_what_was_not_said_of_a_plan_is_unset() -> None:
+def test_unreported_fields_of_usage_limits_are_unset() -> None:
     assert not told().HasField("plan")
     plan = told(plan=UsageLimits("allowed")).plan
     assert not plan.HasField("resets_at")
@@ -134,7 +134,7 @@ def test_every_state_of_a_process_has_its_field() -> None:
     assert {field.name for field in pb.Processes.DESCRIPTOR.fields} == set(State)
 
 
-def test_the_limits_of_a_plan_and_when_they_were_told() -> None:
+def test_usage_limits_and_when_they_were_reported() -> None:
     windows = (UsageWindow("five_hour", 0.4, 1_800_000_000), UsageWindow("seven_day", 0.9))
     plan = told(plan=UsageLimits("allowed", windows=windows, said_at=1_700_000_000)).plan
     assert plan.said_at.seconds == 1_700_000_000
@@ -161,7 +161,7 @@ def record(**fields: object) -> RequestRecord:
     return RequestRecord(request, 0.0, started_on=1_700_000_000)
 
 
-async def test_the_latest_requests_are_told_newest_first(serve: Serve) -> None:
+async def test_the_latest_requests_are_sent_newest_first(serve: Serve) -> None:
     older, newer = record(model="opus"), record(model="haiku", caller="laptop")
     recent = [newer.metadata(), older.metadata()]
     _, channel = await serve(recent=lambda: recent)
@@ -202,6 +202,6 @@ def test_a_model_that_no_text_can_hold_does_not_hide_the_other_requests() -> Non
     assert encode_request(record(model="a\ud800b").metadata()).model_asked == "a\ufffdb"
 
 
-def test_every_field_of_a_request_in_the_log_is_told() -> None:
+def test_every_logged_field_of_a_request_is_encoded() -> None:
     fields = {field.name for field in pb.RecentRequest.DESCRIPTOR.fields}
     assert fields == set(record().metadata())

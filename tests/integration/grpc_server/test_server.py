@@ -66,7 +66,7 @@ async def test_a_model_that_is_not_there(serve: Serve, name: str, code: grpc.Sta
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", ""])
-async def test_an_address_in_use_is_said_clearly(service: FakeService, host: str) -> None:
+async def test_an_address_in_use_is_reported_clearly(service: FakeService, host: str) -> None:
     async with GrpcServer(service, port=0) as first:
         second = GrpcServer(service, host=host, port=first.port)
         with pytest.raises(OSError, match=rf":{first.port} is in use.*GRPC_PORT"):
@@ -125,7 +125,7 @@ async def test_the_health_of_an_unknown_service_is_not_found(serve: Serve) -> No
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-async def test_a_server_that_starts_without_a_login_says_so(
+async def test_a_server_that_starts_without_a_login_reports_that(
     serve: Serve, service: FakeService
 ) -> None:
     service.status = HealthStatus.NOT_LOGGED_IN
@@ -154,7 +154,7 @@ async def test_reflection_lists_every_service_and_describes_it(serve: Serve) -> 
     assert described.file_descriptor_response.file_descriptor_proto
 
 
-async def test_a_drain_lets_running_answers_end_and_tells_the_watchers(
+async def test_a_drain_lets_running_answers_end_and_informs_the_watchers(
     serve: Serve, service: FakeService
 ) -> None:
     more = asyncio.Event()
@@ -177,7 +177,7 @@ async def test_a_drain_lets_running_answers_end_and_tells_the_watchers(
     assert not draining.done()
     more.set()
     assert (await read(call)).WhichOneof("event") == "usage"
-    # The watch is still open: nobody waits for it.
+    # The watch is still open: it is not awaited.
     await soon(draining)
 
 

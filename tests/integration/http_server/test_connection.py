@@ -60,7 +60,7 @@ def test_a_head_that_does_not_come_is_not_waited_for() -> None:
             assert "0.2 seconds" in error["message"]
 
 
-def test_nor_is_the_head_of_a_second_request() -> None:
+def test_the_head_of_a_second_request_is_not_awaited_either() -> None:
     with serving(FakeService(), HttpSettings(head_seconds=0.2)) as url, connected(url) as one:
         assert healthy(one)
         one.sendall(b"GET /health HT")
@@ -87,13 +87,13 @@ def test_a_request_that_comes_slowly_but_in_time_is_served() -> None:
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
 
 
-def test_a_connection_too_many_is_told_so() -> None:
+def test_a_connection_over_the_limit_is_refused_with_an_error() -> None:
     with serving(FakeService(), HttpSettings(max_connections=1)) as url, connected(url) as first:
         assert healthy(first)
         with connected(url) as second:
             status, error = answer(second)
         assert (status, error["code"]) == (429, "queue_full")
-        # The one that was there goes on.
+        # The existing one continues.
         assert healthy(first)
 
 
@@ -267,7 +267,7 @@ def test_a_request_with_two_lengths_is_its_connections_last() -> None:
     assert received.count(b"HTTP/1.1 ") == 1
 
 
-def test_an_idle_connection_is_kept_as_long_as_the_settings_say() -> None:
+def test_an_idle_connection_is_kept_as_long_as_configured() -> None:
     settings = HttpSettings(idle_connection_seconds=7)  # more than uvicorn's own 5
     with serving(FakeService(), settings) as url, connected(url) as connection:
         assert healthy(connection)
@@ -347,7 +347,7 @@ def forwarded(listener: socket.socket, target: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
-def test_nor_does_one_that_is_gone_behind_a_proxy(stream: bool) -> None:
+def test_the_answer_ends_if_the_client_behind_a_proxy_is_gone(stream: bool) -> None:
     service = FakeService(STARTED, TextDelta("Hel"), 3600.0, TextDelta("lo"), STOP)
     with serving(service) as url, socket.create_server(("127.0.0.1", 0)) as listener:
         proxy = threading.Thread(target=forwarded, args=(listener, address_of(url)))

@@ -57,7 +57,7 @@ async def test_what_prometheus_scrapes_can_be_asked_for_its_head() -> None:
     assert (head.status, head.body) == (200, b"")
 
 
-def test_on_a_connection_that_goes_on(bridge: RunningBridge) -> None:
+def test_on_a_connection_that_stays_open(bridge: RunningBridge) -> None:
     with httpx.Client(base_url=bridge.url, timeout=PATIENCE, trust_env=False) as client:
         for _ in range(2):
             assert client.head("/health").status_code == 200

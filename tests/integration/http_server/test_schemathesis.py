@@ -85,7 +85,7 @@ REFUSED = (
 
 
 def description() -> dict[str, Any]:
-    """What the server says of itself."""
+    """The server's own description."""
     return create_app(FakeService(), all_dialects(), version="0").openapi()
 
 

@@ -49,7 +49,7 @@ def test_unfinished_bodies_of_a_key_are_bounded() -> None:
             time.sleep(0.01)
         status, error = answer(begun())
         assert (status, error["code"]) == (429, "rate_limit_exceeded")
-        assert "This key already receives 40000 bytes" in error["message"]
+        assert "This key has reached its limit of 40000 bytes" in error["message"]
         with connected(url) as connection:
             connection.sendall(post("other", HELLO))
             assert connection.recv(65536).startswith(b"HTTP/1.1 200")

@@ -67,7 +67,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
     ],
     ids=["whole", "stream", "grpc"],
 )
-async def test_beyond_the_queue_a_request_is_told_when_it_would_have_its_turn(
+async def test_a_request_beyond_the_queue_is_refused_with_the_time_of_its_turn(
     stage: Stage, kind: str, status: int | str, reason: str
 ) -> None:
     # As if turns had taken 40 seconds each.
@@ -86,7 +86,7 @@ async def test_beyond_the_queue_a_request_is_told_when_it_would_have_its_turn(
     assert await asyncio.gather(*queued) == ["q0", "q1"]
 
 
-async def test_those_who_wait_are_served_in_the_order_they_came(stage: Stage) -> None:
+async def test_waiting_requests_are_served_in_order(stage: Stage) -> None:
     holding = await stage.holding()
     served: list[str] = []
 
@@ -102,7 +102,7 @@ async def test_those_who_wait_are_served_in_the_order_they_came(stage: Stage) ->
     assert served == ["one", "two"]
 
 
-async def test_one_who_asks_much_does_not_hold_up_one_who_asks_little(stage: Stage) -> None:
+async def test_a_key_with_many_requests_does_not_delay_one_with_few(stage: Stage) -> None:
     holding = await stage.holding()
     served: list[str] = []
 
@@ -155,13 +155,13 @@ async def test_a_reader_over_grpc_that_stops_reading_is_dropped(stage: Stage) ->
         call = pb_grpc.CompletionServiceStub(channel).Complete(
             pb.CompleteRequest(messages=[message], tools=[pb.Tool(name="add")])
         )
-        # Told of the call, and reads nothing of it any more.
+        # It has the head of the reply, and reads nothing more.
         await call.read()
         await dropped(stage, mark)
         call.cancel()
 
 
-async def test_a_queue_that_is_left_by_all_holds_nobody_up(tmp_path: Path) -> None:
+async def test_a_queue_that_every_caller_left_delays_no_request(tmp_path: Path) -> None:
     async with (
         running_engine(tmp_path, PoolLimits(1, 1, 0), queue_size=20) as engine,
         both_apis(engine.engine) as apis,

@@ -29,7 +29,7 @@ async def test_200_callers_at_once_on_a_pool_of_2(tmp_path: Path) -> None:
     all_are_there = asyncio.Event()
 
     async def call(api: Api, number: int) -> None:
-        """Ask, and be answered or told when to come again."""
+        """Ask, and get an answer or a time to retry."""
         text = f"The answer to caller {number}."
         ask = Ask((user(sim(text=text)),), stream=number % 3 == 0)
         reply = await api.ask(ask)

@@ -90,13 +90,13 @@ def test_all_that_cannot_be_decoded_is_named(judge: Judge) -> None:
         "messages": [{"role": "user", "content": "a"}],
         "tools": [{"type": "web_search"}],
         "n": 2,
-        "logprobs": True,
+        "modalities": ["audio"],
         "seed": 7,
     }
     assert all_fields(judge(lambda: decode_chat(chat, CallOptions(strict=True)).request)) == [
         "tools[0].type",
         "n",
-        "logprobs",
+        "modalities",
         "seed",
     ]
     wire = pb.CompleteRequest(

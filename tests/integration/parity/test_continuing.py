@@ -1,4 +1,4 @@
-"""A conversation that was begun through one API goes on through the other."""
+"""A conversation that was begun through one API continues through the other."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def spoken(bridge: RunningBridge, marker: str) -> list[tuple[str, list[Any]]]:
 
 
 @pytest.mark.parametrize("apis", ORDERS, ids="-".join)
-def test_a_conversation_goes_on_through_the_other_api(
+def test_a_conversation_continues_through_the_other_api(
     bridge: RunningBridge, apis: tuple[str, ...]
 ) -> None:
     marker = new_marker()
@@ -71,7 +71,7 @@ def test_a_conversation_goes_on_through_the_other_api(
 
 
 @pytest.mark.parametrize("apis", ORDERS, ids="-".join)
-def test_a_turn_that_waits_for_results_goes_on_through_the_other_api(
+def test_a_turn_that_waits_for_results_continues_through_the_other_api(
     bridge: RunningBridge, apis: tuple[str, ...]
 ) -> None:
     marker = new_marker()

@@ -83,7 +83,7 @@ EXPECTED: Mapping[str, Row] = {
     ),
     "PlanLimitError": Row(
         429,
-        "rate_limit_error",
+        "usage_limit_reached",
         "rate_limit_exceeded",
         StatusCode.RESOURCE_EXHAUSTED,
         "PLAN_LIMIT",

@@ -401,7 +401,7 @@ Judge = Callable[[Callable[[], CompletionRequest]], BridgeError | None]
 
 @pytest.fixture(scope="module")
 def judge() -> Iterator[Judge]:
-    """Says what an engine refuses a request with; None where it would answer.
+    """Return the error with which an engine refuses a request; None if it would answer.
 
     It has been closed: what it would answer, it refuses for that.
     """
@@ -443,7 +443,7 @@ MISSED = re.compile(r"(\.tool_call_id|\.json_schema\.schema|^text\.format\.schem
 
 @given(requests())
 @EXAMPLES
-def test_what_keeps_to_the_rules_is_let_in(judge: Judge, request_: CompletionRequest) -> None:
+def test_valid_requests_are_accepted(judge: Judge, request_: CompletionRequest) -> None:
     assert judge(lambda: request_) is None
     for way in WAYS.values():
         sent, asked = way(request_)
@@ -498,7 +498,7 @@ async def test_what_is_refused_is_noted_and_costs_its_key_nothing() -> None:
 
 
 class Noted:
-    """An observer that keeps what it is told of."""
+    """An observer that keeps what it gets."""
 
     def __init__(self) -> None:
         self.ended_ones: list[RequestRecord] = []

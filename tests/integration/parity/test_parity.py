@@ -48,7 +48,7 @@ def failed(reply: Reply) -> Reply:
 
 
 def without_words(reply: Reply) -> Reply:
-    """Without what an error says."""
+    """Without the text of an error."""
     assert reply.failure is not None
     assert reply.failure.message
     return replace(reply, failure=replace(reply.failure, message=""))
@@ -95,7 +95,7 @@ def test_an_answer_is_the_same_whole_and_streamed(
 
 
 @pytest.mark.parametrize("api", APIS)
-def test_cached_tokens_are_told(bridge: RunningBridge, api: str) -> None:
+def test_cached_tokens_are_reported(bridge: RunningBridge, api: str) -> None:
     scenario = next(one for one in SCENARIOS if one.name == "usage as the API counts it")
     reply = APIS[api](bridge, scenario, new_marker())
     assert reply.usage == Usage(11, 22, 33, 44)

@@ -1,4 +1,4 @@
-"""What the APIs tell of the server itself: the same, in each one's own form."""
+"""What the APIs report about the server itself: the same, each in its own form."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def in_the_words_of_http(request: pool_pb2.RecentRequest) -> dict[str, Any]:
     return told
 
 
-def test_both_apis_tell_the_same_of_the_latest_requests(
+def test_both_apis_report_the_same_latest_requests(
     bridge: RunningBridge, http: httpx.Client
 ) -> None:
     message = {"role": "user", "content": sim(text=WORDS)}
@@ -77,7 +77,7 @@ def test_both_apis_tell_the_same_of_the_latest_requests(
 async def test_a_request_that_cannot_be_read_is_one_too(
     start_bridge: Callable[..., RunningBridge],
 ) -> None:
-    """Whoever runs the server finds it by its id, in the log, on the page and in the metrics."""
+    """The operator finds it by its id, in the log, on the page and in the metrics."""
     bridge = await asyncio.to_thread(start_bridge, pool_size=1, bridge_spares=0)
     hot = {"model": "opus", "temperature": 9, "messages": [{"role": "user", "content": "x"}]}
     async with (
@@ -121,7 +121,7 @@ async def test_a_request_that_cannot_be_read_is_one_too(
 
 
 def named(told: Mapping[str, Any], kind: Descriptor) -> set[str]:
-    """What is told under names that a message has no fields for."""
+    """What is reported under names that a message has no fields for."""
     unknown = set()
     for name, value in told.items():
         field = kind.fields_by_name.get(name)
@@ -135,7 +135,7 @@ def named(told: Mapping[str, Any], kind: Descriptor) -> set[str]:
     return unknown
 
 
-def test_whatever_the_page_is_told_of_the_pool_has_a_field() -> None:
+def test_everything_the_page_gets_about_the_pool_has_a_field() -> None:
     plan = UsageLimits("allowed", windows=(UsageWindow("five_hour", 0.5),))
     totals = Totals(sessions={"warm": 1}, processes_replaced={"died": 1, "failed": 1, "worn": 1})
     health = Health(

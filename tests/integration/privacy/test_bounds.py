@@ -90,7 +90,7 @@ TOO_LONG = "x" * (BOUNDS.stop_characters + 1)
 
 @dataclass(frozen=True)
 class Case:
-    """Too much of something, as it is said at each API."""
+    """Too much of something, as each API reports it."""
 
     http: dict[str, Any]
     proto: Callable[[pb.CompleteRequest], None]

@@ -1,4 +1,4 @@
-"""Nothing that a caller sends is found in a log, an error of somebody else's, or an open file."""
+"""Nothing that a caller sends is in a log, another caller's error, or an open file."""
 
 from __future__ import annotations
 
@@ -305,7 +305,7 @@ def test_an_error_in_one_line(error: Exception, said: str) -> None:
     assert kind_of(error) == said
 
 
-async def test_a_task_that_nobody_waited_for_is_logged_without_its_error(
+async def test_a_task_that_was_not_awaited_is_logged_without_its_error(
     everything: Everything,
 ) -> None:
     async def fail() -> None:

@@ -27,7 +27,7 @@ def with_cli(state: Path, cli: Path) -> Settings:
 
 
 def process_of(exchange: Exchange) -> str:
-    """The CLI process that made an upstream call: each names itself by an id of its own."""
+    """The CLI process that made an upstream call: each sends its own id."""
     return exchange.headers["x-claude-code-session-id"]
 
 
@@ -91,7 +91,7 @@ async def test_a_start_without_what_is_required_names_it_and_nothing_is_kept(
     assert not (state / "probe.json").exists()
 
 
-async def test_a_start_with_a_cli_that_does_not_run_says_so(tmp_path: Path) -> None:
+async def test_a_start_with_a_cli_that_does_not_run_reports_that(tmp_path: Path) -> None:
     program = tmp_path / "claude"
     program.write_text("#!/bin/sh\nexit 3\n")
     program.chmod(0o755)
@@ -100,7 +100,7 @@ async def test_a_start_with_a_cli_that_does_not_run_says_so(tmp_path: Path) -> N
             pass
 
 
-async def test_a_start_uses_what_is_known_and_health_and_log_say_what_is_lacking(
+async def test_a_start_uses_what_is_known_and_health_and_log_report_what_is_lacking(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cli = cli_without(tmp_path, "rewind")

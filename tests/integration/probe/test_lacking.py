@@ -68,7 +68,7 @@ async def test_without_a_rewind_each_check_gets_a_process_of_its_own(tmp_path: P
     assert not capabilities_of(report).rewind
 
 
-async def test_a_cli_that_does_not_run_is_told_apart_from_one_that_lacks_something(
+async def test_a_cli_that_does_not_run_is_distinguished_from_one_that_lacks_something(
     tmp_path: Path,
 ) -> None:
     program = tmp_path / "claude"
@@ -96,7 +96,7 @@ async def tried(*checks: Behaviour, cli: Path, timeout: float = 60.0) -> Report:
     return await probe(cli, checks, timeout=timeout)
 
 
-async def test_a_check_that_breaks_off_is_tried_once_more_with_a_new_process(
+async def test_an_aborted_check_is_repeated_with_a_new_process(
     tmp_path: Path,
 ) -> None:
     pids: list[int] = []
@@ -111,7 +111,7 @@ async def test_a_check_that_breaks_off_is_tried_once_more_with_a_new_process(
     assert len(set(pids)) == 2
 
 
-async def test_a_check_that_never_ends_is_ended_and_the_others_go_on(
+async def test_a_check_that_never_ends_is_stopped_and_the_others_continue(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def endless(stage: Stage) -> None:

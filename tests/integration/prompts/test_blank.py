@@ -92,10 +92,10 @@ def test_a_prompt_of_blanks_is_refused_like_an_empty_one(
 
 
 @pytest.mark.parametrize("blank", BLANKS)
-def test_a_result_of_blanks_is_nobody_elses_words(
+def test_a_blank_result_is_not_replaced_by_other_words(
     bridge: RunningBridge, api: str, blank: str
 ) -> None:
-    """Given to a call that waits, Claude Code would put a sentence of its own in its place."""
+    """Claude Code would replace the result of a waiting call with its own sentence."""
     marker = new_marker()
     turns = [{"tools": [{"name": "look", "raw": "{}"}]}, {"text": "ok"}]
     question = user(f"{marker} " + sim(turns=turns))
@@ -110,7 +110,7 @@ def test_a_result_of_blanks_is_nobody_elses_words(
 def test_a_failed_result_without_text_is_refused(
     bridge: RunningBridge, content: tuple[TextPart, ...]
 ) -> None:
-    """Of the two APIs only gRPC can say that a call has failed."""
+    """Only the gRPC API has a field for a failed call."""
     messages = (
         user("a"),
         assistant(ToolCallPart("toolu_1", "look", "{}")),

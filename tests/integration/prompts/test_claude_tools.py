@@ -100,7 +100,7 @@ def results(exchange: Exchange) -> list[str]:
     return [json.dumps(block["content"]) for block in result_blocks(exchange)]
 
 
-def test_an_answer_goes_on_through_the_calls_of_claudes_own_tools(
+def test_an_answer_continues_through_the_calls_of_claudes_own_tools(
     bridge: RunningBridge, shared: Path, api: str
 ) -> None:
     answer, exchanges = ask(
@@ -129,7 +129,7 @@ def test_an_answer_goes_on_through_the_calls_of_claudes_own_tools(
     assert answer.usage.output_tokens == sum(usage["output_tokens"] for usage in spent)
 
 
-def test_what_no_rule_allows_is_denied_and_the_answer_goes_on(
+def test_what_no_rule_allows_is_denied_and_the_answer_continues(
     bridge: RunningBridge, place: Path, shared: Path
 ) -> None:
     denied = [
@@ -192,7 +192,7 @@ def test_a_tool_of_the_callers_may_have_the_name_of_one_of_claudes_own(
     assert sorted(INSIDE in text for text in results(exchanges[-1])) == [False, True]
 
 
-def test_a_conversation_goes_on_with_what_was_read_or_is_replayed_without(
+def test_a_conversation_continues_with_what_was_read_or_is_replayed_without(
     bridge: RunningBridge, shared: Path
 ) -> None:
     read = calling("Read", file_path=f"{shared}/note.txt")

@@ -1,4 +1,4 @@
-"""What the bridge handed out of an answer that was cut can be sent back, and the model goes on."""
+"""The parts of an answer that was cut can be sent back, and the model continues."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ WITH_THE_CALL = [
 
 
 @CUTS
-def test_a_chat_goes_on_without_a_result(
+def test_a_chat_continues_without_a_result(
     bridge: RunningBridge, said: str, limit: int | None
 ) -> None:
     marker = new_marker()
@@ -86,7 +86,7 @@ def test_a_chat_goes_on_without_a_result(
 
 @CUTS
 @pytest.mark.parametrize("answered", [True, False])
-def test_a_response_goes_on_by_its_id(
+def test_a_response_is_continued_by_its_id(
     bridge: RunningBridge, said: str, limit: int | None, answered: bool
 ) -> None:
     marker = new_marker()
@@ -111,13 +111,13 @@ def test_a_response_goes_on_by_its_id(
     assert second["status"] == "completed"
     if not answered:
         assert second["output"][-1]["content"][0]["text"] == "ok"
-    # Half a call had no effect, so its output says nothing: the answer is continued.
+    # Half a call had no effect, so its output is dropped: the answer is continued.
     assert reached(bridge, marker) == WITHOUT_THE_CALL
 
 
 @CUTS
 @pytest.mark.parametrize("answered", [True, False])
-async def test_a_conversation_over_grpc_goes_on(
+async def test_a_conversation_over_grpc_continues(
     bridge: RunningBridge, said: str, limit: int | None, answered: bool
 ) -> None:
     marker = new_marker()
@@ -137,7 +137,7 @@ async def test_a_conversation_over_grpc_goes_on(
     assert reached(bridge, marker) == (WITH_THE_CALL if answered else WITHOUT_THE_CALL)
 
 
-async def test_a_history_over_grpc_goes_on_without_a_result(bridge: RunningBridge) -> None:
+async def test_a_history_over_grpc_continues_without_a_result(bridge: RunningBridge) -> None:
     marker = new_marker()
     call = pb.ToolCall(id="c1", name="look", arguments_json="{}")
     request = pb.CompleteRequest(

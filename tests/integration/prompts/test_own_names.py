@@ -46,7 +46,7 @@ async def test_tools_named_like_claude_codes_own_are_the_callers(engine: Running
     assert offered == [(name, f"The {name} of the caller.") for name in NAMES]
     uses = [block for block in exchange.messages[-2]["content"] if block["type"] == "tool_use"]
     assert [(use["name"], use["input"]) for use in uses] == [(name, ARGUMENTS) for name in NAMES]
-    # Claude Code runs tools that it knows by their names in an order of its own.
+    # Claude Code runs tools whose names it knows in its own order.
     said = {
         block["tool_use_id"]: block["content"]
         for block in exchange.messages[-1]["content"]

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 
@@ -20,19 +21,17 @@ from bridge.core.contract.request import (
     Tool,
     ToolResultPart,
 )
-from tests.integration.parity.scenarios import IMAGE, called, encoded, new_marker
+from bridge.v1 import completion_pb2 as pb
+from tests.integration.parity.scenarios import IMAGE, called, encoded, new_marker, system
 from tests.integration.parity.test_continuing import session_of
 from tests.support.apis import APIS, Scenario
 from tests.support.encoding import flat_tool, items
+from tests.support.grpc.client import Talk
 from tests.support.harness import PATIENCE, RunningBridge, assistant, sim, user
 from tests.support.replies import Reply
 
 LOOK = Tool("look", "Looks.", {"type": "object", "properties": {}})
 PLAN = "Plan mode now: change nothing."
-
-
-def system(text: str) -> TextPart:
-    return TextPart(text, system=True)
 
 
 def mark(text: str) -> str:
@@ -231,6 +230,36 @@ def test_a_response_after_another_has_it_in_its_place(bridge: RunningBridge, rol
     whole = [leading, question(replayed), told("assistant", "two"), *three]
     again = respond(bridge, replayed, *whole, told("assistant", "four"), *five)
     assert session_of_id(bridge, again.headers["x-request-id"]) != "continued"
+    assert body_of(bridge, replayed) == body
+
+
+def test_a_conversation_on_one_call_has_it_in_its_place(bridge: RunningBridge) -> None:
+    live, replayed = new_marker(), new_marker()
+    three, five = "three " + sim(text="four"), "five " + sim(text="six")
+
+    async def talk() -> list[Reply]:
+        async with grpc.aio.insecure_channel(bridge.target) as channel:
+            talk = await Talk(channel, timeout=PATIENCE).open(system=f"You are {live}.")
+            replies = [await talk.ask(f"{live} one {sim(text='two')}")]
+            for text, change in ((three, PLAN), (five, "Default mode now.")):
+                said = pb.UserMessage(system=change, parts=[pb.Part(text=text)])
+                await talk.send(message=said)
+                replies.append(await talk.turn())
+            assert await talk.end() is grpc.StatusCode.OK
+            return replies
+
+    replies = bridge.call(talk)
+    assert [session_of(bridge, reply) for reply in replies[1:]] == ["continued"] * 2
+    messages = [
+        user("{id} one " + sim(text="two")),
+        assistant("two"),
+        user(system(PLAN), three),
+        assistant("four"),
+        user(system("Default mode now."), five),
+    ]
+    ask(bridge, "grpc", messages, replayed)
+    body = body_of(bridge, live)
+    assert body["messages"][2] == ("user", [mark(PLAN), three])
     assert body_of(bridge, replayed) == body
 
 

@@ -169,7 +169,7 @@ def written(messages: Sequence[Message]) -> list[tuple[str, list[Any]]]:
     return [(message.role.value, [bare(part) for part in message.parts]) for message in messages]
 
 
-def test_every_text_in_the_next_message_of_a_conversation_that_goes_on(
+def test_every_text_in_the_next_message_of_a_continued_conversation(
     bridge: RunningBridge, texts: Texts
 ) -> None:
     marker = new_marker()

@@ -171,12 +171,12 @@ PARAMETERS = {
         "`n` may be 1; more is a 400 `unsupported_value`, never a single choice.",
         _NEUTRAL,
         _REFUSED,
-        f"{_WIRE}::test_a_bad_request_is_told_before_the_stream",
+        f"{_WIRE}::test_a_bad_request_is_refused_before_the_stream",
     ),
     "chat.param.tools.offered": _shown(
         "Tools are offered to the model, and its calls come back by the callers' names.",
         _ALIKE,
-        f"{_FROM_CLAUDE}::test_calls_are_told_as_they_stream_under_the_callers_own_names_and_counted_from_0",
+        f"{_FROM_CLAUDE}::test_calls_are_streamed_under_the_callers_own_names_and_counted_from_0",
     ),
     "chat.param.tools.empty": _shown("An empty list of tools is none.", _NEUTRAL),
     "chat.param.tools.only_own": _shown(
@@ -287,7 +287,7 @@ PARAMETERS = {
         "`logit_bias` and the penalties are named unless they change nothing.", _IGNORED, _NEUTRAL
     ),
     "chat.param.logprobs": _shown(
-        "`logprobs` and `top_logprobs` are a 400 unless they are off.", _REFUSED, _NEUTRAL
+        "`logprobs` and `top_logprobs` are named unless they are off.", _IGNORED, _NEUTRAL
     ),
     "chat.param.audio": _shown("Audio out is a 400; text alone is not.", _REFUSED, _NEUTRAL),
     "chat.param.prediction": _shown("`prediction` has no effect and is named.", _IGNORED),
@@ -308,7 +308,7 @@ PARAMETERS = {
     ),
     "chat.param.responses_body": _shown(
         "A body for the Responses API is told where to go.",
-        f"{_PARAMETERS}::test_a_request_for_the_responses_api_is_told_where_to_go",
+        f"{_PARAMETERS}::test_a_request_for_the_responses_api_is_refused_with_the_right_url",
     ),
 }
 
@@ -394,8 +394,8 @@ MESSAGES = {
     ),
     "chat.message.calls_passed_over": _shown(
         "Calls after which the conversation goes on without any result are left out and named.",
-        f"{_MESSAGES}::test_calls_without_a_result_of_any_are_left_out_where_the_conversation_goes_on",
-        f"{_CUT}::test_a_chat_goes_on_without_a_result",
+        f"{_MESSAGES}::test_calls_without_a_result_of_any_are_left_out_where_the_conversation_continues",
+        f"{_CUT}::test_a_chat_continues_without_a_result",
     ),
     "chat.message.result_orphan": _shown(
         "A result of no call, or a second one, is a 400 that names its `tool_call_id`.",
@@ -416,7 +416,7 @@ MESSAGES = {
     "chat.message.result_resumes": _shown(
         "Results go to the turn that waits for them, whichever API it came by.",
         f"{_CONTINUATION}::test_tool_results_resume_the_turn_that_waits",
-        f"{_CONTINUING}::test_a_turn_that_waits_for_results_goes_on_through_the_other_api",
+        f"{_CONTINUING}::test_a_turn_that_waits_for_results_continues_through_the_other_api",
     ),
     "chat.message.arguments": _shown(
         "Arguments are the JSON text of an object; empty ones are an empty object.",
@@ -508,7 +508,7 @@ REPLIES = {
     "chat.reply.usage": _shown(
         "The prompt is counted with all that was read from the cache or written to it.",
         f"{_WIRE}::test_usage_counts_all_of_the_prompt",
-        f"{_PARITY}::test_cached_tokens_are_told",
+        f"{_PARITY}::test_cached_tokens_are_reported",
     ),
     "chat.reply.usage.sum": _shown(
         "Usage is summed over the calls made for an answer.",
@@ -517,11 +517,11 @@ REPLIES = {
     "chat.reply.thinking": _shown(
         "Thinking comes as `reasoning_content`, to those who ask, and changes nothing else.",
         f"{_WIRE}::test_thinking_changes_no_other_chunk",
-        f"{_ENCODE}::test_thinking_is_in_the_reply_to_those_who_ask",
+        f"{_ENCODE}::test_thinking_is_in_the_reply_if_requested",
     ),
     "chat.reply.no_cli_text": _shown(
         "What the CLI says in the model's place is never an answer.",
-        f"{_FROM_CLAUDE}::test_what_the_cli_says_in_the_models_place_is_never_an_event",
+        f"{_FROM_CLAUDE}::test_what_the_cli_writes_in_the_models_place_is_never_an_event",
         _ALIKE,
     ),
     "chat.reply.typed": _shown(
@@ -581,7 +581,7 @@ STREAMS = {
     ),
     "chat.stream.validated_first": _shown(
         "A bad request is a plain 400, streamed or not.",
-        f"{_WIRE}::test_a_bad_request_is_told_before_the_stream",
+        f"{_WIRE}::test_a_bad_request_is_refused_before_the_stream",
     ),
     "chat.stream.never_just_stops": _shown(
         "A stream that cannot go on ends in an error, and never just stops.",
@@ -640,12 +640,12 @@ ERRORS = {
     ),
     "chat.error.plan_limit": _shown(
         "A plan's limit is a 429 that says when it ends and is not retried before.",
-        f"{_ENGINE_ERRORS}::test_a_plan_limit_tells_when_it_is_lifted",
+        f"{_ENGINE_ERRORS}::test_a_usage_limit_is_reported_with_its_reset_time",
         f"{_CLIENT}::test_what_must_not_be_retried_is_asked_once",
     ),
     "chat.error.plan_limit.again": _shown(
         "It says so to every request, not to the first alone.",
-        f"{_FAULTS}::test_a_plan_limit_is_told_to_every_request",
+        f"{_FAULTS}::test_a_usage_limit_is_reported_to_every_request",
     ),
     "chat.error.billing": _shown(
         "No credit is a 429 `insufficient_quota` that is not to be retried.",
@@ -710,7 +710,7 @@ HEADERS = {
         "What had no effect is named in `x-bridge-ignored-params`, safely, at most 20 names.",
         f"{_WIRE}::test_what_has_no_effect_is_named",
         f"{_APP}::test_what_was_ignored_is_named_in_a_header",
-        f"{_APP}::test_at_most_twenty_ignored_names_are_told",
+        f"{_APP}::test_at_most_twenty_ignored_names_are_reported",
         f"{_APP}::test_nothing_ignored_means_no_header",
     ),
     "chat.header.no_cors": _shown(
@@ -753,7 +753,7 @@ MODELS = {
     "health.open": _shown(
         "Health is outside /v1.",
         f"{_APP}::test_health",
-        f"{_MAIN}::test_health_tells_pool_cli_and_login",
+        f"{_MAIN}::test_health_reports_pool_cli_and_login",
     ),
 }
 

@@ -22,7 +22,7 @@ _NEUTRAL = f"{_DECODE}::test_what_changes_nothing_passes_without_a_word"
 _REFUSED = f"{_DECODE}::test_what_cannot_be_done_is_refused"
 _WRONG = f"{_DECODE}::test_a_wrong_value_names_its_field"
 _IN_ORDER = f"{_CLIENT}::test_every_event_of_a_stream_is_in_order"
-_ANY_ANSWER = f"{_ENCODE}::test_any_answer_is_told_in_order_and_as_a_whole"
+_ANY_ANSWER = f"{_ENCODE}::test_any_answer_is_encoded_in_order_and_completely"
 
 
 def _shown(says: str, *tests: str) -> Requirement:
@@ -106,12 +106,12 @@ PARAMETERS = {
     ),
     "responses.other_api": _shown(
         "A body for chat completions is told where to go, and the other way round.",
-        f"{_APP}::test_a_body_of_the_other_api_is_told_where_to_go",
-        f"{_DECODE}::test_a_body_for_chat_completions_is_told_where_to_go",
+        f"{_APP}::test_a_body_of_the_other_api_is_refused_with_the_right_url",
+        f"{_DECODE}::test_a_body_for_chat_completions_is_refused_with_the_right_url",
     ),
     "responses.wrong_method": _shown(
         "A URL with several methods names all of them to one that it does not take.",
-        f"{_APP}::test_a_wrong_method_is_told_all_that_the_url_takes",
+        f"{_APP}::test_a_wrong_method_is_refused_with_the_supported_ones",
     ),
     "responses.any_request": _shown(
         "Any request that the description allows is answered as it says.",
@@ -152,7 +152,7 @@ INPUT = {
         "Messages come with a type and without, as text and as parts, of all four roles.",
         f"{_DECODE}::test_messages_of_the_user",
         f"{_DECODE}::test_messages_of_the_assistant",
-        f"{_DECODE}::test_an_assistant_that_said_nothing_is_no_fault",
+        f"{_DECODE}::test_an_empty_assistant_message_is_not_a_fault",
     ),
     "responses.input.media": _shown(
         "Images and files arrive, by data or by address.",
@@ -174,13 +174,13 @@ INPUT = {
     "responses.input.reasoning": _shown(
         "Reasoning items are taken, and need not be there.",
         f"{_DECODE}::test_calls_and_their_outputs_are_turns",
-        f"{_AGENTS}::test_a_run_goes_on_from_its_own_items",
+        f"{_AGENTS}::test_a_run_continues_from_its_own_items",
     ),
     "responses.input.cut_call": _shown(
         "A call that a limit cut off is left out, with its output if it has one.",
         f"{_DECODE}::test_a_call_that_was_cut_off_was_not_made_where_nothing_came_of_it",
         f"{_DECODE}::test_a_call_that_was_cut_off_is_left_out_with_its_output",
-        "tests/integration/prompts/test_cut_calls.py::test_a_response_goes_on_by_its_id",
+        "tests/integration/prompts/test_cut_calls.py::test_a_response_is_continued_by_its_id",
     ),
     "responses.input.reference": _shown(
         "An item that is kept can be referred to by its id; any other is a 404.",
@@ -267,7 +267,7 @@ STATE = {
         f"{_APP}::test_a_request_builds_on_a_response",
         f"{_DECODE}::test_a_request_builds_on_what_was_kept",
         f"{_DECODE}::test_what_was_ignored_of_the_past_was_named_then",
-        f"{_AGENTS}::test_a_run_goes_on_from_the_last_response",
+        f"{_AGENTS}::test_a_run_continues_from_the_last_response",
     ),
     "responses.state.instructions": _shown(
         "The instructions of the response before are not inherited.",
@@ -298,7 +298,7 @@ STATE = {
     ),
     "responses.state.before_the_end": _shown(
         "A response is kept before its end is told, so that it can be built on at once.",
-        f"{_APP}::test_a_response_is_kept_before_its_end_is_told",
+        f"{_APP}::test_a_response_is_stored_before_its_end_is_sent",
     ),
     "responses.state.failed": _shown(
         "A response that failed is not kept, one that was cut is.",
@@ -337,7 +337,7 @@ STATE = {
     "responses.state.restart": _shown(
         "What is kept survives the server.",
         f"{_STORE}::test_a_response_is_there_again_after_a_restart",
-        f"{_CLIENT}::test_a_conversation_goes_on_at_another_server",
+        f"{_CLIENT}::test_a_conversation_continues_at_another_server",
     ),
     "responses.state.shared": _shown(
         "Two servers can share what is kept.", f"{_STORE}::test_two_servers_share_a_file"
@@ -379,8 +379,8 @@ STATE = {
     ),
     "responses.state.off": _shown(
         "A server that keeps nothing says so.",
-        f"{_APP}::test_a_server_that_keeps_nothing_says_so",
-        f"{_STORE}::test_the_settings_say_where_and_how_much",
+        f"{_APP}::test_a_server_that_stores_nothing_reports_that",
+        f"{_STORE}::test_the_settings_determine_place_and_size",
     ),
 }
 

@@ -155,7 +155,7 @@ def test_an_error_before_the_first_byte_has_its_status(bridge: RunningBridge) ->
         assert set(response.json()) == {"error"}
 
 
-def test_a_bad_request_is_told_before_the_stream(bridge: RunningBridge) -> None:
+def test_a_bad_request_is_refused_before_the_stream(bridge: RunningBridge) -> None:
     response = post(bridge, chat("x", stream=True, n=2))
 
     assert response.status_code == 400

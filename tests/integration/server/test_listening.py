@@ -138,7 +138,7 @@ def test_a_folder_that_others_enter_is_refused_at_either_api(
 
 
 @pytest.mark.parametrize("variable", ["bridge_uds", "bridge_grpc_uds"])
-def test_a_path_too_long_is_said_at_either_api(
+def test_a_path_too_long_is_reported_at_either_api(
     folder: Path, tmp_path: Path, loop_thread: LoopThread, variable: str
 ) -> None:
     settings = settings_for_tests(tmp_path, **{variable: folder / ("s" * 120)})
@@ -280,7 +280,7 @@ def test_the_command_does_not_serve_others_without_keys(
 
 
 async def apis_of(running: RunningBridge) -> dict[str, Finding]:
-    """What the doctor says of where this bridge listens."""
+    """What the doctor reports about where this bridge listens."""
     settings = running.settings
     address = running.bridge.http_address
     if isinstance(address, Tcp):
@@ -304,7 +304,7 @@ def test_the_doctor_knows_a_bridge_that_runs(
     assert all(finding.facts["bridge"] for finding in found.values())
 
 
-def test_the_doctor_says_where_a_socket_cannot_be(tmp_path: Path) -> None:
+def test_the_doctor_reports_an_unusable_socket_path(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     (tmp_path / "file").touch()
     for path, mark in ((tmp_path / "file", Mark.BAD), (tmp_path / "new" / "a.sock", Mark.GOOD)):
@@ -314,7 +314,7 @@ def test_the_doctor_says_where_a_socket_cannot_be(tmp_path: Path) -> None:
         assert ("BRIDGE_UDS" in findings.remedy) is (mark is Mark.BAD)
 
 
-def test_the_doctor_says_that_a_server_for_others_needs_keys(tmp_path: Path) -> None:
+def test_the_doctor_reports_that_a_reachable_server_needs_keys(tmp_path: Path) -> None:
     finding = asyncio.run(_first(settings_for_tests(tmp_path, host="0.0.0.0")))
     assert finding.mark is Mark.BAD
     assert "bridge keys add" in finding.remedy
@@ -325,7 +325,7 @@ async def _first(settings: Settings) -> Finding:
         return await anext(findings)
 
 
-def test_a_port_that_is_taken_is_told_of_once() -> None:
+def test_a_port_in_use_is_reported_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = Tcp("127.0.0.1", taken.getsockname()[1])
         with pytest.raises(ListenError) as caught:

@@ -116,7 +116,7 @@ def test_a_refresh_token_gives_its_credential_or_an_invalid_grant() -> None:
     run(scenario, accounts={"refresh_tokens": {"mine": "fresh"}})
 
 
-def test_accounts_as_json_says_them() -> None:
+def test_accounts_are_parsed_from_json() -> None:
     assert [parse(name) for name in ("everything", "little", "nothing")] == [
         EVERYTHING,
         LITTLE,

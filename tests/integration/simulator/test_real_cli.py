@@ -1,4 +1,4 @@
-"""The real CLI binary talks to the simulator, and nothing it sends of its own accord is refused."""
+"""The real CLI talks to the simulator, and nothing that it sends by itself is refused."""
 
 import asyncio
 import os

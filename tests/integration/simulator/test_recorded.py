@@ -69,7 +69,7 @@ def whole(body: dict[str, Any]) -> dict[str, Any]:
     return received[0]
 
 
-def test_a_stream_begins_and_ends_with_what_the_api_says_there() -> None:
+def test_a_stream_begins_and_ends_with_what_the_api_documents() -> None:
     found = events(streamed(request(text="Hi")))
     message = found[0]["message"]
     assert list(message) == START_FIELDS
@@ -139,7 +139,7 @@ def test_a_whole_message() -> None:
     assert re.fullmatch(r"toolu_01\w{22}", call["id"])
 
 
-def test_a_refusal_has_no_block_and_says_why() -> None:
+def test_a_refusal_has_no_block_and_a_reason() -> None:
     details = {"type": "refusal", "category": "cyber", "explanation": "No."}
     text = streamed(request(text="", stop_reason="refusal", stop_details=details))
     assert names(text) == ["message_start", "message_delta", "message_stop"]

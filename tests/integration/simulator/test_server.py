@@ -5,30 +5,14 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 import pytest
 
 from bridge.simulator import Exchange, Simulator
-
-Scenario = Callable[[Simulator, httpx.AsyncClient], Coroutine[Any, Any, None]]
-
-
-def run(scenario: Scenario, **options: Any) -> None:
-    async def main() -> None:
-        async with (
-            Simulator(pace_ms=0, **options) as simulator,
-            httpx.AsyncClient(
-                base_url=simulator.base_url, headers={"x-api-key": "any"}, timeout=60
-            ) as client,
-        ):
-            await scenario(simulator, client)
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        assert not left
-
-    asyncio.run(main())
+from tests.support.simulator_client import run
 
 
 def request(said: str = "Hello", *, stream: bool = True, **directive: Any) -> dict[str, Any]:
@@ -161,7 +145,7 @@ def test_rules_and_bad_directives_are_refused() -> None:
     run(scenario)
 
 
-def test_a_scripted_error_comes_as_often_as_it_says() -> None:
+def test_a_scripted_error_occurs_as_often_as_scripted() -> None:
     async def scenario(simulator: Simulator, client: httpx.AsyncClient) -> None:
         failure = {
             "status": 429,

@@ -75,7 +75,7 @@ def alive(pid: int) -> bool:
 
 
 def until_gone(*pids: int) -> None:
-    """Wait for the end of processes that are nobody's children here."""
+    """Wait for the end of processes that are not children of this one."""
     for pid in pids:
         for _ in range(int(PATIENCE * 50)):
             if not alive(pid):
@@ -87,7 +87,7 @@ def until_gone(*pids: int) -> None:
 # The watchdog
 
 
-def test_at_the_end_of_its_input_it_kills_what_it_was_told_of_and_what_bears_its_mark() -> None:
+def test_at_the_end_of_its_input_it_kills_the_listed_processes_and_those_with_its_mark() -> None:
     with parent("a") as (one, below_one), parent("b") as (other, below_other):
         watch([f"+{one} a\n"])
         until_gone(one, below_one)
@@ -113,7 +113,7 @@ def test_what_a_process_that_ended_has_left_behind_is_killed() -> None:
 
 
 @linux
-def test_one_whose_environment_is_not_told_yet_is_found_at_a_second_look(
+def test_one_whose_environment_is_not_visible_yet_is_found_at_a_second_look(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     really = orphan_watchdog._environment
@@ -140,7 +140,7 @@ def test_a_process_that_ended_is_not_watched_any_more() -> None:
 
 @pytest.mark.parametrize("proc", ["/proc", "/nonexistent"])
 @pytest.mark.parametrize("first", ["", "another time"])
-def test_a_pid_that_somebody_else_has_by_now_is_left_alone(
+def test_a_pid_that_another_process_has_by_now_is_left_alone(
     monkeypatch: pytest.MonkeyPatch, proc: str, first: str
 ) -> None:
     monkeypatch.setattr(orphan_watchdog, "_PROC", proc)
@@ -204,7 +204,7 @@ def test_a_process_behind_the_death_signal_dies_with_its_parent_and_keeps_its_pi
 def test_a_parent_that_is_gone_already_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
     *prefix, _ = death_signal()
-    # It was told of another parent than it has.
+    # It was given another parent than it has.
     done = subprocess.run((*prefix, "1", "/bin/echo", "started"), capture_output=True)
     assert (done.returncode, done.stdout) == (1, b"")
 
@@ -265,7 +265,7 @@ async def test_a_guarded_process_that_is_ended_takes_along_what_left_its_session
 
 
 @pytest.mark.parametrize("kind", ["missing", "a folder", "not executable"])
-async def test_what_cannot_be_executed_is_an_oserror_all_the_same(
+async def test_what_cannot_be_executed_is_an_oserror_behind_the_death_signal_too(
     guard: OrphanGuard, tmp_path: Path, kind: str
 ) -> None:
     path = tmp_path / "claude"
@@ -278,7 +278,7 @@ async def test_what_cannot_be_executed_is_an_oserror_all_the_same(
         await LineProcess.start(started(guard, str(path)), lambda line: None)
 
 
-async def test_a_watchdog_that_was_killed_is_replaced_and_told_of_everything(
+async def test_a_watchdog_that_was_killed_is_replaced_and_gets_the_full_list(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(orphan_guard, "REVIVE_SECONDS", 0.0)
@@ -290,7 +290,7 @@ async def test_a_watchdog_that_was_killed_is_replaced_and_told_of_everything(
             os.kill(first, signal.SIGKILL)
             async with asyncio.timeout(PATIENCE):
                 while guard.watchdog_pid in (first, None):
-                    # One that nobody has seen end yet is told without harm.
+                    # One whose end was not noticed yet can be reported without harm.
                     guard.began(below, "b")
                     await asyncio.sleep(0.01)
             guard.ended(below)

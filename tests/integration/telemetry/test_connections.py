@@ -1,4 +1,4 @@
-"""How many connections there are, and that a server without room for more says so."""
+"""The number of connections, and a warning when there is no room for more."""
 
 from __future__ import annotations
 
@@ -33,14 +33,13 @@ def counts(connections: Connections) -> dict[str, float]:
     return {sample.labels["api"]: sample.value for sample in family.samples}
 
 
-def test_a_full_house_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_reaching_the_limit_of_connections_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
     connections = Connections(lambda: now)
     for count in (1, 2, 3, 2):
         connections.now("HTTP", count, 2)
     assert caplog.messages == [
-        "All 2 connections of the HTTP API are in use: further ones are refused until one is "
-        "closed."
+        "all 2 connections of the HTTP API are in use: further ones are refused until one is closed"
     ]
     assert caplog.records[0].levelno == logging.WARNING
     # One that is closed and taken again at once is no news.
@@ -87,7 +86,7 @@ async def test_the_connections_of_grpc_are_seen(
         assert not caplog.messages
         _, second = await asyncio.open_connection("127.0.0.1", running.port)
         await until(2)
-        assert "All 2 connections of the gRPC API are in use" in caplog.text
+        assert "all 2 connections of the gRPC API are in use" in caplog.text
         first.close()
         second.close()
         await until(0)
@@ -130,4 +129,4 @@ def test_both_apis_are_watched(
         for _ in range(2):
             stack.enter_context(socket.create_connection(("127.0.0.1", bridge.bridge.http_port)))
         until('bridge_connections{api="http"} 3.0\n')
-        assert "All 3 connections of the HTTP API are in use" in caplog.text
+        assert "all 3 connections of the HTTP API are in use" in caplog.text

@@ -154,7 +154,7 @@ class Watched:
         return self._state
 
 
-def test_the_plan_is_told_once_something_is_known_of_it() -> None:
+def test_usage_limits_are_sent_once_they_are_known() -> None:
     metrics = Metrics()
     metrics.watch(Watched())
     assert not any("plan" in name for name, _ in rendered(metrics))
@@ -170,7 +170,7 @@ def test_the_plan_is_told_once_something_is_known_of_it() -> None:
     assert not any("utilization" in name or "resets" in name for name, _ in told)
 
 
-def test_each_limit_of_the_plan_is_told_of() -> None:
+def test_each_usage_limit_is_reported() -> None:
     windows = (UsageWindow("five_hour", 0.9, 1_800_000_000), UsageWindow("seven_day", 0.4))
     metrics = Metrics()
     metrics.watch(Watched(UsageLimits("allowed", 1_800_000_000, "five_hour", 0.9, windows=windows)))
@@ -202,7 +202,7 @@ def test_a_request_that_could_not_be_read_is_counted_and_has_no_duration() -> No
     assert not any(name.startswith("bridge_request_duration") for name, _ in told)
 
 
-def test_the_pool_is_told_as_it_stands_when_somebody_looks() -> None:
+def test_the_state_of_the_pool_is_read_on_request() -> None:
     metrics = Metrics()
     metrics.watch(Watched())
     told = rendered(metrics)
@@ -240,7 +240,7 @@ def scrape(bridge: RunningBridge) -> Samples:
     return samples(reply.text)
 
 
-def test_a_server_tells_what_it_has_served(bridge: RunningBridge) -> None:
+def test_a_server_reports_what_it_has_served(bridge: RunningBridge) -> None:
     bridge.wait_until_settled()
     before = scrape(bridge)
 
@@ -282,7 +282,7 @@ def test_a_server_tells_what_it_has_served(bridge: RunningBridge) -> None:
     assert value(after, "bridge_serving") == 1
 
 
-def test_a_process_that_dies_is_told_of_as_a_restart(
+def test_a_process_that_dies_counts_as_a_restart(
     start_bridge: Callable[..., RunningBridge],
 ) -> None:
     bridge = start_bridge(pool_size=1, bridge_spares=0)

@@ -1,4 +1,4 @@
-"""Traces: what the spans say, and that one trace goes from a caller through to Claude Code."""
+"""Traces: the content of spans, and one trace from a caller through to Claude Code."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_traces_are_made_only_where_opentelemetrys_variables_ask_for_them(
     assert is_wanted(environ) is wanted
 
 
-def test_claude_code_is_told_to_trace_but_what_the_user_set_holds() -> None:
+def test_claude_code_is_configured_to_trace_but_the_users_settings_win() -> None:
     told = cli_environment(
         {**ENDPOINT, "CLAUDE_CODE_ENABLE_TELEMETRY": "0", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
     )
@@ -56,7 +56,7 @@ def test_claude_code_is_told_to_trace_but_what_the_user_set_holds() -> None:
     assert told["CLAUDE_CODE_ENHANCED_TELEMETRY_BETA"] == "1"
 
 
-def test_without_the_extra_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     said: list[str] = []
     assert start_tracing(ENDPOINT, said.append) is None
@@ -161,7 +161,7 @@ def test_a_request_is_a_span_with_the_conventions_attributes_and_three_children(
     assert "secret" not in str([span.to_json() for span in spans.values()])
 
 
-def test_a_request_that_failed_in_the_queue_says_so_and_has_no_more_children(
+def test_a_request_that_failed_in_the_queue_has_its_error_and_no_more_children(
     tracer: Tracer,
 ) -> None:
     record = begun(tracer)
@@ -177,7 +177,7 @@ def test_a_request_that_failed_in_the_queue_says_so_and_has_no_more_children(
 @pytest.mark.parametrize(
     ("parent", "continued"), [(PARENT, True), ("nonsense", False), (PARENT[:-1], False)]
 )
-def test_the_trace_of_a_caller_is_gone_on_with_unless_it_is_none(
+def test_the_trace_of_a_caller_is_continued_if_it_is_valid(
     tracer: Tracer, parent: str, continued: bool
 ) -> None:
     token = incoming_trace.set(TraceContext(parent, "vendor=1"))
@@ -304,7 +304,7 @@ def test_one_trace_goes_from_the_caller_by_either_api_through_to_claude_code(
         assert root.parent_span_id.hex() == "00f067aa0ba902b7"
         for child in ("queue", "prepare", "answer"):
             assert collector.wait_for(child, trace).parent_span_id == root.span_id
-        # What Claude Code itself says of the turn, in the very same trace.
+        # Claude Code's own spans of the turn, in the same trace.
         assert collector.wait_for("claude_code.interaction", trace).parent_span_id == root.span_id
         exchange = next(iter(bridge.simulator.ledger.exchanges(containing=f"traced-{api}")))
         assert exchange.headers["traceparent"].split("-")[1] == trace

@@ -1,4 +1,4 @@
-"""A stand-in for the CLI that speaks its control protocol, and misbehaves as it is told to.
+"""A stand-in for the CLI that speaks its control protocol, and misbehaves as configured.
 
 Run as a program: `fake_cli.py [JSON]`, where the JSON object says how, by subtype of request:
 

@@ -17,7 +17,7 @@ FAKE_CLI = Path(__file__).with_name("fake_cli.py")
 
 
 def fake_command(**how: Any) -> Command:
-    """The command that starts it; what it can be told stands at its head."""
+    """The command that starts it; its module's docstring lists the options."""
     argv = (sys.executable, "-I", "-S", str(FAKE_CLI), json.dumps(how))
     return Command(argv, {}, Path("/"))
 

@@ -1,4 +1,4 @@
-"""An engine on the stand-in for the CLI, which is told how to misbehave."""
+"""An engine on the stand-in for the CLI, which misbehaves as configured."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ INFO: Line = {
 
 
 def faking(numbers: Path, **how: Any) -> dict[str, Any]:
-    """How the stand-in has to be told to serve an engine, and to misbehave as in `how`."""
+    """The stand-in's configuration to serve an engine, and to misbehave as in `how`."""
     numbers.mkdir(exist_ok=True)
     return {
         "numbers": str(numbers),
@@ -101,7 +101,7 @@ class FakedEngine:
 async def faked_engine(
     folder: Path, limits: PoolLimits = ONE, *, how: dict[str, Any] | None = None, **options: Any
 ) -> AsyncIterator[FakedEngine]:
-    """An engine whose processes do as `how` says; `options` are those of EngineOptions."""
+    """An engine whose processes behave as in `how`; `options` are those of EngineOptions."""
     numbers = folder / "numbers"
     launcher = fake_launcher(**faking(numbers, **(how or {})))
     engine = Engine(launcher, EngineOptions(limits, **options), SessionLog(None))

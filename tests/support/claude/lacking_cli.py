@@ -62,7 +62,7 @@ class Refuses(Lack):
 
 
 class Pretends(Lack):
-    """A control request is said to be done and is not, once something else was seen."""
+    """A control request is confirmed but not carried out, once something else was seen."""
 
     def __init__(self, pretended: str, after: str = "", **response: Any) -> None:
         self.pretended = pretended

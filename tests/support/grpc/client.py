@@ -13,7 +13,7 @@ from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 from tests.support.grpc.details import details_in
 from tests.support.harness import PATIENCE
-from tests.support.replies import LOST, Failure, Reply
+from tests.support.replies import LOST, Failure, Reading, Reply
 from tests.support.waiting import soon
 
 FINISHES: Final[Mapping[int, str]] = {
@@ -25,7 +25,7 @@ FINISHES: Final[Mapping[int, str]] = {
 }
 
 
-class GrpcCall:
+class GrpcCall(Reading):
     """One call of Complete, or what comes next on one of Converse."""
 
     def __init__(self, call: Any) -> None:
@@ -47,19 +47,8 @@ class GrpcCall:
         _take(self.reply, response)
         return True
 
-    async def until_text(self) -> None:
-        """Wait for text of the answer."""
-        while not self.reply.text:
-            assert await self.read(), self.reply.failure or "no text"
-
-    async def finish(self) -> Reply:
-        """Wait for the end of the call."""
-        while await self.read():
-            pass
-        return self.reply
-
     async def turn(self) -> Reply:
-        """Wait for the end of the turn, on a call that goes on after it."""
+        """Wait for the end of the turn, on a call that continues after it."""
         while not self.reply.finish and await self.read():
             pass
         return self.reply
@@ -143,7 +132,7 @@ class Talk:
         return response
 
     async def end(self) -> grpc.StatusCode:
-        """Have nothing more to say; gives the status of the call."""
+        """Half-close; return the status of the call."""
         await soon(self.call.done_writing())
         return await self.code()
 
@@ -206,7 +195,7 @@ async def read(call: grpc.aio.UnaryStreamCall[Any, pb.CompleteResponse]) -> pb.C
 
 
 def failure_of(error: grpc.aio.AioRpcError) -> Failure:
-    """What an error says, with its details where it has some."""
+    """The content of an error, with its details if it has any."""
     trailing = error.trailing_metadata()
     details = details_in(error.code(), error.details(), trailing)
     status, message = error.code().name, error.details() or ""

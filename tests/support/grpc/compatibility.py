@@ -58,7 +58,7 @@ class Api:
 
 
 def breaks(old: FileDescriptorSet, new: FileDescriptorSet) -> Iterator[str]:
-    """Say each thing in `new` that breaks a client of `old`."""
+    """Yield each thing in `new` that breaks a client of `old`."""
     before, after = Api.of(old), Api.of(new)
     for name, message in before.messages.items():
         if name in after.messages:

@@ -11,14 +11,14 @@ import httpx
 
 from bridge.core.contract.usage import Usage
 from tests.support.harness import PATIENCE
-from tests.support.replies import LOST, Call, Failure, Reply
+from tests.support.replies import LOST, Call, Failure, Reading, Reply
 
 Json: TypeAlias = dict[str, Any]
 
 CHAT = "/v1/chat/completions"
 
 
-class HttpCall:
+class HttpCall(Reading):
     """One request, on its way from the moment it is made."""
 
     def __init__(
@@ -79,17 +79,6 @@ class HttpCall:
                 return True
         self.reply.failure = Failure(LOST)
         return False
-
-    async def until_text(self) -> None:
-        """Wait for text of the answer."""
-        while not self.reply.text:
-            assert await self.read(), self.reply.failure or "no text"
-
-    async def finish(self) -> Reply:
-        """Wait for the end."""
-        while await self.read():
-            pass
-        return self.reply
 
     async def leave(self) -> None:
         """Close the connection, unless the answer has come to its end."""

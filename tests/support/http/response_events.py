@@ -51,7 +51,7 @@ _KEYS = (
 
 @dataclass
 class _Item:
-    """An item as its events tell it."""
+    """An item as its events describe it."""
 
     added: dict[str, Any]
     text: str = ""
@@ -190,7 +190,7 @@ class CheckedStream:
         assert response["id"] == self.response_id
         whole = [item.done for item in self.items if item.done is not None]
         assert response["output"][: len(whole)] == whole
-        # What did not end has no end, and is said to be incomplete.
+        # What did not end has no end, and is reported as incomplete.
         left = response["output"][len(whole) :]
         assert len(left) == len(self.items) - len(whole) <= (kind != "response.completed")
         assert all(item["status"] == "incomplete" for item in left)

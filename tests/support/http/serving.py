@@ -18,7 +18,7 @@ from tests.support.harness import PATIENCE
 
 
 class _Server(uvicorn.Server):
-    """Says when it is up."""
+    """Reports when it is up."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""The arithmetic of the benchmark, and what its report says of it."""
+"""The arithmetic of the benchmark, and its report."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_target_is_reached_on_the_right_side_of_its_limit(
     assert target.reached is reached
 
 
-def test_the_report_says_what_was_reached_missed_refused_and_failed() -> None:
+def test_the_report_lists_what_was_reached_missed_refused_and_failed() -> None:
     good = Target("at most 2", 2.0, Spread(1.0, 0.9, 1.1))
     bad = Target("at most 2", 2.0, Spread(3.0, 3.0, 3.0))
     lines = [

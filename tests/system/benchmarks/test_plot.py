@@ -26,7 +26,7 @@ def test_a_curve_is_a_subjects_medians_in_the_order_of_the_counts() -> None:
     assert [count for count, _ in grpc.points] == [1]
 
 
-def test_without_the_figures_it_says_which_scenario_is_missing(tmp_path: Path) -> None:
+def test_without_the_figures_the_missing_scenario_is_named(tmp_path: Path) -> None:
     with pytest.raises(PlotError, match="throughput"):
         draw(LINES[-1:], tmp_path / "plot.svg")
 

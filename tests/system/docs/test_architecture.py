@@ -1,4 +1,4 @@
-"""docs/architecture.md names every room, and nothing that is not there."""
+"""docs/architecture.md names every package, and nothing that does not exist."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def drawn() -> set[str]:
     return found
 
 
-def test_the_drawing_shows_every_room() -> None:
+def test_the_drawing_shows_every_package() -> None:
     assert drawn() == packages()
 
 

@@ -1,4 +1,4 @@
-"""The documents are true: what they show of the settings, and the places they point to."""
+"""The documents are correct: the settings they list, and the places they link to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documents show to copy does what they say: run against a whole bridge."""
+"""The snippets in the documents work: they run against a whole bridge."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def packages(code: str) -> set[str]:
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, as somebody who has the package installed."""
+    """Run a command to its end, as a user who has installed the package."""
     local = {"no_proxy": "127.0.0.1", "no_grpc_proxy": "127.0.0.1", "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         command,

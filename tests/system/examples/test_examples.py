@@ -1,4 +1,4 @@
-"""The examples do what they say, as programs of their own, against a whole bridge."""
+"""The examples work as separate programs against a whole bridge."""
 
 from __future__ import annotations
 

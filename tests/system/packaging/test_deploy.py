@@ -111,7 +111,7 @@ def _build_context() -> list[str]:
     ]
 
 
-def test_the_image_runs_as_nobody_special_and_serves_both_apis() -> None:
+def test_the_image_runs_as_an_ordinary_user_and_serves_both_apis() -> None:
     last = DOCKERFILE.rpartition("FROM ")[2]
     assert re.search(r"^USER bridge$", last, re.MULTILINE)
     assert '["bridge", "serve", "--grpc", "--http"]' in last

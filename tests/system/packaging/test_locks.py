@@ -1,4 +1,4 @@
-"""The lock files pin, with hashes, what pyproject.toml asks for, and say nothing of where from."""
+"""The lock files pin the requirements of pyproject.toml, with hashes and without sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the Makefile says of itself."""
+"""The Makefile's own help."""
 
 from __future__ import annotations
 

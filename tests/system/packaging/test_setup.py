@@ -64,12 +64,12 @@ def checkout(tmp_path: Path) -> Checkout:
 
 
 @pytest.mark.parametrize("target", ["demo", "serve", "proto"])
-def test_who_runs_it_gets_the_runtime_alone(checkout: Checkout, target: str) -> None:
+def test_running_it_installs_only_the_runtime(checkout: Checkout, target: str) -> None:
     assert checkout.locks(target) == RUNTIME
 
 
 @pytest.mark.parametrize("target", ["test", "test-long", "check", "bench", "soak"])
-def test_who_works_on_it_gets_all(checkout: Checkout, target: str) -> None:
+def test_developing_it_installs_everything(checkout: Checkout, target: str) -> None:
     assert checkout.locks(target) == DEVELOPMENT
 
 
@@ -98,7 +98,7 @@ def test_the_tools_of_development_do_not_matter_to_the_runtime(checkout: Checkou
     assert checkout.locks("demo") == []
 
 
-def test_an_installation_that_broke_off_is_done_again(checkout: Checkout) -> None:
+def test_an_aborted_installation_is_repeated(checkout: Checkout) -> None:
     python = checkout.folder / "environment" / "bin" / "python"
     checkout.locks("test")
     _write_program(python, '[ "$3" != install ]\n')

@@ -1,4 +1,4 @@
-"""A clean checkout builds a wheel without a step of its own, and the wheel works with nothing else.
+"""A clean checkout builds a wheel without any other step, and the wheel works by itself.
 
 These tests need a package index, as every installation does: without one they fail.
 """
@@ -35,7 +35,7 @@ ANSWER_SECONDS = 120
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a clone would have: nothing generated, nothing installed."""
     target = tmp_path_factory.mktemp("checkout")
-    # The folder may belong to somebody else than who runs this, as in a container.
+    # The folder may belong to another user than the current one, as in a container.
     listing = _run(
         *("git", "-c", "safe.directory=*", "ls-files", "-coz", "--exclude-standard"), cwd=ROOT
     )
@@ -49,7 +49,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built as `pip install .` builds it: in an environment of its own."""
+    """Built as `pip install .` builds it: in an isolated environment."""
     out = tmp_path_factory.mktemp("wheel")
     _pip(sys.executable, "wheel", "--no-deps", "--wheel-dir", str(out), str(checkout))
     (built,) = out.iterdir()
@@ -113,7 +113,7 @@ def test_the_installed_stubs_can_be_imported(environment: Path, tmp_path: Path) 
     assert Path(output.strip()).is_relative_to(environment.parent)
 
 
-def test_the_installed_command_tells_its_version(
+def test_the_installed_command_prints_its_version(
     environment: Path, wheel: Path, tmp_path: Path
 ) -> None:
     output = _run(str(environment / "bridge"), "version", cwd=tmp_path)
@@ -137,7 +137,7 @@ def test_the_installed_command_serves(environment: Path, tmp_path: Path) -> None
 
 @contextmanager
 def _serving(environment: Path, cwd: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A running `bridge serve --demo` and its address, once it says that it is ready."""
+    """A running `bridge serve --demo` and its address, once it is ready."""
     http, grpc = _free_ports(2)
     url = f"http://127.0.0.1:{http}"
     with subprocess.Popen(
@@ -151,7 +151,7 @@ def _serving(environment: Path, cwd: Path) -> Iterator[tuple[subprocess.Popen[st
         start_new_session=True,
     ) as server:
         assert server.stdout is not None
-        # Read to the end, whoever waits for what: a full pipe would stop the server.
+        # Read to the end, since a full pipe would stop the server.
         output = _Output(server.stdout, url)
         output.start()
         try:
@@ -165,7 +165,7 @@ def _serving(environment: Path, cwd: Path) -> Iterator[tuple[subprocess.Popen[st
 
 
 class _Output(threading.Thread):
-    """What a process says; settled once that has the awaited words in it, or its end is reached."""
+    """The output of a process; settled once it contains the awaited words, or has ended."""
 
     def __init__(self, stream: IO[str], awaited: str) -> None:
         super().__init__(daemon=True)

@@ -1,4 +1,4 @@
-"""The page for people, in a real browser: read, tried, and asked for a key."""
+"""The page in a real browser: read, tried, and asked for a key."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_it_shows_what_runs_and_a_click_streams_an_answer(
     assert problems == []
 
 
-def test_an_answer_can_be_cancelled_and_a_failure_is_said(
+def test_an_answer_can_be_cancelled_and_a_failure_is_shown(
     bridge: RunningBridge, open_page: OpenPage
 ) -> None:
     page, _ = open_page(bridge.url)
@@ -155,7 +155,7 @@ def test_it_can_be_used_without_a_mouse(bridge: RunningBridge, open_page: OpenPa
     page.focus("#prompt")
     page.keyboard.press("Control+Enter")
     expect(page.locator("#answer")).to_contain_text("w3")
-    # Said when it is whole, not token by token.
+    # Announced when it is complete, not token by token.
     expect(page.locator("#answer")).to_have_attribute("aria-busy", "true")
     page.keyboard.press("Escape")
     expect(page.locator("#times")).to_contain_text("cancelled")
@@ -181,7 +181,7 @@ def test_it_can_be_used_without_a_mouse(bridge: RunningBridge, open_page: OpenPa
     assert problems == []
 
 
-def test_it_says_when_the_server_is_not_there_and_goes_on_when_it_is(
+def test_it_reports_an_unreachable_server_and_resumes_when_it_is_back(
     bridge: RunningBridge, open_page: OpenPage
 ) -> None:
     page, _ = open_page(bridge.url)
@@ -195,7 +195,7 @@ def test_it_says_when_the_server_is_not_there_and_goes_on_when_it_is(
 
 
 def changed(page: Page, change: Callable[[Any], None]) -> None:
-    """Have the page told of another state than there is."""
+    """Send the page another state than there is."""
 
     def answer(route: Route) -> None:
         reply = route.fetch()
@@ -206,7 +206,7 @@ def changed(page: Page, change: Callable[[Any], None]) -> None:
     page.route("**/bridge/state", answer)
 
 
-def test_it_tells_of_the_plan_and_of_what_is_wrong(
+def test_it_shows_the_usage_limits_and_what_is_wrong(
     bridge: RunningBridge, open_page: OpenPage
 ) -> None:
     page, _ = open_page(bridge.url)

@@ -1,6 +1,6 @@
 """`make soak ARGS="--seconds 600 --seed 1"`: mixed traffic with random faults, for a time.
 
-Says at its start how to do the same again. What the callers ask and what is done to processes
+Prints at its start how to repeat the run. What the callers ask and what is done to processes
 follows from the seed; in which moment it meets does not.
 """
 

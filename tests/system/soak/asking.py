@@ -1,6 +1,6 @@
 """How the soak's callers ask: the same request through either API, and how they behave.
 
-Nothing is retried: what comes back is what the bridge said first.
+Nothing is retried: what comes back is the bridge's first answer.
 """
 
 from __future__ import annotations

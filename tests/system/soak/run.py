@@ -84,7 +84,7 @@ async def soak(seconds: float, seed: int) -> Soak:
                 BRIDGE_MAX_PROCESSES=str(MAX_PROCESSES),
                 BRIDGE_QUEUE_SIZE=str(QUEUE_SIZE),
                 BRIDGE_PARK_SECONDS="5",
-                CLAUDE_TIMEOUT="10",
+                BRIDGE_ANSWER_TIMEOUT="10",
             ) as server,
         ):
             await _part(server, simulator, seconds / 3, random, result)

@@ -1,4 +1,4 @@
-"""The bridge that is soaked, in a process of its own: serves both APIs, and says how it stands.
+"""The bridge under test, in its own process: serves both APIs, and reports its state.
 
 It prints its ports as one line of JSON, and then one for each line that it reads: what a leak
 would show in. It ends with its input, or by a signal like `bridge serve`.
@@ -31,7 +31,7 @@ class Failures(logging.Handler):
         self.texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        # Others tell of processes that were killed.
+        # Others are about processes that were killed.
         text = self.format(record)
         if record.levelno >= logging.ERROR and (record.exc_info or ", raised at (" in text):
             self.texts.append(text)

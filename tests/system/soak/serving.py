@@ -1,4 +1,4 @@
-"""A bridge in a process of its own, and what can be seen of it from outside."""
+"""A bridge in its own process, and what can be seen of it from outside."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Server:
         return found
 
     async def settled(self) -> Standing:
-        """Wait for a moment in which nothing goes on any more."""
+        """Wait until nothing runs any more."""
         async with asyncio.timeout(PATIENCE):
             while True:
                 now = await self.ask()

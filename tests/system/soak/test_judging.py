@@ -1,4 +1,4 @@
-"""What the soak would find: it is told of wrong answers here."""
+"""What the soak would find: here it gets wrong answers."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_what_may_be() -> None:
     assert not tally.wrong
 
 
-async def test_an_answer_to_what_is_not_served_is_wrong_and_told_with_its_name() -> None:
+async def test_an_answer_to_an_unsupported_request_is_wrong_and_reported_by_name() -> None:
     tally = Tally()
     reply = Reply("Hello")
     await caller(reply, tally).run(time.monotonic() + 0.05)

@@ -13,7 +13,7 @@ SECONDS = 600 if SCALE >= 10 else 30
 
 
 def test_nothing_is_wrong_or_lost_in_mixed_traffic_with_random_faults() -> None:
-    # In a process of its own: grpc.aio takes one event loop a process.
+    # In its own process: grpc.aio supports one event loop per process.
     seed = random.randrange(2**32)
     done = subprocess.run(
         [sys.executable, "-m", "tests.system.soak", "--seconds", str(SECONDS), "--seed", str(seed)],

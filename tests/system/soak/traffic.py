@@ -1,7 +1,7 @@
 """The callers: what they ask, how they behave, and whether what they get is right.
 
 Each conversation has a name that stands in all of its messages and in its answers: an answer, or
-a request that reached the model, with the name of another conversation in it is somebody else's.
+a request that reached the model, with the name of another conversation belongs to another caller.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Tally:
 
     @property
     def unlucky(self) -> int:
-        """Errors that nobody asked for: of a process or of the time limit."""
+        """Errors that were not scripted: of a process or of the time limit."""
         foreseen = ("leaving", "impatient", "upstream fails")
         return sum(
             count
@@ -168,7 +168,7 @@ class Caller:
         await self._ask("plain", api, Ask(messages, system, stream=stream), answer)
 
     async def conversation(self) -> None:
-        """Several turns, each with all that was said before; now and then at the other API."""
+        """Several turns, each with the whole history; now and then at the other API."""
         messages: tuple[Message, ...] = ()
         for _ in range(self._random.randint(2, 4)):
             answer = self._answer()

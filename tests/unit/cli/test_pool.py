@@ -1,4 +1,4 @@
-"""What `bridge pool` says for people."""
+"""What `bridge pool` prints for users."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Whatever comes: it is decoded, or refused with words for the caller. Never anything else.
 
-The decoders of both APIs, and what the core makes of a request before a process is told.
+The decoders of both APIs, and what the core does with a request before a process gets it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ SEEDS = st.integers(0, 2**64)
 
 
 def refused_well(error: BridgeError) -> None:
-    """An error of the caller's, said so that both APIs can write it."""
+    """An error of the caller, which both APIs can encode."""
     assert 400 <= row_of(error).status < 500, error
     json.dumps(error_body(error, "req_1"))
     status_of(error, "req_1")
@@ -69,7 +69,7 @@ def refused_well(error: BridgeError) -> None:
 
 
 def prepared(request: CompletionRequest) -> None:
-    """All that is made of a request before a process is told of it."""
+    """All that is derived from a request before a process gets it."""
     request = validate(request)
     plan = Planner(None).plan(request)
     plan.need()
@@ -163,7 +163,7 @@ def test_conversations(seed: int) -> None:
     rng = Random(seed)
     opened = pb.ConversationSettings.FromString(rng.choice(COMPLETE).SerializeToString())
     if rng.random() < 0.5:
-        # What was said before must end with the model.
+        # The history must end with the model.
         del opened.messages[-1:]
     try:
         if rng.random() < 0.3:

@@ -132,6 +132,51 @@ def test_a_request_with_every_field_set_leaves_none_of_the_proto_untested() -> N
     }
 
 
+def system(*parts: pb.Part | str) -> pb.Message:
+    texts = [pb.Part(text=part) if isinstance(part, str) else part for part in parts]
+    return pb.Message(role=pb.ROLE_SYSTEM, parts=texts)
+
+
+def test_the_system_messages_before_all_others_are_joined_to_the_system_prompt() -> None:
+    decoded = decode_request(
+        question(system="Be kind.", messages=[system("Be", "brief."), system("Now."), user()])
+    )
+    assert decoded.system == "Be kind.\nBe\nbrief.\nNow."
+    assert decoded == decode_request(question(system="Be kind.\nBe\nbrief.\nNow."))
+    alone = decode_request(question(messages=[system("Be brief."), user()]))
+    assert alone.system == "Be brief."
+    assert decode_request(question(system=" \n", messages=[system(""), user()])).system is None
+
+
+def test_a_later_system_message_keeps_its_place() -> None:
+    decoded = decode_request(
+        question(
+            messages=[
+                user(),
+                system("a", "b"),
+                answers(CALL),
+                system("c"),
+                says(RESULT),
+                system(" "),
+                answers(pb.Part(text="Well")),
+                system("d"),
+            ]
+        )
+    )
+    assert decoded.system is None
+    (first, _, second, _, last) = decoded.messages
+    assert first.parts[1:] == (model.TextPart("a\nb", system=True),)
+    assert second.parts == (
+        model.TextPart("c", system=True),
+        model.ToolResultPart("c1", (model.TextPart("2"),)),
+    )
+    assert last == model.Message(model.Role.USER, (model.TextPart("d", system=True),))
+    assert [message.origin for message in decoded.messages] == [
+        f"messages[{index}]" for index in (0, 2, 4, 6, 7)
+    ]
+    assert validate(decoded).messages == decoded.messages
+
+
 def test_addresses_are_passed_on() -> None:
     decoded = decode_request(
         question(
@@ -221,6 +266,28 @@ REFUSED: list[tuple[str, pb.CompleteRequest, str]] = [
         "messages[0].role",
     ),
     ("no part", question(messages=[says()]), "messages[0]"),
+    ("no part of the system", question(messages=[system(), user()]), "messages[0]"),
+    ("system messages alone", question(messages=[system("a")]), "messages"),
+    (
+        "image by the system",
+        question(messages=[user(), system("a", PNG)]),
+        "messages[1].parts[1].image",
+    ),
+    (
+        "document by the system",
+        question(messages=[system(PDF), user()]),
+        "messages[0].parts[0].document",
+    ),
+    (
+        "call by the system",
+        question(messages=[system(CALL), user()]),
+        "messages[0].parts[0].tool_call",
+    ),
+    (
+        "result by the system",
+        question(messages=[called(), system("a", RESULT)]),
+        "messages[1].parts[1].tool_result",
+    ),
     ("empty part", question(messages=[says(pb.Part())]), "messages[0].parts[0]"),
     (
         "image without source",
@@ -429,7 +496,7 @@ def test_models() -> None:
 @pytest.mark.parametrize(
     "text", ["[]", "{", "1", '{"a": NaN}', "[" * 100_000, '{"a": ' + "1" * 5000 + "}"]
 )
-def test_arguments_that_are_none_are_told_as_they_are_and_named(text: str) -> None:
+def test_malformed_arguments_are_passed_on_as_text_and_named(text: str) -> None:
     decoded = validate(decode_request(question(messages=[called(text), says(RESULT)])))
     (call,) = decoded.messages[0].parts
     assert isinstance(call, model.ToolCallPart)

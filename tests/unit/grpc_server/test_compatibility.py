@@ -1,4 +1,4 @@
-"""Clients of the released API go on working. No other program is needed to see to it."""
+"""Clients of the released API keep working. The check needs no other program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be said next in a conversation, and what it holds. Pure."""
+"""What may come next in a conversation, and what it contains. Pure."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def refusal(talk: Conversation, what: pb.UserMessage | pb.ToolResults) -> Invali
     return caught.value
 
 
-def test_each_turn_is_a_request_with_all_that_was_said() -> None:
+def test_each_turn_is_a_request_with_the_whole_conversation() -> None:
     talk = conversation()
     first = talk.take(said("one", "1"))
     assert messages(first) == [(Role.USER, (TextPart("one"), TextPart("1")))]
@@ -100,7 +100,50 @@ def test_each_turn_is_a_request_with_all_that_was_said() -> None:
     ]
 
 
-def test_results_are_waited_for_and_told_in_the_order_of_the_calls() -> None:
+def test_a_system_message_stands_before_what_the_user_says() -> None:
+    opening = pb.ConversationSettings(
+        system="Be kind.",
+        messages=[pb.Message(role=pb.ROLE_SYSTEM, parts=[pb.Part(text="Be brief.")])],
+    )
+    talk = Conversation(decode_conversation(pb.ConverseRequest(open=opening)), 10_000)
+    first = talk.take(pb.UserMessage(system="Plan.", parts=[pb.Part(text="one")]))
+    assert first is not None
+    # It is before all others, like those of `open`.
+    assert first.system == "Be kind.\nBe brief.\nPlan."
+    assert messages(first) == [(Role.USER, (TextPart("one"),))]
+    run(talk, Started("m"), TextDelta("two"))
+    second = talk.take(pb.UserMessage(system="Go.", parts=[pb.Part(text="three")]))
+    assert second is not None
+    assert second.system == first.system
+    assert messages(second) == [
+        *messages(first),
+        (Role.ASSISTANT, (TextPart("two"),)),
+        (Role.USER, (TextPart("Go.", system=True), TextPart("three"))),
+    ]
+    run(talk, Started("m"), TextDelta("four"))
+    third = talk.take(said("five"))
+    assert third is not None
+    assert third.system == first.system
+    assert messages(third)[:3] == messages(second)
+
+
+def test_a_system_message_does_not_replace_what_the_user_says() -> None:
+    error = refusal(conversation(), pb.UserMessage(system="Plan."))
+    assert error.field == "message"
+
+
+def test_a_conversation_is_not_opened_with_a_system_message_at_its_end() -> None:
+    history = [
+        pb.Message(role=role, parts=[pb.Part(text="a")])
+        for role in (pb.ROLE_USER, pb.ROLE_ASSISTANT, pb.ROLE_SYSTEM)
+    ]
+    opening = pb.ConverseRequest(open=pb.ConversationSettings(messages=history))
+    with pytest.raises(InvalidRequestError, match="must be from the model") as caught:
+        decode_conversation(opening)
+    assert caught.value.field == "open.messages[2]"
+
+
+def test_results_are_awaited_and_sent_in_the_order_of_the_calls() -> None:
     talk = waiting()
     assert talk.take(results("b")) is None
     request = talk.take(results("a"))

@@ -107,7 +107,7 @@ def test_every_bad_field_is_named() -> None:
     ]
 
 
-def test_a_known_delay_is_told_twice() -> None:
+def test_a_known_delay_is_in_header_and_details() -> None:
     status = status_of(errors.QueueFullError("x", retry_after=1.5), "req_1")
     retry = details_of(status)[1]
     assert isinstance(retry, error_details_pb2.RetryInfo)
@@ -122,7 +122,7 @@ def test_what_may_be_retried_always_has_a_delay() -> None:
     )
 
 
-def test_a_plan_limit_says_when_but_is_not_to_be_retried_by_policy() -> None:
+def test_a_usage_limit_has_its_reset_time_but_is_not_retried_by_policy() -> None:
     status = status_of(errors.PlanLimitError("x", retry_after=3600), "req_1")
     retry = details_of(status)[1]
     assert isinstance(retry, error_details_pb2.RetryInfo)

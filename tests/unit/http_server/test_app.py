@@ -104,7 +104,7 @@ async def test_what_was_ignored_is_named_in_a_header(stream: bool) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_at_most_twenty_ignored_names_are_told(app: FastAPI, stream: bool) -> None:
+async def test_at_most_twenty_ignored_names_are_reported(app: FastAPI, stream: bool) -> None:
     unknown: dict[str, Any] = {f"p{i:03}{'x' * 99}": 1 for i in range(30)}
 
     reply = await chat(app, stream=stream, **unknown)
@@ -230,7 +230,7 @@ async def test_invalid_json_is_pointed_at(app: FastAPI) -> None:
         ("application/x-www-form-urlencoded", b"model=opus"),
     ],
 )
-async def test_a_form_is_told_what_to_send(app: FastAPI, kind: str, body: bytes) -> None:
+async def test_a_form_is_refused_with_what_to_send(app: FastAPI, kind: str, body: bytes) -> None:
     headers = {"content-type": kind}
     reply = await ask(app, "POST", CHAT, chunks=[body], headers=headers)
     as_curl_does = await ask(app, "POST", CHAT, chunks=[json.dumps(BODY).encode()], headers=headers)

@@ -1,4 +1,4 @@
-"""Clients that go, stop reading or wait long: whatever happens, the service is let go."""
+"""Clients that disconnect, stop reading or wait long: the service is always released."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ async def test_a_client_that_does_not_even_read_comments_counts_as_gone() -> Non
     assert service.closed.is_set()
 
 
-async def test_the_core_may_say_that_the_client_went() -> None:
+async def test_the_core_may_report_that_the_client_disconnected() -> None:
     exchange = begin(FakeService(STARTED, ClientClosedError("gone")))
 
     await exchange.finished()

@@ -36,7 +36,7 @@ def schemas() -> Mapping[str, Any]:
     return described
 
 
-def test_an_app_is_described_only_when_somebody_asks() -> None:
+def test_an_app_is_described_only_on_request() -> None:
     app = create_app(FakeService(), all_dialects(), version="0")
     assert app.openapi_schema is None
     assert app.openapi() is app.openapi()

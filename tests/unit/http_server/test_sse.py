@@ -101,8 +101,8 @@ async def test_the_answer_waits_for_a_client_that_has_much_to_read() -> None:
 
 
 @pytest.mark.parametrize("breaks_after", [0, 1, 2])
-async def test_a_write_that_fails_is_told_with_the_next_frame(breaks_after: int) -> None:
-    """Nobody is to ask the model for what cannot be sent, up to the end of the answer."""
+async def test_a_write_that_fails_is_reported_with_the_next_frame(breaks_after: int) -> None:
+    """The model must not be asked for what cannot be sent, up to the end of the answer."""
     client = Client(breaks_after)
     async with writer_to(client) as writer:
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""Whatever is asked, only a closed set of typed settings is said to Claude Code.
+"""Whatever is requested, only a closed set of typed settings is sent to Claude Code.
 
 No field of a request becomes an option, a path, an environment variable or a key of the upstream
 body that is not one of these. For random requests of the core and of both APIs.

@@ -46,7 +46,7 @@ def planned(
     )
 
 
-def test_both_apis_listen_on_loopback_unless_told() -> None:
+def test_both_apis_listen_on_loopback_by_default() -> None:
     assert planned() == Plan(Tcp("127.0.0.1", 8000), Tcp("127.0.0.1", 50051))
 
 
@@ -116,7 +116,7 @@ def test_the_apis_do_not_share_a_socket() -> None:
         planned(bridge_uds=Path("/r/s"), bridge_grpc_uds=Path("/r/s"))
 
 
-def test_a_host_that_does_not_exist_is_said_clearly() -> None:
+def test_a_host_that_does_not_exist_is_reported_clearly() -> None:
     with pytest.raises(ListenError, match=r"host 'no\.such\.host\.invalid' has no address"):
         planned(host="no.such.host.invalid")
 
@@ -149,7 +149,7 @@ def test_with_tls_both_apis_speak_it() -> None:
         (Unix(Path("/r/s")), True, "unix:/r/s (https)", "https://localhost"),
     ],
 )
-def test_an_address_is_told_as_a_user_and_as_a_client_need_it(
+def test_an_address_is_shown_as_users_and_as_clients_need_it(
     address: Tcp | Unix, tls: bool, told: str, url: str
 ) -> None:
     assert http_api_url(address, tls=tls) == told
@@ -248,7 +248,9 @@ def test_a_certificate_that_clients_would_refuse_today_is_refused(
         read_tls(made)
 
 
-def test_a_certificate_that_lasts_says_until_when(tmp_path: Path, server: Certificate) -> None:
+def test_a_valid_certificate_is_shown_with_its_expiry_date(
+    tmp_path: Path, server: Certificate
+) -> None:
     until = server.certificate.not_valid_after_utc.timestamp()
     made = files(tmp_path, server, ca=server.cert)
     assert read_tls(made, lambda: until - 1).not_after == until
@@ -256,9 +258,7 @@ def test_a_certificate_that_lasts_says_until_when(tmp_path: Path, server: Certif
         read_tls(made, lambda: until + 1)
 
 
-def test_of_those_who_sign_clients_certificates_one_must_be_valid(
-    tmp_path: Path, server: Certificate
-) -> None:
+def test_at_least_one_client_ca_must_be_valid(tmp_path: Path, server: Certificate) -> None:
     old = certificate("old", days=(-3, -1)).cert
     read_tls(files(tmp_path, server, ca=old + server.cert))
     with pytest.raises(ListenError, match=r"^BRIDGE_TLS_CLIENT_CA: every certificate in .*expired"):

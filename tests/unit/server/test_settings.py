@@ -42,6 +42,7 @@ VALUES: list[tuple[str, str, object]] = [
     ("BRIDGE_STRICT", "1", True),
     ("BRIDGE_STRICT", "0", False),
     ("BRIDGE_USE_API_KEY", "1", True),
+    ("BRIDGE_INCLUDE_REASONING", "1", True),
     ("BRIDGE_SESSION_LOG", "full", "full"),
     ("BRIDGE_SESSION_LOG", "off", "off"),
     ("BRIDGE_STATE_DIR", "/var/lib/bridge", Path("/var/lib/bridge")),
@@ -59,6 +60,7 @@ DEFAULTS: dict[str, object] = {
     "grpc_port": 50051,
     "pool_size": 3,
     "claude_timeout": 120.0,
+    "bridge_answer_timeout": 3600.0,
     "bridge_spares": 1,
     "bridge_max_processes": None,
     "bridge_http_keep_alive": 75,
@@ -72,6 +74,7 @@ DEFAULTS: dict[str, object] = {
     "bridge_model_aliases": (),
     "bridge_unknown_model": "default",
     "bridge_strict": False,
+    "bridge_include_reasoning": False,
     "bridge_use_api_key": False,
     "bridge_responses_days": 30.0,
     "bridge_responses_megabytes": 256,
@@ -200,7 +203,7 @@ def test_settings_do_not_change_once_they_are_read() -> None:
         read().port = 1
 
 
-def test_no_secret_is_told_by_the_settings_or_their_errors(
+def test_no_secret_is_in_the_settings_text_or_their_errors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("BRIDGE_API_KEYS", SECRETS[0])
@@ -297,7 +300,7 @@ def test_the_folder_is_kept_apart_from_where_secrets_are(
 @pytest.mark.parametrize(
     "name", ["bridge_keys_file", "bridge_tls_key", "bridge_tls_cert", "bridge_tls_client_ca"]
 )
-def test_tools_of_claude_code_do_not_run_beside_what_lets_people_in(
+def test_tools_of_claude_code_do_not_run_beside_files_that_grant_access(
     tmp_path: Path, name: str
 ) -> None:
     folder = tmp_path / "folder"

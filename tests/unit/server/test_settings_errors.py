@@ -1,4 +1,4 @@
-"""What is said of settings that are wrong, and of variables that are none."""
+"""The messages about invalid settings, and about variables that are not settings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NO_FLAGS: dict[str, Any] = {}
         ("PORT", "9" * 99, f"PORT (--port) is '{'9' * 60}…'{{an integer from 0 to 65535}}"),
     ],
 )
-def test_a_wrong_value_is_told_with_what_is_allowed(
+def test_a_wrong_value_is_reported_with_what_is_allowed(
     name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -57,7 +57,7 @@ def test_no_part_of_a_secret_is_repeated(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "abc" not in line
 
 
-def test_what_a_setting_takes_can_be_said_of_each() -> None:
+def test_the_allowed_values_of_every_setting_can_be_described() -> None:
     for field in Settings.model_fields.values():
         assert allowed_in(field)
 
@@ -81,7 +81,7 @@ def test_each_flag_is_one_of_serve_and_its_help_names_the_variable() -> None:
         ("BRIDGE_CLAUDE_TIMEOUT", "CLAUDE_TIMEOUT"),
     ],
 )
-def test_a_slip_is_told_with_what_was_meant(given: str, meant: str) -> None:
+def test_a_misspelling_is_reported_with_a_suggestion(given: str, meant: str) -> None:
     (line,) = unknown_variables([given])
     assert line == f"Unknown setting {given} (ignored). Did you mean {meant}?"
 
@@ -102,7 +102,7 @@ def test_settings_the_clients_key_and_other_programs_variables_are_passed_over()
 NONE: dict[str, Any] = {}
 
 
-def test_a_user_without_a_home_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_home_gets_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(uid: int) -> object:
         raise KeyError(uid)
 

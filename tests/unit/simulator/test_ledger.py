@@ -12,7 +12,7 @@ def body(text: str) -> dict[str, object]:
     return {"model": "m", "messages": [{"role": "user", "content": text}], "system": "be nice"}
 
 
-def test_an_exchange_says_what_was_asked() -> None:
+def test_an_exchange_has_its_question() -> None:
     ledger = Ledger()
     content = [{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "b"}]
     messages = [
@@ -84,7 +84,7 @@ def test_waiting_in_a_loop_sees_a_change_from_another_thread() -> None:
     asyncio.run(main())
 
 
-def test_waiting_in_vain_says_what_was_seen() -> None:
+def test_waiting_in_vain_reports_what_was_seen() -> None:
     ledger = Ledger()
     ledger.begin({}, body("what I asked"))
     with pytest.raises(TimeoutError, match=r"1 exchanges\n.*m user .*what I asked"):

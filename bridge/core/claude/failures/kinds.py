@@ -145,7 +145,7 @@ _NOT_REACHED = Kind(
 _SILENT = Kind(UnavailableError, "The Anthropic API did not answer in time. Try again later.")
 _NO_ANSWER = Kind(UnavailableError, "The model gave no usable answer. Try again.", "UNFIT_ANSWER")
 _NOT_STARTED = Kind(
-    ProcessFailedError, "Claude Code did not start on the request. Try again later."
+    ProcessFailedError, "Claude Code did not begin to handle the request. Try again later."
 )
 
 API_ERRORS: Final[Mapping[str, Kind]] = MappingProxyType(
@@ -208,7 +208,7 @@ API_ERRORS: Final[Mapping[str, Kind]] = MappingProxyType(
         ),
         "gateway_content_type": _setup(
             "A proxy changes the answers of the cloud provider. The operator of this server must "
-            "have it pass them on unchanged."
+            "make it pass them on unchanged."
         ),
         "connection_failed": _NOT_REACHED,
         "stream_idle_timeout": _SILENT,

@@ -117,12 +117,12 @@ def _by_status(status: object, text: str, asked: str | None) -> BridgeError:
         case 402:
             return NO_CREDIT.as_error()
         case 403:
-            return PermissionDeniedError("The Anthropic API refuses this request to this account.")
+            return PermissionDeniedError("The Anthropic API refuses this request for this account.")
         case 404:
             named = asked not in (None, "", "default")
             missing = f"the model {shown(str(asked))}" if named else "the default model"
             return ModelNotFoundError(
-                f"The Anthropic API does not have {missing} for this account. "
+                f"The Anthropic API does not offer {missing} to this account. "
                 "Choose one from the list of models: `bridge models` shows it."
             )
         case 413:

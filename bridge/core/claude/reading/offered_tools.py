@@ -1,4 +1,4 @@
-"""Whose tool a call of the model is for."""
+"""Which tool a call of the model is for."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ class OfferedTools:
     """Whether the CLI offers its own `OUTPUT_TOOL`."""
 
     def include(self, name: str) -> bool:
-        """Whether a call is for the caller; `name` is as the CLI has it."""
+        """Whether a call is for the caller; `name` is in the CLI's form."""
         if not name.startswith(self.prefix) or (self.structured and name == OUTPUT_TOOL):
             return False
         return self.names is None or self.bare(name) in self.names
 
     def strays(self, name: str) -> bool:
-        """Whether a call is for a tool that nobody offers. The CLI corrects the model then."""
+        """Whether a call is for a tool that is not offered. The CLI then corrects the model."""
         if self.structured and name == OUTPUT_TOOL:
             return False
         return name.startswith(self.prefix) and not self.include(name)
 
     def bare(self, name: str) -> str:
-        """Return the name as the caller has it."""
+        """Return the name in the caller's form."""
         return name.removeprefix(self.prefix)
 
 

@@ -1,4 +1,4 @@
-"""What is decided about a request before a session is leased for it."""
+"""Decisions about a request before it gets a session."""
 
 from bridge.core.engine.planning.field_names import errors_named_for
 from bridge.core.engine.planning.models import Catalog, ModelNames

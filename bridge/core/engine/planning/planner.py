@@ -252,7 +252,7 @@ def _of_thinking(request: CompletionRequest) -> Iterator[Place]:
         return
     if request.effort is not None:
         yield Place("effort")
-    if request.include_thinking:
+    if request.include_thinking and not request.thinking_by_default:
         yield Place("include_thinking")
 
 
@@ -273,8 +273,8 @@ def _forces(body: ExtraBody) -> bool:
 def _refuse_if_strict(request: CompletionRequest, ignored: Sequence[str]) -> None:
     if ignored and request.strict:
         raise UnsupportedError(
-            f"{', '.join(ignored)}: no effect, or not passed on as sent, on this server or model, "
-            "and the request is strict.",
+            f"No effect on this server or model, or not passed on as sent: {', '.join(ignored)}; "
+            "and the request is strict. Remove them, or turn off strict mode.",
             field=ignored[0],
         )
 

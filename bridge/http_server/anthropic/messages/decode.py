@@ -21,7 +21,7 @@ from bridge.core.contract import (
 from bridge.http_server.anthropic.messages.history import decode_history, referenced_tools
 from bridge.http_server.anthropic.messages.tools import decode_choice, decode_tools
 from bridge.http_server.anthropic.messages.wire import MessagesRequest, ThinkingConfig
-from bridge.http_server.context import CallOptions
+from bridge.http_server.context import CallOptions, ReasoningDisplay
 from bridge.http_server.wire import Ignored, apply_rules, names_by, parse
 
 _FIELDS: Final[Mapping[str, str]] = {
@@ -72,7 +72,7 @@ def decode_message_request(body: object, options: CallOptions) -> Call:
         apply_rules(wire, body, ignored)
     faults.raise_any()
     effort = None if wire.output_config is None else wire.output_config.effort
-    shown = thinking is True or options.include_reasoning
+    shown = thinking is True or options.reasoning is ReasoningDisplay.ASKED
     request = CompletionRequest(
         messages=messages,
         model=wire.model or None,

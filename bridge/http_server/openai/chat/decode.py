@@ -7,7 +7,7 @@ from typing import Final
 
 from bridge.core.contract import CompletionRequest, Faults, FieldNames, OutputFormat, OutputKind
 from bridge.core.validation import missing
-from bridge.http_server.context import REASONING_HEADER, CallOptions
+from bridge.http_server.context import REASONING_HEADER, CallOptions, ReasoningDisplay
 from bridge.http_server.openai.chat.messages import call_field, decode_messages
 from bridge.http_server.openai.chat.tools import decode_tools
 from bridge.http_server.openai.chat.wire import (
@@ -64,6 +64,7 @@ def decode_chat(body: object, options: CallOptions) -> Call:
     with faults:
         apply_rules(wire, body, ignored)
     faults.raise_any()
+    display = _reasoning(wire, options)
     request = CompletionRequest(
         messages=messages,
         model=wire.model or None,
@@ -74,7 +75,8 @@ def decode_chat(body: object, options: CallOptions) -> Call:
         max_output_tokens=wire.max_completion_tokens or wire.max_tokens,
         output_format=output_format,
         effort=None if wire.reasoning_effort is None else EFFORTS[wire.reasoning_effort],
-        include_thinking=options.include_reasoning or wire.include_reasoning is True,
+        include_thinking=display is not ReasoningDisplay.OMIT,
+        thinking_by_default=display is ReasoningDisplay.CHAT_DEFAULT,
         whole=wire.stream is not True,
         ignored=ignored.names,
         field_names=_names(wire),
@@ -86,6 +88,13 @@ def decode_chat(body: object, options: CallOptions) -> Call:
         function_call_form=bool(wire.functions),
         metadata=wire.metadata,
     )
+
+
+def _reasoning(wire: ChatCompletionRequest, options: CallOptions) -> ReasoningDisplay:
+    if wire.include_reasoning is True:
+        return ReasoningDisplay.ASKED
+    declined = wire.include_reasoning is False and options.reasoning is not ReasoningDisplay.ASKED
+    return ReasoningDisplay.OMIT if declined else options.reasoning
 
 
 def _names(wire: ChatCompletionRequest) -> FieldNames:
@@ -112,6 +121,6 @@ def _output_format(wire: ResponseFormat | None) -> OutputFormat:
         return OutputFormat(kind)
     schema = wire.json_schema.schema_
     if wire.json_schema.description:
-        # A schema's own description comes first; this one is for a schema without.
+        # Only for a schema without its own description.
         schema = {"description": wire.json_schema.description, **schema}
     return OutputFormat(kind, wire.json_schema.name or "", schema)

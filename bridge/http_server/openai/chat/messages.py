@@ -1,4 +1,4 @@
-"""The messages of a chat: system messages placed, turns merged, functions found by their names."""
+"""The messages of a chat: system messages placed, turns merged, functions matched by name."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def decode_messages(messages: Sequence[ChatMessage]) -> tuple[str | None, tuple[
 
 
 class _FunctionCalls:
-    """Which calls wait for results: the deprecated form answers a function by its name alone."""
+    """The calls that wait for results: the deprecated form answers a function by its name alone."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, str] = {}
@@ -70,7 +70,7 @@ class _FunctionCalls:
         self._waiting.pop(call_id, None)
 
     def answer(self, message: FunctionMessage, where: str) -> str:
-        """Take the first that waits for a function of this name; its id."""
+        """Return the id of the first waiting call of this function, which no longer waits."""
         name = message.name
         call_id = next((id for id, called in self._waiting.items() if called == name), None)
         if call_id is None:
@@ -117,12 +117,12 @@ def _result(call_id: str, message: ToolMessage | FunctionMessage, where: str) ->
 
 
 def _function_call_id(where: str) -> str:
-    # The deprecated form has no ids; its place in the history makes a stable one.
+    # The deprecated form has no ids; the place in the history yields a stable one.
     return "function_call_" + "".join(filter(str.isdigit, where))
 
 
 def call_field(where: str, rest: str) -> str:
-    """Name what belongs to a call or to its result, which was written in `where`."""
+    """Name a field of a call or of its result, which is written in `where`."""
     message = where.partition(".")[0]
     match rest:
         case ".tool_result":

@@ -1,4 +1,4 @@
-"""The one object that answers a chat completion which is not streamed."""
+"""The object that answers a chat completion which is not streamed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bridge.http_server.openai.shared.replies import usage_object
 
 
 class ChatReplyCollector(EventEncoder):
-    """Gathers the events of an answer into a `chat.completion` object."""
+    """Collects the events of an answer into a `chat.completion` object."""
 
     def __init__(
         self,
@@ -37,32 +37,26 @@ class ChatReplyCollector(EventEncoder):
         self._end: Finished | None = None
 
     def on_start(self, event: Started) -> None:
-        """Note which model answers."""
         self._model = event.model
 
     def on_text(self, text: str) -> None:
-        """Note more text."""
         self._text.append(text)
 
     def on_thinking(self, text: str) -> None:
-        """Note more thinking."""
         self._thinking.append(text)
 
     def on_tool_call_start(self, event: ToolCallStart) -> None:
-        """Note a call."""
         self._calls.append(event)
         self._arguments.append([])
 
     def on_tool_call_delta(self, event: ToolCallDelta) -> None:
-        """Note more arguments."""
         self._arguments[event.index].append(event.arguments)
 
     def on_finish(self, event: Finished) -> None:
-        """Note how the answer ended."""
         self._end = event
 
     def reply(self) -> JsonDict:
-        """Build the object; raises if the answer ended prematurely."""
+        """Build the object; raises UnavailableError if the answer ended prematurely."""
         self.check_finished()
         assert self._end is not None
         reply: JsonDict = {
@@ -99,7 +93,7 @@ class ChatReplyCollector(EventEncoder):
         }
         if self._include_thinking and self._thinking:
             message["reasoning_content"] = "".join(self._thinking)
-        # The key is absent where there are no calls: clients test for it.
+        # The key is absent if there are no calls: clients test for it.
         if functions and self._function_call_form:
             message["function_call"] = functions[0]
         elif functions:

@@ -17,8 +17,6 @@ from bridge.http_server.openai.shared.openapi import describe
 
 
 def add_chat_routes(router: APIRouter, server: ServerContext) -> None:
-    """Add the routes of chat completions."""
-
     async def decode(body: object, options: CallOptions) -> Call:
         call = await options.off_loop(decode_chat, body, options)
         id, created = f"chatcmpl-{server.new_id()}", int(server.clock())
@@ -42,5 +40,5 @@ def add_chat_routes(router: APIRouter, server: ServerContext) -> None:
 
     @router.post("/v1/chat/completions", **describe(ChatCompletionRequest, stream=True))
     async def create_chat_completion(request: Request) -> Response:
-        """Answer a chat, whole or as a stream of chunks."""
+        """Create a chat completion, as one object or as a stream of chunks."""
         return await respond(request, server, decode)

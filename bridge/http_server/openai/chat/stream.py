@@ -21,8 +21,7 @@ from bridge.http_server.sse import data_frame
 class ChatStreamEncoder(EventEncoder):
     """Writes `chat.completion.chunk` objects.
 
-    All that is the same in every chunk is built once: a text delta costs one `json.dumps` of
-    its text.
+    What is the same in every chunk is built once: a text delta costs one `json.dumps` of its text.
     """
 
     def __init__(
@@ -55,16 +54,15 @@ class ChatStreamEncoder(EventEncoder):
         self._delta('{"role":"assistant","content":"","refusal":null}')
 
     def on_text(self, text: str) -> None:
-        """Send more of the content."""
         self._delta(f'{{"content":{json.dumps(text)}}}')
 
     def on_thinking(self, text: str) -> None:
-        """Send thinking in the field that DeepSeek introduced, to callers that ask for it."""
+        """Send thinking in DeepSeek's field, to callers that ask for it."""
         if self._include_thinking:
             self._delta(f'{{"reasoning_content":{json.dumps(text)}}}')
 
     def on_tool_call_start(self, event: ToolCallStart) -> None:
-        """Send id and name, once: clients concatenate what is repeated."""
+        """Send id and name once: clients concatenate repeated ones."""
         function = f'{{"name":{json.dumps(event.name)},"arguments":""}}'
         if self._function_call_form:
             self._delta(f'{{"function_call":{function}}}')
@@ -75,7 +73,6 @@ class ChatStreamEncoder(EventEncoder):
         )
 
     def on_tool_call_delta(self, event: ToolCallDelta) -> None:
-        """Send more of the arguments."""
         function = f'{{"arguments":{json.dumps(event.arguments)}}}'
         if self._function_call_form:
             self._delta(f'{{"function_call":{function}}}')
@@ -83,7 +80,7 @@ class ChatStreamEncoder(EventEncoder):
         self._delta(f'{{"tool_calls":[{{"index":{event.index},"function":{function}}}]}}')
 
     def on_finish(self, event: Finished) -> None:
-        """Send the one finish reason, the usage if asked for, and the end mark."""
+        """Send the finish reason, the usage if requested, and the end mark."""
         self._delta("{}", finish_reason(event.reason, self._function_call_form))
         if self._include_usage:
             usage = json.dumps(usage_object(event.usage), separators=(",", ":"))
@@ -91,7 +88,7 @@ class ChatStreamEncoder(EventEncoder):
         self.emit(DONE)
 
     def on_error(self, error: BridgeError, request_id: str) -> None:
-        """Send the error, which clients raise; no finish reason and no end mark follow."""
+        """Send the error, which clients raise, without a finish reason or an end mark."""
         self.emit(data_frame(error_body(error, request_id)))
 
     def _delta(self, delta: str, reason: str | None = None) -> None:
@@ -105,7 +102,7 @@ class ChatStreamEncoder(EventEncoder):
 
 
 def finish_reason(reason: FinishReason, function_call_form: bool) -> str:
-    """Return OpenAI's word; calls have another one for callers of the deprecated form."""
+    """Return OpenAI's finish reason; the deprecated form has another one for calls."""
     if function_call_form and reason is FinishReason.TOOL_CALLS:
         return "function_call"
     return FINISH_REASONS[reason]

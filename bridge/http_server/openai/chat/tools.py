@@ -1,4 +1,4 @@
-"""Tools and the choice among them, in today's form and the deprecated one."""
+"""Tools and tool choice, in the current form and the deprecated one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bridge.http_server.openai.shared.wire_tools import (
 
 
 def decode_tools(request: ChatCompletionRequest) -> tuple[tuple[Tool, ...], ToolChoice]:
-    """Return the tools on offer and how the model is to use them."""
+    """Decode the offered tools and the tool choice."""
     if request.functions:
         return _decode_functions(request)
     if request.function_call is not None:
@@ -55,7 +55,7 @@ def _decode_functions(request: ChatCompletionRequest) -> tuple[tuple[Tool, ...],
             )
     tools = tuple(map(decode_function, request.functions or ()))
     choice = request.function_call
-    # The deprecated reply has room for one call.
+    # A reply in the deprecated form has room for one call.
     if choice is None or isinstance(choice, str):
         return tools, ToolChoice(MODES[choice or "auto"], parallel=False)
     return tools, ToolChoice(ToolMode.NAMED, choice.name, parallel=False)

@@ -33,7 +33,7 @@ Content: TypeAlias = str | list[ContentPart] | None
 
 
 class FunctionCall(WireModel):
-    """The function that was called, and with what."""
+    """The called function and its arguments."""
 
     name: str
     arguments: str
@@ -42,7 +42,7 @@ class FunctionCall(WireModel):
 
 
 class ToolCall(WireModel):
-    """A call that the assistant made."""
+    """A call made by the assistant."""
 
     model_config = needing("function")
 
@@ -62,7 +62,7 @@ class SystemMessage(WireModel):
 
 
 class UserMessage(WireModel):
-    """What the user says."""
+    """A message of the user."""
 
     role: Literal["user"]
     content: Content
@@ -81,18 +81,18 @@ class AssistantMessage(WireModel):
     audio: Annotated[Any, REFUSED] = None
     parsed: Annotated[Any, SILENT] = None
     """Like `FunctionCall.parsed_arguments`."""
-    # What clients keep of an answer's thinking and send back. An earlier turn needs none.
+    # Clients send back an answer's thinking. An earlier turn does not need it.
     reasoning_content: Annotated[Any, SILENT] = None
     reasoning: Annotated[Any, SILENT] = None
     reasoning_details: Annotated[Any, SILENT] = None
 
     def idle(self) -> Collection[str]:
-        """A refusal is what is said where nothing else is."""
+        """A refusal counts only if there is no content."""
         return {"refusal"} if self.content else ()
 
 
 class ToolMessage(WireModel):
-    """What the caller's tool answered."""
+    """The result of a tool call."""
 
     role: Literal["tool"]
     tool_call_id: str
@@ -101,7 +101,7 @@ class ToolMessage(WireModel):
 
 
 class FunctionMessage(WireModel):
-    """The same in the deprecated form."""
+    """The result of a function call, in the deprecated form."""
 
     role: Literal["function"]
     name: str
@@ -115,13 +115,13 @@ ChatMessage: TypeAlias = Annotated[
 
 
 class TextFormat(WireModel):
-    """An answer of text."""
+    """A text answer."""
 
     type: Literal["text"]
 
 
 class JSONObjectFormat(WireModel):
-    """An answer that is a JSON object."""
+    """A JSON object as the answer."""
 
     type: Literal["json_object"]
 
@@ -136,7 +136,7 @@ class JSONSchema(WireModel):
 
 
 class JSONSchemaFormat(WireModel):
-    """An answer that is JSON of a schema."""
+    """An answer in JSON that matches a schema."""
 
     type: Literal["json_schema"]
     json_schema: JSONSchema
@@ -149,9 +149,9 @@ ResponseFormat: TypeAlias = Annotated[
 
 # wide: the parameters that OpenAI's API documents.
 class ChatCompletionRequest(WireModel):
-    """What a caller of `POST /v1/chat/completions` sends. Null is the same as absent."""
+    """The body of `POST /v1/chat/completions`. Null is the same as absent."""
 
-    # What has no mark is honoured.
+    # Fields without a marker are honoured.
     messages: list[ChatMessage] = Field(min_length=1)
     model: str | None = None
     stream: bool | None = None
@@ -178,8 +178,8 @@ class ChatCompletionRequest(WireModel):
     logit_bias: Annotated[dict[str, float] | None, named_unless({})] = None
     frequency_penalty: Annotated[float | None, named_unless(0)] = None
     presence_penalty: Annotated[float | None, named_unless(0)] = None
-    logprobs: Annotated[bool | None, refused_unless(False)] = None
-    top_logprobs: Annotated[Annotated[JsonInt, Field(ge=0)] | None, refused_unless(0)] = None
+    logprobs: Annotated[bool | None, named_unless(False)] = None
+    top_logprobs: Annotated[Annotated[JsonInt, Field(ge=0)] | None, named_unless(0)] = None
     modalities: Annotated[list[str] | None, refused_unless([], ["text"])] = None
     audio: Annotated[Any, REFUSED] = None
     prediction: Annotated[Any, NAMED] = None
@@ -195,7 +195,7 @@ class ChatCompletionRequest(WireModel):
     moderation: Annotated[Moderation | None, NAMED] = None
 
     def idle(self) -> Collection[str]:
-        """Options of a stream without one, and of two limits the one that does not count."""
+        """Stream options without a stream, and the deprecated one of two token limits."""
         names = () if self.stream else ("stream_options",)
         return (*names, "max_tokens") if self._has_two_limits() else names
 

@@ -1,4 +1,4 @@
-"""Legacy text completion requests: a prompt is one message of the user's."""
+"""Legacy text completion requests: a prompt is one user message."""
 
 from __future__ import annotations
 

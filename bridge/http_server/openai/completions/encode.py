@@ -1,4 +1,4 @@
-"""The legacy text completion, streamed and whole."""
+"""The legacy text completion, streamed or as one object."""
 
 from __future__ import annotations
 
@@ -21,23 +21,22 @@ class TextStreamEncoder(EventEncoder):
         self._model = ""
 
     def on_start(self, event: Started) -> None:
-        """Send an empty text, so that the caller sees the answer begin."""
+        """Send an empty text, so that the caller sees the start of the answer."""
         self._model = event.model
         self._chunk([text_choice("", None)])
 
     def on_text(self, text: str) -> None:
-        """Send more text."""
         self._chunk([text_choice(text, None)])
 
     def on_finish(self, event: Finished) -> None:
-        """Send the finish reason, the usage if asked for, and the end mark."""
+        """Send the finish reason, the usage if requested, and the end mark."""
         self._chunk([text_choice("", FINISH_REASONS[event.reason])])
         if self._include_usage:
             self._chunk([], usage_object(event.usage))
         self.emit(DONE)
 
     def on_error(self, error: BridgeError, request_id: str) -> None:
-        """Send the error; no finish reason and no end mark follow."""
+        """Send the error, without a finish reason or an end mark."""
         self.emit(data_frame(error_body(error, request_id)))
 
     def _chunk(self, choices: list[JsonDict], usage: JsonDict | None = None) -> None:
@@ -48,7 +47,7 @@ class TextStreamEncoder(EventEncoder):
 
 
 class TextReplyCollector(EventEncoder):
-    """Gathers the events of an answer into a `text_completion` object."""
+    """Collects the events of an answer into a `text_completion` object."""
 
     def __init__(self, *, id: str, created: int) -> None:
         super().__init__()
@@ -59,19 +58,16 @@ class TextReplyCollector(EventEncoder):
         self._end: Finished | None = None
 
     def on_start(self, event: Started) -> None:
-        """Note which model answers."""
         self._model = event.model
 
     def on_text(self, text: str) -> None:
-        """Note more text."""
         self._text.append(text)
 
     def on_finish(self, event: Finished) -> None:
-        """Note how the answer ended."""
         self._end = event
 
     def reply(self) -> JsonDict:
-        """Build the object; raises if the answer ended prematurely."""
+        """Build the object; raises UnavailableError if the answer ended prematurely."""
         self.check_finished()
         assert self._end is not None
         choice = text_choice("".join(self._text), FINISH_REASONS[self._end.reason])
@@ -80,7 +76,6 @@ class TextReplyCollector(EventEncoder):
 
 
 def text_choice(text: str, finish_reason: str | None) -> JsonDict:
-    """Build a choice of a text completion."""
     return {"text": text, "index": 0, "logprobs": None, "finish_reason": finish_reason}
 
 

@@ -16,8 +16,6 @@ from bridge.http_server.openai.shared.openapi import describe
 
 
 def add_completion_routes(router: APIRouter, server: ServerContext) -> None:
-    """Add the routes of text completions."""
-
     async def decode(body: object, options: CallOptions) -> Call:
         call = await options.off_loop(decode_text_completion, body, options)
         id, created = f"cmpl-{server.new_id()}", int(server.clock())
@@ -28,5 +26,5 @@ def add_completion_routes(router: APIRouter, server: ServerContext) -> None:
 
     @router.post("/v1/completions", **describe(TextCompletionRequest, stream=True))
     async def create_completion(request: Request) -> Response:
-        """Answer a prompt, whole or as a stream of chunks."""
+        """Create a text completion, as one object or as a stream of chunks."""
         return await respond(request, server, decode)

@@ -36,9 +36,9 @@ Prompt: TypeAlias = Annotated[
 
 # wide: the parameters that OpenAI's API documents.
 class TextCompletionRequest(WireModel):
-    """What a caller of `POST /v1/completions` sends. Null is the same as absent."""
+    """The body of `POST /v1/completions`. Null is the same as absent."""
 
-    # What has no mark is honoured.
+    # Fields without a marker are honoured.
     prompt: Prompt
     model: str | None = None
     stream: bool | None = None
@@ -59,5 +59,5 @@ class TextCompletionRequest(WireModel):
     user: Annotated[Any, SILENT] = None
 
     def idle(self) -> Collection[str]:
-        """Options of a stream without one."""
+        """Stream options without a stream."""
         return () if self.stream else {"stream_options"}

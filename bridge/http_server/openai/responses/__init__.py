@@ -1,4 +1,4 @@
-"""`POST /v1/responses`, and what is stored of responses."""
+"""`POST /v1/responses`, and stored responses."""
 
 from bridge.http_server.openai.responses.routes import add_response_routes
 from bridge.http_server.openai.responses.wire import ResponsesRequest

@@ -15,10 +15,9 @@ from bridge.core.contract import (
     Message,
     OutputFormat,
     OutputKind,
-    UnsupportedError,
 )
 from bridge.core.validation import missing
-from bridge.http_server.context import REASONING_HEADER, CallOptions
+from bridge.http_server.context import REASONING_HEADER, CallOptions, ReasoningDisplay
 from bridge.http_server.dialect import JsonDict
 from bridge.http_server.openai.responses.items import (
     PAST,
@@ -74,7 +73,7 @@ _FIELDS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What the server keeps of what a request builds on."""
+    """The stored items that a request builds on."""
 
     items: Sequence[JsonDict] = ()
     """The input and the output of all responses before, oldest first."""
@@ -84,7 +83,7 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class ResponseCall:
-    """A response that is asked for, with what concerns its reply and its keeping."""
+    """A requested response, with what concerns its reply and its storage."""
 
     request: CompletionRequest
     echo: JsonDict
@@ -99,7 +98,7 @@ class ResponseCall:
 
 
 def parse_responses(body: object) -> ResponsesRequest:
-    """Read the body of `POST /v1/responses`, as far as that needs nothing that is kept."""
+    """Parse the body of `POST /v1/responses`, without looking up anything stored."""
     if isinstance(body, dict) and body.get("input") is None and "messages" in body:
         raise missing(
             "input",
@@ -115,7 +114,7 @@ def parse_responses(body: object) -> ResponsesRequest:
 
 
 def _refuse_nested(tools: object) -> None:
-    """Say how tools are spelled here, where they are spelled as for chat completions."""
+    """Raise for tools in the format of chat completions, with the remedy."""
     for index, tool in enumerate(tools if isinstance(tools, list) else ()):
         if isinstance(tool, dict) and "name" not in tool and isinstance(tool.get("function"), dict):
             raise missing(
@@ -126,14 +125,14 @@ def _refuse_nested(tools: object) -> None:
 
 
 def references_of(wire: ResponsesRequest) -> list[ItemReference]:
-    """Return the items of a request that only name one which the server keeps."""
+    """Return the items of a request that only reference a stored one."""
     items = wire.input
     if isinstance(items, str):
         return []
     return [item for item in items if isinstance(item, ItemReference)]
 
 
-# long: each parameter is decoded in one place or another, and this is where they meet.
+# long: assembles the request from all parameters, which are decoded elsewhere.
 def decode_responses(
     wire: ResponsesRequest,
     body: object,
@@ -143,10 +142,10 @@ def decode_responses(
     *,
     keeps: bool,
 ) -> ResponseCall:
-    """Decode a request together with what is kept of its past.
+    """Decode a request, given the stored items that it builds on.
 
-    `response_hex` is the id of the response to be, without its prefix; `keeps` says whether
-    this server keeps responses.
+    `response_hex` is the id of the new response, without its prefix; `keeps` says whether this
+    server stores responses.
     """
     assert isinstance(body, dict)
     ignored = Ignored(strict=options.strict)
@@ -184,7 +183,7 @@ def decode_responses(
         max_output_tokens=wire.max_output_tokens,
         output_format=output_format,
         effort=effort,
-        include_thinking=options.include_reasoning or summarised,
+        include_thinking=options.reasoning is ReasoningDisplay.ASKED or summarised,
         whole=wire.stream is not True,
         marks_cut_calls=True,
         ignored=ignored.names,
@@ -216,7 +215,7 @@ def _names(wire: ResponsesRequest) -> FieldNames:
 
 
 def _placed(wire: ResponsesRequest, items: Sequence[InputItem]) -> Iterator[tuple[InputItem, str]]:
-    """Say of each item where it is written."""
+    """Return each item with its place in the request."""
     for index, item in enumerate(items):
         yield item, "input" if isinstance(wire.input, str) else f"input[{index}]"
 
@@ -236,12 +235,12 @@ def _gathered(
 def _reasoning(
     reasoning: Reasoning | None, items: Sequence[tuple[InputItem, str]]
 ) -> tuple[Effort | None, bool]:
-    """Return the effort, and whether a summary of the thinking is asked for."""
+    """Return the effort, and whether a summary of the thinking is requested."""
     asked = [None if reasoning is None else reasoning.effort]
     for item, _ in items:
         if isinstance(item, ConfigurationItem) and item.reasoning is not None:
             asked.append(item.reasoning.effort)
-    # The request's own counts, else the newest of the conversation.
+    # The request's own, otherwise the newest of the conversation.
     effort = asked[0] or asked[-1]
     summarised = reasoning is not None and bool(reasoning.summary or reasoning.generate_summary)
     return None if effort is None else EFFORTS[effort], summarised
@@ -258,11 +257,6 @@ def _new_items(wire: ResponsesRequest, past: Past) -> list[InputItem]:
 
 def _check_include(names: Sequence[str], ignored: Ignored) -> None:
     for index, name in enumerate(names):
-        if name == "message.output_text.logprobs":
-            raise UnsupportedError(
-                f"'include[{index}]' asks for logprobs, which Claude does not provide.",
-                field=f"include[{index}]",
-            )
         if name not in _NEVER_THERE | _ALWAYS_THERE | _WITHOUT_USE:
             ignored.add(f"include.{name}", f"include[{index}]")
 
@@ -277,7 +271,7 @@ def _output_format(text: TextOptions | None) -> OutputFormat:
     if schema is None:
         raise missing("text.format.schema", "Put it next to 'type', not in 'json_schema'.")
     if text.format.description:
-        # A schema's own description comes first; this one is for a schema without.
+        # Only for a schema without its own description.
         schema = {"description": text.format.description, **schema}
     return OutputFormat(kind, text.format.name or "", schema)
 
@@ -287,7 +281,7 @@ _UNSAID: Final = {"description": None, "parameters": None, "strict": None}
 
 
 def _echo(wire: ResponsesRequest, body: JsonDict) -> JsonDict:
-    """Return what of a request its reply repeats, with OpenAI's defaults."""
+    """Return the parameters that the reply repeats, with OpenAI's defaults."""
     text, reasoning = body.get("text") or {}, body.get("reasoning") or {}
     written = text.get("format") or {"type": "text"}
     if written["type"] == "json_schema":
@@ -320,7 +314,7 @@ def _echo(wire: ResponsesRequest, body: JsonDict) -> JsonDict:
         "top_p": 1.0 if wire.top_p is None else wire.top_p,
         "truncation": "disabled",
         "user": wire.user,
-        # No parameters of this API, but its published schema wants them in a reply.
+        # Not parameters of this API, but its published schema requires them in a reply.
         "frequency_penalty": 0.0,
         "presence_penalty": 0.0,
     }

@@ -1,4 +1,4 @@
-"""Responses, streamed and whole: one class gathers the items, the other also writes its events."""
+"""Responses, streamed or whole: one class collects the items, the other also sends events."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from bridge.http_server.openai.responses.replies import (
     summary_text,
 )
 from bridge.http_server.openai.responses.tools import OfferedTool, ToolKind, offered_function
-from bridge.http_server.openai.shared.errors import error_body
+from bridge.http_server.openai.shared.errors import USAGE_LIMIT, error_body
 from bridge.http_server.openai.shared.replies import DONE
 from bridge.http_server.wire import is_json_object
 
@@ -48,7 +48,7 @@ _NO_TOOLS: Final[Mapping[str, OfferedTool]] = MappingProxyType({})
 
 
 class ResponseCollector(EventEncoder):
-    """Gathers the events of an answer into a response."""
+    """Collects the events of an answer into a response."""
 
     def __init__(
         self,
@@ -60,8 +60,9 @@ class ResponseCollector(EventEncoder):
         clock: Callable[[], float],
         tools: Mapping[str, OfferedTool] = _NO_TOOLS,
     ) -> None:
-        """`hex` is the response's id without its prefix, `store` whether it is to be kept, and
-        `tools` are those on offer, by the names that the model gets."""
+        """`hex` is the response's id without its prefix, `store` whether it is to be stored,
+        `tools` are the offered tools by the names that the model sees.
+        """
         super().__init__()
         self._tools = tools
         self._hex = hex
@@ -79,7 +80,7 @@ class ResponseCollector(EventEncoder):
         return f"resp_{self._hex}"
 
     def reply(self) -> JsonDict:
-        """Build the response; raises if the answer ended prematurely."""
+        """Build the response; raises UnavailableError if the answer ended prematurely."""
         self.check_finished()
         end = self.ending
         assert isinstance(end, Finished)
@@ -93,51 +94,43 @@ class ResponseCollector(EventEncoder):
         return reply
 
     def on_start(self, event: Started) -> None:
-        """Note which model answers."""
         self._model = event.model
 
     def on_text(self, text: str) -> None:
-        """Note more text."""
         self._pieces.append(text)
 
     def on_text_end(self) -> None:
-        """Complete a message."""
         content = [output_text(self._take_text())]
         self._output.append(message_item(self._item_id("message"), self._status(), content))
 
     def on_thinking(self, text: str) -> None:
-        """Note more thinking."""
         self._pieces.append(text)
 
     def on_thinking_end(self) -> None:
-        """Complete a run of thinking."""
         summary = [summary_text(self._take_text())]
         self._output.append(reasoning_item(self._item_id("reasoning"), self._status(), summary))
 
     def on_tool_call_start(self, event: ToolCallStart) -> None:
-        """Note a call."""
         self._call = event
 
     def on_tool_call_delta(self, event: ToolCallDelta) -> None:
-        """Note more arguments."""
         self._pieces.append(event.arguments)
 
     def on_tool_call_end(self, index: int) -> None:
-        """Complete a call."""
         call = self._call
         assert call is not None
         tool = self._tool(call)
         text = self._take_text()
         if tool.kind is not ToolKind.CUSTOM:
             text = text or ("{}" if self._status() == "completed" else "")
-        # Nothing can be made of a call whose arguments are not those of any.
+        # A call whose arguments are not a JSON object is incomplete.
         usable = tool.kind is ToolKind.CUSTOM or is_json_object(text)
         status = self._status() if usable else "incomplete"
         id = self._item_id(tool.kind.value)
         self._output.append(call_item(id, status, call.id, tool, text))
 
     def _tool(self, call: ToolCallStart) -> OfferedTool:
-        """The tool that is called, as its caller knows it."""
+        """The called tool, as its caller defined it."""
         return self._tools.get(call.name) or offered_function(call.name)
 
     def _response(self, status: str) -> JsonDict:
@@ -146,18 +139,18 @@ class ResponseCollector(EventEncoder):
         )
 
     def _item_id(self, kind: str) -> str:
-        """The id of the item that comes next."""
+        """The id of the next item."""
         return item_id(kind, self._hex, len(self._output))
 
     def _status(self) -> str:
-        """How the part that is being closed has ended."""
+        """The status of the part that is being closed."""
         end = self.ending
         cut = end is not None and not (isinstance(end, Finished) and end.reason not in _INCOMPLETE)
         return "incomplete" if cut else "completed"
 
     @property
     def _broke_off(self) -> bool:
-        """Whether an error ends the answer, so that the last part has no end."""
+        """Whether an error ends the answer, so that its last part is incomplete."""
         return isinstance(self.ending, BridgeError)
 
     def _take_text(self) -> str:
@@ -169,8 +162,8 @@ class ResponseCollector(EventEncoder):
 class ResponseStreamEncoder(ResponseCollector):
     """Writes the events of a streamed response.
 
-    The last event needs to know whether the response could be kept: `last_frame` writes it.
-    All of a delta that is the same for its part is built once.
+    The last event depends on whether the response was stored: `last_frame` writes it. What is the
+    same in all deltas of a part is built once.
     """
 
     def __init__(
@@ -190,18 +183,18 @@ class ResponseStreamEncoder(ResponseCollector):
         self._tail = ""
 
     def last_frame(self, reply: JsonDict) -> bytes:
-        """Write the event that ends the stream, with the whole response."""
+        """Write the event that ends the stream, with the complete response."""
         self._event(f"response.{reply['status']}", response=reply)
         self.emit(DONE)
         return self._take()
 
     def on_start(self, event: Started) -> None:
-        """Say that the response begins."""
+        """Send the start of the response."""
         super().on_start(event)
         self._begin()
 
     def on_text_start(self) -> None:
-        """Open a message and its one part."""
+        """Open a message and its only part."""
         id = self._item_id("message")
         self._add_item(message_item(id, "in_progress", []))
         at = self._place(id) | {"content_index": 0}
@@ -209,7 +202,6 @@ class ResponseStreamEncoder(ResponseCollector):
         self._open_deltas("response.output_text.delta", at, ',"logprobs":[]')
 
     def on_text(self, text: str) -> None:
-        """Send more of the text."""
         self._delta(text)
 
     def on_text_end(self) -> None:
@@ -225,7 +217,7 @@ class ResponseStreamEncoder(ResponseCollector):
         self._finish_item(item)
 
     def on_thinking_start(self) -> None:
-        """Open a reasoning item and its one summary."""
+        """Open a reasoning item and its only summary."""
         id = self._item_id("reasoning")
         self._add_item(reasoning_item(id, "in_progress", []))
         at = self._place(id) | {"summary_index": 0}
@@ -233,7 +225,6 @@ class ResponseStreamEncoder(ResponseCollector):
         self._open_deltas("response.reasoning_summary_text.delta", at)
 
     def on_thinking(self, text: str) -> None:
-        """Send more of the thinking."""
         self._delta(text)
 
     def on_thinking_end(self) -> None:
@@ -249,7 +240,6 @@ class ResponseStreamEncoder(ResponseCollector):
         self._finish_item(item)
 
     def on_tool_call_start(self, event: ToolCallStart) -> None:
-        """Open a call."""
         super().on_tool_call_start(event)
         tool = self._tool(event)
         id = self._item_id(tool.kind.value)
@@ -258,9 +248,8 @@ class ResponseStreamEncoder(ResponseCollector):
             self._open_deltas(f"{name}.delta", self._place(id))
 
     def on_tool_call_delta(self, event: ToolCallDelta) -> None:
-        """Send more of the arguments."""
         if self._called is ToolKind.SEARCH:
-            # Its item has them all, once they are whole.
+            # The item has all of them once they are complete.
             super().on_tool_call_delta(event)
         else:
             self._delta(event.arguments)
@@ -271,15 +260,14 @@ class ResponseStreamEncoder(ResponseCollector):
         return self._tool(self._call).kind
 
     def on_tool_call_end(self, index: int) -> None:
-        """Close the call."""
         kind = self._called
         ended = self._status() == "completed"
         if not self._pieces and ended and kind is ToolKind.FUNCTION:
-            # A call without parameters may come without any arguments, which would be no JSON.
+            # A call without parameters may have empty arguments, which are not JSON.
             self._delta("{}")
         super().on_tool_call_end(index)
         if not ended:
-            # A client would run half a command.
+            # Otherwise a client would run half a command.
             return
         item = self._output[-1]
         if kind is ToolKind.FUNCTION:
@@ -294,13 +282,13 @@ class ResponseStreamEncoder(ResponseCollector):
         self._finish_item(item)
 
     def on_error(self, error: BridgeError, request_id: str) -> None:
-        """Send the error twice: some clients look for the one event, some for the other."""
+        """Send the error in two events: some clients look for one, some for the other."""
         if not self._begun:
-            # A comment went out before the first event, so that the error has no status.
+            # A comment was sent before the first event, so the error has no status.
             self._begin()
         said = error_body(error, request_id)["error"]
         self._event("error", code=said["code"], message=said["message"], param=said["param"])
-        # Only what was answered to the end is kept.
+        # Only complete answers are stored.
         failed = self._response("failed") | {"store": False}
         failed["error"] = {"code": _failure_code(said["type"]), "message": said["message"]}
         self._event("response.failed", response=failed)
@@ -321,7 +309,7 @@ class ResponseStreamEncoder(ResponseCollector):
         self._event("response.output_item.done", output_index=index, item=item)
 
     def _place(self, id: str) -> JsonDict:
-        """Say which item an event is about; ids end in the item's index."""
+        """The fields that say which item an event is about; ids end in the item's index."""
         return {"item_id": id, "output_index": int(id.rpartition("_")[2])}
 
     def _event(self, type: str, **content: object) -> None:
@@ -344,6 +332,6 @@ class ResponseStreamEncoder(ResponseCollector):
 
 def _failure_code(kind: str) -> str:
     """Return the nearest of the few codes that OpenAI's type allows here."""
-    if kind == "rate_limit_error":
+    if kind in ("rate_limit_error", USAGE_LIMIT):
         return "rate_limit_exceeded"
     return "server_error" if kind == "server_error" else "invalid_prompt"

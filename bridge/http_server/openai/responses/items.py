@@ -43,8 +43,11 @@ from bridge.http_server.openai.responses.wire_items import (
 )
 from bridge.http_server.openai.responses.wire_tools import NamespaceTool, ResponseTool
 from bridge.http_server.openai.shared.content import (
+    Decoded,
     decode_document,
     decode_image,
+    decode_parts,
+    refuse_audio,
     refuse_file_id,
 )
 from bridge.http_server.openai.shared.wire_content import (
@@ -65,10 +68,10 @@ _TWICE: Final = (
 
 
 class Items:
-    """Gathers items into the turns of a conversation, and its system prompt."""
+    """Collects items into the turns of a conversation and its system prompt."""
 
     def __init__(self, instructions: str | None, ignored: Ignored) -> None:
-        """What has no effect is added to `ignored`."""
+        """Items without effect are added to `ignored`."""
         self._ignored = ignored
         self._turns = Turns("input", instructions)
         self._past_calls: set[str] = set()
@@ -82,12 +85,14 @@ class Items:
             case FunctionCallItem() | CustomCallItem() | SearchCallItem():
                 self._call(_call(item, where), where)
             case FunctionOutputItem() | CustomOutputItem():
-                self._output(item.call_id, _parts(item.output, f"{where}.output"), where)
+                self._output(
+                    item.call_id, decode_parts(item.output, f"{where}.output", _part), where
+                )
             case SearchOutputItem():
                 found = ", ".join(_names(item.tools)) or "none"
                 self._output(_search_id(item, where), [TextPart(f"Tools found: {found}")], where)
             case ReasoningItem():
-                # An earlier turn needs none, and what another server encrypted says nothing here.
+                # An earlier turn does not need it, and only its own server can decrypt it.
                 if item.encrypted_content:
                     place = f"{where}.encrypted_content"
                     self._ignored.add("input.encrypted_content", place)
@@ -117,7 +122,7 @@ class Items:
         place = f"{where}.content"
         match item.role:
             case "user":
-                self._turns.add(Role.USER, where, _parts(item.content, place))
+                self._turns.add(Role.USER, where, decode_parts(item.content, place, _part))
             case "assistant":
                 self._turns.add(Role.ASSISTANT, where, _texts(item.content, place))
             case "system" | "developer":
@@ -170,7 +175,7 @@ def _names(tools: Sequence[ResponseTool]) -> Iterator[str]:
 
 
 def call_field(where: str, rest: str) -> str:
-    """Name what belongs to a call or to its output, which was written in `where`."""
+    """Name a field of a call or of its output, which is written in `where`."""
     match rest:
         case ".tool_call.result" if where == PAST:
             return "input"
@@ -184,22 +189,14 @@ def call_field(where: str, rest: str) -> str:
 
 def _texts(content: Content, where: str) -> list[TextPart]:
     texts = []
-    for part in _parts(content, where):
+    for part in decode_parts(content, where, _part):
         if not isinstance(part, TextPart):
             raise media_misplaced(where)
         texts.append(part)
     return texts
 
 
-def _parts(content: Content, where: str) -> list[TextPart | ImagePart | DocumentPart]:
-    """Read content, without its empty texts."""
-    if isinstance(content, str):
-        return [TextPart(content)] if content else []
-    decoded = (_part(part, f"{where}[{i}]") for i, part in enumerate(content or ()))
-    return [part for part in decoded if part != TextPart("")]
-
-
-def _part(part: ItemPart, where: str) -> TextPart | ImagePart | DocumentPart:
+def _part(part: ItemPart, where: str) -> Decoded:
     match part:
         case InputText() | OutputText() | ContentPartText():
             return TextPart(part.text)
@@ -213,10 +210,7 @@ def _part(part: ItemPart, where: str) -> TextPart | ImagePart | DocumentPart:
         case InputFile():
             return _file(part, where)
         case ContentPartInputAudio():
-            raise UnsupportedError(
-                f"'{where}' is audio, which Claude does not support. Send a transcript as text.",
-                field=f"{where}.type",
-            )
+            refuse_audio(where)
         case _:
             assert_never(part)
 

@@ -1,4 +1,4 @@
-"""The items of a Responses request as they are kept and listed."""
+"""The items of a Responses request as they are stored and listed."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ _KEPT_ITEMS: Final[TypeAdapter[list[InputItem]]] = TypeAdapter(list[InputItem])
 
 
 def parse_kept(items: Sequence[JsonDict]) -> list[InputItem]:
-    """Read items that were kept."""
+    """Parse stored items."""
     return _KEPT_ITEMS.validate_python(items)
 
 
 def item_id(kind: str, response_hex: str, index: int, *, input: bool = False) -> str:
-    """Name an item: the id tells which response it belongs to."""
+    """Create an item's id, which contains the id of its response."""
     prefix = _ID_PREFIXES.get(kind, "item")
     return f"{prefix}_{response_hex}_{'in' if input else ''}{index}"
 
 
 def response_of(id: str) -> str | None:
-    """Return the id of the response that an item belongs to; None if it is no id of ours."""
+    """Return the id of the response that an item belongs to; None for an id in another format."""
     match = _ITEM_ID.fullmatch(id)
     return None if match is None else f"resp_{match[1]}"
 
@@ -74,7 +74,7 @@ _ID_PREFIXES: Final[Mapping[str, str]] = {
 
 
 def kept_item(item: InputItem, id: str) -> JsonDict:
-    """Return an item as it is kept and listed: with an id, and in its long form."""
+    """Return an item as it is stored and listed: with an id, and in its long form."""
     match item:
         case MessageItem():
             return {
@@ -124,7 +124,7 @@ def _kept(item: WireModel) -> JsonDict:
 
 
 def kind_of(item: InputItem) -> str:
-    """Return the type of an item, which a message may leave out."""
+    """Return the type of an item, which a message may omit."""
     return item.type or "message"
 
 

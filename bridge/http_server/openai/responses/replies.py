@@ -1,4 +1,4 @@
-"""Builders of the objects that replies of the Responses API are made of."""
+"""Builders of the objects in replies of the Responses API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def response_object(
     output: Sequence[JsonDict],
     echo: JsonDict,
 ) -> JsonDict:
-    """A response, with every key of OpenAI's; `echo` is what it repeats of the request."""
+    """A response, with every key of OpenAI's; `echo` are the parameters that it repeats."""
     return {
         "id": id,
         "object": "response",
@@ -35,12 +35,12 @@ def response_object(
 
 
 def output_text(text: str) -> JsonDict:
-    """A piece of text of an answer."""
+    """A text part of an answer."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
 def message_item(id: str, status: str, content: Sequence[JsonDict]) -> JsonDict:
-    """A message of the assistant's."""
+    """A message of the assistant."""
     return {
         "id": id,
         "type": "message",
@@ -51,7 +51,7 @@ def message_item(id: str, status: str, content: Sequence[JsonDict]) -> JsonDict:
 
 
 def call_item(id: str, status: str, call_id: str, tool: OfferedTool, text: str) -> JsonDict:
-    """A call of one of the caller's tools; `text` is what the model wrote."""
+    """A call of one of the caller's tools; `text` is its arguments or its free text."""
     same = {"id": id, "type": tool.kind.value, "status": status, "call_id": call_id}
     if tool.kind is ToolKind.SEARCH:
         return {**same, "execution": "client", "arguments": _searched(text)}
@@ -68,12 +68,12 @@ def _searched(text: str) -> object:
 
 
 def summary_text(text: str) -> JsonDict:
-    """A piece of thinking."""
+    """A part of the thinking."""
     return {"type": "summary_text", "text": text}
 
 
 def reasoning_item(id: str, status: str, summary: Sequence[JsonDict]) -> JsonDict:
-    """What the model thought before it answered."""
+    """The model's thinking."""
     return {
         "id": id,
         "type": "reasoning",
@@ -84,7 +84,7 @@ def reasoning_item(id: str, status: str, summary: Sequence[JsonDict]) -> JsonDic
 
 
 def response_usage(usage: Usage) -> JsonDict:
-    """Tokens as this API counts them: the input with all that was read from the cache."""
+    """Tokens as this API counts them: the input includes cached tokens."""
     return {
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {

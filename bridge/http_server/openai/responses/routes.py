@@ -1,4 +1,4 @@
-"""`POST /v1/responses`, and what is kept of responses."""
+"""`POST /v1/responses`, and the endpoints for stored responses."""
 
 from __future__ import annotations
 
@@ -38,11 +38,9 @@ from bridge.http_server.openai.shared.openapi import describe
 def add_response_routes(
     router: APIRouter, server: ServerContext, store: ResponseStore | None
 ) -> None:
-    """Add the routes of responses."""
-
     @router.post("/v1/responses", **describe(ResponsesRequest, stream=True))
     async def create_response(request: Request) -> Response:
-        """Answer a request, whole or as a stream of events."""
+        """Create a response, as one object or as a stream of events."""
         return await respond(request, server, _decoder(server, store, owner_of(request.scope)))
 
     _add_routes_of_kept(router, store)
@@ -54,7 +52,7 @@ def _add_routes_of_kept(router: APIRouter, store: ResponseStore | None) -> None:
     async def retrieve_response(
         request: Request, response_id: str, stream: bool = False
     ) -> Response:
-        """Return a stored response."""
+        """Retrieve a stored response."""
         kept = await _find(store, request, response_id)
         if stream:
             raise UnsupportedError(
@@ -92,7 +90,9 @@ def _add_list_of_items(
         order: Literal["asc", "desc"] = "desc",
         after: str | None = None,
     ) -> Response:
-        """List the input items of a response, the preceding conversation included, in pages."""
+        """List the input items of a stored response, those of the earlier conversation included, in
+        pages.
+        """
         kept = await _find(store, request, response_id)
         assert store is not None
         items: Sequence[JsonDict] = kept.input
@@ -104,13 +104,13 @@ def _add_list_of_items(
 
 
 def _decoder(server: ServerContext, store: ResponseStore | None, owner: str) -> Decoder:
-    """Decode what an owner asks for, together with what is stored of its past."""
+    """Return a decoder of an owner's requests, which looks up stored responses."""
 
     async def decode(body: object, options: CallOptions) -> Call:
         hex, created = server.new_id(), int(server.clock())
         wire = await options.off_loop(parse_responses, body)
         past = await _past(store, owner, wire, server.settings.max_body_bytes)
-        # What is stored of it may be as large as any body.
+        # The stored items may be as large as any body.
         options = replace(options, large=options.large or bool(past.items))
         call = await options.off_loop(
             decode_responses, wire, body, options, past, hex, keeps=store is not None
@@ -171,7 +171,7 @@ async def _history(
 async def _referenced(
     store: ResponseStore | None, owner: str, wire: ResponsesRequest, limit: int
 ) -> dict[str, JsonDict]:
-    """The items of kept responses that the request names by their ids."""
+    """Fetch the stored items that the request references by id."""
     referenced: dict[str, JsonDict] = {}
     references = references_of(wire)
     wanted = {reference.id for reference in references}
@@ -182,7 +182,7 @@ async def _referenced(
             if response is not None and store is not None:
                 kept = await store.get(owner, response)
                 for item in () if kept is None else (*kept.input, *kept.reply["output"]):
-                    # Nothing else of it stays in memory: one item can stand for a large response.
+                    # Keep only these items in memory: one may belong to a large response.
                     if item["id"] in wanted:
                         referenced[item["id"]] = item
                         size += len(json.dumps(item))
@@ -194,7 +194,7 @@ async def _referenced(
                 reason="ITEM_NOT_FOUND",
             )
         if size > limit:
-            # A reference is short, and could stand for all that the server keeps.
+            # References are short, but could expand to everything that is stored.
             raise TooLargeError(
                 f"The items that 'input' references exceed {limit} bytes. Reference fewer.",
                 field="input",
@@ -205,7 +205,7 @@ async def _referenced(
 async def _stored_reply(
     store: ResponseStore | None, owner: str, call: ResponseCall, collector: ResponseCollector
 ) -> JsonDict:
-    """Return the whole response, once it is stored; it says if that was not possible."""
+    """Return the complete response once it is stored; it says if that was not possible."""
     reply = collector.reply()
     if call.store:
         assert store is not None
@@ -237,7 +237,7 @@ _SHOWN = 100
 def _page(
     items: Sequence[JsonDict], limit: int, order: Literal["asc", "desc"], after: str | None
 ) -> JsonDict:
-    """Return a page of items, as OpenAI's lists are."""
+    """Return a page of items in OpenAI's list format."""
     ordered = list(items) if order == "asc" else list(reversed(items))
     start = 0
     if after is not None:

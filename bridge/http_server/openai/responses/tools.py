@@ -1,4 +1,4 @@
-"""The tools of a Responses request, which it spells flat, and the choice among them."""
+"""The tools of a Responses request, in its flat format, and the tool choice."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LONGEST: Final = 64
 
 
 class ToolKind(Enum):
-    """How a call of a tool is spelled."""
+    """The format of a tool's calls."""
 
     FUNCTION = "function_call"
     CUSTOM = "custom_tool_call"
@@ -50,7 +50,7 @@ class ToolKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class OfferedTool:
-    """A tool on offer, as the caller knows it."""
+    """An offered tool, as the caller defined it."""
 
     kind: ToolKind
     name: str
@@ -65,7 +65,7 @@ def offered_function(name: str) -> OfferedTool:
 
 
 def flat_name(name: str, namespace: str | None) -> str:
-    """Return the name by which the model knows a tool: no two tools of a request share it."""
+    """Return the name by which the model knows a tool, unique within a request."""
     if not namespace:
         return name
     flat = f"{namespace}__{name}"
@@ -76,7 +76,7 @@ def flat_name(name: str, namespace: str | None) -> str:
 
 
 class OfferedTools:
-    """Gathers the tools of a request, by the names that the model gets."""
+    """Collects the tools of a request, by the names that the model sees."""
 
     def __init__(self, ignored: Ignored) -> None:
         self._ignored = ignored
@@ -85,7 +85,7 @@ class OfferedTools:
         """The kind of a hosted tool that was left out, if there was one."""
 
     def add(self, tools: Iterable[ResponseTool], where: str, *, again: bool = False) -> None:
-        """Add the tools that are written in `where`; `again`: they may have been added before."""
+        """Add the tools in `where`; with `again` they may have been added before."""
         for index, tool in enumerate(tools):
             place = f"{where}[{index}]"
             match tool:
@@ -124,7 +124,7 @@ class OfferedTools:
 
     @property
     def tools(self) -> tuple[Tool, ...]:
-        """The tools as the model gets them."""
+        """The tools for the model."""
         return tuple(offered.tool for offered in self.by_name.values())
 
 
@@ -140,9 +140,9 @@ def _offered(tool: FunctionTool | CustomTool, namespace: str | None) -> OfferedT
 def decode_response_tools(
     request: ResponsesRequest, items: Sequence[tuple[InputItem, str]], ignored: Ignored
 ) -> tuple[Mapping[str, OfferedTool], tuple[Tool, ...], ToolChoice]:
-    """Return the tools on offer, by the names that the model gets, and how it is to use them.
+    """Decode the offered tools, by the names that the model sees, and the tool choice.
 
-    `items` are those of the conversation, with where they are written.
+    `items` are those of the conversation, each with its place in the request.
     """
     offered = OfferedTools(ignored)
     offered.add(request.tools or (), "tools")

@@ -25,7 +25,7 @@ from bridge.http_server.wire import (
 
 
 class TextFormat(WireModel):
-    """The shape of the answer."""
+    """The format of the answer."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -41,19 +41,19 @@ class TextFormat(WireModel):
     strict: bool | None = None
 
     def idle(self) -> Collection[str]:
-        """What describes a schema, where there is none."""
+        """The description of a schema, without a schema."""
         return () if self.type == "json_schema" else {"name", "description", "schema", "strict"}
 
 
 class TextOptions(WireModel):
-    """How the text of the answer is to be."""
+    """The format and the style of the text."""
 
     format: TextFormat | None = None
     verbosity: Annotated[Literal["low", "medium", "high"] | None, named_unless("medium")] = None
 
 
 class Reasoning(WireModel):
-    """How hard the model thinks, and whether its thinking is sent."""
+    """The effort of the model, and whether its thinking is returned."""
 
     effort: ReasoningEffort | None = None
     summary: Literal["auto", "concise", "detailed"] | None = None
@@ -63,15 +63,15 @@ class Reasoning(WireModel):
     mode: Annotated[str | None, named_unless("standard")] = None
 
     def idle(self) -> Collection[str]:
-        """Of two names of one thing the deprecated one."""
+        """The deprecated one of two names of the same option."""
         return {"generate_summary"} if self.summary else ()
 
 
 # wide: the parameters that OpenAI's API documents.
 class ResponsesRequest(WireModel):
-    """What a caller of `POST /v1/responses` sends. Null is the same as absent."""
+    """The body of `POST /v1/responses`. Null is the same as absent."""
 
-    # What has no mark is honoured.
+    # Fields without a marker are honoured.
     input: Said | list[InputItem]
     model: str | None = None
     instructions: str | None = None
@@ -93,9 +93,9 @@ class ResponsesRequest(WireModel):
     background_options: Annotated[Any, NAMED] = None
     conversation: Annotated[Any, REFUSED] = None
     prompt: Annotated[Any, REFUSED] = None
-    # It bounds the calls of hosted tools, and there are none.
+    # It limits the calls of hosted tools, and there are none.
     max_tool_calls: Annotated[JsonInt | None, SILENT] = None
-    top_logprobs: Annotated[Annotated[JsonInt, Field(ge=0)] | None, refused_unless(0)] = None
+    top_logprobs: Annotated[Annotated[JsonInt, Field(ge=0)] | None, named_unless(0)] = None
     truncation: Annotated[Literal["auto", "disabled"] | None, named_unless("disabled")] = None
     context_management: Annotated[Any, named_unless([])] = None
     image: Annotated[Any, NAMED] = None
@@ -111,5 +111,5 @@ class ResponsesRequest(WireModel):
     moderation: Annotated[Moderation | None, NAMED] = None
 
     def idle(self) -> Collection[str]:
-        """Options of a stream without one."""
+        """Stream options without a stream."""
         return () if self.stream else {"stream_options"}

@@ -29,14 +29,14 @@ ITEM_TYPES: Final = frozenset(
 
 
 class InputText(WireModel):
-    """A piece of text, of the user's."""
+    """A text of the user."""
 
     type: Literal["input_text"]
     text: str
 
 
 class OutputText(WireModel):
-    """A piece of text, of an earlier answer."""
+    """A text of an earlier answer."""
 
     type: Literal["output_text"]
     text: str
@@ -47,7 +47,7 @@ class OutputText(WireModel):
 
 
 class InputImage(WireModel):
-    """An image, by its address or as a data URL."""
+    """An image: an https URL or a data URL."""
 
     type: Literal["input_image"]
     model_config = needing("image_url")
@@ -58,7 +58,7 @@ class InputImage(WireModel):
 
 
 class InputFile(WireModel):
-    """A document, by its data, its address or an id."""
+    """A document: its data, its URL or an id."""
 
     type: Literal["input_file"]
     file_data: str | None = None
@@ -68,7 +68,7 @@ class InputFile(WireModel):
     detail: Detail = None
 
     def idle(self) -> Collection[str]:
-        """The data is what counts."""
+        """A URL or an id beside the data, which takes precedence."""
         return () if self.file_data is None else {"file_url"}
 
 
@@ -85,7 +85,7 @@ ItemPart: TypeAlias = Annotated[
 
 
 class MessageItem(WireModel):
-    """A message of anyone's. Many clients leave its type out."""
+    """A message. Many clients omit its type."""
 
     type: Literal["message"] | None = None
     role: Literal["user", "assistant", "system", "developer"]
@@ -96,7 +96,7 @@ class MessageItem(WireModel):
 
 
 class FunctionCallItem(WireModel):
-    """A call that the assistant made."""
+    """A function call made by the assistant."""
 
     type: Literal["function_call"]
     call_id: str
@@ -110,7 +110,7 @@ class FunctionCallItem(WireModel):
 
 
 class FunctionOutputItem(WireModel):
-    """What the caller's function answered."""
+    """The result of a function call."""
 
     type: Literal["function_call_output"]
     call_id: str
@@ -132,7 +132,7 @@ class CustomCallItem(WireModel):
 
 
 class CustomOutputItem(WireModel):
-    """What the caller's tool answered."""
+    """The result of such a call."""
 
     type: Literal["custom_tool_call_output"]
     call_id: str
@@ -143,7 +143,7 @@ class CustomOutputItem(WireModel):
 
 
 class SearchCallItem(WireModel):
-    """A search for tools that the assistant made."""
+    """A search for tools, made by the assistant."""
 
     type: Literal["tool_search_call"]
     call_id: str | None = None
@@ -154,7 +154,7 @@ class SearchCallItem(WireModel):
 
 
 class SearchOutputItem(WireModel):
-    """The tools that a search found: they are on offer from then on."""
+    """The tools that a search found; from then on they are offered."""
 
     type: Literal["tool_search_output"]
     call_id: str | None = None
@@ -165,7 +165,7 @@ class SearchOutputItem(WireModel):
 
 
 class AdditionalToolsItem(WireModel):
-    """More tools on offer."""
+    """Further offered tools."""
 
     type: Literal["additional_tools"]
     tools: list[ResponseTool]
@@ -174,7 +174,7 @@ class AdditionalToolsItem(WireModel):
 
 
 class ConfiguredReasoning(WireModel):
-    """How hard the model thinks from then on."""
+    """The effort of the model from then on."""
 
     effort: ReasoningEffort | None = None
 
@@ -199,9 +199,9 @@ class ReasoningItem(WireModel):
 
 
 class ItemReference(WireModel):
-    """An item that the server keeps."""
+    """A reference to a stored item."""
 
-    # Without a type, more than an id makes it a message.
+    # Without a type, anything besides an id makes it a message.
     model_config = ConfigDict(
         json_schema_extra={
             "if": {"properties": {"type": {"const": "item_reference"}}, "required": ["type"]},
@@ -214,7 +214,7 @@ class ItemReference(WireModel):
 
 
 class HostedItem(WireModel):
-    """What another server's hosted tool did in an earlier answer."""
+    """The work of another server's hosted tool in an earlier answer."""
 
     passed_over = True
 
@@ -231,7 +231,7 @@ class HostedItem(WireModel):
 
 
 class OtherItem(WireModel):
-    """An item of a kind that is not served."""
+    """An unsupported item."""
 
     model_config = UNSERVED
 
@@ -241,7 +241,7 @@ class OtherItem(WireModel):
 def _item_kind(item: Any) -> str:
     kind = item.get("type") if isinstance(item, dict) else getattr(item, "type", None)
     if kind is None:
-        # So does OpenAI: an id alone is a reference, anything else a message.
+        # As at OpenAI: an id alone is a reference, anything else a message.
         return "item_reference" if isinstance(item, dict) and set(item) <= _REFERENCE else "message"
     if isinstance(kind, str) and kind in ITEM_TYPES:
         return kind

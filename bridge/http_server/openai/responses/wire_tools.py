@@ -1,4 +1,4 @@
-"""Tools of a Responses request, and the choice among them."""
+"""Tools of a Responses request, and the tool choice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Hint: TypeAlias = Annotated[Any, SILENT]
 
 
 class FunctionTool(FunctionDefinition):
-    """A function on offer to the model."""
+    """A function that the model may call."""
 
     type: Literal["function"] | None = None
     defer_loading: _Hint = None
@@ -59,7 +59,7 @@ class NamespaceTool(WireModel):
 
 
 class SearchTool(WireModel):
-    """A search for more tools; it is offered if the caller runs it."""
+    """A search for more tools, offered if the caller runs it."""
 
     type: Literal["tool_search"]
     execution: Literal["client", "server"] | None = None
@@ -68,7 +68,7 @@ class SearchTool(WireModel):
 
 
 class OtherTool(WireModel):
-    """A tool that OpenAI hosts."""
+    """A tool hosted by OpenAI."""
 
     passed_over = True
     type: str
@@ -85,7 +85,7 @@ ResponseTool: TypeAlias = Annotated[
 
 
 class NamedTool(WireModel):
-    """A tool by its name."""
+    """The choice of one tool."""
 
     type: str | None = None
     name: str | None = None
@@ -93,7 +93,7 @@ class NamedTool(WireModel):
 
 
 class ResponseToolChoice(WireModel):
-    """A tool choice that is more than a word."""
+    """A tool choice in the form of an object."""
 
     type: Annotated[
         str, WithJsonSchema({"enum": ["function", "custom", "tool_search", "allowed_tools"]})
@@ -104,7 +104,7 @@ class ResponseToolChoice(WireModel):
     tools: list[NamedTool] | None = None
 
     def idle(self) -> Collection[str]:
-        """What belongs to the other kind of choice."""
+        """Fields of another kind of choice."""
         if self.type == "allowed_tools":
             return {"name", "namespace"}
         return {"mode", "tools"}

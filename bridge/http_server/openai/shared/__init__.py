@@ -1,1 +1,1 @@
-"""What the endpoints of OpenAI's API share, each module for itself: this package has no face."""
+"""Code shared by the endpoints of OpenAI's API; its modules are imported directly."""

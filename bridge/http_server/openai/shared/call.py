@@ -1,4 +1,4 @@
-"""What decoding yields: the neutral request, and how the answer is to be written."""
+"""The result of decoding: the neutral request, and how the answer is to be written."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EFFORTS: Final[Mapping[str, Effort]] = {
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A completion that is asked for, with what concerns its reply only."""
+    """A requested completion, with what concerns only its reply."""
 
     request: CompletionRequest
     stream: bool = False
@@ -35,16 +35,16 @@ class Call:
 
 
 def wants_usage(options: StreamOptions | None) -> bool:
-    """Read `stream_options`. Its other option asks for padding, which is never sent."""
+    """Decode `stream_options`. Its other option asks for padding, which is never sent."""
     return options is not None and options.include_usage is True
 
 
 def decode_sampling(
     temperature: float | None, top_p: float | None, stop: str | list[str] | None, ignored: Ignored
 ) -> Sampling:
-    """Read the parameters of sampling."""
+    """Decode the sampling parameters."""
     if temperature is not None and temperature > 1:
-        # OpenAI's scale ends at 2, Claude's at 1.
+        # OpenAI's maximum is 2, Claude's is 1.
         ignored.add("temperature", why="is reduced to 1, Claude's maximum")
         temperature = 1.0
     texts = [stop] if isinstance(stop, str) else stop or []
@@ -52,7 +52,7 @@ def decode_sampling(
 
 
 def refuse_blocking(moderation: Moderation | None) -> None:
-    """Refuse to promise a moderation that there is not."""
+    """Raise if moderation could block the answer: this server has none."""
     policy = None if moderation is None else moderation.policy
     if policy is None:
         return

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
-from typing import Final, assert_never
+from collections.abc import Callable, Sequence
+from typing import Final, NoReturn, TypeAlias, TypeVar, assert_never
 
 from bridge.core.contract import (
     DocumentPart,
@@ -32,9 +32,14 @@ from bridge.http_server.wire import checked_base64
 _DATA_URL: Final = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),(.*)", re.DOTALL | re.IGNORECASE)
 _PDF_START: Final = base64.b64encode(b"%PDF-")[:6].decode()
 
+Decoded: TypeAlias = TextPart | ImagePart | DocumentPart
+"""A part that any message may have."""
+
+_Part = TypeVar("_Part")
+
 
 def decode_text(content: str | Sequence[ContentPart] | None, where: str) -> list[TextPart]:
-    """Read content that may hold text only, without its empty texts."""
+    """Decode content that may contain text only, without its empty texts."""
     texts = []
     for part in decode_content(content, where):
         if not isinstance(part, TextPart):
@@ -43,17 +48,30 @@ def decode_text(content: str | Sequence[ContentPart] | None, where: str) -> list
     return texts
 
 
-def decode_content(
-    content: str | Sequence[ContentPart] | None, where: str
-) -> list[TextPart | ImagePart | DocumentPart]:
-    """Read the content of a message, without its empty texts."""
+def decode_content(content: str | Sequence[ContentPart] | None, where: str) -> list[Decoded]:
+    """Decode the content of a message, without its empty texts."""
+    return decode_parts(content, where, _decode_part)
+
+
+def decode_parts(
+    content: str | Sequence[_Part] | None, where: str, decode: Callable[[_Part, str], Decoded]
+) -> list[Decoded]:
+    """Decode content with `decode`, which gets a part and its place, without its empty texts."""
     if isinstance(content, str):
         return [TextPart(content)] if content else []
-    decoded = (_decode_part(part, f"{where}[{index}]") for index, part in enumerate(content or ()))
+    decoded = (decode(part, f"{where}[{index}]") for index, part in enumerate(content or ()))
     return [part for part in decoded if part != TextPart("")]
 
 
-def _decode_part(part: ContentPart, where: str) -> TextPart | ImagePart | DocumentPart:
+def refuse_audio(where: str) -> NoReturn:
+    """Raise for an audio part."""
+    raise UnsupportedError(
+        f"'{where}' is audio, which Claude does not support. Send a transcript as text.",
+        field=f"{where}.type",
+    )
+
+
+def _decode_part(part: ContentPart, where: str) -> Decoded:
     match part:
         case ContentPartText():
             return TextPart(part.text)
@@ -64,10 +82,7 @@ def _decode_part(part: ContentPart, where: str) -> TextPart | ImagePart | Docume
         case ContentPartFile():
             return _document(part.file, f"{where}.file")
         case ContentPartInputAudio():
-            raise UnsupportedError(
-                f"'{where}' is audio, which Claude does not support. Send a transcript as text.",
-                field=f"{where}.type",
-            )
+            refuse_audio(where)
         case _:
             assert_never(part)
 
@@ -79,7 +94,7 @@ def _image(image: ImageURL | str, where: str) -> ImagePart:
 
 
 def decode_image(url: str, where: str) -> ImagePart:
-    """Read an image: an https URL or a data URL."""
+    """Decode an image: an https URL or a data URL."""
     if url.lower().startswith("https://"):
         return ImagePart(UrlSource(url), origin=where)
     if not url.lower().startswith("data:"):
@@ -97,7 +112,7 @@ def _document(file: FileSource, where: str) -> DocumentPart:
 
 
 def refuse_file_id(file_id: str | None, where: str, instead: str) -> None:
-    """Refuse a reference to a file; `instead` is the field for its data."""
+    """Raise for a reference to a file; `instead` is the field for its data."""
     if file_id is not None:
         raise UnsupportedError(
             f"'{where}.file_id': this server stores no files. Send the data as {instead}.",
@@ -106,7 +121,7 @@ def refuse_file_id(file_id: str | None, where: str, instead: str) -> None:
 
 
 def decode_document(file_data: str, filename: str | None, where: str) -> DocumentPart:
-    """Read a PDF or a text, given in base64 or as a data URL."""
+    """Decode a PDF or a text, in base64 or as a data URL."""
     if file_data.lower().startswith("data:"):
         media_type, data = _data_url(file_data, where)
     else:

@@ -1,7 +1,8 @@
-"""Errors as OpenAI clients read them: one literal table, and the reply made from it."""
+"""Errors in OpenAI's format: one literal table, and the reply built from it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from bridge.http_server.openai.shared.replies import error_object
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """How one class of error looks; `code` None means the error's own reason."""
+    """The format of a class of errors; `code` None means the error's own reason."""
 
     status: int
     type: str
@@ -57,12 +58,17 @@ REASON_CODES: Mapping[str, str] = {
 }
 """Reasons with a code of their own, whatever the class: OpenAI's clients know the first two."""
 
+USAGE_LIMIT = "usage_limit_reached"
+"""The type by which Codex recognises that the account's limit is reached: it ends at once and shows
+when the limit resets. OpenAI's and Vercel's clients decide by the status alone."""
+
+_USAGE_LIMITS = frozenset({contract.PlanLimitError.reason, "OVERAGE_AHEAD"})
 _MAX_MESSAGE = 1_000
 _MAX_PARAM = 200
 
 
 def row_of(error: contract.BridgeError) -> Row:
-    """Find the row of the nearest class of an error."""
+    """Return the row of the nearest class of an error."""
     if isinstance(error, HttpError):
         return Row(error.status, "invalid_request_error", None)
     return next(ERRORS[cls] for cls in type(error).__mro__ if cls in ERRORS)
@@ -78,13 +84,21 @@ def error_body(error: contract.BridgeError, request_id: str) -> JsonDict:
     field: str | None = getattr(error, "field", None)
     param = None if field is None else _cut(field, _MAX_PARAM)
     if error.reason == HttpError.reason:
-        # One of the framework's own, of which OpenAI has no word.
+        # An error of the framework for which OpenAI has no type.
         code = None
-    return error_object(_cut(message, _MAX_MESSAGE), row.type, param, code)
+    kind = row.type
+    more: JsonDict = {}
+    if isinstance(error, contract.PlanLimitError):
+        if error.reason in _USAGE_LIMITS and not error.retryable:
+            kind = USAGE_LIMIT
+        if error.resets_at is not None:
+            more["resets_at"] = round(error.resets_at)
+            more["resets_in_seconds"] = math.ceil(error.retry_hint or 0)
+    return error_object(_cut(message, _MAX_MESSAGE), kind, param, code, more)
 
 
 def _with_others(error: contract.BridgeError) -> str:
-    """Say it all in the message: the envelope has room for the field of one fault."""
+    """Put all faults into the message: the envelope has room for the field of one."""
     text = error.message
     others = error.others if isinstance(error, contract.InvalidRequestError) else ()
     for other in others:
@@ -95,12 +109,12 @@ def _with_others(error: contract.BridgeError) -> str:
 
 
 def _cut(text: str, length: int) -> str:
-    """What names a piece of the request could be as long as that, and goes on into logs."""
+    """Truncate the name of a part of the request: it can be very long, and is logged."""
     return text if len(text) <= length else f"{text[:length]}…"
 
 
 def error_response(error: contract.BridgeError, request_id: str) -> Response:
-    """Make the reply to an error."""
+    """Build the reply to an error."""
     status = row_of(error).status
     headers = error_headers(error, status)
     if status == 401:

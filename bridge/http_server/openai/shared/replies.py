@@ -1,7 +1,9 @@
-"""Builders of the objects that replies are made of."""
+"""Builders of the objects in replies."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from bridge.core.contract import FinishReason, Model, Usage
@@ -19,7 +21,7 @@ FINISH_REASONS: dict[FinishReason, str] = {
 
 
 def usage_object(usage: Usage) -> JsonDict:
-    """Tokens as OpenAI counts them: the prompt with all that was read from the cache."""
+    """Tokens as OpenAI counts them: the prompt includes cached tokens."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.output_tokens,
@@ -39,10 +41,16 @@ def usage_object(usage: Usage) -> JsonDict:
 
 
 def model_object(model: Model, created: int) -> JsonDict:
-    """A model on offer."""
+    """An available model."""
     return {"id": model.id, "object": "model", "created": created, "owned_by": "anthropic"}
 
 
-def error_object(message: str, kind: str, param: str | None, code: str | None) -> JsonDict:
-    """The envelope of every error, with all four of its keys."""
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+def error_object(
+    message: str,
+    kind: str,
+    param: str | None,
+    code: str | None,
+    more: Mapping[str, object] = MappingProxyType({}),
+) -> JsonDict:
+    """The envelope of every error, with all four of its keys, and `more` of some."""
+    return {"error": {"message": message, "type": kind, "param": param, "code": code, **more}}

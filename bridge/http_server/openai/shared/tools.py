@@ -1,4 +1,4 @@
-"""What the tools of all endpoints share."""
+"""Code for tools shared by all endpoints."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ MODES: Final[Mapping[str, ToolMode]] = {
 
 
 def decode_function(function: FunctionDefinition) -> Tool:
-    """Read a function on offer."""
+    """Decode an offered function."""
     return Tool(function.name, function.description or "", function.parameters or {})
 
 
 def decode_custom(name: str, description: str | None, form: CustomFormat | None) -> Tool:
-    """Read a tool that takes one free text. The model only learns its grammar."""
+    """Decode a tool that takes one free text; its grammar becomes part of the description."""
     said = [description] if description else []
     if form is not None and form.definition:
         syntax = f" ({form.syntax})" if form.syntax else ""

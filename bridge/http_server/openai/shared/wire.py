@@ -20,13 +20,13 @@ class StreamOptions(WireModel):
 
 
 class ModerationMode(WireModel):
-    """What moderation does with what it finds."""
+    """The effect of a moderation result."""
 
     mode: str | None = None
 
 
 class ModerationPolicy(WireModel):
-    """What moderation does, on the way in and on the way out."""
+    """The effects of moderation on input and output."""
 
     input: ModerationMode | None = None
     output: ModerationMode | None = None

@@ -1,4 +1,4 @@
-"""The parts of a message, as chat completions have them; the Responses API takes some too."""
+"""The parts of a message in chat completions; the Responses API accepts some of them, too."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ Detail: TypeAlias = Annotated[str | None, named_unless("auto", "high", "original
 
 
 class ContentPartText(WireModel):
-    """A piece of text."""
+    """A text."""
 
     type: Literal["text"]
     text: str
 
 
 class ContentPartRefusal(WireModel):
-    """A refusal that an assistant gave earlier."""
+    """An earlier refusal by the assistant."""
 
     type: Literal["refusal"]
     refusal: str
 
 
 class ImageURL(WireModel):
-    """Where an image is: an address or a data URL."""
+    """An https URL or a data URL."""
 
     url: str
     detail: Detail = None
 
 
 class ContentPartImage(WireModel):
-    """An image. Some clients write the address without the object around it."""
+    """An image. Some clients send the URL without the object around it."""
 
     type: Literal["image_url"]
     image_url: ImageURL | str
 
 
 class FileSource(WireModel):
-    """A file, by its data or by an id."""
+    """A file: its data or an id."""
 
     model_config = needing("file_data")
 

@@ -1,4 +1,4 @@
-"""Tools on offer, and the choice among them."""
+"""Offered tools, and the tool choice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FunctionType: TypeAlias = Annotated[str | None, WithJsonSchema({"enum": ["functi
 
 
 class CustomFormat(WireModel):
-    """What the text of a custom tool looks like. It becomes part of the tool's description."""
+    """The format of a custom tool's text. It becomes part of the tool's description."""
 
     type: Literal["text", "grammar"]
     syntax: str | None = None
@@ -22,7 +22,7 @@ class CustomFormat(WireModel):
 
 
 class FunctionDefinition(WireModel):
-    """A function on offer to the model."""
+    """A function that the model may call."""
 
     name: FunctionName
     description: str | None = None
@@ -31,7 +31,7 @@ class FunctionDefinition(WireModel):
 
 
 class ToolDefinition(WireModel):
-    """A tool on offer to the model."""
+    """A tool that the model may call."""
 
     model_config = needing("function")
 
@@ -53,7 +53,7 @@ class ToolReference(WireModel):
 
 
 class AllowedTools(WireModel):
-    """The tools that may be called, out of those on offer."""
+    """The tools that may be called, of those offered."""
 
     mode: Literal["auto", "required"]
     tools: Annotated[list[ToolReference], Field(min_length=1)]
@@ -67,7 +67,7 @@ class FunctionChoice(WireModel):
 
 
 class AllowedToolsChoice(WireModel):
-    """The choice among some of the tools on offer."""
+    """The choice among some of the offered tools."""
 
     type: Literal["allowed_tools"]
     allowed_tools: AllowedTools

@@ -158,7 +158,7 @@ def test_a_file_that_goes_takes_its_keys_along_and_opens_nothing(file: KeyFile) 
     assert access.authenticate(file.add("again")).name == "again"
 
 
-def test_a_file_without_a_key_lets_nobody_in(file: KeyFile) -> None:
+def test_a_file_without_a_key_refuses_every_request(file: KeyFile) -> None:
     file.add("phone")
     file.revoke("phone")
     access = Access(file=file.path)
@@ -198,7 +198,7 @@ def test_a_temporary_key_is_good_within_its_block(file: KeyFile) -> None:
         assert none is None
 
 
-async def test_a_revoked_key_is_noticed_when_nobody_calls(file: KeyFile) -> None:
+async def test_a_revoked_key_is_noticed_without_any_request(file: KeyFile) -> None:
     file.add("phone")
     noticed = asyncio.Event()
     access = Access(file=file.path)
@@ -208,7 +208,7 @@ async def test_a_revoked_key_is_noticed_when_nobody_calls(file: KeyFile) -> None
         await asyncio.wait_for(noticed.wait(), 60)
 
 
-async def test_following_goes_on_after_a_fault(file: KeyFile) -> None:
+async def test_following_continues_after_a_fault(file: KeyFile) -> None:
     file.add("phone")
     file.add("watch")
     tried, noticed = asyncio.Event(), asyncio.Event()

@@ -130,7 +130,7 @@ def test_a_key_that_is_revoked_is_gone(file: KeyFile) -> None:
     assert file.path.exists()
 
 
-def test_those_who_change_it_at_once_lose_nothing(file: KeyFile) -> None:
+def test_concurrent_changes_lose_nothing(file: KeyFile) -> None:
     names = [f"key{number}" for number in range(24)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(file.add, names))
@@ -195,7 +195,7 @@ def test_a_file_that_others_may_write_is_refused(file: KeyFile, mode: int) -> No
         file.read()
 
 
-def test_a_file_of_somebody_else_is_refused(file: KeyFile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_another_user_is_refused(file: KeyFile, monkeypatch: pytest.MonkeyPatch) -> None:
     file.add("laptop")
     if os.geteuid() == 0:
         os.chown(file.path, 12345, -1)
@@ -216,7 +216,7 @@ def test_a_folder_that_others_may_write_is_refused(file: KeyFile) -> None:
     assert len(file.read()) == 1
 
 
-def test_what_cannot_be_read_or_written_says_why(tmp_path: Path) -> None:
+def test_what_cannot_be_read_or_written_is_reported_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(KeyFileError, match="cannot be written"):
         KeyFile(tmp_path / "file" / "keys.json").add("laptop")

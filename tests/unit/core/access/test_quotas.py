@@ -49,7 +49,7 @@ def test_a_request_is_refused_exactly_when_it_is_over_a_limit(
 
 
 @given(limits, uses, st.floats(0, DAY))
-def test_coming_again_when_told_to_is_early_enough_and_not_too_early(
+def test_a_retry_after_the_given_time_is_neither_too_early_nor_too_late(
     limits: KeyLimits, use: Use, until_midnight: float
 ) -> None:
     now = use.begun[-1] if use.begun else 0.0
@@ -185,7 +185,7 @@ def test_a_broken_file_costs_the_count_and_not_the_answer(
     refused(quotas)
 
 
-def test_what_cannot_be_kept_is_counted_all_the_same_and_said_once(
+def test_usage_that_cannot_be_stored_still_counts_and_is_reported_once(
     clocks: Clocks, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")

@@ -15,7 +15,9 @@ def test_a_key_may_have_half_of_it() -> None:
     with uploads.receiving("a") as one, uploads.receiving("a") as two:
         one.hold(30)
         two.hold(20)
-        with pytest.raises(RateLimitedError, match="This key already receives 50 bytes") as error:
+        with pytest.raises(
+            RateLimitedError, match="This key has reached its limit of 50 bytes"
+        ) as error:
             two.hold(21)
         assert error.value.reason == "UPLOADS_TOO_LARGE"
         assert error.value.retryable
@@ -31,7 +33,9 @@ def test_all_keys_share_the_whole() -> None:
         a.hold(50)
         b.hold(49)
         c.hold(1)
-        with pytest.raises(RateLimitedError, match="This server already receives 100 bytes"):
+        with pytest.raises(
+            RateLimitedError, match="This server has reached its limit of 100 bytes"
+        ):
             c.hold(2)
     assert uploads.used == 0
 
@@ -73,7 +77,7 @@ async def test_room_is_waited_for_in_turn() -> None:
 
 
 @pytest.mark.parametrize("how", ["late", "cancelled", "cancelled when admitted"])
-async def test_whoever_gives_up_waiting_takes_no_room(how: str) -> None:
+async def test_a_request_that_stops_waiting_takes_no_room(how: str) -> None:
     uploads = Uploads(40)
 
     async def wait() -> None:

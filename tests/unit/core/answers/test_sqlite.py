@@ -298,7 +298,7 @@ async def test_what_is_kept_can_be_read_while_another_program_writes(path: Path)
 
 
 @pytest.mark.parametrize("endings", [("",), ("", "-wal", "-shm")])
-async def test_a_file_that_was_removed_is_begun_anew(
+async def test_a_file_that_was_removed_is_recreated(
     path: Path, store: SqliteResponseStore, endings: tuple[str, ...]
 ) -> None:
     await store.put("", response("a"))
@@ -367,7 +367,7 @@ async def test_a_folder_that_cannot_be_made_costs_the_keeping_only(tmp_path: Pat
             await store.get("", "a")
 
 
-async def test_the_settings_say_where_and_how_much(tmp_path: Path) -> None:
+async def test_the_settings_determine_place_and_size(tmp_path: Path) -> None:
     limits = {"bridge_state_dir": tmp_path, "bridge_responses_megabytes": 1}
     store = response_store(settings_for_tests(tmp_path, **limits))
     assert store is not None

@@ -105,7 +105,7 @@ async def test_an_answer_that_is_no_object_counts_as_an_empty_one(
     assert await soon(transport.request("x")) == {}
 
 
-async def test_a_refused_request_raises_with_what_the_cli_says(spawn: Spawn) -> None:
+async def test_a_refused_request_raises_with_the_clis_text(spawn: Spawn) -> None:
     transport, _ = await spawn(refuse={"apply_flag_settings": "no such thing"})
     with pytest.raises(ControlError, match=r"apply_flag_settings.*no such thing"):
         await soon(transport.apply_settings({"model": "opus"}))
@@ -119,7 +119,7 @@ async def test_a_request_that_is_not_answered_in_its_time_raises(spawn: Spawn) -
     assert await soon(transport.request("y")) == {"asked": "y"}, "others still work"
 
 
-async def test_an_answer_that_comes_too_late_is_nobodys(spawn: Spawn) -> None:
+async def test_an_answer_that_comes_too_late_is_dropped(spawn: Spawn) -> None:
     transport, listener = await spawn(late="slow")
     with pytest.raises(ControlError):
         await soon(transport.request("slow", timeout=0.01))
@@ -149,7 +149,7 @@ async def test_booting_waits_for_an_answer_and_gives_up_on_none(spawn: Spawn) ->
         ({}, None),
     ],
 )
-async def test_booting_tells_the_model_that_the_users_settings_come_to(
+async def test_booting_returns_the_model_of_the_users_settings(
     spawn: Spawn, answer: Wire, model: str | None
 ) -> None:
     transport, _ = await spawn(answers={"get_settings": answer})
@@ -176,7 +176,7 @@ async def test_settings_are_sent_as_they_are_with_null_for_what_is_taken_back(
         ({}, False),
     ],
 )
-async def test_a_rewind_counts_only_when_the_cli_says_it_was_done(
+async def test_a_rewind_counts_only_when_the_cli_confirms_it(
     spawn: Spawn, answer: Wire, done: bool
 ) -> None:
     transport, listener = await spawn(answers={"rewind_conversation": answer})
@@ -251,7 +251,7 @@ async def test_what_the_cli_asks_goes_to_the_sdk_and_the_conversation_to_the_lis
     assert listener.others == said
 
 
-async def test_a_conversation_nobody_reads_does_not_hold_up_the_sdk(spawn: Spawn) -> None:
+async def test_an_unread_conversation_does_not_block_the_sdk(spawn: Spawn) -> None:
     raw = '{"type": "stream_event", "event": {}}\n'
     transport, listener = await spawn(raw={"x": [(raw, 20_000)]})
     await transport.write(line_of("req_1", "x"))
@@ -343,7 +343,7 @@ async def test_what_only_the_slower_parser_takes_is_taken(
         'hello {"type": "assistant"}\n',
     ],
 )
-async def test_a_broken_line_ends_the_process_since_nobody_knows_what_it_was(
+async def test_a_broken_line_ends_the_process_because_its_content_is_unknown(
     spawn: Spawn, garbage: str
 ) -> None:
     after = '{"type": "result"}\n'
@@ -363,7 +363,7 @@ async def test_a_line_nested_too_deep_to_be_read_is_a_broken_one(spawn: Spawn) -
     await listener.end()
 
 
-async def test_when_the_process_dies_every_request_that_waits_is_told(spawn: Spawn) -> None:
+async def test_when_the_process_dies_every_waiting_request_fails(spawn: Spawn) -> None:
     transport, listener = await spawn(silent=["x", "y"], die=["z"])
     waiting = [asyncio.create_task(transport.request(name)) for name in ("x", "y", "z")]
     done, _ = await soon(asyncio.wait(waiting))

@@ -77,7 +77,7 @@ async def test_a_new_session_is_blank_and_alive(spawn: Spawn) -> None:
     assert session.answers == 0
 
 
-async def test_a_new_session_was_told_every_setting_before_anything_else(
+async def test_a_new_session_gets_every_setting_before_anything_else(
     spawn: Spawn, log: Path
 ) -> None:
     await spawn(log=str(log))
@@ -91,7 +91,7 @@ async def test_a_process_that_cannot_be_started_is_an_oserror() -> None:
         await Session.spawn(Launcher(Path("/nonexistent/claude"), {}, Path("/")))
 
 
-async def test_a_working_directory_that_was_tidied_away_is_made_anew(tmp_path: Path) -> None:
+async def test_a_working_directory_that_was_tidied_away_is_recreated(tmp_path: Path) -> None:
     launcher = replace(fake_launcher(), folder=tmp_path / "gone" / "work")
     session = await soon(Session.spawn(launcher))
     assert session.alive
@@ -121,7 +121,9 @@ async def test_a_process_that_never_comes_up_is_ended(
     assert closed == [True]
 
 
-async def test_initialising_gives_the_profile_and_tells_the_facts(spawn: Spawn, log: Path) -> None:
+async def test_initialising_sends_the_profile_and_returns_the_facts(
+    spawn: Spawn, log: Path
+) -> None:
     session = await spawn(answers={"initialize": INFO}, log=str(log))
     await soon(session.initialise(Profile("Be brief.")))
     assert session.profile == Profile("Be brief.")
@@ -132,7 +134,7 @@ async def test_initialising_gives_the_profile_and_tells_the_facts(spawn: Spawn, 
     assert [request["systemPrompt"] for request in requests(log, "initialize")] == ["Be brief."]
 
 
-async def test_facts_that_the_cli_does_not_tell_are_empty(spawn: Spawn) -> None:
+async def test_facts_that_the_cli_does_not_report_are_empty(spawn: Spawn) -> None:
     session = await spawn(answers={"initialize": {}})
     await soon(session.initialise(Profile(None)))
     assert session.facts is not None
@@ -148,7 +150,7 @@ async def test_a_refused_initialisation_leaves_the_session_broken(spawn: Spawn) 
     assert not session.alive
 
 
-async def test_a_process_that_dies_in_the_initialisation_is_told_as_gone(spawn: Spawn) -> None:
+async def test_a_process_that_dies_during_initialisation_is_reported_as_gone(spawn: Spawn) -> None:
     session = await spawn(die=["initialize"])
     with pytest.raises(ProcessGoneError):
         await soon(session.initialise(Profile(None)))
@@ -175,9 +177,7 @@ async def test_a_cancelled_initialisation_leaves_the_session_broken(
 # Settings
 
 
-async def test_only_what_differs_is_said_and_nothing_when_nothing_does(
-    spawn: Spawn, log: Path
-) -> None:
+async def test_only_differences_are_sent(spawn: Spawn, log: Path) -> None:
     session = await spawn(log=str(log))
     await soon(session.configure(TurnSettings()))
     await soon(session.configure(TurnSettings(model="opus")))
@@ -187,7 +187,7 @@ async def test_only_what_differs_is_said_and_nothing_when_nothing_does(
     assert said[1:] == [{"model": "opus"}, {"model": None}]
 
 
-async def test_after_settings_that_were_not_confirmed_everything_is_said_again(
+async def test_after_unconfirmed_settings_all_are_sent_again(
     spawn: Spawn, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = await spawn(log=str(log))
@@ -206,7 +206,7 @@ async def test_after_settings_that_were_not_confirmed_everything_is_said_again(
     assert said[1:] == [everything]
 
 
-async def test_no_model_means_the_users_own_default_as_the_process_tells_it_at_the_start(
+async def test_no_model_means_the_users_own_default_as_reported_at_the_start(
     spawn: Spawn, log: Path
 ) -> None:
     answers = {"get_settings": {"applied": {"model": "claude-haiku-4-5"}}}
@@ -295,7 +295,7 @@ async def test_a_time_out_does_not_reach_the_next_turn(spawn: Spawn) -> None:
     assert (await soon(session.receive()))["type"] == "seen"
 
 
-async def test_what_nobody_receives_waits_in_the_pipe_and_not_in_memory(
+async def test_unread_output_waits_in_the_pipe_and_not_in_memory(
     spawn: Spawn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inbox_module, "HIGH_WATER", 100)

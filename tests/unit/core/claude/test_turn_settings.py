@@ -161,7 +161,7 @@ def test_a_pdf_is_a_document_with_its_title() -> None:
     )
 
 
-def test_a_document_without_a_title_says_none() -> None:
+def test_a_document_without_a_title_has_none() -> None:
     document = DocumentPart(UrlSource("https://example.com/a.pdf"))
     assert turns_of((user(document),))[0].content == (
         {"type": "document", "source": {"type": "url", "url": "https://example.com/a.pdf"}},
@@ -492,7 +492,7 @@ def test_settings_hold_what_the_request_asks_for_and_the_defaults_otherwise() ->
     assert settings_of(CompletionRequest(messages=()), None) == TurnSettings()
 
 
-def test_the_first_settings_say_everything_so_that_nothing_of_the_users_own_holds() -> None:
+def test_the_first_settings_set_everything_so_that_none_of_the_users_own_apply() -> None:
     assert setting_changes(None, TurnSettings()) == {
         "model": None,
         "effortLevel": None,
@@ -539,7 +539,7 @@ def test_settings_that_are_the_same_need_no_word() -> None:
         ),
     ],
 )
-def test_only_what_differs_is_said_and_the_default_is_said_as_null_or_empty(
+def test_only_differences_are_sent_and_a_default_as_null_or_empty(
     changed: TurnSettings, said: dict[str, Any], taken_back: dict[str, Any]
 ) -> None:
     assert setting_changes(TurnSettings(), changed) == with_all_variables(said)

@@ -24,7 +24,7 @@ def test_a_caller_that_continues_one_of_them_is_waited_for_again() -> None:
     assert policy.worth_holding(CHAT, "next")
 
 
-def test_a_conversation_that_is_not_known_says_nothing() -> None:
+def test_an_unknown_conversation_has_no_progress() -> None:
     policy = ParkingPolicy()
     ended(policy, CHAT, UNFOLLOWED)
     assert not policy.continues(CHAT, "one with examples in its history")

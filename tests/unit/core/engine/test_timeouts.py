@@ -23,17 +23,24 @@ from tests.support.waiting import soon
 LIMITS = TimeLimits(total=100, queue=10, first_token=20, idle=5)
 
 
-def test_who_waits_for_a_process_waits_as_long_as_the_queue_allows() -> None:
-    assert next_limit(LIMITS, RequestProgress(0), now=3) == (13, Limit.QUEUE)
+def test_a_request_waits_for_a_process_as_long_as_the_queue_allows() -> None:
+    assert next_limit(LIMITS, RequestProgress(0, 3), now=5) == (13, Limit.QUEUE)
 
 
-def test_from_the_process_on_the_first_token_is_waited_for() -> None:
+def test_nor_longer_than_the_first_token_may_take() -> None:
+    limits = TimeLimits(total=100, first_token=20)
+    assert next_limit(limits, RequestProgress(0, 3), now=5) == (23, Limit.QUEUE)
+    assert limits.seconds(Limit.QUEUE) == 20
+
+
+def test_the_wait_for_a_process_is_part_of_the_wait_for_the_first_token() -> None:
     limits = TimeLimits(total=100, queue=1, first_token=20)
-    assert next_limit(limits, RequestProgress(0, 30), now=40) == (50, Limit.FIRST_TOKEN)
+    progress = RequestProgress(0, 30, leased=True)
+    assert next_limit(limits, progress, now=40) == (50, Limit.FIRST_TOKEN)
 
 
 def test_silence_counts_once_the_answer_has_begun() -> None:
-    progress = RequestProgress(0, 30, AnswerProgress(begun=True, last_line_at=42))
+    progress = RequestProgress(0, 30, True, AnswerProgress(begun=True, last_line_at=42))
     assert next_limit(LIMITS, progress, now=44) == (47, Limit.IDLE)
 
 
@@ -41,22 +48,22 @@ def test_silence_counts_once_the_answer_has_begun() -> None:
     ("begun", "limit"), [(False, (80, Limit.FIRST_TOKEN)), (True, (65, Limit.IDLE))]
 )
 def test_an_excused_silence_begins_only_now(begun: bool, limit: tuple[float, Limit]) -> None:
-    progress = RequestProgress(0, 30, AnswerProgress(begun, last_line_at=31, excused=True))
+    progress = RequestProgress(0, 30, True, AnswerProgress(begun, last_line_at=31, excused=True))
     assert next_limit(LIMITS, progress, now=60) == limit
 
 
 def test_before_the_answer_no_silence_counts() -> None:
     # Preparing a process may take longer than a pause between two tokens.
-    assert next_limit(LIMITS, RequestProgress(0, 30), now=30) == (50, Limit.FIRST_TOKEN)
-    assert next_limit(TimeLimits(idle=5), RequestProgress(0, 0), now=60)[0] == math.inf
+    assert next_limit(LIMITS, RequestProgress(0, 30, True), now=30) == (50, Limit.FIRST_TOKEN)
+    assert next_limit(TimeLimits(idle=5), RequestProgress(0, 0, True), now=60)[0] == math.inf
 
 
 @pytest.mark.parametrize(
     "progress",
     [
-        RequestProgress(0),
         RequestProgress(0, 98),
-        RequestProgress(0, 1, AnswerProgress(begun=True, last_line_at=98)),
+        RequestProgress(0, 98, True),
+        RequestProgress(0, 1, True, AnswerProgress(begun=True, last_line_at=98)),
     ],
     ids=["queued", "leased", "begun"],
 )
@@ -73,7 +80,9 @@ def test_of_two_sets_of_limits_the_shorter_ones_hold() -> None:
 def test_without_limits_nothing_comes() -> None:
     assert (
         next_limit(
-            TimeLimits(), RequestProgress(0, 1, AnswerProgress(begun=True, last_line_at=2)), now=3
+            TimeLimits(),
+            RequestProgress(0, 1, True, AnswerProgress(begun=True, last_line_at=2)),
+            now=3,
         )[0]
         == math.inf
     )

@@ -112,12 +112,14 @@ def stopped() -> tuple[OveragePolicy, UsageLimits]:
     return guard, plan
 
 
-def test_a_stop_says_when_it_ends() -> None:
+def test_a_stop_has_its_end_time() -> None:
     guard, plan = stopped()
     with pytest.raises(PlanLimitError) as refused:
         guard.admit(plan, NOW + 600)
     assert refused.value.reason == "OVERAGE_AHEAD"
     assert refused.value.retry_after == 3000
+    assert refused.value.resets_at == NOW + 3600
+    assert refused.value.message.endswith(", in 50 minutes.")
     assert not refused.value.retryable
 
 

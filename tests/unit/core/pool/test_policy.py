@@ -94,7 +94,7 @@ def test_a_request_that_cannot_be_met_keeps_its_turn() -> None:
     assert decide(processes, waiting, LIMITS).assign == ()
 
 
-def test_the_one_who_has_fewest_turns_is_next() -> None:
+def test_the_caller_with_the_fewest_turns_is_next() -> None:
     waiting = [
         RequestView(1, "p", "greedy"),
         RequestView(2, "p", "greedy"),
@@ -104,7 +104,7 @@ def test_the_one_who_has_fewest_turns_is_next() -> None:
     assert [r.id for r in fair_order(waiting, Counter({"greedy": 1}))] == [3, 1, 2]
 
 
-def test_of_two_who_have_no_turn_the_one_whose_last_is_longest_ago_is_next() -> None:
+def test_of_two_callers_without_a_turn_the_one_whose_last_is_longest_ago_is_next() -> None:
     waiting = [RequestView(1, "p", "a"), RequestView(2, "p", "a"), RequestView(3, "p", "b")]
     assert [r.id for r in fair_order(waiting, served={"a": 7, "b": 3})] == [3, 1, 2]
     assert [r.id for r in fair_order(waiting, served={"a": 7})] == [3, 1, 2]
@@ -133,7 +133,7 @@ def test_spares_are_refilled_one_after_another() -> None:
     assert decide(starting, [], replace(LIMITS, starts_at_once=2)).start == 1
 
 
-def test_an_empty_session_is_kept_ready_for_whoever_asked_last() -> None:
+def test_an_empty_session_is_kept_ready_for_the_last_caller() -> None:
     parked = process(1, State.PARKED, "p", conversation="c", used_at=5)
     older = process(2, State.PARKED, "p", conversation="d", used_at=3)
     blanks = [process(n, State.BLANK) for n in (8, 9)]
@@ -151,7 +151,7 @@ def test_an_empty_session_is_kept_ready_for_whoever_asked_last() -> None:
     assert not decide([parked, other, blanks[0]], [], full, now=6).reset
 
 
-def test_a_conversation_does_not_make_way_for_a_session_that_nobody_has_asked_for() -> None:
+def test_a_conversation_does_not_make_way_for_a_session_without_a_request() -> None:
     # The spare has just ended: there is room for another, and for nothing else.
     parked = process(1, State.PARKED, "p", conversation="c")
     decision = decide([parked], [], PoolLimits(1, 2, 1), now=1)
@@ -251,8 +251,8 @@ def test_every_decision_keeps_the_rules(
     endable = (State.BLANK, State.IDLE, State.PARKED)
     assert all(by_id[n].state in endable for n in decision.close)
 
-    # First come first served per key: whoever got a process had none of its own key's earlier
-    # requests pushed out of the turns that are free.
+    # First come first served per key: for a request that got a process, none of the earlier ones of
+    # its key was pushed out of the free turns.
     due = fair_order(waiting, Counter(p.caller for p in processes if p.state is State.RUNNING))
     turns = due[: max(limits.pool_size - running, 0)]
     assert {r.id for r in turns} >= set(served)

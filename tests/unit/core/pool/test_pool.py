@@ -79,7 +79,7 @@ async def pool() -> AsyncIterator[Pool]:
     await pool.aclose()
 
 
-async def test_two_who_leave_in_the_moment_a_lease_comes_back_cost_no_turn(pool: Pool) -> None:
+async def test_two_callers_who_leave_as_a_lease_is_released_cost_no_turn(pool: Pool) -> None:
     lease = await pool.acquire(Need(A))
     leaving = [asyncio.ensure_future(pool.acquire(Need(A))) for _ in range(2)]
     await pool.wait_for(lambda _: pool.waiting == 2)
@@ -91,7 +91,7 @@ async def test_two_who_leave_in_the_moment_a_lease_comes_back_cost_no_turn(pool:
     pool.release(await pool.acquire(Need(A)))
 
 
-async def test_a_queue_of_none_refuses_only_those_who_would_wait() -> None:
+async def test_a_queue_of_size_0_refuses_only_requests_that_would_wait() -> None:
     pool = pool_of(PoolLimits(1, 3, 1), queue_size=0)
     await pool.wait_for(lambda counts: counts["blank"] > 0)
     lease = await pool.acquire(Need(A))
@@ -138,7 +138,7 @@ async def test_a_process_that_ends_while_unused_is_replaced_at_once(pool: Pool) 
     assert pool.totals.started == started + 2
 
 
-async def test_draining_waits_for_those_who_were_let_in(pool: Pool) -> None:
+async def test_draining_waits_for_admitted_requests(pool: Pool) -> None:
     lease = await pool.acquire(Need(A))
     queued = asyncio.ensure_future(pool.acquire(Need(A)))
     await pool.wait_for(lambda _: pool.waiting == 1)
@@ -235,7 +235,7 @@ async def test_why_a_process_was_replaced_is_counted(state: dict[str, Any], reas
     await pool.aclose()
 
 
-async def test_a_process_that_does_not_do_what_it_is_told_counts_as_failed() -> None:
+async def test_a_process_that_does_not_follow_a_command_counts_as_failed() -> None:
     pool = pool_of(PoolLimits(1, 1, 0))
     lease = await pool.acquire(Need(A))
     lease.session.mark_broken()
@@ -246,7 +246,7 @@ async def test_a_process_that_does_not_do_what_it_is_told_counts_as_failed() -> 
     await pool.aclose()
 
 
-async def test_a_closed_pool_lets_nobody_wait_not_even_who_was_let_in_before() -> None:
+async def test_a_closed_pool_refuses_every_request_even_admitted_ones() -> None:
     pool = pool_of(PoolLimits(1, 1, 0))
     pool.release(await pool.acquire(Need(A)))
     await pool.aclose()

@@ -60,7 +60,7 @@ async def test_the_requests_of_a_caller_are_forgotten() -> None:
     assert (mine.forgotten, other.forgotten) == (True, False)
 
 
-async def test_a_newcomer_comes_after_its_own_and_before_those_who_had_more() -> None:
+async def test_a_new_request_comes_after_its_callers_own_and_before_callers_with_more() -> None:
     queue = RequestQueue(9)
     for id in (1, 2, 3):
         queue.join(view(id, "busy"))

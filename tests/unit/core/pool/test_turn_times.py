@@ -46,6 +46,6 @@ def test_turns_that_take_longer_than_usual_count_before_they_are_over() -> None:
     assert pace.seconds_a_turn([0.5]) == 2.0
 
 
-def test_before_any_turn_was_over_those_that_run_tell() -> None:
+def test_before_any_turn_was_over_the_running_ones_count() -> None:
     assert TurnTimes().seconds_a_turn([10.0, 20.0]) == 15.0
     assert TurnTimes().seconds_a_turn() == 0.0

@@ -94,7 +94,7 @@ def test_a_folder_that_others_may_enter_is_refused(
     assert sockets_in(folder) == []
 
 
-def test_a_folder_of_someone_else_is_refused(
+def test_a_folder_of_another_user_is_refused(
     folder: Path, listening: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owner = os.geteuid()
@@ -125,7 +125,7 @@ def test_what_a_server_listens_on_is_refused_and_left_alone(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system tells a full queue otherwise")
-def test_a_server_too_busy_to_answer_is_one_all_the_same(folder: Path) -> None:
+def test_a_server_too_busy_to_answer_still_counts_as_a_server(folder: Path) -> None:
     path = folder / "s"
     with closing(socket.socket(socket.AF_UNIX)) as busy:
         busy.bind(str(path))
@@ -189,7 +189,7 @@ def test_what_has_come_into_its_place_is_left_there(folder: Path, listening: soc
         connect(path)
 
 
-def test_a_path_that_no_address_holds_is_said_clearly(
+def test_a_path_that_no_address_holds_is_reported_clearly(
     folder: Path, listening: socket.socket
 ) -> None:
     path = folder / ("s" * MAX_PATH_BYTES)
@@ -197,7 +197,7 @@ def test_a_path_that_no_address_holds_is_said_clearly(
         listen(path, listening)
 
 
-def test_a_folder_that_cannot_be_made_is_said_clearly(
+def test_a_folder_that_cannot_be_created_is_reported_clearly(
     folder: Path, listening: socket.socket
 ) -> None:
     (folder / "file").write_text("")

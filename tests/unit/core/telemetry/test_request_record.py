@@ -48,7 +48,7 @@ def answered(*, bodies: bool) -> RequestRecord:
     return record
 
 
-def test_a_line_tells_times_in_milliseconds_and_no_word_of_the_conversation() -> None:
+def test_a_line_has_times_in_milliseconds_and_no_word_of_the_conversation() -> None:
     line = answered(bodies=False).line()
     assert line == {
         "time": "2027-01-15T08:00:02Z",
@@ -127,7 +127,7 @@ def test_an_observer_that_fails_costs_neither_the_others_nor_the_answer(
     assert caplog.text.count("Broken failed") == 2
 
 
-def test_a_model_is_told_by_its_full_name_only_if_it_is_on_offer() -> None:
+def test_a_model_is_reported_by_its_full_name_only_if_it_is_on_offer() -> None:
     offered = [
         {"value": "default", "resolvedModel": "claude-sonnet-9"},
         {"value": "opus", "resolvedModel": "claude-opus-9"},
@@ -144,7 +144,7 @@ def test_a_model_is_told_by_its_full_name_only_if_it_is_on_offer() -> None:
     assert catalog.offered(None) == "claude-sonnet-9"
 
 
-def test_another_session_has_yet_to_be_told() -> None:
+def test_another_session_still_needs_the_settings() -> None:
     record = RequestRecord(REQUEST, 10.0)
     record.leased(SessionSource.WARM, 10.1)
     record.times.asked_at = 10.2

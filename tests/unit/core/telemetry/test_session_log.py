@@ -96,7 +96,7 @@ def test_a_path_that_cannot_be_written_costs_lines_and_is_complained_of_once(
     assert "cannot be written" in caplog.text
 
 
-def test_a_log_that_can_be_written_again_goes_on_and_complains_anew_later(
+def test_a_log_that_can_be_written_again_resumes_and_warns_again_later(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     obstacle = tmp_path / "state"
@@ -226,7 +226,7 @@ def test_servers_that_share_a_log_lose_no_line_by_rotating_it_and_a_reader_misse
         assert [n for by, n in kept if by == name] == list(range(count))
 
 
-def test_a_lock_or_a_disk_that_hangs_holds_up_no_request_and_what_is_lost_is_told(
+def test_a_lock_or_a_disk_that_hangs_delays_no_request_and_lost_lines_are_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "sessions.jsonl"
@@ -251,7 +251,7 @@ def test_a_line_after_half_a_line_stands_on_a_line_of_its_own(tmp_path: Path) ->
     assert path.read_bytes() == b'{"n": 0}\n{"n":\n{"n": 2}\n'
 
 
-def test_a_file_that_was_moved_away_by_hand_is_made_anew(tmp_path: Path) -> None:
+def test_a_file_that_was_moved_away_by_hand_is_recreated(tmp_path: Path) -> None:
     path = tmp_path / "sessions.jsonl"
     log = SessionLog(path)
     log.write({"n": 1})

@@ -184,7 +184,7 @@ def written(path: Path) -> Path:
     return path
 
 
-def test_the_table_tells_each_request_in_a_line(written: Path) -> None:
+def test_the_table_has_a_line_for_each_request(written: Path) -> None:
     result = run(written)
     assert result.exit_code == 0, result.output
     head, good, bad, evil = (" ".join(line.split()) for line in result.stdout.splitlines())
@@ -219,14 +219,14 @@ def test_lines_are_chosen_by_flags_and_given_as_they_are(written: Path) -> None:
     assert json.loads(line)["request_id"] == "req_evil"
 
 
-def test_an_id_that_no_request_has_is_told(written: Path) -> None:
+def test_an_id_that_no_request_has_is_reported(written: Path) -> None:
     result = run(written, "--id", "req_nobody")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "req_nobody" in result.stderr
     assert run(written, "--errors", "-n", "0").exit_code == 0
 
 
-def test_broken_lines_are_told_of_at_the_end(written: Path) -> None:
+def test_broken_lines_are_reported_at_the_end(written: Path) -> None:
     with written.open("a") as file:
         file.write("nonsense\n")
     result = run(written, "--json")
@@ -234,7 +234,7 @@ def test_broken_lines_are_told_of_at_the_end(written: Path) -> None:
     assert len(result.stdout.splitlines()) == 3
 
 
-def test_where_there_is_no_log_it_is_said_why(path: Path) -> None:
+def test_a_missing_log_is_reported_with_the_reason(path: Path) -> None:
     result = run(path)
     assert result.exit_code == 1
     assert str(path) in result.stderr

@@ -49,7 +49,7 @@ def test_a_tool_with_several_rules_is_offered_once() -> None:
     assert tools.names == ("Bash", "Read")
 
 
-def test_the_operator_is_told_what_each_rule_comes_to() -> None:
+def test_the_effect_of_each_rule_is_described_for_the_operator() -> None:
     lines = BuiltinTools(Path("/srv"), tuple(sorted(TOOLS))).described()
     assert "Bash: runs ANY command, AS YOU" in lines
     assert "Read: reads files in the folder" in lines

@@ -63,7 +63,7 @@ def test_it_is_never_unpacked_beyond_its_bound(body: bytes) -> None:
     ],
     ids=["nothing", "cut", "more after it", "two of deflate", "plain"],
 )
-def test_what_is_not_what_it_says_is_refused(body: bytes, encoding: str) -> None:
+def test_what_is_not_of_its_declared_type_is_refused(body: bytes, encoding: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         decoded(body, encoding, 10 * len(BODY))
     assert caught.value.reason == "INVALID_CONTENT_ENCODING"

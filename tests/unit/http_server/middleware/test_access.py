@@ -47,7 +47,7 @@ def with_key(secret: str, scheme: str = "Bearer") -> dict[str, str]:
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-async def test_a_key_lets_in_and_its_name_is_the_caller(scheme: str) -> None:
+async def test_a_valid_key_is_accepted_and_its_name_is_the_caller(scheme: str) -> None:
     service = FakeService()
     assert (await chat(app_with(service), with_key(USER, scheme))).status == 200
     assert [request.caller for request in service.requests] == ["laptop"]
@@ -65,7 +65,7 @@ async def test_a_key_lets_in_and_its_name_is_the_caller(scheme: str) -> None:
         with_key(f"{USER}\xff"),
     ],
 )
-async def test_without_its_key_nobody_gets_in(headers: dict[str, str]) -> None:
+async def test_requests_without_its_key_are_refused(headers: dict[str, str]) -> None:
     service = FakeService()
     reply = await chat(app_with(service), headers)
     assert reply.status == 401
@@ -77,7 +77,7 @@ async def test_without_its_key_nobody_gets_in(headers: dict[str, str]) -> None:
     assert not service.requests
 
 
-async def test_the_log_says_why_someone_was_refused_but_not_with_what(
+async def test_the_log_has_the_reason_of_a_refusal_but_not_the_secret(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -198,7 +198,7 @@ def test_the_scope_that_a_url_needs(path: str, needed: KeyScope | None) -> None:
 
 @pytest.mark.parametrize(("secret", "status"), [(USER, 403), (ADMIN, 404), (None, 401)])
 async def test_what_is_for_admins_needs_an_admin_key(secret: str | None, status: int) -> None:
-    # No such page yet: whoever may see it learns that.
+    # No such page yet: a caller who may see it learns that.
     reply = await ask(app_with(), "GET", "/metrics", headers=with_key(secret) if secret else None)
     assert reply.status == status
 
@@ -229,12 +229,12 @@ async def test_health_needs_no_key() -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, with_key(USER), with_key("wrong-secret-long-enough")])
-async def test_off_loopback_health_tells_its_status_only(headers: dict[str, str]) -> None:
+async def test_off_loopback_health_reports_only_its_status(headers: dict[str, str]) -> None:
     reply = await ask(app_with(public=True), "GET", "/health", headers=headers)
     assert (reply.status, reply.json) == (200, {"status": "ok"})
 
 
-async def test_off_loopback_an_admin_is_told_all() -> None:
+async def test_off_loopback_health_reports_everything_to_an_admin() -> None:
     reply = await ask(app_with(public=True), "GET", "/health", headers=with_key(ADMIN))
     assert reply.json["account"] == "subscription"
 
@@ -308,7 +308,7 @@ def test_a_unix_socket_has_any_name() -> None:
     assert refused({"Host": "whatever", "Origin": "http://other"}, local=None) == "Origin"
 
 
-def test_no_host_is_for_old_clients_alone_and_two_are_for_nobody() -> None:
+def test_only_old_clients_may_omit_the_host_and_two_are_refused() -> None:
     assert refused({}, http_version="1.0") is None
     assert refused({}) == "Host"
     assert refused([("Host", "localhost"), ("Host", "localhost")]) == "Host"

@@ -1,4 +1,4 @@
-"""What the page is made of, and what it may be told."""
+"""The files of the page, and the data it gets."""
 
 from __future__ import annotations
 

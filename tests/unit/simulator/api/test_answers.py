@@ -37,7 +37,7 @@ def text(answer: Reply) -> str:
     return "".join(answer.pieces)
 
 
-def test_unscripted_it_says_that_it_is_simulated_and_quotes_the_question() -> None:
+def test_an_unscripted_answer_states_that_it_is_simulated_and_quotes_the_question() -> None:
     said = "What is up?<system-reminder>secret</system-reminder> [[sim {}]]"
     messages = [{"role": "user", "content": said}, {"role": "system", "content": "Be brief."}]
     answer = reply(messages=messages)
@@ -140,7 +140,7 @@ def test_a_format_is_kept_to() -> None:
     assert reply(tools=[tool]).tools[0].input_json == '{"a": "x"}'
 
 
-def test_echo_says_what_was_received() -> None:
+def test_echo_repeats_what_was_received() -> None:
     answer = reply(Directive(echo=True), said="hé", temperature=0.5, tools=[ADD], system="abc")
     assert json.loads(text(answer)) == {
         "model": "claude-opus-5-5",
@@ -198,7 +198,7 @@ def test_an_endless_schema_ends() -> None:
     assert "next" in minimal(node)
 
 
-def test_it_does_what_its_system_prompt_says() -> None:
+def test_it_follows_its_system_prompt() -> None:
     plain = reply(system="Answer with one JSON object and nothing else.")
     assert "simulated" in json.loads(text(plain))["answer"]
     tools = [{**ADD, "name": f"mcp__client__{name}"} for name in ("add", "sub")]

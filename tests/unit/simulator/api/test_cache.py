@@ -138,7 +138,7 @@ def test_automatic_caching_marks_the_last_block() -> None:
     assert parts(known.account(body)) == (300, 0, 0)
 
 
-def test_an_hour_is_told_apart() -> None:
+def test_entries_of_an_hour_are_counted_separately() -> None:
     block = text("a") | {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
     usage = cache().account(request(block)).usage()
     assert usage["cache_creation"] == {

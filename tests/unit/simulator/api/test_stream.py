@@ -108,7 +108,7 @@ def test_an_endless_answer_does_not_end() -> None:
     assert words == [f"w{n} " for n in range(99)]
 
 
-def test_the_message_says_what_the_stream_says() -> None:
+def test_the_whole_message_equals_the_stream() -> None:
     assert stream.message(FULL, ENVELOPE) == {
         "id": "msg_1",
         "type": "message",

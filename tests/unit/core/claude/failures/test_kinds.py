@@ -89,7 +89,7 @@ ERROR_ROWS: dict[str, tuple[int | None, type[BridgeError], str]] = {
     "verification_required": (403, AccountRefusedError, "CLAUDE_ACCOUNT_REFUSED"),
     "billing_error": (400, PlanLimitError, "INSUFFICIENT_QUOTA"),
     "cloud_credential_error": (None, NotLoggedInError, "CLAUDE_NOT_LOGGED_IN"),
-    # Kinds that say less than the status.
+    # Kinds that are less specific than the status.
     "overloaded": (529, UnavailableError, "OVERLOADED"),
     "server_error": (500, UnavailableError, "UPSTREAM_ERROR"),
     "max_output_tokens": (None, ProcessFailedError, "CLAUDE_PROCESS_ERROR"),
@@ -122,7 +122,7 @@ def _says_nothing_of_the_clis(error: BridgeError) -> None:
     for word in ("doctor", "10.1.2.3", "sk-ant"):
         assert word not in error.message
     if isinstance(error, NotLoggedInError) or error.reason == "CLAUDE_MISCONFIGURED":
-        # Only the operator can fix these, and the message says how.
+        # Only the operator can fix these, and the message has the remedy.
         assert re.search(r"operator", error.message), error.message
         assert not error.retryable
 
@@ -148,7 +148,7 @@ def _says_nothing_of_the_clis(error: BridgeError) -> None:
          "requests.", "rate_limit", PlanLimitError, "USAGE_CREDITS_REQUIRED"),
     ],
 )  # fmt: skip
-def test_what_the_api_says_without_a_name_is_known_by_its_own_sentence(
+def test_a_failure_without_a_kind_is_recognised_by_the_apis_own_sentence(
     status: int | None, text: str, error: str, wanted: type[BridgeError], reason: str
 ) -> None:
     failure = failure_of(result(status, text), error=error)

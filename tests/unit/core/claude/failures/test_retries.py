@@ -45,7 +45,7 @@ def test_a_short_wait_is_waited_for(status: int | None, attempt: int) -> None:
     ("status", "wanted"),
     [(429, RateLimitedError), (529, UnavailableError), (503, UnavailableError)],
 )
-def test_a_long_wait_is_told_at_once(status: int, wanted: type[BridgeError]) -> None:
+def test_a_long_wait_is_reported_at_once(status: int, wanted: type[BridgeError]) -> None:
     reader = AnswerReader(include_thinking=False)
     with pytest.raises(wanted) as caught:
         list(reader.feed(retry(status, 300_000)))

@@ -76,7 +76,7 @@ def test_the_environment_stops_what_the_cli_would_do_by_itself_whatever_the_serv
     assert launcher({name: "other"}).command().env[name] == value
 
 
-def test_the_cli_runs_in_the_neutral_folder_and_is_told_no_other() -> None:
+def test_the_cli_runs_in_the_neutral_folder_and_learns_of_no_other() -> None:
     command = launcher({"PWD": "/home/somebody/secret-project"}).command()
     assert command.cwd == FOLDER
     assert command.env["PWD"] == str(FOLDER)
@@ -135,13 +135,13 @@ def test_by_default_the_cli_reads_no_settings_at_all() -> None:
     assert "--setting-sources=" in launcher().command().argv
 
 
-def test_the_default_model_and_the_login_of_the_user_are_said() -> None:
+def test_the_default_model_and_the_login_of_the_user_are_passed_on() -> None:
     user = kept_of({"model": "haiku", "apiKeyHelper": "echo key"})
     settings = settings_of(tuple(launcher(user_settings=user).command().argv))
     assert (settings["model"], settings["apiKeyHelper"]) == ("haiku", "echo key")
 
 
-def test_nothing_of_the_user_stands_over_what_the_bridge_says() -> None:
+def test_no_setting_of_the_user_overrides_the_bridges() -> None:
     user = UserSettings(login={"outputStyle": "evil", "env": "evil"})
     argv = launcher(user_settings=user).command().argv
     assert settings_of(tuple(argv)) == settings_of(tuple(launcher().command().argv))
@@ -159,7 +159,7 @@ def test_tools_that_are_listed_are_on_with_their_rules_in_their_folder() -> None
     assert (command.cwd, command.env["PWD"]) == (TOOLS.folder, str(TOOLS.folder))
 
 
-def test_what_no_rule_allows_is_denied_and_nobody_is_asked() -> None:
+def test_what_no_rule_allows_is_denied_without_a_prompt() -> None:
     command = launcher(builtin_tools=TOOLS).command()
     assert {
         "--permission-mode=dontAsk",

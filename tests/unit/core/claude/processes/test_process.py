@@ -222,7 +222,7 @@ async def test_a_flood_on_stderr_is_cut_and_bytes_that_are_no_text_do_no_harm(st
     assert 0 < len(process.stderr_tail) <= 20 * 2_001
 
 
-async def test_a_child_that_says_nothing_on_stderr_has_no_last_words(start: Start) -> None:
+async def test_a_child_without_output_on_stderr_has_no_last_words(start: Start) -> None:
     process, _ = await start(sh("true"))
     await soon(process.exited.wait())
     assert process.stderr_tail == ""
@@ -323,7 +323,7 @@ async def test_a_child_is_alive_until_it_ended_and_then_has_an_exit_code(start: 
     assert (process.alive, process.exit_code) == (False, 3)
 
 
-async def test_all_output_was_handed_on_when_the_end_is_told_and_that_is_told_once() -> None:
+async def test_the_end_is_reported_once_and_after_all_output() -> None:
     lines_at_exit: list[int] = []
     lines = Lines()
     process = await LineProcess.start(
@@ -359,7 +359,7 @@ async def test_kill_ends_what_the_child_started_too(start: Start, fifo: Path) ->
     await soon(process.exited.wait())
 
 
-async def test_a_child_that_ends_takes_along_what_it_started_and_the_end_is_told(
+async def test_a_child_that_ends_takes_along_what_it_started_and_its_end_is_reported(
     start: Start,
 ) -> None:
     # The grandchild holds the child's stdout open.

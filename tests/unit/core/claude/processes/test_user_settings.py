@@ -92,7 +92,7 @@ def test_without_a_file_there_is_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "\xff", "[" * 100_000])
-def test_a_broken_file_is_said_in_the_log_and_not_what_is_in_it(
+def test_a_broken_file_is_logged_without_its_content(
     tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "settings.json").write_bytes(text.encode("latin-1"))

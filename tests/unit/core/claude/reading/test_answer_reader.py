@@ -112,7 +112,7 @@ def feed(it: AnswerReader, lines: Iterable[Wire]) -> list[Event]:
 # An answer
 
 
-def test_an_answer_is_a_start_its_texts_and_an_end_and_nothing_else_of_what_the_cli_says() -> None:
+def test_an_answer_is_a_start_its_texts_and_an_end_and_nothing_else_that_the_cli_writes() -> None:
     lines = (
         *BEFORE,
         start(input_tokens=12, output_tokens=1),
@@ -240,7 +240,7 @@ def test_each_stop_reason_has_its_finish_reason(reason: str, finish: FinishReaso
     assert it.stop_reason == reason
 
 
-def test_the_stop_sequence_that_ended_the_answer_is_told() -> None:
+def test_the_stop_sequence_that_ended_the_answer_is_reported() -> None:
     end = feed(reader(), [start(), stop("stop_sequence", "###")])[-1]
     assert isinstance(end, Finished)
     assert end.stop_sequence == "###"
@@ -285,7 +285,7 @@ def test_after_the_stop_nothing_is_an_event_not_even_an_error() -> None:
     assert it.stop_reason == "max_tokens"
 
 
-def test_what_the_cli_says_in_the_models_place_is_never_an_event() -> None:
+def test_what_the_cli_writes_in_the_models_place_is_never_an_event() -> None:
     it = reader()
     assert feed(it, [*BEFORE, synthetic("API Error: 529 Overloaded")]) == []
     with pytest.raises(UnavailableError):
@@ -296,7 +296,7 @@ def test_what_the_cli_says_in_the_models_place_is_never_an_event() -> None:
 # Calls of tools
 
 
-def test_calls_are_told_as_they_stream_under_the_callers_own_names_and_counted_from_0() -> None:
+def test_calls_are_streamed_under_the_callers_own_names_and_counted_from_0() -> None:
     it = reader()
     lines = (
         start(),
@@ -344,7 +344,7 @@ def test_a_second_beginning_after_a_call_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("reason", ["pause_turn", "tool_use"])
-def test_what_the_cli_goes_on_with_by_itself_is_one_answer(reason: str) -> None:
+def test_what_the_cli_continues_by_itself_is_one_answer(reason: str) -> None:
     it = reader(prefix="mcp__client__")
     own = block_start(type="tool_use", id="toolu_1", name="WebSearch", input={})
     first = [start(), text("a"), own, stream({"type": "content_block_stop"}), stop(reason)]
@@ -444,7 +444,7 @@ def test_a_turn_that_ends_without_a_stop_is_an_error_even_if_the_cli_calls_it_a_
 # Usage limits
 
 
-def test_a_rejected_limit_says_when_it_is_lifted() -> None:
+def test_a_reached_limit_has_its_reset_time() -> None:
     it = reader()
     info = {"status": "rejected", "resetsAt": 1_800_000_000, "rateLimitType": "five_hour"}
     assert feed(it, [{"type": "rate_limit_event", "rate_limit_info": info}]) == []
@@ -463,7 +463,7 @@ def test_a_rejected_limit_says_when_it_is_lifted() -> None:
         {"status": "rejected", "resetsAt": "soon"},
     ],
 )
-def test_a_limit_that_is_not_reached_or_has_no_time_says_nothing(info: Wire | None) -> None:
+def test_a_limit_that_is_not_reached_or_has_no_time_yields_nothing(info: Wire | None) -> None:
     it = reader()
     feed(it, [{"type": "rate_limit_event", "rate_limit_info": info}])
     assert it.limit_resets_at is None
@@ -514,7 +514,7 @@ def test_a_model_that_the_api_does_not_have_is_named_as_it_was_asked_for(
     asked: str | None, named: str
 ) -> None:
     error = failure_of(result(404, ""), asked)
-    assert error.message.startswith(f"The Anthropic API does not have {named} for this account.")
+    assert error.message.startswith(f"The Anthropic API does not offer {named} to this account.")
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 413, 429, 500, 529, None])
@@ -530,7 +530,7 @@ def test_a_result_without_any_status_field_is_an_error_too() -> None:
     assert type(failure_of({"type": "result"})) is ProcessFailedError
 
 
-def test_on_a_400_the_apis_own_words_about_the_request_are_told() -> None:
+def test_on_a_400_the_apis_own_message_about_the_request_is_passed_on() -> None:
     error = failure_of(result(400, "API Error: 400 temperature: must be at most 1"))
     assert isinstance(error, InvalidRequestError)
     assert error.reason == "UPSTREAM_REFUSED"
@@ -540,7 +540,7 @@ def test_on_a_400_the_apis_own_words_about_the_request_are_told() -> None:
 
 
 @pytest.mark.parametrize("words", ["", "API Error: 400 ", "API Error: ", None])
-def test_a_400_without_words_is_told_as_such(words: str | None) -> None:
+def test_a_400_without_a_text_is_reported_as_a_400(words: str | None) -> None:
     assert failure_of(result(400, words)).message == "The Anthropic API refused the request."
 
 
@@ -567,7 +567,7 @@ def test_a_conversation_that_is_too_long_is_an_error_of_the_messages(
     assert "250000" not in error.message
 
 
-def test_no_login_is_told_with_what_to_do_about_it() -> None:
+def test_a_missing_login_is_reported_with_a_remedy() -> None:
     error = failure_of(result(None, "Not logged in · Please run /login"))
     assert isinstance(error, NotLoggedInError)
     assert "--demo" in error.message

@@ -15,13 +15,14 @@ from bridge.core.engine.planning.planner import Planner
 from bridge.core.engine.schema_checker import SchemaChecker
 from bridge.core.validation import validate
 from bridge.grpc_server.wire.decode import decode_conversation, decode_request
-from bridge.http_server.context import CallOptions
+from bridge.http_server.context import CallOptions, ReasoningDisplay
 from bridge.http_server.openai.chat.decode import decode_chat
 from bridge.http_server.openai.completions.decode import decode_text_completion
 from bridge.http_server.openai.responses.decode import Past, decode_responses, parse_responses
 from bridge.v1 import completion_pb2 as pb
 
-HEADER: Final = CallOptions(include_reasoning=True)
+BY_DEFAULT: Final = CallOptions(reasoning=ReasoningDisplay.CHAT_DEFAULT)
+HEADER: Final = CallOptions(reasoning=ReasoningDisplay.ASKED)
 DANGLING: Final = {"type": "object", "properties": {"a": {"$ref": "#/$defs/none"}}}
 DANGLING_JSON: Final = '{"type": "object", "properties": {"a": {"$ref": "#/$defs/none"}}}'
 
@@ -53,7 +54,7 @@ def converse(**fields: Any) -> CompletionRequest:
 
 
 def in_turn(**fields: Any) -> CompletionRequest:
-    """A turn of a conversation: what it was opened with, and what is said."""
+    """A turn of a conversation: its settings and its messages."""
     return replace(converse(**fields), messages=complete().messages)
 
 
@@ -69,6 +70,7 @@ GRPC_COOL: Final = {"sampling": pb.Sampling(temperature=0.5)}
         (chat(**COOL, reasoning_effort="max"), ("reasoning_effort",)),
         (chat(**COOL, reasoning_effort="none"), ()),
         (chat(**COOL, include_reasoning=True), ("include_reasoning",)),
+        (chat(BY_DEFAULT, **COOL), ()),
         (chat(HEADER, **COOL), ("x-bridge-include-reasoning",)),
         (responses(**COOL), ()),
         (responses(**COOL, reasoning={"effort": "high"}), ("reasoning.effort",)),

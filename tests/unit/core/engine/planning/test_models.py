@@ -38,7 +38,7 @@ def test_what_the_cli_offers_is_on_offer_by_alias_and_by_full_name_once_each() -
     ]
 
 
-def test_a_model_carries_what_the_cli_tells_of_it() -> None:
+def test_a_model_has_what_the_cli_reports_about_it() -> None:
     assert catalog().models[0] == Model(
         id="default",
         resolved="claude-opus-4-8",
@@ -49,7 +49,7 @@ def test_a_model_carries_what_the_cli_tells_of_it() -> None:
     )
 
 
-def test_a_model_of_which_the_cli_tells_only_the_name_resolves_to_itself() -> None:
+def test_a_model_of_which_only_the_name_is_known_resolves_to_itself() -> None:
     model = catalog().find("claude-sonnet-4-5[1m]")
     assert model.resolved == model.display_name == "claude-sonnet-4-5[1m]"
     assert model.efforts == ()
@@ -161,17 +161,17 @@ def test_an_alias_that_names_no_model_is_known_before_it_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("name", ["gpt-4o", "o3", "gemini-2.5-pro", "openai/gpt-4", "opusculum"])
-def test_another_makers_name_is_served_by_the_default_and_that_is_told(name: str) -> None:
+def test_another_vendors_name_is_served_by_the_default_and_that_is_reported(name: str) -> None:
     assert catalog().choose(name) == Choice(None, replaced=True)
 
 
 @pytest.mark.parametrize("name", ["gpt-4o", "openai/gpt-4"])
-def test_another_makers_name_is_an_error_where_the_operator_wants_that(name: str) -> None:
+def test_another_vendors_name_is_an_error_where_the_operator_wants_that(name: str) -> None:
     with pytest.raises(ModelNotFoundError, match=name):
         catalog(refuse_unknown=True).choose(name)
 
 
-def test_another_makers_name_is_an_error_to_a_strict_request() -> None:
+def test_another_vendors_name_is_an_error_to_a_strict_request() -> None:
     with pytest.raises(ModelNotFoundError, match=r"gpt-4o.*On offer: default"):
         catalog().choose("gpt-4o", strict=True)
     assert catalog({"gpt-4*": "opus"}).choose("gpt-4o", strict=True) == Choice("opus")
@@ -226,7 +226,7 @@ def test_a_long_name_is_cut_in_the_error() -> None:
     assert len(caught.value.message) < 400
 
 
-def test_before_the_cli_has_told_anything_only_the_default_is_there() -> None:
+def test_before_the_cli_has_reported_anything_there_is_only_the_default() -> None:
     assert Catalog().choose(None) == Choice(None)
     with pytest.raises(ModelNotFoundError, match="none known yet"):
         Catalog().choose("opus")

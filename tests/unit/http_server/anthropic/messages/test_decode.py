@@ -34,7 +34,7 @@ from bridge.core.contract.request import (
 from bridge.core.validation import validate
 from bridge.http_server.anthropic.messages.decode import Call, decode_message_request
 from bridge.http_server.anthropic.messages.wire import MessagesRequest
-from bridge.http_server.context import CallOptions
+from bridge.http_server.context import CallOptions, ReasoningDisplay
 from bridge.http_server.wire import Treatment, rules_of
 
 USER = {"role": "user", "content": "hi"}
@@ -340,7 +340,7 @@ def test_a_body_must_be_an_object(body: object) -> None:
 
 
 def test_thinking_is_also_shown_by_the_header() -> None:
-    assert decode(CallOptions(include_reasoning=True)).request.include_signatures
+    assert decode(CallOptions(reasoning=ReasoningDisplay.ASKED)).request.include_signatures
 
 
 def test_thinking_may_be_omitted_from_the_reply() -> None:

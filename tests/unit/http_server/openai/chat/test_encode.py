@@ -250,7 +250,7 @@ def test_a_stream(events: Iterable[Event], sent: list[Any]) -> None:
     assert all("usage" not in chunk for chunk in chunks[:-1])
 
 
-def test_thinking_is_sent_to_those_who_ask() -> None:
+def test_thinking_is_sent_if_requested() -> None:
     chunks = stream(CALLS, include_thinking=True)
 
     assert deltas(chunks)[1] == ({"reasoning_content": "hm"}, None)
@@ -393,7 +393,7 @@ def test_an_empty_answer_is_an_empty_text() -> None:
     assert reply(EMPTY)["choices"][0]["message"]["content"] == ""
 
 
-def test_thinking_is_in_the_reply_to_those_who_ask() -> None:
+def test_thinking_is_in_the_reply_if_requested() -> None:
     assert reply(CALLS, include_thinking=True)["choices"][0]["message"]["reasoning_content"] == "hm"
     assert "reasoning_content" not in reply(CALLS)["choices"][0]["message"]
     assert "reasoning_content" not in reply(HELLO, include_thinking=True)["choices"][0]["message"]

@@ -187,7 +187,7 @@ def test_the_system_messages_before_all_others_are_the_system_prompt(
     assert request.messages == (HI,)
 
 
-def test_each_turn_says_where_it_was_written() -> None:
+def test_each_turn_has_its_place_in_the_request() -> None:
     request = decode(system("s"), user(), user(), calls("c1"), tool("c1"), user(), system("t"))
 
     assert [message.origin for message in request.messages] == [
@@ -220,7 +220,7 @@ def test_no_arguments_are_an_empty_object(arguments: str) -> None:
     assert request.repaired == ()
 
 
-def test_calls_without_a_result_of_any_are_left_out_where_the_conversation_goes_on() -> None:
+def test_calls_without_a_result_of_any_are_left_out_where_the_conversation_continues() -> None:
     answer = assistant("I look.", tool_calls=calls("c1", "c2")["tool_calls"])
     request = validate(decode(user(), answer, user()))
     assert request.messages == (HI, said(A, T("I look.")), HI)
@@ -230,7 +230,7 @@ def test_calls_without_a_result_of_any_are_left_out_where_the_conversation_goes_
     assert request.messages[1] == said(A, T("Well?"))
 
 
-def test_arguments_that_are_none_are_told_as_they_are_and_named() -> None:
+def test_malformed_arguments_are_passed_on_as_text_and_named() -> None:
     made = {"name": "f", "arguments": "{"}
     calls = assistant(None, tool_calls=[{"id": "c1", "function": made}])
     request = validate(decode(user(), calls, tool("c1")))

@@ -30,7 +30,7 @@ from bridge.core.contract.request import (
     UrlSource,
 )
 from bridge.core.validation import validate
-from bridge.http_server.context import CallOptions
+from bridge.http_server.context import CallOptions, ReasoningDisplay
 from bridge.http_server.dialect import JsonDict
 from bridge.http_server.openai.responses.decode import (
     Past,
@@ -117,6 +117,8 @@ SILENT: list[tuple[str, Any]] = [
 
 NAMED: list[tuple[str, Any, str]] = [
     ("truncation", "auto", "truncation"),
+    ("top_logprobs", 3, "top_logprobs"),
+    ("include", ["message.output_text.logprobs"], "include.message.output_text.logprobs"),
     ("context_management", [{"type": "compaction"}], "context_management"),
     ("background_options", {"completion_window": "2h"}, "background_options"),
     ("image", {"context_compression": "auto"}, "image"),
@@ -159,8 +161,6 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("background", True, "background"),
     ("conversation", "conv_1", "conversation"),
     ("prompt", {"id": "pmpt_1"}, "prompt"),
-    ("top_logprobs", 3, "top_logprobs"),
-    ("include", ["x", "message.output_text.logprobs"], "include[1]"),
     (
         "moderation",
         {"model": "m", "policy": {"output": {"mode": "block"}}},
@@ -366,7 +366,7 @@ def test_a_wrong_value_names_its_field(parameters: JsonDict, field: str, reason:
     assert (caught.value.field, caught.value.reason) == (field, reason)
 
 
-def test_a_body_for_chat_completions_is_told_where_to_go() -> None:
+def test_a_body_for_chat_completions_is_refused_with_the_right_url() -> None:
     with pytest.raises(InvalidRequestError, match="POST /v1/chat/completions") as caught:
         parse_responses({"messages": [{"role": "user", "content": "hi"}]})
     assert (caught.value.field, caught.value.reason) == ("input", "MISSING_REQUIRED_PARAMETER")
@@ -387,7 +387,7 @@ def test_a_body_for_chat_completions_is_told_where_to_go() -> None:
         ),
     ],
 )
-def test_what_is_nested_as_for_chat_completions_is_told_where_it_belongs(
+def test_tools_nested_as_for_chat_completions_are_refused_with_the_right_form(
     parameters: JsonDict, field: str
 ) -> None:
     with pytest.raises(InvalidRequestError, match="next to") as caught:
@@ -420,7 +420,7 @@ def test_tool_choices(choice: object, tools: tuple[str, ...], expected: ToolChoi
 
 
 def test_options_of_the_call_reach_the_core() -> None:
-    options = CallOptions("req_1", "alice", include_reasoning=True, timeout=3.0)
+    options = CallOptions("req_1", "alice", reasoning=ReasoningDisplay.ASKED, timeout=3.0)
     asked = options.applied_to(decode(options).request)
 
     assert (asked.request_id, asked.caller, asked.api) == ("req_1", "alice", "http")
@@ -546,7 +546,7 @@ def test_messages_of_the_assistant(item: JsonDict) -> None:
 
 
 @pytest.mark.parametrize("item", [{"role": "assistant"}, {"role": "assistant", "content": None}])
-def test_an_assistant_that_said_nothing_is_no_fault(item: JsonDict) -> None:
+def test_an_empty_assistant_message_is_not_a_fault(item: JsonDict) -> None:
     assert messages(item, {"role": "user", "content": "on"})[-1] == user("on")
 
 
@@ -713,7 +713,7 @@ def test_what_the_past_has_already_need_not_be_sent_again() -> None:
     assert caught.value.field == "input[0].call_id"
 
 
-def test_thinking_alone_is_told_what_is_missing() -> None:
+def test_a_history_of_thinking_alone_is_refused_with_what_is_missing() -> None:
     with pytest.raises(InvalidRequestError, match="no user message") as caught:
         messages({"type": "reasoning", "summary": []})
     assert caught.value.field == "input"

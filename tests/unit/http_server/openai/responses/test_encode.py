@@ -346,7 +346,7 @@ RUNS: st.SearchStrategy[list[list[Any]]] = st.lists(
 
 @given(RUNS, st.sampled_from(FinishReason), st.booleans())
 @settings(max_examples=60 * SCALE, derandomize=SCALE == 1, database=None, deadline=None)
-def test_any_answer_is_told_in_order_and_as_a_whole(
+def test_any_answer_is_encoded_in_order_and_completely(
     runs: list[list[Any]], reason: FinishReason, breaks: bool
 ) -> None:
     events: list[Event] = [Started("claude-opus-5")]

@@ -175,7 +175,7 @@ async def test_an_answer_that_was_cut_is_incomplete_and_kept(store: Shelf) -> No
     assert (await get(app, response["id"])).json == response
 
 
-async def test_a_body_of_the_other_api_is_told_where_to_go(app: FastAPI) -> None:
+async def test_a_body_of_the_other_api_is_refused_with_the_right_url(app: FastAPI) -> None:
     messages = [{"role": "user", "content": "hi"}]
     here = await ask(app, "POST", URL, {"messages": messages})
     there = await ask(app, "POST", "/v1/chat/completions", {"input": "hi"})
@@ -220,7 +220,7 @@ async def test_a_response_is_found_again_as_it_was_answered(app: FastAPI) -> Non
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_response_is_kept_before_its_end_is_told(store: Shelf, stream: bool) -> None:
+async def test_a_response_is_stored_before_its_end_is_sent(store: Shelf, stream: bool) -> None:
     app = build(FakeService(), store=store)
     store.gate = Gate()
     exchange = Exchange(app, "POST", URL, {"input": "hi", "stream": stream})
@@ -244,7 +244,7 @@ async def test_a_response_that_is_not_to_be_kept_is_not(app: FastAPI, tmp_path: 
     assert not on_disk(tmp_path, "a word of its own")
 
 
-async def test_a_server_that_keeps_nothing_says_so(service: FakeService) -> None:
+async def test_a_server_that_stores_nothing_reports_that(service: FakeService) -> None:
     app = build(service)
     reply = await respond(app, store=True)
 
@@ -453,7 +453,7 @@ async def test_a_response_is_deleted(app: FastAPI) -> None:
         assert (gone.status, gone.error["code"]) == (404, "response_not_found")
 
 
-async def test_a_wrong_method_is_told_all_that_the_url_takes(app: FastAPI) -> None:
+async def test_a_wrong_method_is_refused_with_the_supported_ones(app: FastAPI) -> None:
     reply = await ask(app, "PUT", f"{URL}/resp_1")
 
     assert (reply.status, reply.headers["allow"]) == (405, "DELETE, GET, HEAD")

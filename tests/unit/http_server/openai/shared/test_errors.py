@@ -61,7 +61,7 @@ def error(cls: type[errors.BridgeError]) -> errors.BridgeError:
         (errors.ModelNotFoundError, 404, "invalid_request_error", "model_not_found"),
         (errors.NotFoundError, 404, "invalid_request_error", "not_found"),
         (errors.TooLargeError, 413, "invalid_request_error", "request_too_large"),
-        (errors.PlanLimitError, 429, "rate_limit_error", "rate_limit_exceeded"),
+        (errors.PlanLimitError, 429, "usage_limit_reached", "rate_limit_exceeded"),
         (errors.QueueFullError, 429, "rate_limit_error", "queue_full"),
         (errors.ClientClosedError, 499, "invalid_request_error", "client_closed"),
         (errors.NotLoggedInError, 503, "server_error", "claude_not_logged_in"),
@@ -100,6 +100,27 @@ def test_some_reasons_have_a_code_of_their_own(made: errors.BridgeError, code: s
     assert error_body(made, "req_1")["error"]["code"] == (code or made.reason.lower())
 
 
+def test_a_usage_limit_says_when_it_resets() -> None:
+    made = errors.PlanLimitError("The account's usage limit is reached.")
+    made.tell_reset(4_102_444_800.0, 4_102_442_220.0)
+    body = error_body(made, "req_1")["error"]
+    assert body["type"] == "usage_limit_reached"
+    assert (body["resets_at"], body["resets_in_seconds"]) == (4_102_444_800, 2_580)
+    assert body["message"].endswith(", in 43 minutes.")
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        errors.PlanLimitError("x", reason="INSUFFICIENT_QUOTA"),
+        errors.PlanLimitError("x", reason="USAGE_CREDITS_REQUIRED"),
+        errors.PlanLimitError("x", reason="OVERAGE_AHEAD", retryable=True),
+    ],
+)
+def test_what_no_reset_helps_is_no_usage_limit(made: errors.PlanLimitError) -> None:
+    assert error_body(made, "req_1")["error"]["type"] == "rate_limit_error"
+
+
 def test_codes_by_reason_are_for_reasons_in_capitals() -> None:
     assert all(reason == reason.upper() for reason in REASON_CODES)
 
@@ -127,7 +148,7 @@ def test_a_piece_of_the_request_comes_back_cut_off() -> None:
     assert len(inner["message"]) + len(inner["param"]) < 1_500
 
 
-def test_only_a_fault_of_ours_tells_the_request_id() -> None:
+def test_only_an_internal_error_has_the_request_id() -> None:
     assert "req_1" in error_body(errors.InternalError(), "req_1")["error"]["message"]
     assert error_body(errors.DrainingError("why"), "req_1")["error"]["message"] == "why"
 
@@ -138,7 +159,8 @@ def test_only_a_fault_of_ours_tells_the_request_id() -> None:
         (errors.InvalidRequestError("x"), {}),
         (errors.PermissionDeniedError("x"), {}),
         (errors.QueueFullError("x"), {"retry-after": "1", "retry-after-ms": "1000"}),
-        (errors.UnavailableError("x"), {"retry-after": "1", "retry-after-ms": "1000"}),
+        (errors.UnavailableError("x"), {"retry-after": "10", "retry-after-ms": "10000"}),
+        (errors.ProcessFailedError("x"), {"retry-after": "1", "retry-after-ms": "1000"}),
         (errors.QueueFullError("x", retry_after=2), {"retry-after": "2", "retry-after-ms": "2000"}),
         (
             errors.UnavailableError("x", retry_after=0.25),

@@ -17,7 +17,7 @@ from bridge.core.contract.request import (
     Sampling,
 )
 from bridge.core.validation import validate
-from bridge.http_server.context import CallOptions
+from bridge.http_server.context import CallOptions, ReasoningDisplay
 from bridge.http_server.openai.chat.decode import decode_chat
 from bridge.http_server.openai.chat.wire import ChatCompletionRequest
 from bridge.http_server.openai.completions.wire import TextCompletionRequest
@@ -86,6 +86,8 @@ NAMED: list[tuple[str, Any, str]] = [
     ("frequency_penalty", 0.5, "frequency_penalty"),
     ("presence_penalty", -1, "presence_penalty"),
     ("verbosity", "low", "verbosity"),
+    ("logprobs", True, "logprobs"),
+    ("top_logprobs", 3, "top_logprobs"),
     ("prediction", {"type": "content", "content": "x"}, "prediction"),
     ("moderation", {"model": "omni"}, "moderation"),
     ("moderation", {"model": "omni", "policy": {"input": {"mode": "score"}}}, "moderation"),
@@ -98,8 +100,6 @@ NAMED: list[tuple[str, Any, str]] = [
 
 REFUSED: list[tuple[str, Any, str]] = [
     ("n", 2, "n"),
-    ("logprobs", True, "logprobs"),
-    ("top_logprobs", 3, "top_logprobs"),
     ("modalities", ["text", "audio"], "modalities"),
     ("audio", {"voice": "alloy", "format": "mp3"}, "audio"),
     ("web_search_options", {}, "web_search_options"),
@@ -122,6 +122,17 @@ def test_what_changes_nothing_passes_without_a_word(name: str, value: object, st
     call = decode(CallOptions(strict=strict), **{name: value})
 
     assert call.request.ignored == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "included"), [(None, (True, True)), (True, (True, False)), (False, (False, False))]
+)
+def test_the_body_decides_before_the_servers_default_about_thinking(
+    said: bool | None, included: tuple[bool, bool]
+) -> None:
+    options = CallOptions(reasoning=ReasoningDisplay.CHAT_DEFAULT)
+    asked = decode(options, include_reasoning=said).request
+    assert (asked.include_thinking, asked.thinking_by_default) == included
 
 
 @pytest.mark.parametrize(("name", "value", "said"), NAMED)
@@ -240,7 +251,8 @@ def test_of_two_limits_of_tokens_the_one_that_does_not_count_is_named() -> None:
 
 
 def test_the_options_of_the_call_reach_the_core() -> None:
-    options = CallOptions("req_1", "key", strict=True, include_reasoning=True, timeout=9.5)
+    asked = ReasoningDisplay.ASKED
+    options = CallOptions("req_1", "key", strict=True, reasoning=asked, timeout=9.5)
 
     decoded = options.applied_to(decode(options).request)
 
@@ -356,19 +368,21 @@ def test_a_wrong_value_names_its_field(parameters: dict[str, Any], field: str, r
         ),
         (
             {"temperature": 3},
-            "Invalid value for 'temperature': it should be at most 2.",
+            "Invalid value for 'temperature': expected at most 2.",
         ),
         (
             {"stop": list("abcde")},
-            "Invalid value for 'stop': it should be a string or an array of at most 4.",
+            "Invalid value for 'stop': expected a string or an array of at most 4.",
         ),
         (
             {"messages": []},
-            "Invalid value for 'messages': it should be an array that is not empty.",
+            "Invalid value for 'messages': expected a non-empty array.",
         ),
     ],
 )
-def test_a_wrong_value_is_told_what_is_right(parameters: dict[str, Any], message: str) -> None:
+def test_a_wrong_value_is_refused_with_the_allowed_ones(
+    parameters: dict[str, Any], message: str
+) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         decode(**parameters)
 
@@ -390,7 +404,7 @@ def test_missing_messages_are_named() -> None:
     assert (caught.value.field, caught.value.reason) == ("messages", MISSING)
 
 
-def test_a_request_for_the_responses_api_is_told_where_to_go() -> None:
+def test_a_request_for_the_responses_api_is_refused_with_the_right_url() -> None:
     with pytest.raises(InvalidRequestError) as caught:
         decode_chat({"model": "opus", "input": "hi"}, CallOptions())
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.contract.system_marks import (
+from bridge.core.claude.system_marks import (
     NAME,
     QUOTE,
     has_quoted,
