@@ -1,6 +1,6 @@
 """`python -m benchmarks.longest_step`: how long the largest requests delay everybody else.
 
-For the largest request of each bound it tells the CPU time of the longest step of the server's
+For the largest request of each bound it reports the CPU time of the longest step of the server's
 event loop, and by how much a timer that fires every millisecond was late at most: that includes
 other threads that hold the interpreter. Both in milliseconds; the second depends on what else the
 machine does, so its median over the rounds is shown.

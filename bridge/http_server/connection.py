@@ -210,7 +210,7 @@ class LimitedConnection(H11Protocol):
     def _is_answering(self) -> bool:
         """Whether the head of a request is complete and its answer is not.
 
-        h11's state does not tell: a complete request is DONE, MUST_CLOSE (HTTP/1.0, `Connection:
+        h11's state does not show it: a complete request is DONE, MUST_CLOSE (HTTP/1.0, `Connection:
         close`) or MIGHT_SWITCH_PROTOCOL (`Upgrade`).
         """
         cycle: RequestResponseCycle | None = self.cycle

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,20 +21,22 @@ from bridge.http_server.context import (
     caller_of,
     request_id_of,
 )
-from bridge.http_server.dialect import Collector, Decoder, StreamedCall
+from bridge.http_server.dialect import Call, Collector, Decoder, StreamedCall
 from bridge.http_server.disconnect import disconnected, run_until
 from bridge.http_server.errors import json_response
 from bridge.http_server.sse import EventStreamResponse, ignored_header
 
+T = TypeVar("T")
+
 
 async def respond(request: Request, server: ServerContext, decode: Decoder) -> Response:
     """Read, decode and answer a request; a client that disconnects ends the work."""
-    receiving = server.uploads.receiving(caller_of(request.scope))
-    with _recording_refusals(request, server), receiving as upload:
-        options = call_options(request.scope, server.settings)
-        body = await _read_body(request, server, upload)
-        call = await decode(body, replace(options, large=upload.size > LARGE_BYTES))
-    asked = options.applied_to(call.request)
+
+    async def decoded(body: object, options: CallOptions) -> tuple[Call, CompletionRequest]:
+        call = await decode(body, options)
+        return call, options.applied_to(call.request)
+
+    call, asked = await received(request, server, decoded)
     if isinstance(call, StreamedCall):
         return EventStreamResponse(
             server.service.complete(asked),
@@ -46,6 +49,19 @@ async def respond(request: Request, server: ServerContext, decode: Decoder) -> R
     ignored = await run_until(collecting, disconnected(request.receive))
     reply = call.collector.reply() if call.conclude is None else await call.conclude()
     return json_response(reply, headers=ignored_header(ignored))
+
+
+async def received(
+    request: Request,
+    server: ServerContext,
+    decode: Callable[[object, CallOptions], Awaitable[T]],
+) -> T:
+    """Read and decode a body; what cannot be read is recorded as a refused request."""
+    receiving = server.uploads.receiving(caller_of(request.scope))
+    with _recording_refusals(request, server), receiving as upload:
+        options = call_options(request.scope, server.settings)
+        body = await _read_body(request, server, upload)
+        return await decode(body, replace(options, large=upload.size > LARGE_BYTES))
 
 
 async def _read_body(request: Request, server: ServerContext, upload: Upload) -> object:

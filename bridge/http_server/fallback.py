@@ -75,10 +75,15 @@ def _unknown_url(method: str, path: str, known: frozenset[str]) -> UnknownUrlErr
 
 def _methods_of(request: Request, named: str) -> str:
     """List the methods of a URL; the framework's `named` are only those of its first route."""
-    methods = {named} if named else set()
-    for path, operations in request.app.openapi()["paths"].items():
-        if compile_path(path)[0].fullmatch(request.scope["path"]):
-            methods |= {method.upper() for method in operations}
+    here, paths = request.scope["path"], request.app.openapi()["paths"]
+    if here in paths:
+        # Where it is one of the values of a parameter too, it is not meant as such.
+        methods = {method.upper() for method in paths[here]}
+    else:
+        methods = {named} if named else set()
+        for path, operations in paths.items():
+            if compile_path(path)[0].fullmatch(here):
+                methods |= {method.upper() for method in operations}
     if "GET" in methods:
         methods.add("HEAD")
     return ", ".join(sorted(methods))

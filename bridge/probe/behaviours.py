@@ -15,6 +15,7 @@ from bridge.core.claude import (
 from bridge.probe.checks.check import Behaviour
 from bridge.probe.checks.conversations import (
     as_written,
+    counted,
     error_status,
     interrupt,
     interrupt_queued,
@@ -157,6 +158,11 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
         "usage",
         "Token counts are reported at the start and the end of an answer.",
         usage,
+    ),
+    Behaviour(
+        "token-count",
+        "The tokens of a conversation are counted without a call of the model.",
+        counted,
     ),
     Behaviour(
         "error-status",

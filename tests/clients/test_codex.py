@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from bridge.http_server.openai.responses.compaction.summaries import SUMMARISE
 from tests.clients.programs import environment, installed
 from tests.support.harness import LONG, PATIENCE, RunningBridge, sim
 
@@ -261,6 +262,25 @@ def test_a_long_conversation_is_compacted(codex: Codex) -> None:
     assert texts(events)[-1] == "All done."
     asked = codex.bridge.simulator.ledger.exchanges(containing="CONTEXT CHECKPOINT COMPACTION")
     assert asked
+
+
+@LONG
+def test_a_long_conversation_is_compacted_by_the_server(codex: Codex) -> None:
+    # So it does with a server that it takes for OpenAI's.
+    codex.configure(
+        f'openai_base_url = "{codex.bridge.url}/v1"\nmodel_auto_compact_token_limit = 80000\n'
+    )
+    source = 'const r = await tools.exec_command({cmd: "echo hi"}); text(r);'
+    call = {"name": "functions__exec", "input": {"input": source}}
+    mark = uuid.uuid4().hex
+    prompt = codex.script({"tools": [call], "usage": {"input_tokens": 90_000}}, {"text": "Done."})
+    events = codex.run(f"{mark} {prompt}")
+    assert texts(events)[-1] == "Done."
+    assert not [event for event in events if event["type"] == "error"]
+    exchanges = codex.bridge.simulator.ledger.exchanges(containing=mark)
+    assert [exchange for exchange in exchanges if exchange.contains(SUMMARISE[:40])]
+    assert exchanges[-1].contains("This is the summary of it")
+    assert "tool_use" not in json.dumps(exchanges[-1].messages)
 
 
 @LONG

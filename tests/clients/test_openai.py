@@ -483,7 +483,7 @@ REFUSED: list[tuple[dict[str, Any], type[openai.APIStatusError], str | None]] = 
     ({"tool_choice": "required"}, openai.BadRequestError, "tool_choice"),
     ({"model": "claude-nonexistent-9"}, openai.NotFoundError, "model"),
     ({"stop": ["a", "b", "c", "d", "e"]}, openai.BadRequestError, "stop"),
-    ({"logprobs": True}, openai.BadRequestError, "logprobs"),
+    ({"modalities": ["audio"]}, openai.BadRequestError, "modalities"),
 ]
 
 

@@ -128,6 +128,59 @@ async def test_an_async_client_is_answered(async_client: openai.AsyncOpenAI) -> 
     assert "".join(text) == "".join(f"w{number} " for number in range(20))
 
 
+def test_input_tokens_are_counted(
+    client: openai.OpenAI, bridge: RunningBridge, marker: str
+) -> None:
+    words = "word " * 2_000
+    few = client.responses.input_tokens.count(model="opus", instructions="Count.", input="Hi")
+    many = client.responses.input_tokens.count(
+        model="opus", instructions="Count.", input=f"{marker} {words}", tools=TOOLS
+    )
+
+    assert many.object == "response.input_tokens"
+    assert 0 < few.input_tokens < many.input_tokens - 2_000
+    assert bridge.simulator.ledger.exchanges(containing=marker) == ()
+
+
+def test_a_conversation_is_compacted_and_goes_on(
+    client: openai.OpenAI, bridge: RunningBridge, marker: str
+) -> None:
+    summary = f"They like {marker} rivers."
+    history: list[Any] = [
+        {"role": "user", "content": f"I like rivers. {sim(text=summary)}"},
+        {"role": "assistant", "content": "long words " * 100},
+    ]
+    compacted = client.responses.compact(model="opus", input=history)
+    assert [item.type for item in compacted.output] == ["message", "compaction"]
+    assert compacted.usage.output_tokens > 0
+    # What came of it is handed back as it is.
+    output: list[Any] = [item.to_dict(warnings=False) for item in compacted.output]
+    question: Any = {"role": "user", "content": "What do I like? " + sim(text="Rivers.")}
+
+    response = client.responses.create(model="opus", input=[*output, question])
+
+    assert response.output_text == "Rivers."
+    ((role, blocks),) = said(upstream(bridge, "What do I like?"))
+    assert role == "user"
+    assert [summary in block["text"] for block in blocks] == [True, True, False]
+    assert "long words" not in str(blocks)
+
+
+def test_a_response_compacts_when_its_input_says_so(client: openai.OpenAI) -> None:
+    first = client.responses.create(model="opus", input=sim(text="Summed up."))
+    trigger: ResponseInputParam = [{"type": "compaction_trigger"}]
+    events = list(
+        client.responses.create(
+            model="opus", input=trigger, previous_response_id=first.id, tools=TOOLS, stream=True
+        )
+    )
+
+    done = [event.item for event in events if event.type == "response.output_item.done"]
+    assert [item.type for item in done] == ["compaction"]
+    assert events[-1].type == "response.completed"
+    assert events[-1].response.output == done
+
+
 def test_every_event_of_a_stream_is_in_order(base_url: str) -> None:
     checked = streamed(
         base_url,

@@ -34,6 +34,7 @@ USAGE = Usage(
     output_tokens=7,
     thinking_tokens=2,
 )
+COUNTED = 123
 STARTED = Started("claude-opus-5")
 STOP = Finished(FinishReason.STOP, USAGE)
 
@@ -140,6 +141,11 @@ class FakeService:
             # Letting go takes a moment, as with a real process.
             await asyncio.sleep(0)
             self.closed.set()
+
+    async def count_tokens(self, request: CompletionRequest) -> int:
+        validate(request)
+        self.requests.append(request)
+        return COUNTED
 
     def refused(self, request: CompletionRequest, error: Exception) -> None:
         """There is no log."""

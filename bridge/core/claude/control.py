@@ -38,6 +38,7 @@ CONTROL_TIMEOUT = 30.0
 
 _ENDED_BY_ITSELF = (0, 128 + signal.SIGTERM)
 _OWN_PREFIX = "bridge-"
+_MCP_TOOLS = "mcp_tools"
 _TO_SDK = frozenset({"control_request", "control_cancel_request"})
 
 
@@ -153,6 +154,22 @@ class ControlTransport(Transport):
         """
         answer = await self.request("rewind_conversation", target_message_uuid=user_line)
         return answer.get("rewound") is True
+
+    async def context_tokens(self) -> int:
+        """Return the CLI's estimate of the tokens in its conversation, system prompt included.
+
+        The API counts them at no charge; if it fails, the CLI guesses from their length. The
+        definitions of MCP tools are left out: the CLI is off by 500 tokens for those.
+        """
+        answer = await self.request("get_context_usage")
+        try:
+            return sum(
+                int(category["tokens"])
+                for category in answer["categories"]
+                if category["kind"] == "used" and category["id"] != _MCP_TOOLS
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ControlError("get_context_usage has another form") from error
 
     async def interrupt(self) -> list[str]:
         """Stop the current turn; its `result` line follows.

@@ -231,6 +231,14 @@ class Session:
             else:
                 await self._transport.send(line)
 
+    async def count_tokens(self, turns: Sequence[Turn]) -> int:
+        """Add turns to the empty conversation and estimate its input tokens.
+
+        The system prompt counts too, the tools on offer do not.
+        """
+        await self.replay(turns)
+        return await self._transport.context_tokens()
+
     async def ask(self, turn: Turn) -> None:
         """Send the turn that the model is to answer; its lines come from `receive`."""
         self.answers += 1

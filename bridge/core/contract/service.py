@@ -166,6 +166,10 @@ class Service(Protocol):
         """
         ...
 
+    async def count_tokens(self, request: CompletionRequest) -> int:
+        """Estimate the input tokens of a request without answering it; raises a BridgeError."""
+        ...
+
     def refused(self, request: CompletionRequest, error: Exception) -> None:
         """Record a request that a front end could not decode, as far as it is known."""
         ...

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -17,20 +16,18 @@ from bridge.core.contract import (
     Event,
     Finished,
     InvalidRequestError,
-    PermissionDeniedError,
     ProcessFailedError,
     SessionSource,
     Started,
     UnavailableError,
     Usage,
-    shown,
 )
+from bridge.core.engine.admission import check_model, lease_for, limits_of
 from bridge.core.engine.attempt import Attempt
-from bridge.core.engine.planning import errors_named_for
 from bridge.core.engine.resources import Resources
-from bridge.core.engine.timeouts import AnswerProgress, Deadlines, Limit, TimeLimits
+from bridge.core.engine.timeouts import AnswerProgress, Deadlines
 from bridge.core.engine.usage_limits import Admission
-from bridge.core.pool import Lease, Need, Parking
+from bridge.core.pool import Parking
 from bridge.core.system import off_loop
 from bridge.core.telemetry import RequestRecord, kind_of
 from bridge.core.validation import UnfitAnswerError, is_large
@@ -63,7 +60,7 @@ class Completion:
         self._resources = resources
         self._large = is_large(request)
         self._deadlines = Deadlines(
-            resources.time_limits.within(_limits_of(request)), self._progress, self._time_out
+            resources.time_limits.within(limits_of(request)), self._progress, self._time_out
         )
         self._attempt: Attempt | None = None
         """The latest attempt."""
@@ -88,7 +85,7 @@ class Completion:
         try:
             async with asyncio.timeout_at(at):
                 await self._resources.account.known()
-            self._check_model()
+            check_model(request, self._resources)
             await deadlines.bound(self._resources.schemas.admit(request))
             finished = False
             while not finished:
@@ -127,17 +124,6 @@ class Completion:
 
     # Admission
 
-    def _check_model(self) -> None:
-        resources, request = self._resources, self._request
-        allowed = resources.quotas.limits_of(request.caller).models
-        with errors_named_for(request):
-            if not resources.planner.catalog.permits(request.model, allowed):
-                raise PermissionDeniedError(
-                    f"This key may not use the model {shown(request.model or 'default')}. "
-                    f"It may use: {', '.join(allowed)}.",
-                    field="model",
-                )
-
     def _admit(self) -> None:
         """Raise PlanLimitError if only paid extra usage would answer."""
         if self._admission is not Admission.PROBE:
@@ -161,7 +147,8 @@ class Completion:
         known = resources.parking_policy.continues(plan.kind, need.continues)
         self._conversing = known or self._conversing
         for first in (True, False):
-            lease = await self._acquire(need, admitted=not first or self._failures.count > 0)
+            admitted = not first or self._failures.count > 0
+            lease = await lease_for(need, resources, self._deadlines, admitted=admitted)
             if lease.source is SessionSource.CONTINUED:
                 self._conversing = True
             self._record.leased(lease.source, resources.clock())
@@ -190,17 +177,6 @@ class Completion:
                 self._record.times.asked_at = resources.clock()
                 self._deadlines.watch()
                 return
-
-    async def _acquire(self, need: Need, *, admitted: bool) -> Lease:
-        deadlines, pool = self._deadlines, self._resources.pool
-        deadlines.queued()
-        at, limit = deadlines.next()
-        try:
-            async with asyncio.timeout_at(at):
-                return await pool.acquire(need, admitted=admitted)
-        except TimeoutError as error:
-            wait = pool.wait_estimate(need) if limit is Limit.QUEUE else None
-            raise deadlines.error(limit, retry_after=wait) from error
 
     async def _await_usage_limits(self, attempt: Attempt) -> None:
         """Wait for the usage limits that the API reports with this answer, for other requests'
@@ -264,13 +240,3 @@ class Completion:
     def _time_out(self) -> None:
         if self._attempt is not None:
             self._attempt.time_out()
-
-
-def _limits_of(request: CompletionRequest) -> TimeLimits:
-    limits = (
-        request.timeout,
-        request.queue_timeout,
-        request.first_token_timeout,
-        request.idle_timeout,
-    )
-    return TimeLimits(*(math.inf if seconds is None else seconds for seconds in limits))

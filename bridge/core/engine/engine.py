@@ -1,5 +1,6 @@
 """The engine: serves completions from a pool of warm sessions."""
 
+# long: the face of the core, one method for each thing that a front end asks.
 from __future__ import annotations
 
 import asyncio
@@ -33,6 +34,7 @@ from bridge.core.contract import (
     Totals,
 )
 from bridge.core.engine.completion import Completion
+from bridge.core.engine.counting import count_tokens
 from bridge.core.engine.health import AccountState, status_of
 from bridge.core.engine.parking_policy import ParkingPolicy
 from bridge.core.engine.planning import Catalog, ModelNames, Planner
@@ -200,6 +202,19 @@ class Engine:
             raise
         finally:
             self._ended(record)
+
+    async def count_tokens(self, request: CompletionRequest) -> int:
+        """Estimate the input tokens of a request without answering it.
+
+        It takes a turn of the pool. Only a failure is recorded: a count is no completion.
+        """
+        try:
+            request = await off_loop(is_large(request), validate, request)
+            with self.resources.quotas.admitted(request.caller):
+                return await count_tokens(request, self.resources)
+        except BridgeError as error:
+            self.refused(request, error)
+            raise
 
     def refused(self, request: CompletionRequest, error: Exception) -> None:
         """Record a request that a front end could not decode, as far as it is known."""

@@ -115,6 +115,17 @@ async def usage(stage: Stage) -> None:
     )
 
 
+async def counted(stage: Stage) -> None:
+    """The count grows with the conversation, and the model is not asked."""
+    session = await stage.warm()
+    before = len(stage.ledger.exchanges())
+    few = await session.count_tokens((user("one"),))
+    require(await session.reset(), "counting leaves something behind")
+    many = await session.count_tokens((user("one"), assistant("two " * 400), user("three")))
+    require(many >= few + 300, f"{few} and {many} tokens were counted")
+    require(len(stage.ledger.exchanges()) == before, "the model is asked in order to count")
+
+
 async def error_status(stage: Stage) -> None:
     session = await stage.warm()
     result = (await stage.ask(session, say=sim(error={"status": 400}))).result

@@ -79,7 +79,7 @@ def test_without_a_server_one_line_has_the_remedy(command: tuple[str, ...], nobo
     assert f"127.0.0.1:{nobody}" in line
     assert "bridge serve" in line
     # It may run without its gRPC API.
-    assert ("--http alone" in line) is ("--grpc" in command or "pool" in command)
+    assert ("with the gRPC API" in line) is ("--grpc" in command or "pool" in command)
 
 
 def test_an_address_that_is_given_goes_before_the_settings(nobody: str) -> None:

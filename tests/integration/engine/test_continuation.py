@@ -72,6 +72,17 @@ async def test_the_next_message_continues_in_the_same_conversation(engine: Runni
     ]
 
 
+async def test_an_answer_whose_trailing_white_space_was_cut_is_continued(
+    engine: RunningEngine,
+) -> None:
+    # As Open WebUI returns it.
+    first = user(f"{marker()} {sim(text='Hello. ')}")
+    answer = await engine.ask(first)
+    assert answer.text == "Hello. "
+    again = await engine.ask(first, assistant("Hello."), user("And?"))
+    assert again.session == "continued"
+
+
 async def test_a_continued_and_a_replayed_conversation_look_alike_to_the_model(
     engine: RunningEngine,
 ) -> None:

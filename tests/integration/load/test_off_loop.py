@@ -17,7 +17,7 @@ from bridge.grpc_server import completion as grpc_module
 from bridge.http_server.body import reading
 from bridge.http_server.openai.chat import routes as chat
 from bridge.http_server.openai.completions import routes as completions
-from bridge.http_server.openai.responses import routes as responses
+from bridge.http_server.openai.responses import reading as responses
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 from tests.support.grpc.client import question
 from tests.support.harness import PATIENCE, RunningBridge, sim

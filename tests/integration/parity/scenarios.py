@@ -621,7 +621,7 @@ FAILURES = [
         (user("{id}"),),
         http={"model": "claude-nonexistent-9"},
         grpc={"model": "claude-nonexistent-9"},
-        said="does not have the model 'claude-nonexistent-9' for this account",
+        said="does not offer the model 'claude-nonexistent-9' to this account",
         code="model_not_found",
         field="model",
     ),

@@ -10,6 +10,8 @@ _AGENTS = "tests/clients/test_openai_agents.py"
 _NAMES = "tests/unit/core/engine/planning/test_field_names.py"
 _APP = "tests/unit/http_server/openai/responses/test_routes.py"
 _CLIENT = "tests/clients/test_openai_responses.py"
+_COMPACTED = "tests/unit/http_server/openai/responses/compaction/test_answers.py"
+_COUNTING = "tests/unit/http_server/openai/responses/test_counting.py"
 _DECODE = "tests/unit/http_server/openai/responses/test_decode.py"
 _ENCODE = "tests/unit/http_server/openai/responses/test_encode.py"
 _SCHEMATHESIS = "tests/integration/http_server/test_schemathesis.py"
@@ -142,7 +144,7 @@ TOOLS = {
         _REFUSED,
         f"{_DECODE}::test_what_is_not_hosted_is_refused_by_its_name",
         f"{_CLIENT}::test_errors_are_the_clients_own",
-        f"{_AGENTS}::test_a_hosted_tool_is_refused_by_its_name",
+        f"{_AGENTS}::test_a_hosted_tool_is_ignored_and_refused_in_strict_mode",
     ),
 }
 
@@ -258,6 +260,57 @@ STREAMS = {
     "responses.stream.left": _shown(
         "A client that leaves ends the work, and nothing is kept.",
         f"{_APP}::test_a_client_that_leaves_ends_the_work_and_keeps_nothing",
+    ),
+}
+
+COUNTING = {
+    "responses.counting.estimate": _shown(
+        "The input tokens of a request are estimated: system prompt, messages, tools, schema.",
+        f"{_CLIENT}::test_input_tokens_are_counted",
+        f"{_COUNTING}::test_a_count_has_the_form_of_openais",
+        "tests/integration/engine/test_counting.py::"
+        "test_a_count_is_about_what_the_answer_then_uses",
+        "tests/integration/engine/test_counting.py::test_whatever_is_part_of_the_input_counts",
+    ),
+    "responses.counting.past": _shown(
+        "A stored response alone, or with more input, can be counted.",
+        f"{_COUNTING}::test_what_a_response_builds_on_counts_alone_or_with_more",
+    ),
+    "responses.counting.nothing_happens": _shown(
+        "The model is not asked, and nothing of the conversation stays.",
+        "tests/integration/engine/test_counting.py::test_nothing_is_answered_and_nothing_stays",
+        "tests/integration/engine/test_counting.py::"
+        "test_a_parked_conversation_is_still_there_after_it_was_counted",
+    ),
+    "responses.counting.errors": _shown(
+        "What cannot be counted is an error that names its field.",
+        f"{_COUNTING}::test_what_cannot_be_counted_names_its_field",
+        f"{_COUNTING}::test_what_has_no_effect_is_named",
+    ),
+}
+
+COMPACTION = {
+    "responses.compaction.endpoint": _shown(
+        "A conversation is replaced by the caller's messages and one item, which comes back.",
+        f"{_CLIENT}::test_a_conversation_is_compacted_and_goes_on",
+        f"{_COMPACTED}::test_the_endpoint_answers_with_the_callers_messages_and_one_item",
+        f"{_COMPACTED}::test_what_comes_of_it_is_the_next_input",
+        f"{_COMPACTED}::test_a_compacted_conversation_is_compacted_again",
+        f"{_COMPACTED}::test_a_stored_conversation_is_compacted_by_its_id",
+    ),
+    "responses.compaction.trigger": _shown(
+        "A trigger is answered with one compaction item, streamed or not.",
+        f"{_CLIENT}::test_a_response_compacts_when_its_input_says_so",
+        f"{_COMPACTED}::test_a_trigger_is_answered_with_one_item",
+        f"{_COMPACTED}::test_a_stream_says_that_it_compacts_and_tells_no_text",
+        f"{_COMPACTED}::test_what_follows_a_trigger_begins_with_its_summary",
+        "tests/clients/test_codex.py::test_a_long_conversation_is_compacted_by_the_server",
+    ),
+    "responses.compaction.whole": _shown(
+        "A summary that is cut, missing or broken is none.",
+        f"{_COMPACTED}::test_a_summary_that_was_cut_is_none",
+        f"{_COMPACTED}::test_no_summary_is_an_error",
+        f"{_COMPACTED}::test_a_summary_that_breaks_off_is_none",
     ),
 }
 
@@ -390,5 +443,7 @@ REQUIREMENTS: Mapping[str, Requirement] = {
     **INPUT,
     **REPLIES,
     **STREAMS,
+    **COUNTING,
+    **COMPACTION,
     **STATE,
 }

@@ -387,7 +387,7 @@ def test_a_temperature_above_claudes_scale_is_capped_and_named(bridge: RunningBr
         (403, 403, "permission_error", "permission_denied", {}),
         (404, 404, "invalid_request_error", "model_not_found", {}),
         (413, 413, "invalid_request_error", "request_too_large", {}),
-        (500, 503, "server_error", "upstream_error", {"retry-after": "1"}),
+        (500, 503, "server_error", "upstream_error", {"retry-after": "10"}),
     ],
 )
 def test_upstream_errors(

@@ -26,6 +26,8 @@ GROUPS = (
     responses.INPUT,
     responses.REPLIES,
     responses.STREAMS,
+    responses.COUNTING,
+    responses.COMPACTION,
     responses.STATE,
 )
 REQUIREMENTS = {**chat.REQUIREMENTS, **responses.REQUIREMENTS}

@@ -265,6 +265,7 @@ LACKS: dict[str, Callable[[], Lack]] = {
     "as-written": lambda: Edits(_composed),
     "partial-messages": lambda: Started("--include-partial-messages"),
     "usage": lambda: Edits(to_bridge=_usage),
+    "token-count": lambda: Refuses("get_context_usage"),
     "error-status": lambda: Edits(to_bridge=_error_status),
     "failure-kinds": lambda: Edits(to_bridge=_failure_kinds),
     "no-second-call": lambda: Started(CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK=None),

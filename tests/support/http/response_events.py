@@ -91,11 +91,7 @@ class CheckedStream:
                 assert number == 1
                 self._under_way(event)
             case "response.output_item.added":
-                assert all(item.done for item in self.items), "one item at a time"
-                assert "error" not in self.types
-                assert event["output_index"] == len(self.items)
-                assert event["item"]["status"] == "in_progress"
-                self.items.append(_Item(event["item"]))
+                self._item_added(event)
             case "response.content_part.added" | "response.reasoning_summary_part.added":
                 item = self._item(event)
                 assert not item.part_open
@@ -125,7 +121,7 @@ class CheckedStream:
                 item.part_closed = True
             case "response.output_item.done":
                 self._item_done(event)
-            case "error":
+            case "error" | "response.compaction.compacting":
                 pass
             case _:
                 assert kind in TERMINAL, kind
@@ -150,6 +146,14 @@ class CheckedStream:
         assert event.get("content_index", 0) == event.get("summary_index", 0) == 0
         return item
 
+    def _item_added(self, event: dict[str, Any]) -> None:
+        assert all(item.done for item in self.items), "one item at a time"
+        assert "error" not in self.types
+        assert event["output_index"] == len(self.items)
+        item = event["item"]
+        assert item.get("encrypted_content") == "" or item["status"] == "in_progress"
+        self.items.append(_Item(item))
+
     def _text_done(self, item: _Item, text: str) -> None:
         assert not item.text_done
         assert item.text == text
@@ -157,7 +161,7 @@ class CheckedStream:
 
     def _item_done(self, event: dict[str, Any]) -> None:
         item, done = self.items[event["output_index"]], event["item"]
-        assert item.text_done or done["type"] == "tool_search_call"
+        assert item.text_done or done["type"] in ("tool_search_call", "compaction")
         assert item.done is None
         same = ("id", "namespace", "type", "role", "call_id", "name")
         assert [done.get(key) for key in same] == [item.added.get(key) for key in same]
@@ -179,6 +183,9 @@ class CheckedStream:
             case "custom_tool_call":
                 assert done["input"] == item.text
                 assert done["id"].startswith("ctc_")
+            case "compaction":
+                assert done["encrypted_content"]
+                assert done["id"].startswith("cmp_")
             case "tool_search_call":
                 assert done["execution"] == "client"
                 assert done["id"].startswith("tsc_")
@@ -190,9 +197,11 @@ class CheckedStream:
         assert response["id"] == self.response_id
         whole = [item.done for item in self.items if item.done is not None]
         assert response["output"][: len(whole)] == whole
-        # What did not end has no end, and is reported as incomplete.
+        # What did not end has no end, and is incomplete; a piece of a summary is nothing.
         left = response["output"][len(whole) :]
-        assert len(left) == len(self.items) - len(whole) <= (kind != "response.completed")
+        open_items = [item for item in self.items if item.done is None]
+        assert len(open_items) <= (kind != "response.completed")
+        assert len(left) == sum(item.added["type"] != "compaction" for item in open_items)
         assert all(item["status"] == "incomplete" for item in left)
         assert (response["error"] is not None) == (kind == "response.failed")
         assert (response["incomplete_details"] is not None) == (kind == "response.incomplete")

@@ -35,6 +35,7 @@ SHOWN_BY = {
     "mcp_set_servers": "client-tools",
     "rewind_conversation": "rewind-after-answers",
     "interrupt": "interrupt",
+    "get_context_usage": "token-count",
 }
 
 

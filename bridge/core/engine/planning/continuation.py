@@ -59,13 +59,11 @@ def normalised(turn: Turn) -> list[Any]:
     """Return the part of a turn that the model saw.
 
     An answer is its whole text and its calls with their arguments as data: clients do not return
-    the fragments of the text, the layout of the JSON or the position of the calls.
+    the fragments of the text, the layout of the JSON or the position of the calls, and some cut off
+    the white space at its end.
     """
     if turn.role is Role.ASSISTANT:
-        text = "".join(block["text"] for block in turn.content if block["type"] == "text")
-        if not text.strip():
-            # The model may write white space before its calls; a history omits it.
-            text = ""
+        text = "".join(block["text"] for block in turn.content if block["type"] == "text").rstrip()
         calls = [
             [block["id"], block["name"], block["input"]]
             for block in turn.content

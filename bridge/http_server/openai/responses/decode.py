@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Final
 
 from bridge.core.contract import (
@@ -15,15 +16,14 @@ from bridge.core.contract import (
     Message,
     OutputFormat,
     OutputKind,
+    ToolChoice,
 )
 from bridge.core.validation import missing
 from bridge.http_server.context import REASONING_HEADER, CallOptions, ReasoningDisplay
 from bridge.http_server.dialect import JsonDict
-from bridge.http_server.openai.responses.items import (
-    PAST,
-    Items,
-    call_field,
-)
+from bridge.http_server.openai.responses.compaction.summaries import after_compaction, says_anything
+from bridge.http_server.openai.responses.echo import echo_of
+from bridge.http_server.openai.responses.items import PAST, Items, call_field
 from bridge.http_server.openai.responses.kept_items import (
     item_id,
     kept_item,
@@ -37,10 +37,12 @@ from bridge.http_server.openai.responses.wire import (
     TextOptions,
 )
 from bridge.http_server.openai.responses.wire_items import (
+    CompactionTriggerItem,
     ConfigurationItem,
     InputItem,
     ItemReference,
     MessageItem,
+    references_of,
 )
 from bridge.http_server.openai.shared.call import EFFORTS, decode_sampling, refuse_blocking
 from bridge.http_server.wire import Ignored, apply_rules, names_by, parse
@@ -81,11 +83,22 @@ class Past:
     """Items that the request refers to, by id."""
 
 
+class Purpose(Enum):
+    """What a request for a response is sent for."""
+
+    ANSWER = auto()
+    """Or to compact, if its last item says so."""
+    COUNT = auto()
+    COMPACT = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class ResponseCall:
     """A requested response, with what concerns its reply and its storage."""
 
     request: CompletionRequest
+    hex: str
+    """The id of the response to be, without its prefix."""
     echo: JsonDict
     """What the reply repeats of the request."""
     items: Sequence[JsonDict]
@@ -95,10 +108,23 @@ class ResponseCall:
     stream: bool
     store: bool
     previous: str | None
+    compacts: bool = False
+    """Whether the answer is to be a summary of the conversation."""
+    messages: Sequence[JsonDict] = ()
+    """Then the messages that stay beside the summary, as they are kept: all but the assistant's."""
 
 
-def parse_responses(body: object) -> ResponsesRequest:
-    """Parse the body of `POST /v1/responses`, without looking up anything stored."""
+def parse_responses(body: object, purpose: Purpose = Purpose.ANSWER) -> ResponsesRequest:
+    """Parse the body of `POST /v1/responses`, without looking up anything stored.
+
+    Unless it wants an answer, what is kept may be all of its input.
+    """
+    if (
+        purpose is not Purpose.ANSWER
+        and isinstance(body, dict)
+        and body.get("previous_response_id") is not None
+    ):
+        body = {**body, "input": [] if body.get("input") is None else body["input"]}
     if isinstance(body, dict) and body.get("input") is None and "messages" in body:
         raise missing(
             "input",
@@ -107,7 +133,7 @@ def parse_responses(body: object) -> ResponsesRequest:
     if isinstance(body, dict):
         _refuse_nested(body.get("tools"))
     wire = parse(ResponsesRequest, body)
-    references = [reference.id for reference in references_of(wire)]
+    references = [reference.id for reference in references_of(wire.input)]
     if len(set(references)) < len(references):
         raise InvalidRequestError("'input' refers to the same item twice.", field="input")
     return wire
@@ -124,14 +150,6 @@ def _refuse_nested(tools: object) -> None:
             )
 
 
-def references_of(wire: ResponsesRequest) -> list[ItemReference]:
-    """Return the items of a request that only reference a stored one."""
-    items = wire.input
-    if isinstance(items, str):
-        return []
-    return [item for item in items if isinstance(item, ItemReference)]
-
-
 # long: assembles the request from all parameters, which are decoded elsewhere.
 def decode_responses(
     wire: ResponsesRequest,
@@ -141,6 +159,7 @@ def decode_responses(
     response_hex: str,
     *,
     keeps: bool,
+    purpose: Purpose = Purpose.ANSWER,
 ) -> ResponseCall:
     """Decode a request, given the stored items that it builds on.
 
@@ -160,9 +179,13 @@ def decode_responses(
                 "store", why="has no effect: storing responses is turned off on this server"
             )
     items = _new_items(wire, past)
-    placed = [*((item, PAST) for item in parse_kept(past.items)), *_placed(wire, items)]
+    earlier = [(item, PAST) for item in parse_kept(past.items)]
+    compacts = purpose is Purpose.COMPACT or _asks_to_compact(items)
+    if compacts and not _asks_to_compact(items):
+        items.append(CompactionTriggerItem(type="compaction_trigger"))
+    placed = [*earlier, *_placed(wire, items)]
     with faults:
-        system, messages = _gathered(wire, placed, ignored)
+        system, messages = _gathered(wire, placed, ignored, purpose)
     with faults:
         offered, tools, tool_choice = decode_response_tools(wire, placed, ignored)
     with faults:
@@ -173,6 +196,9 @@ def decode_responses(
     with faults:
         apply_rules(wire, body, ignored)
     faults.raise_any()
+    if compacts:
+        # The answer is a text for the caller to hand back, whatever form another would have.
+        tools, tool_choice, output_format, summarised = (), ToolChoice(), OutputFormat(), False
     request = CompletionRequest(
         messages=messages,
         model=wire.model or None,
@@ -183,24 +209,37 @@ def decode_responses(
         max_output_tokens=wire.max_output_tokens,
         output_format=output_format,
         effort=effort,
-        include_thinking=options.reasoning is ReasoningDisplay.ASKED or summarised,
+        include_thinking=(options.reasoning is ReasoningDisplay.ASKED or summarised)
+        and not compacts,
         whole=wire.stream is not True,
         marks_cut_calls=True,
         ignored=ignored.names,
         field_names=_names(wire),
     )
+    kept = [
+        kept_item(item, item_id(kind_of(item), response_hex, index, input=True))
+        for index, item in enumerate(items)
+    ]
     return ResponseCall(
         request,
-        echo=_echo(wire, body),
-        items=[
-            kept_item(item, item_id(kind_of(item), response_hex, index, input=True))
-            for index, item in enumerate(items)
-        ],
+        hex=response_hex,
+        echo=echo_of(wire, body),
+        items=kept,
         tools=offered,
         stream=wire.stream is True,
         store=keeps and wire.store is not False,
         previous=wire.previous_response_id,
+        compacts=compacts,
+        messages=_callers_messages([*past.items, *kept]) if compacts else (),
     )
+
+
+def _asks_to_compact(items: Sequence[InputItem]) -> bool:
+    return bool(items) and isinstance(items[-1], CompactionTriggerItem)
+
+
+def _callers_messages(items: Sequence[JsonDict]) -> list[JsonDict]:
+    return [item for item in items if item["type"] == "message" and item["role"] != "assistant"]
 
 
 def _names(wire: ResponsesRequest) -> FieldNames:
@@ -221,15 +260,26 @@ def _placed(wire: ResponsesRequest, items: Sequence[InputItem]) -> Iterator[tupl
 
 
 def _gathered(
-    wire: ResponsesRequest, items: Sequence[tuple[InputItem, str]], ignored: Ignored
+    wire: ResponsesRequest,
+    items: Sequence[tuple[InputItem, str]],
+    ignored: Ignored,
+    purpose: Purpose,
 ) -> tuple[str | None, tuple[Message, ...]]:
     """Return the system prompt, if there is one, and the turns, those of the past first."""
-    if not items or items[-1][1] == PAST:
+    if not items or (purpose is Purpose.ANSWER and items[-1][1] == PAST):
         raise InvalidRequestError("'input' is empty. Add a message.", field="input")
+    for item, where in items[:-1]:
+        if isinstance(item, CompactionTriggerItem) and where != PAST:
+            raise InvalidRequestError(
+                f"'{where}' is a compaction_trigger, which can only be the last item.", field=where
+            )
     gathered = Items(wire.instructions, ignored)
-    for item, where in items:
+    for item, where in after_compaction(items):
         gathered.add(item, where)
-    return gathered.finish()
+    system, messages = gathered.finish()
+    if isinstance(items[-1][0], CompactionTriggerItem) and not says_anything(messages):
+        raise InvalidRequestError("'input' has nothing to compact. Add messages.", field="input")
+    return system, messages
 
 
 def _reasoning(
@@ -250,7 +300,7 @@ def _new_items(wire: ResponsesRequest, past: Past) -> list[InputItem]:
     if isinstance(wire.input, str):
         return [MessageItem(role="user", content=wire.input)]
     items = wire.input
-    found = parse_kept([past.referenced[reference.id] for reference in references_of(wire)])
+    found = parse_kept([past.referenced[reference.id] for reference in references_of(items)])
     resolved = iter(found)
     return [next(resolved) if isinstance(item, ItemReference) else item for item in items]
 
@@ -274,47 +324,3 @@ def _output_format(text: TextOptions | None) -> OutputFormat:
         # Only for a schema without its own description.
         schema = {"description": text.format.description, **schema}
     return OutputFormat(kind, text.format.name or "", schema)
-
-
-_UNSAID: Final = {"description": None, "parameters": None, "strict": None}
-"""What a reply says of a function where the request does not."""
-
-
-def _echo(wire: ResponsesRequest, body: JsonDict) -> JsonDict:
-    """Return the parameters that the reply repeats, with OpenAI's defaults."""
-    text, reasoning = body.get("text") or {}, body.get("reasoning") or {}
-    written = text.get("format") or {"type": "text"}
-    if written["type"] == "json_schema":
-        written = {"name": "", **written}
-    return {
-        "background": False,
-        "instructions": wire.instructions,
-        "max_output_tokens": wire.max_output_tokens,
-        "max_tool_calls": wire.max_tool_calls,
-        "metadata": wire.metadata or {},
-        "parallel_tool_calls": wire.parallel_tool_calls is not False,
-        "previous_response_id": wire.previous_response_id,
-        "prompt_cache_key": wire.prompt_cache_key,
-        "reasoning": {
-            "effort": reasoning.get("effort"),
-            "summary": reasoning.get("summary") or reasoning.get("generate_summary"),
-        },
-        "safety_identifier": wire.safety_identifier,
-        "service_tier": "default",
-        "temperature": 1.0 if wire.temperature is None else wire.temperature,
-        "text": {"format": written, "verbosity": text.get("verbosity") or "medium"},
-        "tool_choice": body.get("tool_choice") or "auto",
-        "tools": [
-            {**_UNSAID, **tool, "type": "function"}
-            if tool.get("type") in (None, "function")
-            else tool
-            for tool in body.get("tools") or ()
-        ],
-        "top_logprobs": 0,
-        "top_p": 1.0 if wire.top_p is None else wire.top_p,
-        "truncation": "disabled",
-        "user": wire.user,
-        # Not parameters of this API, but its published schema requires them in a reply.
-        "frequency_penalty": 0.0,
-        "presence_penalty": 0.0,
-    }

@@ -32,7 +32,7 @@ from bridge.http_server.openai.shared.errors import USAGE_LIMIT, error_body
 from bridge.http_server.openai.shared.replies import DONE
 from bridge.http_server.wire import is_json_object
 
-_INCOMPLETE: Final = {
+INCOMPLETE: Final = {
     FinishReason.LENGTH: "max_output_tokens",
     FinishReason.REFUSAL: "content_filter",
 }
@@ -84,7 +84,7 @@ class ResponseCollector(EventEncoder):
         self.check_finished()
         end = self.ending
         assert isinstance(end, Finished)
-        why = _INCOMPLETE.get(end.reason)
+        why = INCOMPLETE.get(end.reason)
         reply = self._response("completed" if why is None else "incomplete")
         if why is None:
             reply["completed_at"] = int(self._clock())
@@ -145,7 +145,7 @@ class ResponseCollector(EventEncoder):
     def _status(self) -> str:
         """The status of the part that is being closed."""
         end = self.ending
-        cut = end is not None and not (isinstance(end, Finished) and end.reason not in _INCOMPLETE)
+        cut = end is not None and not (isinstance(end, Finished) and end.reason not in INCOMPLETE)
         return "incomplete" if cut else "completed"
 
     @property

@@ -1,4 +1,4 @@
-"""The items of a Responses request as turns for the model."""
+"""The items of a Responses request, as turns for the model."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ from bridge.core.contract import (
     UrlSource,
 )
 from bridge.core.validation import call_id_twice, media_misplaced, missing
+from bridge.http_server.openai.responses.compaction.summaries import SUMMARISE, summary_of
 from bridge.http_server.openai.responses.tools import SEARCH, flat_name
 from bridge.http_server.openai.responses.wire_items import (
     AdditionalToolsItem,
+    CompactionItem,
+    CompactionTriggerItem,
     ConfigurationItem,
     CustomCallItem,
     CustomOutputItem,
@@ -98,6 +101,8 @@ class Items:
                     self._ignored.add("input.encrypted_content", place)
             case AdditionalToolsItem() | ConfigurationItem():
                 pass  # They say nothing: tools.py and decode.py read them.
+            case CompactionItem() | CompactionTriggerItem():
+                self._compaction(item, where)
             case HostedItem(type=kind):
                 self._ignored.add(f"input.{kind}", f"{where}.type")
             case ItemReference():
@@ -129,6 +134,14 @@ class Items:
                 self._turns.add_system(where, _texts(item.content, place))
             case _:
                 assert_never(item.role)
+
+    def _compaction(self, item: CompactionItem | CompactionTriggerItem, where: str) -> None:
+        if isinstance(item, CompactionItem):
+            said = summary_of(item.encrypted_content, f"{where}.encrypted_content")
+            self._turns.add(Role.USER, where, [TextPart(said)])
+        elif where != PAST:
+            # One of the past, whose answer was cut, says nothing any more.
+            self._turns.add(Role.USER, where, [TextPart(SUMMARISE)])
 
     def _call(self, call: ToolCallPart, where: str) -> None:
         if where == PAST:

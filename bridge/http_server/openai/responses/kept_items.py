@@ -12,6 +12,8 @@ from bridge.http_server.dialect import JsonDict
 from bridge.http_server.openai.responses.items import Content
 from bridge.http_server.openai.responses.wire_items import (
     AdditionalToolsItem,
+    CompactionItem,
+    CompactionTriggerItem,
     ConfigurationItem,
     CustomCallItem,
     CustomOutputItem,
@@ -70,6 +72,8 @@ _ID_PREFIXES: Final[Mapping[str, str]] = {
     "additional_tools": "at",
     "configuration_update": "cu",
     "reasoning": "rs",
+    "compaction": "cmp",
+    "compaction_trigger": "cmt",
 }
 
 
@@ -105,12 +109,12 @@ def kept_item(item: InputItem, id: str) -> JsonDict:
             }
         case CustomCallItem() | SearchCallItem() | CustomOutputItem() | SearchOutputItem():
             return {**_kept(item), "id": id, "status": item.status or "completed"}
-        case AdditionalToolsItem() | ConfigurationItem():
+        case AdditionalToolsItem() | ConfigurationItem() | CompactionTriggerItem():
             return {**_kept(item), "id": id}
         case ReasoningItem():
             summary = item.summary if isinstance(item.summary, list) else []
             return {"id": id, "type": "reasoning", "summary": summary}
-        case HostedItem():
+        case HostedItem() | CompactionItem():
             return {**_kept(item), "id": id}
         case ItemReference() | OtherItem():
             raise AssertionError("never kept")

@@ -83,6 +83,11 @@ def reasoning_item(id: str, status: str, summary: Sequence[JsonDict]) -> JsonDic
     }
 
 
+def compaction_item(id: str, content: str) -> JsonDict:
+    """A summary of a conversation, as its caller hands it back."""
+    return {"id": id, "type": "compaction", "encrypted_content": content}
+
+
 def response_usage(usage: Usage) -> JsonDict:
     """Tokens as this API counts them: the input includes cached tokens."""
     return {

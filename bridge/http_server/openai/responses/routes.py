@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
@@ -15,22 +13,22 @@ from bridge.core.answers import ResponseStore, StoredResponse
 from bridge.core.contract import (
     InvalidRequestError,
     NotFoundError,
-    TooLargeError,
     UnsupportedError,
 )
 from bridge.http_server.context import CallOptions, ServerContext, owner_of
 from bridge.http_server.dialect import Call, Decoder, JsonDict, StreamedCall, WholeCall
 from bridge.http_server.endpoint import respond
 from bridge.http_server.errors import json_response
-from bridge.http_server.openai.responses.decode import (
-    Past,
-    ResponseCall,
-    decode_responses,
-    parse_responses,
-    references_of,
+from bridge.http_server.openai.responses.compaction.answers import (
+    CompactionCollector,
+    CompactionStreamEncoder,
+    add_compacting_route,
 )
+from bridge.http_server.openai.responses.counting import add_counting_route
+from bridge.http_server.openai.responses.decode import ResponseCall
 from bridge.http_server.openai.responses.encode import ResponseCollector, ResponseStreamEncoder
-from bridge.http_server.openai.responses.kept_items import response_of
+from bridge.http_server.openai.responses.past import SHOWN_ID
+from bridge.http_server.openai.responses.reading import ResponseReader
 from bridge.http_server.openai.responses.wire import ResponsesRequest
 from bridge.http_server.openai.shared.openapi import describe
 
@@ -38,11 +36,16 @@ from bridge.http_server.openai.shared.openapi import describe
 def add_response_routes(
     router: APIRouter, server: ServerContext, store: ResponseStore | None
 ) -> None:
+    """Add the routes of responses."""
+    reader = ResponseReader(server, store)
+
     @router.post("/v1/responses", **describe(ResponsesRequest, stream=True))
     async def create_response(request: Request) -> Response:
         """Create a response, as one object or as a stream of events."""
-        return await respond(request, server, _decoder(server, store, owner_of(request.scope)))
+        return await respond(request, server, _decoder(request, server, store, reader))
 
+    add_counting_route(router, server, reader)
+    add_compacting_route(router, server, reader)
     _add_routes_of_kept(router, store)
     _add_list_of_items(router, server, store)
 
@@ -103,21 +106,17 @@ def _add_list_of_items(
         return json_response(_page(items, limit, order, after))
 
 
-def _decoder(server: ServerContext, store: ResponseStore | None, owner: str) -> Decoder:
-    """Return a decoder of an owner's requests, which looks up stored responses."""
+def _decoder(
+    request: Request, server: ServerContext, store: ResponseStore | None, reader: ResponseReader
+) -> Decoder:
+    """Decode what a request asks for, together with what is stored of its past."""
+    owner = owner_of(request.scope)
 
     async def decode(body: object, options: CallOptions) -> Call:
-        hex, created = server.new_id(), int(server.clock())
-        wire = await options.off_loop(parse_responses, body)
-        past = await _past(store, owner, wire, server.settings.max_body_bytes)
-        # The stored items may be as large as any body.
-        options = replace(options, large=options.large or bool(past.items))
-        call = await options.off_loop(
-            decode_responses, wire, body, options, past, hex, keeps=store is not None
-        )
-        collecting = ResponseStreamEncoder if call.stream else ResponseCollector
-        collector = collecting(
-            hex=hex,
+        created = int(server.clock())
+        call = await reader.decode(request, body, options)
+        collector = _collecting(call)(
+            hex=call.hex,
             created=created,
             echo=call.echo,
             store=call.store,
@@ -140,66 +139,10 @@ def _decoder(server: ServerContext, store: ResponseStore | None, owner: str) -> 
     return decode
 
 
-async def _past(
-    store: ResponseStore | None, owner: str, wire: ResponsesRequest, limit: int
-) -> Past:
-    """Fetch what a request builds on."""
-    items = await _history(store, owner, wire.previous_response_id, limit)
-    return Past(items, await _referenced(store, owner, wire, limit))
-
-
-async def _history(
-    store: ResponseStore | None, owner: str, previous: str | None, limit: int
-) -> Sequence[JsonDict]:
-    if previous is None:
-        return ()
-    try:
-        found = None if store is None else await store.history(owner, previous, limit)
-    except TooLargeError as error:
-        error.field = "previous_response_id"
-        raise
-    if found is None:
-        raise NotFoundError(
-            f"Previous response with id '{previous[:_SHOWN]}' not found: it or one before "
-            "it was never stored, was deleted or has expired. Send the conversation as input.",
-            field="previous_response_id",
-            reason="PREVIOUS_RESPONSE_NOT_FOUND",
-        )
-    return found
-
-
-async def _referenced(
-    store: ResponseStore | None, owner: str, wire: ResponsesRequest, limit: int
-) -> dict[str, JsonDict]:
-    """Fetch the stored items that the request references by id."""
-    referenced: dict[str, JsonDict] = {}
-    references = references_of(wire)
-    wanted = {reference.id for reference in references}
-    size = 0
-    for reference in references:
-        if reference.id not in referenced:
-            response = response_of(reference.id)
-            if response is not None and store is not None:
-                kept = await store.get(owner, response)
-                for item in () if kept is None else (*kept.input, *kept.reply["output"]):
-                    # Keep only these items in memory: one may belong to a large response.
-                    if item["id"] in wanted:
-                        referenced[item["id"]] = item
-                        size += len(json.dumps(item))
-        if reference.id not in referenced:
-            raise NotFoundError(
-                f"Item with id '{reference.id[:_SHOWN]}' not found. Only items of stored "
-                "responses can be referenced. Send the item itself.",
-                field="input",
-                reason="ITEM_NOT_FOUND",
-            )
-        if size > limit:
-            # References are short, but could expand to everything that is stored.
-            raise TooLargeError(
-                f"The items that 'input' references exceed {limit} bytes. Reference fewer.",
-                field="input",
-            )
-    return referenced
+def _collecting(call: ResponseCall) -> type[ResponseCollector]:
+    if call.compacts:
+        return CompactionStreamEncoder if call.stream else CompactionCollector
+    return ResponseStreamEncoder if call.stream else ResponseCollector
 
 
 async def _stored_reply(
@@ -224,14 +167,10 @@ async def _find(store: ResponseStore | None, request: Request, id: str) -> Store
 
 def _not_found(id: str) -> NotFoundError:
     return NotFoundError(
-        f"Response with id '{id[:_SHOWN]}' not found.",
+        f"Response with id '{id[:SHOWN_ID]}' not found.",
         field="response_id",
         reason="RESPONSE_NOT_FOUND",
     )
-
-
-_SHOWN = 100
-"""How much of an id is repeated to the caller."""
 
 
 def _page(
@@ -244,7 +183,7 @@ def _page(
         ids = [item["id"] for item in ordered]
         if after not in ids:
             raise InvalidRequestError(
-                f"'after' is '{after[:_SHOWN]}', which is not one of the items.", field="after"
+                f"'after' is '{after[:SHOWN_ID]}', which is not one of the items.", field="after"
             )
         start = ids.index(after) + 1
     page = ordered[start : start + limit]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
@@ -23,6 +23,7 @@ ITEM_TYPES: Final = frozenset(
         *("message", "reasoning", "item_reference", "additional_tools", "configuration_update"),
         *("function_call", "function_call_output", "tool_search_call", "tool_search_output"),
         *("custom_tool_call", "custom_tool_call_output"),
+        *("compaction", "compaction_trigger"),
     }
 )
 """The kinds of items that are served."""
@@ -187,6 +188,22 @@ class ConfigurationItem(WireModel):
     id: str | None = None
 
 
+class CompactionItem(WireModel):
+    """A summary of all that came before it, which this server made."""
+
+    type: Literal["compaction"]
+    encrypted_content: str
+    id: str | None = None
+    created_by: Annotated[Any, SILENT] = None
+
+
+class CompactionTriggerItem(WireModel):
+    """Asks for such a summary instead of an answer."""
+
+    type: Literal["compaction_trigger"]
+    id: str | None = None
+
+
 class ReasoningItem(WireModel):
     """Thinking of an earlier answer."""
 
@@ -263,9 +280,16 @@ InputItem: TypeAlias = Annotated[
     | Annotated[SearchOutputItem, Tag("tool_search_output")]
     | Annotated[AdditionalToolsItem, Tag("additional_tools")]
     | Annotated[ConfigurationItem, Tag("configuration_update")]
+    | Annotated[CompactionItem, Tag("compaction")]
+    | Annotated[CompactionTriggerItem, Tag("compaction_trigger")]
     | Annotated[ReasoningItem, Tag("reasoning")]
     | Annotated[ItemReference, Tag("item_reference")]
     | Annotated[HostedItem, Tag("hosted")]
     | Annotated[OtherItem, Tag("other")],
     Discriminator(_item_kind),
 ]
+
+
+def references_of(items: str | Sequence[InputItem]) -> list[ItemReference]:
+    """Return the items that only name one which the server keeps."""
+    return [item for item in items if isinstance(item, ItemReference)]

@@ -11,8 +11,9 @@ from bridge.core.claude import wire
 from bridge.core.claude.wire import encoded, is_long, long_encoded
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=9), inner),
+    max_leaves=8,
 )
 
 
@@ -20,7 +21,7 @@ def user(*blocks: dict[str, Any]) -> dict[str, Any]:
     return {"type": "user", "message": {"role": "user", "content": list(blocks)}}
 
 
-@given(st.dictionaries(st.text(), VALUES))
+@given(st.dictionaries(st.text(max_size=9), VALUES))
 def test_a_long_line_is_encoded_like_any_other(line: dict[str, Any]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(wire, "_LONG", 3)

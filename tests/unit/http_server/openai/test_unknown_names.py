@@ -15,6 +15,7 @@ from bridge.http_server.openai.chat.decode import decode_chat
 from bridge.http_server.openai.chat.wire import ChatCompletionRequest
 from bridge.http_server.openai.completions.decode import decode_text_completion
 from bridge.http_server.openai.completions.wire import TextCompletionRequest
+from bridge.http_server.openai.responses.compaction.summaries import packed
 from bridge.http_server.openai.responses.decode import Past, decode_responses, parse_responses
 from bridge.http_server.openai.responses.wire import ResponsesRequest
 from bridge.http_server.openai.responses.wire_items import OtherItem
@@ -112,6 +113,8 @@ RESPONSES: Final[list[Json]] = [
                 "call_id": "c1",
                 "output": [{"type": "input_text", "text": "seen"}],
             },
+            {"type": "compaction", "encrypted_content": packed("So far.")},
+            {"type": "compaction_trigger"},
         ],
         "stream": True,
         "stream_options": {"include_obfuscation": False},

@@ -49,6 +49,10 @@ ALIKE = {
         (user("a"), assistant("t", CALL)),
         (user("a"), assistant(CALL, "t")),
     ),
+    "white space at the end of an answer": (
+        (user("a"), assistant("b \n\n")),
+        (user("a"), assistant("b")),
+    ),
     "an empty result": (
         (user("a"), assistant(CALL), user(ToolResultPart("c1"))),
         (user("a"), assistant(CALL), user(ToolResultPart("c1", (TextPart(""),)))),
@@ -65,7 +69,9 @@ ALIKE = {
 
 UNLIKE = {
     "another text": ((user("a"),), (user("A"),)),
-    "white space": ((user("a"), assistant("b")), (user("a"), assistant("b "))),
+    "white space in an answer": ((user("a"), assistant("b c")), (user("a"), assistant("b  c"))),
+    "white space before an answer": ((user("a"), assistant("b")), (user("a"), assistant(" b"))),
+    "white space of the user": ((user("a"),), (user("a "),)),
     "text at another place": ((user("a", "b"),), (user("ab"),)),
     "one turn more": ((user("a"),), (user("a"), assistant("b"))),
     "another order": (

@@ -170,7 +170,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("tool_choice", {"type": "mcp", "server_label": "x"}, "tool_choice.type"),
     *(
         ("input", [{"type": kind, "id": "x", "output": {}}], "input[0].type")
-        for kind in (*("computer_call_output", "local_shell_call", "compaction", "made_up"),)
+        for kind in ("computer_call_output", "local_shell_call", "context_compaction", "made_up")
     ),
 ]
 

@@ -1,0 +1,1 @@
+"""Compacting conversations. Its modules are imported directly."""
