@@ -346,6 +346,15 @@ def test_an_answer_that_breaks_is_an_error(client: anthropic.Anthropic) -> None:
     assert found["error"]["type"] in ("api_error", "overloaded_error")
 
 
+def test_tokens_are_counted(client: anthropic.Anthropic) -> None:
+    short, long = (
+        client.messages.count_tokens(model="opus", messages=[user(text)], tools=[WEATHER])
+        for text in ("a", "a word " * 500)
+    )
+
+    assert 0 < short.input_tokens < long.input_tokens
+
+
 def test_models(client: anthropic.Anthropic) -> None:
     names = [model.id for model in client.models.list(limit=2)]
 

@@ -18,6 +18,7 @@ from bridge.core.contract import (
     Tool,
     UnsupportedError,
 )
+from bridge.core.validation import missing
 from bridge.http_server.anthropic.messages.history import decode_history, referenced_tools
 from bridge.http_server.anthropic.messages.tools import decode_choice, decode_tools
 from bridge.http_server.anthropic.messages.wire import MessagesRequest, ThinkingConfig
@@ -47,9 +48,11 @@ class Call:
     """Whether only the signatures of the thinking are sent."""
 
 
-def decode_message_request(body: object, options: CallOptions) -> Call:
-    """Decode the body of `POST /v1/messages`."""
+def decode_message_request(body: object, options: CallOptions, *, counting: bool = False) -> Call:
+    """Decode the body of `POST /v1/messages`; if only `counting`, it needs no `max_tokens`."""
     wire = parse(MessagesRequest, body)
+    if wire.max_tokens is None and not counting:
+        raise missing("max_tokens")
     if wire.thread is not None:
         # By this reason, clients send the whole conversation instead.
         raise UnsupportedError(

@@ -1,4 +1,4 @@
-"""The request of `POST /v1/messages`."""
+"""The request of `POST /v1/messages`, and of `POST /v1/messages/count_tokens`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from bridge.http_server.wire import (
     TopP,
     WireModel,
     named_unless,
+    needing,
     refused_unless,
 )
 
@@ -62,10 +63,12 @@ class ThinkingConfig(WireModel):
 class MessagesRequest(WireModel):
     """What a caller of `POST /v1/messages` sends. Null is the same as absent."""
 
+    model_config = needing("max_tokens")
+
     # What has no mark is honoured.
     model: str
     messages: Annotated[list[MessageParam], Field(min_length=1)]
-    max_tokens: TokenLimit
+    max_tokens: TokenLimit | None = None
     system: str | list[TextBlock] | None = None
     stream: bool | None = None
     temperature: Annotated[float, Field(ge=0, le=1)] | None = None

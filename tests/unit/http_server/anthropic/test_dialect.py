@@ -13,7 +13,7 @@ from bridge.core.access.keys import parse_given
 from bridge.core.contract.errors import QueueFullError
 from bridge.core.contract.events import TextDelta
 from bridge.http_server import HttpSettings
-from tests.support.fakes import STARTED, FakeService
+from tests.support.fakes import COUNTED, STARTED, FakeService
 from tests.support.http.asgi import Exchange, ask, build
 
 KEY = "user-secret-long-enough"
@@ -70,6 +70,21 @@ async def test_strict_mode_by_header_and_by_setting() -> None:
     for reply in (by_header, by_setting):
         assert reply.status == 400
         assert reply.json["error"]["details"]["field"] == "top_k"
+
+
+async def test_the_tokens_of_a_request_are_counted_without_a_limit_of_the_answer() -> None:
+    service = FakeService()
+    app = build(service)
+    body = asked(top_k=5)
+    del body["max_tokens"]
+    reply = await ask(app, "POST", f"{URL}/count_tokens", body)
+    unlimited = await ask(app, "POST", URL, body)
+    wrong = await ask(app, "POST", f"{URL}/count_tokens", asked(messages=[]))
+
+    assert reply.json == {"input_tokens": COUNTED}
+    assert reply.headers["x-bridge-ignored-params"] == "top_k"
+    assert unlimited.json["error"]["details"]["field"] == "max_tokens"
+    assert wrong.json["error"]["details"]["field"] == "messages"
 
 
 @pytest.mark.parametrize("stream", [False, True])
