@@ -231,12 +231,12 @@ class Session:
             else:
                 await self._transport.send(line)
 
-    async def count_tokens(self, turns: Sequence[Turn]) -> int:
+    async def count_tokens(self, turns: Sequence[Turn], model: str = "") -> int:
         """Add turns to the empty conversation and estimate its input tokens.
 
         The system prompt counts too, the tools on offer do not.
         """
-        await self.replay(turns)
+        await self.replay(turns, model)
         return await self._transport.context_tokens()
 
     async def ask(self, turn: Turn) -> None:

@@ -51,15 +51,7 @@ class Call:
 def decode_message_request(body: object, options: CallOptions, *, counting: bool = False) -> Call:
     """Decode the body of `POST /v1/messages`; if only `counting`, it needs no `max_tokens`."""
     wire = parse(MessagesRequest, body)
-    if wire.max_tokens is None and not counting:
-        raise missing("max_tokens")
-    if wire.thread is not None:
-        # By this reason, clients send the whole conversation instead.
-        raise UnsupportedError(
-            "This server keeps no threads. Send the whole conversation without 'thread'.",
-            field="thread",
-            reason="THREAD_UNSUPPORTED_REQUEST",
-        )
+    _check(wire, counting=counting)
     ignored = Ignored(strict=options.strict)
     faults = Faults()
     messages: tuple[Message, ...] = ()
@@ -95,6 +87,19 @@ def decode_message_request(body: object, options: CallOptions, *, counting: bool
     )
     omits = wire.thinking is not None and wire.thinking.display == "omitted"
     return Call(request, stream=wire.stream is True, omit_thinking=omits)
+
+
+def _check(wire: MessagesRequest, *, counting: bool) -> None:
+    """Raise for what no other field can make good."""
+    if wire.max_tokens is None and not counting:
+        raise missing("max_tokens")
+    if wire.thread is not None:
+        # By this reason, clients send the whole conversation instead.
+        raise UnsupportedError(
+            "This server keeps no threads. Send the whole conversation without 'thread'.",
+            field="thread",
+            reason="THREAD_UNSUPPORTED_REQUEST",
+        )
 
 
 def _thinking(config: ThinkingConfig | None, ignored: Ignored) -> bool | None:
