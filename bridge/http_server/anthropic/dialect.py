@@ -46,7 +46,13 @@ class Anthropic:
             }
         ),
         sent_prefixes=("x-stainless-",),
-        read=frozenset({"request-id"}),
+        read=frozenset(
+            {
+                "anthropic-ratelimit-unified-reset",
+                "anthropic-ratelimit-unified-status",
+                "request-id",
+            }
+        ),
     )
     open_urls: Final = frozenset({_HELLO})
 

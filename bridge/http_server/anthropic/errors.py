@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -70,6 +71,14 @@ def error_body(error: contract.BridgeError, request_id: str) -> JsonDict:
     }
 
 
+def _limit_headers(error: contract.PlanLimitError) -> dict[str, str]:
+    """What the API says of a subscription's limits, as far as it concerns a caller."""
+    headers = {"anthropic-ratelimit-unified-status": "rejected"}
+    if error.resets_at is not None:
+        headers["anthropic-ratelimit-unified-reset"] = str(math.ceil(error.resets_at))
+    return headers
+
+
 def _with_others(error: contract.BridgeError) -> str:
     """Say all that is wrong in the message."""
     text = error.message
@@ -92,4 +101,6 @@ def error_response(error: contract.BridgeError, request_id: str) -> Response:
     headers = error_headers(error, status)
     if status == 401:
         headers["www-authenticate"] = "Bearer"
+    if isinstance(error, contract.PlanLimitError):
+        headers |= _limit_headers(error)
     return json_response(error_body(error, request_id), status, headers)

@@ -12,8 +12,10 @@ _DECODE = "tests/unit/http_server/anthropic/messages/test_decode.py"
 _DIALECT = "tests/unit/http_server/anthropic/test_dialect.py"
 _ERRORS = "tests/unit/http_server/anthropic/test_errors.py"
 _HISTORY = "tests/unit/http_server/anthropic/messages/test_history.py"
+_JAVASCRIPT = "tests/clients/test_anthropic_javascript.py"
 _LAUNCHING = "tests/unit/server/test_launching.py"
 _MODELS = "tests/unit/http_server/anthropic/test_models.py"
+_PARITY = "tests/integration/parity/test_messages_api.py"
 _STREAM = "tests/unit/http_server/anthropic/messages/test_stream.py"
 _THINKING = "tests/unit/core/engine/planning/test_thinking.py"
 _TOOLS = "tests/unit/http_server/anthropic/messages/test_tools.py"
@@ -126,6 +128,14 @@ REPLIES = {
         f"{_CLIENT}::test_a_stream_by_its_helper",
         f"{_CLIENT}::test_the_async_client",
     ),
+    "messages.reply.javascript": _shown(
+        "Anthropic's client for JavaScript reads a message, a stream and an error.",
+        f"{_JAVASCRIPT}::test_it_reads_a_message_a_stream_and_an_error",
+    ),
+    "messages.reply.parity": _shown(
+        "A message is what a chat completion of the same request is, upstream too.",
+        f"{_PARITY}::test_the_messages_api_answers_as_chat_completions_do",
+    ),
     "messages.reply.events": _shown(
         "Every event of a message has its name, and silence is filled with pings.",
         f"{_CLIENT}::test_every_event_of_a_stream_has_its_name",
@@ -171,6 +181,10 @@ ERRORS = {
     "messages.error.key": _shown(
         "A key comes as `x-api-key` or as a bearer's; a wrong one is a 401.",
         f"{_DIALECT}::test_a_key_comes_by_either_header",
+    ),
+    "messages.error.limit": _shown(
+        "A limit of the plan has the headers by which Anthropic says when it resets.",
+        f"{_ERRORS}::test_a_limit_of_the_plan_says_when_it_resets",
     ),
     "messages.error.absent": _shown(
         "What Anthropic serves and this server does not is a 404 that says so.",

@@ -74,6 +74,19 @@ def test_what_to_do_next_is_in_the_headers() -> None:
     assert wrong["www-authenticate"] == "Bearer"
 
 
+def test_a_limit_of_the_plan_says_when_it_resets() -> None:
+    error = contract.PlanLimitError("a")
+    assert error_response(error, "r").headers["anthropic-ratelimit-unified-status"] == "rejected"
+    error.tell_reset(1_700_000_000.5, 1_700_000_000)
+    headers = error_response(error, "r").headers
+
+    assert headers["anthropic-ratelimit-unified-reset"] == "1700000001"
+    assert (
+        "anthropic-ratelimit-unified-status"
+        not in error_response(contract.RateLimitedError("a"), "r").headers
+    )
+
+
 def test_all_faults_are_said_and_the_first_is_in_the_details() -> None:
     error = contract.InvalidRequestError("Wrong.", field="max_tokens")
     error.others = (contract.InvalidRequestError("Bad.", field="system"),)
