@@ -36,7 +36,8 @@ async def respond(request: Request, server: ServerContext, decode: Decoder) -> R
         call = await decode(body, options)
         return call, options.applied_to(call.request)
 
-    call, asked = await received(request, server, decoded)
+    with recording_refusals(request, server):
+        call, asked = await received(request, server, decoded)
     if isinstance(call, StreamedCall):
         return EventStreamResponse(
             server.service.complete(asked),
@@ -56,9 +57,8 @@ async def received(
     server: ServerContext,
     decode: Callable[[object, CallOptions], Awaitable[T]],
 ) -> T:
-    """Read and decode a body; what cannot be read is recorded as a refused request."""
-    receiving = server.uploads.receiving(caller_of(request.scope))
-    with _recording_refusals(request, server), receiving as upload:
+    """Read and decode a body."""
+    with server.uploads.receiving(caller_of(request.scope)) as upload:
         options = call_options(request.scope, server.settings)
         body = await _read_body(request, server, upload)
         return await decode(body, replace(options, large=upload.size > LARGE_BYTES))
@@ -73,7 +73,7 @@ async def _read_body(request: Request, server: ServerContext, upload: Upload) ->
 
 
 @contextmanager
-def _recording_refusals(request: Request, server: ServerContext) -> Iterator[None]:
+def recording_refusals(request: Request, server: ServerContext) -> Iterator[None]:
     """Have the core record a request that cannot be decoded; it records the others itself."""
     try:
         yield

@@ -128,6 +128,31 @@ async def test_an_async_client_is_answered(async_client: openai.AsyncOpenAI) -> 
     assert "".join(text) == "".join(f"w{number} " for number in range(20))
 
 
+def test_the_assistants_words_come_with_the_outputs_of_a_response_before(
+    client: openai.OpenAI, bridge: RunningBridge, marker: str
+) -> None:
+    first = client.responses.create(
+        model="opus", input=f"{marker} {sim(tools=TWO_CALLS)}", tools=TOOLS
+    )
+    calls = [item for item in first.output if item.type == "function_call"]
+    outputs: list[Any] = [
+        {"type": "function_call_output", "call_id": call.call_id, "output": sim(text="Warm.")}
+        for call in calls
+    ]
+    words: Any = {"role": "assistant", "content": "I asked both."}
+
+    second = client.responses.create(
+        model="opus", input=[words, *outputs], previous_response_id=first.id, tools=TOOLS
+    )
+
+    assert second.output_text == "Warm."
+    _, (_, answer), (_, results) = said(upstream(bridge, marker))
+    # Claude Code puts a turn's text before its calls.
+    assert [block["type"] for block in answer] == ["text", "tool_use", "tool_use"]
+    assert answer[0]["text"] == "I asked both."
+    assert [block["type"] for block in results] == ["tool_result", "tool_result"]
+
+
 def test_input_tokens_are_counted(
     client: openai.OpenAI, bridge: RunningBridge, marker: str
 ) -> None:

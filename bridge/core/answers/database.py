@@ -15,13 +15,13 @@ from bridge.core.contract import BOUNDS
 from bridge.core.system import open_private, private_file, private_folder
 from bridge.core.validation import NotJsonError, TooNestedError, parse_strict
 
-_VERSION: Final = 1
 _BUSY_SECONDS: Final = 5.0
 """How long another server that shares the file may lock it, in seconds."""
 _RETRY_SECONDS: Final = 0.02
 _JOURNAL_BYTES: Final = 4 * 1024 * 1024
 
-_SCHEMA: Final = """
+_SCHEMAS: Final = (
+    """
 CREATE TABLE conversations (
     id TEXT PRIMARY KEY,
     caller TEXT NOT NULL,
@@ -39,7 +39,26 @@ CREATE TABLE responses (
     reply TEXT NOT NULL
 );
 CREATE INDEX responses_by_conversation ON responses (conversation);
-"""
+""",
+    """
+CREATE TABLE conversation_objects (
+    id TEXT PRIMARY KEY REFERENCES conversations (id) ON DELETE CASCADE,
+    created_at INTEGER NOT NULL,
+    metadata TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE conversation_items (
+    conversation TEXT NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    item TEXT NOT NULL,
+    PRIMARY KEY (conversation, position)
+);
+CREATE UNIQUE INDEX conversation_items_by_id ON conversation_items (conversation, id);
+""",
+)
+"""What each version of the file adds to the one before."""
+
+_VERSION: Final = len(_SCHEMAS)
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -62,12 +81,12 @@ def connect(path: Path) -> sqlite3.Connection:
             f"journal_size_limit = {_JOURNAL_BYTES}",
         ):
             _set(database, pragma)
-        if _version(database) == 0:
+        if _version(database) < _VERSION:
             with transaction(database):
-                if _version(database) == 0:
-                    for statement in filter(str.strip, _SCHEMA.split(";")):
+                for schema in _SCHEMAS[_version(database) :]:
+                    for statement in filter(str.strip, schema.split(";")):
                         database.execute(statement)
-                    database.execute(f"PRAGMA user_version = {_VERSION}")
+                database.execute(f"PRAGMA user_version = {_VERSION}")
         if (version := _version(database)) != _VERSION:
             raise sqlite3.DatabaseError(f"its version is {version}, not {_VERSION}: move it away")
     except BaseException:

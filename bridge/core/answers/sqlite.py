@@ -8,32 +8,21 @@ history.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sqlite3
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
-from bridge.core.answers.database import (
-    connect,
-    dumps,
-    identity_of,
-    loads,
-    transaction,
-    used_bytes,
-)
+from bridge.core.answers.conversations import SqliteConversationStore
+from bridge.core.answers.database import dumps, loads, transaction
+from bridge.core.answers.file import SqliteFile
 from bridge.core.answers.store import JsonDict, StoredResponse
 from bridge.core.contract import StoreUnavailableError, TooLargeError
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-_DAY: Final = 86_400.0
 
 _CHAIN: Final = """
 WITH RECURSIVE chain (id, parent, size, depth) AS (
@@ -64,23 +53,18 @@ class SqliteResponseStore:
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Store in `path`, for `days` after their last use, in a file of at most `max_bytes`."""
-        self._path = path
-        self._seconds = days * _DAY
-        self._max_bytes = max_bytes
-        self._clock = clock
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="responses")
-        self._open_database: sqlite3.Connection | None = None
-        self._open_file: tuple[int, int] | None = None
+        self._file = SqliteFile(path, days=days, max_bytes=max_bytes, clock=clock)
+        self.conversations = SqliteConversationStore(self._file)
 
     async def expire(self) -> None:
         """Delete expired responses. This also happens whenever a response is stored."""
         with suppress(StoreUnavailableError):
-            await self._run(self._expire)
+            await self._file.expire()
 
     async def put(self, owner: str, response: StoredResponse) -> bool:
         """Store a response; return whether that was possible."""
         try:
-            kept = await self._run(lambda: self._put(owner, response))
+            kept = await self._file.run(lambda database: self._put(database, owner, response))
         except StoreUnavailableError:
             return False
         except (ValueError, RecursionError):
@@ -92,60 +76,31 @@ class SqliteResponseStore:
 
     async def get(self, owner: str, id: str) -> StoredResponse | None:
         """Return a response, or None if there is none."""
-        return await self._run(lambda: self._get(owner, id))
+        return await self._file.run(lambda database: self._get(database, owner, id))
 
     async def history(self, owner: str, id: str, max_bytes: int) -> list[JsonDict] | None:
         """Return the input and output of a response and all it builds on, oldest first.
 
         None if any of it is missing. Raises TooLargeError beyond `max_bytes`.
         """
-        return await self._run(lambda: self._history(owner, id, max_bytes))
+        return await self._file.run(lambda database: self._history(database, owner, id, max_bytes))
 
     async def delete(self, owner: str, id: str) -> bool:
         """Delete a response for good; return whether it existed."""
-        return await self._run(lambda: self._delete(owner, id))
+        return await self._file.run(lambda database: self._delete(database, owner, id))
 
     async def aclose(self) -> None:
         """Close the file after all pending operations."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
-        self._thread.shutdown()
+        await self._file.aclose()
 
     # In the thread
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
-
-    def _guarded(self, work: Callable[[], T]) -> T:
-        try:
-            return work()
-        except (sqlite3.Error, OSError) as error:
-            # The state of the connection is unknown: the next call opens a new one.
-            self._close()
-            logger.warning("the stored responses in %s cannot be used: %s", self._path, error)
-            raise StoreUnavailableError from error
-
-    def _database(self) -> sqlite3.Connection:
-        if self._open_database is not None and identity_of(self._path) != self._open_file:
-            # The file was removed or replaced. SQLite would continue with the one that no longer
-            # has a name: whatever is stored there is lost when this process ends.
-            self._close()
-        if self._open_database is None:
-            self._open_database = connect(self._path)
-            self._open_file = identity_of(self._path)
-        return self._open_database
-
-    def _close(self) -> None:
-        if self._open_database is not None:
-            database, self._open_database = self._open_database, None
-            database.close()
-
-    def _put(self, owner: str, response: StoredResponse) -> bool:
+    def _put(self, database: sqlite3.Connection, owner: str, response: StoredResponse) -> bool:
         reply = dict(response.reply)
         output = dumps(reply.pop("output"))
         input = dumps(response.input)
-        database = self._database()
         with transaction(database) as abandon:
-            self._expire_in(database)
+            self._file.expire_in(database)
             conversation = response.id
             if response.parent is not None:
                 row = database.execute(
@@ -156,11 +111,7 @@ class SqliteResponseStore:
                     abandon()
                     return False
                 (conversation,) = row
-            database.execute(
-                "INSERT INTO conversations VALUES (?, ?, ?) "
-                "ON CONFLICT (id) DO UPDATE SET used_at = excluded.used_at",
-                (conversation, owner, self._clock()),
-            )
+            self._file.used(database, conversation, owner)
             database.execute(
                 "INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
@@ -168,28 +119,17 @@ class SqliteResponseStore:
                     *(len(input) + len(output), input, output, dumps(reply)),
                 ),
             )
-            if not self._made_room(database, conversation):
+            if not self._file.made_room(database, conversation):
                 abandon()
                 return False
         return True
 
-    def _made_room(self, database: sqlite3.Connection, keep: str) -> bool:
-        """Delete conversations until the file is small enough, except `keep`."""
-        while used_bytes(database) > self._max_bytes:
-            row = database.execute(
-                "SELECT id FROM conversations WHERE id <> ? ORDER BY used_at LIMIT 1", (keep,)
-            ).fetchone()
-            if row is None:
-                return False
-            database.execute("DELETE FROM conversations WHERE id = ?", row)
-        return True
-
-    def _get(self, owner: str, id: str) -> StoredResponse | None:
-        row = self._database().execute(
+    def _get(self, database: sqlite3.Connection, owner: str, id: str) -> StoredResponse | None:
+        row = database.execute(
             "SELECT r.parent, r.input, r.output, r.reply FROM responses AS r "
             "JOIN conversations AS c ON c.id = r.conversation "
             "WHERE r.id = ? AND r.caller = ? AND c.used_at > ?",
-            (id, owner, self._oldest()),
+            (id, owner, self._file.oldest),
         ).fetchone()  # fmt: skip
         if row is None:
             return None
@@ -197,11 +137,12 @@ class SqliteResponseStore:
         whole = {**loads(reply), "output": loads(output)}
         return StoredResponse(id, parent, loads(input), whole)
 
-    def _history(self, owner: str, id: str, max_bytes: int) -> list[JsonDict] | None:
-        database = self._database()
+    def _history(
+        self, database: sqlite3.Connection, owner: str, id: str, max_bytes: int
+    ) -> list[JsonDict] | None:
         # In one transaction, so that nothing is deleted while it is read.
         with transaction(database, "BEGIN"):
-            chain = database.execute(_CHAIN, (id, owner, self._oldest())).fetchall()
+            chain = database.execute(_CHAIN, (id, owner, self._file.oldest)).fetchall()
             if not chain or chain[0][1] is not None:
                 return None
             if sum(size for *_, size in chain) > max_bytes:
@@ -217,10 +158,9 @@ class SqliteResponseStore:
                 items += loads(output)
         return items
 
-    def _delete(self, owner: str, id: str) -> bool:
-        database = self._database()
+    def _delete(self, database: sqlite3.Connection, owner: str, id: str) -> bool:
         with transaction(database):
-            self._expire_in(database)
+            self._file.expire_in(database)
             row = database.execute(
                 "DELETE FROM responses WHERE id = ? AND caller = ? RETURNING conversation",
                 (id, owner),
@@ -235,16 +175,3 @@ class SqliteResponseStore:
         # The journal still contains what was deleted.
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return True
-
-    def _expire(self) -> None:
-        if not self._path.exists():
-            return
-        database = self._database()
-        with transaction(database):
-            self._expire_in(database)
-
-    def _expire_in(self, database: sqlite3.Connection) -> None:
-        database.execute("DELETE FROM conversations WHERE used_at <= ?", (self._oldest(),))
-
-    def _oldest(self) -> float:
-        return self._clock() - self._seconds

@@ -1,8 +1,8 @@
-"""The interface of response stores."""
+"""The interfaces of the stores of responses and of conversations."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -22,12 +22,73 @@ class StoredResponse:
     """The response object; its `output` has the items of the answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class StoredConversation:
+    """A conversation that its callers made, without its items."""
+
+    id: str
+    created_at: int
+    """In Unix seconds."""
+    metadata: Mapping[str, str]
+
+
+class ConversationStore(Protocol):
+    """Stores conversations. Those of one owner do not exist for another.
+
+    Every method raises StoreUnavailableError if the store cannot be reached.
+    """
+
+    async def create(
+        self, owner: str, conversation: StoredConversation, items: Sequence[JsonDict]
+    ) -> bool:
+        """Store a new conversation; False if there is no room for it."""
+        ...
+
+    async def get(self, owner: str, id: str) -> StoredConversation | None:
+        """Return a conversation, or None if there is none."""
+        ...
+
+    async def update(
+        self, owner: str, id: str, metadata: Mapping[str, str]
+    ) -> StoredConversation | None:
+        """Replace the metadata of a conversation and return it, or None if there is none."""
+        ...
+
+    async def delete(self, owner: str, id: str) -> bool:
+        """Delete a conversation for good; False if it did not exist."""
+        ...
+
+    async def items(self, owner: str, id: str, max_bytes: int) -> list[JsonDict] | None:
+        """Return the items of a conversation, oldest first, or None if there is none.
+
+        Raises TooLargeError beyond `max_bytes`.
+        """
+        ...
+
+    async def item(self, owner: str, id: str, item: str) -> JsonDict | None:
+        """Return one item, or None if there is none."""
+        ...
+
+    async def add(self, owner: str, id: str, items: Sequence[JsonDict]) -> bool:
+        """Add items at the end; False if the conversation does not exist or there is no room."""
+        ...
+
+    async def delete_item(self, owner: str, id: str, item: str) -> bool:
+        """Delete an item for good; False if it did not exist."""
+        ...
+
+
 class ResponseStore(Protocol):
     """Stores responses. The responses of one owner do not exist for another.
 
     Reading methods raise StoreUnavailableError if the store cannot be reached; if a response cannot
     be stored, the answer is still sent.
     """
+
+    @property
+    def conversations(self) -> ConversationStore:
+        """The store of conversations that belongs to it."""
+        ...
 
     async def put(self, owner: str, response: StoredResponse) -> bool:
         """Store a response; False if that was not possible."""

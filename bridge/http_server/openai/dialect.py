@@ -19,7 +19,13 @@ from bridge.http_server.errors import UnknownUrlError
 from bridge.http_server.openai.chat import ChatCompletionRequest, add_chat_routes
 from bridge.http_server.openai.completions import TextCompletionRequest, add_completion_routes
 from bridge.http_server.openai.models import add_model_routes
-from bridge.http_server.openai.responses import ResponsesRequest, add_response_routes
+from bridge.http_server.openai.responses import (
+    ConversationItemsRequest,
+    ConversationRequest,
+    ConversationUpdate,
+    ResponsesRequest,
+    add_response_routes,
+)
 from bridge.http_server.openai.shared.errors import error_response
 from bridge.http_server.openai.shared.openapi import schemas_of
 
@@ -51,7 +57,14 @@ class OpenAI:
 
     def schemas(self) -> Mapping[str, Any]:
         """The bodies of the endpoints, and the envelope of errors."""
-        return schemas_of(ChatCompletionRequest, ResponsesRequest, TextCompletionRequest)
+        return schemas_of(
+            ChatCompletionRequest,
+            ResponsesRequest,
+            TextCompletionRequest,
+            ConversationRequest,
+            ConversationUpdate,
+            ConversationItemsRequest,
+        )
 
     def speaks(self, scope: Scope) -> bool:
         """Whether a header names an organisation or a project, as OpenAI's clients may."""

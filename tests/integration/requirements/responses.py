@@ -11,6 +11,7 @@ _NAMES = "tests/unit/core/engine/planning/test_field_names.py"
 _APP = "tests/unit/http_server/openai/responses/test_routes.py"
 _CLIENT = "tests/clients/test_openai_responses.py"
 _COMPACTED = "tests/unit/http_server/openai/responses/compaction/test_answers.py"
+_CONVERSATIONS = "tests/unit/http_server/openai/responses/conversations/test_routes.py"
 _COUNTING = "tests/unit/http_server/openai/responses/test_counting.py"
 _DECODE = "tests/unit/http_server/openai/responses/test_decode.py"
 _ENCODE = "tests/unit/http_server/openai/responses/test_encode.py"
@@ -104,7 +105,7 @@ PARAMETERS = {
         f"{_DECODE}::test_the_reply_repeats_what_was_asked",
     ),
     "responses.param.background": _shown(
-        "Background runs, conversation objects and prompt templates are refused.", _REFUSED
+        "Background runs and prompt templates are refused.", _REFUSED
     ),
     "responses.other_api": _shown(
         "A body for chat completions is told where to go, and the other way round.",
@@ -172,6 +173,8 @@ INPUT = {
         f"{_DECODE}::test_calls_and_outputs_must_match",
         f"{_DECODE}::test_a_call_of_the_past_wants_its_output_in_the_input",
         f"{_APP}::test_outputs_answer_the_calls_of_the_response_before",
+        f"{_APP}::test_what_the_assistant_said_since_comes_with_the_outputs",
+        f"{_CLIENT}::test_the_assistants_words_come_with_the_outputs_of_a_response_before",
     ),
     "responses.input.reasoning": _shown(
         "Reasoning items are taken, and need not be there.",
@@ -314,6 +317,36 @@ COMPACTION = {
     ),
 }
 
+CONVERSATIONS = {
+    "responses.conversations.kept": _shown(
+        "Conversations and their items are created, read, changed and deleted.",
+        "tests/clients/test_openai_conversations.py::test_a_conversation_is_kept_and_changed",
+        f"{_CONVERSATIONS}::test_a_conversation_is_created_changed_and_deleted",
+        f"{_CONVERSATIONS}::test_items_are_added_listed_read_and_deleted",
+        f"{_CONVERSATIONS}::test_a_stored_item_can_be_referenced",
+    ),
+    "responses.conversations.refused": _shown(
+        "What no response could be built on is a 400 that names it.",
+        f"{_CONVERSATIONS}::test_what_cannot_be_built_on_is_not_kept",
+        f"{_CONVERSATIONS}::test_what_has_no_effect_is_named_or_an_error",
+        f"{_CONVERSATIONS}::test_a_server_that_keeps_nothing_says_so",
+    ),
+    "responses.conversations.keys": _shown(
+        "A key has its own conversations only.",
+        f"{_CONVERSATIONS}::test_a_key_has_its_own_conversations_only",
+        "tests/unit/core/answers/test_conversations.py::"
+        "test_an_owner_has_no_conversations_of_another",
+    ),
+    "responses.conversations.built_on": _shown(
+        "A response builds on its conversation and is added to it.",
+        "tests/clients/test_openai_conversations.py::test_responses_go_on_in_a_conversation",
+        f"{_CONVERSATIONS}::test_a_response_builds_on_its_conversation_and_is_added_to_it",
+        f"{_CONVERSATIONS}::test_calls_and_their_outputs_go_through_a_conversation",
+        f"{_CONVERSATIONS}::test_nothing_of_an_answer_that_failed_is_added",
+        f"{_CONVERSATIONS}::test_a_conversation_alone_is_counted_and_compacted",
+    ),
+}
+
 STATE = {
     "responses.state.previous": _shown(
         "`previous_response_id` stands for all that was said before.",
@@ -380,6 +413,7 @@ STATE = {
     "responses.state.cancel": _shown(
         "To cancel is a 400, as nothing runs in the background.",
         f"{_APP}::test_only_what_runs_in_the_background_is_cancelled",
+        f"{_APP}::test_a_response_that_runs_is_not_cancelled_but_left",
         f"{_CLIENT}::test_what_is_kept_is_read_and_deleted",
     ),
     "responses.state.keys": _shown(
@@ -445,5 +479,6 @@ REQUIREMENTS: Mapping[str, Requirement] = {
     **STREAMS,
     **COUNTING,
     **COMPACTION,
+    **CONVERSATIONS,
     **STATE,
 }

@@ -28,6 +28,7 @@ GROUPS = (
     responses.STREAMS,
     responses.COUNTING,
     responses.COMPACTION,
+    responses.CONVERSATIONS,
     responses.STATE,
     messages.PARAMETERS,
     messages.INPUT,

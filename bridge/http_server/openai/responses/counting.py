@@ -9,7 +9,7 @@ from starlette.responses import Response
 from bridge.core.contract import CompletionRequest
 from bridge.http_server.context import CallOptions, ServerContext
 from bridge.http_server.disconnect import disconnected, run_until
-from bridge.http_server.endpoint import received
+from bridge.http_server.endpoint import received, recording_refusals
 from bridge.http_server.errors import json_response
 from bridge.http_server.openai.responses.decode import Purpose
 from bridge.http_server.openai.responses.reading import ResponseReader
@@ -32,7 +32,8 @@ def add_counting_route(router: APIRouter, server: ServerContext, reader: Respons
             call = await reader.decode(request, body, options, Purpose.COUNT)
             return options.applied_to(call.request)
 
-        asked = await received(request, server, decode)
+        with recording_refusals(request, server):
+            asked = await received(request, server, decode)
         counting = server.service.count_tokens(asked)
         tokens = await run_until(counting, disconnected(request.receive))
         reply = {"object": "response.input_tokens", "input_tokens": tokens}

@@ -23,7 +23,7 @@ from bridge.http_server.context import REASONING_HEADER, CallOptions, ReasoningD
 from bridge.http_server.dialect import JsonDict
 from bridge.http_server.openai.responses.compaction.summaries import after_compaction, says_anything
 from bridge.http_server.openai.responses.echo import echo_of
-from bridge.http_server.openai.responses.items import PAST, Items, call_field
+from bridge.http_server.openai.responses.items import PASTS, PREVIOUS, Items, call_field
 from bridge.http_server.openai.responses.kept_items import (
     item_id,
     kept_item,
@@ -81,6 +81,8 @@ class Past:
     """The input and the output of all responses before, oldest first."""
     referenced: Mapping[str, JsonDict] = field(default_factory=dict)
     """Items that the request refers to, by id."""
+    source: str = PREVIOUS
+    """The parameter that names what it builds on: one of PASTS."""
 
 
 class Purpose(Enum):
@@ -108,6 +110,8 @@ class ResponseCall:
     stream: bool
     store: bool
     previous: str | None
+    conversation: str | None
+    """The conversation that its items are added to."""
     compacts: bool = False
     """Whether the answer is to be a summary of the conversation."""
     messages: Sequence[JsonDict] = ()
@@ -122,7 +126,7 @@ def parse_responses(body: object, purpose: Purpose = Purpose.ANSWER) -> Response
     if (
         purpose is not Purpose.ANSWER
         and isinstance(body, dict)
-        and body.get("previous_response_id") is not None
+        and any(body.get(name) is not None for name in PASTS)
     ):
         body = {**body, "input": [] if body.get("input") is None else body["input"]}
     if isinstance(body, dict) and body.get("input") is None and "messages" in body:
@@ -133,6 +137,11 @@ def parse_responses(body: object, purpose: Purpose = Purpose.ANSWER) -> Response
     if isinstance(body, dict):
         _refuse_nested(body.get("tools"))
     wire = parse(ResponsesRequest, body)
+    if wire.conversation_id is not None and wire.previous_response_id is not None:
+        raise InvalidRequestError(
+            "'conversation' and 'previous_response_id' exclude one another. Omit one.",
+            field="conversation",
+        )
     references = [reference.id for reference in references_of(wire.input)]
     if len(set(references)) < len(references):
         raise InvalidRequestError("'input' refers to the same item twice.", field="input")
@@ -179,7 +188,7 @@ def decode_responses(
                 "store", why="has no effect: storing responses is turned off on this server"
             )
     items = _new_items(wire, past)
-    earlier = [(item, PAST) for item in parse_kept(past.items)]
+    earlier = [(item, past.source) for item in parse_kept(past.items)]
     compacts = purpose is Purpose.COMPACT or _asks_to_compact(items)
     if compacts and not _asks_to_compact(items):
         items.append(CompactionTriggerItem(type="compaction_trigger"))
@@ -229,6 +238,7 @@ def decode_responses(
         stream=wire.stream is True,
         store=keeps and wire.store is not False,
         previous=wire.previous_response_id,
+        conversation=wire.conversation_id,
         compacts=compacts,
         messages=_callers_messages([*past.items, *kept]) if compacts else (),
     )
@@ -266,10 +276,10 @@ def _gathered(
     purpose: Purpose,
 ) -> tuple[str | None, tuple[Message, ...]]:
     """Return the system prompt, if there is one, and the turns, those of the past first."""
-    if not items or (purpose is Purpose.ANSWER and items[-1][1] == PAST):
+    if not items or (purpose is Purpose.ANSWER and items[-1][1] in PASTS):
         raise InvalidRequestError("'input' is empty. Add a message.", field="input")
     for item, where in items[:-1]:
-        if isinstance(item, CompactionTriggerItem) and where != PAST:
+        if isinstance(item, CompactionTriggerItem) and where not in PASTS:
             raise InvalidRequestError(
                 f"'{where}' is a compaction_trigger, which can only be the last item.", field=where
             )

@@ -19,6 +19,7 @@ def echo_of(wire: ResponsesRequest, body: JsonDict) -> JsonDict:
         written = {"name": "", **written}
     return {
         "background": False,
+        "conversation": None if wire.conversation_id is None else {"id": wire.conversation_id},
         "instructions": wire.instructions,
         "max_output_tokens": wire.max_output_tokens,
         "max_tool_calls": wire.max_tool_calls,

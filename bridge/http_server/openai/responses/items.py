@@ -60,13 +60,14 @@ from bridge.http_server.openai.shared.wire_content import (
 )
 from bridge.http_server.wire import Ignored, Turns
 
-PAST: Final = "previous_response_id"
-"""Where the items are that a request builds on."""
+PREVIOUS: Final = "previous_response_id"
+PASTS: Final = frozenset({PREVIOUS, "conversation"})
+"""Where the items are that a request builds on: the parameters that name it."""
 
 Content: TypeAlias = str | Sequence[ItemPart] | None
 
 _TWICE: Final = (
-    "Use a unique id for each call, and omit items that previous_response_id already includes."
+    "Use a unique id for each call, and omit items that the conversation so far already includes."
 )
 
 
@@ -139,12 +140,12 @@ class Items:
         if isinstance(item, CompactionItem):
             said = summary_of(item.encrypted_content, f"{where}.encrypted_content")
             self._turns.add(Role.USER, where, [TextPart(said)])
-        elif where != PAST:
+        elif where not in PASTS:
             # One of the past, whose answer was cut, says nothing any more.
             self._turns.add(Role.USER, where, [TextPart(SUMMARISE)])
 
     def _call(self, call: ToolCallPart, where: str) -> None:
-        if where == PAST:
+        if where in PASTS:
             self._past_calls.add(call.id)
         elif call.id in self._past_calls:
             raise call_id_twice(call.id, f"{where}.call_id", _TWICE)
@@ -190,10 +191,10 @@ def _names(tools: Sequence[ResponseTool]) -> Iterator[str]:
 def call_field(where: str, rest: str) -> str:
     """Name a field of a call or of its output, which is written in `where`."""
     match rest:
-        case ".tool_call.result" if where == PAST:
+        case ".tool_call.result" if where in PASTS:
             return "input"
-        case ".tool_call.arguments" if where == PAST:
-            return PAST
+        case ".tool_call.arguments" if where in PASTS:
+            return where
         case ".tool_call.name" | ".tool_call.arguments":
             return f"{where}{rest.removeprefix('.tool_call')}"
         case _:

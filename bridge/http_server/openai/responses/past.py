@@ -6,14 +6,25 @@ import json
 from collections.abc import Sequence
 
 from bridge.core.answers import ResponseStore
-from bridge.core.contract import NotFoundError, TooLargeError
+from bridge.core.contract import InvalidRequestError, NotFoundError, TooLargeError, shown
 from bridge.http_server.dialect import JsonDict
 from bridge.http_server.openai.responses.decode import Past
+from bridge.http_server.openai.responses.items import PREVIOUS
 from bridge.http_server.openai.responses.kept_items import response_of
+from bridge.http_server.openai.responses.wire import ResponsesRequest
 from bridge.http_server.openai.responses.wire_items import InputItem, references_of
 
 SHOWN_ID = 100
 """How much of an id is repeated to the caller."""
+
+
+def conversation_not_found(id: str, field: str) -> NotFoundError:
+    """Return the error of an id that no conversation of the caller's has."""
+    return NotFoundError(
+        f"Conversation with id '{id[:SHOWN_ID]}' not found.",
+        field=field,
+        reason="CONVERSATION_NOT_FOUND",
+    )
 
 
 class PastReader:
@@ -25,9 +36,24 @@ class PastReader:
         self._owner = owner
         self._limit = limit
 
-    async def read(self, previous: str | None, items: str | Sequence[InputItem]) -> Past:
-        """Fetch the conversation up to a response, and the items that are referenced."""
-        return Past(await self._history(previous), await self._referenced(items))
+    async def read(self, wire: ResponsesRequest) -> Past:
+        """Fetch what a request builds on, and the items that it references."""
+        if wire.conversation_id is None:
+            past, source = await self._history(wire.previous_response_id), PREVIOUS
+        else:
+            past, source = await self._conversation(wire.conversation_id), "conversation"
+        return Past(past, await self.referenced(wire.input), source)
+
+    async def _conversation(self, id: str) -> Sequence[JsonDict]:
+        store = None if self._store is None else self._store.conversations
+        try:
+            found = None if store is None else await store.items(self._owner, id, self._limit)
+        except TooLargeError as error:
+            error.field = "conversation"
+            raise
+        if found is None:
+            raise conversation_not_found(id, "conversation")
+        return found
 
     async def _history(self, previous: str | None) -> Sequence[JsonDict]:
         if previous is None:
@@ -47,9 +73,20 @@ class PastReader:
                 field="previous_response_id",
                 reason="PREVIOUS_RESPONSE_NOT_FOUND",
             )
+        assert store is not None
+        newest = await store.get(self._owner, previous)
+        if newest is not None and (conversation := newest.reply.get("conversation")):
+            # What was said before it is in the conversation only, which may have gone on since.
+            raise InvalidRequestError(
+                f"The response belongs to the conversation {shown(conversation['id'])}. Send "
+                "'conversation' instead of 'previous_response_id'.",
+                field="previous_response_id",
+            )
         return found
 
-    async def _referenced(self, items: str | Sequence[InputItem]) -> dict[str, JsonDict]:
+    async def referenced(
+        self, items: str | Sequence[InputItem], field: str = "input"
+    ) -> dict[str, JsonDict]:
         """The items of kept responses that the request names by their ids."""
         referenced: dict[str, JsonDict] = {}
         references = references_of(items)
@@ -70,14 +107,14 @@ class PastReader:
                 raise NotFoundError(
                     f"Item with id '{reference.id[:SHOWN_ID]}' not found. Only items of stored "
                     "responses can be referenced. Send the item itself.",
-                    field="input",
+                    field=field,
                     reason="ITEM_NOT_FOUND",
                 )
             if size > self._limit:
                 # A reference is short, and could stand for all that the server keeps.
                 raise TooLargeError(
-                    f"The items that 'input' references exceed {self._limit} bytes. Reference "
+                    f"The items that '{field}' references exceed {self._limit} bytes. Reference "
                     "fewer.",
-                    field="input",
+                    field=field,
                 )
         return referenced

@@ -38,7 +38,7 @@ class ResponseReader:
     ) -> ResponseCall:
         """Decode a body."""
         wire = await options.off_loop(parse_responses, body, purpose)
-        past = await self.past_for(request).read(wire.previous_response_id, wire.input)
+        past = await self.past_for(request).read(wire)
         # What is stored of it may be as large as any body.
         options = replace(options, large=options.large or bool(past.items))
         return await options.off_loop(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Literal
 
-from bridge.core.contract import Usage
+from bridge.core.contract import InvalidRequestError, Usage, shown
 from bridge.http_server.dialect import JsonDict
 from bridge.http_server.openai.responses.tools import OfferedTool, ToolKind
 
@@ -99,4 +100,27 @@ def response_usage(usage: Usage) -> JsonDict:
         "output_tokens": usage.output_tokens,
         "output_tokens_details": {"reasoning_tokens": usage.thinking_tokens},
         "total_tokens": usage.total_tokens,
+    }
+
+
+def page_of(
+    items: Sequence[JsonDict], limit: int, order: Literal["asc", "desc"], after: str | None
+) -> JsonDict:
+    """Return a page of items in OpenAI's list format."""
+    ordered = list(items) if order == "asc" else list(reversed(items))
+    start = 0
+    if after is not None:
+        ids = [item["id"] for item in ordered]
+        if after not in ids:
+            raise InvalidRequestError(
+                f"'after' is {shown(after)}, which is not one of the items.", field="after"
+            )
+        start = ids.index(after) + 1
+    page = ordered[start : start + limit]
+    return {
+        "object": "list",
+        "data": page,
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
+        "has_more": start + limit < len(ordered),
     }

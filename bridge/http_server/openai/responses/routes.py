@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from contextlib import suppress
+from typing import Annotated, Literal, TypeAlias
+from weakref import WeakValueDictionary
 
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.core.answers import ResponseStore, StoredResponse
+from bridge.core.answers import ConversationStore, ResponseStore, StoredResponse
 from bridge.core.contract import (
     InvalidRequestError,
     NotFoundError,
+    StoreUnavailableError,
     UnsupportedError,
 )
 from bridge.http_server.context import CallOptions, ServerContext, owner_of
@@ -24,13 +28,20 @@ from bridge.http_server.openai.responses.compaction.answers import (
     CompactionStreamEncoder,
     add_compacting_route,
 )
+from bridge.http_server.openai.responses.conversations.routes import add_conversation_routes
 from bridge.http_server.openai.responses.counting import add_counting_route
 from bridge.http_server.openai.responses.decode import ResponseCall
 from bridge.http_server.openai.responses.encode import ResponseCollector, ResponseStreamEncoder
 from bridge.http_server.openai.responses.past import SHOWN_ID
 from bridge.http_server.openai.responses.reading import ResponseReader
+from bridge.http_server.openai.responses.replies import page_of
 from bridge.http_server.openai.responses.wire import ResponsesRequest
 from bridge.http_server.openai.shared.openapi import describe
+
+logger = logging.getLogger(__name__)
+
+Running: TypeAlias = WeakValueDictionary[tuple[str, str], ResponseCollector]
+"""The responses that are being answered, by their owner and id, for as long as they are."""
 
 
 def add_response_routes(
@@ -38,15 +49,18 @@ def add_response_routes(
 ) -> None:
     """Add the routes of responses."""
     reader = ResponseReader(server, store)
+    running: Running = WeakValueDictionary()
 
     @router.post("/v1/responses", **describe(ResponsesRequest, stream=True))
     async def create_response(request: Request) -> Response:
         """Create a response, as one object or as a stream of events."""
-        return await respond(request, server, _decoder(request, server, store, reader))
+        return await respond(request, server, _decoder(request, server, store, reader, running))
 
     add_counting_route(router, server, reader)
     add_compacting_route(router, server, reader)
+    add_conversation_routes(router, server, store, reader)
     _add_routes_of_kept(router, store)
+    _add_cancel_route(router, store, running)
     _add_list_of_items(router, server, store)
 
 
@@ -72,13 +86,17 @@ def _add_routes_of_kept(router: APIRouter, store: ResponseStore | None) -> None:
             raise _not_found(response_id)
         return json_response({"id": response_id, "object": "response", "deleted": True})
 
+
+def _add_cancel_route(router: APIRouter, store: ResponseStore | None, running: Running) -> None:
     @router.post("/v1/responses/{response_id}/cancel", **describe())
     async def cancel_response(request: Request, response_id: str) -> Response:
         """Always an error: only background responses can be cancelled."""
-        await _find(store, request, response_id)
+        if (owner_of(request.scope), response_id) not in running:
+            await _find(store, request, response_id)
         raise InvalidRequestError(
             "Only background responses can be cancelled, and this server does not support "
-            "background mode. To cancel a streamed response, close the connection."
+            "background mode. To cancel a response that is running, close the connection.",
+            field="response_id",
         )
 
 
@@ -103,11 +121,15 @@ def _add_list_of_items(
             most = server.settings.max_body_bytes
             before = await store.history(owner_of(request.scope), kept.parent, most)
             items = [*(before or ()), *items]
-        return json_response(_page(items, limit, order, after))
+        return json_response(page_of(items, limit, order, after))
 
 
 def _decoder(
-    request: Request, server: ServerContext, store: ResponseStore | None, reader: ResponseReader
+    request: Request,
+    server: ServerContext,
+    store: ResponseStore | None,
+    reader: ResponseReader,
+    running: Running,
 ) -> Decoder:
     """Decode what a request asks for, together with what is stored of its past."""
     owner = owner_of(request.scope)
@@ -123,6 +145,7 @@ def _decoder(
             clock=server.clock,
             tools=call.tools,
         )
+        running[owner, collector.id] = collector
 
         async def reply() -> JsonDict:
             return await _stored_reply(store, owner, call, collector)
@@ -150,12 +173,25 @@ async def _stored_reply(
 ) -> JsonDict:
     """Return the complete response once it is stored; it says if that was not possible."""
     reply = collector.reply()
+    if call.conversation is not None:
+        assert store is not None
+        items = [*call.items, *reply["output"]]
+        if not await _added(store.conversations, owner, call.conversation, items):
+            reply["conversation"] = None
     if call.store:
         assert store is not None
         response = StoredResponse(collector.id, call.previous, call.items, reply)
         if not await store.put(owner, response):
             reply["store"] = False
     return reply
+
+
+async def _added(store: ConversationStore, owner: str, id: str, items: Sequence[JsonDict]) -> bool:
+    with suppress(StoreUnavailableError):
+        if await store.add(owner, id, items):
+            return True
+    logger.warning("an answer is not added to its conversation: it is gone, or too large")
+    return False
 
 
 async def _find(store: ResponseStore | None, request: Request, id: str) -> StoredResponse:
@@ -171,26 +207,3 @@ def _not_found(id: str) -> NotFoundError:
         field="response_id",
         reason="RESPONSE_NOT_FOUND",
     )
-
-
-def _page(
-    items: Sequence[JsonDict], limit: int, order: Literal["asc", "desc"], after: str | None
-) -> JsonDict:
-    """Return a page of items in OpenAI's list format."""
-    ordered = list(items) if order == "asc" else list(reversed(items))
-    start = 0
-    if after is not None:
-        ids = [item["id"] for item in ordered]
-        if after not in ids:
-            raise InvalidRequestError(
-                f"'after' is '{after[:SHOWN_ID]}', which is not one of the items.", field="after"
-            )
-        start = ids.index(after) + 1
-    page = ordered[start : start + limit]
-    return {
-        "object": "list",
-        "data": page,
-        "first_id": page[0]["id"] if page else None,
-        "last_id": page[-1]["id"] if page else None,
-        "has_more": start + limit < len(ordered),
-    }

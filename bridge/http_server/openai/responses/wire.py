@@ -67,6 +67,12 @@ class Reasoning(WireModel):
         return {"generate_summary"} if self.summary else ()
 
 
+class ConversationReference(WireModel):
+    """A conversation that the server keeps."""
+
+    id: str
+
+
 # wide: the parameters that OpenAI's API documents.
 class ResponsesRequest(WireModel):
     """The body of `POST /v1/responses`. Null is the same as absent."""
@@ -76,6 +82,7 @@ class ResponsesRequest(WireModel):
     model: str | None = None
     instructions: str | None = None
     previous_response_id: str | None = None
+    conversation: str | ConversationReference | None = None
     store: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -91,7 +98,6 @@ class ResponsesRequest(WireModel):
     include: list[str] | None = None
     background: Annotated[bool | None, refused_unless(False)] = None
     background_options: Annotated[Any, NAMED] = None
-    conversation: Annotated[Any, REFUSED] = None
     prompt: Annotated[Any, REFUSED] = None
     # It limits the calls of hosted tools, and there are none.
     max_tool_calls: Annotated[JsonInt | None, SILENT] = None
@@ -113,3 +119,9 @@ class ResponsesRequest(WireModel):
     def idle(self) -> Collection[str]:
         """Stream options without a stream."""
         return () if self.stream else {"stream_options"}
+
+    @property
+    def conversation_id(self) -> str | None:
+        """The id of the conversation, however it is given."""
+        given = self.conversation
+        return given.id if isinstance(given, ConversationReference) else given

@@ -350,8 +350,9 @@ async def test_a_full_disk_costs_the_keeping_only(path: Path) -> None:
     # SQLite itself says "database or disk is full" when it may have no further page.
     async with opened(path) as store:
         await store.put("", response("a"))
-        assert store._open_database is not None
-        await store._run(lambda: store._database().execute("PRAGMA max_page_count = 8").fetchall())
+        await store._file.run(
+            lambda database: database.execute("PRAGMA max_page_count = 8").fetchall()
+        )
         assert not await store.put("", response("b", text="x" * 200_000))
         assert await store.history("", "a", MEGABYTE) == said("a")
         # The fault is over with the next connection.

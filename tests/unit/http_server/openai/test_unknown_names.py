@@ -125,6 +125,7 @@ RESPONSES: Final[list[Json]] = [
     },
     {
         "input": "hi",
+        "conversation": {"id": "conv_1"},
         "tools": [
             {"name": "look"},
             {

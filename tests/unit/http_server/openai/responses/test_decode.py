@@ -159,7 +159,6 @@ NAMED: list[tuple[str, Any, str]] = [
 
 REFUSED: list[tuple[str, Any, str]] = [
     ("background", True, "background"),
-    ("conversation", "conv_1", "conversation"),
     ("prompt", {"id": "pmpt_1"}, "prompt"),
     (
         "moderation",
@@ -214,6 +213,7 @@ HONOURED: list[tuple[str, Any, str, Any]] = [
 
 ELSEWHERE = {
     "previous_response_id",  # tests/unit/http_server/openai/responses/test_routes.py
+    "conversation",  # tests/unit/http_server/openai/responses/conversations/test_routes.py
     "stream",
     "stream_options",
     "metadata",
@@ -708,7 +708,7 @@ def test_a_call_of_the_past_wants_its_output_in_the_input() -> None:
 
 def test_what_the_past_has_already_need_not_be_sent_again() -> None:
     past = Past([message("user", text("look")), call("c1")])
-    with pytest.raises(InvalidRequestError, match="omit items that previous_response_id") as caught:
+    with pytest.raises(InvalidRequestError, match="omit items that the conversation") as caught:
         checked(past, input=[call("c1"), output("c1")])
     assert caught.value.field == "input[0].call_id"
 

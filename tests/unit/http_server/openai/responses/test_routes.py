@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from pathlib import Path
@@ -328,6 +329,25 @@ async def test_outputs_answer_the_calls_of_the_response_before(store: Shelf) -> 
     assert (unanswered.status, unanswered.error["param"]) == (400, "input")
 
 
+async def test_what_the_assistant_said_since_comes_with_the_outputs(store: Shelf) -> None:
+    service = FakeService(*CALL)
+    app = build(service, store=store)
+    first = await created(app, input="look")
+    said = {"role": "assistant", "content": "One moment."}
+    output = {"type": "function_call_output", "call_id": "toolu_1", "output": "seen"}
+    call = ToolCallPart("toolu_1", "look", '{"at": 1}')
+    result = user(ToolResultPart("toolu_1", (TextPart("seen"),)))
+
+    for items in ([said, output], [said, output, {"role": "user", "content": "well?"}]):
+        await created(app, previous_response_id=first["id"], input=items)
+
+    assert service.requests[-2].messages[1:] == (assistant("I look.", call, "One moment."), result)
+    (answer,) = result.parts
+    assert service.requests[-1].messages[2] == user(answer, "well?")
+    alone = await respond(app, previous_response_id=first["id"], input=[said])
+    assert (alone.status, alone.error["param"]) == (400, "input")
+
+
 async def test_a_parent_has_as_many_children_as_wanted(app: FastAPI, service: FakeService) -> None:
     root = await created(app, input="root")
     left = await created(app, input="left", previous_response_id=root["id"])
@@ -465,9 +485,26 @@ async def test_only_what_runs_in_the_background_is_cancelled(app: FastAPI) -> No
 
     reply = await ask(app, "POST", f"{URL}/{id}/cancel")
 
-    assert reply.status == 400
+    assert (reply.status, reply.error["param"]) == (400, "response_id")
     assert "background" in reply.error["message"]
     assert (await ask(app, "POST", f"{URL}/resp_never/cancel")).status == 404
+
+
+async def test_a_response_that_runs_is_not_cancelled_but_left(store: Shelf) -> None:
+    service = FakeService(STARTED, TextDelta("Hel"), Gate())
+    app = build(service, store=store)
+    exchange = Exchange(app, "POST", URL, {"input": "hi", "stream": True})
+    await exchange.until(lambda seen: b'"delta":"Hel"' in seen.body)
+
+    reply = await ask(app, "POST", f"{URL}/resp_0002/cancel")
+
+    assert (reply.status, reply.error["param"]) == (400, "response_id")
+    assert "close the connection" in reply.error["message"]
+    assert not service.closed.is_set()
+    exchange.leave()
+    await exchange.finished()
+    gc.collect()
+    assert (await ask(app, "POST", f"{URL}/resp_0002/cancel")).status == 404
 
 
 async def test_a_finished_response_is_not_streamed_again(app: FastAPI) -> None:

@@ -1,0 +1,1 @@
+"""The Conversations API. Its modules are imported directly."""
