@@ -8,6 +8,7 @@ from typing import assert_never
 
 from bridge.core.contract import (
     CompletionRequest,
+    EncryptedThinking,
     Event,
     Finished,
     FinishReason,
@@ -19,6 +20,7 @@ from bridge.core.contract import (
     TextDelta,
     TextPart,
     ThinkingDelta,
+    ThinkingSignature,
     TooLargeError,
     ToolCallDelta,
     ToolCallPart,
@@ -53,6 +55,8 @@ class _Answer:
                 self.calls[index][1].append(arguments)
                 self.size += len(arguments)
             case Started() | ThinkingDelta() | Finished():
+                pass
+            case ThinkingSignature() | EncryptedThinking():
                 pass
             case never:
                 assert_never(never)

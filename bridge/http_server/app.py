@@ -18,6 +18,7 @@ from bridge.http_server.context import HttpSettings, ServerContext
 from bridge.http_server.dialect import Dialect
 from bridge.http_server.fallback import answer_http_exception, answer_validation_error
 from bridge.http_server.middleware import (
+    NEEDS,
     AccessMiddleware,
     BrowserRules,
     HeadMiddleware,
@@ -70,6 +71,7 @@ def create_app(
     routing = DialectRouting(dialects)
     headers = tuple(dialect.browser_headers for dialect in dialects)
     rules = BrowserRules(settings.allowed_hosts, settings.allowed_origins, headers)
+    open_urls = {url: None for dialect in dialects for url in dialect.open_urls}
     app = FastAPI(
         title="Claude Code bridge",
         version=version,
@@ -83,7 +85,7 @@ def create_app(
             Middleware(
                 RequestIdMiddleware, dialect_for=routing.dialect_for, new_id=new_id, timer=timer
             ),
-            Middleware(AccessMiddleware, access=keys, rules=rules),
+            Middleware(AccessMiddleware, access=keys, rules=rules, needs={**NEEDS, **open_urls}),
         ],
         exception_handlers={
             HTTPException: answer_http_exception,

@@ -76,6 +76,11 @@ class Dialect(Protocol):
         """The headers that a page may send and read, besides the server's own."""
         ...
 
+    @property
+    def open_urls(self) -> frozenset[str]:
+        """The URLs that need no key."""
+        ...
+
     def add_routes(self, router: APIRouter, server: ServerContext) -> None:
         """Add the API's routes; completions are answered by `endpoint.respond`.
 

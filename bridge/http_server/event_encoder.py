@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, assert_never
+from typing import ClassVar, Literal, TypeAlias, assert_never
 
 from bridge.core.contract import (
     BridgeError,
+    EncryptedThinking,
     Event,
     Finished,
     Started,
     TextDelta,
     ThinkingDelta,
+    ThinkingSignature,
     ToolCallDelta,
     ToolCallStart,
     UnavailableError,
@@ -26,6 +28,9 @@ class EventEncoder:
     A hook writes to the wire with `emit`; a collecting hook emits nothing. A part that is still
     open is closed before the end of the answer and before an error.
     """
+
+    keep_alive: ClassVar[bytes] = b": keep-alive\n\n"
+    """What is sent when nothing else has been for a while: a comment, which clients skip."""
 
     def __init__(self) -> None:
         self.finished = False
@@ -45,6 +50,13 @@ class EventEncoder:
             case ThinkingDelta(text=text):
                 self._switch("thinking")
                 self.on_thinking(text)
+            case ThinkingSignature(signature=signature):
+                self._switch("thinking")
+                self.on_signature(signature)
+                self._switch(None)
+            case EncryptedThinking(data=data):
+                self._switch(None)
+                self.on_encrypted_thinking(data)
             case ToolCallStart():
                 self._switch(event.index)
                 self.on_tool_call_start(event)
@@ -94,6 +106,12 @@ class EventEncoder:
 
     def on_thinking(self, text: str) -> None:
         """Handle more thinking."""
+
+    def on_signature(self, signature: str) -> None:
+        """Handle the signature of a run of thinking, which ends it."""
+
+    def on_encrypted_thinking(self, data: str) -> None:
+        """Handle thinking that is given out encrypted only."""
 
     def on_thinking_end(self) -> None:
         """Handle the end of a thinking part."""

@@ -20,7 +20,6 @@ from bridge.http_server.disconnect import disconnected, run_until
 from bridge.http_server.errors import as_bridge_error
 from bridge.http_server.event_encoder import EventEncoder
 
-KEEP_ALIVE: Final = b": keep-alive\n\n"
 IGNORED_HEADER: Final = "x-bridge-ignored-params"
 
 _HIGH_WATER: Final = 64 * 1024
@@ -45,8 +44,8 @@ def ignored_header(names: Iterable[str]) -> dict[str, str]:
 class EventStreamResponse(Response):
     """Streams an answer; its status is not sent before the first event.
 
-    So an error before it has its own status. A comment is sent after each period of silence; if
-    that is before the first event, the status is 200 from then on.
+    So an error before it has its own status. What the encoder has for that is sent after each
+    period of silence; if it is before the first event, the status is 200 from then on.
     """
 
     def __init__(
@@ -68,8 +67,9 @@ class EventStreamResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the answer ends or the client disconnects."""
-        writer = FrameWriter(send, self._settings, self._head)
-        scope.get("state", {})[FILLER] = KEEP_ALIVE
+        filler = self._encoder.keep_alive
+        writer = FrameWriter(send, self._settings, self._head, filler)
+        scope.get("state", {})[FILLER] = filler
         try:
             await run_until(
                 self._stream(request_id_of(scope), writer),
@@ -143,11 +143,16 @@ class FrameWriter:
     """
 
     def __init__(
-        self, send: Send, settings: HttpSettings, head: Callable[[], dict[str, object]]
+        self,
+        send: Send,
+        settings: HttpSettings,
+        head: Callable[[], dict[str, object]],
+        filler: bytes,
     ) -> None:
         self._send = send
         self._settings = settings
         self._head = head
+        self._filler = filler
         self._frames: list[bytes] = []
         self._size = 0
         self._wake = asyncio.Event()
@@ -212,7 +217,7 @@ class FrameWriter:
                 raise ClientClosedError("The client stopped reading the answer.")
             if since is None and self._phase is _Phase.OPEN and now - self._active_at >= silence:
                 self._active_at = now
-                self.write(KEEP_ALIVE)
+                self.write(self._filler)
             due = self._active_at + silence if since is None else since + stalled
             # A write that starts meanwhile has its own time limit.
             await asyncio.sleep(min(max(due - now, 0.0), silence, stalled))

@@ -12,6 +12,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from bridge.core.claude import (
     NOTHING,
@@ -24,7 +25,7 @@ from bridge.core.claude import (
 )
 from bridge.core.engine import EngineOptions, ModelNames, TimeLimits
 from bridge.core.pool import PoolLimits
-from bridge.core.system import OrphanGuard
+from bridge.core.system import OrphanGuard, is_loopback
 from bridge.probe import (
     ProbeError,
     Shipped,
@@ -92,9 +93,11 @@ def make_launcher(
         )
     sources = settings.bridge_setting_sources
     user_settings = read_user_settings(os.environ) if "user" in sources else NOTHING
+    environment = {**os.environ, **user_settings.environment}
+    check_base_url(environment.get("ANTHROPIC_BASE_URL", ""), settings.host, settings.port)
     return Launcher(
         cli,
-        passed_on({**os.environ, **user_settings.environment}, settings.bridge_pass_env),
+        passed_on(environment, settings.bridge_pass_env),
         folder,
         setting_sources=tuple(source for source in sources if source != "user"),
         user_settings=user_settings,
@@ -102,6 +105,24 @@ def make_launcher(
         builtin_tools=settings.builtin_tools(),
         guard=guard,
     )
+
+
+def check_base_url(base_url: str, host: str, port: int) -> None:
+    """Raise StartError if Claude Code would send its requests to this very server.
+
+    Users set this variable to have their own Claude Code use the bridge.
+    """
+    url = urlsplit(base_url)
+    try:
+        name, at = url.hostname or "", url.port or {"http": 80, "https": 443}.get(url.scheme)
+    except ValueError:
+        return
+    if at == port and (is_loopback(name) or name == host.strip("[]")):
+        raise StartError(
+            "ANTHROPIC_BASE_URL is the address of this server, so its own Claude Code would ask it "
+            "in turn, without end. Unset it for the server (in the environment and in "
+            "~/.claude/settings.json); set it only for the Claude Code that is to use the server."
+        )
 
 
 async def cli_capabilities(

@@ -21,11 +21,12 @@ from bridge.core.claude.control import (
     ControlTransport,
 )
 from bridge.core.claude.inbox import Inbox
+from bridge.core.claude.lines import Conversation, UserLine
 from bridge.core.claude.processes import Launcher, ProcessGoneError, start_cause
 from bridge.core.claude.reading import calls_builtin_tool
 from bridge.core.claude.sdk_client import SdkClient
 from bridge.core.claude.turn_settings import AppliedSettings, Profile, TurnSettings
-from bridge.core.claude.turns import Conversation, Turn, UserLine, replay_lines
+from bridge.core.claude.turns import Turn
 from bridge.core.claude.wire import Wire
 from bridge.core.contract import Tool
 from bridge.core.telemetry import kind_of
@@ -212,9 +213,13 @@ class Session:
                 raise ControlError("the CLI did not list the tools") from error
             raise
 
-    async def replay(self, turns: Sequence[Turn]) -> None:
-        """Add earlier turns to the empty conversation, as real turns."""
-        for line in replay_lines(turns):
+    async def replay(self, turns: Sequence[Turn], model: str = "") -> None:
+        """Add earlier turns to the empty conversation, as real turns.
+
+        `model` is the full name of the model that is asked next: the CLI keeps the thinking of no
+        other one.
+        """
+        for line in self._conversation.history(turns, model):
             if isinstance(line, UserLine):
                 await self._send(line)
                 # If an assistant turn overtook the user turn before it, it would come first.
@@ -226,12 +231,12 @@ class Session:
             else:
                 await self._transport.send(line)
 
-    async def count_tokens(self, turns: Sequence[Turn]) -> int:
+    async def count_tokens(self, turns: Sequence[Turn], model: str = "") -> int:
         """Add turns to the empty conversation and estimate its input tokens.
 
         The system prompt counts too, the tools on offer do not.
         """
-        await self.replay(turns)
+        await self.replay(turns, model)
         return await self._transport.context_tokens()
 
     async def ask(self, turn: Turn) -> None:

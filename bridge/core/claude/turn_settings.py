@@ -169,6 +169,7 @@ def settings_of(
     forced = bool(tools) and choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
     with_thinking = (
         request.effort is not Effort.NONE
+        and request.thinking is not False
         and sampling.temperature in (None, 1)
         and (sampling.top_p is None or sampling.top_p >= _LEAST_TOP_P_WITH_THINKING)
         and not forced

@@ -1,4 +1,4 @@
-"""Converts messages to turns of the Messages API and to lines for the CLI's stdin. Pure.
+"""Converts messages to turns of the Messages API. Pure.
 
 The history is sent as real turns; none of it is flattened into text.
 """
@@ -8,10 +8,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 
 from bridge.core.claude.exact_numbers import parsed_exactly
@@ -25,6 +24,7 @@ from bridge.core.contract import (
     Part,
     Role,
     TextPart,
+    ThinkingPart,
     ToolCallPart,
     ToolResultPart,
     UrlSource,
@@ -45,6 +45,8 @@ class Turn:
 
     role: Role
     content: tuple[Wire, ...]
+    cached_to: int | None = field(default=None, compare=False)
+    """The block up to which the caller wants the prompt cached."""
 
     @property
     def tool_results(self) -> tuple[Wire, ...]:
@@ -85,9 +87,17 @@ def turns_of(messages: Sequence[Message], prefix: str = "") -> tuple[Turn, ...]:
         merged.append((Role.USER, [{"type": "text", "text": CLOSING_PLACEHOLDER}]))
     _make_call_ids_unique(merged)
     return tuple(
-        Turn(role, _unforged(_results_first(blocks)) if role is Role.USER else tuple(blocks))
+        _turn(role, _unforged(_results_first(blocks)) if role is Role.USER else blocks)
         for role, blocks in merged
     )
+
+
+BREAKPOINT = "cache_control"
+
+
+def _turn(role: Role, blocks: Sequence[Wire]) -> Turn:
+    cached = [index for index, block in enumerate(blocks) if block.pop(BREAKPOINT, False)]
+    return Turn(role, tuple(blocks), cached[-1] if cached else None)
 
 
 def _calls(blocks: Sequence[Wire]) -> bool:
@@ -126,7 +136,8 @@ def _unforged(blocks: Sequence[Wire]) -> tuple[Wire, ...]:
         neighbours = list(run)
         if of_text and len(neighbours) > 1:
             texts = quoted_across([block["text"] for block in neighbours])
-            neighbours = [{"type": "text", "text": text} for text in texts]
+            pairs = zip(neighbours, texts, strict=True)
+            neighbours = [{**block, "text": text} for block, text in pairs]
         kept += neighbours
     return tuple(kept)
 
@@ -139,7 +150,7 @@ def _written(blocks: Iterable[Wire]) -> Iterator[str]:
             case {"type": "tool_result", "content": content}:
                 yield from _written(content)
             case {"type": "document", "source": source}:
-                yield block.get("title") or ""
+                yield from (block.get("title") or "", block.get("context") or "")
                 yield source["data"] if source["type"] == "text" else ""
 
 
@@ -163,6 +174,8 @@ def _blocks(parts: Sequence[Part], prefix: str, role: Role) -> list[Wire]:
             last["text"] += part.text
         else:
             blanks += part.text
+        if getattr(part, "cache_breakpoint", False) and blocks:
+            blocks[-1][BREAKPOINT] = True
     return blocks
 
 
@@ -172,13 +185,20 @@ def _text(part: TextPart, role: Role) -> str:
     return marked(part.text) if part.system else quoted(part.text)
 
 
-def _block(part: ImagePart | DocumentPart | ToolCallPart | ToolResultPart, prefix: str) -> Wire:
+def _block(
+    part: ThinkingPart | ImagePart | DocumentPart | ToolCallPart | ToolResultPart, prefix: str
+) -> Wire:
     match part:
         case ImagePart(source):
             return {"type": "image", "source": _source(source)}
         case DocumentPart(source, title):
             document: Wire = {"type": "document", "source": _source(source)}
-            return document if title is None else {**document, "title": quoted(title)}
+            said = {"title": title, "context": part.context}
+            return document | {name: quoted(text) for name, text in said.items() if text}
+        case ThinkingPart(text, signature, encrypted):
+            if encrypted:
+                return {"type": "redacted_thinking", "data": encrypted}
+            return {"type": "thinking", "thinking": text, "signature": signature}
         case ToolCallPart(id, name, arguments):
             return {
                 "type": "tool_use",
@@ -225,123 +245,3 @@ def _source(source: InlineData | UrlSource) -> Wire:
     # The API accepts an image only with its true type, and clients guess.
     media_type = type_of(source.base64) or source.media_type
     return {"type": "base64", "media_type": media_type, "data": source.base64}
-
-
-@dataclass(frozen=True, slots=True)
-class UserLine:
-    """A line on the CLI's stdin that carries a user turn."""
-
-    id: str
-    """The line's own uuid, by which it can be rewound."""
-    wire: Wire
-    rewindable: bool
-    """False for tool results: the CLI rewinds those with the turn they answer."""
-
-
-def _new_id() -> str:
-    return str(uuid.uuid4())
-
-
-def user_line(
-    turn: Turn,
-    *,
-    query: bool,
-    cache_control: Wire | None = None,
-    new_id: Callable[[], str] = _new_id,
-) -> UserLine:
-    """Return a user turn; with `query` the model answers it, without it is history.
-
-    Every line is marked `client_composed`: otherwise the CLI would run slash commands in it and
-    read local files that it mentions. `cache_control` is set on its last block.
-    """
-    line_id = new_id()
-    content = list(turn.content)
-    if cache_control is not None:
-        content[-1] = {**content[-1], "cache_control": cache_control}
-    wire: Wire = {
-        "type": "user",
-        "message": {"role": "user", "content": content},
-        "parent_tool_use_id": None,
-        "session_id": "default",
-        "client_composed": True,
-        "uuid": line_id,
-    }
-    if not query:
-        wire["shouldQuery"] = False
-    return UserLine(line_id, wire, rewindable=not turn.tool_results)
-
-
-def assistant_line(turn: Turn) -> Wire:
-    """Return an earlier answer, unchanged."""
-    return {
-        "type": "assistant",
-        "message": {"role": "assistant", "content": list(turn.content)},
-        "parent_tool_use_id": None,
-        "session_id": "default",
-    }
-
-
-def replay_lines(
-    turns: Sequence[Turn], *, new_id: Callable[[], str] = _new_id
-) -> Iterator[UserLine | Wire]:
-    """Return the lines that add earlier turns to an empty conversation, in order."""
-    for turn in turns:
-        if turn.role is Role.USER:
-            yield user_line(turn, query=False, new_id=new_id)
-        else:
-            yield assistant_line(turn)
-
-
-class Conversation:
-    """What was sent to the CLI in a conversation, and which of its turns are still open."""
-
-    def __init__(self, cache_control: Wire | None = None) -> None:
-        """Mark the first question of the conversation with `cache_control`."""
-        self._cache_control = cache_control
-        self._marked = False
-        self.lines: list[UserLine] = []
-        """The user lines in it, the newest last."""
-        self.open_turns = 0
-        """Turns whose `result` line has not arrived."""
-        self.last_result: Wire = {}
-        self.used_builtin_tool = False
-        """Whether one of the CLI's own tools was called in it."""
-
-    def question(self, turn: Turn) -> UserLine:
-        """Return the line of a turn that the model is to answer."""
-        # The API accepts four cache breakpoints per request and the CLI sets three. One in a user
-        # line stays there for the life of the conversation, so only one line has it.
-        mark = None if self._marked else self._cache_control
-        self._marked = True
-        return user_line(turn, query=True, cache_control=mark)
-
-    def sent(self, line: UserLine) -> None:
-        """Record a user line that is being sent; it opens a turn."""
-        self.lines.append(line)
-        self.open_turns += 1
-
-    def ended(self, result: Wire) -> None:
-        """Record the end of a turn."""
-        self.open_turns -= 1
-        self.last_result = result
-
-    def settled(self) -> bool:
-        """Whether no turn is open."""
-        return self.open_turns <= 0
-
-    def to_rewind(self) -> UserLine | None:
-        """Return the line to rewind to next, with all that follows it; None if there is none."""
-        while self.lines:
-            if self.lines[-1].rewindable:
-                return self.lines[-1]
-            if len(self.lines) == 1:
-                return None
-            # Tool results are rewound with the turn that made the calls.
-            self.lines.pop()
-        return None
-
-    def wiped(self) -> bool:
-        """Reset, so that the next question is the first again; return whether nothing else is
-        left."""
-        self._marked = False
-        return not self.lines and not self.open_turns

@@ -6,10 +6,11 @@ Exactly one `Started` comes first and exactly one `Finished` last; a stream that
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
+from bridge.core.contract.request import JsonObject
 from bridge.core.contract.usage import Usage
 
 
@@ -30,6 +31,8 @@ class Started:
     """The model that answers, by its full name."""
     ignored: tuple[str, ...] = ()
     """Parameters of the request that had no effect."""
+    usage: Usage = field(default=Usage(), compare=False)
+    """Tokens so far: those of the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,20 @@ class ThinkingDelta:
     """More of the model's thinking, if the request asks for it."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingSignature:
+    """The end of a run of thinking, if the request asks for signatures."""
+
+    signature: str
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptedThinking:
+    """Thinking that the API gives out encrypted only, if the request asks for signatures."""
+
+    data: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +90,19 @@ class Finished:
     reason: FinishReason
     usage: Usage
     stop_sequence: str | None = None
+    stop_reason: str | None = field(default=None, compare=False)
+    """The model's own word for the reason, if it is the model that ended the answer."""
+    stop_details: JsonObject | None = field(default=None, compare=False)
+    """What the API says about the reason."""
 
 
-Event: TypeAlias = Started | TextDelta | ThinkingDelta | ToolCallStart | ToolCallDelta | Finished
+Event: TypeAlias = (
+    Started
+    | TextDelta
+    | ThinkingDelta
+    | ThinkingSignature
+    | EncryptedThinking
+    | ToolCallStart
+    | ToolCallDelta
+    | Finished
+)

@@ -33,6 +33,20 @@ class TextPart:
     system: bool = False
     """Whether it is a system message of the caller's, in a message of the role USER: one in the
     middle of the conversation."""
+    cache_breakpoint: bool = field(default=False, compare=False)
+    """Whether the prompt is to be cached up to here, as the caller asks; one part of a request at
+    most."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingPart:
+    """What the assistant thought in an earlier turn, as the API signed it."""
+
+    text: str = ""
+    signature: str = ""
+    encrypted: str = ""
+    """Thinking that the API gave out encrypted only; the other two are empty then."""
+    origin: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +70,7 @@ class ImagePart:
 
     source: InlineData | UrlSource
     origin: str = field(default="", compare=False)
+    cache_breakpoint: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +80,9 @@ class DocumentPart:
     source: InlineData | UrlSource
     title: str | None = None
     origin: str = field(default="", compare=False)
+    context: str | None = None
+    """What the model is told of the document besides its title."""
+    cache_breakpoint: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +108,10 @@ class ToolResultPart:
     content: tuple[TextPart | ImagePart | DocumentPart, ...] = ()
     is_error: bool = False
     origin: str = field(default="", compare=False)
+    cache_breakpoint: bool = field(default=False, compare=False)
 
 
-Part: TypeAlias = TextPart | ImagePart | DocumentPart | ToolCallPart | ToolResultPart
+Part: TypeAlias = TextPart | ThinkingPart | ImagePart | DocumentPart | ToolCallPart | ToolResultPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +234,12 @@ class CompletionRequest:
     max_output_tokens: int | None = None
     output_format: OutputFormat = OutputFormat()
     effort: Effort | None = None
+    thinking: bool | None = None
+    """False turns thinking off, whatever the effort; None leaves it to the effort."""
     include_thinking: bool = False
     """Whether thinking is part of the answer that is sent."""
+    include_signatures: bool = False
+    """Whether the thinking that is sent is signed, so that it can be sent back."""
     thinking_by_default: bool = False
     """Whether the caller has not asked for it, so that it need not know if there is none."""
     whole: bool = False

@@ -16,6 +16,8 @@ class Usage:
     output_tokens: int = 0
     thinking_tokens: int = 0
     """The part of output_tokens that was thinking, if the API reports it."""
+    cache_write_1h_tokens: int = 0
+    """The part of cache_write_tokens that is kept for an hour, not for five minutes."""
 
     @property
     def prompt_tokens(self) -> int:

@@ -84,7 +84,7 @@ class Attempt:
         await session.configure(plan.settings, trace_parent)
         if lease.source is not SessionSource.CONTINUED:
             await session.offer(plan.offered)
-            await session.replay(plan.history)
+            await session.replay(plan.history, plan.model)
             await session.ask(plan.last)
         elif plan.last.tool_results:
             await session.resume(plan.last.tool_results)
@@ -102,6 +102,7 @@ class Attempt:
         # An answer that may prove unfit at its end is requested again, if none of it was passed on.
         holds = plan.request.whole and json is not None
         held: list[Event] = []
+        model = plan.model
         while reader.stop_reason is None:
             line = await session.receive()
             events = filtered(self._read(session, line), filters)
@@ -116,6 +117,9 @@ class Attempt:
                 with errors_named_for(plan.request):
                     await deadlines.bound(check)
             for event in events:
+                if isinstance(event, Started):
+                    model = event.model
+                self._resources.planner.thinking.note(event, model)
                 if holds and not isinstance(event, Started | Finished):
                     held.append(event)
                     continue

@@ -72,7 +72,7 @@ async def _count(lease: Lease, plan: Plan, turns: Sequence[Turn], resources: Res
         await session.initialise(plan.scope.profile)
         resources.account.learn(session.facts)
     await session.configure(TurnSettings(model=plan.settings.model))
-    return await session.count_tokens(turns)
+    return await session.count_tokens(turns, plan.model)
 
 
 def counted_turns(plan: Plan) -> tuple[Turn, ...]:

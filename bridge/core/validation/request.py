@@ -13,6 +13,7 @@ from bridge.core.contract import (
     ImagePart,
     Part,
     TextPart,
+    ThinkingPart,
     ToolCallPart,
     ToolResultPart,
 )
@@ -41,6 +42,8 @@ def _is_heavy(part: Part | TextPart | ImagePart) -> bool:
             return True
         case ToolCallPart():
             return len(part.arguments) > _LIGHT_CHARACTERS
+        case ThinkingPart():
+            return len(part.text) + len(part.encrypted) > _LIGHT_CHARACTERS
         case ToolResultPart():
             return len(part.content) > _MANY_MESSAGES or any(map(_is_heavy, part.content))
         case TextPart():

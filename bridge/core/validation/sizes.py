@@ -20,6 +20,7 @@ from bridge.core.contract import (
     Part,
     Place,
     TextPart,
+    ThinkingPart,
     TooLargeError,
     ToolCallPart,
     ToolResultPart,
@@ -159,7 +160,7 @@ def _all_parts(message: Message) -> Iterator[Part]:
 
 def _check_part(part: Part, field: str, bounds: Bounds) -> None:
     match part:
-        case TextPart():
+        case TextPart() | ThinkingPart():
             pass
         case ImagePart(source=InlineData(base64=data)):
             if len(data) > bounds.image_characters:

@@ -17,6 +17,7 @@ from bridge.core.contract import (
     Place,
     Role,
     TextPart,
+    ThinkingPart,
     ToolCallPart,
     ToolResultPart,
     UrlSource,
@@ -45,6 +46,7 @@ _DOCUMENT_TYPES: Final = ("application/pdf", "text/plain")
 
 _KINDS: Final[dict[type[Part], str]] = {
     TextPart: ".text",
+    ThinkingPart: ".thinking",
     ImagePart: ".image",
     DocumentPart: ".document",
     ToolCallPart: ".tool_call",
@@ -53,6 +55,7 @@ _KINDS: Final[dict[type[Part], str]] = {
 
 _SPEAKERS: Final[dict[type[Part], Role | None]] = {
     TextPart: None,
+    ThinkingPart: Role.ASSISTANT,
     ImagePart: Role.USER,
     DocumentPart: Role.USER,
     ToolCallPart: Role.ASSISTANT,
@@ -76,7 +79,10 @@ def check_turns(messages: Sequence[Message], names: FieldNames) -> None:
 
 def _says_something(message: Message) -> bool:
     # The API refuses blank texts, so they are left out.
-    return any(not isinstance(part, TextPart) or part.text.strip() for part in message.parts)
+    return any(
+        part.text.strip() if isinstance(part, TextPart) else not isinstance(part, ThinkingPart)
+        for part in message.parts
+    )
 
 
 def check_history(messages: Sequence[Message], names: FieldNames) -> dict[str, _Where]:
@@ -152,7 +158,7 @@ def _check_part(where: _Where, part: Part, names: FieldNames) -> None:
             for index, piece in enumerate(content):
                 if not isinstance(piece, TextPart):
                     _check_medium(piece, where, where.inner(index, piece), names)
-        case TextPart():
+        case TextPart() | ThinkingPart():
             pass
 
 

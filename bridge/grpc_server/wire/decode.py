@@ -210,7 +210,7 @@ def _texts(parts: Sequence[contract.Part]) -> Iterator[str]:
                 yield text
             case contract.ImagePart() | contract.DocumentPart():
                 raise media_misplaced(part.origin)
-            case contract.ToolCallPart() | contract.ToolResultPart():
+            case contract.ToolCallPart() | contract.ToolResultPart() | contract.ThinkingPart():
                 _refuse("A system message may contain text only.", part.origin)
             case _:
                 assert_never(part)
@@ -245,7 +245,7 @@ def _tool_result(result: pb.ToolResult, path: str) -> contract.ToolResultPart:
     for index, piece in enumerate(result.content):
         piece_path = f"{path}.content[{index}]"
         part = _part(piece, piece_path)
-        if isinstance(part, contract.ToolCallPart | contract.ToolResultPart):
+        if not isinstance(part, contract.TextPart | contract.ImagePart | contract.DocumentPart):
             raise bad_result(piece_path)
         content.append(part)
     return contract.ToolResultPart(result.call_id, tuple(content), result.is_error, origin=path)

@@ -43,6 +43,8 @@ class OpenAI:
         read=frozenset({"openai-processing-ms", "openai-version", "x-request-id"}),
     )
 
+    open_urls: Final = frozenset[str]()
+
     def __init__(self, store: ResponseStore | None = None) -> None:
         """Without a `store`, no responses are stored."""
         self._store = store

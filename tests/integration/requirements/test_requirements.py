@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 
-from tests.integration.requirements import chat, responses
+from tests.integration.requirements import chat, messages, responses
 from tests.integration.requirements.chat import Requirement
 from tests.support.paths import ROOT
 
@@ -30,8 +30,13 @@ GROUPS = (
     responses.COMPACTION,
     responses.CONVERSATIONS,
     responses.STATE,
+    messages.PARAMETERS,
+    messages.INPUT,
+    messages.REPLIES,
+    messages.ERRORS,
+    messages.CLAUDE_CODE,
 )
-REQUIREMENTS = {**chat.REQUIREMENTS, **responses.REQUIREMENTS}
+REQUIREMENTS = {**chat.REQUIREMENTS, **responses.REQUIREMENTS, **messages.REQUIREMENTS}
 
 
 @cache

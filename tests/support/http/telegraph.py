@@ -89,6 +89,7 @@ class Telegraph:
     browser_headers: Final = BrowserHeaders(
         sent=frozenset({"x-wire-key", "wire-version"}), read=frozenset({"wire-id"})
     )
+    open_urls: Final = frozenset[str]()
 
     def add_routes(self, router: APIRouter, server: ServerContext) -> None:
         @router.post("/v1/wires", **describe("Wire", stream=True))

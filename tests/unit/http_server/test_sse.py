@@ -10,10 +10,11 @@ import pytest
 from bridge.core.contract.errors import ClientClosedError
 from bridge.http_server import HttpSettings
 from bridge.http_server.disconnect import run_until
-from bridge.http_server.sse import KEEP_ALIVE, FrameWriter
+from bridge.http_server.sse import FrameWriter
 from tests.support.harness import PATIENCE
 from tests.support.waiting import soon
 
+KEEP_ALIVE = b": nothing\n\n"
 HEAD = {"type": "http.response.start", "status": 200, "headers": []}
 LARGE = b"x" * 70_000
 """More than may wait."""
@@ -52,7 +53,8 @@ async def rounds() -> None:
 
 
 def writer_to(client: Client, **settings: float) -> FrameWriter:
-    return FrameWriter(client.send, HttpSettings(**settings), lambda: HEAD)  # type: ignore[arg-type]
+    limits = HttpSettings(**settings)  # type: ignore[arg-type]
+    return FrameWriter(client.send, limits, lambda: HEAD, KEEP_ALIVE)
 
 
 async def test_what_is_written_at_once_goes_out_as_one_and_the_end_apart() -> None:

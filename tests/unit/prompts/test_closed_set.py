@@ -18,8 +18,8 @@ from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bridge.core.claude.lines import UserLine, replay_lines, user_line
 from bridge.core.claude.turn_settings import TurnSettings, setting_changes
-from bridge.core.claude.turns import UserLine, replay_lines, user_line
 from bridge.core.contract.errors import BridgeError
 from bridge.core.contract.request import (
     CompletionRequest,

@@ -3,8 +3,11 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import pytest
+
 from bridge.core.engine.timeouts import TimeLimits
-from bridge.server.launching import time_limits
+from bridge.server.launching import check_base_url, time_limits
+from bridge.server.start_error import StartError
 from tests.support.harness import settings_for_tests
 
 
@@ -36,3 +39,25 @@ def test_zero_means_no_limit() -> None:
         )
     )
     assert limits == TimeLimits()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8000",
+        "http://localhost:8000/v1",
+        "http://[::1]:8000",
+        "http://bridge.example:8000",
+    ],
+)
+def test_the_servers_own_address_is_refused(url: str) -> None:
+    with pytest.raises(StartError, match="ANTHROPIC_BASE_URL"):
+        check_base_url(url, "bridge.example", 8000)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "https://api.anthropic.com", "http://127.0.0.1:9000", "http://127.0.0.1:x", "nonsense"],
+)
+def test_any_other_address_is_fine(url: str) -> None:
+    check_base_url(url, "127.0.0.1", 8000)

@@ -20,6 +20,7 @@ from bridge.core.claude.usage_limits import usage_limits_of
 from bridge.core.claude.wire import Wire
 from bridge.core.contract import (
     BridgeError,
+    EncryptedThinking,
     Event,
     Finished,
     FinishReason,
@@ -27,6 +28,7 @@ from bridge.core.contract import (
     Started,
     TextDelta,
     ThinkingDelta,
+    ThinkingSignature,
     ToolCallDelta,
     ToolCallStart,
     UnavailableError,
@@ -50,6 +52,9 @@ _CONTINUING = frozenset({"tool_use", "pause_turn"})
 tools."""
 
 _THINKING = frozenset({"thinking", "redacted_thinking"})
+
+_SIGNED = frozenset({"signature_delta", "redacted_thinking"})
+"""What is passed on besides the text of thinking if its signatures are asked for."""
 
 PARAGRAPH = "\n\n"
 """Separates the texts before and after a call of the CLI's own tools."""
@@ -93,6 +98,7 @@ class AnswerReader:
         self,
         *,
         include_thinking: bool,
+        include_signatures: bool = False,
         ignored: tuple[str, ...] = (),
         structured: bool = False,
         usage_limits: UsageLimits | None = None,
@@ -109,7 +115,8 @@ class AnswerReader:
         messages; None is the default model. `tools` are the names of the caller's tools on offer,
         without the CLI's `prefix`; with None, every call is taken as one of theirs.
         """
-        self._include_thinking = include_thinking
+        signed = _SIGNED if include_signatures else frozenset()
+        self._shown = signed | {"thinking_delta"} if include_thinking else frozenset()
         self._structured = structured
         self._ignored = ignored
         self._offered = OfferedTools(tools, prefix, structured)
@@ -160,7 +167,7 @@ class AnswerReader:
             if self._call is not _Call.PAUSED or line.get("is_error"):
                 raise self._failures.of(line, limited=limited)
             # The CLI ends the turn here, although the model had not finished.
-            yield self._end("pause_turn", None)
+            yield self._end("pause_turn", {})
         elif line["type"] == "system" and line.get("subtype") == "api_retry":
             self._failures.note_retry(line, limited=limited)
 
@@ -179,14 +186,14 @@ class AnswerReader:
             self._usage.report(event.get("usage") or {})
             reason = event["delta"].get("stop_reason")
             if reason is not None:
-                yield from self._stop(reason, event["delta"].get("stop_sequence"))
+                yield from self._stop(reason, event["delta"])
         elif kind == "message_stop" and self._ended_prematurely and self._calls:
             # The CLI itself writes this end if the stream was cut. It still makes a call that was
             # complete by then, and would wait for its result. Without such a call, the CLI's own
             # result follows, which names the failure.
             raise UnavailableError(_PREMATURE_END)
 
-    def _stop(self, reason: str, stop_sequence: str | None) -> Iterator[Event]:
+    def _stop(self, reason: str, delta: Wire) -> Iterator[Event]:
         uses = {block["name"] for block in self._blocks if block["type"] == "tool_use"}
         calls = any(map(self._offered.include, uses))
         self._bound_strays(uses)
@@ -205,12 +212,17 @@ class AnswerReader:
             # The CLI asks the model again for the missing call.
             self._call = _Call.CONTINUED
             return
-        yield self._end(reason, stop_sequence)
+        yield self._end(reason, delta)
 
-    def _end(self, reason: str, stop_sequence: str | None) -> Finished:
+    def _end(self, reason: str, delta: Wire) -> Finished:
         self.stop_reason = reason
-        finish = FINISH_REASONS.get(reason, FinishReason.STOP)
-        return Finished(finish, self.usage, stop_sequence)
+        return Finished(
+            FINISH_REASONS.get(reason, FinishReason.STOP),
+            self.usage,
+            delta.get("stop_sequence"),
+            reason if reason in FINISH_REASONS else None,
+            delta.get("stop_details"),
+        )
 
     @property
     def _ended_prematurely(self) -> bool:
@@ -229,7 +241,7 @@ class AnswerReader:
         self._usage.next_call(message.get("usage") or {})
         if self._stage is _Stage.NOTHING:
             self._stage = _Stage.STARTED
-            yield Started(message.get("model") or "", self._ignored)
+            yield Started(message.get("model") or "", self._ignored, self.usage)
 
     @property
     def thinking(self) -> bool:
@@ -247,6 +259,9 @@ class AnswerReader:
             self._stage = _Stage.PRODUCED
             self._calls += 1
             yield ToolCallStart(self._calls - 1, block["id"], self._offered.bare(block["name"]))
+        elif block["type"] == "redacted_thinking" and block["type"] in self._shown:
+            self._stage = _Stage.PRODUCED
+            yield EncryptedThinking(block["data"])
         elif block["type"] == "text" and block.get("text"):
             yield from self._delta({"type": "text_delta", "text": block["text"]})
 
@@ -270,9 +285,12 @@ class AnswerReader:
             elif name == OUTPUT_TOOL and self._structured:
                 self._stage = _Stage.PRODUCED
                 yield TextDelta(delta["partial_json"])
-        elif kind == "thinking_delta" and self._include_thinking:
+        elif kind == "thinking_delta" and kind in self._shown:
             self._stage = _Stage.PRODUCED
             yield ThinkingDelta(delta["thinking"])
+        elif kind == "signature_delta" and kind in self._shown:
+            self._stage = _Stage.PRODUCED
+            yield ThinkingSignature(delta["signature"])
 
     def _block_stop(self) -> Iterator[Event]:
         block = self._blocks[-1]

@@ -64,15 +64,22 @@ def _updated(usage: Usage, wire: Wire) -> Usage:
         value = wire.get(name)
         return value if isinstance(value, int) else before
 
-    details = wire.get("output_tokens_details")
-    thinking = details.get("thinking_tokens") if isinstance(details, dict) else None
+    thinking = _inside(wire, "output_tokens_details", "thinking_tokens")
+    hour = _inside(wire, "cache_creation", "ephemeral_1h_input_tokens")
     return Usage(
         input_tokens=count("input_tokens", usage.input_tokens),
         cache_read_tokens=count("cache_read_input_tokens", usage.cache_read_tokens),
         cache_write_tokens=count("cache_creation_input_tokens", usage.cache_write_tokens),
+        cache_write_1h_tokens=usage.cache_write_1h_tokens if hour is None else hour,
         output_tokens=count("output_tokens", usage.output_tokens),
-        thinking_tokens=thinking if isinstance(thinking, int) else usage.thinking_tokens,
+        thinking_tokens=usage.thinking_tokens if thinking is None else thinking,
     )
+
+
+def _inside(wire: Wire, name: str, inner: str) -> int | None:
+    details = wire.get(name)
+    value = details.get(inner) if isinstance(details, dict) else None
+    return value if isinstance(value, int) else None
 
 
 def added(a: Usage, b: Usage) -> Usage:
@@ -83,4 +90,5 @@ def added(a: Usage, b: Usage) -> Usage:
         a.cache_write_tokens + b.cache_write_tokens,
         a.output_tokens + b.output_tokens,
         a.thinking_tokens + b.thinking_tokens,
+        a.cache_write_1h_tokens + b.cache_write_1h_tokens,
     )

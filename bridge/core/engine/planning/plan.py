@@ -54,6 +54,8 @@ class Plan:
     """The schema that the whole answer has to match."""
     tool_prefix: str = ""
     """What the CLI puts before the names of the tools."""
+    model: str = ""
+    """The full name of the model that is asked, if it is known."""
 
     @property
     def offered(self) -> tuple[Tool, ...]:
@@ -87,6 +89,7 @@ class Plan:
             usage_limits=usage_limits,
             spent=spent,
             include_thinking=self.request.include_thinking,
+            include_signatures=self.request.include_signatures,
             ignored=self.ignored,
             structured=bool(self.scope.profile.json_schema),
             asked=self.request.model,

@@ -43,6 +43,7 @@ from bridge.core.engine.planning.continuation import Scope
 from bridge.core.engine.planning.field_names import errors_named_for
 from bridge.core.engine.planning.models import Catalog
 from bridge.core.engine.planning.plan import Plan
+from bridge.core.engine.planning.thinking import ThinkingOrigins
 from bridge.core.validation import any_scaled, for_api
 
 ONLY_JSON = "Answer with one JSON object and nothing else: no text around it, no code fence."
@@ -67,6 +68,7 @@ class Planner:
     catalog: Catalog = field(default_factory=Catalog)
     known_refusals: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Fields that were refused before this start, by the model's full name."""
+    thinking: ThinkingOrigins = field(default_factory=ThinkingOrigins)
     _refused: dict[str | None, frozenset[str]] = field(default_factory=dict)
     """Fields by model."""
     _refused_schemas: dict[bytes, None] = field(default_factory=dict)
@@ -78,8 +80,9 @@ class Planner:
         with errors_named_for(request):
             choice = self.catalog.choose(request.model, strict=request.strict)
         refused = self._refused_by(choice.name)
-        request, dropped = without_sampling(request, refused)
-        ignored = [*request.ignored, *(names(Place(f"sampling.{name}")) for name in dropped)]
+        model = self.catalog.offered(choice.name) or choice.name or ""
+        request, dropped = self._without_refused(request, model, refused)
+        ignored = [*request.ignored, *dropped]
         if choice.replaced:
             ignored.append(names(Place("model")))
         turns = turns_of(request.messages, self._prefix)
@@ -114,9 +117,17 @@ class Planner:
         )
         quoted = [names(Place("messages"))] if any(turn.has_quoted for turn in turns) else []
         named = tuple(dict.fromkeys((*ignored, *request.repaired, *quoted)))
-        return Plan(
-            request, scope, settings, turns[:-1], turns[-1], named, force_call, schema, self._prefix
-        )
+        how = (force_call, schema, self._prefix, model)
+        return Plan(request, scope, settings, turns[:-1], turns[-1], named, *how)
+
+    def _without_refused(
+        self, request: CompletionRequest, model: str, refused: frozenset[str]
+    ) -> tuple[CompletionRequest, tuple[str, ...]]:
+        """Return the request without what its model refuses, and the names of that."""
+        request, sampling = without_sampling(request, refused)
+        request, thinking = self.thinking.without_others(request, model)
+        places = (Place(f"sampling.{name}") for name in sampling)
+        return request, (*map(request.field_names, places), *thinking)
 
     @property
     def _prefix(self) -> str:
@@ -234,6 +245,10 @@ def tools_of(request: CompletionRequest) -> tuple[tuple[Tool, ...], ToolChoice]:
 def _of_thinking(request: CompletionRequest) -> Iterator[Place]:
     """Yield the options that have no effect, or not their full effect, without thinking."""
     if request.effort is Effort.NONE:
+        return
+    if request.thinking is False:
+        if request.effort in (Effort.XHIGH, Effort.MAX):
+            yield Place("effort")
         return
     if request.effort is not None:
         yield Place("effort")

@@ -22,9 +22,7 @@ from bridge.http_server.openai.shared.call import (
     refuse_blocking,
     wants_usage,
 )
-from bridge.http_server.openai.shared.names import names_by
-from bridge.http_server.openai.shared.parameters import Ignored, apply_rules
-from bridge.http_server.openai.shared.problems import parse
+from bridge.http_server.wire import Ignored, apply_rules, names_by, parse
 
 _FIELDS: Final[Mapping[str, str]] = {
     r"effort": "reasoning_effort",

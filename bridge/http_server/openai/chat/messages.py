@@ -26,7 +26,7 @@ from bridge.http_server.openai.chat.wire import (
     UserMessage,
 )
 from bridge.http_server.openai.shared.content import decode_content, decode_text
-from bridge.http_server.openai.shared.turns import Turns
+from bridge.http_server.wire import Turns
 
 
 def decode_messages(messages: Sequence[ChatMessage]) -> tuple[str | None, tuple[Message, ...]]:

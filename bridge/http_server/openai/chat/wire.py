@@ -7,24 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
-from bridge.http_server.openai.shared.parameters import (
-    NAMED,
-    REFUSED,
-    SILENT,
-    named_unless,
-    refused_unless,
-)
-from bridge.http_server.openai.shared.wire import (
-    JsonInt,
-    Moderation,
-    StopList,
-    StreamOptions,
-    Temperature,
-    TokenLimit,
-    TopP,
-    WireModel,
-    needing,
-)
+from bridge.http_server.openai.shared.wire import Moderation, StopList, StreamOptions, Temperature
 from bridge.http_server.openai.shared.wire_content import ContentPart
 from bridge.http_server.openai.shared.wire_tools import (
     FunctionDefinition,
@@ -32,6 +15,18 @@ from bridge.http_server.openai.shared.wire_tools import (
     FunctionType,
     ToolChoiceObject,
     ToolDefinition,
+)
+from bridge.http_server.wire import (
+    NAMED,
+    REFUSED,
+    SILENT,
+    JsonInt,
+    TokenLimit,
+    TopP,
+    WireModel,
+    named_unless,
+    needing,
+    refused_unless,
 )
 
 Content: TypeAlias = str | list[ContentPart] | None

@@ -16,12 +16,7 @@ from bridge.core.contract import (
 from bridge.http_server.context import CallOptions
 from bridge.http_server.openai.completions.wire import TextCompletionRequest
 from bridge.http_server.openai.shared.call import Call, decode_sampling, wants_usage
-from bridge.http_server.openai.shared.names import names_by
-from bridge.http_server.openai.shared.parameters import (
-    Ignored,
-    apply_rules,
-)
-from bridge.http_server.openai.shared.problems import parse
+from bridge.http_server.wire import Ignored, apply_rules, names_by, parse
 
 _NAMES: Final[FieldNames] = names_by(
     {

@@ -8,22 +8,18 @@ from typing import Annotated, Any, Final, TypeAlias
 from pydantic import Field, TypeAdapter, WithJsonSchema
 
 from bridge.http_server.dialect import JsonDict
-from bridge.http_server.openai.shared.parameters import (
+from bridge.http_server.openai.shared.wire import StopList, StreamOptions, Temperature
+from bridge.http_server.wire import (
     NAMED,
     REFUSED,
     SILENT,
-    named_unless,
-    refused_unless,
-)
-from bridge.http_server.openai.shared.wire import (
     JsonInt,
     Said,
-    StopList,
-    StreamOptions,
-    Temperature,
     TokenLimit,
     TopP,
     WireModel,
+    named_unless,
+    refused_unless,
 )
 
 Tokens: TypeAlias = list[JsonInt]

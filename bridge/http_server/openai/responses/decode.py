@@ -45,9 +45,7 @@ from bridge.http_server.openai.responses.wire_items import (
     references_of,
 )
 from bridge.http_server.openai.shared.call import EFFORTS, decode_sampling, refuse_blocking
-from bridge.http_server.openai.shared.names import names_by
-from bridge.http_server.openai.shared.parameters import Ignored, apply_rules
-from bridge.http_server.openai.shared.problems import parse
+from bridge.http_server.wire import Ignored, apply_rules, names_by, parse
 
 _NEVER_THERE: Final = frozenset(
     {

@@ -30,7 +30,7 @@ from bridge.http_server.openai.responses.replies import (
 from bridge.http_server.openai.responses.tools import OfferedTool, ToolKind, offered_function
 from bridge.http_server.openai.shared.errors import USAGE_LIMIT, error_body
 from bridge.http_server.openai.shared.replies import DONE
-from bridge.http_server.openai.shared.turns import is_json_object
+from bridge.http_server.wire import is_json_object
 
 INCOMPLETE: Final = {
     FinishReason.LENGTH: "max_output_tokens",

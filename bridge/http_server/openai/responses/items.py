@@ -53,13 +53,12 @@ from bridge.http_server.openai.shared.content import (
     refuse_audio,
     refuse_file_id,
 )
-from bridge.http_server.openai.shared.parameters import Ignored
-from bridge.http_server.openai.shared.turns import Turns
 from bridge.http_server.openai.shared.wire_content import (
     ContentPartInputAudio,
     ContentPartRefusal,
     ContentPartText,
 )
+from bridge.http_server.wire import Ignored, Turns
 
 PREVIOUS: Final = "previous_response_id"
 PASTS: Final = frozenset({PREVIOUS, "conversation"})

@@ -33,12 +33,12 @@ from bridge.http_server.openai.responses.wire_items import (
     SearchCallItem,
     SearchOutputItem,
 )
-from bridge.http_server.openai.shared.wire import WireModel
 from bridge.http_server.openai.shared.wire_content import (
     ContentPartInputAudio,
     ContentPartRefusal,
     ContentPartText,
 )
+from bridge.http_server.wire import WireModel
 
 _ITEM_ID: Final = re.compile(r"[a-z]+_([0-9a-f]+)_(?:in)?[0-9]+")
 _KEPT_ITEMS: Final[TypeAdapter[list[InputItem]]] = TypeAdapter(list[InputItem])

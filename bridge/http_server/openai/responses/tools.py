@@ -33,8 +33,8 @@ from bridge.http_server.openai.responses.wire_tools import (
     ResponseToolChoice,
     SearchTool,
 )
-from bridge.http_server.openai.shared.parameters import Ignored
 from bridge.http_server.openai.shared.tools import MODES, decode_custom, decode_function
+from bridge.http_server.wire import Ignored
 
 SEARCH: Final = "tool_search"
 _LONGEST: Final = 64

@@ -9,22 +9,18 @@ from pydantic import ConfigDict, Field
 
 from bridge.http_server.openai.responses.wire_items import InputItem, ReasoningEffort
 from bridge.http_server.openai.responses.wire_tools import ResponseTool, ResponseToolChoice
-from bridge.http_server.openai.shared.parameters import (
+from bridge.http_server.openai.shared.wire import Moderation, StreamOptions, Temperature
+from bridge.http_server.wire import (
     NAMED,
     REFUSED,
     SILENT,
-    named_unless,
-    refused_unless,
-)
-from bridge.http_server.openai.shared.wire import (
     JsonInt,
-    Moderation,
     Said,
-    StreamOptions,
-    Temperature,
     TokenLimit,
     TopP,
     WireModel,
+    named_unless,
+    refused_unless,
 )
 
 

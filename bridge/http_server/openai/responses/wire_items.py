@@ -8,14 +8,13 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from bridge.http_server.openai.responses.wire_tools import ResponseTool
-from bridge.http_server.openai.shared.parameters import REFUSED, SILENT
-from bridge.http_server.openai.shared.wire import UNSERVED, WireModel, needing
 from bridge.http_server.openai.shared.wire_content import (
     ContentPartInputAudio,
     ContentPartRefusal,
     ContentPartText,
     Detail,
 )
+from bridge.http_server.wire import REFUSED, SILENT, UNSERVED, WireModel, needing
 
 ReasoningEffort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 

@@ -7,13 +7,12 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import Discriminator, Tag, WithJsonSchema
 
-from bridge.http_server.openai.shared.parameters import SILENT
-from bridge.http_server.openai.shared.wire import WireModel
 from bridge.http_server.openai.shared.wire_tools import (
     CustomFormat,
     FunctionDefinition,
     FunctionName,
 )
+from bridge.http_server.wire import SILENT, WireModel
 
 _KINDS: Final = frozenset({"function", "custom", "namespace", "tool_search"})
 

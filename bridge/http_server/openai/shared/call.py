@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from bridge.core.contract import CompletionRequest, Effort, Sampling, UnsupportedError
-from bridge.http_server.openai.shared.parameters import Ignored
 from bridge.http_server.openai.shared.wire import Moderation, StreamOptions
+from bridge.http_server.wire import Ignored
 
 EFFORTS: Final[Mapping[str, Effort]] = {
     "none": Effort.NONE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Callable, Sequence
 from typing import Final, NoReturn, TypeAlias, TypeVar, assert_never
@@ -28,6 +27,7 @@ from bridge.http_server.openai.shared.wire_content import (
     FileSource,
     ImageURL,
 )
+from bridge.http_server.wire import checked_base64
 
 _DATA_URL: Final = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),(.*)", re.DOTALL | re.IGNORECASE)
 _PDF_START: Final = base64.b64encode(b"%PDF-")[:6].decode()
@@ -125,7 +125,7 @@ def decode_document(file_data: str, filename: str | None, where: str) -> Documen
     if file_data.lower().startswith("data:"):
         media_type, data = _data_url(file_data, where)
     else:
-        data = _checked_base64(file_data, where)
+        data = checked_base64(file_data, where)
         media_type = "application/pdf" if data.startswith(_PDF_START) else "text/plain"
     if media_type.startswith("text/") or media_type == "application/json":
         media_type = "text/plain"
@@ -139,13 +139,4 @@ def _data_url(url: str, where: str) -> tuple[str, str]:
             f"'{where}' must be a base64 data URL, such as data:image/png;base64,iVBOR…",
             field=where,
         )
-    return match[1].strip().lower(), _checked_base64(match[3], where)
-
-
-def _checked_base64(data: str, where: str) -> str:
-    data = "".join(data.split())
-    try:
-        base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidRequestError(f"'{where}' is not valid base64.", field=where) from None
-    return data
+    return match[1].strip().lower(), checked_base64(match[3], where)

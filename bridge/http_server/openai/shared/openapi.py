@@ -7,10 +7,9 @@ from functools import cache
 from typing import Any, Final
 
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
 
-from bridge.http_server.openapi import REF
 from bridge.http_server.openapi import describe as describe_any
+from bridge.http_server.wire import json_schemas_of
 
 _ERROR: Final = "Error"
 _ERROR_SCHEMA: Final[dict[str, Any]] = {
@@ -39,7 +38,4 @@ def describe(body: type[BaseModel] | None = None, *, stream: bool = False) -> di
 @cache
 def schemas_of(*requests: type[BaseModel]) -> Mapping[str, Any]:
     """The schemas of bodies, and of the envelope of errors."""
-    _, definitions = models_json_schema(
-        [(model, "validation") for model in requests], ref_template=REF
-    )
-    return {**definitions["$defs"], _ERROR: _ERROR_SCHEMA}
+    return {**json_schemas_of(*requests), _ERROR: _ERROR_SCHEMA}

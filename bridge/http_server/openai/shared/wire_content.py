@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
-from bridge.http_server.openai.shared.parameters import REFUSED, named_unless
-from bridge.http_server.openai.shared.wire import UNSERVED, WireModel, needing
+from bridge.http_server.wire import REFUSED, UNSERVED, WireModel, named_unless, needing
 
 Detail: TypeAlias = Annotated[str | None, named_unless("auto", "high", "original")]
 """The resolution of an image. Claude always sees the whole image, as these values ask."""

@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, WithJsonSchema
 
-from bridge.http_server.openai.shared.parameters import named_unless
-from bridge.http_server.openai.shared.wire import WireModel, needing
+from bridge.http_server.wire import WireModel, named_unless, needing
 
 FunctionName: TypeAlias = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 FunctionType: TypeAlias = Annotated[str | None, WithJsonSchema({"enum": ["function", None]})]

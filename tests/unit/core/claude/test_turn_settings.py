@@ -4,12 +4,20 @@ import base64
 import itertools
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bridge.core.claude.lines import (
+    Conversation,
+    UserLine,
+    assistant_line,
+    replay_lines,
+    user_line,
+)
 from bridge.core.claude.turn_settings import (
     CLI_RETRIES,
     ExtraBody,
@@ -17,25 +25,18 @@ from bridge.core.claude.turn_settings import (
     setting_changes,
     settings_of,
 )
-from bridge.core.claude.turns import (
-    CLOSING_PLACEHOLDER,
-    OPENING_PLACEHOLDER,
-    Turn,
-    UserLine,
-    assistant_line,
-    replay_lines,
-    turns_of,
-    user_line,
-)
+from bridge.core.claude.turns import CLOSING_PLACEHOLDER, OPENING_PLACEHOLDER, Turn, turns_of
 from bridge.core.contract.request import (
     CompletionRequest,
     DocumentPart,
+    Effort,
     ImagePart,
     InlineData,
     Message,
     Part,
     Role,
     TextPart,
+    ThinkingPart,
     ToolCallPart,
     ToolResultPart,
     UrlSource,
@@ -415,6 +416,65 @@ def test_a_replay_has_one_line_a_turn_in_order_and_none_of_them_is_answered() ->
         "assistant",
     ]
     assert all(line.wire["shouldQuery"] is False for line in lines if isinstance(line, UserLine))
+
+
+def test_a_replay_names_the_model_of_its_answers_so_that_their_thinking_stays() -> None:
+    _, answer = replay_lines((HELLO, ANSWER), model="claude-opus-5")
+    assert isinstance(answer, dict)
+    assert answer["message"]["model"] == "claude-opus-5"
+
+
+EPHEMERAL = {"type": "ephemeral", "ttl": "1h"}
+
+
+def cached(line: UserLine | dict[str, Any]) -> list[bool]:
+    """Which blocks of a line have the breakpoint of the prompt cache."""
+    wire = line.wire if isinstance(line, UserLine) else line
+    return ["cache_control" in block for block in wire["message"]["content"]]
+
+
+def test_the_callers_breakpoint_stands_where_it_was_in_place_of_the_bridges_own() -> None:
+    call = ToolCallPart("toolu_1", "look", "{}")
+    turns = turns_of(
+        (
+            user(TextPart("a", cache_breakpoint=True), "b"),
+            assistant("c", call),
+            user(TextPart("d"), ToolResultPart("toolu_1", cache_breakpoint=True)),
+        )
+    )
+    conversation = Conversation(EPHEMERAL)
+    lines = list(conversation.history(turns, "claude-opus-5"))
+
+    assert [cached(line) for line in lines] == [[True, False], [False, False], [True, False]]
+    assert cached(conversation.question(HELLO)) == [False]
+    conversation.wiped()
+    assert cached(conversation.question(turns_of((user("a", "b"),))[0])) == [False, True]
+
+
+def test_the_callers_breakpoint_in_the_question_itself() -> None:
+    (turn,) = turns_of((user(TextPart("a", cache_breakpoint=True), "b"),))
+
+    assert cached(Conversation(EPHEMERAL).question(turn)) == [True, False]
+
+
+def test_thinking_and_the_context_of_a_document_go_in_as_they_are() -> None:
+    thinking = (ThinkingPart("hm", "s"), ThinkingPart(encrypted="e"), TextPart("b"))
+    document = DocumentPart(UrlSource("https://a.example"), "T", context="C")
+    question, answer, _ = turns_of((user(document), assistant(*thinking), user("c")))
+
+    assert question.content[0]["context"] == "C"
+    assert answer.content == (
+        {"type": "thinking", "thinking": "hm", "signature": "s"},
+        {"type": "redacted_thinking", "data": "e"},
+        text("b"),
+    )
+
+
+def test_thinking_may_be_off_with_an_effort() -> None:
+    request = CompletionRequest(messages=(), thinking=False, effort=Effort.HIGH)
+    assert settings_of(request, None) == TurnSettings(thinking=False, effort="high")
+    with_more = replace(request, effort=Effort.MAX)
+    assert settings_of(with_more, None) == TurnSettings(thinking=False, effort="high")
 
 
 def test_every_line_is_json() -> None:

@@ -84,7 +84,9 @@ def test_a_name_of_a_model_that_is_refused_for_its_length_does_not_fill_the_log(
 def test_in_full_a_line_has_the_question_the_answer_and_its_calls() -> None:
     line = json.loads(json.dumps(answered(bodies=True).line()))
     assert line["system"] == "system words"
-    assert line["messages"][0]["parts"] == [{"text": "question", "system": False}]
+    assert line["messages"][0]["parts"] == [
+        {"text": "question", "system": False, "cache_breakpoint": False}
+    ]
     assert line["answer"] == "answer"
     assert line["tool_calls"] == [{"id": "a", "name": "add", "arguments": '{"x":1}'}]
 

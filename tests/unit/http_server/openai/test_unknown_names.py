@@ -20,9 +20,8 @@ from bridge.http_server.openai.responses.decode import Past, decode_responses, p
 from bridge.http_server.openai.responses.wire import ResponsesRequest
 from bridge.http_server.openai.responses.wire_items import OtherItem
 from bridge.http_server.openai.responses.wire_tools import OtherTool
-from bridge.http_server.openai.shared.parameters import Treatment, rules_of
-from bridge.http_server.openai.shared.wire import WireModel
 from bridge.http_server.openai.shared.wire_content import ContentPartInputAudio
+from bridge.http_server.wire import Treatment, WireModel, rules_of
 
 Json: TypeAlias = dict[str, Any]
 Decode: TypeAlias = Callable[[Json, CallOptions], CompletionRequest]

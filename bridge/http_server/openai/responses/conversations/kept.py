@@ -27,9 +27,7 @@ from bridge.http_server.openai.responses.wire_items import (
     ItemReference,
     references_of,
 )
-from bridge.http_server.openai.shared.parameters import Ignored, apply_rules
-from bridge.http_server.openai.shared.problems import parse
-from bridge.http_server.openai.shared.wire import WireModel
+from bridge.http_server.wire import Ignored, WireModel, apply_rules, parse
 
 M = TypeVar("M", bound=WireModel)
 

@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 from pydantic import Field
 
 from bridge.http_server.openai.responses.wire_items import InputItem
-from bridge.http_server.openai.shared.wire import WireModel
+from bridge.http_server.wire import WireModel
 
 NewItems: TypeAlias = Annotated[list[InputItem], Field(max_length=20)]
 """As many as OpenAI takes at a time."""

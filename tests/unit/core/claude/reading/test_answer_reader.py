@@ -19,12 +19,14 @@ from bridge.core.contract.errors import (
     UnavailableError,
 )
 from bridge.core.contract.events import (
+    EncryptedThinking,
     Event,
     Finished,
     FinishReason,
     Started,
     TextDelta,
     ThinkingDelta,
+    ThinkingSignature,
     ToolCallDelta,
     ToolCallStart,
 )
@@ -172,6 +174,37 @@ def test_a_thought_is_a_beginning_and_while_it_lasts_the_model_thinks() -> None:
         feed(it, [line])
         seen.append((it.begun, it.thinking))
     assert seen == [(False, False), (True, True), (True, True), *[(True, False)] * 3]
+
+
+def test_signatures_and_encrypted_thinking_are_events_if_they_are_asked_for() -> None:
+    signature = {"type": "signature_delta", "signature": "c2ln"}
+    lines = (
+        start(),
+        block_start(type="thinking"),
+        thinking("hm"),
+        stream({"type": "content_block_delta", "index": 0, "delta": signature}),
+        block_stop(),
+        block_start(type="redacted_thinking", data="ZW5j"),
+        block_stop(),
+        stop(),
+    )
+    signed = [ThinkingDelta("hm"), ThinkingSignature("c2ln"), EncryptedThinking("ZW5j")]
+
+    assert feed(reader(include_thinking=True, include_signatures=True), lines)[1:-1] == signed
+    assert feed(reader(include_thinking=True), lines)[1:-1] == signed[:1]
+    assert feed(reader(include_signatures=True), lines)[1:-1] == []
+
+
+def test_an_answer_says_the_tokens_of_its_prompt_and_the_models_own_reason() -> None:
+    details = {"type": "refusal", "category": "cyber"}
+    delta = {"stop_reason": "refusal", "stop_sequence": None, "stop_details": details}
+    end = stream({"type": "message_delta", "delta": delta, "usage": {"output_tokens": 2}})
+    begun, finished = feed(reader(), (start(input_tokens=12, output_tokens=1), end))
+
+    assert isinstance(begun, Started)
+    assert begun.usage == Usage(input_tokens=12, output_tokens=1)
+    assert isinstance(finished, Finished)
+    assert (finished.stop_reason, finished.stop_details) == ("refusal", details)
 
 
 def test_the_signature_of_thinking_and_deltas_yet_unknown_are_no_events() -> None:

@@ -16,6 +16,14 @@ def test_reports_of_one_call_are_cumulative_and_calls_are_added() -> None:
     assert usage.total == Usage(130, 5, 2, 10, 3)
 
 
+def test_what_is_cached_for_an_hour_is_counted_besides() -> None:
+    usage = CallUsage(Usage(cache_write_1h_tokens=1))
+    kept = {"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 7}
+    usage.next_call({"cache_creation_input_tokens": 9, "cache_creation": kept})
+    usage.report({"output_tokens": 3})
+    assert usage.total == Usage(cache_write_tokens=9, output_tokens=3, cache_write_1h_tokens=8)
+
+
 def event(kind: str, **more: Any) -> dict[str, Any]:
     return {"type": "stream_event", "event": {"type": kind, **more}}
 

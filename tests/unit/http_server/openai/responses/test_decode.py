@@ -39,7 +39,7 @@ from bridge.http_server.openai.responses.decode import (
     parse_responses,
 )
 from bridge.http_server.openai.responses.wire import ResponsesRequest
-from bridge.http_server.openai.shared.parameters import Treatment, rules_of
+from bridge.http_server.wire import Treatment, rules_of
 from tests.support.harness import assistant, user
 
 PIXEL = base64.b64encode(b"pixel").decode()

@@ -22,10 +22,7 @@ from bridge.http_server.openai.chat.decode import decode_chat
 from bridge.http_server.openai.chat.wire import ChatCompletionRequest
 from bridge.http_server.openai.completions.wire import TextCompletionRequest
 from bridge.http_server.openai.shared.call import EFFORTS, Call
-from bridge.http_server.openai.shared.parameters import (
-    Treatment,
-    rules_of,
-)
+from bridge.http_server.wire import Treatment, rules_of
 
 USER = {"role": "user", "content": "hi"}
 

@@ -17,7 +17,7 @@ from pydantic_core import CoreSchema
 
 from bridge.core.contract import Faults, UnsupportedError
 from bridge.core.validation import without_effect
-from bridge.http_server.openai.shared.wire import WireModel
+from bridge.http_server.wire.model import WireModel
 
 
 class Treatment(Enum):
@@ -25,7 +25,7 @@ class Treatment(Enum):
 
     HONOURED = "honoured"
     SILENT = "silent"
-    """Ignored, without a word: a hint, or bookkeeping on OpenAI's side."""
+    """Ignored, without a word: a hint, or bookkeeping on the vendor's side."""
     NAMED = "named"
     """Ignored, and named in the reply unless its value changes nothing."""
     REFUSED = "refused"
@@ -67,11 +67,11 @@ def refused_unless(*neutral: Any) -> Rule:
 _UNKNOWN: Final = named_unless([], {}, "")
 """What an object has beyond its fields: many clients add empty ones."""
 
-CACHE_HINTS: Final = frozenset({"prompt_cache_breakpoint", "cache_control"})
+_CACHE_HINTS: Final = frozenset({"prompt_cache_breakpoint", "cache_control"})
 """Marks for a prompt cache, OpenAI's and Anthropic's. The bridge sets its own."""
 
 
-_HINTS: Final = CACHE_HINTS | {"internal_chat_message_metadata_passthrough"}
+_HINTS: Final = _CACHE_HINTS | {"internal_chat_message_metadata_passthrough"}
 """The last one is Codex's own bookkeeping."""
 
 

@@ -1,4 +1,4 @@
-"""Errors of a request that name the field in OpenAI's spelling, such as `messages[0].content`."""
+"""Errors of a request that name the field by its path, such as `messages[0].content`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from bridge.core.contract import BOUNDS, MAX_FAULTS, InvalidRequestError
 from bridge.core.validation import NOT_EMPTY, TOOL_NAME, check_count, invalid, missing
-from bridge.http_server.openai.shared.wire import WireModel
+from bridge.http_server.wire.model import WireModel
 
 M = TypeVar("M", bound=WireModel)
 
@@ -112,7 +112,7 @@ def _leads_on(here: object, step: str | int) -> bool:
 
 
 def dotted(path: Sequence[str | int]) -> str:
-    """Format a path like OpenAI."""
+    """Spell a path, such as `messages[0].content`."""
     steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return "".join(steps).removeprefix(".")
 

@@ -1,0 +1,192 @@
+"""The Messages API's driver: a scenario as its clients write it, and what came of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import httpx
+
+from bridge.core.contract.request import (
+    DocumentPart,
+    ImagePart,
+    InlineData,
+    Message,
+    Part,
+    TextPart,
+    ThinkingPart,
+    Tool,
+    ToolCallPart,
+    ToolResultPart,
+    UrlSource,
+)
+from bridge.core.contract.usage import Usage
+from tests.support.apis import Scenario
+from tests.support.harness import PATIENCE, RunningBridge
+from tests.support.http.client import Json
+from tests.support.replies import Failure, Reply
+
+NAMES: Final[Mapping[str, str]] = {
+    "output_config.effort": "effort",
+    "thinking": "include_thinking",
+    "output_config.format": "output_format",
+    "temperature": "sampling.temperature",
+    "top_p": "sampling.top_p",
+    "messages.content.input": "messages.parts.tool_call.arguments_json",
+}
+"""Anthropic's name of a field and the proto's."""
+
+FINISHES: Final[Mapping[str, str]] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "pause_turn": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+ENOUGH: Final = 32_000
+"""Tokens, where a scenario has no limit: this API requires one."""
+
+
+class Unwritable(Exception):
+    """The Messages API has no words for the scenario."""
+
+
+def body_of(scenario: Scenario, marker: str) -> Json:
+    """Write a scenario as Anthropic's clients do; raises Unwritable."""
+    body: Json = {"model": "default", "max_tokens": ENOUGH, "stream": True}
+    if scenario.system:
+        body["system"] = scenario.system.replace("{id}", marker)
+    messages = [_message(message) for message in scenario.messages]
+    body["messages"] = json.loads(json.dumps(messages).replace("{id}", marker))
+    if scenario.tools:
+        body["tools"] = [_tool(tool) for tool in scenario.tools]
+    for name, value in scenario.http.items():
+        _add(body, name, value)
+    if "parallel_tool_calls" in scenario.http:
+        choice = body.setdefault("tool_choice", {"type": "auto"})
+        choice["disable_parallel_tool_use"] = not scenario.http["parallel_tool_calls"]
+    return body
+
+
+def _add(body: Json, name: str, value: Any) -> None:
+    match name, value:
+        case (("model" | "temperature" | "top_p"), _):
+            body[name] = value
+        case (("max_tokens" | "max_completion_tokens"), _):
+            body["max_tokens"] = value
+        case "stop", _:
+            body["stop_sequences"] = [value] if isinstance(value, str) else value
+        case "include_reasoning", True:
+            body["thinking"] = {"type": "adaptive"}
+        case "reasoning_effort", ("low" | "medium" | "high" | "xhigh" | "max"):
+            body.setdefault("output_config", {})["effort"] = value
+        case "response_format", {"type": "json_schema", "json_schema": schema}:
+            form = {"type": "json_schema", "schema": schema.get("schema")}
+            body.setdefault("output_config", {})["format"] = form
+        case "tool_choice", ("none" | "auto" | "required"):
+            body["tool_choice"] = {"type": {"required": "any"}.get(value, value)}
+        case "tool_choice", {"type": "function", "function": function}:
+            body["tool_choice"] = {"type": "tool", "name": function["name"]}
+        case "parallel_tool_calls", _:
+            pass
+        case _:
+            raise Unwritable(name)
+
+
+def _tool(tool: Tool) -> Json:
+    said = {"description": tool.description} if tool.description else {}
+    return {"name": tool.name, "input_schema": dict(tool.parameters), **said}
+
+
+def _message(message: Message) -> Json:
+    return {"role": message.role.value, "content": [_block(part) for part in message.parts]}
+
+
+def _block(part: Part) -> Json:
+    match part:
+        case TextPart(system=True):
+            raise Unwritable("a system message")
+        case TextPart(text):
+            return {"type": "text", "text": text}
+        case ThinkingPart(text, signature):
+            return {"type": "thinking", "thinking": text, "signature": signature}
+        case ImagePart(source):
+            return {"type": "image", "source": _source(source)}
+        case DocumentPart(source, title):
+            return {"type": "document", "source": _source(source), "title": title}
+        case ToolCallPart(id, name, arguments):
+            try:
+                given = json.loads(arguments or "{}")
+            except ValueError as error:
+                raise Unwritable("arguments that are not JSON") from error
+            if not isinstance(given, dict):
+                raise Unwritable("arguments that are no object")
+            return {"type": "tool_use", "id": id, "name": name, "input": given}
+        case ToolResultPart(call_id, content, is_error):
+            inner = [_block(piece) for piece in content]
+            result = {"type": "tool_result", "tool_use_id": call_id, "content": inner}
+            return {**result, "is_error": True} if is_error else result
+
+
+def _source(source: InlineData | UrlSource) -> Json:
+    if isinstance(source, UrlSource):
+        return {"type": "url", "url": source.url}
+    return {"type": "base64", "media_type": source.media_type, "data": source.base64}
+
+
+def over_messages(running: RunningBridge, scenario: Scenario, marker: str) -> Reply:
+    """Run it as a streamed message."""
+    reply = Reply()
+    body = body_of(scenario, marker)
+    with httpx.stream(
+        "POST", f"{running.url}/v1/messages", json=body, headers=scenario.headers, timeout=PATIENCE
+    ) as response:
+        named = response.headers.get("x-bridge-ignored-params", "").split(",")
+        reply.ignored = tuple(NAMES.get(name, name) for name in named if name)
+        if response.status_code != 200:
+            response.read()
+            error = response.json()["error"]
+            reply.failure = Failure(response.status_code, error["type"], message=error["message"])
+            return reply
+        calls: dict[int, int] = {}
+        for event in _events(response):
+            _take(reply, event, calls)
+    return reply
+
+
+def _events(response: httpx.Response) -> Iterator[Json]:
+    for line in response.iter_lines():
+        if line.startswith("data: "):
+            yield json.loads(line[6:])
+
+
+def _take(reply: Reply, event: Json, calls: dict[int, int]) -> None:
+    match event:
+        case {"type": "message_start", "message": message}:
+            reply.model = message["model"]
+        case {"type": "content_block_start", "index": index, "content_block": block}:
+            if block["type"] == "tool_use":
+                calls[index] = len(reply.calls)
+                reply.begin_call(calls[index], block["id"], block["name"])
+        case {"type": "content_block_delta", "index": index, "delta": delta}:
+            match delta["type"]:
+                case "text_delta":
+                    reply.add_text(delta["text"])
+                case "thinking_delta":
+                    reply.thinking += delta["thinking"]
+                case "input_json_delta":
+                    reply.add_arguments(calls[index], delta["partial_json"])
+        case {"type": "message_delta", "delta": delta, "usage": usage}:
+            reply.finish = FINISHES[delta["stop_reason"]]
+            reply.usage = Usage(
+                usage["input_tokens"],
+                usage["cache_read_input_tokens"],
+                usage["cache_creation_input_tokens"],
+                usage["output_tokens"],
+                usage["output_tokens_details"]["thinking_tokens"],
+            )
+        case {"type": "error", "error": error}:
+            reply.failure = Failure(200, error["type"], message=error["message"])
