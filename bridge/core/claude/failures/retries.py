@@ -19,7 +19,8 @@ _CAPACITY: Final = frozenset({429, 529})
 def waiting_for(retry: Wire) -> BridgeError:
     """Return the error that delays the answer."""
     delay = retry.get("retry_delay_ms")
-    seconds = delay / 1000 if isinstance(delay, int | float) else None
+    # A shorter delay is the CLI's own backoff, too short for clients: they repeat a whole request.
+    seconds = max(delay / 1000 if isinstance(delay, int | float) else 0.0, LONGEST_WAIT)
     status = retry.get("error_status")
     if status == 429:
         return busy(seconds)
@@ -43,7 +44,7 @@ def gives_up(retry: Wire) -> bool:
     return status in _CAPACITY and attempt > most
 
 
-def busy(retry_after: float | None = None) -> RateLimitedError:
+def busy(retry_after: float = LONGEST_WAIT) -> RateLimitedError:
     """The API temporarily accepts no more requests, regardless of the account's usage limits."""
     return RateLimitedError(
         "The Anthropic API accepts no more requests at the moment.", retry_after=retry_after
