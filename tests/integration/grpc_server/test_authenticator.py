@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2
-from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 
 from bridge.core.access.authentication import Access
 from bridge.core.access.keys import KeyFile, KeyScope, parse_given
@@ -20,6 +20,7 @@ from bridge.core.contract.events import Event
 from bridge.core.contract.request import CompletionRequest
 from bridge.grpc_server.authenticator import NEEDS, CallAuthenticator, needed_for
 from bridge.grpc_server.interceptors import KEYLESS_BYTES
+from bridge.grpc_server.reflection import NAMES as REFLECTION
 from bridge.grpc_server.server import MAX_CONNECTIONS, SERVICES, GrpcServer
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc, model_pb2, pool_pb2, pool_pb2_grpc
@@ -47,9 +48,10 @@ METHODS: dict[str, Any] = {
     "/bridge.v1.PoolService/GetPool": pool_pb2.GetPoolRequest(),
     "/bridge.v1.PoolService/WatchPool": pool_pb2.WatchPoolRequest(),
     "/bridge.v1.PoolService/ListRecentRequests": pool_pb2.ListRecentRequestsRequest(),
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": (
-        reflection_pb2.ServerReflectionRequest(list_services="")
-    ),
+    **{
+        f"/{name}/ServerReflectionInfo": reflection_pb2.ServerReflectionRequest(list_services="")
+        for name in REFLECTION
+    },
     "/grpc.health.v1.Health/Check": health_pb2.HealthCheckRequest(),
     "/grpc.health.v1.Health/Watch": health_pb2.HealthCheckRequest(),
 }
@@ -81,7 +83,7 @@ async def outcome(
 
 
 def test_every_service_is_in_the_table() -> None:
-    served = {*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME}
+    served = {*SERVICES, health.SERVICE_NAME, *REFLECTION}
     assert set(NEEDS) == served
     assert {method.split("/")[1] for method in METHODS} == served
 
