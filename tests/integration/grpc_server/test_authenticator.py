@@ -27,7 +27,7 @@ from bridge.v1 import completion_pb2_grpc, model_pb2, pool_pb2, pool_pb2_grpc
 from tests.integration.grpc_server.conftest import Serve
 from tests.support.certificates import Certificate, certificate
 from tests.support.fakes import STARTED, STOP, FakeService
-from tests.support.grpc.client import Talk, question
+from tests.support.grpc.client import Talk, question, whole
 from tests.support.grpc.details import details_of
 from tests.support.waiting import soon
 
@@ -42,6 +42,7 @@ KEYS = parse_given(f"mine={MINE},boss:admin={ADMIN}")
 CONVERSE = pb.ConverseRequest(open=pb.ConversationSettings())
 METHODS: dict[str, Any] = {
     "/bridge.v1.CompletionService/Complete": question(),
+    "/bridge.v1.CompletionService/CreateCompletion": whole(),
     "/bridge.v1.CompletionService/Converse": CONVERSE,
     "/bridge.v1.ModelService/ListModels": model_pb2.ListModelsRequest(),
     "/bridge.v1.ModelService/GetModel": model_pb2.GetModelRequest(id="opus"),
@@ -242,7 +243,7 @@ async def test_the_name_of_the_key_goes_with_the_request(
             await outcome(guarded, method, bearer(MINE))
             await outcome(guarded, method, bearer(ADMIN))
     # Converse that was only opened asks for nothing.
-    assert [request.caller for request in service.requests] == ["mine", "boss"]
+    assert [request.caller for request in service.requests] == ["mine", "boss"] * 2
 
 
 async def test_a_fault_of_the_guard_refuses_every_request(
@@ -546,7 +547,7 @@ async def test_without_keys_a_certificate_names_the_caller(
         await talk.open()
         await talk.ask("Hello?")
     assert {request.caller for request in service.requests} == {caller}
-    assert len(service.requests) == 2
+    assert len(service.requests) == 3
 
 
 async def test_where_there_are_keys_one_is_needed_besides(
