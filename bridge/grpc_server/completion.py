@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from typing import Any
 
 import grpc
 
-from bridge.core.contract import InvalidRequestError, Service
+from bridge.core.contract import CompletionRequest, InvalidRequestError, Service
 from bridge.core.system import LARGE_BYTES, off_loop
 from bridge.grpc_server.call_context import (
     Calls,
@@ -19,14 +20,15 @@ from bridge.grpc_server.call_context import (
 )
 from bridge.grpc_server.conversation import Conversation
 from bridge.grpc_server.converse import ConverseCall, OpenConversations
-from bridge.grpc_server.wire.decode import decode_conversation, decode_request
+from bridge.grpc_server.wire.collect import AnswerCollector
+from bridge.grpc_server.wire.decode import SingleRequest, decode_conversation, decode_request
 from bridge.grpc_server.wire.encode import encode_event
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 
 
 class CompletionServicer(pb_grpc.CompletionServiceServicer):
-    """Answers with the core's events, one response per event."""
+    """Answers with the core's events, one response per event, or with all of them in one."""
 
     def __init__(
         self,
@@ -48,6 +50,28 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
         context: grpc.aio.ServicerContext[pb.CompleteRequest, pb.CompleteResponse],
     ) -> AsyncGenerator[pb.CompleteResponse, None]:
         """Stream the answer to one conversation."""
+        completion = await self._decoded(request, context)
+        async with aclosing(self._service.complete(completion)) as events:
+            async for event in events:
+                for response in encode_event(event, completion.request_id, pb.CompleteResponse):
+                    yield response
+
+    async def CreateCompletion(
+        self,
+        request: pb.CreateCompletionRequest,
+        context: grpc.aio.ServicerContext[pb.CreateCompletionRequest, pb.CreateCompletionResponse],
+    ) -> pb.CreateCompletionResponse:
+        """Answer one conversation with one message."""
+        completion = await self._decoded(request, context)
+        collector = AnswerCollector(completion.request_id)
+        async with aclosing(self._service.complete(completion)) as events:
+            async for event in events:
+                collector.see(event)
+        return collector.response()
+
+    async def _decoded(
+        self, request: SingleRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> CompletionRequest:
         with recording_refusals(self._service, request.model):
             completion = await off_loop(
                 request.ByteSize() > LARGE_BYTES,
@@ -57,11 +81,7 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
                 caller=current_caller(),
                 timeout=context.time_remaining(),
             )
-            completion = with_time_limits(completion, context)
-        async with aclosing(self._service.complete(completion)) as events:
-            async for event in events:
-                for response in encode_event(event, completion.request_id, pb.CompleteResponse):
-                    yield response
+            return with_time_limits(completion, context)
 
     async def Converse(
         self,

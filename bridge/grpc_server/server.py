@@ -17,7 +17,6 @@ from grpc_health.v1 import (
     health_pb2,
     health_pb2_grpc,
 )
-from grpc_reflection.v1alpha import reflection
 
 from bridge.core.access import Access, Uploads
 from bridge.core.contract import BOUNDS, Service
@@ -30,6 +29,7 @@ from bridge.grpc_server.interceptors import CallInterceptor
 from bridge.grpc_server.models import ModelServicer
 from bridge.grpc_server.pool import PoolServicer
 from bridge.grpc_server.receiving import Receiver
+from bridge.grpc_server.reflection import add_reflection
 from bridge.v1 import (
     completion_pb2,
     completion_pb2_grpc,
@@ -177,9 +177,7 @@ class GrpcServer:
             PoolServicer(self._service, self._calls, self._recent), server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection(
-            (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
-        )
+        add_reflection((*SERVICES, health.SERVICE_NAME), server)
 
     def _listen(self, server: grpc.aio.Server) -> None:
         if self._uds is not None:

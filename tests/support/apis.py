@@ -14,7 +14,7 @@ import httpx
 from bridge.core.contract.request import Message, TextPart, Tool
 from bridge.v1 import completion_pb2 as pb
 from tests.support.encoding import chat_messages, chat_tool, proto_messages, proto_tool
-from tests.support.grpc.client import complete
+from tests.support.grpc.client import complete, create
 from tests.support.harness import PATIENCE, RunningBridge
 from tests.support.http.client import HttpCall, Json
 from tests.support.replies import Failure, Reply
@@ -176,12 +176,17 @@ def over_http(
     return reply
 
 
-def over_grpc(running: RunningBridge, scenario: Scenario, marker: str) -> Reply:
-    """Run it with the generated stub."""
+def over_grpc(
+    running: RunningBridge, scenario: Scenario, marker: str, *, stream: bool = True
+) -> Reply:
+    """Run it with the generated stub, streamed or whole."""
+    request = scenario.grpc_request(marker)
 
     async def run() -> Reply:
         async with grpc.aio.insecure_channel(running.target) as channel:
-            return await complete(channel, scenario.grpc_request(marker)).finish()
+            if not stream:
+                return await create(channel, request)
+            return await complete(channel, request).finish()
 
     reply = running.call(run)
     if reply.failure is not None:

@@ -60,11 +60,13 @@ NOT_ONE: Final = "Exactly one field of the oneof must be set, and this server mu
 OPEN: Final = "open."
 """What a conversation's settings are called in errors: the field of ConverseRequest."""
 
-_Settings: TypeAlias = pb.CompleteRequest | pb.ConversationSettings
+SingleRequest: TypeAlias = pb.CompleteRequest | pb.CreateCompletionRequest
+"""A request for one answer."""
+_Settings: TypeAlias = SingleRequest | pb.ConversationSettings
 
 
 def decode_request(
-    request: pb.CompleteRequest,
+    request: SingleRequest,
     *,
     request_id: str = "",
     caller: str = "",

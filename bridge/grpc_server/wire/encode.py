@@ -16,13 +16,12 @@ from bridge.v1 import model_pb2, pool_pb2
 
 _Response = TypeVar("_Response", pb.CompleteResponse, pb.ConverseResponse)
 
-_FINISH_REASONS: Final[Mapping[contract.FinishReason, pb.FinishReason.ValueType]] = {
+FINISH_REASONS: Final[Mapping[contract.FinishReason, pb.FinishReason.ValueType]] = {
     contract.FinishReason.STOP: pb.FINISH_REASON_STOP,
     contract.FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
     contract.FinishReason.TOOL_CALLS: pb.FINISH_REASON_TOOL_CALLS,
     contract.FinishReason.REFUSAL: pb.FINISH_REASON_REFUSAL,
 }
-
 
 CANCELLED: Final = pb.ConverseResponse(finished=pb.Finished(reason=pb.FINISH_REASON_CANCELLED))
 """The end of a turn that the client cancelled."""
@@ -77,7 +76,7 @@ def _encoded(
         case contract.Finished(reason, usage, stop_sequence):
             wire_usage = encode_usage(usage)
             finished = pb.Finished(
-                reason=_FINISH_REASONS[reason],
+                reason=FINISH_REASONS[reason],
                 usage=wire_usage,
                 stop_sequence=stop_sequence or "",
             )
@@ -88,14 +87,15 @@ def _encoded(
 
 def _encodable(event: contract.Event) -> contract.Event:
     texts = {
-        field.name: _sendable(value)
+        field.name: sendable(value)
         for field in fields(event)
         if type(value := getattr(event, field.name)) is str
     }
     return replace(event, **texts)  # type: ignore[arg-type]
 
 
-def _sendable(text: str) -> str:
+def sendable(text: str) -> str:
+    """Join surrogate pairs, and replace halves of them: protobuf's strings cannot have any."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -150,9 +150,9 @@ def encode_request(line: Mapping[str, Any]) -> pool_pb2.RecentRequest:
     finish = told.pop("finish", None)
     texts = {name: value for name, value in told.items() if type(value) is str}
     return pool_pb2.RecentRequest(
-        **{**told, **{name: _sendable(text) for name, text in texts.items()}},
+        **{**told, **{name: sendable(text) for name, text in texts.items()}},
         time=time,
-        finish=pb.FINISH_REASON_UNSPECIFIED if finish is None else _FINISH_REASONS[finish],
+        finish=pb.FINISH_REASON_UNSPECIFIED if finish is None else FINISH_REASONS[finish],
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2
-from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 
 from bridge.core.access.authentication import Access
 from bridge.core.access.keys import KeyFile, KeyScope, parse_given
@@ -20,13 +20,14 @@ from bridge.core.contract.events import Event
 from bridge.core.contract.request import CompletionRequest
 from bridge.grpc_server.authenticator import NEEDS, CallAuthenticator, needed_for
 from bridge.grpc_server.interceptors import KEYLESS_BYTES
+from bridge.grpc_server.reflection import NAMES as REFLECTION
 from bridge.grpc_server.server import MAX_CONNECTIONS, SERVICES, GrpcServer
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc, model_pb2, pool_pb2, pool_pb2_grpc
 from tests.integration.grpc_server.conftest import Serve
 from tests.support.certificates import Certificate, certificate
 from tests.support.fakes import STARTED, STOP, FakeService
-from tests.support.grpc.client import Talk, question
+from tests.support.grpc.client import Talk, question, whole
 from tests.support.grpc.details import details_of
 from tests.support.waiting import soon
 
@@ -41,15 +42,17 @@ KEYS = parse_given(f"mine={MINE},boss:admin={ADMIN}")
 CONVERSE = pb.ConverseRequest(open=pb.ConversationSettings())
 METHODS: dict[str, Any] = {
     "/bridge.v1.CompletionService/Complete": question(),
+    "/bridge.v1.CompletionService/CreateCompletion": whole(),
     "/bridge.v1.CompletionService/Converse": CONVERSE,
     "/bridge.v1.ModelService/ListModels": model_pb2.ListModelsRequest(),
     "/bridge.v1.ModelService/GetModel": model_pb2.GetModelRequest(id="opus"),
     "/bridge.v1.PoolService/GetPool": pool_pb2.GetPoolRequest(),
     "/bridge.v1.PoolService/WatchPool": pool_pb2.WatchPoolRequest(),
     "/bridge.v1.PoolService/ListRecentRequests": pool_pb2.ListRecentRequestsRequest(),
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": (
-        reflection_pb2.ServerReflectionRequest(list_services="")
-    ),
+    **{
+        f"/{name}/ServerReflectionInfo": reflection_pb2.ServerReflectionRequest(list_services="")
+        for name in REFLECTION
+    },
     "/grpc.health.v1.Health/Check": health_pb2.HealthCheckRequest(),
     "/grpc.health.v1.Health/Watch": health_pb2.HealthCheckRequest(),
 }
@@ -81,7 +84,7 @@ async def outcome(
 
 
 def test_every_service_is_in_the_table() -> None:
-    served = {*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME}
+    served = {*SERVICES, health.SERVICE_NAME, *REFLECTION}
     assert set(NEEDS) == served
     assert {method.split("/")[1] for method in METHODS} == served
 
@@ -240,7 +243,7 @@ async def test_the_name_of_the_key_goes_with_the_request(
             await outcome(guarded, method, bearer(MINE))
             await outcome(guarded, method, bearer(ADMIN))
     # Converse that was only opened asks for nothing.
-    assert [request.caller for request in service.requests] == ["mine", "boss"]
+    assert [request.caller for request in service.requests] == ["mine", "boss"] * 2
 
 
 async def test_a_fault_of_the_guard_refuses_every_request(
@@ -544,7 +547,7 @@ async def test_without_keys_a_certificate_names_the_caller(
         await talk.open()
         await talk.ask("Hello?")
     assert {request.caller for request in service.requests} == {caller}
-    assert len(service.requests) == 2
+    assert len(service.requests) == 3
 
 
 async def test_where_there_are_keys_one_is_needed_besides(

@@ -11,14 +11,12 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import (
     health_pb2,
     health_pb2_grpc,
 )
-from grpc_reflection.v1alpha import (
-    reflection_pb2,
-    reflection_pb2_grpc,
-)
+from grpc_reflection.v1alpha import reflection_pb2
 
 from bridge.core.contract.events import Event
 from bridge.core.contract.request import CompletionRequest
@@ -133,25 +131,37 @@ async def test_a_server_that_starts_without_a_login_reports_that(
     assert await check(channel) == NOT_SERVING
 
 
-async def test_reflection_lists_every_service_and_describes_it(serve: Serve) -> None:
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_reflection_lists_every_service_and_describes_it(serve: Serve, version: str) -> None:
     _, channel = await serve()
-    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)  # type: ignore[arg-type]
-    requests = [
-        reflection_pb2.ServerReflectionRequest(list_services=""),
-        reflection_pb2.ServerReflectionRequest(
-            file_containing_symbol="bridge.v1.CompletionService"
-        ),
-    ]
-    call = stub.ServerReflectionInfo(iter(requests))
-    listed, described = [response async for response in call]
-    assert {service.name for service in listed.list_services_response.service} == {
+    call: Any = channel.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )()
+    await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+    listed = await soon(call.read())
+    names = {service.name for service in listed.list_services_response.service}
+    assert names == {
         "bridge.v1.CompletionService",
         "bridge.v1.ModelService",
         "bridge.v1.PoolService",
         "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
     }
-    assert described.file_descriptor_response.file_descriptor_proto
+    for name in names:
+        symbol = reflection_pb2.ServerReflectionRequest(file_containing_symbol=name)
+        await call.write(symbol)
+        described = await soon(call.read())
+        files = described.file_descriptor_response.file_descriptor_proto
+        found = FileDescriptorProto.FromString(files[0])
+        assert name in {f"{found.package}.{service.name}" for service in found.service}
+        by_name = reflection_pb2.ServerReflectionRequest(file_by_filename=found.name)
+        await call.write(by_name)
+        assert (await soon(call.read())).file_descriptor_response == (
+            described.file_descriptor_response
+        )
 
 
 async def test_a_drain_lets_running_answers_end_and_informs_the_watchers(

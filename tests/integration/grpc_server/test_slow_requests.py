@@ -15,7 +15,14 @@ from tests.support.grpc.client import question
 from tests.support.waiting import soon
 
 
-@pytest.mark.parametrize("method", ["CompletionService/Complete", "ModelService/ListModels"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "CompletionService/Complete",
+        "CompletionService/CreateCompletion",
+        "ModelService/ListModels",
+    ],
+)
 @pytest.mark.parametrize("message", [b"", b"\x00\x00\x00\x00\x64half"], ids=["none", "half"])
 async def test_a_request_that_does_not_come_is_cut_off(method: str, message: bytes) -> None:
     service = FakeService()

@@ -14,6 +14,7 @@ from tests.support.apis import (
     FIELDS,
     Scenario,
     grpc_names,
+    over_grpc,
     over_http,
     seen_by_model,
 )
@@ -21,6 +22,7 @@ from tests.support.harness import RunningBridge
 from tests.support.replies import Call, Reply
 
 ANSWERED = [scenario for scenario in SCENARIOS if not scenario.code]
+FAILING = [scenario for scenario in SCENARIOS if scenario.code]
 
 
 def told(reply: Reply) -> Reply:
@@ -87,11 +89,17 @@ def test_both_apis_answer_alike(bridge: RunningBridge, scenario: Scenario) -> No
 def test_an_answer_is_the_same_whole_and_streamed(
     bridge: RunningBridge, scenario: Scenario
 ) -> None:
-    """Over gRPC every answer is a stream; one over HTTP need not be."""
     whole = told(over_http(bridge, scenario, new_marker(), stream=False))
     streamed = told(over_http(bridge, scenario, new_marker()))
     calls = [Call(call.id, call.name, (call.arguments,)) for call in streamed.calls]
     assert whole == replace(streamed, chunks=0, calls=calls)
+    assert told(over_grpc(bridge, scenario, new_marker(), stream=False)) == whole
+
+
+@pytest.mark.parametrize("scenario", FAILING[::4], ids=lambda scenario: scenario.name)
+def test_an_error_is_the_same_whole_and_streamed(bridge: RunningBridge, scenario: Scenario) -> None:
+    whole = over_grpc(bridge, scenario, new_marker(), stream=False)
+    assert failed(whole) == failed(over_grpc(bridge, scenario, new_marker()))
 
 
 @pytest.mark.parametrize("api", APIS)

@@ -167,12 +167,14 @@ def _take(reply: Reply, response: pb.CompleteResponse | pb.ConverseResponse) -> 
             reply.add_arguments(delta.index, delta.arguments_json)
         case "finished":
             reply.finish = FINISHES[response.finished.reason]
-            usage = MessageToDict(
-                response.finished.usage,
-                preserving_proto_field_name=True,
-                always_print_fields_with_no_presence=True,
-            )
-            reply.usage = Usage(**{name: int(count) for name, count in usage.items()})
+            reply.usage = _usage(response.finished.usage)
+
+
+def _usage(wire: pb.Usage) -> Usage:
+    usage = MessageToDict(
+        wire, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    return Usage(**{name: int(count) for name, count in usage.items()})
 
 
 def user(text: str = "Hello?") -> pb.Message:
@@ -185,6 +187,34 @@ def question(**fields: object) -> pb.CompleteRequest:
     if not request.messages:
         request.messages.append(user())
     return request
+
+
+def whole(request: pb.CompleteRequest | None = None) -> pb.CreateCompletionRequest:
+    """The same request, for an answer in one message."""
+    sent = question() if request is None else request
+    return pb.CreateCompletionRequest.FromString(sent.SerializeToString())
+
+
+async def create(
+    channel: grpc.aio.Channel, request: pb.CompleteRequest, *, timeout: float = PATIENCE
+) -> Reply:
+    """Send a request to CreateCompletion."""
+    reply = Reply()
+    stub = pb_grpc.CompletionServiceStub(channel)
+    try:
+        response = await soon(stub.CreateCompletion(whole(request), timeout=timeout))
+    except grpc.aio.AioRpcError as error:
+        reply.failure = failure_of(error)
+        return reply
+    reply.model, reply.request_id = response.model, response.request_id
+    reply.ignored = tuple(response.ignored_params)
+    reply.text, reply.thinking = response.text, response.thinking
+    for index, call in enumerate(response.tool_calls):
+        reply.begin_call(index, call.id, call.name)
+        reply.add_arguments(index, call.arguments_json)
+    reply.finish = FINISHES[response.finish_reason]
+    reply.usage = _usage(response.usage)
+    return reply
 
 
 async def read(call: grpc.aio.UnaryStreamCall[Any, pb.CompleteResponse]) -> pb.CompleteResponse:

@@ -15,10 +15,28 @@ from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
     EnumDescriptorProto,
     FieldDescriptorProto,
+    FileDescriptorProto,
     FileDescriptorSet,
     MethodDescriptorProto,
     ServiceDescriptorProto,
 )
+
+GENERATED = frozenset(
+    {
+        "csharp_namespace",
+        "go_package",
+        "java_multiple_files",
+        "java_outer_classname",
+        "java_package",
+        "objc_class_prefix",
+        "php_class_prefix",
+        "php_metadata_namespace",
+        "php_namespace",
+        "ruby_package",
+        "swift_prefix",
+    }
+)
+"""Options of a file that name what is generated from it."""
 
 
 class _Range(Protocol):
@@ -59,6 +77,7 @@ class Api:
 
 def breaks(old: FileDescriptorSet, new: FileDescriptorSet) -> Iterator[str]:
     """Yield each thing in `new` that breaks a client of `old`."""
+    yield from _files(old, new)
     before, after = Api.of(old), Api.of(new)
     for name, message in before.messages.items():
         if name in after.messages:
@@ -75,6 +94,30 @@ def breaks(old: FileDescriptorSet, new: FileDescriptorSet) -> Iterator[str]:
             yield from _service(name, service, after.services[name])
         else:
             yield f"{name}: the service is gone"
+
+
+def _files(old: FileDescriptorSet, new: FileDescriptorSet) -> Iterator[str]:
+    """The files, which clients import, and the options that name what is generated from them."""
+    files = {file.name: file for file in new.file}
+    for before in old.file:
+        after = files.get(before.name)
+        if after is None:
+            yield f"{before.name}: the file is gone"
+            continue
+        for option in sorted(GENERATED):
+            # One that was not set had a default, which generators do not agree on.
+            if getattr(before.options, option) != getattr(after.options, option):
+                yield f"{before.name}: the option {option} is another"
+        now = _defined(after)
+        for name in _defined(before):
+            if name not in now:
+                yield f"{before.name}: {name} is no longer in it"
+
+
+def _defined(file: FileDescriptorProto) -> list[str]:
+    names = [message.name for message in file.message_type]
+    names += [enum.name for enum in file.enum_type]
+    return [*names, *(service.name for service in file.service)]
 
 
 def _message(scope: str, old: DescriptorProto, new: DescriptorProto) -> Iterator[str]:

@@ -6,6 +6,7 @@ import json
 from base64 import b64encode
 
 import pytest
+from google.protobuf.descriptor import Descriptor
 
 from bridge.core.contract import events
 from bridge.core.contract import request as model
@@ -130,6 +131,19 @@ def test_a_request_with_every_field_set_leaves_none_of_the_proto_untested() -> N
         "include_thinking",
         "strict",
     }
+
+
+@pytest.mark.parametrize("kind", [pb.CreateCompletionRequest, pb.ConversationSettings])
+def test_the_fields_of_a_request_have_the_same_numbers_in_every_method(
+    kind: type[pb.CreateCompletionRequest | pb.ConversationSettings],
+) -> None:
+    def fields(descriptor: Descriptor) -> set[tuple[object, ...]]:
+        return {
+            (field.name, field.number, field.type, field.is_repeated, field.message_type)
+            for field in descriptor.fields
+        }
+
+    assert fields(kind.DESCRIPTOR) == fields(pb.CompleteRequest.DESCRIPTOR)
 
 
 def system(*parts: pb.Part | str) -> pb.Message:

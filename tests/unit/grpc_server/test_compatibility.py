@@ -14,6 +14,8 @@ from tests.support.grpc.update_descriptor import released, update
 OLD = """
 syntax = "proto3";
 package t;
+option go_package = "t/v1;tv1";
+option java_multiple_files = true;
 service S {
   rpc Ask(Question) returns (stream Answer);
 }
@@ -89,6 +91,10 @@ def test_the_api_breaks_no_client_of_the_released_one() -> None:
         ("  KIND_LARGE = 2;\n", "", "t.Kind.KIND_LARGE: value 2 is gone, and not reserved"),
         ("KIND_LARGE = 2", "KIND_LARGE = 3", "t.Kind.KIND_LARGE: value 2 is gone, and not"),
         ("KIND_LARGE", "KIND_BIG", "t.Kind.KIND_LARGE: value 2 is called KIND_BIG now"),
+        ("t/v1;tv1", "t/v1;other", "t.proto: the option go_package is another"),
+        ("option java_multiple_files = true;", "", "t.proto: the option java_multiple_files is"),
+        ("option java", 'option java_package = "t";\noption java', "t.proto: the option java_p"),
+        ("service S", "service T", "t.proto: S is no longer in it"),
         ("service S", "service T", "t.S: the service is gone"),
         ("rpc Ask", "rpc Put", "t.S.Ask: the rpc is gone"),
         ("(Question)", "(Answer)", "t.S.Ask: it takes another message"),
@@ -106,6 +112,12 @@ def test_an_enum_that_is_gone_is_found(tmp_path: Path) -> None:
     assert "t.Kind: the enum is gone" in faults
 
 
+def test_a_file_that_is_gone_is_found(tmp_path: Path) -> None:
+    old, new = compiled(tmp_path / "old", OLD), compiled(tmp_path / "new", OLD)
+    new.file[0].name = "u.proto"
+    assert list(breaks(old, new)) == ["t.proto: the file is gone"]
+
+
 @pytest.mark.parametrize(
     ("was", "becomes"),
     [
@@ -115,6 +127,7 @@ def test_an_enum_that_is_gone_is_found(tmp_path: Path) -> None:
         ("  KIND_LARGE = 2;\n", "  KIND_LARGE = 2;\n  KIND_HUGE = 3;\n"),
         ("    bytes data = 5;\n", "    bytes data = 5;\n    string path = 11;\n"),
         ("service S {", "service S {\n  rpc Put(Answer) returns (Question);"),
+        ("option java", "option optimize_for = CODE_SIZE;\noption java"),
         ("message Answer {", "message New {}\nmessage Answer {"),
         ("reserved 8 to 9", "reserved 8 to 12"),
     ],
@@ -125,6 +138,7 @@ def test_an_enum_that_is_gone_is_found(tmp_path: Path) -> None:
         "a value more",
         "a field more in a oneof",
         "an rpc more",
+        "an option that names nothing",
         "a message more",
         "more reserved",
     ],

@@ -142,6 +142,38 @@ def shared_types(files: list[FileDescriptorProto]) -> Iterator[str]:
                     seen.add(name)
 
 
+OPTIONS = (
+    "csharp_namespace",
+    "go_package",
+    "java_multiple_files",
+    "java_package",
+    "php_namespace",
+    "ruby_package",
+)
+
+
+def unlike_options(files: list[FileDescriptorProto]) -> Iterator[str]:
+    """Name the options that are not set, or not alike in all files of the package."""
+    for option in OPTIONS:
+        if len({getattr(file.options, option) for file in files}) > 1:
+            yield f"PACKAGE_SAME_{option.upper()}"
+        for file in files:
+            if not getattr(file.options, option):
+                yield f"{option} {file.name}"
+
+
+def test_the_files_say_what_is_generated_from_them() -> None:
+    files = files_in(PROTO)
+    assert list(unlike_options(files)) == []
+    files[0].options.go_package = "other"
+    files[0].options.ClearField("java_package")
+    assert set(unlike_options(files)) == {
+        "PACKAGE_SAME_GO_PACKAGE",
+        "PACKAGE_SAME_JAVA_PACKAGE",
+        f"java_package {files[0].name}",
+    }
+
+
 def test_the_files_keep_the_rules() -> None:
     files = files_in(PROTO)
     assert files
