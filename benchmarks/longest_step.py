@@ -214,6 +214,13 @@ def cases() -> Iterator[tuple[str, Case]]:
         _chat(*[{"role": role, "content": parts} for role in ("user", "assistant", "user")]),
     )
     yield "a text of 31 MB", _chat({"role": "user", "content": "x" * 31_000_000})
+    yield "a text of 31 MB of brackets", _chat({"role": "user", "content": "< " * 15_500_000})
+    yield (
+        "a text input of 31 MB",
+        lambda served: served.post("/responses", {"input": "x" * 31_000_000}),
+    )
+    texts = [{"type": "text", "text": "x" * 900_000}] * 34
+    yield "34 texts of 0.9 MB", _chat({"role": "user", "content": texts})
     yield "999 tools", _chat(user, tools=[_function(i, _object(5, "x" * 500)) for i in range(999)])
     yield "a schema of 1,990 subschemas", _chat(user, tools=[_function(0, _object(1_990))])
     form = {"name": "answer", "schema": _object(1_990), "strict": True}
@@ -224,6 +231,9 @@ def cases() -> Iterator[tuple[str, Case]]:
     tools = [_function(0, _object(1))]
     yield "2,000 calls with results", _chat(*_calls(2_000, 100), tools=tools)
     yield "14 calls of 1.9 MB", _chat(*_calls(14, 1_900_000), tools=tools)
+    *called, result = _calls(1, 100)
+    large = {**result, "content": "x" * 31_000_000}
+    yield "a result of 31 MB", _chat(*called, large, tools=tools)
     image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{_PIXEL}"}}
     yield "600 images", _chat({"role": "user", "content": [image] * 600})
     document = base64.b64encode(b"x" * 22_000_000).decode()

@@ -205,14 +205,20 @@ class ControlTransport(Transport):
         answer = response.get("response")
         return answer if isinstance(answer, dict) else {}
 
-    async def send(self, line: Mapping[str, Any]) -> None:
-        """Write one line to the process; raises ControlTimeoutError if it does not read."""
+    async def send(
+        self, line: Mapping[str, Any], *, on_write: Callable[[], None] = lambda: None
+    ) -> None:
+        """Write one line to the process; raises ControlTimeoutError if it does not read.
+
+        `on_write` is called right before the line is written. It is not if the caller is cancelled
+        while a long line is encoded.
+        """
+        long = is_long(line)
+        data = await off_loop(long, long_encoded if long else encoded, line)
+        on_write()
         try:
             async with asyncio.timeout(CONTROL_TIMEOUT):
-                long = is_long(line)
-                await self.process.write(
-                    await off_loop(long, long_encoded if long else encoded, line)
-                )
+                await self.process.write(data)
         except TimeoutError as error:
             self._wedged = True
             raise ControlTimeoutError("the CLI does not read its input") from error

@@ -335,8 +335,8 @@ class Session:
         await self._client.disconnect()
 
     async def _send(self, line: UserLine) -> None:
-        self._conversation.sent(line)
-        await self._transport.send(line.wire)
+        # Not before: the end of a turn that was never sent would be waited for.
+        await self._transport.send(line.wire, on_write=lambda: self._conversation.sent(line))
 
     async def _until(self, done: Callable[[], bool]) -> None:
         while not done():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Final
 
@@ -30,6 +30,7 @@ _BRACKETS: Final = r"<\u2039\u3008\ufe64\uff1c"
 _SLASHES: Final = r"/\\\u2044\u2215\uff0f"
 _HYPHENS: Final = r"\s_\u2010-\u2015\u2212\ufe58\ufe63\uff0d-"
 _TO_FULL_WIDTH: Final = 0xFEE0
+_FIRST_WORD: Final = NAME.partition("-")[0]
 
 
 def _alike(name: str) -> str:
@@ -41,11 +42,55 @@ def _alike(name: str) -> str:
     return f"[{_HIDDEN}]*+".join(characters)
 
 
+def _letters(name: str) -> str:
+    letters = sorted({*name} - {"-"})
+    return "".join(f"{each}{chr(ord(each) + _TO_FULL_WIDTH)}" for each in letters)
+
+
 _TAG: Final = re.compile(
     rf"(?P<start>[{_BRACKETS}]{_GAP}(?:[{_SLASHES}]{_GAP})?)"
     rf"(?P<quotes>(?:{_alike(QUOTE)}[{_HIDDEN}]*+)*)(?P<name>{_alike(NAME)})",
     re.IGNORECASE,
 )
+
+
+_BRACKET: Final = re.compile(f"[{_BRACKETS}]")
+_CUT: Final = re.compile(
+    rf"[{_BRACKETS}]|[^{_HIDDEN}{_SLASHES}{_letters(QUOTE + NAME)}{_HYPHENS}]", re.IGNORECASE
+)
+"""Where a text can be cut without cutting a tag: before what can only start one, or not be in it.
+"""
+_PIECE: Final = 10_000
+_LONGEST: Final = 100_000
+"""Nothing with so many characters reads like a tag."""
+
+
+def _tags(text: str) -> Iterator[re.Match[str]]:
+    """Yield what reads like a tag with the name.
+
+    It is searched for in pieces: a search holds the interpreter, and one through a text of many
+    megabytes would hold up every other answer for seconds.
+    """
+    start = 0
+    while start < len(text):
+        end = _end_of_piece(text, start)
+        if _may_contain_tag(text[start:end]):
+            yield from _TAG.finditer(text, start, end)
+        start = end
+
+
+def _end_of_piece(text: str, start: int) -> int:
+    most = start + _LONGEST
+    for at in range(start + _PIECE, most, _PIECE):
+        if cut := _CUT.search(text, at, min(at + _PIECE, most)):
+            return cut.start()
+    return most
+
+
+def _may_contain_tag(piece: str) -> bool:
+    if piece.isascii():
+        return "<" in piece and _FIRST_WORD in piece.lower()
+    return _BRACKET.search(piece) is not None
 
 
 def marked(text: str) -> str:
@@ -55,7 +100,13 @@ def marked(text: str) -> str:
 
 def quoted(text: str) -> str:
     """Return a text in which no tag has the mark's name."""
-    return _TAG.sub(rf"\g<start>{QUOTE}\g<quotes>\g<name>", text)
+    pieces: list[str] = []
+    start = 0
+    for tag in _tags(text):
+        at = tag.start("quotes")
+        pieces += (text[start:at], QUOTE)
+        start = at
+    return "".join((*pieces, text[start:])) if pieces else text
 
 
 def quoted_across(texts: Sequence[str]) -> list[str]:
@@ -63,7 +114,7 @@ def quoted_across(texts: Sequence[str]) -> list[str]:
     ends = list(accumulate(map(len, texts)))
     found = [*texts]
     # From the end, so that earlier positions hold.
-    for tag in reversed(list(_TAG.finditer("".join(texts)))):
+    for tag in reversed(list(_tags("".join(texts)))):
         if tag.end() > ends[bisect_right(ends, tag.start())]:
             holder = bisect_right(ends, tag.start("quotes"))
             at = tag.start("quotes") - (ends[holder] - len(texts[holder]))
@@ -73,4 +124,4 @@ def quoted_across(texts: Sequence[str]) -> list[str]:
 
 def has_quoted(text: str) -> bool:
     """Whether a tag in it was given another name."""
-    return QUOTE in text and any(tag["quotes"] for tag in _TAG.finditer(text))
+    return QUOTE in text and any(tag["quotes"] for tag in _tags(text))

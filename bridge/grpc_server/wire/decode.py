@@ -74,6 +74,8 @@ def decode_request(
 ) -> contract.CompletionRequest:
     """Decode a request; raises InvalidRequestError, which names the field by its proto path."""
     decoded = _settings(request, caller)
+    if request.messages and not decoded.messages:
+        _refuse("'messages' has no user message. Add a message of ROLE_USER.", "messages")
     unknown = unknown_fields(request, strict=request.strict)
     return replace(decoded, request_id=request_id, timeout=timeout, ignored=unknown)
 

@@ -162,6 +162,12 @@ def test_the_system_messages_before_all_others_are_joined_to_the_system_prompt()
     assert decode_request(question(system=" \n", messages=[system(""), user()])).system is None
 
 
+def test_system_messages_alone_are_no_conversation() -> None:
+    with pytest.raises(InvalidRequestError, match="no user message") as caught:
+        decode_request(question(messages=[system("Be brief.")]))
+    assert caught.value.field == "messages"
+
+
 def test_a_later_system_message_keeps_its_place() -> None:
     decoded = decode_request(
         question(

@@ -187,6 +187,9 @@ def decode_responses(
             ignored.add(
                 "store", why="has no effect: storing responses is turned off on this server"
             )
+    if purpose is Purpose.COMPACT:
+        with faults:
+            _check_compacting(wire, ignored)
     items = _new_items(wire, past)
     earlier = [(item, past.source) for item in parse_kept(past.items)]
     compacts = purpose is Purpose.COMPACT or _asks_to_compact(items)
@@ -319,6 +322,13 @@ def _check_include(names: Sequence[str], ignored: Ignored) -> None:
     for index, name in enumerate(names):
         if name not in _NEVER_THERE | _ALWAYS_THERE | _WITHOUT_USE:
             ignored.add(f"include.{name}", f"include[{index}]")
+
+
+def _check_compacting(wire: ResponsesRequest, ignored: Ignored) -> None:
+    if wire.stream:
+        ignored.add("stream", why="has no effect on compacting, which is not streamed")
+    if wire.store:
+        ignored.add("store", why="has no effect on compacting, whose reply is not stored")
 
 
 def _output_format(text: TextOptions | None) -> OutputFormat:

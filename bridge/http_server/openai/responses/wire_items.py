@@ -292,4 +292,6 @@ InputItem: TypeAlias = Annotated[
 
 def references_of(items: str | Sequence[InputItem]) -> list[ItemReference]:
     """Return the items that only name one which the server keeps."""
+    if isinstance(items, str):
+        return []
     return [item for item in items if isinstance(item, ItemReference)]

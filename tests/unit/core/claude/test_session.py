@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -12,8 +13,10 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from bridge.core.claude import control as control_module
 from bridge.core.claude import inbox as inbox_module
 from bridge.core.claude import session as session_module
+from bridge.core.claude import wire
 from bridge.core.claude.control import ControlError
 from bridge.core.claude.processes.launch import Launcher
 from bridge.core.claude.processes.process import ProcessGoneError
@@ -250,6 +253,31 @@ async def test_receiving_ends_when_it_is_timed_out(spawn: Spawn) -> None:
     await asyncio.wait({task}, timeout=60)
     assert task.done()
     assert isinstance(task.exception(), TimeoutError)
+
+
+async def test_a_turn_that_was_cancelled_while_it_was_encoded_is_not_waited_for(
+    spawn: Spawn, monkeypatch: pytest.MonkeyPatch, log: Path
+) -> None:
+    encoding, go_on = threading.Event(), threading.Event()
+
+    def encode(line: dict[str, Any]) -> bytes:
+        encoding.set()
+        go_on.wait(60)
+        return wire.long_encoded(line)
+
+    monkeypatch.setattr(control_module, "long_encoded", encode)
+    session = await spawn(log=str(log))
+    asking = asyncio.create_task(
+        session.ask(Turn(Role.USER, ({"type": "text", "text": "x" * 2_000_000},)))
+    )
+    await asyncio.to_thread(encoding.wait, 60)
+    asking.cancel()
+    go_on.set()
+    await asyncio.wait({asking})
+    assert asking.cancelled()
+    await soon(session.stop())
+    assert await soon(session.reset())
+    assert requests(log, "interrupt") == []
 
 
 async def _receive_all(session: Session) -> None:

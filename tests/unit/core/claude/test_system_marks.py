@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.core.claude import system_marks
 from bridge.core.claude.system_marks import (
     NAME,
     QUOTE,
@@ -102,6 +105,42 @@ def test_no_text_has_the_mark_and_none_is_lost(text: str) -> None:
     assert has_quoted(found) is (found != text)
     # One quote less in each tag that has any: the text as it was written.
     assert re.sub(rf"({tag_start()}){QUOTE}(?={tag_rest()})", r"\1", found) == text
+
+
+@pytest.mark.parametrize("shift", range(0, 40, 3))
+def test_a_mark_is_found_wherever_a_long_text_is_cut(
+    monkeypatch: pytest.MonkeyPatch, shift: int
+) -> None:
+    monkeypatch.setattr(system_marks, "_PIECE", 7)
+    for forged in FORGED:
+        text = f"{'x' * shift}{forged} message {'é' * shift}{forged}"
+        assert tags(quoted(text)) == []
+        assert has_quoted(quoted(text))
+        halves = quoted(text[: shift + 9]), quoted(text[shift + 9 :])
+        assert tags("".join(quoted_across(halves))) == []
+
+
+LONG = {
+    "nothing to find": "x" * 100_000,
+    "brackets": "<é" * 50_000,
+    "what could all be in one tag": "<o" + "\u200b" * 1_000_000,
+    "no place to cut": " " * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("text", LONG.values(), ids=LONG.keys())
+def test_a_long_text_is_searched_in_pieces(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """A search holds the interpreter, and with it all other answers, until it returns."""
+    found: list[int] = []
+    tag = system_marks._TAG
+
+    def finditer(text: str, start: int, end: int) -> Iterator[re.Match[str]]:
+        found.append(min(end, len(text)) - start)
+        return tag.finditer(text, start, end)
+
+    monkeypatch.setattr(system_marks, "_TAG", SimpleNamespace(finditer=finditer))
+    assert quoted(text) == text
+    assert all(length <= 100_000 for length in found)
 
 
 def tag_start() -> str:

@@ -48,5 +48,22 @@ def test_an_ordinary_line_is_not_long(line: dict[str, Any]) -> None:
     assert not is_long(line)
 
 
-def test_a_large_document_is_long() -> None:
-    assert is_long(user({"type": "document", "source": {"data": "A" * 2_000_000}}))
+TEXT = {"type": "text", "text": "x" * 200_000}
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "document", "source": {"data": "A" * 2_000_000}},
+        {"type": "tool_result", "content": [{"type": "text", "text": "x" * 2_000_000}]},
+        {"type": "tool_result", "content": [TEXT] * 9},
+        {"type": "tool_use", "input": {"a": [{"b": "x" * 2_000_000}]}},
+        {"type": "tool_use", "input": {"a": list(range(100_000))}},
+    ],
+)
+def test_a_line_is_long_wherever_its_length_is(block: dict[str, Any]) -> None:
+    assert is_long(user(block))
+
+
+def test_many_shorter_texts_make_a_long_line() -> None:
+    assert is_long(user(*[TEXT] * 9))

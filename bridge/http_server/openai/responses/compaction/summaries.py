@@ -55,8 +55,8 @@ def summary_of(content: str, where: str) -> str:
     except (ValueError, binascii.Error) as error:
         # Without it, most of the conversation would be missing.
         raise InvalidRequestError(
-            f"'{where}' is not a compaction of this server's, so it cannot be read. Send the "
-            "conversation itself.",
+            f"'{where}' was made by another server, or was changed, so it cannot be read. Send "
+            "the conversation itself.",
             field=where,
         ) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -39,6 +40,7 @@ from bridge.http_server.openai.responses.decode import (
     parse_responses,
 )
 from bridge.http_server.openai.responses.wire import ResponsesRequest
+from bridge.http_server.openai.responses.wire_items import references_of
 from bridge.http_server.wire import Treatment, rules_of
 from tests.support.harness import assistant, user
 
@@ -800,3 +802,16 @@ def test_the_reply_repeats_what_was_asked() -> None:
     }
     assert echo["reasoning"] == {"effort": "low", "summary": "auto"}
     assert echo["previous_response_id"] == "resp_1"
+
+
+class OneText(str):
+    """A text that must not be visited character by character: it can have 31 million."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[str]:
+        raise AssertionError
+
+
+def test_a_text_has_no_references() -> None:
+    assert references_of(OneText("hello")) == []

@@ -66,6 +66,13 @@ async def test_the_endpoint_answers_with_the_callers_messages_and_one_item(
     assert (await ask(app, "GET", f"{URL}/resp_0002")).status == 404
 
 
+async def test_what_has_no_effect_on_the_endpoint_is_named(app: FastAPI) -> None:
+    reply = await compact(app, input=[HI], stream=True, store=True)
+    assert reply.status == 200
+    assert reply.headers["x-bridge-ignored-params"] == "stream,store"
+    assert "x-bridge-ignored-params" not in (await compact(app, input=[HI], store=False)).headers
+
+
 async def test_what_comes_of_it_is_the_next_input(app: FastAPI, service: FakeService) -> None:
     output = (await compact(app, input=[HI, BACK])).json["output"]
 
