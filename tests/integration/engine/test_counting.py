@@ -118,11 +118,11 @@ async def test_a_process_that_fails_to_count_is_replaced_once(
     count = Session.count_tokens
     failures = [1]
 
-    async def failing(self: Session, turns: object) -> int:
+    async def failing(self: Session, *asked: object) -> int:
         if failures[0] > 0:
             failures[0] -= 1
             raise ControlError("it does not count")
-        return await count(self, turns)  # type: ignore[arg-type]
+        return await count(self, *asked)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Session, "count_tokens", failing)
     async with running_engine(tmp_path, PoolLimits(1, 3, 1)) as engine:
