@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -112,3 +113,34 @@ def test_it_is_told_that_its_key_is_wrong(guarded: RunningBridge, tmp_path: Path
 
     assert result["is_error"]
     assert result["api_error_status"] == 401
+
+
+SHOP = Path(__file__).parent / "shop.py"
+"""A program of this repository that offers a tool over MCP."""
+
+
+def test_it_searches_for_tools_that_are_deferred(
+    guarded: RunningBridge, tmp_path: Path, marker: str
+) -> None:
+    turns = [
+        {"tools": [{"name": "ToolSearch", "input": {"query": "select:mcp__shop__price"}}]},
+        {"tools": [{"name": "mcp__shop__price", "input": {"item": "plums"}}]},
+        {"text": "They are 3."},
+    ]
+    servers = {"mcpServers": {"shop": {"command": sys.executable, "args": [str(SHOP)]}}}
+
+    result = run(
+        guarded,
+        tmp_path,
+        f"{marker} {sim(turns=turns)}",
+        *("--mcp-config", json.dumps(servers), "--allowedTools", "mcp__shop__price", "ToolSearch"),
+        ANTHROPIC_API_KEY=KEY,
+        ENABLE_TOOL_SEARCH="true",
+    )
+
+    assert (result["is_error"], result["result"]) == (False, "They are 3."), result
+    assert result["num_turns"] == 3
+    bodies = upstream(guarded, marker)
+    offered = [{tool["name"] for tool in body["tools"]} for body in bodies]
+    assert ["mcp__shop__price" in names for names in offered] == [False, True, True]
+    assert "plums cost 3" in json.dumps(bodies[-1]["messages"])

@@ -1,4 +1,4 @@
-"""opencode as it is shipped, against the bridge: it edits files over chat and over Responses."""
+"""opencode as it is shipped, against the bridge: it edits files over each of the three APIs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ from tests.clients.programs import environment, installed
 from tests.support.harness import PATIENCE, RunningBridge, sim
 
 VERSION = "1.18.33"
-PACKAGES = {"chat": "@ai-sdk/openai-compatible", "responses": "@ai-sdk/openai"}
-"""What opencode speaks each API with; it brings both along."""
+PACKAGES = {
+    "chat": "@ai-sdk/openai-compatible",
+    "responses": "@ai-sdk/openai",
+    "messages": "@ai-sdk/anthropic",
+}
+"""What opencode speaks each API with; it brings all along."""
 
 
 class OpenCode:
