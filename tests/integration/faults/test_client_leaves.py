@@ -132,8 +132,8 @@ async def test_while_the_history_is_replayed(
     stop = Stop()
     replay = Session.replay
 
-    async def stopping(self: Session, turns: Sequence[Any]) -> None:
-        await replay(self, turns)
+    async def stopping(self: Session, turns: Sequence[Any], *more: Any) -> None:
+        await replay(self, turns, *more)
         if turns:
             await stop.here()
 
