@@ -206,10 +206,10 @@ def grpc_names(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _from_http(failure: Failure) -> Failure:
-    alike = _alike(failure, failure.reason, grpc_names([failure.field])[0])
+    told = alike(failure, failure.reason, grpc_names([failure.field])[0])
     if failure.status != 200:
-        assert (alike.reason, failure.status) in {*CODES.values(), ("invalid_value", 400)}
-    return alike
+        assert (told.reason, failure.status) in {*CODES.values(), ("invalid_value", 400)}
+    return told
 
 
 def _from_grpc(failure: Failure, *, begun: bool) -> Failure:
@@ -219,10 +219,10 @@ def _from_grpc(failure: Failure, *, begun: bool) -> Failure:
     if begun:
         # Over HTTP it is too late to report it.
         failure = replace(failure, retryable=None, retry_after=None)
-    return _alike(failure, code, failure.field)
+    return alike(failure, code, failure.field)
 
 
-def _alike(failure: Failure, code: str, field: str) -> Failure:
+def alike(failure: Failure, code: str, field: str) -> Failure:
     """An error by OpenAI's code and the proto's field, without what is its API's own.
 
     Of `retry_after` it is kept whether there is one: how long depends on the moment.

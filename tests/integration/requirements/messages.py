@@ -172,6 +172,8 @@ ERRORS = {
         f"{_ERRORS}::test_every_error_has_a_type_that_the_client_knows",
         f"{_ERRORS}::test_statuses_and_types",
         f"{_CLIENT}::test_errors_are_the_clients_own",
+        f"{_PARITY}::test_the_messages_api_fails_as_chat_completions_do",
+        f"{_PARITY}::test_whole_answers_fail_alike",
     ),
     "messages.error.broken": _shown(
         "A stream of a message that breaks ends in an `error` event and no `message_stop`.",
@@ -200,6 +202,10 @@ CLAUDE_CODE = {
     "messages.claude_code.tools": _shown(
         "Claude Code uses its own tools through the bridge.",
         f"{_CLAUDE_CODE}::test_it_uses_its_own_tools",
+    ),
+    "messages.claude_code.search": _shown(
+        "Claude Code searches for tools whose definitions it defers, and calls one.",
+        f"{_CLAUDE_CODE}::test_it_searches_for_tools_that_are_deferred",
     ),
     "messages.claude_code.key": _shown(
         "Claude Code is told that its key is wrong, and needs none to ask for a server.",

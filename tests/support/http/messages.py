@@ -22,7 +22,7 @@ from bridge.core.contract.request import (
     UrlSource,
 )
 from bridge.core.contract.usage import Usage
-from tests.support.apis import Scenario
+from tests.support.apis import CODES, Scenario, alike
 from tests.support.harness import PATIENCE, RunningBridge
 from tests.support.http.client import Json
 from tests.support.replies import Failure, Reply
@@ -36,6 +36,35 @@ NAMES: Final[Mapping[str, str]] = {
     "messages.content.input": "messages.parts.tool_call.arguments_json",
 }
 """Anthropic's name of a field and the proto's."""
+
+FIELDS: Final[Mapping[str, str]] = {
+    "max_completion_tokens": "max_tokens",
+    "messages[0].content[0].image_url.url": "messages[0].content[0]",
+    "messages[0].content[0].file.file_data": "messages[0].content[0]",
+    "messages[1].tool_calls[1].id": "messages[1].content[1].id",
+    "messages[2].content[0].file.file_data": "messages[2].content[0].content[0]",
+    "messages[2].tool_call_id": "messages[2].content[0].tool_use_id",
+    "messages[3].tool_call_id": "messages[2].content[1].tool_use_id",
+    "response_format": "output_config.format",
+    "response_format.json_schema.schema": "output_config.format.schema",
+    "stop": "stop_sequences",
+    "tool_choice.function.name": "tool_choice.name",
+    "tools[0].function.name": "tools[0].name",
+    "tools[1].function.name": "tools[1].name",
+}
+"""OpenAI's name of a field that an error names, and Anthropic's."""
+
+TYPES: Final[Mapping[int, str]] = {
+    400: "invalid_request_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "api_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+"""The type of an error with a status, as Anthropic documents them."""
 
 FINISHES: Final[Mapping[str, str]] = {
     "end_turn": "stop",
@@ -148,13 +177,29 @@ def over_messages(running: RunningBridge, scenario: Scenario, marker: str) -> Re
         reply.ignored = tuple(NAMES.get(name, name) for name in named if name)
         if response.status_code != 200:
             response.read()
-            error = response.json()["error"]
-            reply.failure = Failure(response.status_code, error["type"], message=error["message"])
+            reply.failure = failure_of(response.json(), response.status_code, response.headers)
             return reply
         calls: dict[int, int] = {}
         for event in _events(response):
             _take(reply, event, calls)
     return reply
+
+
+def failure_of(body: Json, status: int, headers: Mapping[str, str]) -> Failure:
+    """An error with the code of chat completions; its status and type are checked here."""
+    assert body["type"] == "error"
+    error, details = body["error"], body["error"]["details"]
+    code, usual = CODES.get(details["error_code"].upper(), (details["error_code"], 400))
+    own = 529 if code == "overloaded_error" else usual
+    assert status in (200, own)
+    assert error["type"] == TYPES[own]
+    retryable: bool | None = None
+    after: float | None = None
+    if status != 200:
+        retryable = (status >= 500 or status == 429) and headers.get("x-should-retry") != "false"
+        after = float(headers["retry-after"]) if "retry-after" in headers else None
+    failure = Failure(status, code, after, error["message"], retryable=retryable)
+    return alike(failure, code, details.get("field", ""))
 
 
 def _events(response: httpx.Response) -> Iterator[Json]:
@@ -188,5 +233,5 @@ def _take(reply: Reply, event: Json, calls: dict[int, int]) -> None:
                 usage["output_tokens"],
                 usage["output_tokens_details"]["thinking_tokens"],
             )
-        case {"type": "error", "error": error}:
-            reply.failure = Failure(200, error["type"], message=error["message"])
+        case {"type": "error"}:
+            reply.failure = failure_of(event, 200, {})
