@@ -1,6 +1,6 @@
 """A call of Converse: incoming messages, the running turn, outgoing events.
 
-One task reads the client's messages and another runs the turn. Both put their output into one small
+One task reads the client's messages and another runs the turn. Both put their output into one
 mailbox, so that everything is handled in one place, in order, and no faster than the client reads
 the answer.
 """
@@ -29,8 +29,14 @@ from bridge.grpc_server.call_context import (
     recording_refusals,
 )
 from bridge.grpc_server.conversation import Conversation
+from bridge.grpc_server.mailbox import HEARTBEAT, Heartbeat, Mailbox, joined
 from bridge.grpc_server.wire.decode import NOT_ONE
-from bridge.grpc_server.wire.encode import CANCELLED, encode_event, encode_started
+from bridge.grpc_server.wire.encode import (
+    CANCELLED,
+    CONVERSE_HEARTBEAT,
+    encode_event,
+    encode_started,
+)
 from bridge.grpc_server.wire.unknown_fields import unknown_fields
 from bridge.v1 import completion_pb2 as pb
 
@@ -51,7 +57,15 @@ class _HalfClosed:
     """The client has closed its sending side."""
 
 
-_Mail: TypeAlias = pb.ConverseRequest | _OfTurn | _HalfClosed | BaseException
+_Mail: TypeAlias = pb.ConverseRequest | _OfTurn | _HalfClosed | Heartbeat | BaseException
+
+
+def _joined(first: _Mail, second: _Mail) -> _Mail | None:
+    """Join deltas of the same turn."""
+    if not (isinstance(first, _OfTurn) and isinstance(second, _OfTurn)):
+        return None
+    both = joined(first.given, second.given) if first.turn is second.turn else None
+    return None if both is None else _OfTurn(first.turn, both)
 
 
 class OpenConversations:
@@ -87,6 +101,7 @@ class ConverseCall:
         *,
         new_id: Callable[[], str],
         time_remaining: Callable[[], float | None],
+        heartbeat_seconds: float,
     ) -> None:
         """The first turn has the id of the call, later ones get theirs from `new_id`."""
         self._service = service
@@ -94,7 +109,7 @@ class ConverseCall:
         self._conversation = conversation
         self._new_id = new_id
         self._time_remaining = time_remaining
-        self._mail: asyncio.Queue[_Mail] = asyncio.Queue(1)
+        self._mail = Mailbox[_Mail](_joined, silence=heartbeat_seconds, heartbeat=HEARTBEAT)
         self._turn: asyncio.Task[None] | None = None
         self._turns = 0
         self._started = False
@@ -107,30 +122,35 @@ class ConverseCall:
 
         Raises a BridgeError for an invalid or misplaced message, and if a turn fails.
         """
-        reading = asyncio.create_task(self._read(requests))
-        try:
-            while self._turn is not None or not self._half_closed:
-                match await self._next():
-                    case pb.ConverseRequest() as request:
-                        if await self._take(request):
-                            if not self._started:
-                                # Always first: it has the turn's request id.
-                                yield encode_started(current_request_id.get())
-                            yield CANCELLED
-                    case _OfTurn(turn, given) if turn is self._turn:
-                        for response in await self._answer(given):
-                            yield response
-                    case _OfTurn():
-                        # Late output of a cancelled turn.
-                        pass
-                    case _HalfClosed():
-                        self._half_closed = True
-                    case BaseException() as error:
-                        raise error
-                    case never:
-                        assert_never(never)
-        finally:
-            await self._stop(reading, self._turn)
+        with self._mail:
+            reading = asyncio.create_task(self._read(requests))
+            try:
+                async with aclosing(self._handled()) as responses:
+                    async for response in responses:
+                        yield response
+            finally:
+                await self._stop(reading, self._turn)
+
+    async def _handled(self) -> AsyncGenerator[pb.ConverseResponse, None]:
+        while self._turn is not None or not self._half_closed:
+            match await self._next():
+                case pb.ConverseRequest() as request:
+                    for response in await self._take(request):
+                        yield response
+                case _OfTurn(turn, given) if turn is self._turn:
+                    for response in await self._answer(given):
+                        yield response
+                case _OfTurn():
+                    # Late output of a cancelled turn.
+                    pass
+                case _HalfClosed():
+                    self._half_closed = True
+                case Heartbeat():
+                    yield CONVERSE_HEARTBEAT
+                case BaseException() as error:
+                    raise error
+                case never:
+                    assert_never(never)
 
     async def _next(self) -> _Mail:
         if self._turn is not None:
@@ -148,8 +168,8 @@ class ConverseCall:
                 raise
             await self._mail.put(error)
 
-    async def _take(self, request: pb.ConverseRequest) -> bool:
-        """Handle a client message; return whether it cancelled a turn."""
+    async def _take(self, request: pb.ConverseRequest) -> tuple[pb.ConverseResponse, ...]:
+        """Handle a client message; return what it is answered with by itself."""
         match request.WhichOneof("request"):
             case "open":
                 raise InvalidRequestError(
@@ -161,16 +181,25 @@ class ConverseCall:
             case "tool_results":
                 self._begin(self._taken(request, request.tool_results))
             case "cancel":
-                if self._turn is not None:
-                    await self._stop(self._turn)
-                    self._turn = None
-                    self._conversation.cancel()
-                    return True
+                return await self._cancel()
+            case "ping":
+                return (CONVERSE_HEARTBEAT,)
             case None:
                 raise InvalidRequestError(NOT_ONE, field="request")
             case never:
                 assert_never(never)
-        return False
+        return ()
+
+    async def _cancel(self) -> tuple[pb.ConverseResponse, ...]:
+        if self._turn is None:
+            return ()
+        await self._stop(self._turn)
+        self._turn = None
+        self._conversation.cancel()
+        if self._started:
+            return (CANCELLED,)
+        # Always first: it has the turn's request id.
+        return (encode_started(current_request_id.get()), CANCELLED)
 
     def _taken(
         self, request: pb.ConverseRequest, said: pb.UserMessage | pb.ToolResults

@@ -27,6 +27,10 @@ CANCELLED: Final = pb.ConverseResponse(finished=pb.Finished(reason=pb.FINISH_REA
 """The end of a turn that the client cancelled."""
 
 
+COMPLETE_HEARTBEAT: Final = pb.CompleteResponse(heartbeat=pb.Heartbeat())
+CONVERSE_HEARTBEAT: Final = pb.ConverseResponse(heartbeat=pb.Heartbeat())
+
+
 def encode_started(request_id: str) -> pb.ConverseResponse:
     """Encode `started` for a turn that was cancelled before a model was called."""
     return pb.ConverseResponse(started=pb.Started(request_id=request_id))

@@ -27,14 +27,16 @@ from tests.support.fakes import (
     STARTED,
     STOP,
     FakeService,
+    Gate,
     for_ever_after_the_first_event,
     for_ever_before_the_first_event,
+    script_of,
 )
 from tests.support.grpc.client import Talk
 from tests.support.grpc.details import Details, details_of
 from tests.support.waiting import soon
 
-HELLO = ["started", "text_delta", "text_delta", "usage", "finished"]
+HELLO = ["started", "text_delta", "usage", "finished"]
 ADD = pb.Tool(name="add")
 
 
@@ -467,3 +469,38 @@ async def test_a_drain_lets_the_turn_end_and_then_the_call(
     assert (await talk.until("finished")).finished.reason == pb.FINISH_REASON_STOP
     assert (await ended(talk)).info.reason == "DRAINING"
     await soon(draining)
+
+
+async def test_heartbeats_are_sent_within_turns_and_between_them(
+    serve: Serve, service: FakeService
+) -> None:
+    gate = Gate()
+    service.script = script_of(STARTED, gate, STOP)
+    _, channel = await serve(heartbeat_seconds=0.02)
+    talk = await Talk(channel).open()
+    await talk.until("heartbeat")
+    await talk.say("one")
+    await talk.until("started")
+    await talk.until("heartbeat")
+    gate.opened.set()
+    await talk.until("finished")
+    await talk.until("heartbeat")
+    assert await talk.end() is grpc.StatusCode.OK
+
+
+async def test_a_ping_is_answered_and_has_no_other_effect(
+    serve: Serve, service: FakeService
+) -> None:
+    gate = Gate()
+    service.script = script_of(STARTED, gate, STOP)
+    _, channel = await serve(heartbeat_seconds=3600)
+    talk = await Talk(channel).open()
+    await talk.ping()
+    assert (await talk.read()).WhichOneof("event") == "heartbeat"
+    await talk.say("one")
+    await talk.until("started")
+    await talk.ping()
+    assert (await talk.read()).WhichOneof("event") == "heartbeat"
+    gate.opened.set()
+    assert (await talk.turn()).finish == "stop"
+    assert len(service.requests) == 1

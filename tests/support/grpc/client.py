@@ -105,6 +105,9 @@ class Talk:
     async def cancel_turn(self) -> None:
         await self.send(cancel=pb.CancelTurn())
 
+    async def ping(self) -> None:
+        await self.send(ping=pb.Ping())
+
     async def read(self) -> pb.ConverseResponse:
         """Take the next event, which must not be the end of the call."""
         response = await soon(self.call.read())
@@ -149,7 +152,11 @@ class Talk:
 def _take(reply: Reply, response: pb.CompleteResponse | pb.ConverseResponse) -> None:
     kind = response.WhichOneof("event")
     assert kind is not None
-    reply.events.append(kind)
+    if kind == "heartbeat":
+        reply.comments += 1
+        return
+    if not (kind.endswith("delta") and reply.events[-1:] == [kind]):
+        reply.events.append(kind)
     match kind:
         case "started":
             started = response.started
