@@ -45,8 +45,12 @@ def run(name: str, arguments_json: str) -> pb.ToolResult:
     return pb.ToolResult(content=[pb.Part(text=text)], is_error=failed)
 
 
+class TurnFailedError(Exception):
+    """A turn failed; the conversation can go on."""
+
+
 class Conversation:
-    """One call of Converse. Raises grpc.aio.AioRpcError if it fails."""
+    """One call of Converse. Raises TurnFailedError, and grpc.aio.AioRpcError if the call fails."""
 
     def __init__(self, channel: grpc.aio.Channel, api_key: str = "") -> None:
         metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
@@ -72,6 +76,8 @@ class Conversation:
                 case "tool_call_delta":
                     delta = response.tool_call_delta
                     calls[delta.index].arguments_json += delta.arguments_json
+                case "turn_failed":
+                    raise TurnFailedError(response.turn_failed.message)
                 case "finished":
                     if response.finished.reason != pb.FINISH_REASON_TOOL_CALLS:
                         return

@@ -142,8 +142,7 @@ class Grpc(_FrontEnd):
                 raise NotSupportedError(_first_words(error.details() or "")) from error
             raise
         ended = now()
-        pieces = ("text_delta", "tool_call_start", "tool_call_delta")
-        moments = tuple(moment for moment, r in responses if r.WhichOneof("event") in pieces)
+        moments = tuple(moment for moment, r in responses for _ in range(_chunks(r)))
         calls = [r.tool_call_start.id for _, r in responses if r.HasField("tool_call_start")]
         text = "".join(r.text_delta.text for _, r in responses)
         last = responses[-1][1]
@@ -157,6 +156,17 @@ class Grpc(_FrontEnd):
     async def aclose(self) -> None:
         """Close the channel."""
         await self._channel.close()
+
+
+def _chunks(response: pb.CompleteResponse) -> int:
+    """How many chunks of the answer a response has: deltas that waited are joined."""
+    match response.WhichOneof("event"):
+        case "text_delta":
+            # The simulator's tokens end with a space.
+            return max(response.text_delta.text.count(" "), 1)
+        case "tool_call_start" | "tool_call_delta":
+            return 1
+    return 0
 
 
 def _http_body(request: Request) -> dict[str, Any]:

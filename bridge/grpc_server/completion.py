@@ -20,9 +20,10 @@ from bridge.grpc_server.call_context import (
 )
 from bridge.grpc_server.conversation import Conversation
 from bridge.grpc_server.converse import ConverseCall, OpenConversations
+from bridge.grpc_server.mailbox import Heartbeat, sendable_events
 from bridge.grpc_server.wire.collect import AnswerCollector
 from bridge.grpc_server.wire.decode import SingleRequest, decode_conversation, decode_request
-from bridge.grpc_server.wire.encode import encode_event
+from bridge.grpc_server.wire.encode import COMPLETE_HEARTBEAT, encode_event
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 
@@ -37,8 +38,10 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
         *,
         max_conversations: int,
         max_conversation_bytes: int,
+        heartbeat_seconds: float,
     ) -> None:
-        """`max_conversations` is the limit per caller."""
+        """`max_conversations` is the limit per caller; see `Mailbox` for `heartbeat_seconds`."""
+        self._heartbeat_seconds = heartbeat_seconds
         self._service = service
         self._calls = calls
         self._open = OpenConversations(max_conversations)
@@ -51,8 +54,12 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
     ) -> AsyncGenerator[pb.CompleteResponse, None]:
         """Stream the answer to one conversation."""
         completion = await self._decoded(request, context)
-        async with aclosing(self._service.complete(completion)) as events:
+        answer = sendable_events(self._service.complete(completion), self._heartbeat_seconds)
+        async with aclosing(answer) as events:
             async for event in events:
+                if isinstance(event, Heartbeat):
+                    yield COMPLETE_HEARTBEAT
+                    continue
                 for response in encode_event(event, completion.request_id, pb.CompleteResponse):
                     yield response
 
@@ -106,6 +113,7 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
                 conversation,
                 new_id=new_request_id,
                 time_remaining=context.time_remaining,
+                heartbeat_seconds=self._heartbeat_seconds,
             )
             async with aclosing(call.responses(requests)) as responses:
                 async for response in responses:

@@ -12,7 +12,6 @@ from bridge.core.contract import (
     Event,
     Finished,
     FinishReason,
-    InvalidRequestError,
     Message,
     Part,
     Role,
@@ -29,7 +28,13 @@ from bridge.core.contract import (
     placed,
 )
 from bridge.core.validation import check_message, unknown_call
-from bridge.grpc_server.wire.decode import decode_results, decode_said, decode_system
+from bridge.grpc_server.status import OutOfOrderError
+from bridge.grpc_server.wire.decode import (
+    decode_results,
+    decode_said,
+    decode_system,
+    overridden,
+)
 from bridge.v1 import completion_pb2 as pb
 
 TURN_RUNNING = "TURN_RUNNING"
@@ -73,11 +78,21 @@ class _Answer:
         return (*said, *calls)
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A conversation between two turns."""
+
+    messages: tuple[Message, ...]
+    due: tuple[str, ...]
+    cut_calls: tuple[Part, ...] | None
+    size: int
+
+
 class Conversation:
     """The messages so far, and the tool results that are due.
 
     Pass each client message to `take`; if it starts a turn, pass the events of the answer to `see`.
-    The turn ends with `Finished` or by `cancel`.
+    The turn ends with `Finished`, by `cancel`, or by `fail`.
     """
 
     def __init__(self, opened: CompletionRequest, max_bytes: int) -> None:
@@ -92,8 +107,11 @@ class Conversation:
         self._answer: _Answer | None = None
         self._ignored: dict[str, None] = {}
         """Fields without effect of the messages that start the next turn."""
+        self._overrides: tuple[pb.TurnOverrides, str] | None = None
+        """Settings of the next turn, and what they are called in errors."""
         if self._messages:
             self._await_results(self._messages[-1])
+        self._kept = self._now()
 
     @property
     def model(self) -> str | None:
@@ -117,17 +135,20 @@ class Conversation:
         due.
 
         `ignored` names its fields without effect, which are reported with the turn. Raises
-        InvalidRequestError for an invalid or misplaced message, and TooLargeError.
+        InvalidRequestError for an invalid message, OutOfOrderError for a misplaced one, and
+        TooLargeError; unless a turn is running, `fail` has to be called then.
         """
         kind = "message" if isinstance(said, pb.UserMessage) else "tool_results"
         if self.running:
-            raise InvalidRequestError(
+            raise OutOfOrderError(
                 "A turn is still running: wait for finished, or send cancel first.",
                 field=kind,
                 reason=TURN_RUNNING,
             )
         self._grow(said.ByteSize(), kind)
         self._ignored |= dict.fromkeys(ignored)
+        if said.HasField("overrides"):
+            self._overrides = said.overrides, f"{kind}.overrides"
         if isinstance(said, pb.UserMessage):
             message = self._said(said)
             if said.system:
@@ -138,15 +159,17 @@ class Conversation:
             if len(results) < len(self._due):
                 return None
             message = Message(Role.USER, tuple(results), origin=kind)
+        settings = self._settings
+        if self._overrides is not None:
+            settings = overridden(settings, *self._overrides)
         self._due = {}
         self._cut_calls = None
         self._messages.append(message)
         self._answer = _Answer()
-        ignored, self._ignored = (*self._settings.ignored, *self._ignored), {}
-        system, messages = placed(self._settings.system, self._messages)
-        return replace(
-            self._settings, messages=messages, system=system, conversing=True, ignored=ignored
-        )
+        ignored = (*settings.ignored, *self._ignored)
+        self._ignored, self._overrides = {}, None
+        system, messages = placed(settings.system, self._messages)
+        return replace(settings, messages=messages, system=system, conversing=True, ignored=ignored)
 
     def see(self, event: Event) -> None:
         """Record an event of the answer."""
@@ -160,6 +183,18 @@ class Conversation:
         """End the turn with the answer so far."""
         self._end(with_calls=False)
 
+    def fail(self) -> None:
+        """Return to the end of the last turn: what was sent since has to be sent again."""
+        self._answer = None
+        self._messages = list(self._kept.messages)
+        self._due = dict.fromkeys(self._kept.due)
+        self._cut_calls = self._kept.cut_calls
+        self._size = self._kept.size
+        self._ignored, self._overrides = {}, None
+
+    def _now(self) -> _Kept:
+        return _Kept(tuple(self._messages), tuple(self._due), self._cut_calls, self._size)
+
     def _end(self, *, with_calls: bool, cut: bool = False) -> None:
         assert self._answer is not None
         answer, self._answer = self._answer, None
@@ -170,6 +205,7 @@ class Conversation:
             self._await_results(message)
             if cut and self._due:
                 self._cut_calls = answer.parts(with_calls=False)
+        self._kept = self._now()
 
     def _await_results(self, message: Message) -> None:
         self._due = {part.id: None for part in message.parts if isinstance(part, ToolCallPart)}
@@ -178,7 +214,7 @@ class Conversation:
         if self._cut_calls is not None:
             self._forget_calls(self._cut_calls)
         if missing := [call_id for call_id, result in self._due.items() if result is None]:
-            raise InvalidRequestError(
+            raise OutOfOrderError(
                 f"Send the results of these tool calls first: {', '.join(missing)}.",
                 field="message",
                 reason="TOOL_RESULTS_DUE",

@@ -1,6 +1,6 @@
 """A call of Converse: incoming messages, the running turn, outgoing events.
 
-One task reads the client's messages and another runs the turn. Both put their output into one small
+One task reads the client's messages and another runs the turn. Both put their output into one
 mailbox, so that everything is handled in one place, in order, and no faster than the client reads
 the answer.
 """
@@ -8,6 +8,7 @@ the answer.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
@@ -15,13 +16,17 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, assert_never
 
 from bridge.core.contract import (
+    BridgeError,
     CompletionRequest,
+    DrainingError,
     Event,
     Finished,
+    InternalError,
     InvalidRequestError,
     QueueFullError,
     Service,
 )
+from bridge.core.telemetry import kind_of, trace_of
 from bridge.grpc_server.call_context import (
     Calls,
     current_request_id,
@@ -29,10 +34,20 @@ from bridge.grpc_server.call_context import (
     recording_refusals,
 )
 from bridge.grpc_server.conversation import Conversation
+from bridge.grpc_server.mailbox import HEARTBEAT, Heartbeat, Mailbox, joined
+from bridge.grpc_server.status import rich_status
 from bridge.grpc_server.wire.decode import NOT_ONE
-from bridge.grpc_server.wire.encode import CANCELLED, encode_event, encode_started
+from bridge.grpc_server.wire.encode import (
+    CANCELLED,
+    CONVERSE_HEARTBEAT,
+    encode_event,
+    encode_failure,
+    encode_started,
+)
 from bridge.grpc_server.wire.unknown_fields import unknown_fields
 from bridge.v1 import completion_pb2 as pb
+
+_log = logging.getLogger(__name__)
 
 TOO_MANY: Final = "TOO_MANY_CONVERSATIONS"
 """google.rpc.ErrorInfo.reason if a caller has too many open calls."""
@@ -51,7 +66,15 @@ class _HalfClosed:
     """The client has closed its sending side."""
 
 
-_Mail: TypeAlias = pb.ConverseRequest | _OfTurn | _HalfClosed | BaseException
+_Mail: TypeAlias = pb.ConverseRequest | _OfTurn | _HalfClosed | Heartbeat | BaseException
+
+
+def _joined(first: _Mail, second: _Mail) -> _Mail | None:
+    """Join deltas of the same turn."""
+    if not (isinstance(first, _OfTurn) and isinstance(second, _OfTurn)):
+        return None
+    both = joined(first.given, second.given) if first.turn is second.turn else None
+    return None if both is None else _OfTurn(first.turn, both)
 
 
 class OpenConversations:
@@ -87,6 +110,7 @@ class ConverseCall:
         *,
         new_id: Callable[[], str],
         time_remaining: Callable[[], float | None],
+        heartbeat_seconds: float,
     ) -> None:
         """The first turn has the id of the call, later ones get theirs from `new_id`."""
         self._service = service
@@ -94,7 +118,7 @@ class ConverseCall:
         self._conversation = conversation
         self._new_id = new_id
         self._time_remaining = time_remaining
-        self._mail: asyncio.Queue[_Mail] = asyncio.Queue(1)
+        self._mail = Mailbox[_Mail](_joined, silence=heartbeat_seconds, heartbeat=HEARTBEAT)
         self._turn: asyncio.Task[None] | None = None
         self._turns = 0
         self._started = False
@@ -105,32 +129,38 @@ class ConverseCall:
     ) -> AsyncGenerator[pb.ConverseResponse, None]:
         """Yield the responses until the client has half-closed and no turn is running.
 
-        Raises a BridgeError for an invalid or misplaced message, and if a turn fails.
+        A turn that fails ends in `turn_failed`. Raises a BridgeError for a fault of the call: a
+        message during a turn, one that is none, a revoked key.
         """
-        reading = asyncio.create_task(self._read(requests))
-        try:
-            while self._turn is not None or not self._half_closed:
-                match await self._next():
-                    case pb.ConverseRequest() as request:
-                        if await self._take(request):
-                            if not self._started:
-                                # Always first: it has the turn's request id.
-                                yield encode_started(current_request_id.get())
-                            yield CANCELLED
-                    case _OfTurn(turn, given) if turn is self._turn:
-                        for response in await self._answer(given):
-                            yield response
-                    case _OfTurn():
-                        # Late output of a cancelled turn.
-                        pass
-                    case _HalfClosed():
-                        self._half_closed = True
-                    case BaseException() as error:
-                        raise error
-                    case never:
-                        assert_never(never)
-        finally:
-            await self._stop(reading, self._turn)
+        with self._mail:
+            reading = asyncio.create_task(self._read(requests))
+            try:
+                async with aclosing(self._handled()) as responses:
+                    async for response in responses:
+                        yield response
+            finally:
+                await self._stop(reading, self._turn)
+
+    async def _handled(self) -> AsyncGenerator[pb.ConverseResponse, None]:
+        while self._turn is not None or not self._half_closed:
+            match await self._next():
+                case pb.ConverseRequest() as request:
+                    for response in await self._take(request):
+                        yield response
+                case _OfTurn(turn, given) if turn is self._turn:
+                    for response in await self._answer(given):
+                        yield response
+                case _OfTurn():
+                    # Late output of a cancelled turn.
+                    pass
+                case _HalfClosed():
+                    self._half_closed = True
+                case Heartbeat():
+                    yield CONVERSE_HEARTBEAT
+                case BaseException() as error:
+                    raise error
+                case never:
+                    assert_never(never)
 
     async def _next(self) -> _Mail:
         if self._turn is not None:
@@ -148,8 +178,8 @@ class ConverseCall:
                 raise
             await self._mail.put(error)
 
-    async def _take(self, request: pb.ConverseRequest) -> bool:
-        """Handle a client message; return whether it cancelled a turn."""
+    async def _take(self, request: pb.ConverseRequest) -> tuple[pb.ConverseResponse, ...]:
+        """Handle a client message; return what it is answered with by itself."""
         match request.WhichOneof("request"):
             case "open":
                 raise InvalidRequestError(
@@ -157,44 +187,70 @@ class ConverseCall:
                     field="open",
                 )
             case "message":
-                self._begin(self._taken(request, request.message))
+                return self._begin(request, request.message)
             case "tool_results":
-                self._begin(self._taken(request, request.tool_results))
+                return self._begin(request, request.tool_results)
             case "cancel":
-                if self._turn is not None:
-                    await self._stop(self._turn)
-                    self._turn = None
-                    self._conversation.cancel()
-                    return True
+                return await self._cancel()
+            case "ping":
+                return (CONVERSE_HEARTBEAT,)
             case None:
                 raise InvalidRequestError(NOT_ONE, field="request")
             case never:
                 assert_never(never)
-        return False
 
-    def _taken(
+    async def _cancel(self) -> tuple[pb.ConverseResponse, ...]:
+        if self._turn is None:
+            return ()
+        await self._stop(self._turn)
+        self._turn = None
+        self._conversation.cancel()
+        if self._started:
+            return (CANCELLED,)
+        # Always first: it has the turn's request id.
+        return (encode_started(current_request_id.get()), CANCELLED)
+
+    def _begin(
         self, request: pb.ConverseRequest, said: pb.UserMessage | pb.ToolResults
-    ) -> CompletionRequest | None:
+    ) -> tuple[pb.ConverseResponse, ...]:
+        """Begin the turn that a message completes, if it does and can."""
         if self._turn is not None:
-            # Raises, which ends the running turn; the core records that.
-            return self._conversation.take(said)
+            # Raises, which ends the call and the running turn; the core records that.
+            self._conversation.take(said)
+        self._calls.check()
         if self._turns:
             # The id of the next turn, or of the error if it cannot start.
             current_request_id.set(self._new_id())
-        with recording_refusals(self._service, self._conversation.model):
-            unknown = unknown_fields(request, strict=self._conversation.strict)
-            return self._conversation.take(said, unknown)
-
-    def _begin(self, request: CompletionRequest | None) -> None:
-        if request is None:
-            return
-        self._calls.check()
+        try:
+            with recording_refusals(self._service, self._conversation.model):
+                unknown = unknown_fields(request, strict=self._conversation.strict)
+                asked = self._conversation.take(said, unknown)
+        except BridgeError as error:
+            self._turns += 1
+            return self._failed(error)
+        if asked is None:
+            return ()
         self._turns += 1
         self._started = False
-        request = replace(
-            request, request_id=current_request_id.get(), timeout=self._time_remaining()
-        )
-        self._turn = asyncio.create_task(self._run(request))
+        asked = replace(asked, request_id=current_request_id.get(), timeout=self._time_remaining())
+        self._turn = asyncio.create_task(self._run(asked))
+        return ()
+
+    def _failed(self, error: BaseException) -> tuple[pb.ConverseResponse, ...]:
+        """Return to the last whole turn; the end of the one that failed.
+
+        Raises DrainingError: this server has no further turns.
+        """
+        if isinstance(error, DrainingError):
+            raise error
+        self._conversation.fail()
+        request_id = current_request_id.get()
+        if isinstance(error, BridgeError):
+            _log.info("request %s: a turn of Converse: %s", request_id, kind_of(error))
+        else:
+            _log.error("request %s: a turn of Converse failed\n%s", request_id, trace_of(error))
+            error = InternalError()
+        return (encode_failure(rich_status(error, request_id)),)
 
     async def _run(self, request: CompletionRequest) -> None:
         turn = asyncio.current_task()
@@ -215,7 +271,9 @@ class ConverseCall:
 
     async def _answer(self, given: Event | BaseException) -> tuple[pb.ConverseResponse, ...]:
         if isinstance(given, BaseException):
-            raise given
+            await self._stop(self._turn)
+            self._turn = None
+            return self._failed(given)
         self._started = True
         self._conversation.see(given)
         if isinstance(given, Finished) and self._turn is not None:

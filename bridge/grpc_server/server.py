@@ -72,10 +72,11 @@ class GrpcServer:
 
     `max_message_bytes` limits an uncompressed message and the content of a conversation;
     `stall_seconds` how long a client may not read its answer; `request_seconds` how long a single
-    request may take to arrive; `max_conversations` the open Converse calls per caller. `uploads`
-    counts the requests being received. With `uds` the server listens on that Unix socket instead of
-    a port. Without `access` no key is required. With `client_certificates` the credentials require
-    a certificate from each client, which identifies it if no key does. `recent` returns the latest
+    request may take to arrive; `max_conversations` the open Converse calls per caller;
+    `heartbeat_seconds` after how much silence an answer gets a heartbeat. `uploads` counts the
+    requests being received. With `uds` the server listens on that Unix socket instead of a port.
+    Without `access` no key is required. With `client_certificates` the credentials require a
+    certificate from each client, which identifies it if no key does. `recent` returns the latest
     requests.
     """
 
@@ -90,6 +91,7 @@ class GrpcServer:
         stall_seconds: float = 60,
         request_seconds: float = 60,
         max_conversations: int = 64,
+        heartbeat_seconds: float = 10,
         credentials: grpc.ServerCredentials | None = None,
         client_certificates: bool = False,
         access: Access | None = None,
@@ -108,13 +110,19 @@ class GrpcServer:
         self._receiver = Receiver(
             uploads or Uploads(), max_message_bytes + _OVER_BYTES, request_seconds
         )
-        self._max_conversations = max_conversations
         self._recent = recent
         access = access or Access()
         self._authenticator = CallAuthenticator(
             access, allowed_origins, certificates=client_certificates
         )
         self._calls = Calls(access.check)
+        self._completion = CompletionServicer(
+            service,
+            self._calls,
+            max_conversations=max_conversations,
+            max_conversation_bytes=max_message_bytes,
+            heartbeat_seconds=heartbeat_seconds,
+        )
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
 
@@ -163,15 +171,7 @@ class GrpcServer:
         return self._port
 
     def _add_services(self, server: grpc.aio.Server) -> None:
-        completion_pb2_grpc.add_CompletionServiceServicer_to_server(
-            CompletionServicer(
-                self._service,
-                self._calls,
-                max_conversations=self._max_conversations,
-                max_conversation_bytes=self._max_message_bytes,
-            ),
-            server,
-        )
+        completion_pb2_grpc.add_CompletionServiceServicer_to_server(self._completion, server)
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._service), server)
         pool_pb2_grpc.add_PoolServiceServicer_to_server(
             PoolServicer(self._service, self._calls, self._recent), server

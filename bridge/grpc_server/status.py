@@ -19,9 +19,15 @@ DOMAIN: Final = "bridge.v1"
 DETAILS_KEY: Final = "grpc-status-details-bin"
 PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
 
+
+class OutOfOrderError(contract.InvalidRequestError):
+    """A message of a conversation that may not come now; `reason` says what is awaited."""
+
+
 CODES: Final[dict[type[contract.BridgeError], StatusCode]] = {
     contract.BridgeError: StatusCode.INTERNAL,
     contract.InvalidRequestError: StatusCode.INVALID_ARGUMENT,
+    OutOfOrderError: StatusCode.FAILED_PRECONDITION,
     contract.UnsupportedError: StatusCode.INVALID_ARGUMENT,
     contract.AuthenticationError: StatusCode.UNAUTHENTICATED,
     contract.PermissionDeniedError: StatusCode.PERMISSION_DENIED,
@@ -59,16 +65,9 @@ class CallStatus:
 
 def status_of(error: contract.BridgeError, request_id: str) -> CallStatus:
     """Return the gRPC status of an error, with the request id."""
+    status = rich_status(error, request_id)
     code = _code_of(error)
-    message = _trailer_text(error.message)
     retry_after = error.retry_hint
-    details = [_error_info(error, request_id)]
-    field = _field_of(error)
-    if isinstance(error, contract.InvalidRequestError) and field:
-        details.append(_bad_request(error, message))
-    if retry_after is not None:
-        details.append(_retry_info(retry_after))
-    status = status_pb2.Status(code=code.value[0], message=message, details=details)
     metadata: list[tuple[str, str | bytes]] = [
         (DETAILS_KEY, status.SerializeToString()),
         (REQUEST_ID_KEY, request_id),
@@ -78,7 +77,20 @@ def status_of(error: contract.BridgeError, request_id: str) -> CallStatus:
         metadata.append((PUSHBACK_KEY, "-1"))
     elif retry_after is not None:
         metadata.append((PUSHBACK_KEY, str(round(retry_after * 1000))))
-    return CallStatus(code, message, tuple(metadata))
+    return CallStatus(code, status.message, tuple(metadata))
+
+
+def rich_status(error: contract.BridgeError, request_id: str) -> status_pb2.Status:
+    """Return an error with its google.rpc details."""
+    message = _trailer_text(error.message)
+    details = [_error_info(error, request_id)]
+    code = _code_of(error)
+    if code is StatusCode.INVALID_ARGUMENT and _field_of(error):
+        assert isinstance(error, contract.InvalidRequestError)
+        details.append(_bad_request(error, message))
+    if error.retry_hint is not None:
+        details.append(_retry_info(error.retry_hint))
+    return status_pb2.Status(code=code.value[0], message=message, details=details)
 
 
 def _code_of(error: contract.BridgeError) -> StatusCode:

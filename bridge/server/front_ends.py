@@ -117,6 +117,7 @@ async def serve_grpc(
         access=access,
         uploads=shared.uploads,
         allowed_origins=settings.bridge_allowed_origins,
+        heartbeat_seconds=settings.bridge_heartbeat_seconds,
         recent=shared.recent.lines,
     )
     try:
@@ -150,6 +151,7 @@ def http_settings(settings: Settings, grpc_address: Address | None) -> HttpSetti
         strict=settings.bridge_strict,
         include_reasoning=settings.bridge_include_reasoning,
         max_body_bytes=MAX_REQUEST_BYTES,
+        keep_alive_seconds=settings.bridge_heartbeat_seconds,
         idle_connection_seconds=settings.bridge_http_keep_alive,
         grpc="" if grpc_address is None else str(grpc_address),
         # Further host names mean that other machines reach it, for example through a proxy.

@@ -120,6 +120,13 @@ class Settings(BaseSettings):
     bridge_drain_seconds: float = Field(
         30.0, ge=0, description="Seconds that running answers get to finish at shutdown."
     )
+    bridge_heartbeat_seconds: float = Field(
+        10.0,
+        ge=1,
+        le=3600,
+        description="Seconds of silence after which a stream gets a heartbeat: an event over gRPC, "
+        "a comment over HTTP.",
+    )
     bridge_http_keep_alive: int = Field(
         75,
         ge=1,

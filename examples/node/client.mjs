@@ -69,6 +69,8 @@ async function converse(text) {
         case "tool_call_delta":
           calls[response.tool_call_delta.index].json += response.tool_call_delta.arguments_json;
           break;
+        case "turn_failed": // the call stays open, but there is nothing else to say
+          throw new Error(response.turn_failed.message);
         case "finished":
           if (response.finished.reason === "FINISH_REASON_TOOL_CALLS") {
             call.write({ tool_results: { results: calls.map(answered) } });

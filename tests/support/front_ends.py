@@ -102,8 +102,8 @@ async def both_apis(
 ) -> AsyncIterator[Apis]:
     """Serve both, on the loop of the test.
 
-    `keep_alive` is when a silent stream gets a comment, `stall` how long a client may leave its
-    answer unread.
+    `keep_alive` is when a silent stream gets a comment or a heartbeat, `stall` how long a client
+    may leave its answer unread.
     """
     settings = HttpSettings(keep_alive_seconds=keep_alive, stalled_client_seconds=stall)
     app = create_app(service, all_dialects(), version="1.2.3", settings=settings)
@@ -115,7 +115,9 @@ async def both_apis(
         )
         serving = asyncio.create_task(server.serve([listener]))
         async with (
-            GrpcServer(service, port=0, stall_seconds=stall) as grpc_server,
+            GrpcServer(
+                service, port=0, stall_seconds=stall, heartbeat_seconds=keep_alive
+            ) as grpc_server,
             connected(
                 f"http://127.0.0.1:{listener.getsockname()[1]}", f"127.0.0.1:{grpc_server.port}"
             ) as apis,

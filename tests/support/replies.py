@@ -66,9 +66,9 @@ class Reply:
     failure: Failure | None = None
     request_id: str = field(default="", compare=False)
     events: list[str] = field(default_factory=list, compare=False)
-    """The kinds of gRPC's events."""
+    """The kinds of gRPC's events; deltas of a kind, of which any number may be joined, once."""
     comments: int = field(default=0, compare=False)
-    """Lines that keep an HTTP stream alive."""
+    """What keeps a stream alive: lines over HTTP, heartbeats over gRPC."""
 
     def add_text(self, text: str) -> None:
         self.text += text

@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final, NoReturn, TypeAlias, TypeVar, assert_never
+from typing import Any, Final, NoReturn, TypeAlias, TypeVar, assert_never
 
 from google.protobuf.message import Message as ProtoMessage
 
@@ -93,6 +93,30 @@ def decode_conversation(
         _refuse("The last message must be from the model.", decoded.messages[-1].origin)
     validate_opening(decoded)
     return decoded
+
+
+def overridden(
+    request: contract.CompletionRequest, overrides: pb.TurnOverrides, path: str
+) -> contract.CompletionRequest:
+    """Apply the settings of one turn; `path` is what they are called in errors."""
+    prefix = f"{path}."
+    changes: dict[str, Any] = {}
+    if overrides.HasField("tool_choice"):
+        changes["tool_choice"] = _tool_choice(overrides.tool_choice, prefix)
+    if overrides.HasField("max_output_tokens"):
+        changes["max_output_tokens"] = overrides.max_output_tokens
+    if overrides.HasField("output_format"):
+        changes["output_format"] = _output_format(overrides.output_format, prefix)
+    if overrides.effort:
+        changes["effort"] = _looked_up(
+            _EFFORTS, pb.Effort.Name, overrides.effort, f"{prefix}effort"
+        )
+
+    def field_name(place: contract.Place) -> str:
+        changed = not place.origin and place.path.partition(".")[0] in changes
+        return _field_name(prefix, place) if changed else request.field_names(place)
+
+    return replace(request, field_names=field_name, **changes)
 
 
 def decode_said(message: pb.UserMessage) -> contract.Message:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, TypeVar, assert_never
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import status_pb2
 
 from bridge import __version__
 from bridge.core import contract
@@ -27,9 +28,19 @@ CANCELLED: Final = pb.ConverseResponse(finished=pb.Finished(reason=pb.FINISH_REA
 """The end of a turn that the client cancelled."""
 
 
+COMPLETE_HEARTBEAT: Final = pb.CompleteResponse(heartbeat=pb.Heartbeat())
+CONVERSE_HEARTBEAT: Final = pb.ConverseResponse(heartbeat=pb.Heartbeat())
+
+
 def encode_started(request_id: str) -> pb.ConverseResponse:
     """Encode `started` for a turn that was cancelled before a model was called."""
     return pb.ConverseResponse(started=pb.Started(request_id=request_id))
+
+
+def encode_failure(status: status_pb2.Status) -> pb.ConverseResponse:
+    """Encode the end of a turn that failed."""
+    failed = pb.TurnFailed(code=status.code, message=status.message, details=status.details)
+    return pb.ConverseResponse(turn_failed=failed)
 
 
 _STATUSES: Final[Mapping[str, pool_pb2.Pool.Status.ValueType]] = {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
+from itertools import groupby
 from typing import Any
 
 import grpc
@@ -14,7 +15,13 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from bridge.core.contract import errors
-from bridge.core.contract.events import Event, TextDelta
+from bridge.core.contract.events import (
+    Event,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    ToolCallStart,
+)
 from bridge.core.contract.request import CompletionRequest, TextPart
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
@@ -23,6 +30,7 @@ from tests.support.fakes import (
     STARTED,
     STOP,
     FakeService,
+    Gate,
     for_ever_after_the_first_event,
     for_ever_before_the_first_event,
     script_of,
@@ -30,8 +38,13 @@ from tests.support.fakes import (
 from tests.support.grpc.client import question, read, user
 from tests.support.waiting import soon
 
-HELLO = ["started", "text_delta", "text_delta", "usage", "finished"]
+HELLO = ["started", "text_delta", "usage", "finished"]
 SECRET = "the text of an exception"
+
+
+def kinds(responses: Iterable[pb.CompleteResponse]) -> list[str | None]:
+    """The kinds of events; of deltas, any number may be joined."""
+    return [kind for kind, _ in groupby(r.WhichOneof("event") for r in responses)]
 
 
 async def collect(
@@ -73,7 +86,7 @@ async def test_an_answer_comes_in_order(serve: Serve, service: FakeService) -> N
     _, channel = await serve()
     call = pb_grpc.CompletionServiceStub(channel).Complete(question(), timeout=60)
     responses = [response async for response in call]
-    assert [response.WhichOneof("event") for response in responses] == HELLO
+    assert kinds(responses) == HELLO
     assert "".join(response.text_delta.text for response in responses) == "Hello"
     assert responses[-1].finished.usage == responses[-2].usage
     (request,) = service.requests
@@ -115,8 +128,7 @@ async def test_the_sync_stub_works_from_a_thread(serve: Serve) -> None:
 
     def ask() -> list[str | None]:
         with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-            answer = pb_grpc.CompletionServiceStub(channel).Complete(question())
-            return [response.WhichOneof("event") for response in answer]
+            return kinds(pb_grpc.CompletionServiceStub(channel).Complete(question()))
 
     assert await soon(asyncio.to_thread(ask)) == HELLO
 
@@ -397,7 +409,48 @@ async def test_a_request_may_be_gzipped_and_its_limit_counts_what_it_unpacks_to(
     stub = pb_grpc.CompletionServiceStub(channel)
     gzip = grpc.Compression.Gzip
     call = stub.Complete(question(system="x" * 900_000), compression=gzip)
-    assert len([response async for response in call]) == len(HELLO)
+    assert kinds([response async for response in call]) == HELLO
     assert service.requests[0].system == "x" * 900_000
     bomb = stub.Complete(question(system="x" * 50_000_000), compression=gzip)
     assert await soon(bomb.code()) is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_deltas_that_wait_for_the_client_are_joined(
+    serve: Serve, service: FakeService
+) -> None:
+    """Those of a kind, and never across another event."""
+    few: list[Event] = [TextDelta("a"), TextDelta("b"), ThinkingDelta("c"), ThinkingDelta("d")]
+    calls: list[Event] = [ToolCallStart(0, "1", "t"), ToolCallDelta(0, "{"), ToolCallDelta(0, "}")]
+    calls += [ToolCallStart(1, "2", "t"), ToolCallDelta(1, "{"), ToolCallDelta(1, "}")]
+    # All of it is there at once.
+    service.script = script_of(STARTED, *few, TextDelta("e"), *calls, STOP)
+    _, channel = await serve()
+    responses = await soon(collect(channel))
+    assert kinds(responses) == [
+        "started",
+        "text_delta",
+        "thinking_delta",
+        "text_delta",
+        *["tool_call_start", "tool_call_delta"] * 2,
+        "usage",
+        "finished",
+    ]
+    # With the usage, there were 14 events.
+    assert len(responses) < 14
+    assert "".join(r.text_delta.text for r in responses) == "abe"
+    assert "".join(r.thinking_delta.text for r in responses) == "cd"
+    assert "".join(r.tool_call_delta.arguments_json for r in responses) == "{}{}"
+
+
+async def test_heartbeats_are_sent_in_silence(serve: Serve, service: FakeService) -> None:
+    before, within = Gate(), Gate()
+    service.script = script_of(before, STARTED, within, STOP)
+    _, channel = await serve(heartbeat_seconds=0.02)
+    call = pb_grpc.CompletionServiceStub(channel).Complete(question())
+    for gate, following in ((before, "started"), (within, "usage")):
+        for _ in range(3):
+            assert (await read(call)).WhichOneof("event") == "heartbeat"
+        gate.opened.set()
+        while (kind := (await read(call)).WhichOneof("event")) == "heartbeat":
+            pass
+        assert kind == following

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from dataclasses import replace
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 
 from bridge.core.contract import errors
 from bridge.core.contract.events import (
@@ -19,7 +21,14 @@ from bridge.core.contract.events import (
     ToolCallDelta,
     ToolCallStart,
 )
-from bridge.core.contract.request import CompletionRequest, Role, TextPart
+from bridge.core.contract.request import (
+    CompletionRequest,
+    Effort,
+    OutputKind,
+    Role,
+    TextPart,
+    ToolMode,
+)
 from bridge.core.contract.usage import Usage
 from bridge.v1 import completion_pb2 as pb
 from tests.integration.grpc_server.conftest import Serve
@@ -27,14 +36,17 @@ from tests.support.fakes import (
     STARTED,
     STOP,
     FakeService,
+    Gate,
     for_ever_after_the_first_event,
     for_ever_before_the_first_event,
+    hello,
+    script_of,
 )
 from tests.support.grpc.client import Talk
 from tests.support.grpc.details import Details, details_of
 from tests.support.waiting import soon
 
-HELLO = ["started", "text_delta", "text_delta", "usage", "finished"]
+HELLO = ["started", "text_delta", "usage", "finished"]
 ADD = pb.Tool(name="add")
 
 
@@ -196,23 +208,15 @@ async def test_cancel_without_a_turn_has_no_effect(serve: Serve, service: FakeSe
 
 
 @pytest.mark.parametrize(
-    ("request_", "field", "reason"),
+    ("request_", "field"),
     [
-        (pb.ConverseRequest(), "request", "INVALID_VALUE"),
-        (pb.ConverseRequest(open=pb.ConversationSettings()), "open", "INVALID_VALUE"),
-        (pb.ConverseRequest(message=pb.UserMessage()), "message", "INVALID_VALUE"),
-        (
-            pb.ConverseRequest(
-                tool_results=pb.ToolResults(results=[pb.ToolResult(call_id="nobody")])
-            ),
-            "tool_results.results[0].call_id",
-            "INVALID_VALUE",
-        ),
+        (pb.ConverseRequest(), "request"),
+        (pb.ConverseRequest(open=pb.ConversationSettings()), "open"),
     ],
-    ids=["nothing", "open", "empty", "unknown id"],
+    ids=["nothing", "open"],
 )
-async def test_what_is_out_of_place_ends_the_call_and_is_named(
-    serve: Serve, request_: pb.ConverseRequest, field: str, reason: str
+async def test_what_begins_no_turn_ends_the_call_and_is_named(
+    serve: Serve, request_: pb.ConverseRequest, field: str
 ) -> None:
     _, channel = await serve()
     talk = await Talk(channel).open()
@@ -220,8 +224,71 @@ async def test_what_is_out_of_place_ends_the_call_and_is_named(
     await talk.call.write(request_)
     details = await ended(talk)
     assert details.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert (details.info.reason, details.info.metadata["field"]) == (reason, field)
+    assert details.info.metadata["field"] == field
     assert details.fields == [field]
+
+
+@pytest.mark.parametrize(
+    ("request_", "failure"),
+    [
+        (
+            pb.ConverseRequest(
+                tool_results=pb.ToolResults(results=[pb.ToolResult(call_id="nobody")])
+            ),
+            ("INVALID_ARGUMENT", "INVALID_VALUE", "tool_results.results[0].call_id"),
+        ),
+        (
+            pb.ConverseRequest(message=pb.UserMessage(parts=[pb.Part(text="Well?")])),
+            ("FAILED_PRECONDITION", "TOOL_RESULTS_DUE", "message"),
+        ),
+        (
+            pb.ConverseRequest(
+                tool_results=pb.ToolResults(
+                    results=[pb.ToolResult(call_id="b")],
+                    overrides=pb.TurnOverrides(tool_choice=pb.ToolChoice(name="none")),
+                )
+            ),
+            ("INVALID_ARGUMENT", "INVALID_VALUE", "tool_results.overrides.tool_choice.name"),
+        ),
+        (
+            pb.ConverseRequest(
+                tool_results=pb.ToolResults(
+                    results=[pb.ToolResult(call_id="b")],
+                    overrides=pb.TurnOverrides(
+                        output_format=pb.OutputFormat(
+                            kind=pb.OutputFormat.KIND_JSON_SCHEMA, schema_json="{"
+                        )
+                    ),
+                )
+            ),
+            (
+                "INVALID_ARGUMENT",
+                "INVALID_VALUE",
+                "tool_results.overrides.output_format.schema_json",
+            ),
+        ),
+    ],
+    ids=["unknown id", "out of order", "override", "malformed override"],
+)
+async def test_a_message_that_cannot_begin_a_turn_leaves_the_call_open(
+    serve: Serve,
+    service: FakeService,
+    request_: pb.ConverseRequest,
+    failure: tuple[str, str, str],
+) -> None:
+    service.script = calling
+    _, channel = await serve()
+    talk = await Talk(channel).open(tools=[ADD])
+    await talk.ask("Go.")
+    await talk.give(a="0")
+    await talk.call.write(request_)
+    failed = (await talk.outcome()).failure
+    assert failed is not None
+    assert (failed.status, failed.reason, failed.field) == failure
+    # All results are due again, that of before as well.
+    await talk.give(a="1", b="2")
+    assert (await talk.turn()).text == "1 2"
+    assert await talk.end() is grpc.StatusCode.OK
 
 
 async def test_a_message_within_a_turn_ends_the_call_and_closes_the_answer(
@@ -234,7 +301,7 @@ async def test_a_message_within_a_turn_ends_the_call_and_closes_the_answer(
     await talk.until("started")
     await talk.say("two")
     details = await ended(talk)
-    assert details.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert details.code is grpc.StatusCode.FAILED_PRECONDITION
     assert details.info.reason == "TURN_RUNNING"
     assert service.closed.is_set()
     # The client may have its status before the server is done with the call.
@@ -277,12 +344,13 @@ async def test_wrong_settings_are_named(
 
 
 @pytest.mark.parametrize("after", [(), (STARTED, TextDelta("x"))], ids=["before", "mid-stream"])
-async def test_a_turn_that_fails_ends_the_call(
+async def test_a_turn_that_fails_leaves_the_call_open(
     serve: Serve, service: FakeService, after: tuple[Event, ...]
 ) -> None:
     async def script(request: CompletionRequest) -> AsyncGenerator[Event, None]:
-        if len(request.messages) == 1:
+        if len(service.requests) != 2:
             yield STARTED
+            yield TextDelta("Well.")
             yield STOP
             return
         for event in after:
@@ -294,11 +362,36 @@ async def test_a_turn_that_fails_ends_the_call(
     talk = await Talk(channel).open()
     await talk.ask("one")
     await talk.say("two")
-    details = await ended(talk)
-    assert (details.code, details.message) == (grpc.StatusCode.UNAVAILABLE, "Overloaded.")
-    assert details.retry.retry_delay.seconds == 3
+    event = (await talk.until("turn_failed")).turn_failed
+    status = status_pb2.Status.FromString(event.SerializeToString())
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    assert (status.code, status.message) == (grpc.StatusCode.UNAVAILABLE.value[0], "Overloaded.")
+    assert status.details[0].Unpack(info)
+    assert status.details[1].Unpack(retry)
+    assert (info.reason, retry.retry_delay.seconds) == ("OVERLOADED", 3)
     # The log knows the turn, not the call.
-    assert details.info.metadata["request_id"] == service.requests[1].request_id
+    assert info.metadata["request_id"] == service.requests[1].request_id
+    again = await talk.ask("two again")
+    assert (again.finish, again.request_id) == ("stop", service.requests[2].request_id)
+    assert again.request_id != service.requests[1].request_id
+    # Neither what failed nor the part of its answer is in the conversation.
+    assert [message.parts for message in service.requests[2].messages] == [
+        (TextPart("one"),),
+        (TextPart("Well."),),
+        (TextPart("two again"),),
+    ]
+    assert await talk.end() is grpc.StatusCode.OK
+
+
+async def test_a_first_turn_that_cannot_begin_has_its_own_id(
+    serve: Serve, service: FakeService
+) -> None:
+    _, channel = await serve()
+    talk = await Talk(channel).open()
+    await talk.send(message=pb.UserMessage())
+    assert (await talk.outcome()).failure is not None
+    turn = await talk.ask("one")
+    assert ("x-request-id", turn.request_id) not in tuple(await talk.call.initial_metadata())
 
 
 @pytest.mark.parametrize(
@@ -314,17 +407,51 @@ async def test_a_fault_of_a_turn_is_opaque(
 ) -> None:
     async def script(request: CompletionRequest) -> AsyncGenerator[Event, None]:
         yield STARTED
-        if fault is not None:
+        if len(service.requests) > 1:
+            yield STOP
+        elif fault is not None:
             raise fault
 
     service.script = script
     _, channel = await serve()
     talk = await Talk(channel).open()
     await talk.say("one")
-    details = await ended(talk)
-    assert details.code is grpc.StatusCode.INTERNAL
-    assert "secret" not in str(await talk.call.trailing_metadata())
+    failed = await talk.until("turn_failed")
+    assert failed.turn_failed.code == grpc.StatusCode.INTERNAL.value[0]
+    assert "secret" not in str(failed)
     assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert (await talk.ask("two")).finish == "stop"
+
+
+async def test_a_message_may_override_settings_for_its_turn(
+    serve: Serve, service: FakeService
+) -> None:
+    service.script = calling
+    _, channel = await serve()
+    choice = pb.ToolChoice(mode=pb.ToolChoice.MODE_REQUIRED)
+    talk = await Talk(channel).open(tools=[ADD], tool_choice=choice, effort=pb.EFFORT_LOW)
+    await talk.ask("Go.")
+    overrides = pb.TurnOverrides(
+        tool_choice=pb.ToolChoice(mode=pb.ToolChoice.MODE_AUTO),
+        max_output_tokens=7,
+        output_format=pb.OutputFormat(kind=pb.OutputFormat.KIND_JSON_OBJECT),
+        effort=pb.EFFORT_HIGH,
+    )
+    # The other results are still due: it waits for the turn.
+    first = pb.ToolResults(results=[pb.ToolResult(call_id="a")], overrides=overrides)
+    await talk.send(tool_results=first)
+    content = [pb.Part(text="2")]
+    rest = pb.ToolResults(results=[pb.ToolResult(call_id="b", content=content)])
+    service.script = hello
+    await talk.send(tool_results=rest)
+    await talk.turn()
+    await talk.ask("And now?")
+    one, two, three = service.requests
+    assert one == replace(three, messages=one.messages, request_id=one.request_id)
+    assert one.tool_choice.mode is ToolMode.REQUIRED
+    assert two.tool_choice.mode is ToolMode.AUTO
+    assert (two.max_output_tokens, two.effort) == (7, Effort.HIGH)
+    assert two.output_format.kind is OutputKind.JSON_OBJECT
 
 
 async def test_bytes_that_are_no_message(serve: Serve, service: FakeService) -> None:
@@ -348,10 +475,11 @@ async def test_a_conversation_has_a_size(serve: Serve) -> None:
     talk = await Talk(channel).open()
     await talk.ask("x" * 6_000)
     await talk.say("x" * 6_000)
-    details = await ended(talk)
-    assert details.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert details.info.reason == "REQUEST_TOO_LARGE"
-    assert details.info.metadata["field"] == "message"
+    failure = (await talk.outcome()).failure
+    assert failure is not None
+    assert failure.status == "RESOURCE_EXHAUSTED"
+    assert (failure.reason, failure.field) == ("REQUEST_TOO_LARGE", "message")
+    assert (await talk.ask("x" * 2_000)).finish == "stop"
 
 
 async def test_a_caller_has_so_many_calls_open_and_no_more(serve: Serve) -> None:
@@ -467,3 +595,38 @@ async def test_a_drain_lets_the_turn_end_and_then_the_call(
     assert (await talk.until("finished")).finished.reason == pb.FINISH_REASON_STOP
     assert (await ended(talk)).info.reason == "DRAINING"
     await soon(draining)
+
+
+async def test_heartbeats_are_sent_within_turns_and_between_them(
+    serve: Serve, service: FakeService
+) -> None:
+    gate = Gate()
+    service.script = script_of(STARTED, gate, STOP)
+    _, channel = await serve(heartbeat_seconds=0.02)
+    talk = await Talk(channel).open()
+    await talk.until("heartbeat")
+    await talk.say("one")
+    await talk.until("started")
+    await talk.until("heartbeat")
+    gate.opened.set()
+    await talk.until("finished")
+    await talk.until("heartbeat")
+    assert await talk.end() is grpc.StatusCode.OK
+
+
+async def test_a_ping_is_answered_and_has_no_other_effect(
+    serve: Serve, service: FakeService
+) -> None:
+    gate = Gate()
+    service.script = script_of(STARTED, gate, STOP)
+    _, channel = await serve(heartbeat_seconds=3600)
+    talk = await Talk(channel).open()
+    await talk.ping()
+    assert (await talk.read()).WhichOneof("event") == "heartbeat"
+    await talk.say("one")
+    await talk.until("started")
+    await talk.ping()
+    assert (await talk.read()).WhichOneof("event") == "heartbeat"
+    gate.opened.set()
+    assert (await talk.turn()).finish == "stop"
+    assert len(service.requests) == 1

@@ -12,11 +12,12 @@ from grpc import StatusCode
 
 from bridge.core.contract import errors
 from bridge.grpc_server.server import GrpcServer
+from bridge.grpc_server.status import DETAILS_KEY
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 from tests.support.fakes import FakeService
 from tests.support.grpc.client import Talk, question
-from tests.support.grpc.details import Details, details_of
+from tests.support.grpc.details import Details, details_in, details_of
 from tests.support.http.asgi import build, chat
 from tests.support.waiting import soon
 
@@ -187,8 +188,16 @@ async def over_complete(channel: grpc.aio.Channel) -> Details:
 async def over_converse(channel: grpc.aio.Channel) -> Details:
     talk = await Talk(channel).open()
     await talk.say("Hello?")
-    await talk.code()
-    return await details_of(talk.call)
+    try:
+        failed = (await talk.until("turn_failed")).turn_failed
+    except grpc.aio.AioRpcError as error:
+        # A shutdown ends the call.
+        return await details_of(error)
+    code = next(code for code in StatusCode if code.value[0] == failed.code)
+    trailing = ((DETAILS_KEY, failed.SerializeToString()),)
+    details = details_in(code, failed.message, trailing)
+    assert details is not None
+    return details
 
 
 async def _first(call: grpc.aio.UnaryStreamCall[pb.CompleteRequest, pb.CompleteResponse]) -> object:

@@ -11,7 +11,7 @@ from google.protobuf.json_format import MessageToDict
 from bridge.core.contract.usage import Usage
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
-from tests.support.grpc.details import details_in
+from tests.support.grpc.details import Details, details_in
 from tests.support.harness import PATIENCE
 from tests.support.replies import LOST, Failure, Reading, Reply
 from tests.support.waiting import soon
@@ -49,7 +49,7 @@ class GrpcCall(Reading):
 
     async def turn(self) -> Reply:
         """Wait for the end of the turn, on a call that continues after it."""
-        while not self.reply.finish and await self.read():
+        while not (self.reply.finish or self.reply.failure) and await self.read():
             pass
         return self.reply
 
@@ -105,6 +105,9 @@ class Talk:
     async def cancel_turn(self) -> None:
         await self.send(cancel=pb.CancelTurn())
 
+    async def ping(self) -> None:
+        await self.send(ping=pb.Ping())
+
     async def read(self) -> pb.ConverseResponse:
         """Take the next event, which must not be the end of the call."""
         response = await soon(self.call.read())
@@ -149,7 +152,11 @@ class Talk:
 def _take(reply: Reply, response: pb.CompleteResponse | pb.ConverseResponse) -> None:
     kind = response.WhichOneof("event")
     assert kind is not None
-    reply.events.append(kind)
+    if kind == "heartbeat":
+        reply.comments += 1
+        return
+    if not (kind.endswith("delta") and reply.events[-1:] == [kind]):
+        reply.events.append(kind)
     match kind:
         case "started":
             started = response.started
@@ -165,6 +172,9 @@ def _take(reply: Reply, response: pb.CompleteResponse | pb.ConverseResponse) -> 
         case "tool_call_delta":
             delta = response.tool_call_delta
             reply.add_arguments(delta.index, delta.arguments_json)
+        case "turn_failed":
+            assert isinstance(response, pb.ConverseResponse)
+            reply.failure = _failure_of_turn(response.turn_failed)
         case "finished":
             reply.finish = FINISHES[response.finished.reason]
             reply.usage = _usage(response.finished.usage)
@@ -231,6 +241,26 @@ def failure_of(error: grpc.aio.AioRpcError) -> Failure:
     status, message = error.code().name, error.details() or ""
     if details is None:
         return Failure(status, message=message)
+    failure = _detailed(details, status, message)
+    if failure.retry_after is not None:
+        # The same for clients that know only gRPC's own way.
+        pushback = dict(trailing or ())["grpc-retry-pushback-ms"]
+        milliseconds = str(round(failure.retry_after * 1000))
+        assert pushback == (milliseconds if failure.retryable else "-1")
+    return failure
+
+
+def _failure_of_turn(failed: pb.TurnFailed) -> Failure:
+    """The same of a turn that failed on a call that did not."""
+    code = next(code for code in grpc.StatusCode if code.value[0] == failed.code)
+    # As google.rpc.Status, by which details are read.
+    trailing = (("grpc-status-details-bin", failed.SerializeToString()),)
+    details = details_in(code, failed.message, trailing)
+    assert details is not None
+    return _detailed(details, code.name, failed.message)
+
+
+def _detailed(details: Details, status: str, message: str) -> Failure:
     info = details.info
     field = info.metadata.get("field", "")
     if details.bad_request is not None:
@@ -238,9 +268,5 @@ def failure_of(error: grpc.aio.AioRpcError) -> Failure:
     retryable = info.metadata["retryable"] == "true"
     after = None
     if details.retry is not None:
-        milliseconds = details.retry.retry_delay.ToMilliseconds()
-        after = milliseconds / 1000
-        # The same for clients that know only gRPC's own way.
-        pushback = dict(trailing or ())["grpc-retry-pushback-ms"]
-        assert pushback == (str(milliseconds) if retryable else "-1")
+        after = details.retry.retry_delay.ToMilliseconds() / 1000
     return Failure(status, info.reason, after, message, field, retryable)

@@ -315,3 +315,56 @@ def test_a_conversation_has_a_size() -> None:
     with pytest.raises(TooLargeError) as caught:
         talk.take(said("z" * 30))
     assert caught.value.field == "message"
+
+
+def test_a_turn_that_fails_leaves_the_conversation_as_it_was() -> None:
+    talk = conversation()
+    talk.take(said("one"))
+    run(talk, Started("m"), TextDelta("two"))
+    before = messages(talk.take(said("three")))
+    talk.see(TextDelta("half"))
+    talk.fail()
+    assert messages(talk.take(said("three"))) == before
+
+
+def test_results_are_due_again_after_a_turn_that_fails() -> None:
+    talk = waiting()
+    request = talk.take(results("a", "b"))
+    talk.fail()
+    assert refusal(talk, said("Well?")).reason == "TOOL_RESULTS_DUE"
+    talk.fail()
+    assert talk.take(results("b")) is None
+    assert messages(talk.take(results("a"))) == messages(request)
+
+
+def test_calls_of_an_answer_that_was_cut_are_still_there_after_a_turn_that_fails() -> None:
+    talk = conversation()
+    talk.take(said("Go."))
+    for event in (*CALLS[:-2], finished(FinishReason.LENGTH)):
+        talk.see(event)
+    assert len(messages(talk.take(said("On.")))) == 3
+    talk.fail()
+    assert len(messages(talk.take(results("a")))) == 3
+
+
+def test_what_failed_does_not_count_against_the_size() -> None:
+    talk = conversation(max_bytes=100)
+    for _ in range(10):
+        talk.take(said("x" * 60))
+        talk.fail()
+
+
+def test_overrides_are_of_one_turn_and_named_in_its_errors() -> None:
+    talk = conversation()
+    message = said("one")
+    message.overrides.max_output_tokens = 0
+    request = talk.take(message)
+    assert request is not None
+    assert request.max_output_tokens == 0
+    with pytest.raises(InvalidRequestError) as caught:
+        validate(request)
+    assert caught.value.field == "message.overrides.max_output_tokens"
+    talk.fail()
+    again = talk.take(said("one"))
+    assert again is not None
+    assert again.max_output_tokens is None

@@ -10,7 +10,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 
 from bridge.core.contract import errors
-from bridge.grpc_server.status import CODES, DETAILS_KEY, CallStatus, status_of
+from bridge.grpc_server.status import CODES, DETAILS_KEY, CallStatus, OutOfOrderError, status_of
 
 ERROR_CLASSES = [
     cls
@@ -40,7 +40,8 @@ def details_of(status: CallStatus) -> list[Message]:
 
 
 def test_every_error_of_the_core_has_its_row_and_nothing_else_has() -> None:
-    assert set(CODES) == set(ERROR_CLASSES)
+    # The order of messages on a call is a matter of gRPC alone.
+    assert set(CODES) - {OutOfOrderError} == set(ERROR_CLASSES)
 
 
 @pytest.mark.parametrize(

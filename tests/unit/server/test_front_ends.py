@@ -13,6 +13,7 @@ def test_the_http_server_gets_what_was_set(tmp_path: Path) -> None:
     settings = settings_for_tests(
         tmp_path,
         bridge_http_keep_alive=600,
+        bridge_heartbeat_seconds=25,
         bridge_strict=True,
         bridge_allowed_hosts="bridge.example.com",
         bridge_allowed_origins="https://page.example.com",
@@ -21,6 +22,7 @@ def test_the_http_server_gets_what_was_set(tmp_path: Path) -> None:
     given = http_settings(settings, Tcp("127.0.0.1", 50051))
 
     assert given.idle_connection_seconds == 600
+    assert given.keep_alive_seconds == 25
     assert given.strict
     assert given.public
     assert given.allowed_hosts == ("127.0.0.1", "bridge.example.com")

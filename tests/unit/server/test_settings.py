@@ -63,6 +63,7 @@ DEFAULTS: dict[str, object] = {
     "bridge_answer_timeout": 3600.0,
     "bridge_spares": 1,
     "bridge_max_processes": None,
+    "bridge_heartbeat_seconds": 10.0,
     "bridge_http_keep_alive": 75,
     "bridge_queue_size": 32,
     "bridge_drain_seconds": 30.0,
