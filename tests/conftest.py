@@ -11,18 +11,25 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.support.harness import LoopThread, RunningBridge, settings_for_tests
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach the commands that tests start: a job in the background ignores it, and what
+    """Set up the process of a worker.
+
+    Ctrl-C reaches the commands that tests start: a job in the background ignores it, and what
     it starts inherits that.
 
     Compiled files are kept, whatever the environment sets: without them, each worker rewrites
     every test again, and each command that a test starts compiles the whole bridge, for seconds.
     """
+    # No test depends on the speed of the machine.
+    slow = [hypothesis.HealthCheck.too_slow]
+    hypothesis.settings.register_profile("bridge", deadline=None, suppress_health_check=slow)
+    hypothesis.settings.load_profile("bridge")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.dont_write_bytecode = False
