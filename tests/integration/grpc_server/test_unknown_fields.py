@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-import grpc
 import pytest
 from google.protobuf.message import Message
 
@@ -19,7 +18,6 @@ from bridge.v1 import completion_pb2_grpc as pb_grpc
 from tests.integration.grpc_server.conftest import Serve
 from tests.support.fakes import STOP, FakeService
 from tests.support.grpc.client import Talk
-from tests.support.grpc.details import details_of
 from tests.support.waiting import soon
 
 FIELD_100 = b"\xa0\x06\x01"
@@ -150,7 +148,7 @@ async def test_a_strict_conversation_refuses_them(serve: Serve, service: FakeSer
     message = pb.UserMessage(parts=[pb.Part(text="hi")])
     message.MergeFromString(FIELD_100)
     await talk.send(message=message)
-    assert await talk.code() is grpc.StatusCode.INVALID_ARGUMENT
-    details = await details_of(talk.call)
-    assert details.info.reason == "UNSUPPORTED_PARAMETER"
-    assert details.info.metadata["field"] == "message.100"
+    failed = (await talk.outcome()).failure
+    assert failed is not None
+    assert failed.status == "INVALID_ARGUMENT"
+    assert (failed.reason, failed.field) == ("UNSUPPORTED_PARAMETER", "message.100")

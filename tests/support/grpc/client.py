@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Final, Self
 
@@ -142,8 +143,10 @@ class Talk:
     async def code(self) -> grpc.StatusCode:
         """The status of the call, once what is left of it is read."""
         try:
-            while isinstance(await soon(self.call.read()), pb.ConverseResponse):
-                pass
+            # Not for each message: heartbeats come for as long as the call is open.
+            async with asyncio.timeout(PATIENCE):
+                while isinstance(await self.call.read(), pb.ConverseResponse):
+                    pass
         except grpc.aio.AioRpcError as error:
             return error.code()
         return await soon(self.call.code())
