@@ -191,8 +191,8 @@ def test_it_needs_nothing_but_a_base_url(codex: Codex) -> None:
 
 
 @LONG
-def test_an_image_and_a_schema_reach_the_model(codex: Codex, picture: bytes) -> None:
-    (codex.work / "dot.png").write_bytes(picture)
+def test_an_image_and_a_schema_reach_the_model(codex: Codex, png_image: bytes) -> None:
+    (codex.work / "dot.png").write_bytes(png_image)
     schema = {
         "type": "object",
         "properties": {"colour": {"type": "string"}},
