@@ -10,13 +10,17 @@ from typing import Final
 
 from starlette.responses import Response
 
-from bridge.core.contract import BridgeError, DrainingError, InternalError
+from bridge.core.contract import BridgeError, DrainingError, InternalError, InvalidRequestError
 from bridge.core.telemetry import kind_of, trace_of
 
 logger = logging.getLogger(__name__)
 
 _RETRIED_STATUSES: Final = frozenset({408, 409, 429})
 """Statuses that the vendors' clients retry by default, besides every 5xx."""
+
+
+_MAX_MESSAGE: Final = 1_000
+_MAX_FIELD: Final = 200
 
 
 class HttpError(BridgeError):
@@ -56,6 +60,29 @@ def as_bridge_error(exc: Exception, request_id: str) -> BridgeError:
     return InternalError()
 
 
+def message_of(error: BridgeError, more: str = "") -> str:
+    """Put all faults into the message, and `more` behind them: an envelope has room for the field
+    of one."""
+    text = error.message
+    others = error.others if isinstance(error, InvalidRequestError) else ()
+    for other in others:
+        field = field_of(other) or ""
+        named = "" if not field or field in other.message else f"'{field}': "
+        text += f" Also: {named}{other.message}"
+    return _cut(text + more, _MAX_MESSAGE)
+
+
+def field_of(error: BridgeError) -> str | None:
+    """Return the name of the field that an error is about, if it is about one."""
+    field: str | None = getattr(error, "field", None)
+    return None if field is None else _cut(field, _MAX_FIELD)
+
+
+def _cut(text: str, length: int) -> str:
+    """Truncate the name of a part of the request: it can be very long, and is logged."""
+    return text if len(text) <= length else f"{text[:length]}…"
+
+
 def error_headers(error: BridgeError, status: int) -> dict[str, str]:
     """Set the retry hints; clients must not retry where it cannot help.
 
@@ -67,6 +94,8 @@ def error_headers(error: BridgeError, status: int) -> dict[str, str]:
     if seconds is not None:
         headers["retry-after"] = str(math.ceil(seconds))
         headers["retry-after-ms"] = str(math.ceil(seconds * 1000))
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
     if status == 408 or isinstance(error, DrainingError):
         # The rest of the request is not awaited; and while the server drains, the next request has
         # to reach another server.

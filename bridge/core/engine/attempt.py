@@ -27,7 +27,6 @@ from bridge.core.engine.timeouts import AnswerProgress, Deadlines
 from bridge.core.pool import Lease, Parking
 from bridge.core.system import off_loop
 from bridge.core.telemetry import trace_of
-from bridge.core.validation import is_large
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +38,8 @@ _STOP_SECONDS = 5.0
 class Attempt:
     """A plan, the session that executes it, and the part of the answer read so far."""
 
-    def __init__(self, plan: Plan, resources: Resources, spent: Usage) -> None:
-        """`spent` is the usage of earlier attempts."""
+    def __init__(self, plan: Plan, resources: Resources, spent: Usage, *, large: bool) -> None:
+        """`spent` is the usage of earlier attempts; a `large` request is compared in a thread."""
         self.plan = plan
         self.lease: Lease | None = None
         """Its session, once it was asked."""
@@ -50,6 +49,7 @@ class Attempt:
         """Upstream calls that Claude Code made by itself after the answer was complete."""
         self._unseen_usage = Usage()
         self._resources = resources
+        self._large = large
         self._reader: AnswerReader = plan.reader(resources.usage_limits.latest, spent)
 
     @property
@@ -127,7 +127,7 @@ class Attempt:
                     for each in held:
                         yield each
                     if stop is None:
-                        self.parking = await off_loop(is_large(plan.request), plan.parking, reader)
+                        self.parking = await off_loop(self._large, plan.parking, reader)
                         if self.parking is None:
                             await self.end_turn()
                             event = replace(event, usage=self.usage)

@@ -133,7 +133,7 @@ class Completion:
 
     async def _new_attempt(self) -> Attempt:
         plan = await off_loop(self._large, self._resources.planner.plan, self._request)
-        self._attempt = Attempt(plan, self._resources, self._failures.spent)
+        self._attempt = Attempt(plan, self._resources, self._failures.spent, large=self._large)
         return self._attempt
 
     async def _begin(self, attempt: Attempt) -> None:

@@ -11,7 +11,13 @@ from starlette.responses import Response
 
 from bridge.core import contract
 from bridge.http_server.dialect import JsonDict
-from bridge.http_server.errors import HttpError, error_headers, json_response
+from bridge.http_server.errors import (
+    HttpError,
+    error_headers,
+    field_of,
+    json_response,
+    message_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +51,6 @@ REASONS: Final[Mapping[str, Row]] = {"OVERLOADED": Row(529, "overloaded_error")}
 
 _HTTP: Final[Mapping[int, str]] = {404: "not_found_error", 413: "request_too_large"}
 
-_MAX_MESSAGE: Final = 1_000
-_MAX_FIELD: Final = 200
-
 
 def row_of(error: contract.BridgeError) -> Row:
     """Find the row of an error: of its reason, or of its nearest class."""
@@ -60,13 +63,12 @@ def row_of(error: contract.BridgeError) -> Row:
 def error_body(error: contract.BridgeError, request_id: str) -> JsonDict:
     """Build the envelope of an error; its details are for programs."""
     details: JsonDict = {"error_code": error.reason.lower()}
-    field: str | None = getattr(error, "field", None)
+    field = field_of(error)
     if field is not None:
-        details["field"] = _cut(field, _MAX_FIELD)
-    message = _cut(_with_others(error), _MAX_MESSAGE)
+        details["field"] = field
     return {
         "type": "error",
-        "error": {"type": row_of(error).type, "message": message, "details": details},
+        "error": {"type": row_of(error).type, "message": message_of(error), "details": details},
         "request_id": request_id,
     }
 
@@ -79,28 +81,10 @@ def _limit_headers(error: contract.PlanLimitError) -> dict[str, str]:
     return headers
 
 
-def _with_others(error: contract.BridgeError) -> str:
-    """Say all that is wrong in the message."""
-    text = error.message
-    others = error.others if isinstance(error, contract.InvalidRequestError) else ()
-    for other in others:
-        field = _cut(other.field or "", _MAX_FIELD)
-        named = "" if not field or field in other.message else f"'{field}': "
-        text += f" Also: {named}{other.message}"
-    return text
-
-
-def _cut(text: str, length: int) -> str:
-    """What names a piece of the request could be as long as that, and goes on into logs."""
-    return text if len(text) <= length else f"{text[:length]}…"
-
-
 def error_response(error: contract.BridgeError, request_id: str) -> Response:
     """Make the reply to an error."""
     status = row_of(error).status
     headers = error_headers(error, status)
-    if status == 401:
-        headers["www-authenticate"] = "Bearer"
     if isinstance(error, contract.PlanLimitError):
         headers |= _limit_headers(error)
     return json_response(error_body(error, request_id), status, headers)

@@ -10,7 +10,13 @@ from starlette.responses import Response
 
 from bridge.core import contract
 from bridge.http_server.dialect import JsonDict
-from bridge.http_server.errors import HttpError, error_headers, json_response
+from bridge.http_server.errors import (
+    HttpError,
+    error_headers,
+    field_of,
+    json_response,
+    message_of,
+)
 from bridge.http_server.openai.shared.replies import error_object
 
 
@@ -63,8 +69,6 @@ USAGE_LIMIT = "usage_limit_reached"
 when the limit resets. OpenAI's and Vercel's clients decide by the status alone."""
 
 _USAGE_LIMITS = frozenset({contract.PlanLimitError.reason, "OVERAGE_AHEAD"})
-_MAX_MESSAGE = 1_000
-_MAX_PARAM = 200
 
 
 def row_of(error: contract.BridgeError) -> Row:
@@ -77,12 +81,8 @@ def row_of(error: contract.BridgeError) -> Row:
 def error_body(error: contract.BridgeError, request_id: str) -> JsonDict:
     """Build the envelope of an error."""
     row = row_of(error)
-    message = _with_others(error)
-    if row.status == 500:
-        message = f"{message} (request {request_id})"
+    message = message_of(error, f" (request {request_id})" if row.status == 500 else "")
     code: str | None = REASON_CODES.get(error.reason) or row.code or error.reason.lower()
-    field: str | None = getattr(error, "field", None)
-    param = None if field is None else _cut(field, _MAX_PARAM)
     if error.reason == HttpError.reason:
         # An error of the framework for which OpenAI has no type.
         code = None
@@ -94,29 +94,10 @@ def error_body(error: contract.BridgeError, request_id: str) -> JsonDict:
         if error.resets_at is not None:
             more["resets_at"] = round(error.resets_at)
             more["resets_in_seconds"] = math.ceil(error.retry_hint or 0)
-    return error_object(_cut(message, _MAX_MESSAGE), kind, param, code, more)
-
-
-def _with_others(error: contract.BridgeError) -> str:
-    """Put all faults into the message: the envelope has room for the field of one."""
-    text = error.message
-    others = error.others if isinstance(error, contract.InvalidRequestError) else ()
-    for other in others:
-        field = _cut(other.field or "", _MAX_PARAM)
-        named = "" if not field or field in other.message else f"'{field}': "
-        text += f" Also: {named}{other.message}"
-    return text
-
-
-def _cut(text: str, length: int) -> str:
-    """Truncate the name of a part of the request: it can be very long, and is logged."""
-    return text if len(text) <= length else f"{text[:length]}…"
+    return error_object(message, kind, field_of(error), code, more)
 
 
 def error_response(error: contract.BridgeError, request_id: str) -> Response:
     """Build the reply to an error."""
     status = row_of(error).status
-    headers = error_headers(error, status)
-    if status == 401:
-        headers["www-authenticate"] = "Bearer"
-    return json_response(error_body(error, request_id), status, headers)
+    return json_response(error_body(error, request_id), status, error_headers(error, status))
