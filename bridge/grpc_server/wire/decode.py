@@ -21,6 +21,7 @@ from bridge.core.validation import (
     missing,
     validate_opening,
 )
+from bridge.grpc_server.wire.encode import EFFORTS
 from bridge.grpc_server.wire.unknown_fields import unknown_fields
 from bridge.v1 import completion_pb2 as pb
 
@@ -47,22 +48,17 @@ _OUTPUT_KINDS: Final[Mapping[int, contract.OutputKind]] = {
 }
 _EFFORTS: Final[Mapping[int, contract.Effort | None]] = {
     pb.EFFORT_UNSPECIFIED: None,
-    pb.EFFORT_NONE: contract.Effort.NONE,
-    pb.EFFORT_LOW: contract.Effort.LOW,
-    pb.EFFORT_MEDIUM: contract.Effort.MEDIUM,
-    pb.EFFORT_HIGH: contract.Effort.HIGH,
-    pb.EFFORT_XHIGH: contract.Effort.XHIGH,
-    pb.EFFORT_MAX: contract.Effort.MAX,
+    **{value: contract.Effort(name) for name, value in EFFORTS.items()},
 }
 
 NOT_ONE: Final = "Exactly one field of the oneof must be set, and this server must know it."
 
-OPEN: Final = "open."
-"""What a conversation's settings are called in errors: the field of ConverseRequest."""
+_COMPLETION: Final = "completion."
+"""What the fields of a CompletionSpec are called in errors: as fields of the request's field."""
+OPEN: Final = f"open.{_COMPLETION}"
 
-SingleRequest: TypeAlias = pb.CompleteRequest | pb.CreateCompletionRequest
+SingleRequest: TypeAlias = pb.CompleteRequest | pb.CreateCompletionRequest | pb.CountTokensRequest
 """A request for one answer."""
-_Settings: TypeAlias = SingleRequest | pb.ConversationSettings
 
 
 def decode_request(
@@ -73,10 +69,12 @@ def decode_request(
     timeout: float | None = None,
 ) -> contract.CompletionRequest:
     """Decode a request; raises InvalidRequestError, which names the field by its proto path."""
-    decoded = _settings(request, caller)
-    if request.messages and not decoded.messages:
-        _refuse("'messages' has no user message. Add a message of ROLE_USER.", "messages")
-    unknown = unknown_fields(request, strict=request.strict)
+    spec = request.completion
+    decoded = _settings(spec, caller, _COMPLETION)
+    if spec.messages and not decoded.messages:
+        messages = f"{_COMPLETION}messages"
+        _refuse(f"'{messages}' has no user message. Add a message of ROLE_USER.", messages)
+    unknown = unknown_fields(request, strict=spec.strict)
     return replace(decoded, request_id=request_id, timeout=timeout, ignored=unknown)
 
 
@@ -85,9 +83,9 @@ def decode_conversation(
 ) -> contract.CompletionRequest:
     """Decode the opening of a conversation: a request whose messages are the history.
 
-    Raises what `validate` raises; fields are named as `open.model`.
+    Raises what `validate` raises; fields are named as `open.completion.model`.
     """
-    decoded = _settings(request.open, caller, OPEN)
+    decoded = _settings(request.open.completion, caller, OPEN)
     decoded = replace(decoded, ignored=unknown_fields(request, strict=decoded.strict))
     if decoded.messages and decoded.messages[-1].role is not contract.Role.ASSISTANT:
         _refuse("The last message must be from the model.", decoded.messages[-1].origin)
@@ -167,7 +165,7 @@ _JSON: Final[Mapping[str, str]] = {"output_format.schema": "_json"}
 """Ends of names: the proto has some values as JSON text."""
 
 
-def _settings(settings: _Settings, caller: str, prefix: str = "") -> contract.CompletionRequest:
+def _settings(settings: pb.CompletionSpec, caller: str, prefix: str) -> contract.CompletionRequest:
     _check_counts(settings, prefix)
     faults = contract.Faults()
     messages: list[contract.Message] = []
@@ -204,7 +202,7 @@ def _settings(settings: _Settings, caller: str, prefix: str = "") -> contract.Co
     )
 
 
-def _check_counts(settings: _Settings, prefix: str) -> None:
+def _check_counts(settings: pb.CompletionSpec, prefix: str) -> None:
     """Refuse too many parts before any is decoded: millions fit into a message."""
     check_count("tools", len(settings.tools), BOUNDS.tools, f"{prefix}tools")
     messages = f"{prefix}messages"
