@@ -59,7 +59,9 @@ class Conversation:
 
     async def open(self, **settings: Any) -> None:
         """Send the settings of the whole conversation."""
-        await self._call.write(pb.ConverseRequest(open=pb.ConversationSettings(**settings)))
+        await self._call.write(
+            pb.ConverseRequest(open=pb.OpenConversation(completion=pb.CompletionSpec(**settings)))
+        )
 
     async def send(self, text: str) -> AsyncIterator[str]:
         """Stream the text of the answer, running tools as the model calls them."""

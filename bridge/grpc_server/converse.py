@@ -134,7 +134,7 @@ class ConverseCall:
         """Yield the responses until the client has half-closed and no turn is running.
 
         A turn that fails ends in `turn_failed`, and a message that may not come now is answered
-        with `message_rejected`. Raises a BridgeError for a fault of the call, such as a revoked key.
+        with `message_rejected`. Raises a BridgeError for a fault of the call.
         """
         with self._mail:
             reading = asyncio.create_task(self._read(requests))

@@ -136,7 +136,7 @@ class Scenario:
             "system": self.system.replace("{id}", marker),
             "tools": [proto_tool(tool) for tool in self.tools],
         }
-        return pb.CompleteRequest(**{**fields, **self.grpc})
+        return pb.CompleteRequest(completion=pb.CompletionSpec(**{**fields, **self.grpc}))
 
 
 def _marked(messages: Iterable[Message], marker: str) -> list[Message]:

@@ -15,9 +15,9 @@ def page_of(
 ) -> tuple[Sequence[_T], str]:
     """Return a page of `items` and the token of the next one, "" if it is the last.
 
-    A token is the id of the last item of its page, so that items added before it move none of those
-    after it. A `size` of 0 means all. Raises InvalidRequestError for a negative size and for a token
-    whose item is not in the list.
+    A token is the id of the last item of its page, so that items added before it move none of
+    those after it. A `size` of 0 means all. Raises InvalidRequestError for a negative size, and for
+    a token whose item is not in the list.
     """
     if size < 0:
         raise InvalidRequestError("'page_size' must be 0 or more.", field="page_size")

@@ -39,7 +39,7 @@ MINE = "a-secret-of-some-length"
 ADMIN = "another-secret-of-some-length"
 KEYS = parse_given(f"mine={MINE},boss:admin={ADMIN}")
 
-CONVERSE = pb.ConverseRequest(open=pb.ConversationSettings())
+CONVERSE = pb.ConverseRequest(open=pb.OpenConversation())
 METHODS: dict[str, Any] = {
     "/bridge.v1.CompletionService/Complete": question(),
     "/bridge.v1.CompletionService/CreateCompletion": whole(),

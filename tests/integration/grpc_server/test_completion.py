@@ -44,7 +44,7 @@ SECRET = "the text of an exception"
 
 def kinds(responses: Iterable[pb.CompleteResponse]) -> list[str | None]:
     """The kinds of events; of deltas, any number may be joined."""
-    return [kind for kind, _ in groupby(r.WhichOneof("event") for r in responses)]
+    return [kind for kind, _ in groupby(r.event.WhichOneof("event") for r in responses)]
 
 
 async def collect(
@@ -87,15 +87,15 @@ async def test_an_answer_comes_in_order(serve: Serve, service: FakeService) -> N
     call = pb_grpc.CompletionServiceStub(channel).Complete(question(), timeout=60)
     responses = [response async for response in call]
     assert kinds(responses) == HELLO
-    assert "".join(response.text_delta.text for response in responses) == "Hello"
-    assert responses[-1].finished.usage == responses[-2].usage
+    assert "".join(response.event.text_delta.text for response in responses) == "Hello"
+    assert responses[-1].event.finished.usage == responses[-2].event.usage
     (request,) = service.requests
     assert request.api == "grpc"
     assert request.timeout is not None
     # gRPC rounds it up on the wire.
     assert 0 < request.timeout < 61
     assert request.request_id.startswith("req_")
-    assert responses[0].started.request_id == request.request_id
+    assert responses[0].event.started.request_id == request.request_id
     assert ("x-request-id", request.request_id) in tuple(await call.initial_metadata())
 
 
@@ -118,9 +118,9 @@ async def test_events_are_sent_as_they_come(serve: Serve, service: FakeService) 
     _, channel = await serve()
     call = pb_grpc.CompletionServiceStub(channel).Complete(question())
     await read(call)
-    assert (await read(call)).text_delta.text == "first"
+    assert (await read(call)).event.text_delta.text == "first"
     more.set()
-    assert (await read(call)).WhichOneof("event") == "usage"
+    assert (await read(call)).event.WhichOneof("event") == "usage"
 
 
 async def test_the_sync_stub_works_from_a_thread(serve: Serve) -> None:
@@ -312,8 +312,8 @@ async def test_a_slow_reader_loses_nothing(serve: Serve, service: FakeService) -
         if not numbers:
             # Far more is to come than the connection holds: the writer had to wait.
             assert not done.is_set()
-        if response.WhichOneof("event") == "text_delta":
-            numbers.append(int(response.text_delta.text.split()[0]))
+        if response.event.WhichOneof("event") == "text_delta":
+            numbers.append(int(response.event.text_delta.text.split()[0]))
     assert numbers == list(range(count))
     assert await call.code() is grpc.StatusCode.OK
 
@@ -344,7 +344,7 @@ async def test_silence_is_not_a_stall(serve: Serve, service: FakeService) -> Non
     call = pb_grpc.CompletionServiceStub(channel).Complete(question())
     await read(call)
     asyncio.get_running_loop().call_later(0.1, more.set)
-    assert (await read(call)).WhichOneof("event") == "usage"
+    assert (await read(call)).event.WhichOneof("event") == "usage"
 
 
 RETRYING = json.dumps(
@@ -437,9 +437,9 @@ async def test_deltas_that_wait_for_the_client_are_joined(
     ]
     # With the usage, there were 14 events.
     assert len(responses) < 14
-    assert "".join(r.text_delta.text for r in responses) == "abe"
-    assert "".join(r.thinking_delta.text for r in responses) == "cd"
-    assert "".join(r.tool_call_delta.arguments_json for r in responses) == "{}{}"
+    assert "".join(r.event.text_delta.text for r in responses) == "abe"
+    assert "".join(r.event.thinking_delta.text for r in responses) == "cd"
+    assert "".join(r.event.tool_call_delta.arguments_json for r in responses) == "{}{}"
 
 
 async def test_heartbeats_are_sent_in_silence(serve: Serve, service: FakeService) -> None:
@@ -449,8 +449,8 @@ async def test_heartbeats_are_sent_in_silence(serve: Serve, service: FakeService
     call = pb_grpc.CompletionServiceStub(channel).Complete(question())
     for gate, following in ((before, "started"), (within, "usage")):
         for _ in range(3):
-            assert (await read(call)).WhichOneof("event") == "heartbeat"
+            assert (await read(call)).event.WhichOneof("event") == "heartbeat"
         gate.opened.set()
-        while (kind := (await read(call)).WhichOneof("event")) == "heartbeat":
+        while (kind := (await read(call)).event.WhichOneof("event")) == "heartbeat":
             pass
         assert kind == following

@@ -172,8 +172,8 @@ async def test_cancel_ends_the_turn_and_not_the_call(serve: Serve, service: Fake
     await talk.until("text_delta")
     await talk.cancel_turn()
     end = await talk.until("finished")
-    assert end.finished.reason == pb.FINISH_REASON_CANCELLED
-    assert not end.finished.HasField("usage")
+    assert end.event.finished.reason == pb.FINISH_REASON_CANCELLED
+    assert not end.event.finished.HasField("usage")
     assert service.closed.is_set()
     assert (await talk.ask("two")).finish == "stop"
     assert [message.parts for message in service.requests[1].messages] == [
@@ -211,7 +211,7 @@ async def test_cancel_without_a_turn_has_no_effect(serve: Serve, service: FakeSe
     ("request_", "field"),
     [
         (pb.ConverseRequest(), "request"),
-        (pb.ConverseRequest(open=pb.ConversationSettings()), "open"),
+        (pb.ConverseRequest(open=pb.OpenConversation()), "open"),
     ],
     ids=["nothing", "open"],
 )
@@ -459,7 +459,7 @@ async def test_bytes_that_are_no_message(serve: Serve, service: FakeService) -> 
     _, channel = await serve()
     method = "/bridge.v1.CompletionService/Converse"
     call: grpc.aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(method)()
-    opened = pb.ConverseRequest(open=pb.ConversationSettings())
+    opened = pb.ConverseRequest(open=pb.OpenConversation())
     said = pb.ConverseRequest(message=pb.UserMessage(parts=[pb.Part(text="x")]))
     await call.write(opened.SerializeToString())
     await call.write(said.SerializeToString())
@@ -592,7 +592,7 @@ async def test_a_drain_lets_the_turn_end_and_then_the_call(
     done, _ = await asyncio.wait({draining}, timeout=0.1)
     assert not done
     more.set()
-    assert (await talk.until("finished")).finished.reason == pb.FINISH_REASON_STOP
+    assert (await talk.until("finished")).event.finished.reason == pb.FINISH_REASON_STOP
     assert (await ended(talk)).info.reason == "DRAINING"
     await soon(draining)
 
@@ -622,11 +622,11 @@ async def test_a_ping_is_answered_and_has_no_other_effect(
     _, channel = await serve(heartbeat_seconds=3600)
     talk = await Talk(channel).open()
     await talk.ping()
-    assert (await talk.read()).WhichOneof("event") == "heartbeat"
+    assert (await talk.read()).event.WhichOneof("event") == "heartbeat"
     await talk.say("one")
     await talk.until("started")
     await talk.ping()
-    assert (await talk.read()).WhichOneof("event") == "heartbeat"
+    assert (await talk.read()).event.WhichOneof("event") == "heartbeat"
     gate.opened.set()
     assert (await talk.turn()).finish == "stop"
     assert len(service.requests) == 1

@@ -50,7 +50,7 @@ async def test_it_can_be_sent_back(serve: Serve, service: FakeService) -> None:
     said = pb.Message(role=pb.ROLE_ASSISTANT, parts=[pb.Part(text=first.text)])
     more = pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text="And?")])
     request = question()
-    request.messages.extend((said, more))
+    request.completion.messages.extend((said, more))
     assert (await create(channel, request)).finish == "stop"
 
 

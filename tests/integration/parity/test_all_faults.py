@@ -100,9 +100,11 @@ def test_all_that_cannot_be_decoded_is_named(judge: Judge) -> None:
         "seed",
     ]
     wire = pb.CompleteRequest(
-        messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part()]), pb.Message()],
-        tools=[pb.Tool(name="a", parameters_json="[")],
-        effort=99,  # type: ignore[arg-type]
+        completion=pb.CompletionSpec(
+            messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part()]), pb.Message()],
+            tools=[pb.Tool(name="a", parameters_json="[")],
+            effort=99,  # type: ignore[arg-type]
+        )
     )
     assert all_fields(judge(lambda: decode_request(wire))) == [
         "messages[0].parts[0]",

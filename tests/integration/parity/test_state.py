@@ -60,8 +60,10 @@ def test_both_apis_report_the_same_latest_requests(
     http.post("/v1/chat/completions", json={"model": "claude-none", "messages": [message]})
     with grpc.insecure_channel(bridge.target) as channel:
         request = pb.CompleteRequest(
-            max_output_tokens=1,
-            messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=sim(tokens=3))])],
+            completion=pb.CompletionSpec(
+                max_output_tokens=1,
+                messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=sim(tokens=3))])],
+            )
         )
         list(CompletionServiceStub(channel).Complete(request, timeout=PATIENCE))
         reply = PoolServiceStub(channel).ListRecentRequests(
@@ -90,7 +92,9 @@ async def test_a_request_that_cannot_be_read_is_one_too(
             await http.post("/v1/responses", json={"model": "opus", "input": []}),
             await http.post("/v1/completions", json={"model": "opus", "prompt": ["a", "b"]}),
         ]
-        call = CompletionServiceStub(channel).Complete(pb.CompleteRequest(model="haiku"))
+        call = CompletionServiceStub(channel).Complete(
+            pb.CompleteRequest(completion=pb.CompletionSpec(model="haiku"))
+        )
         assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
         never = await Talk(channel).open(model="sonnet", max_output_tokens=0)
         assert await never.code() is grpc.StatusCode.INVALID_ARGUMENT
