@@ -215,9 +215,9 @@ async def test_a_refusal_has_the_details_of_every_error(
     call = unary(b"", metadata=metadata)
     details = await details_of(call)
     assert (details.code, details.info.reason) == (code, reason)
-    assert details.info.domain == "bridge.v1"
+    assert details.info.domain == "claude-code-bridge"
     trailing = dict(tuple(await call.trailing_metadata()))
-    assert details.info.metadata["request_id"] == trailing["x-request-id"]
+    assert details.request_id == trailing["x-request-id"]
     # A client's retry policy is not to try the same key again.
     assert trailing["grpc-retry-pushback-ms"] == "-1"
 

@@ -11,8 +11,6 @@ from typing import Any
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
 from bridge.core.contract import errors
 from bridge.core.contract.events import (
@@ -36,6 +34,7 @@ from tests.support.fakes import (
     script_of,
 )
 from tests.support.grpc.client import question, read, user
+from tests.support.grpc.details import Details, details_in
 from tests.support.waiting import soon
 
 HELLO = ["started", "text_delta", "usage", "finished"]
@@ -62,24 +61,11 @@ async def failure(
     return caught.value
 
 
-def error_info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
+def rich_details(error: grpc.aio.AioRpcError) -> Details:
     """Read the details as a client does, with the official helper."""
-    code, details, trailing = error.code(), error.details(), error.trailing_metadata()
-
-    class Call:
-        def code(self) -> grpc.StatusCode:
-            return code
-
-        def details(self) -> str | None:
-            return details
-
-        def trailing_metadata(self) -> list[tuple[str, str | bytes]]:
-            return list(trailing)
-
-    status = rpc_status.from_call(Call())  # type: ignore[arg-type]
-    info = error_details_pb2.ErrorInfo()
-    assert status.details[0].Unpack(info)
-    return info
+    found = details_in(error.code(), error.details(), error.trailing_metadata())
+    assert found is not None
+    return found
 
 
 async def test_an_answer_comes_in_order(serve: Serve, service: FakeService) -> None:
@@ -137,7 +123,7 @@ async def test_a_bad_request_is_never_answered(serve: Serve, service: FakeServic
     _, channel = await serve()
     error = await failure(channel, pb.CompleteRequest())
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert error_info(error).metadata["field"] == "messages"
+    assert rich_details(error).info.metadata["field"] == "completion.messages"
     assert service.requests == []
 
 
@@ -150,9 +136,8 @@ async def test_an_error_is_the_same_before_the_first_event_and_after(
     error = await failure(channel)
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert error.details() == "Too many wait."
-    info = error_info(error)
-    assert info.reason == "QUEUE_FULL"
-    assert info.metadata["request_id"] == service.requests[0].request_id
+    assert rich_details(error).info.reason == "QUEUE_FULL"
+    assert rich_details(error).request_id == service.requests[0].request_id
     assert service.closed.is_set()
 
 
@@ -182,7 +167,7 @@ async def test_a_fault_is_opaque_and_logged(
     assert SECRET not in str(error.trailing_metadata())
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert service.requests[0].request_id in record.getMessage()
-    assert error_info(error).metadata["request_id"] == service.requests[0].request_id
+    assert rich_details(error).request_id == service.requests[0].request_id
     assert type(fault).__name__ in record.getMessage()
     assert SECRET not in caplog.text
 
@@ -194,7 +179,7 @@ async def test_bytes_that_are_no_request(serve: Serve) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await soon(complete(b"\xff\xff").read())
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert error_info(caught.value).reason == "MALFORMED_MESSAGE"
+    assert rich_details(caught.value).info.reason == "MALFORMED_MESSAGE"
 
 
 async def test_an_unknown_method_is_unimplemented(serve: Serve) -> None:

@@ -78,7 +78,10 @@ async def test_a_bad_request_names_its_field(serve: Serve, service: FakeService)
     _, channel = await serve()
     failure = (await create(channel, question(tools=[pb.Tool(name="a b")]))).failure
     assert failure is not None
-    assert (failure.status, failure.field) == ("INVALID_ARGUMENT", "tools[0].name")
+    assert (failure.status, failure.field) == (
+        "INVALID_ARGUMENT",
+        "completion.tools[0].name",
+    )
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ def test_a_tool_can_call_the_api_by_reflection_alone(bridge: RunningBridge) -> N
     assert methods == {
         "bridge.v1.CompletionService/Complete",
         "bridge.v1.CompletionService/Converse",
+        "bridge.v1.CompletionService/CountTokens",
         "bridge.v1.CompletionService/CreateCompletion",
         "bridge.v1.ModelService/GetModel",
         "bridge.v1.ModelService/ListModels",

@@ -63,22 +63,22 @@ def known() -> pb.CompleteRequest:
 
 PLACES: list[tuple[Callable[[pb.CompleteRequest], Message], str]] = [
     (lambda request: request, ""),
-    (lambda request: request.completion.messages[1], "messages[1]."),
-    (lambda request: request.completion.messages[0].parts[0], "messages[0].parts[0]."),
+    (lambda request: request.completion.messages[1], "completion.messages[1]."),
+    (lambda request: request.completion.messages[0].parts[0], "completion.messages[0].parts[0]."),
     (
         lambda request: request.completion.messages[1].parts[0].tool_call,
-        "messages[1].parts[0].tool_call.",
+        "completion.messages[1].parts[0].tool_call.",
     ),
     (
         lambda request: (
             request.completion.messages[2].parts[0].tool_result.content[0].document.data
         ),
-        "messages[2].parts[0].tool_result.content[0].document.data.",
+        "completion.messages[2].parts[0].tool_result.content[0].document.data.",
     ),
-    (lambda request: request.completion.tools[0], "tools[0]."),
-    (lambda request: request.completion.tool_choice, "tool_choice."),
-    (lambda request: request.completion.sampling, "sampling."),
-    (lambda request: request.completion.output_format, "output_format."),
+    (lambda request: request.completion.tools[0], "completion.tools[0]."),
+    (lambda request: request.completion.tool_choice, "completion.tool_choice."),
+    (lambda request: request.completion.sampling, "completion.sampling."),
+    (lambda request: request.completion.output_format, "completion.output_format."),
 ]
 
 
@@ -101,7 +101,7 @@ def test_a_name_comes_once() -> None:
     request = known()
     for message in request.completion.messages:
         message.MergeFromString(FIELD_100 * 2)
-    assert decode_request(request).ignored == ("messages.100",)
+    assert decode_request(request).ignored == ("completion.messages.100",)
 
 
 def test_very_many_are_refused() -> None:
@@ -131,7 +131,7 @@ async def test_the_answer_names_them(serve: Serve, service: FakeService) -> None
     request.completion.tools[0].MergeFromString(FIELD_100)
     call = pb_grpc.CompletionServiceStub(channel).Complete(request)
     first: Any = await soon(call.read())
-    assert list(first.started.ignored_params) == ["tools.100"]
+    assert list(first.event.started.ignored_params) == ["completion.tools.100"]
 
 
 async def test_each_turn_of_a_conversation_names_its_own(
