@@ -30,6 +30,7 @@ from bridge.core.contract.request import (
     ToolMode,
 )
 from bridge.core.contract.usage import Usage
+from bridge.core.telemetry import Occupancy
 from bridge.v1 import completion_pb2 as pb
 from tests.integration.grpc_server.conftest import Serve
 from tests.support.fakes import (
@@ -482,8 +483,11 @@ async def test_a_conversation_has_a_size(serve: Serve) -> None:
     assert (await talk.ask("x" * 2_000)).finish == "stop"
 
 
-async def test_a_caller_has_so_many_calls_open_and_no_more(serve: Serve) -> None:
-    _, channel = await serve(max_conversations=2)
+async def test_a_caller_has_so_many_calls_open_and_no_more(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    occupancy = Occupancy()
+    _, channel = await serve(max_conversations=2, occupancy=occupancy)
     talks = [await Talk(channel).open() for _ in range(2)]
     for talk in talks:
         await talk.ask("one")
@@ -491,6 +495,11 @@ async def test_a_caller_has_so_many_calls_open_and_no_more(serve: Serve) -> None
     assert details.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert details.info.reason == "TOO_MANY_CONVERSATIONS"
     assert details.retry is not None
+    assert "all 2 Converse calls of a caller are in use" in caplog.text
+    samples = [sample for family in occupancy.collect() for sample in family.samples]
+    counted = {(s.name, s.labels["limit"]): s.value for s in samples if "limit" in s.labels}
+    assert counted["bridge_limit_reached_total", "conversations"] == 1
+    assert counted["bridge_limit_refusals_total", "conversations"] == 1
     assert await talks[0].end() is grpc.StatusCode.OK
     assert (await (await Talk(channel).open()).ask("one")).text == "Hello"
 

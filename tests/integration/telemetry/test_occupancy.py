@@ -9,16 +9,15 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
-from bridge.core.telemetry.connections import QUIET_SECONDS, Connections
-from bridge.grpc_server import server as grpc_server
+from bridge.core.telemetry.occupancy import QUIET_SECONDS, Limit, Occupancy
+from bridge.grpc_server import ConnectionLimits
 from bridge.grpc_server.server import GrpcServer
-from bridge.server import front_ends, grpc_connections
+from bridge.server import grpc_connections
 from bridge.server.grpc_connections import watch_grpc_connections
 from tests.support.fakes import FakeService
 from tests.support.harness import PATIENCE, RunningBridge
@@ -28,58 +27,83 @@ only_on_linux = pytest.mark.skipif(
 )
 
 
-def counts(connections: Connections) -> dict[str, float]:
-    (family,) = connections.collect()
-    return {sample.labels["api"]: sample.value for sample in family.samples}
+def counts(occupancy: Occupancy, metric: str = "bridge_connections") -> dict[str, float]:
+    """The values of a metric, by their label."""
+    (family,) = (family for family in occupancy.collect() if family.name == metric)
+    return {next(iter(sample.labels.values())): sample.value for sample in family.samples}
 
 
-def test_reaching_the_limit_of_connections_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_reaching_a_limit_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
-    connections = Connections(lambda: now)
-    for count in (1, 2, 3, 2):
-        connections.now("HTTP", count, 2)
+    occupancy = Occupancy(lambda: now)
+
+    def http(*open_: int) -> None:
+        for count in open_:
+            occupancy.now(Limit.HTTP_CONNECTIONS, count, 2)
+
+    def reached() -> float:
+        return counts(occupancy, "bridge_limit_reached")["http_connections"]
+
+    http(1, 2, 3, 2)
     assert caplog.messages == [
-        "all 2 connections of the HTTP API are in use: further ones are refused until one is closed"
+        "all 2 connections of the HTTP API are in use: further ones are refused until one is "
+        "closed (BRIDGE_HTTP_MAX_CONNECTIONS)"
     ]
     assert caplog.records[0].levelno == logging.WARNING
-    # One that is closed and taken again at once is no news.
-    connections.now("HTTP", 1, 2)
-    connections.now("HTTP", 2, 2)
+    assert reached() == 1
+    # One that is closed and taken again at once is no news; it is counted.
+    http(1, 2)
     assert len(caplog.messages) == 1
-    connections.now("gRPC", 5, 4, fullest=3)
+    assert reached() == 2
+    # The limit is of each address.
+    occupancy.now(Limit.GRPC_CONNECTIONS, 5, 4, fullest=3)
     assert len(caplog.messages) == 1
-    connections.now("gRPC", 5, 4, fullest=4)
+    occupancy.now(Limit.GRPC_CONNECTIONS, 5, 4, fullest=4)
     assert len(caplog.messages) == 2
-    connections.now("HTTP", 1, 2)
+    http(1)
     now = QUIET_SECONDS
-    connections.now("HTTP", 2, 2)
+    http(2)
     assert len(caplog.messages) == 3
-    assert counts(connections) == {"http": 2, "grpc": 5}
+    assert counts(occupancy) == {"http": 2, "grpc": 5}
+    assert counts(occupancy, "bridge_max_connections") == {"http": 2, "grpc": 4}
+
+
+def test_a_limit_of_each_is_reached_by_each(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    occupancy = Occupancy(lambda: now)
+    for whose, count in (("a", 1), ("a", 2), ("b", 1), ("b", 2), ("a", 3)):
+        occupancy.of(Limit.CONVERSATIONS, whose, count, 2)
+    assert counts(occupancy, "bridge_limit_reached")["conversations"] == 2
+    assert len(caplog.messages) == 1
+    assert counts(occupancy, "bridge_limit_refusals") == {"http_connections": 0, "conversations": 0}
+    occupancy.refused(Limit.CONVERSATIONS)
+    assert counts(occupancy, "bridge_limit_refusals")["conversations"] == 1
 
 
 @only_on_linux
 async def test_the_connections_of_grpc_are_seen(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(grpc_server, "MAX_CONNECTIONS", 2)
     monkeypatch.setattr(grpc_connections, "LOOK_SECONDS", 0.01)
     looked = asyncio.Event()
 
-    class Noting(Connections):
+    class Noting(Occupancy):
         def now(self, *args: Any, **kwargs: Any) -> None:
             super().now(*args, **kwargs)
             looked.set()
 
-    connections = Noting()
+    occupancy = Noting()
 
     async def until(count: int) -> None:
         async with asyncio.timeout(PATIENCE):
-            while counts(connections).get("grpc") != count:
+            while counts(occupancy).get("grpc") != count:
                 looked.clear()
                 await looked.wait()
 
-    async with GrpcServer(FakeService(), port=0) as running:
-        watching = asyncio.create_task(watch_grpc_connections(running.port, 2, connections))
+    async with GrpcServer(
+        FakeService(), port=0, limits=ConnectionLimits(max_connections=2)
+    ) as running:
+        watching = asyncio.create_task(watch_grpc_connections(running.port, 2, occupancy))
         await until(0)
         _, first = await asyncio.open_connection("127.0.0.1", running.port)
         await until(1)
@@ -99,14 +123,8 @@ def test_both_apis_are_watched(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    usual = front_ends.http_settings
-    monkeypatch.setattr(
-        front_ends,
-        "http_settings",
-        lambda settings, address: replace(usual(settings, address), max_connections=3),
-    )
     monkeypatch.setattr(grpc_connections, "LOOK_SECONDS", 0.01)
-    bridge = start_bridge()
+    bridge = start_bridge(bridge_http_max_connections=3, bridge_grpc_max_connections=1)
     with httpx.Client(timeout=PATIENCE) as client, ExitStack() as stack:
 
         def metrics() -> str:
@@ -120,13 +138,19 @@ def test_both_apis_are_watched(
 
         until('bridge_connections{api="http"} 1.0\n')
         until('bridge_connections{api="grpc"} 0.0\n')
+        until('bridge_limit_reached_total{limit="grpc_connections"} 0.0\n')
         opened = stack.enter_context(
             socket.create_connection(("127.0.0.1", bridge.bridge.grpc_port))
         )
         until('bridge_connections{api="grpc"} 1.0\n')
+        until('bridge_limit_reached_total{limit="grpc_connections"} 1.0\n')
+        assert "all 1 connections of the gRPC API are in use" in caplog.text
         opened.close()
         until('bridge_connections{api="grpc"} 0.0\n')
         for _ in range(2):
             stack.enter_context(socket.create_connection(("127.0.0.1", bridge.bridge.http_port)))
         until('bridge_connections{api="http"} 3.0\n')
         assert "all 3 connections of the HTTP API are in use" in caplog.text
+        refused = httpx.get(f"{bridge.url}/health", timeout=PATIENCE, trust_env=False)
+        assert refused.status_code == 429
+        until('bridge_limit_refusals_total{limit="http_connections"} 1.0\n')
