@@ -25,6 +25,8 @@ from bridge.core.contract.events import (
 from bridge.core.contract.request import CompletionRequest, TextPart
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
+from tests.integration.grpc_server.by_hand import HEADERS, by_hand, prefixed
+from tests.integration.grpc_server.by_hand import call as call_of
 from tests.integration.grpc_server.conftest import Serve
 from tests.support.fakes import (
     STARTED,
@@ -279,6 +281,27 @@ async def test_a_deadline_ends_the_call_and_closes_the_answer(
         if service.requests:
             break
     await service.until_closed()
+
+
+@pytest.mark.parametrize(
+    ("timeout", "code"),
+    [("1n", grpc.StatusCode.DEADLINE_EXCEEDED), ("soon", grpc.StatusCode.INTERNAL)],
+    ids=["over when it comes", "not a time"],
+)
+async def test_a_deadline_that_cannot_be_kept_is_refused_by_grpc(
+    serve: Serve, service: FakeService, timeout: str, code: grpc.StatusCode
+) -> None:
+    service.script = for_ever_before_the_first_event
+    server, _ = await serve()
+    method = "/bridge.v1.CompletionService/Complete"
+    async with by_hand(server.port) as client:
+        client.writer.write(call_of(1, method, prefixed(question()), {"grpc-timeout": timeout}))
+        _, _, trailers = await client.until(HEADERS)
+    number = str(code.value[0])
+    assert b"grpc-status" + bytes([len(number)]) + number.encode() in trailers
+    # By the time it comes to the service, it may not be over, by a little.
+    if service.requests:
+        await service.until_closed()
 
 
 async def drained(call: grpc.aio.UnaryStreamCall[Any, pb.CompleteResponse]) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import struct
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -13,7 +10,7 @@ import pytest
 
 from bridge.core.telemetry import Occupancy
 from bridge.grpc_server import ConnectionLimits
-from tests.integration.grpc_server.by_hand import PREFACE, call, frame
+from tests.integration.grpc_server.by_hand import ACK, GOAWAY, PING, by_hand, call, prefixed
 from tests.integration.grpc_server.conftest import Serve
 from tests.integration.grpc_server.test_keepalive import EAGER
 from tests.support.fakes import STARTED, STOP, FakeService, Gate, script_of
@@ -21,54 +18,7 @@ from tests.support.grpc.client import complete, question
 from tests.support.waiting import soon
 
 COMPLETE = "/bridge.v1.CompletionService/Complete"
-PING, GOAWAY, ACK = 6, 7, 1
 ENHANCE_YOUR_CALM = 11
-
-
-def message() -> bytes:
-    """A request as it is on the wire."""
-    content = question().SerializeToString()
-    return b"\0" + struct.pack(">I", len(content)) + content
-
-
-class ByHand:
-    """A connection that sends and receives HTTP/2 frames, and answers no ping."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self.writer = writer
-
-    async def until(self, kind: int) -> tuple[int, bytes] | None:
-        """Read up to a frame of a kind; returns its flags and content, None at the end."""
-        try:
-            while True:
-                head = await soon(self._reader.readexactly(9))
-                content = await soon(self._reader.readexactly(int.from_bytes(head[:3], "big")))
-                if head[3] == kind:
-                    return head[4], content
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return None
-
-    async def ping(self) -> int | None:
-        """Send a ping; returns the error code of the GOAWAY that comes for it, if one does."""
-        self.writer.write(frame(PING, 0, 0, b"12345678"))
-        while True:
-            head = await soon(self._reader.readexactly(9))
-            content = await soon(self._reader.readexactly(int.from_bytes(head[:3], "big")))
-            if head[3] == GOAWAY:
-                return int.from_bytes(content[4:8], "big")
-            if head[3] == PING and head[4] == ACK:
-                return None
-
-
-@asynccontextmanager
-async def by_hand(port: int) -> AsyncGenerator[ByHand, None]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(PREFACE)
-    try:
-        yield ByHand(reader, writer)
-    finally:
-        writer.close()
 
 
 async def until_it_connects_no_more(channel: grpc.aio.Channel) -> None:
@@ -111,16 +61,14 @@ async def test_a_client_that_answers_no_ping_loses_its_calls(
     # No heartbeat in between: what is sent and not acknowledged would be noticed, too.
     server, _ = await serve(limits=limits, heartbeat_seconds=3600, stall_seconds=3600)
     async with by_hand(server.port) as client:
-        client.writer.write(call(1, COMPLETE, message()))
+        client.writer.write(call(1, COMPLETE, prefixed(question())))
         await soon(service.entered.wait())
-        ping = await client.until(PING)
-        assert ping is not None
-        assert not ping[0] & ACK
+        _, flags, _ = await client.until(PING)
+        assert not flags & ACK
         # In far less than the minute that gRPC waits by itself.
         async with asyncio.timeout(30):
-            goaway = await client.until(GOAWAY)
-        assert goaway is not None
-        assert b"ping_timeout" in goaway[1]
+            _, _, reason = await client.until(GOAWAY)
+        assert b"ping_timeout" in reason
     assert await asyncio.to_thread(service.closed.wait, 60)
 
 

@@ -582,6 +582,26 @@ async def test_a_drain_ends_a_conversation_between_turns_at_once(serve: Serve) -
     assert (details.code, details.info.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
 
 
+async def test_a_drain_ends_a_conversation_between_turns_before_the_answers_that_run(
+    serve: Serve, service: FakeService
+) -> None:
+    server, channel = await serve()
+    idle = await Talk(channel).open()
+    await idle.ask("one")
+    gate = Gate()
+    service.script = script_of(STARTED, gate, STOP)
+    running = await Talk(channel).open()
+    await running.say("one")
+    await soon(gate.reached.wait())
+    draining = asyncio.create_task(server.drain(600))
+    assert (await ended(idle)).info.reason == "DRAINING"
+    assert not draining.done()
+    gate.opened.set()
+    assert (await running.turn()).finish == "stop"
+    assert (await ended(running)).info.reason == "DRAINING"
+    await soon(draining)
+
+
 async def test_a_drain_lets_the_turn_end_and_then_the_call(
     serve: Serve, service: FakeService
 ) -> None:

@@ -130,6 +130,27 @@ async def test_calls_of_reflection_are_counted_for_each_key() -> None:
         await until(lambda: running.receiving == 0)
 
 
+async def test_a_request_that_grpc_itself_refuses_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "bridge")
+    async with (
+        GrpcServer(FakeService(), port=0, max_message_bytes=MESSAGE) as running,
+        grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel,
+    ):
+        answer = pb_grpc.CompletionServiceStub(channel).Complete(question(system="x" * ROOM))
+        assert await soon(answer.code()) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await until(lambda: not running.running)
+        (line,) = caplog.messages
+        assert line.endswith(
+            f": no whole message arrived: the client left, or it has over {ROOM} bytes"
+        )
+        # None at all is another thing.
+        nothing: Any = channel.stream_stream(COMPLETE)
+        assert await soon(nothing(iter(())).code()) is grpc.StatusCode.INVALID_ARGUMENT
+    assert "MALFORMED_MESSAGE" in caplog.messages[-1]
+
+
 async def test_a_request_that_is_too_large_has_its_reason() -> None:
     async with (
         GrpcServer(FakeService(), port=0, max_message_bytes=MESSAGE) as running,
