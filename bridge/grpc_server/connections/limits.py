@@ -7,9 +7,6 @@ from typing import Final
 
 MAX_METADATA_BYTES: Final = 16 * 1024
 """All headers of a call together."""
-STRIKES: Final = 2
-"""How many pings may come too early before a connection is closed."""
-
 NEVER_MS: Final = 2**31 - 1
 
 
@@ -54,10 +51,10 @@ class ConnectionLimits:
             ("grpc.max_concurrent_streams", self.max_streams),
             ("grpc.max_metadata_size", MAX_METADATA_BYTES),
             ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
-            # Pings of clients, with or without a call. Without strikes none counts as too early.
+            # Pings of clients, with or without a call; after two that come too early, a third ends
+            # the connection.
             ("grpc.http2.min_ping_interval_without_data_ms", round(self.min_ping_seconds * 1000)),
             ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.http2.max_ping_strikes", STRIKES if self.min_ping_seconds else 0),
             # Pings of the server.
             ("grpc.keepalive_time_ms", _milliseconds(self.keepalive_seconds)),
             ("grpc.keepalive_timeout_ms", _milliseconds(self.keepalive_timeout)),

@@ -15,6 +15,7 @@ from bridge.core.contract import BOUNDS, InvalidRequestError
 from bridge.core.validation import (
     bad_result,
     check_count,
+    check_sampling,
     invalid,
     json_object,
     media_misplaced,
@@ -184,7 +185,14 @@ def _settings(settings: _Settings, caller: str, prefix: str = "") -> contract.Co
         output_format = _output_format(settings.output_format, prefix)
     with faults:
         effort = _looked_up(_EFFORTS, pb.Effort.Name, settings.effort, f"{prefix}effort")
-    faults.raise_any()
+    names = partial(_field_name, prefix)
+    sampling = _sampling(settings.sampling)
+    max_output_tokens = _optional(settings, "max_output_tokens", settings.max_output_tokens)
+    if faults:
+        # The other rules need all of a request, and are checked if it can be decoded.
+        with faults:
+            check_sampling(sampling, max_output_tokens, names)
+        faults.raise_any()
     system, placed = contract.placed(settings.system, messages)
     return contract.CompletionRequest(
         messages=placed,
@@ -192,15 +200,15 @@ def _settings(settings: _Settings, caller: str, prefix: str = "") -> contract.Co
         system=system,
         tools=tuple(tools),
         tool_choice=tool_choice,
-        sampling=_sampling(settings.sampling),
-        max_output_tokens=_optional(settings, "max_output_tokens", settings.max_output_tokens),
+        sampling=sampling,
+        max_output_tokens=max_output_tokens,
         output_format=output_format,
         effort=effort,
         include_thinking=settings.include_thinking,
         strict=settings.strict,
         caller=caller,
         api="grpc",
-        field_names=partial(_field_name, prefix),
+        field_names=names,
     )
 
 

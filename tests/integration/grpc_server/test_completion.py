@@ -38,6 +38,7 @@ from tests.support.fakes import (
     script_of,
 )
 from tests.support.grpc.client import question, read, user
+from tests.support.grpc.details import details_of
 from tests.support.waiting import soon
 
 HELLO = ["started", "text_delta", "usage", "finished"]
@@ -281,6 +282,31 @@ async def test_a_deadline_ends_the_call_and_closes_the_answer(
         if service.requests:
             break
     await service.until_closed()
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        (
+            {"tools": [pb.Tool(name="a b"), pb.Tool(name="a b c")], "max_output_tokens": 0},
+            ["tools[0].name", "tools[1].name", "max_output_tokens"],
+        ),
+        (
+            {"effort": 99, "sampling": pb.Sampling(temperature=2), "max_output_tokens": 0},
+            ["effort", "sampling.temperature", "max_output_tokens"],
+        ),
+    ],
+    ids=["rules", "a value that cannot be decoded, and rules"],
+)
+async def test_all_that_is_wrong_with_a_request_is_in_its_status(
+    serve: Serve, fields: dict[str, object], named: list[str]
+) -> None:
+    _, channel = await serve()
+    call = pb_grpc.CompletionServiceStub(channel).Complete(question(**fields))
+    assert await soon(call.code()) is grpc.StatusCode.INVALID_ARGUMENT
+    details = await details_of(call)
+    assert details.fields == named
+    assert details.info.metadata["field"] == named[0]
 
 
 @pytest.mark.parametrize(

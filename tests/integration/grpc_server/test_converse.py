@@ -574,7 +574,8 @@ async def test_a_client_that_is_silent_between_turns_is_not_a_stall(serve: Serve
 
 
 async def test_a_drain_ends_a_conversation_between_turns_at_once(serve: Serve) -> None:
-    server, channel = await serve()
+    # It also ends at its next heartbeat.
+    server, channel = await serve(heartbeat_seconds=3600)
     talk = await Talk(channel).open()
     await talk.ask("one")
     await soon(server.drain(600))
@@ -585,7 +586,7 @@ async def test_a_drain_ends_a_conversation_between_turns_at_once(serve: Serve) -
 async def test_a_drain_ends_a_conversation_between_turns_before_the_answers_that_run(
     serve: Serve, service: FakeService
 ) -> None:
-    server, channel = await serve()
+    server, channel = await serve(heartbeat_seconds=3600)
     idle = await Talk(channel).open()
     await idle.ask("one")
     gate = Gate()

@@ -103,12 +103,16 @@ def test_all_that_cannot_be_decoded_is_named(judge: Judge) -> None:
         messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part()]), pb.Message()],
         tools=[pb.Tool(name="a", parameters_json="[")],
         effort=99,  # type: ignore[arg-type]
+        sampling=pb.Sampling(temperature=2),
+        max_output_tokens=0,
     )
     assert all_fields(judge(lambda: decode_request(wire))) == [
         "messages[0].parts[0]",
         "messages[1].role",
         "tools[0].parameters_json",
         "effort",
+        "sampling.temperature",
+        "max_output_tokens",
     ]
 
 

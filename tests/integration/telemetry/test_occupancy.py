@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import httpx
@@ -19,6 +19,7 @@ from bridge.grpc_server import ConnectionLimits
 from bridge.grpc_server.server import GrpcServer
 from bridge.server import grpc_connections
 from bridge.server.grpc_connections import watch_grpc_connections
+from tests.integration.grpc_server.by_hand import PREFACE
 from tests.support.fakes import FakeService
 from tests.support.harness import PATIENCE, RunningBridge
 
@@ -142,9 +143,17 @@ def test_both_apis_are_watched(
         opened = stack.enter_context(
             socket.create_connection(("127.0.0.1", bridge.bridge.grpc_port))
         )
+        opened.sendall(PREFACE)
         until('bridge_connections{api="grpc"} 1.0\n')
         until('bridge_limit_reached_total{limit="grpc_connections"} 1.0\n')
         assert "all 1 connections of the gRPC API are in use" in caplog.text
+        another = stack.enter_context(
+            socket.create_connection(("127.0.0.1", bridge.bridge.grpc_port), PATIENCE)
+        )
+        with suppress(ConnectionError):
+            another.sendall(PREFACE)
+            # Whom it takes it greets.
+            assert another.recv(1) == b""
         opened.close()
         until('bridge_connections{api="grpc"} 0.0\n')
         for _ in range(2):
