@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 
@@ -19,6 +20,7 @@ from bridge.grpc_server import ConnectionLimits
 from bridge.grpc_server.server import GrpcServer
 from bridge.server import grpc_connections
 from bridge.server.grpc_connections import watch_grpc_connections
+from bridge.v1 import model_pb2, model_pb2_grpc
 from tests.integration.grpc_server.by_hand import PREFACE
 from tests.support.fakes import FakeService
 from tests.support.harness import PATIENCE, RunningBridge
@@ -163,3 +165,15 @@ def test_both_apis_are_watched(
         refused = httpx.get(f"{bridge.url}/health", timeout=PATIENCE, trust_env=False)
         assert refused.status_code == 429
         until('bridge_limit_refusals_total{limit="http_connections"} 1.0\n')
+
+
+def test_the_calls_of_a_grpc_connection_are_counted(
+    start_bridge: Callable[..., RunningBridge], caplog: pytest.LogCaptureFixture
+) -> None:
+    bridge = start_bridge(bridge_grpc_max_streams=1)
+    with grpc.insecure_channel(bridge.target) as channel:
+        stub = model_pb2_grpc.ModelServiceStub(channel)
+        stub.ListModels(model_pb2.ListModelsRequest(), timeout=PATIENCE)
+    assert "all 1 calls of a gRPC connection are in use" in caplog.text
+    metrics = httpx.get(f"{bridge.url}/metrics", timeout=PATIENCE, trust_env=False).text
+    assert 'bridge_limit_reached_total{limit="grpc_streams"} 1.0\n' in metrics
