@@ -22,6 +22,7 @@ from bridge.core.validation import (
     missing,
     validate_opening,
 )
+from bridge.grpc_server.wire.field_names import field_name_of
 from bridge.grpc_server.wire.unknown_fields import unknown_fields
 from bridge.v1 import completion_pb2 as pb
 
@@ -115,7 +116,7 @@ def overridden(
 
     def field_name(place: contract.Place) -> str:
         changed = not place.origin and place.path.partition(".")[0] in changes
-        return _field_name(prefix, place) if changed else request.field_names(place)
+        return field_name_of(prefix, place) if changed else request.field_names(place)
 
     return replace(request, field_names=field_name, **changes)
 
@@ -148,26 +149,6 @@ def decode_results(results: pb.ToolResults) -> Iterator[contract.ToolResultPart]
         yield _tool_result(result, f"tool_results.results[{index}]")
 
 
-def _field_name(prefix: str, place: contract.Place) -> str:
-    """The proto's name of a field; `prefix` comes before those that are not in a message."""
-    if not place.origin:
-        return f"{prefix}{place.path}{_JSON.get(place.path, '')}"
-    match place.rest:
-        case "":
-            # Errors about a part name its message.
-            return place.origin.partition(".parts[")[0]
-        case ".tool_call.arguments":
-            return f"{place.origin}.arguments_json"
-        case ".tool_call.id" | ".tool_call.name":
-            return f"{place.origin}{place.rest.removeprefix('.tool_call')}"
-        case _:
-            return place.origin
-
-
-_JSON: Final[Mapping[str, str]] = {"output_format.schema": "_json"}
-"""Ends of names: the proto has some values as JSON text."""
-
-
 def _settings(settings: _Settings, caller: str, prefix: str = "") -> contract.CompletionRequest:
     _check_counts(settings, prefix)
     faults = contract.Faults()
@@ -185,7 +166,7 @@ def _settings(settings: _Settings, caller: str, prefix: str = "") -> contract.Co
         output_format = _output_format(settings.output_format, prefix)
     with faults:
         effort = _looked_up(_EFFORTS, pb.Effort.Name, settings.effort, f"{prefix}effort")
-    names = partial(_field_name, prefix)
+    names = partial(field_name_of, prefix)
     sampling = _sampling(settings.sampling)
     max_output_tokens = _optional(settings, "max_output_tokens", settings.max_output_tokens)
     if faults:
