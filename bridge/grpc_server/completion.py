@@ -35,16 +35,16 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
         self,
         service: Service,
         calls: Calls,
+        conversations: OpenConversations,
         *,
-        max_conversations: int,
         max_conversation_bytes: int,
         heartbeat_seconds: float,
     ) -> None:
-        """`max_conversations` is the limit per caller; see `Mailbox` for `heartbeat_seconds`."""
+        """See `Mailbox` for `heartbeat_seconds`."""
         self._heartbeat_seconds = heartbeat_seconds
         self._service = service
         self._calls = calls
-        self._open = OpenConversations(max_conversations)
+        self._open = conversations
         self._max_conversation_bytes = max_conversation_bytes
 
     async def Complete(

@@ -25,7 +25,7 @@ from bridge.core.contract import (
     QueueFullError,
     Service,
 )
-from bridge.core.telemetry import kind_of, trace_of
+from bridge.core.telemetry import Limit, Occupancy, kind_of, trace_of
 from bridge.grpc_server.call_context import (
     Calls,
     current_request_id,
@@ -83,25 +83,32 @@ def _joined(first: _Mail, second: _Mail) -> _Mail | None:
 class OpenConversations:
     """Counts each caller's open calls."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, occupancy: Occupancy) -> None:
         self._limit = limit
+        self._occupancy = occupancy
         self._open: Counter[str] = Counter()
 
     @contextmanager
     def one_more(self, caller: str) -> Iterator[None]:
         """Count a call; raises QueueFullError if there are too many."""
         if self._open[caller] >= self._limit:
+            self._occupancy.refused(Limit.CONVERSATIONS)
             raise QueueFullError(
                 f"This caller already has {self._limit} open conversations, its limit. Close one.",
                 reason=TOO_MANY,
             )
-        self._open[caller] += 1
+        self._changed(caller, 1)
         try:
             yield
         finally:
-            self._open[caller] -= 1
-            if not self._open[caller]:
-                del self._open[caller]
+            self._changed(caller, -1)
+
+    def _changed(self, caller: str, by: int) -> None:
+        self._open[caller] += by
+        count = self._open[caller]
+        if not count:
+            del self._open[caller]
+        self._occupancy.of(Limit.CONVERSATIONS, caller, count, self._limit)
 
 
 class ConverseCall:

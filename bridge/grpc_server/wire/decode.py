@@ -15,6 +15,7 @@ from bridge.core.contract import BOUNDS, InvalidRequestError
 from bridge.core.validation import (
     bad_result,
     check_count,
+    check_sampling,
     invalid,
     json_object,
     media_misplaced,
@@ -22,6 +23,7 @@ from bridge.core.validation import (
     validate_opening,
 )
 from bridge.grpc_server.wire.encode import EFFORTS
+from bridge.grpc_server.wire.field_names import field_name_of
 from bridge.grpc_server.wire.unknown_fields import unknown_fields
 from bridge.v1 import completion_pb2 as pb
 
@@ -112,7 +114,7 @@ def overridden(
 
     def field_name(place: contract.Place) -> str:
         changed = not place.origin and place.path.partition(".")[0] in changes
-        return _field_name(prefix, place) if changed else request.field_names(place)
+        return field_name_of(prefix, place) if changed else request.field_names(place)
 
     return replace(request, field_names=field_name, **changes)
 
@@ -145,26 +147,6 @@ def decode_results(results: pb.ToolResults) -> Iterator[contract.ToolResultPart]
         yield _tool_result(result, f"tool_results.results[{index}]")
 
 
-def _field_name(prefix: str, place: contract.Place) -> str:
-    """The proto's name of a field; `prefix` comes before those that are not in a message."""
-    if not place.origin:
-        return f"{prefix}{place.path}{_JSON.get(place.path, '')}"
-    match place.rest:
-        case "":
-            # Errors about a part name its message.
-            return place.origin.partition(".parts[")[0]
-        case ".tool_call.arguments":
-            return f"{place.origin}.arguments_json"
-        case ".tool_call.id" | ".tool_call.name":
-            return f"{place.origin}{place.rest.removeprefix('.tool_call')}"
-        case _:
-            return place.origin
-
-
-_JSON: Final[Mapping[str, str]] = {"output_format.schema": "_json"}
-"""Ends of names: the proto has some values as JSON text."""
-
-
 def _settings(settings: pb.CompletionSpec, caller: str, prefix: str) -> contract.CompletionRequest:
     _check_counts(settings, prefix)
     faults = contract.Faults()
@@ -182,7 +164,14 @@ def _settings(settings: pb.CompletionSpec, caller: str, prefix: str) -> contract
         output_format = _output_format(settings.output_format, prefix)
     with faults:
         effort = _looked_up(_EFFORTS, pb.Effort.Name, settings.effort, f"{prefix}effort")
-    faults.raise_any()
+    names = partial(field_name_of, prefix)
+    sampling = _sampling(settings.sampling)
+    max_output_tokens = _optional(settings, "max_output_tokens", settings.max_output_tokens)
+    if faults:
+        # The other rules need all of a request, and are checked if it can be decoded.
+        with faults:
+            check_sampling(sampling, max_output_tokens, names)
+        faults.raise_any()
     system, placed = contract.placed(settings.system, messages)
     return contract.CompletionRequest(
         messages=placed,
@@ -190,15 +179,15 @@ def _settings(settings: pb.CompletionSpec, caller: str, prefix: str) -> contract
         system=system,
         tools=tuple(tools),
         tool_choice=tool_choice,
-        sampling=_sampling(settings.sampling),
-        max_output_tokens=_optional(settings, "max_output_tokens", settings.max_output_tokens),
+        sampling=sampling,
+        max_output_tokens=max_output_tokens,
         output_format=output_format,
         effort=effort,
         include_thinking=settings.include_thinking,
         strict=settings.strict,
         caller=caller,
         api="grpc",
-        field_names=partial(_field_name, prefix),
+        field_names=names,
     )
 
 

@@ -23,6 +23,8 @@ from bridge.core.contract.events import (
 from bridge.core.contract.request import CompletionRequest, TextPart
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
+from tests.integration.grpc_server.by_hand import HEADERS, by_hand, prefixed
+from tests.integration.grpc_server.by_hand import call as call_of
 from tests.integration.grpc_server.conftest import Serve
 from tests.support.fakes import (
     STARTED,
@@ -34,7 +36,7 @@ from tests.support.fakes import (
     script_of,
 )
 from tests.support.grpc.client import question, read, user
-from tests.support.grpc.details import Details, details_in
+from tests.support.grpc.details import Details, details_in, details_of
 from tests.support.waiting import soon
 
 HELLO = ["started", "text_delta", "usage", "finished"]
@@ -264,6 +266,52 @@ async def test_a_deadline_ends_the_call_and_closes_the_answer(
         if service.requests:
             break
     await service.until_closed()
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        (
+            {"tools": [pb.Tool(name="a b"), pb.Tool(name="a b c")], "max_output_tokens": 0},
+            ["tools[0].name", "tools[1].name", "max_output_tokens"],
+        ),
+        (
+            {"effort": 99, "sampling": pb.Sampling(temperature=2), "max_output_tokens": 0},
+            ["effort", "sampling.temperature", "max_output_tokens"],
+        ),
+    ],
+    ids=["rules", "a value that cannot be decoded, and rules"],
+)
+async def test_all_that_is_wrong_with_a_request_is_in_its_status(
+    serve: Serve, fields: dict[str, object], named: list[str]
+) -> None:
+    _, channel = await serve()
+    call = pb_grpc.CompletionServiceStub(channel).Complete(question(**fields))
+    assert await soon(call.code()) is grpc.StatusCode.INVALID_ARGUMENT
+    details = await details_of(call)
+    assert details.fields == named
+    assert details.info.metadata["field"] == named[0]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "code"),
+    [("1n", grpc.StatusCode.DEADLINE_EXCEEDED), ("soon", grpc.StatusCode.INTERNAL)],
+    ids=["over when it comes", "not a time"],
+)
+async def test_a_deadline_that_cannot_be_kept_is_refused_by_grpc(
+    serve: Serve, service: FakeService, timeout: str, code: grpc.StatusCode
+) -> None:
+    service.script = for_ever_before_the_first_event
+    server, _ = await serve()
+    method = "/bridge.v1.CompletionService/Complete"
+    async with by_hand(server.port) as client:
+        client.writer.write(call_of(1, method, prefixed(question()), {"grpc-timeout": timeout}))
+        _, _, trailers = await client.until(HEADERS)
+    number = str(code.value[0])
+    assert b"grpc-status" + bytes([len(number)]) + number.encode() in trailers
+    # By the time it comes to the service, it may not be over, by a little.
+    if service.requests:
+        await service.until_closed()
 
 
 async def drained(call: grpc.aio.UnaryStreamCall[Any, pb.CompleteResponse]) -> None:

@@ -30,6 +30,7 @@ from bridge.core.contract.request import (
     ToolMode,
 )
 from bridge.core.contract.usage import Usage
+from bridge.core.telemetry import Occupancy
 from bridge.v1 import completion_pb2 as pb
 from tests.integration.grpc_server.conftest import Serve
 from tests.support.fakes import (
@@ -514,8 +515,11 @@ async def test_a_conversation_has_a_size(serve: Serve) -> None:
     assert (await talk.ask("x" * 2_000)).finish == "stop"
 
 
-async def test_a_caller_has_so_many_calls_open_and_no_more(serve: Serve) -> None:
-    _, channel = await serve(max_conversations=2)
+async def test_a_caller_has_so_many_calls_open_and_no_more(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    occupancy = Occupancy()
+    _, channel = await serve(max_conversations=2, occupancy=occupancy)
     talks = [await Talk(channel).open() for _ in range(2)]
     for talk in talks:
         await talk.ask("one")
@@ -523,6 +527,11 @@ async def test_a_caller_has_so_many_calls_open_and_no_more(serve: Serve) -> None
     assert details.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert details.info.reason == "TOO_MANY_CONVERSATIONS"
     assert details.retry is not None
+    assert "all 2 Converse calls of a caller are in use" in caplog.text
+    samples = [sample for family in occupancy.collect() for sample in family.samples]
+    counted = {(s.name, s.labels["limit"]): s.value for s in samples if "limit" in s.labels}
+    assert counted["bridge_limit_reached_total", "conversations"] == 1
+    assert counted["bridge_limit_refusals_total", "conversations"] == 1
     assert await talks[0].end() is grpc.StatusCode.OK
     assert (await (await Talk(channel).open()).ask("one")).text == "Hello"
 
@@ -597,12 +606,33 @@ async def test_a_client_that_is_silent_between_turns_is_not_a_stall(serve: Serve
 
 
 async def test_a_drain_ends_a_conversation_between_turns_at_once(serve: Serve) -> None:
-    server, channel = await serve()
+    # It also ends at its next heartbeat.
+    server, channel = await serve(heartbeat_seconds=3600)
     talk = await Talk(channel).open()
     await talk.ask("one")
     await soon(server.drain(600))
     details = await ended(talk)
     assert (details.code, details.info.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+
+
+async def test_a_drain_ends_a_conversation_between_turns_before_the_answers_that_run(
+    serve: Serve, service: FakeService
+) -> None:
+    server, channel = await serve(heartbeat_seconds=3600)
+    idle = await Talk(channel).open()
+    await idle.ask("one")
+    gate = Gate()
+    service.script = script_of(STARTED, gate, STOP)
+    running = await Talk(channel).open()
+    await running.say("one")
+    await soon(gate.reached.wait())
+    draining = asyncio.create_task(server.drain(600))
+    assert (await ended(idle)).info.reason == "DRAINING"
+    assert not draining.done()
+    gate.opened.set()
+    assert (await running.turn()).finish == "stop"
+    assert (await ended(running)).info.reason == "DRAINING"
+    await soon(draining)
 
 
 async def test_a_drain_lets_the_turn_end_and_then_the_call(

@@ -206,6 +206,35 @@ async def test_a_turn_of_converse_is_cancelled_and_the_next_one_answered(
     assert await talk.end() is grpc.StatusCode.OK
 
 
+@pytest.mark.parametrize("queued", [True, False], ids=["queued", "with the model"])
+async def test_a_turn_that_is_cancelled_before_its_first_event_starts_and_ends(
+    single: RunningBridge, channel: grpc.aio.Channel, queued: bool
+) -> None:
+    first, second = mark(), mark()
+    running = complete(channel, f"{first} " + sim(hang=True))
+    await upstream(single, first)
+    talk = await Talk(channel).open()
+    await talk.say(f"{second} " + sim(hang=True))
+    await waiting(single, 1)
+    if not queued:
+        running.cancel()
+        await upstream(single, second)
+    await talk.cancel_turn()
+    turn = await talk.turn()
+    assert turn.events == ["started", "finished"]
+    assert turn.request_id
+    assert turn.finish == "cancelled"
+    if queued:
+        await waiting(single, 0)
+        assert single.simulator.ledger.exchanges(containing=second) == ()
+        running.cancel()
+    else:
+        await closed_by_client(single, second)
+    await closed_by_client(single, first)
+    assert (await talk.ask(sim(text="Better."))).text == "Better."
+    assert await talk.end() is grpc.StatusCode.OK
+
+
 async def test_converse_continues_in_its_session_and_is_replayed_when_that_is_gone(
     single: RunningBridge, channel: grpc.aio.Channel
 ) -> None:

@@ -104,6 +104,8 @@ def test_all_that_cannot_be_decoded_is_named(judge: Judge) -> None:
             messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part()]), pb.Message()],
             tools=[pb.Tool(name="a", parameters_json="[")],
             effort=99,  # type: ignore[arg-type]
+            sampling=pb.Sampling(temperature=2),
+            max_output_tokens=0,
         )
     )
     assert all_fields(judge(lambda: decode_request(wire))) == [
@@ -111,6 +113,8 @@ def test_all_that_cannot_be_decoded_is_named(judge: Judge) -> None:
         "completion.messages[1].role",
         "completion.tools[0].parameters_json",
         "completion.effort",
+        "completion.sampling.temperature",
+        "completion.max_output_tokens",
     ]
 
 
