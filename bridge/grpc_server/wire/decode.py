@@ -238,10 +238,8 @@ def _texts(parts: Sequence[contract.Part]) -> Iterator[str]:
                 yield text
             case contract.ImagePart() | contract.DocumentPart():
                 raise media_misplaced(part.origin)
-            case contract.ToolCallPart() | contract.ToolResultPart() | contract.ThinkingPart():
-                _refuse("A system message may contain text only.", part.origin)
             case _:
-                assert_never(part)
+                _refuse("A system message may contain text only.", part.origin)
 
 
 def _part(part: pb.Part, path: str) -> contract.Part:

@@ -72,8 +72,13 @@ def _encoded(
             return (response(text_delta=pb.TextDelta(text=text)),)
         case contract.ThinkingDelta(text):
             return (response(thinking_delta=pb.ThinkingDelta(text=text)),)
-        case contract.ThinkingSignature() | contract.EncryptedThinking():
-            # Only for requests that ask for signatures, which none over gRPC does.
+        case (
+            contract.ThinkingSignature()
+            | contract.EncryptedThinking()
+            | contract.TextStart()
+            | contract.Citation()
+        ):
+            # Only for requests that ask for signatures or citations, which none over gRPC does.
             return ()
         case contract.ToolCallDelta(index, arguments):
             delta = pb.ToolCallDelta(index=index, arguments_json=arguments)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from tests.integration.requirements.chat import Requirement
 
+_CITATIONS = "tests/clients/test_anthropic_citations.py"
 _CLAUDE_CODE = "tests/clients/test_claude_code.py"
 _CLIENT = "tests/clients/test_anthropic.py"
 _DECODE = "tests/unit/http_server/anthropic/messages/test_decode.py"
@@ -103,6 +104,21 @@ INPUT = {
         f"{_DECODE}::test_media_by_data_by_address_and_by_text",
         f"{_CLIENT}::test_images_and_documents",
     ),
+    "messages.input.citations": _shown(
+        "Documents in pieces and search results reach the model as they are, to be cited or not.",
+        f"{_DECODE}::test_documents_in_pieces_and_search_results",
+        f"{_DECODE}::test_an_answer_cites_what_any_message_asks_it_to",
+        f"{_TO_CLAUDE}::test_pieces_and_search_results_go_in_one_by_one",
+        f"{_CITATIONS}::test_documents_in_pieces_and_search_results_reach_the_model_as_they_are",
+        f"{_CITATIONS}::test_search_results_of_a_tool_reach_the_model_as_they_are",
+        f"{_CITATIONS}::test_an_answer_goes_back_as_its_blocks_without_their_citations",
+        f"{_CITATIONS}::test_citations_exclude_a_format",
+    ),
+    "messages.input.top_k": _shown(
+        "`top_k` reaches the models that take it and is named for the others.",
+        _HONOURED,
+        f"{_CLIENT}::test_top_k_reaches_the_model",
+    ),
     "messages.input.tools": _shown(
         "Tools, the choice among them and deferred ones are taken as Anthropic's.",
         f"{_TOOLS}::test_tool_choices",
@@ -127,6 +143,11 @@ REPLIES = {
         f"{_CLIENT}::test_a_message",
         f"{_CLIENT}::test_a_stream_by_its_helper",
         f"{_CLIENT}::test_the_async_client",
+    ),
+    "messages.reply.citations": _shown(
+        "An answer has its citations, each with the text it belongs to.",
+        f"{_STREAM}::test_citations_are_part_of_their_block",
+        f"{_CITATIONS}::test_an_answer_has_its_citations",
     ),
     "messages.reply.javascript": _shown(
         "Anthropic's client for JavaScript reads a message, a stream and an error.",

@@ -14,6 +14,7 @@ from bridge.core.contract.request import (
     InlineData,
     Message,
     Part,
+    SearchResultPart,
     TextPart,
     ThinkingPart,
     Tool,
@@ -144,8 +145,10 @@ def _block(part: Part) -> Json:
             return {"type": "thinking", "thinking": text, "signature": signature}
         case ImagePart(source):
             return {"type": "image", "source": _source(source)}
-        case DocumentPart(source, title):
+        case DocumentPart(InlineData() | UrlSource() as source, title):
             return {"type": "document", "source": _source(source), "title": title}
+        case DocumentPart() | SearchResultPart():
+            raise Unwritable("what only this API has")
         case ToolCallPart(id, name, arguments):
             try:
                 given = json.loads(arguments or "{}")
