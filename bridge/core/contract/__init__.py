@@ -67,6 +67,8 @@ from bridge.core.contract.request import (
     UrlSource,
 )
 from bridge.core.contract.service import (
+    Allowance,
+    Allowances,
     Health,
     HealthStatus,
     Model,
@@ -85,6 +87,8 @@ __all__ = [
     "BOUNDS",
     "MAX_FAULTS",
     "AccountRefusedError",
+    "Allowance",
+    "Allowances",
     "AuthenticationError",
     "Bounds",
     "BridgeError",
