@@ -135,7 +135,7 @@ async def test_a_process_that_fails_to_count_is_replaced_once(
 async def test_a_count_that_takes_too_long_ends_and_frees_its_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def stuck(self: Session, turns: object) -> int:
+    async def stuck(self: Session, turns: object, model: str) -> int:
         await asyncio.Event().wait()
         return 0
 
