@@ -10,6 +10,7 @@ _CITATIONS = "tests/clients/test_anthropic_citations.py"
 _CLAUDE_CODE = "tests/clients/test_claude_code.py"
 _CLIENT = "tests/clients/test_anthropic.py"
 _DECODE = "tests/unit/http_server/anthropic/messages/test_decode.py"
+_DEFERRED = "tests/clients/test_anthropic_deferred_tools.py"
 _DIALECT = "tests/unit/http_server/anthropic/test_dialect.py"
 _ERRORS = "tests/unit/http_server/anthropic/test_errors.py"
 _HISTORY = "tests/unit/http_server/anthropic/messages/test_history.py"
@@ -123,6 +124,8 @@ INPUT = {
         "Tools, the choice among them and deferred ones are taken as Anthropic's.",
         f"{_TOOLS}::test_tool_choices",
         f"{_TOOLS}::test_a_deferred_tool_is_on_offer_once_a_search_has_found_it",
+        f"{_DEFERRED}::test_a_deferred_tool_is_called_once_a_reference_names_it",
+        f"{_DEFERRED}::test_a_search_that_the_server_lacks_puts_all_tools_on_offer",
         f"{_CLIENT}::test_a_forced_tool",
     ),
     "messages.input.thinking": _shown(

@@ -46,7 +46,8 @@ from bridge.http_server.wire import checked_base64
 ResultPart: TypeAlias = TextPart | ImagePart | DocumentPart | SearchResultPart
 
 FOUND = "The tool {name} is available now."
-"""What the model reads in place of a reference to a tool, which is on offer from then on."""
+"""What the model reads in place of a reference to a tool, which is on offer from then on. The CLI
+would replace the reference by a remark that it was removed."""
 
 
 def decode_block(block: ContentBlock, where: str, *, cached: bool = False) -> Part:
