@@ -1,4 +1,4 @@
-"""Tools that a search of the caller's finds, with Anthropic's client and the real CLI in between."""
+"""Tools that a search of the caller's finds, with Anthropic's client and the real CLI between."""
 
 from __future__ import annotations
 
