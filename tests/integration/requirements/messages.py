@@ -16,6 +16,7 @@ _ERRORS = "tests/unit/http_server/anthropic/test_errors.py"
 _HISTORY = "tests/unit/http_server/anthropic/messages/test_history.py"
 _JAVASCRIPT = "tests/clients/test_anthropic_javascript.py"
 _LAUNCHING = "tests/unit/server/test_launching.py"
+_LITELLM = "tests/clients/test_litellm.py"
 _MODELS = "tests/unit/http_server/anthropic/test_models.py"
 _PARITY = "tests/integration/parity/test_messages_api.py"
 _STREAM = "tests/unit/http_server/anthropic/messages/test_stream.py"
@@ -152,13 +153,17 @@ REPLIES = {
         f"{_STREAM}::test_citations_are_part_of_their_block",
         f"{_CITATIONS}::test_an_answer_has_its_citations",
     ),
+    "messages.reply.litellm": _shown(
+        "LiteLLM's provider for Anthropic reads an answer, a stream, calls, thinking and an error.",
+        f"{_LITELLM}::test_it_reads_answers_streams_calls_thinking_and_errors",
+    ),
     "messages.reply.javascript": _shown(
         "Anthropic's client for JavaScript reads a message, a stream and an error.",
         f"{_JAVASCRIPT}::test_it_reads_a_message_a_stream_and_an_error",
     ),
     "messages.reply.parity": _shown(
         "A message is what a chat completion of the same request is, upstream too.",
-        f"{_PARITY}::test_the_messages_api_answers_as_chat_completions_do",
+        "tests/integration/parity/test_parity.py::test_all_apis_answer_alike",
     ),
     "messages.reply.events": _shown(
         "Every event of a message has its name, and silence is filled with pings.",
@@ -196,7 +201,7 @@ ERRORS = {
         f"{_ERRORS}::test_every_error_has_a_type_that_the_client_knows",
         f"{_ERRORS}::test_statuses_and_types",
         f"{_CLIENT}::test_errors_are_the_clients_own",
-        f"{_PARITY}::test_the_messages_api_fails_as_chat_completions_do",
+        "tests/integration/parity/test_parity.py::test_all_apis_answer_alike",
         f"{_PARITY}::test_whole_answers_fail_alike",
     ),
     "messages.error.broken": _shown(
