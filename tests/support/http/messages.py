@@ -225,6 +225,7 @@ def _over_messages(running: RunningBridge, scenario: Scenario, marker: str) -> R
     with httpx.stream(
         "POST", f"{running.url}/v1/messages", json=body, headers=scenario.headers, timeout=PATIENCE
     ) as response:
+        reply.request_id = response.headers["request-id"]
         named = response.headers.get("x-bridge-ignored-params", "").split(",")
         reply.ignored = tuple(NAMES.get(name, name) for name in named if name)
         if response.status_code != 200:
