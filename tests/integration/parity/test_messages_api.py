@@ -22,6 +22,7 @@ from tests.support.http.messages import (
     body_of,
     over_messages,
 )
+from tests.support.waiting import at_once
 
 
 def writable(scenario: Scenario) -> bool:
@@ -54,8 +55,10 @@ def test_the_messages_api_answers_as_chat_completions_do(
     bridge: RunningBridge, scenario: Scenario
 ) -> None:
     first, second = new_marker(), new_marker()
-    chat = told(over_http(bridge, scenario, first))
-    message = told(over_messages(bridge, scenario, second))
+    chat, message = at_once(
+        lambda: told(over_http(bridge, scenario, first)),
+        lambda: told(over_messages(bridge, scenario, second)),
+    )
 
     assert seen(bridge, scenario, second) == seen(bridge, scenario, first)
     assert message == chat
@@ -67,8 +70,10 @@ def test_the_messages_api_fails_as_chat_completions_do(
     bridge: RunningBridge, scenario: Scenario
 ) -> None:
     tell = failed if scenario.abrupt else told
-    chat = tell(over_http(bridge, scenario, new_marker()))
-    message = tell(over_messages(bridge, scenario, new_marker()))
+    chat, message = at_once(
+        lambda: tell(over_http(bridge, scenario, new_marker())),
+        lambda: tell(over_messages(bridge, scenario, new_marker())),
+    )
 
     if scenario.own_words:
         chat, message = without_words(chat), without_words(message)
@@ -116,8 +121,10 @@ def test_whole_answers_fail_alike(
 ) -> None:
     body = {"model": "default", "messages": [{"role": "user", "content": f"x {directive}"}]}
     with httpx.Client(base_url=bridge.url, headers=headers, timeout=PATIENCE) as client:
-        chat = client.post("/v1/chat/completions", json=body)
-        message = client.post("/v1/messages", json={**body, "max_tokens": ENOUGH})
+        chat, message = at_once(
+            lambda: client.post("/v1/chat/completions", json=body),
+            lambda: client.post("/v1/messages", json={**body, "max_tokens": ENOUGH}),
+        )
 
     assert (chat.status_code, message.status_code) == (as_chat, own)
     error = message.json()["error"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -20,6 +20,7 @@ from tests.support.apis import (
 )
 from tests.support.harness import RunningBridge
 from tests.support.replies import Call, Reply
+from tests.support.waiting import at_once
 
 ANSWERED = [scenario for scenario in SCENARIOS if not scenario.code]
 FAILING = [scenario for scenario in SCENARIOS if scenario.code]
@@ -63,11 +64,8 @@ def without_words(reply: Reply) -> Reply:
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_both_apis_answer_alike(bridge: RunningBridge, scenario: Scenario) -> None:
     markers = {name: new_marker() for name in APIS}
-    with ThreadPoolExecutor() as threads:
-        running = {
-            name: threads.submit(api, bridge, scenario, markers[name]) for name, api in APIS.items()
-        }
-        answers = {name: answer.result() for name, answer in running.items()}
+    calls = (partial(api, bridge, scenario, markers[name]) for name, api in APIS.items())
+    answers = dict(zip(APIS, at_once(*calls), strict=True))
     tell = failed if scenario.abrupt else told
     replys = {name: tell(answer) for name, answer in answers.items()}
     upstream = {name: seen_by_model(bridge, marker) for name, marker in markers.items()}
@@ -93,16 +91,21 @@ def test_both_apis_answer_alike(bridge: RunningBridge, scenario: Scenario) -> No
 def test_an_answer_is_the_same_whole_and_streamed(
     bridge: RunningBridge, scenario: Scenario
 ) -> None:
-    whole = told(over_http(bridge, scenario, new_marker(), stream=False))
-    streamed = told(over_http(bridge, scenario, new_marker()))
-    assert whole == streamed
-    assert told(over_grpc(bridge, scenario, new_marker(), stream=False)) == whole
+    whole, streamed, over_the_other = at_once(
+        lambda: told(over_http(bridge, scenario, new_marker(), stream=False)),
+        lambda: told(over_http(bridge, scenario, new_marker())),
+        lambda: told(over_grpc(bridge, scenario, new_marker(), stream=False)),
+    )
+    assert whole == streamed == over_the_other
 
 
 @pytest.mark.parametrize("scenario", FAILING[::4], ids=lambda scenario: scenario.name)
 def test_an_error_is_the_same_whole_and_streamed(bridge: RunningBridge, scenario: Scenario) -> None:
-    whole = over_grpc(bridge, scenario, new_marker(), stream=False)
-    assert failed(whole) == failed(over_grpc(bridge, scenario, new_marker()))
+    whole, streamed = at_once(
+        lambda: failed(over_grpc(bridge, scenario, new_marker(), stream=False)),
+        lambda: failed(over_grpc(bridge, scenario, new_marker())),
+    )
+    assert whole == streamed
 
 
 @pytest.mark.parametrize("api", APIS)
