@@ -12,7 +12,7 @@ import pytest
 from tests.integration.parity.scenarios import SCENARIOS, new_marker
 from tests.integration.parity.test_parity import failed, told, without_words
 from tests.support.apis import Scenario, grpc_names, over_http, seen_by_model
-from tests.support.harness import PATIENCE, RunningBridge, sim
+from tests.support.harness import LONG, PATIENCE, RunningBridge, sim
 from tests.support.http.client import Json
 from tests.support.http.messages import (
     ENOUGH,
@@ -35,6 +35,8 @@ def writable(scenario: Scenario) -> bool:
 
 ALIKE = [scenario for scenario in SCENARIOS if writable(scenario) and not scenario.code]
 FAILING = [scenario for scenario in SCENARIOS if writable(scenario) and scenario.code]
+# Claude Code tries each of these again, for two seconds; one of them has a status of its own here.
+TRIED_AGAIN = {"upstream 401", "upstream 429", "upstream 500", "the connection is cut at once"}
 
 
 def seen(bridge: RunningBridge, scenario: Scenario, marker: str) -> Json | None:
@@ -46,6 +48,7 @@ def seen(bridge: RunningBridge, scenario: Scenario, marker: str) -> Json | None:
 
 
 def test_most_scenarios_can_be_written() -> None:
+    assert {scenario.name for scenario in FAILING} > TRIED_AGAIN
     assert len(ALIKE) > 60
     assert len(FAILING) > 20
 
@@ -65,7 +68,10 @@ def test_the_messages_api_answers_as_chat_completions_do(
     assert message.ignored == grpc_names(scenario.ignored)
 
 
-@pytest.mark.parametrize("scenario", FAILING, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize(
+    "scenario",
+    [pytest.param(s, id=s.name, marks=[LONG] if s.name in TRIED_AGAIN else []) for s in FAILING],
+)
 def test_the_messages_api_fails_as_chat_completions_do(
     bridge: RunningBridge, scenario: Scenario
 ) -> None:
