@@ -119,7 +119,7 @@ class ModelNotFoundError(BridgeError):
 
     reason = "MODEL_NOT_FOUND"
 
-    def __init__(self, message: str, *, model: str, field: str = "model") -> None:
+    def __init__(self, message: str, *, model: str = "", field: str = "model") -> None:
         super().__init__(message)
         self.model = model
         self.field = field

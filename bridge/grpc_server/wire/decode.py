@@ -298,6 +298,7 @@ def _sampling(sampling: pb.Sampling) -> contract.Sampling:
         temperature=_optional(sampling, "temperature", sampling.temperature),
         top_p=_optional(sampling, "top_p", sampling.top_p),
         stop=tuple(sampling.stop),
+        top_k=_optional(sampling, "top_k", sampling.top_k),
     )
 
 
