@@ -97,6 +97,22 @@ async def test_a_usage_limit_is_reported_with_its_reset_time(engine: RunningEngi
     assert not caught.value.retryable
 
 
+async def test_a_usage_limit_is_one_for_a_request_that_waited_for_the_same_process(
+    tmp_path: Path,
+) -> None:
+    """A process reports limits only once: here to the request before."""
+    headers = {
+        "anthropic-ratelimit-unified-status": "rejected",
+        "anthropic-ratelimit-unified-reset": str(int(time.time()) + 3600),
+    }
+    limited = failing(429, "rate_limit_error", headers=headers)
+    async with running_engine(tmp_path, PoolLimits(1, 1, 0)) as engine:
+        both = await asyncio.gather(
+            engine.ask(user(limited)), engine.ask(user(limited)), return_exceptions=True
+        )
+    assert [type(error) for error in both] == [PlanLimitError] * 2
+
+
 @pytest.mark.parametrize(
     "directive",
     [sim(tokens=50, error_after=5), sim(tokens=50, cut_after=5)],
