@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import socket
@@ -52,6 +53,13 @@ class Places:
     grpc_port: int
     cert: Path
     key: Path
+
+
+def records(bridge: RunningBridge) -> list[dict[str, Any]]:
+    """The records of the requests that reached the bridge and have ended, oldest first."""
+    path = bridge.log_path
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
 
 
 def adapted(recipe: str, changes: Mapping[str, str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 import time
 import uuid
@@ -23,7 +22,7 @@ from tests.support.harness import user as asking
 from tests.support.http.client import CHAT
 from tests.support.replies import Failure
 from tests.support.waiting import soon
-from tests.system.proxies.recipes import KEY, LIMIT_SECONDS, NAME, PROXIES, Proxy, proxied
+from tests.system.proxies.recipes import KEY, LIMIT_SECONDS, NAME, PROXIES, Proxy, proxied, records
 
 SILENCE_SECONDS = 2 * LIMIT_SECONDS
 both_kinds = pytest.mark.parametrize("kind", ["stream", "grpc"])
@@ -125,7 +124,7 @@ async def test_the_time_that_a_client_gives_passes(apis: Apis) -> None:
 
 async def test_the_deadline_of_a_call_passes(behind: RunningBridge, proxy: Proxy) -> None:
     """Of a client by hand, which does not end the call itself at its deadline."""
-    before = behind.log_path.read_text()
+    before = len(records(behind))
     message = proto(CompletionRequest((asking(sim(hang=True)),))).SerializeToString()
     headers = {":authority": NAME, "authorization": f"Bearer {KEY}", "grpc-timeout": "200m"}
     body = b"\0" + len(message).to_bytes(4, "big") + message
@@ -142,19 +141,18 @@ async def test_the_deadline_of_a_call_passes(behind: RunningBridge, proxy: Proxy
             # A frame of headers that ends the stream of the call.
             if head[3:4] == b"\1" and head[4] & 1 and head[8] == 1:
                 break
-        record = await asyncio.to_thread(_record_after, before, behind)
+        record = await asyncio.to_thread(_wait_for_another, behind, before)
     writer.close()
     assert (record["api"], record["error"]) == ("grpc", "DEADLINE_EXCEEDED")
 
 
-def _record_after(before: str, behind: RunningBridge) -> dict[str, Any]:
-    """Wait for the record of a request, whose call gRPC may have ended first."""
+def _wait_for_another(bridge: RunningBridge, count: int) -> dict[str, Any]:
+    """Wait for one more record than these: gRPC may have ended the call before the bridge."""
     until = time.monotonic() + PATIENCE
-    while not (line := behind.log_path.read_text().removeprefix(before)):
+    while len(found := records(bridge)) == count:
         assert time.monotonic() < until
         time.sleep(0.01)
-    record: dict[str, Any] = json.loads(line)
-    return record
+    return found[-1]
 
 
 @both_kinds
