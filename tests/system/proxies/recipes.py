@@ -30,6 +30,8 @@ NAME: Final = "bridge.example.com"
 LIMIT_SECONDS: Final = 2
 """What the limits of an hour are here."""
 HEARTBEAT_SECONDS: Final = 0.2
+CALLS: Final = 4
+"""How many calls a connection to nginx may have, which by default are 1,000."""
 KEY: Final = "a-key-that-proxies-pass-on"
 _HOUR: Final = "3600s"
 _ENVOY: Final = Path(__file__).with_name("envoy.lock")
@@ -137,7 +139,7 @@ def _nginx(places: Places) -> list[str | Path]:
     (folder / "nginx.conf").write_text(
         f"daemon off; master_process off; pid {folder}/pid;\nevents {{}}\n"
         f"http {{ access_log off; client_body_timeout {LIMIT_SECONDS}s;\n"
-        f"{temporary}include {folder}/bridge.conf; }}\n"
+        f"keepalive_requests {CALLS};\n{temporary}include {folder}/bridge.conf; }}\n"
     )
     return [program, "-p", folder, "-c", folder / "nginx.conf", "-e", folder / "error.log"]
 

@@ -17,14 +17,23 @@ from tests.integration.grpc_server.by_hand import PREFACE, call
 from tests.support.encoding import chat_body, proto
 from tests.support.front_ends import Apis
 from tests.support.grpc.client import Talk, create
-from tests.support.harness import PATIENCE, RunningBridge, sim
+from tests.support.harness import LONG, PATIENCE, RunningBridge, sim
 from tests.support.harness import user as asking
 from tests.support.http.client import CHAT
 from tests.support.replies import Failure
 from tests.support.waiting import soon
-from tests.system.proxies.recipes import KEY, LIMIT_SECONDS, NAME, PROXIES, Proxy, proxied, records
+from tests.system.proxies.recipes import (
+    CALLS,
+    KEY,
+    LIMIT_SECONDS,
+    NAME,
+    PROXIES,
+    Proxy,
+    proxied,
+    records,
+)
 
-SILENCE_SECONDS = 2 * LIMIT_SECONDS
+SILENCE_SECONDS = 1.5 * LIMIT_SECONDS
 both_kinds = pytest.mark.parametrize("kind", ["stream", "grpc"])
 
 
@@ -45,6 +54,10 @@ async def apis(proxy: Proxy) -> AsyncIterator[Apis]:
         yield connected
 
 
+# Caddy has no such limit.
+@pytest.mark.parametrize(
+    "proxy", ["nginx", "envoy", pytest.param("caddy", marks=LONG)], indirect=True
+)
 async def test_silent_streams_outlive_the_limits_of_a_proxy(proxy: Proxy, apis: Apis) -> None:
     """What is not streamed has no heartbeats: it shows that the limits are in force."""
     silent = sim(tokens=2, delay_ms=SILENCE_SECONDS * 1000)
@@ -84,6 +97,23 @@ async def _converse(apis: Apis) -> None:
     while time.monotonic() < until:
         assert (await talk.read()).WhichOneof("event") == "heartbeat"
     assert (await talk.ask(sim(text="Still here."))).text == "Still here."
+    await talk.end()
+
+
+@LONG
+@both_kinds
+async def test_an_answer_longer_than_envoy_allows_by_default(apis: Apis, kind: str) -> None:
+    text = await apis.ask(kind, sim(tokens=20, delay_ms=1000))
+    assert str(text).endswith("w19 ")
+
+
+async def test_a_call_outlives_the_connection_that_new_calls_use(apis: Apis) -> None:
+    """nginx announces the end of a connection after a number of calls, here `CALLS`."""
+    talk = await Talk(apis.channel).open()
+    assert (await talk.ask(sim(text="One."))).text == "One."
+    for _ in range(2 * CALLS):
+        assert await apis.ask("grpc", sim(text="Served.")) == "Served."
+    assert (await talk.ask(sim(text="Two."))).text == "Two."
     await talk.end()
 
 

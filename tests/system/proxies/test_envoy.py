@@ -91,7 +91,7 @@ async def test_a_page_gets_every_token_at_once_and_leaves(
 
 
 async def test_a_page_waits_longer_than_the_limit_of_the_proxy(envoy: Proxy) -> None:
-    prompt = sim(tokens=2, delay_ms=2000 * LIMIT_SECONDS)
+    prompt = sim(tokens=2, delay_ms=1500 * LIMIT_SECONDS)
     async with envoy.client() as client, complete_from_a_page(client, request(prompt)) as call:
         assert (await call.finish()).outcome == "w0 w1 "
 
