@@ -31,7 +31,7 @@ from prometheus_client.registry import Collector
 
 from bridge import __version__
 from bridge.core.contract import PoolState, ReplacementReason, SessionSource, UsageLimits
-from bridge.core.telemetry.connections import Connections
+from bridge.core.telemetry.occupancy import Occupancy
 from bridge.core.telemetry.request_record import GAP_BOUNDS, RequestRecord
 
 SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -53,11 +53,11 @@ class Metrics:
     """Counts requests, and reports the counts with the state of the pool. An Observer."""
 
     def __init__(self) -> None:
-        self.connections = Connections()
+        self.occupancy = Occupancy()
         # Otherwise each series has a second one, with the time of its first count.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry = CollectorRegistry()
-        registry.register(self.connections)
+        registry.register(self.occupancy)
         # CPU, memory, file descriptors and start time of the server itself, on Linux.
         ProcessCollector(registry=registry)
         self._requests = Counter(

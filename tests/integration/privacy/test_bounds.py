@@ -50,7 +50,7 @@ def image(data: bytes) -> dict[str, Any]:
 def images(count: int, data: bytes) -> Callable[[pb.CompleteRequest], None]:
     def add(request: pb.CompleteRequest) -> None:
         image = pb.Image(data=pb.Blob(media_type="image/png", content=data))
-        request.messages[0].parts.extend([pb.Part(image=image)] * count)
+        request.completion.messages[0].parts.extend([pb.Part(image=image)] * count)
 
     return add
 
@@ -66,7 +66,9 @@ def tools(names: list[str], schema: str) -> dict[str, Any]:
 
 def proto_tools(names: list[str], schema: str) -> Callable[[pb.CompleteRequest], None]:
     def add(request: pb.CompleteRequest) -> None:
-        request.tools.extend(pb.Tool(name=name, parameters_json=schema) for name in names)
+        request.completion.tools.extend(
+            pb.Tool(name=name, parameters_json=schema) for name in names
+        )
 
     return add
 
@@ -78,8 +80,8 @@ def answer_schema(schema: str) -> dict[str, Any]:
 
 def proto_schema(schema: str) -> Callable[[pb.CompleteRequest], None]:
     def add(request: pb.CompleteRequest) -> None:
-        request.output_format.kind = pb.OutputFormat.KIND_JSON_SCHEMA
-        request.output_format.schema_json = schema
+        request.completion.output_format.kind = pb.OutputFormat.KIND_JSON_SCHEMA
+        request.completion.output_format.schema_json = schema
 
     return add
 
@@ -109,15 +111,15 @@ def proto_conversation(length: int) -> Callable[[pb.CompleteRequest], None]:
     roles = (pb.ROLE_USER, pb.ROLE_ASSISTANT)
 
     def add(request: pb.CompleteRequest) -> None:
-        del request.messages[:]
+        del request.completion.messages[:]
         for n in range(length):
-            request.messages.add(role=roles[n % 2], parts=[pb.Part(text="x")])
+            request.completion.messages.add(role=roles[n % 2], parts=[pb.Part(text="x")])
 
     return add
 
 
 def parts(count: int) -> Callable[[pb.CompleteRequest], None]:
-    return lambda request: request.messages[0].parts.extend([pb.Part(text="x")] * count)
+    return lambda request: request.completion.messages[0].parts.extend([pb.Part(text="x")] * count)
 
 
 PIECE = {"type": "text", "text": "x"}
@@ -159,7 +161,7 @@ CASES = {
         images(1, BOMB), "messages[0]", "messages[0]", BOUNDS.image_pixels, 413,
     ),
     "a stop text": Case(
-        {"stop": TOO_LONG}, lambda request: request.sampling.stop.append(TOO_LONG),
+        {"stop": TOO_LONG}, lambda request: request.completion.sampling.stop.append(TOO_LONG),
         "stop", "sampling.stop", BOUNDS.stop_characters,
     ),
     "the system prompt": Case(
@@ -214,7 +216,9 @@ async def refused(bridge: RunningBridge, request: pb.CompleteRequest) -> Details
 async def test_a_conversation_on_one_call_keeps_to_the_same(bridge: RunningBridge) -> None:
     async with grpc.aio.insecure_channel(bridge.target) as channel:
         talk = CompletionServiceStub(channel).Converse(timeout=PATIENCE)
-        opened = pb.ConversationSettings(tools=[pb.Tool(name="a", parameters_json=DEEP)])
+        opened = pb.OpenConversation(
+            completion=pb.CompletionSpec(tools=[pb.Tool(name="a", parameters_json=DEEP)])
+        )
         await talk.write(pb.ConverseRequest(open=opened))
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await asyncio.wait_for(talk.read(), PATIENCE)
@@ -280,11 +284,27 @@ def test_what_is_too_many_is_counted_before_each_is_read() -> None:
     crowd = [pb.Message(parts=[part] * BOUNDS.parts)] * (BOUNDS.all_parts // BOUNDS.parts + 1)
     result = pb.Part(tool_result=pb.ToolResult(content=many))
     for request, things in (
-        (pb.CompleteRequest(messages=[message] * (BOUNDS.messages + 1)), "messages"),
-        (pb.CompleteRequest(messages=crowd), "parts in all messages"),
-        (pb.CompleteRequest(messages=[pb.Message(parts=many)]), "parts in one message"),
-        (pb.CompleteRequest(messages=[pb.Message(parts=[result])]), "parts in one message"),
-        (pb.CompleteRequest(tools=[pb.Tool()] * (BOUNDS.tools + 1)), "tools"),
+        (
+            pb.CompleteRequest(
+                completion=pb.CompletionSpec(messages=[message] * (BOUNDS.messages + 1))
+            ),
+            "messages",
+        ),
+        (pb.CompleteRequest(completion=pb.CompletionSpec(messages=crowd)), "parts in all messages"),
+        (
+            pb.CompleteRequest(completion=pb.CompletionSpec(messages=[pb.Message(parts=many)])),
+            "parts in one message",
+        ),
+        (
+            pb.CompleteRequest(completion=pb.CompletionSpec(messages=[pb.Message(parts=[result])])),
+            "parts in one message",
+        ),
+        (
+            pb.CompleteRequest(
+                completion=pb.CompletionSpec(tools=[pb.Tool()] * (BOUNDS.tools + 1))
+            ),
+            "tools",
+        ),
     ):
         with pytest.raises(InvalidRequestError, match=f"at most [0-9]+ {things}"):
             decode_request(request)

@@ -95,7 +95,7 @@ async def _converse(apis: Apis) -> None:
     talk = await Talk(apis.channel).open()
     until = time.monotonic() + SILENCE_SECONDS
     while time.monotonic() < until:
-        assert (await talk.read()).WhichOneof("event") == "heartbeat"
+        await talk.until("heartbeat")
     assert (await talk.ask(sim(text="Still here."))).text == "Still here."
     await talk.end()
 
