@@ -289,8 +289,9 @@ async def test_all_that_is_wrong_with_a_request_is_in_its_status(
     call = pb_grpc.CompletionServiceStub(channel).Complete(question(**fields))
     assert await soon(call.code()) is grpc.StatusCode.INVALID_ARGUMENT
     details = await details_of(call)
-    assert details.fields == named
-    assert details.info.metadata["field"] == named[0]
+    fields_named = [f"completion.{name}" for name in named]
+    assert details.fields == fields_named
+    assert details.info.metadata["field"] == fields_named[0]
 
 
 @pytest.mark.parametrize(

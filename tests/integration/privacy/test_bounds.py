@@ -171,12 +171,12 @@ CASES = {
                 {"role": "user", "content": "Hello"},
             ]
         },
-        lambda request: setattr(request, "system", "x" * (BOUNDS.system_characters + 1)),
+        lambda request: setattr(request.completion, "system", "x" * (BOUNDS.system_characters + 1)),
         "messages", "system", BOUNDS.system_characters, 413,
     ),
     "the name of the model": Case(
         {"model": "x" * (BOUNDS.name_characters + 1)},
-        lambda request: setattr(request, "model", "x" * (BOUNDS.name_characters + 1)),
+        lambda request: setattr(request.completion, "model", "x" * (BOUNDS.name_characters + 1)),
         "model", "model", BOUNDS.name_characters,
     ),
 }  # fmt: skip
@@ -199,10 +199,10 @@ async def test_too_much(name: str, bridge: RunningBridge) -> None:
     too_large = case.status == 413
     codes = grpc.StatusCode
     assert details.code is (codes.RESOURCE_EXHAUSTED if too_large else codes.INVALID_ARGUMENT)
-    assert details.info.metadata["field"] == case.field
+    assert details.info.metadata["field"] == f"completion.{case.field}"
     assert str(case.bound) in details.message
     if not too_large:
-        assert details.fields == [case.field]
+        assert details.fields == [f"completion.{case.field}"]
 
 
 async def refused(bridge: RunningBridge, request: pb.CompleteRequest) -> Details:
@@ -222,7 +222,7 @@ async def test_a_conversation_on_one_call_keeps_to_the_same(bridge: RunningBridg
         await talk.write(pb.ConverseRequest(open=opened))
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await asyncio.wait_for(talk.read(), PATIENCE)
-        assert (await details_of(error.value)).fields == ["open.tools"]
+        assert (await details_of(error.value)).fields == ["open.completion.tools"]
 
 
 async def test_arguments_that_nest_too_deeply(bridge: RunningBridge) -> None:
@@ -259,8 +259,10 @@ async def test_a_message_of_too_many_levels_is_refused_by_protobuf_itself(
     message = pb.Message(role=pb.ROLE_USER).SerializeToString()
     parts = pb.Message.DESCRIPTOR.fields_by_name["parts"].number
     message += bytes((parts << 3 | 2,)) + _varint(len(inner)) + inner
-    messages = pb.CompleteRequest.DESCRIPTOR.fields_by_name["messages"].number
-    raw = bytes((messages << 3 | 2,)) + _varint(len(message)) + message
+    messages = pb.CompletionSpec.DESCRIPTOR.fields_by_name["messages"].number
+    spec = bytes((messages << 3 | 2,)) + _varint(len(message)) + message
+    completion = pb.CompleteRequest.DESCRIPTOR.fields_by_name["completion"].number
+    raw = bytes((completion << 3 | 2,)) + _varint(len(spec)) + spec
     async with grpc.aio.insecure_channel(bridge.target) as channel:
         method: Any = channel.unary_stream("/bridge.v1.CompletionService/Complete")
         call = method(raw, timeout=PATIENCE)
