@@ -28,8 +28,13 @@ both_kinds = pytest.mark.parametrize("kind", ["stream", "grpc"])
 def behind(
     tmp_path_factory: pytest.TempPathFactory, loop_thread: LoopThread
 ) -> Iterator[RunningBridge]:
-    folder = tmp_path_factory.mktemp("state")
-    running = bridge_for_proxies(folder, loop_thread, bridge_allowed_origins=(PAGE,))
+    """A bridge that announces the end of gRPC connections (GOAWAY) while their calls go on."""
+    running = bridge_for_proxies(
+        tmp_path_factory.mktemp("state"),
+        loop_thread,
+        bridge_allowed_origins=(PAGE,),
+        bridge_grpc_max_connection_age=1,
+    )
     running.start()
     yield running
     running.stop()
@@ -90,7 +95,9 @@ async def test_a_page_gets_every_token_at_once_and_leaves(
     )
 
 
-async def test_a_page_waits_longer_than_the_limit_of_the_proxy(envoy: Proxy) -> None:
+async def test_a_page_waits_longer_than_the_limit_of_the_proxy_and_its_connection(
+    envoy: Proxy,
+) -> None:
     prompt = sim(tokens=2, delay_ms=1500 * LIMIT_SECONDS)
     async with envoy.client() as client, complete_from_a_page(client, request(prompt)) as call:
         assert (await call.finish()).outcome == "w0 w1 "

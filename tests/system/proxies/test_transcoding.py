@@ -124,6 +124,14 @@ async def test_an_error_with_its_details(http: httpx.AsyncClient) -> None:
     assert without_key.json()["details"][0]["reason"] == "INVALID_API_KEY"
 
 
+async def test_fields_that_the_proxy_does_not_know_are_dropped(http: httpx.AsyncClient) -> None:
+    """As docs/proxies.md warns: the bridge, which would name them, does not see them."""
+    asked = body(sim(text="Hello"))
+    reply = await http.post("/bridge/v1/completions", json={**asked, "no_such_field": 1})
+    assert (reply.status_code, reply.json()["text"]) == (200, "Hello")
+    assert "ignored_params" not in reply.json()
+
+
 async def test_the_limits_of_a_client_pass(http: httpx.AsyncClient) -> None:
     for header, seconds in (("grpc-timeout", "200m"), ("x-bridge-first-token-timeout", "0.2")):
         prompt = body(sim(hang=True))
