@@ -19,14 +19,22 @@ _SECONDS = 300
 
 def installed(package: str, version: str, program: str) -> Path:
     """Return the path of a program of an npm package; skips the test where there is none."""
+    return _from_npm((f"{package}@{version}",), Path("node_modules", ".bin", program))
+
+
+def libraries(*packages: str) -> Path:
+    """Return the folder of npm packages, each with its version; skips the test without them."""
+    return _from_npm(packages, Path("node_modules"))
+
+
+def _from_npm(packages: tuple[str, ...], path: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
-        pytest.skip(f"{package}: npm is not installed")
-    folder = _CACHE / f"{package.replace('/', '_')}@{version}"
-    command = (npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund")
-    path = folder / "node_modules" / ".bin" / program
-    _install_once(package, folder, (*command, f"{package}@{version}"), path)
-    return path
+        pytest.skip(f"{packages[0]}: npm is not installed")
+    folder = _CACHE / "+".join(packages).replace("/", "_")
+    command = (npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", *packages)
+    _install_once(packages[0], folder, command, folder / path)
+    return folder / path
 
 
 def unpacked(lock: Path, program: str) -> Path:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.harness import LoopThread, RunningBridge
-from tests.system.proxies.recipes import bridge_for_proxies
+from tests.system.proxies.recipes import Proxy, bridge_for_proxies, proxied
 
 
 @pytest.fixture(scope="module")
@@ -17,3 +17,9 @@ def behind(
     running.start()
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="module")
+def envoy(behind: RunningBridge, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    with proxied("envoy", behind, tmp_path_factory.mktemp("envoy")) as running:
+        yield running

@@ -34,7 +34,7 @@ CALLS: Final = 4
 """How many calls a connection to nginx may have, which by default are 1,000."""
 KEY: Final = "a-key-that-proxies-pass-on"
 _HOUR: Final = "3600s"
-_DESCRIPTORS: Final = ROOT / "bridge" / "v1" / "bridge.binpb"
+DESCRIPTORS: Final = ROOT / "bridge" / "v1" / "bridge.binpb"
 _ENVOY: Final = Path(__file__).with_name("envoy.lock")
 
 
@@ -155,7 +155,7 @@ def _envoy(places: Places, edit: Callable[[str], str] = str) -> list[str | Path]
             "port_value: 50051": f"port_value: {places.grpc_port}",
             "/etc/ssl/bridge.pem": str(places.cert),
             "/etc/ssl/bridge.key": str(places.key),
-            "/etc/envoy/bridge.binpb": str(_DESCRIPTORS),
+            "/etc/envoy/bridge.binpb": str(DESCRIPTORS),
             _HOUR: f"{LIMIT_SECONDS}s",
         },
     )

@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from tests.support.encoding import proto
 from tests.support.harness import PATIENCE, RunningBridge, sim
 from tests.support.harness import user as asking
 from tests.system.docs.test_snippets import commands
-from tests.system.proxies.recipes import KEY, LIMIT_SECONDS, NAME, Proxy, proxied
+from tests.system.proxies.recipes import KEY, LIMIT_SECONDS, NAME, Proxy
 
 METHODS: list[MethodDescriptor] = [
     method
@@ -32,12 +32,6 @@ METHODS: list[MethodDescriptor] = [
     for method in service.methods
     if method.GetOptions().HasExtension(annotations_pb2.http)
 ]
-
-
-@pytest.fixture(scope="module")
-def envoy(behind: RunningBridge, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    with proxied("envoy", behind, tmp_path_factory.mktemp("envoy")) as running:
-        yield running
 
 
 @pytest.fixture
