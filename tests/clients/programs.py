@@ -51,6 +51,20 @@ def unpacked(lock: Path, program: str) -> Path:
     return path
 
 
+def python_with(package: str, version: str) -> Path:
+    """Return a Python of its own for a package that does not fit into the lock.
+
+    Skips the test where the package cannot be installed.
+    """
+    folder = _CACHE / f"{package}=={version}"
+    own = folder / "environment"
+    python = own / "bin" / "python"
+    _install_once(package, own, (sys.executable, "-m", "venv", str(own)), python)
+    command = (str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    _install_once(package, folder, (*command, f"{package}=={version}"), python)
+    return python
+
+
 def _install_once(package: str, folder: Path, command: tuple[str, ...], path: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # Two workers of a run must not install it at once.

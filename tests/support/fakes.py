@@ -22,7 +22,15 @@ from bridge.core.contract.events import (
     ToolCallStart,
 )
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import Health, HealthStatus, Model, PoolState, Totals, UsageLimits
+from bridge.core.contract.service import (
+    Allowances,
+    Health,
+    HealthStatus,
+    Model,
+    PoolState,
+    Totals,
+    UsageLimits,
+)
 from bridge.core.contract.usage import Usage
 from bridge.core.validation import validate
 from tests.support.harness import PATIENCE
@@ -121,6 +129,7 @@ class FakeService:
         self.status = health.status
         self.waiting = health.waiting
         self.plan: UsageLimits | None = None
+        self.left = Allowances()
         self.changed = asyncio.Event()
         """Set it when what the pool says has changed."""
         self._health = health
@@ -146,6 +155,9 @@ class FakeService:
         validate(request)
         self.requests.append(request)
         return COUNTED
+
+    def allowances(self, caller: str) -> Allowances:
+        return self.left
 
     def refused(self, request: CompletionRequest, error: Exception) -> None:
         """There is no log."""

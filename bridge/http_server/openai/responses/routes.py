@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 from weakref import WeakValueDictionary
 
 from fastapi import APIRouter, Query
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -65,6 +66,10 @@ def add_response_routes(
 
 
 def _add_routes_of_kept(router: APIRouter, store: ResponseStore | None) -> None:
+    # These are no ids of responses.
+    for url in ("/v1/responses/input_tokens", "/v1/responses/compact"):
+        router.add_api_route(url, _only_post, methods=["GET", "DELETE"], include_in_schema=False)
+
     @router.get("/v1/responses/{response_id}", **describe())
     async def retrieve_response(
         request: Request, response_id: str, stream: bool = False
@@ -85,6 +90,10 @@ def _add_routes_of_kept(router: APIRouter, store: ResponseStore | None) -> None:
         if store is None or not await store.delete(owner_of(request.scope), response_id):
             raise _not_found(response_id)
         return json_response({"id": response_id, "object": "response", "deleted": True})
+
+
+async def _only_post() -> None:
+    raise HTTPException(405)
 
 
 def _add_cancel_route(router: APIRouter, store: ResponseStore | None, running: Running) -> None:
