@@ -30,7 +30,7 @@ from bridge.core.contract.events import Event, TextDelta
 from bridge.core.contract.request import CompletionRequest
 from bridge.core.pool.policy import PoolLimits
 from bridge.core.pool.recycling import Recycling
-from tests.support.harness import PATIENCE, RunningEngine, running_engine, sim, user
+from tests.support.harness import LONG, PATIENCE, RunningEngine, running_engine, sim, user
 
 
 def failing(
@@ -53,13 +53,20 @@ def failing(
             PlanLimitError,
             "INSUFFICIENT_QUOTA",
         ),
-        (failing(401, "authentication_error"), NotLoggedInError, "CLAUDE_NOT_LOGGED_IN"),
+        pytest.param(
+            failing(401, "authentication_error"),
+            NotLoggedInError,
+            "CLAUDE_NOT_LOGGED_IN",
+            marks=LONG,
+        ),
         (failing(403, "permission_error"), PermissionDeniedError, "PERMISSION_DENIED"),
         (failing(404, "not_found_error"), ModelNotFoundError, "MODEL_NOT_FOUND"),
         (failing(413, "request_too_large"), TooLargeError, "REQUEST_TOO_LARGE"),
-        (failing(429, "rate_limit_error"), RateLimitedError, "RATE_LIMITED"),
+        pytest.param(
+            failing(429, "rate_limit_error"), RateLimitedError, "RATE_LIMITED", marks=LONG
+        ),
         (failing(500), UnavailableError, "UPSTREAM_ERROR"),
-        (failing(529, "overloaded_error"), UnavailableError, "OVERLOADED"),
+        pytest.param(failing(529, "overloaded_error"), UnavailableError, "OVERLOADED", marks=LONG),
         (sim(cut_after=0), UnavailableError, "UPSTREAM_ERROR"),
     ],
     ids=["400", "long", "credit", "401", "403", "404", "413", "429", "500", "529", "cut"],
