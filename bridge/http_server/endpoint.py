@@ -79,7 +79,7 @@ def recording_refusals(request: Request, server: ServerContext) -> Iterator[None
         yield
     except Exception as error:
         asked = CompletionRequest((), model=getattr(request.state, "model", None))
-        options = CallOptions(request_id_of(request.scope), caller_of(request.scope))
+        options = CallOptions(request_id_of(request.scope), caller=caller_of(request.scope))
         server.service.refused(options.applied_to(asked), error)
         raise
 

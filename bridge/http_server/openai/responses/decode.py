@@ -64,6 +64,7 @@ _WITHOUT_USE: Final = frozenset({"reasoning.encrypted_content"})
 
 _FIELDS: Final[Mapping[str, str]] = {
     r"effort": "reasoning.effort",
+    r"labels": "metadata",
     r"messages": "input",
     r"output_format\.schema": "text.format.schema",
     r"output_format": "text.format",
@@ -225,6 +226,7 @@ def decode_responses(
         and not compacts,
         whole=wire.stream is not True,
         marks_cut_calls=True,
+        labels=wire.metadata or {},
         ignored=ignored.names,
         field_names=_names(wire),
     )
