@@ -1,5 +1,6 @@
 """The settings: flags, else environment variables, else defaults. Read once."""
 
+# long: one field a setting.
 from __future__ import annotations
 
 import os
@@ -243,6 +244,17 @@ class Settings(BaseSettings):
         256,
         ge=1,
         description="Size limit of the stored responses, in MB; the oldest are deleted first.",
+    )
+    bridge_detached_seconds: float = Field(
+        600.0,
+        ge=0,
+        le=86400,
+        description="Seconds for which the events of a detached answer are kept after its end.",
+    )
+    bridge_detached_megabytes: int = Field(
+        128,
+        ge=4,
+        description="Memory for the events of detached answers, in MB; one may use a quarter.",
     )
 
     @model_validator(mode="before")

@@ -28,6 +28,9 @@ _OBJECT_BYTES: Final = 64
 _FRAME_BYTES: Final = 1024
 """The memory of the first and of the last event, about."""
 
+_STEP: Final = 250
+"""Events that a reader gets at once."""
+
 
 def size_of(event: Event) -> int:
     """Return about how many bytes of memory an event takes."""
@@ -59,6 +62,8 @@ class Recording:
         self.task: asyncio.Task[None] | None = None
         """What records it."""
         self.cancelled = False
+        self.refused = False
+        """Whether it ended before it was admitted: its caller gets the error at once."""
         self._request_id = request.request_id
         self._started_on = started_on
         self._events: list[Event] = []
@@ -104,6 +109,9 @@ class Recording:
             while number < len(self._events):
                 number += 1
                 yield number, self._events[number - 1]
+                if number % _STEP == 0:
+                    # A long answer is read again in steps, between which others are served.
+                    await asyncio.sleep(0)
             if self._ended:
                 break
             await self._more()

@@ -137,7 +137,7 @@ class Answers:
                 # Nobody knows its id.
                 recording.task.cancel()
             raise
-        if recording.error is not None and not recording.recorded:
+        if recording.refused and recording.error is not None:
             self._recordings.drop(recording)
             raise recording.error.with_traceback(None)
         return recording
@@ -235,8 +235,9 @@ class Answers:
         error = await self._recorded(recording, request, claim)
         if claim is not None:
             self._claims.end(claim, self._clock())
+        recording.refused = error is not None and not recording.admitted.is_set()
         self._recordings.end(recording, error)
-        if recording.on_end is not None:
+        if recording.on_end is not None and not recording.refused:
             try:
                 await recording.on_end(recording)
             except Exception as failure:  # noqa: BLE001 - the answer itself is complete
