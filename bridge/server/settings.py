@@ -201,6 +201,12 @@ class Settings(BaseSettings):
     bridge_session_log_files: int = Field(
         5, ge=0, le=1000, description="Number of rotated session logs to keep."
     )
+    bridge_metric_labels: CommaSeparated[str] = Field(
+        (),
+        max_length=8,
+        description='Labels of callers that `/metrics` counts by value: "team,app". At most 8, '
+        "with 100 values each.",
+    )
     bridge_state_dir: Path = Field(
         default_factory=_state_folder,
         description="Folder for the session log, the keys and the stored responses.",

@@ -183,6 +183,14 @@ class RequestRecord:
         """The tokens used, if the answer is complete."""
         return self.finished.usage if self.finished else None
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels of the request; what is refused for its length is cut."""
+        return {
+            name[: BOUNDS.label_name_characters]: value[: BOUNDS.label_value_characters]
+            for name, value in islice(self.request.labels.items(), BOUNDS.labels)
+        }
+
     def line(self) -> dict[str, Any]:
         """Return the record as a line of the session log."""
         return {**self.metadata(), **self._callers_own(), **self._words()}
@@ -221,11 +229,7 @@ class RequestRecord:
         """Return what the caller says of the request; what is refused for its length is cut."""
         return {
             "client_request_id": self.request.client_request_id[:_ID_CHARACTERS] or None,
-            "labels": {
-                name[: BOUNDS.label_name_characters]: value[: BOUNDS.label_value_characters]
-                for name, value in islice(self.request.labels.items(), BOUNDS.labels)
-            }
-            or None,
+            "labels": self.labels or None,
         }
 
     def _words(self) -> dict[str, Any]:
