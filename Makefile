@@ -75,7 +75,7 @@ soak: setup-dev ## Mixed traffic with random faults: make soak ARGS="--seconds 6
 .PHONY: clean
 clean: ## Remove everything that the other targets created, including .venv
 	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis
-	rm -f bridge/v1/*_pb2*.py bridge/v1/*_pb2*.pyi
+	rm -f bridge/v1/*_pb2*.py bridge/v1/*_pb2*.pyi bridge/v1/*.proto bridge/v1/bridge.binpb
 	find bridge tests $(wildcard benchmarks) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 PIP := $(PY) -m pip install --disable-pip-version-check --no-compile

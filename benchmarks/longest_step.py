@@ -155,11 +155,11 @@ def _calls(count: int, size: int) -> list[dict[str, Any]]:
 
 
 def _grpc(turns: int) -> Case:
-    request = pb.CompleteRequest(max_output_tokens=16)
+    request = pb.CompleteRequest(completion=pb.CompletionSpec(max_output_tokens=16))
     for i in range(turns):
         role = pb.ROLE_ASSISTANT if i % 2 else pb.ROLE_USER
-        request.messages.add(role=role).parts.add(text=_TEXT)
-    request.messages.add(role=pb.ROLE_USER).parts.add(text="Done?")
+        request.completion.messages.add(role=role).parts.add(text=_TEXT)
+    request.completion.messages.add(role=pb.ROLE_USER).parts.add(text="Done?")
 
     def case(served: Served) -> None:
         try:
@@ -180,11 +180,11 @@ def _stored(items: int) -> Case:
 
 
 def _later_turn(turns: int) -> Case:
-    opening = pb.ConversationSettings(max_output_tokens=16)
+    opening = pb.OpenConversation(completion=pb.CompletionSpec(max_output_tokens=16))
     for i in range(turns):
-        opening.messages.add(role=pb.ROLE_ASSISTANT if i % 2 else pb.ROLE_USER).parts.add(
-            text=_TEXT
-        )
+        opening.completion.messages.add(
+            role=pb.ROLE_ASSISTANT if i % 2 else pb.ROLE_USER
+        ).parts.add(text=_TEXT)
 
     def case(served: Served) -> None:
         sent: queue.SimpleQueue[pb.ConverseRequest | None] = queue.SimpleQueue()
@@ -193,7 +193,7 @@ def _later_turn(turns: int) -> Case:
         sent.put(ask)
         turns = 0
         for event in served.stub.Converse(iter(sent.get, None), timeout=600):
-            if event.HasField("finished"):
+            if event.event.HasField("finished"):
                 turns += 1
                 if turns == 1:
                     served.figures()

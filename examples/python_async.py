@@ -59,7 +59,9 @@ class Conversation:
 
     async def open(self, **settings: Any) -> None:
         """Send the settings of the whole conversation."""
-        await self._call.write(pb.ConverseRequest(open=pb.ConversationSettings(**settings)))
+        await self._call.write(
+            pb.ConverseRequest(open=pb.OpenConversation(completion=pb.CompletionSpec(**settings)))
+        )
 
     async def send(self, text: str) -> AsyncIterator[str]:
         """Stream the text of the answer, running tools as the model calls them."""
@@ -67,19 +69,20 @@ class Conversation:
         await self._call.write(pb.ConverseRequest(message=message))
         calls: dict[int, pb.ToolCall] = {}
         async for response in self._call:
-            match response.WhichOneof("event"):
+            if response.HasField("turn_failed"):
+                raise TurnFailedError(response.turn_failed.message)
+            event = response.event
+            match event.WhichOneof("event"):
                 case "text_delta":
-                    yield response.text_delta.text
+                    yield event.text_delta.text
                 case "tool_call_start":
-                    start = response.tool_call_start
+                    start = event.tool_call_start
                     calls[start.index] = pb.ToolCall(id=start.id, name=start.name)
                 case "tool_call_delta":
-                    delta = response.tool_call_delta
+                    delta = event.tool_call_delta
                     calls[delta.index].arguments_json += delta.arguments_json
-                case "turn_failed":
-                    raise TurnFailedError(response.turn_failed.message)
                 case "finished":
-                    if response.finished.reason != pb.FINISH_REASON_TOOL_CALLS:
+                    if event.finished.reason != pb.FINISH_REASON_TOOL_CALLS:
                         return
                     await self._answer(list(calls.values()))
                     calls.clear()

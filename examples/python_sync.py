@@ -24,16 +24,18 @@ def ask(channel: grpc.Channel, prompt: str, *, model: str = "", api_key: str = "
     Raises grpc.RpcError, and EOFError if the answer is incomplete.
     """
     request = pb.CompleteRequest(
-        model=model,
-        messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=prompt)])],
+        completion=pb.CompletionSpec(
+            model=model,
+            messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=prompt)])],
+        )
     )
     metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
     # The deadline covers the whole answer, including the wait for a process.
     stub = CompletionServiceStub(channel)
     for response in stub.Complete(request, timeout=300, metadata=metadata):
-        match response.WhichOneof("event"):
+        match response.event.WhichOneof("event"):
             case "text_delta":
-                yield response.text_delta.text
+                yield response.event.text_delta.text
             case "finished":
                 return
     raise EOFError("incomplete answer")

@@ -143,12 +143,14 @@ class Grpc(_FrontEnd):
             raise
         ended = now()
         moments = tuple(moment for moment, r in responses for _ in range(_chunks(r)))
-        calls = [r.tool_call_start.id for _, r in responses if r.HasField("tool_call_start")]
-        text = "".join(r.text_delta.text for _, r in responses)
+        calls = [
+            r.event.tool_call_start.id for _, r in responses if r.event.HasField("tool_call_start")
+        ]
+        text = "".join(r.event.text_delta.text for _, r in responses)
         last = responses[-1][1]
-        if not moments or (stop_after is None and not last.HasField("finished")):
+        if not moments or (stop_after is None and not last.event.HasField("finished")):
             raise FailedError(f"{self.name}: incomplete answer")
-        used = last.finished.usage
+        used = last.event.finished.usage
         prompt = used.input_tokens + used.cache_read_tokens + used.cache_write_tokens
         usage = Usage(prompt, used.cache_read_tokens)
         return Answer(started, ended, moments, text, usage, calls[-1] if calls else "")
@@ -160,10 +162,10 @@ class Grpc(_FrontEnd):
 
 def _chunks(response: pb.CompleteResponse) -> int:
     """How many chunks of the answer a response has: deltas that waited are joined."""
-    match response.WhichOneof("event"):
+    match response.event.WhichOneof("event"):
         case "text_delta":
             # The simulator's tokens end with a space.
-            return max(response.text_delta.text.count(" "), 1)
+            return max(response.event.text_delta.text.count(" "), 1)
         case "tool_call_start" | "tool_call_delta":
             return 1
     return 0
@@ -199,28 +201,30 @@ def _http_body(request: Request) -> dict[str, Any]:
 
 def _grpc_request(request: Request) -> pb.CompleteRequest:
     message = pb.CompleteRequest(
-        system=request.system,
-        messages=[
-            pb.Message(role=_ROLES[role], parts=[pb.Part(text=text)])
-            for role, text in request.messages()
-        ],
+        completion=pb.CompletionSpec(
+            system=request.system,
+            messages=[
+                pb.Message(role=_ROLES[role], parts=[pb.Part(text=text)])
+                for role, text in request.messages()
+            ],
+        )
     )
     if request.result is not None:
         call_id, result = request.result
         arguments = json.dumps(TOOL_ARGUMENTS)
         call = pb.ToolCall(id=call_id, name=TOOL_NAME, arguments_json=arguments)
         answer = pb.ToolResult(call_id=call_id, content=[pb.Part(text=result)])
-        message.messages.add(role=pb.ROLE_ASSISTANT, parts=[pb.Part(tool_call=call)])
-        message.messages.add(role=pb.ROLE_USER, parts=[pb.Part(tool_result=answer)])
+        message.completion.messages.add(role=pb.ROLE_ASSISTANT, parts=[pb.Part(tool_call=call)])
+        message.completion.messages.add(role=pb.ROLE_USER, parts=[pb.Part(tool_result=answer)])
     if request.extras or request.tool:
-        message.tools.add(
+        message.completion.tools.add(
             name=TOOL_NAME,
             description=TOOL_DESCRIPTION,
             parameters_json=json.dumps(TOOL_PARAMETERS),
         )
     if request.extras:
-        message.sampling.temperature = TEMPERATURE
-        message.sampling.stop.append(STOP)
+        message.completion.sampling.temperature = TEMPERATURE
+        message.completion.sampling.stop.append(STOP)
     return message
 
 

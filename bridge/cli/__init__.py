@@ -1,4 +1,4 @@
-"""The commands: `bridge serve | doctor | chat | models | pool | logs | keys | version`.
+"""The commands: `bridge serve | doctor | chat | models | pool | logs | protos | keys | version`.
 
 Options and output only. Each command imports what is slow to import when it runs.
 """
@@ -16,13 +16,14 @@ from bridge.cli.keys import keys
 from bridge.cli.logs import logs
 from bridge.cli.models import models
 from bridge.cli.pool import pool
+from bridge.cli.protos import protos
 from bridge.cli.serve import serve
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (serve, doctor, chat, models, pool, logs):
+for command in (serve, doctor, chat, models, pool, logs, protos):
     app.command()(command)
 app.add_typer(keys, name="keys")
 

@@ -97,7 +97,7 @@ def table_of(pool: dict[str, Any]) -> Table:
 def rows_of(pool: dict[str, Any]) -> list[tuple[str, str]]:
     """The rows of the table: name and value."""
     totals = pool.get("totals", {})
-    status = str(pool["status"]).removeprefix("STATUS_").lower().replace("_", " ")
+    status = _enum(pool["status"], "STATUS_")
     account = "a simulated model" if pool["simulated"] else pool["account"]
     if plan_name := pool.get("subscription"):
         account = f"{account} ({plan_name})"
@@ -127,15 +127,20 @@ def rows_of(pool: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
+def _enum(value: str, prefix: str) -> str:
+    """The value of an enum in words."""
+    return value.removeprefix(prefix).lower().replace("_", " ")
+
+
 def _counts(counts: dict[str, int]) -> str:
     parts = [f"{int(count)} {name}" for name, count in counts.items() if int(count)]
     return " · ".join(parts) or "none"
 
 
 def _plan(plan: dict[str, Any]) -> str:
-    parts = [str(plan["status"]).replace("_", " ")]
+    parts = [_enum(plan["status"], "STATUS_")]
     # If there are windows, each has a row of its own.
-    if not plan.get("windows") and (plan.get("limit") or "resets_at" in plan):
+    if not plan.get("windows") and (plan.get("limit") or "reset_time" in plan):
         parts.append(_window(plan))
     if plan.get("using_overage"):
         parts.append("paid extra usage")
@@ -147,7 +152,7 @@ def _window(window: dict[str, Any]) -> str:
     if window.get("limit"):
         used = f" {window['utilization']:.0%} used" if "utilization" in window else ""
         parts.append(f"{window['limit'].replace('_', ' ')}{used}")
-    if "resets_at" in window:
-        resets = datetime.fromisoformat(window["resets_at"]).astimezone()
+    if "reset_time" in window:
+        resets = datetime.fromisoformat(window["reset_time"]).astimezone()
         parts.append(f"resets {resets:%a %H:%M}")
     return " · ".join(parts)

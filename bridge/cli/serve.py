@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from bridge.server import Bridge, FrontEnds, Settings
 
 FILES = 4_096
-"""Open file descriptors that the server may need, connections included."""
+"""Open file descriptors that the server may need, with the usual number of connections."""
+OTHER_FILES = 1_024
+"""Those of them that are no connections."""
 
 
 logger = logging.getLogger(__name__)
@@ -84,7 +86,7 @@ def serve(
     # The SDK logs the exit of each process as an error, even if it was closed on purpose.
     logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
 
-    _allow_files()
+    _allow_files(settings)
     both = not (http or grpc)
     front_ends = FrontEnds(http=http or both, grpc=grpc or both, demo=demo)
     try:
@@ -99,13 +101,15 @@ def serve(
         fail(str(error))
 
 
-def _allow_files() -> None:
+def _allow_files(settings: Settings) -> None:
     """Raise the limit of open files to what the connections of both APIs may need.
 
     Some systems default to 256: fewer than the connections of the HTTP API alone.
     """
+    connections = settings.bridge_http_max_connections + settings.bridge_grpc_max_connections
+    needed = max(FILES, connections + OTHER_FILES)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

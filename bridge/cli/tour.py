@@ -90,14 +90,13 @@ async def _through_grpc(
     address: Address, tls: Tls | None, key: str | None, write: Callable[[str], None]
 ) -> None:
     write(f"\ngRPC API, with the generated stub at {local_address(address)}:\n  {_QUESTION}\n  > ")
-    request = pb.CompleteRequest(
-        messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=_QUESTION)])]
-    )
+    messages = [pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=_QUESTION)])]
+    request = pb.CompleteRequest(completion=pb.CompletionSpec(messages=messages))
     metadata = (("authorization", f"Bearer {key}"),) if key else None
     async with await _channel(address, tls) as channel:
         stub = CompletionServiceStub(channel)
         async for response in stub.Complete(request, metadata=metadata):
-            write(printable(response.text_delta.text))
+            write(printable(response.event.text_delta.text))
     write("\n")
 
 
@@ -143,7 +142,7 @@ print(c.chat.completions.create(model='default', messages=[
         where = shell_quote(str(local.path)) if isinstance(local, Unix) else str(local)
         lines += f"""
   grpcurl {options}{header} \\
-    -d '{{"messages":[{{"role":"ROLE_USER","parts":[{{"text":"Hello"}}]}}]}}' \\
+    -d '{{"completion":{{"messages":[{{"role":"ROLE_USER","parts":[{{"text":"Hello"}}]}}]}}}}' \\
     {where} bridge.v1.CompletionService/Complete
 """
     return lines + "\n"

@@ -47,13 +47,14 @@ class GrpcClient:
             )
             try:
                 for response in call:
-                    match response.WhichOneof("event"):
+                    event = response.event
+                    match event.WhichOneof("event"):
                         case "started":
-                            model = response.started.model
+                            model = event.started.model
                         case "text_delta":
-                            yield Text(response.text_delta.text)
+                            yield Text(event.text_delta.text)
                         case "finished":
-                            done = _done(model, response.finished)
+                            done = _done(model, event.finished)
             except grpc.RpcError as error:
                 raise self._problem(error) from error
             finally:
@@ -116,7 +117,7 @@ class GrpcClient:
 
 
 def request_of(question: Question) -> pb.CompleteRequest:
-    request = pb.CompleteRequest(
+    completion = pb.CompletionSpec(
         # Over gRPC the default model has no name.
         model="" if question.model == "default" else question.model,
         system=question.system or "",
@@ -125,14 +126,14 @@ def request_of(question: Question) -> pb.CompleteRequest:
         ],
     )
     if question.schema is not None:
-        request.output_format.CopyFrom(
+        completion.output_format.CopyFrom(
             pb.OutputFormat(
                 kind=pb.OutputFormat.KIND_JSON_SCHEMA,
                 name="answer",
                 schema_json=json.dumps(question.schema),
             )
         )
-    return request
+    return pb.CompleteRequest(completion=completion)
 
 
 def _parts(turn: Turn) -> list[pb.Part]:

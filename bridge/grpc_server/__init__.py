@@ -6,6 +6,7 @@ import os
 # gRPC reads this once, when it is first imported, so it has to be set before that.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
-from bridge.grpc_server.server import MAX_CONNECTIONS, GrpcServer
+from bridge.grpc_server.connections.limits import ConnectionLimits
+from bridge.grpc_server.server import GrpcServer
 
-__all__ = ["MAX_CONNECTIONS", "GrpcServer"]
+__all__ = ["ConnectionLimits", "GrpcServer"]

@@ -23,7 +23,7 @@ from bridge.grpc_server.converse import ConverseCall, OpenConversations
 from bridge.grpc_server.mailbox import Heartbeat, sendable_events
 from bridge.grpc_server.wire.collect import AnswerCollector
 from bridge.grpc_server.wire.decode import SingleRequest, decode_conversation, decode_request
-from bridge.grpc_server.wire.encode import COMPLETE_HEARTBEAT, encode_event
+from bridge.grpc_server.wire.encode import HEARTBEAT, encode_event
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 
@@ -35,16 +35,16 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
         self,
         service: Service,
         calls: Calls,
+        conversations: OpenConversations,
         *,
-        max_conversations: int,
         max_conversation_bytes: int,
         heartbeat_seconds: float,
     ) -> None:
-        """`max_conversations` is the limit per caller; see `Mailbox` for `heartbeat_seconds`."""
+        """See `Mailbox` for `heartbeat_seconds`."""
         self._heartbeat_seconds = heartbeat_seconds
         self._service = service
         self._calls = calls
-        self._open = OpenConversations(max_conversations)
+        self._open = conversations
         self._max_conversation_bytes = max_conversation_bytes
 
     async def Complete(
@@ -58,10 +58,10 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
         async with aclosing(answer) as events:
             async for event in events:
                 if isinstance(event, Heartbeat):
-                    yield COMPLETE_HEARTBEAT
+                    yield pb.CompleteResponse(event=HEARTBEAT)
                     continue
-                for response in encode_event(event, completion.request_id, pb.CompleteResponse):
-                    yield response
+                for wire, number in encode_event(*event, completion.request_id):
+                    yield pb.CompleteResponse(event=wire, sequence_number=number)
 
     async def CreateCompletion(
         self,
@@ -76,10 +76,20 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
                 collector.see(event)
         return collector.response()
 
+    async def CountTokens(
+        self,
+        request: pb.CountTokensRequest,
+        context: grpc.aio.ServicerContext[pb.CountTokensRequest, pb.CountTokensResponse],
+    ) -> pb.CountTokensResponse:
+        """Estimate the input tokens of a request."""
+        completion = await self._decoded(request, context)
+        tokens = await self._service.count_tokens(completion)
+        return pb.CountTokensResponse(input_tokens=tokens, ignored_params=completion.ignored)
+
     async def _decoded(
         self, request: SingleRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> CompletionRequest:
-        with recording_refusals(self._service, request.model):
+        with recording_refusals(self._service, request.completion.model):
             completion = await off_loop(
                 request.ByteSize() > LARGE_BYTES,
                 decode_request,
@@ -102,7 +112,7 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
                 first = await anext(requests, None)
             if first is None or first.WhichOneof("request") != "open":
                 raise InvalidRequestError("The first message must be open.", field="open")
-            with recording_refusals(self._service, first.open.model):
+            with recording_refusals(self._service, first.open.completion.model):
                 large = first.ByteSize() > LARGE_BYTES
                 opened = await off_loop(large, decode_conversation, first, caller=caller)
                 opened = with_call_context(opened, context)

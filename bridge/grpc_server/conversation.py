@@ -37,8 +37,23 @@ from bridge.grpc_server.wire.decode import (
 )
 from bridge.v1 import completion_pb2 as pb
 
-TURN_RUNNING = "TURN_RUNNING"
-"""google.rpc.ErrorInfo.reason of what was said before the turn was over."""
+
+def turn_running(kind: str) -> OutOfOrderError:
+    """What to raise for a message that comes before the turn is over."""
+    return OutOfOrderError(
+        "A turn is still running: wait for finished, or send cancel first.",
+        field=kind,
+        reason="TURN_RUNNING",
+    )
+
+
+def already_open() -> OutOfOrderError:
+    """What to raise for a second `open`."""
+    return OutOfOrderError(
+        "The conversation is already open. To change its settings, open another one.",
+        field="open",
+        reason="ALREADY_OPEN",
+    )
 
 
 @dataclass(slots=True)
@@ -136,15 +151,10 @@ class Conversation:
 
         `ignored` names its fields without effect, which are reported with the turn. Raises
         InvalidRequestError for an invalid message, OutOfOrderError for a misplaced one, and
-        TooLargeError; unless a turn is running, `fail` has to be called then.
+        TooLargeError; `fail` has to be called then.
         """
         kind = "message" if isinstance(said, pb.UserMessage) else "tool_results"
-        if self.running:
-            raise OutOfOrderError(
-                "A turn is still running: wait for finished, or send cancel first.",
-                field=kind,
-                reason=TURN_RUNNING,
-            )
+        assert not self.running
         self._grow(said.ByteSize(), kind)
         self._ignored |= dict.fromkeys(ignored)
         if said.HasField("overrides"):

@@ -19,29 +19,28 @@ from bridge.core.contract import (
     BridgeError,
     CompletionRequest,
     DrainingError,
-    Event,
     Finished,
     InternalError,
     InvalidRequestError,
     QueueFullError,
     Service,
 )
-from bridge.core.telemetry import kind_of, trace_of
+from bridge.core.telemetry import Limit, Occupancy, kind_of, trace_of
 from bridge.grpc_server.call_context import (
     Calls,
     current_request_id,
     is_cancelled,
     recording_refusals,
 )
-from bridge.grpc_server.conversation import Conversation
-from bridge.grpc_server.mailbox import HEARTBEAT, Heartbeat, Mailbox, joined
+from bridge.grpc_server.conversation import Conversation, already_open, turn_running
+from bridge.grpc_server.mailbox import SILENCE, Heartbeat, Mailbox, Numbered, joined
 from bridge.grpc_server.status import rich_status
 from bridge.grpc_server.wire.decode import NOT_ONE
 from bridge.grpc_server.wire.encode import (
     CANCELLED,
-    CONVERSE_HEARTBEAT,
+    HEARTBEAT,
+    encode_error,
     encode_event,
-    encode_failure,
     encode_started,
 )
 from bridge.grpc_server.wire.unknown_fields import unknown_fields
@@ -53,12 +52,15 @@ TOO_MANY: Final = "TOO_MANY_CONVERSATIONS"
 """google.rpc.ErrorInfo.reason if a caller has too many open calls."""
 
 
+_HEARTBEAT: Final = pb.ConverseResponse(event=HEARTBEAT)
+
+
 @dataclass(frozen=True, slots=True)
 class _OfTurn:
     """The output of a turn: an event of its answer, or why it failed."""
 
     turn: asyncio.Task[None]
-    given: Event | BaseException
+    given: Numbered | BaseException
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,34 +73,42 @@ _Mail: TypeAlias = pb.ConverseRequest | _OfTurn | _HalfClosed | Heartbeat | Base
 
 def _joined(first: _Mail, second: _Mail) -> _Mail | None:
     """Join deltas of the same turn."""
-    if not (isinstance(first, _OfTurn) and isinstance(second, _OfTurn)):
-        return None
-    both = joined(first.given, second.given) if first.turn is second.turn else None
-    return None if both is None else _OfTurn(first.turn, both)
+    match first, second:
+        case (_OfTurn(turn, Numbered() as one), _OfTurn(other, Numbered() as two)):
+            both = joined(one, two) if turn is other else None
+            return None if both is None else _OfTurn(turn, both)
+    return None
 
 
 class OpenConversations:
     """Counts each caller's open calls."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, occupancy: Occupancy) -> None:
         self._limit = limit
+        self._occupancy = occupancy
         self._open: Counter[str] = Counter()
 
     @contextmanager
     def one_more(self, caller: str) -> Iterator[None]:
         """Count a call; raises QueueFullError if there are too many."""
         if self._open[caller] >= self._limit:
+            self._occupancy.refused(Limit.CONVERSATIONS)
             raise QueueFullError(
                 f"This caller already has {self._limit} open conversations, its limit. Close one.",
                 reason=TOO_MANY,
             )
-        self._open[caller] += 1
+        self._changed(caller, 1)
         try:
             yield
         finally:
-            self._open[caller] -= 1
-            if not self._open[caller]:
-                del self._open[caller]
+            self._changed(caller, -1)
+
+    def _changed(self, caller: str, by: int) -> None:
+        self._open[caller] += by
+        count = self._open[caller]
+        if not count:
+            del self._open[caller]
+        self._occupancy.of(Limit.CONVERSATIONS, caller, count, self._limit)
 
 
 class ConverseCall:
@@ -118,10 +128,11 @@ class ConverseCall:
         self._conversation = conversation
         self._new_id = new_id
         self._time_remaining = time_remaining
-        self._mail = Mailbox[_Mail](_joined, silence=heartbeat_seconds, heartbeat=HEARTBEAT)
+        self._mail = Mailbox[_Mail](_joined, silence=heartbeat_seconds, heartbeat=SILENCE)
         self._turn: asyncio.Task[None] | None = None
         self._turns = 0
-        self._started = False
+        self._sent = 0
+        """The sequence number of the last event of the turn."""
         self._half_closed = False
 
     async def responses(
@@ -129,8 +140,8 @@ class ConverseCall:
     ) -> AsyncGenerator[pb.ConverseResponse, None]:
         """Yield the responses until the client has half-closed and no turn is running.
 
-        A turn that fails ends in `turn_failed`. Raises a BridgeError for a fault of the call: a
-        message during a turn, one that is none, a revoked key.
+        A turn that fails ends in `turn_failed`, and a message that may not come now is answered
+        with `message_rejected`. Raises a BridgeError for a fault of the call.
         """
         with self._mail:
             reading = asyncio.create_task(self._read(requests))
@@ -156,7 +167,7 @@ class ConverseCall:
                 case _HalfClosed():
                     self._half_closed = True
                 case Heartbeat():
-                    yield CONVERSE_HEARTBEAT
+                    yield _HEARTBEAT
                 case BaseException() as error:
                     raise error
                 case never:
@@ -182,10 +193,9 @@ class ConverseCall:
         """Handle a client message; return what it is answered with by itself."""
         match request.WhichOneof("request"):
             case "open":
-                raise InvalidRequestError(
-                    "The conversation is already open. To change its settings, open another one.",
-                    field="open",
-                )
+                return self._rejected(already_open())
+            case "message" | "tool_results" as kind if self._turn is not None:
+                return self._rejected(turn_running(kind))
             case "message":
                 return self._begin(request, request.message)
             case "tool_results":
@@ -193,11 +203,19 @@ class ConverseCall:
             case "cancel":
                 return await self._cancel()
             case "ping":
-                return (CONVERSE_HEARTBEAT,)
+                return (_HEARTBEAT,)
             case None:
-                raise InvalidRequestError(NOT_ONE, field="request")
+                return self._rejected(InvalidRequestError(NOT_ONE, field="request"))
             case never:
                 assert_never(never)
+
+    @staticmethod
+    def _rejected(error: BridgeError) -> tuple[pb.ConverseResponse, ...]:
+        """Refuse a message that changes nothing, whether or not a turn is running."""
+        request_id = current_request_id.get()
+        _log.info("request %s: a message of Converse: %s", request_id, kind_of(error))
+        status = encode_error(rich_status(error, request_id))
+        return (pb.ConverseResponse(message_rejected=status),)
 
     async def _cancel(self) -> tuple[pb.ConverseResponse, ...]:
         if self._turn is None:
@@ -205,18 +223,17 @@ class ConverseCall:
         await self._stop(self._turn)
         self._turn = None
         self._conversation.cancel()
-        if self._started:
-            return (CANCELLED,)
         # Always first: it has the turn's request id.
-        return (encode_started(current_request_id.get()), CANCELLED)
+        started = () if self._sent else (encode_started(current_request_id.get()),)
+        return tuple(
+            pb.ConverseResponse(event=event, sequence_number=number)
+            for number, event in enumerate((*started, CANCELLED), self._sent + 1)
+        )
 
     def _begin(
         self, request: pb.ConverseRequest, said: pb.UserMessage | pb.ToolResults
     ) -> tuple[pb.ConverseResponse, ...]:
         """Begin the turn that a message completes, if it does and can."""
-        if self._turn is not None:
-            # Raises, which ends the call and the running turn; the core records that.
-            self._conversation.take(said)
         self._calls.check()
         if self._turns:
             # The id of the next turn, or of the error if it cannot start.
@@ -231,7 +248,7 @@ class ConverseCall:
         if asked is None:
             return ()
         self._turns += 1
-        self._started = False
+        self._sent = 0
         asked = replace(asked, request_id=current_request_id.get(), timeout=self._time_remaining())
         self._turn = asyncio.create_task(self._run(asked))
         return ()
@@ -250,17 +267,19 @@ class ConverseCall:
         else:
             _log.error("request %s: a turn of Converse failed\n%s", request_id, trace_of(error))
             error = InternalError()
-        return (encode_failure(rich_status(error, request_id)),)
+        return (pb.ConverseResponse(turn_failed=encode_error(rich_status(error, request_id))),)
 
     async def _run(self, request: CompletionRequest) -> None:
         turn = asyncio.current_task()
         assert turn is not None
         finished = False
+        number = 0
         try:
             async with aclosing(self._service.complete(request)) as events:
                 async for event in events:
                     finished = isinstance(event, Finished)
-                    await self._mail.put(_OfTurn(turn, event))
+                    number += 1
+                    await self._mail.put(_OfTurn(turn, Numbered(event, number)))
             if not finished:
                 raise RuntimeError("the answer has no end")
         except (Exception, asyncio.CancelledError) as error:
@@ -269,18 +288,21 @@ class ConverseCall:
                 raise
             await self._mail.put(_OfTurn(turn, error))
 
-    async def _answer(self, given: Event | BaseException) -> tuple[pb.ConverseResponse, ...]:
+    async def _answer(self, given: Numbered | BaseException) -> tuple[pb.ConverseResponse, ...]:
         if isinstance(given, BaseException):
             await self._stop(self._turn)
             self._turn = None
             return self._failed(given)
-        self._started = True
-        self._conversation.see(given)
-        if isinstance(given, Finished) and self._turn is not None:
+        event, self._sent = given
+        self._conversation.see(event)
+        if isinstance(event, Finished) and self._turn is not None:
             # The session is released first, so that the next message finds it parked.
             await self._turn
             self._turn = None
-        return encode_event(given, current_request_id.get(), pb.ConverseResponse)
+        return tuple(
+            pb.ConverseResponse(event=wire, sequence_number=number)
+            for wire, number in encode_event(*given, current_request_id.get())
+        )
 
     @staticmethod
     async def _stop(*tasks: asyncio.Task[None] | None) -> None:

@@ -31,6 +31,7 @@ from bridge.grpc_server.call_context import (
     is_cancelled,
     new_request_id,
 )
+from bridge.grpc_server.connections.streams import Streams
 from bridge.grpc_server.receiving import Receiver
 from bridge.grpc_server.status import CallStatus, status_of
 
@@ -103,6 +104,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         calls: Calls,
         authenticator: CallAuthenticator,
         receiver: Receiver,
+        streams: Streams,
         *,
         stall_seconds: float,
         max_message_bytes: int,
@@ -111,6 +113,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._calls = calls
         self._authenticator = authenticator
         self._receiver = receiver
+        self._streams = streams
         self._stall_seconds = stall_seconds
         self._max_message_bytes = max_message_bytes
         self._make_id = make_id
@@ -172,7 +175,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             _join_trace(context)
             request = None
             ours = method.startswith("/bridge.")
-            with self._calls.tracked() if ours else nullcontext():
+            tracked = self._calls.tracked() if ours else nullcontext()
+            with self._streams.one_more(context.peer()), tracked:
                 try:
                     try:
                         # Close the iterator, and below drop the request: of an aborted call,

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Generic, Self, TypeAlias, TypeVar
+from typing import Final, Generic, NamedTuple, Self, TypeAlias, TypeVar
 
 from bridge.core.contract import Event, TextDelta, ThinkingDelta, ToolCallDelta
 from bridge.grpc_server.call_context import is_cancelled
@@ -24,7 +24,14 @@ class Heartbeat:
     """Nothing has been sent for a while."""
 
 
-HEARTBEAT: Final = Heartbeat()
+SILENCE: Final = Heartbeat()
+
+
+class Numbered(NamedTuple):
+    """An event and its sequence number, or that of the last if several were joined."""
+
+    event: Event
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +39,16 @@ class _End:
     """The answer has no more events."""
 
 
-_Item: TypeAlias = Event | Heartbeat | _End | BaseException
+_Item: TypeAlias = Numbered | Heartbeat | _End | BaseException
 
 
-def joined(first: object, second: object) -> Event | None:
+def joined(first: Numbered, second: Numbered) -> Numbered | None:
     """Join two deltas of a kind; None if they are something else, or too long together."""
+    event = _joined_events(first.event, second.event)
+    return None if event is None else Numbered(event, second.number)
+
+
+def _joined_events(first: Event, second: Event) -> Event | None:
     if type(first) is not type(second):
         return None
     match first, second:
@@ -48,6 +60,12 @@ def joined(first: object, second: object) -> Event | None:
             index == other and len(one) + len(two) <= MAX_JOINED
         ):
             return ToolCallDelta(index, one + two)
+    return None
+
+
+def _joined(first: _Item, second: _Item) -> _Item | None:
+    if isinstance(first, Numbered) and isinstance(second, Numbered):
+        return joined(first, second)
     return None
 
 
@@ -140,26 +158,28 @@ class Mailbox(Generic[_T]):
 
 
 async def sendable_events(
-    events: AsyncGenerator[Event, None], heartbeat_seconds: float
-) -> AsyncGenerator[Event | Heartbeat, None]:
+    events: AsyncGenerator[Event, None], heartbeat_seconds: float, *, after: int = 0
+) -> AsyncGenerator[Numbered | Heartbeat, None]:
     """Yield the events of an answer, and a heartbeat after each `heartbeat_seconds` of silence.
 
-    The events are read meanwhile, so that those that wait to be taken can be joined. Close the
-    generator to close `events`, within that.
+    They are numbered from `after` + 1 on. The events are read meanwhile, so that those that wait to
+    be taken can be joined. Close the generator to close `events`, within that.
     """
 
     async def read() -> None:
+        number = after
         try:
             async with aclosing(events):
                 async for event in events:
-                    await mailbox.put(event)
+                    number += 1
+                    await mailbox.put(Numbered(event, number))
             await mailbox.put(_End())
         except (Exception, asyncio.CancelledError) as error:
             if is_cancelled():
                 raise
             await mailbox.put(error)
 
-    with Mailbox[_Item](joined, silence=heartbeat_seconds, heartbeat=HEARTBEAT) as mailbox:
+    with Mailbox[_Item](_joined, silence=heartbeat_seconds, heartbeat=SILENCE) as mailbox:
         reading = asyncio.create_task(read())
         try:
             while not isinstance(item := await mailbox.get(), _End):

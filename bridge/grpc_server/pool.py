@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from operator import itemgetter
 from typing import Any, Final
 
 import grpc
@@ -12,11 +13,14 @@ import grpc
 from bridge.core.contract import Service
 from bridge.grpc_server.call_context import Calls
 from bridge.grpc_server.wire.encode import encode_pool, encode_request
+from bridge.grpc_server.wire.paging import page_of
 from bridge.v1 import pool_pb2 as pb
 from bridge.v1 import pool_pb2_grpc as pb_grpc
 
 PAUSE_SECONDS: Final = 0.1
 """At least so long from one response of a watch to the next."""
+
+_ID: Final = itemgetter("request_id")
 
 
 class PoolServicer(pb_grpc.PoolServiceServicer):
@@ -52,5 +56,6 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
     async def ListRecentRequests(
         self, request: pb.ListRecentRequestsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ListRecentRequestsResponse:
-        requests = [encode_request(line) for line in self._recent()]
-        return pb.ListRecentRequestsResponse(requests=requests)
+        page, following = page_of(self._recent(), request.page_size, request.page_token, _ID)
+        requests = [encode_request(line) for line in page]
+        return pb.ListRecentRequestsResponse(requests=requests, next_page_token=following)

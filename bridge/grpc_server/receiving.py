@@ -8,12 +8,16 @@ its flow-control window, 64 kB.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 from bridge.core.access import Uploads
 from bridge.core.contract import InvalidRequestError, RequestTimeoutError
+from bridge.grpc_server.call_context import current_request_id
+
+_log = logging.getLogger(__name__)
 
 KEYLESS_SECONDS: Final = 1.0
 """How long a request may take to arrive if no key is required. Those of health checks are a few
@@ -22,6 +26,8 @@ KEYLESS_AT_ONCE: Final = 4
 """The maximum number of such requests that are unfinished."""
 STREAMS_AT_ONCE: Final = 4
 """The maximum number of open reflection calls per key: each may hold an unfinished message."""
+
+_CANCELLED_SECONDS: Final = 1.0
 
 
 class Receiver:
@@ -56,18 +62,28 @@ class Receiver:
         """Read the request of a call; raises a BridgeError if it does not arrive."""
         if needs_key:
             async with self._uploads.room(caller, self._most, self._seconds):
-                return await _single(requests, self._seconds)
+                return await self._single(requests, self._seconds)
         async with self._keyless.room("", self._most, self._seconds):
-            return await _single(requests, min(self._seconds, KEYLESS_SECONDS))
+            return await self._single(requests, min(self._seconds, KEYLESS_SECONDS))
 
-
-async def _single(requests: AsyncIterator[Any], seconds: float) -> Any:
-    try:
-        async with asyncio.timeout(seconds):
-            async for request in requests:
-                return request
-    except TimeoutError:
-        raise RequestTimeoutError(
-            f"The request did not arrive within {seconds:g} seconds."
-        ) from None
-    raise InvalidRequestError("The call has no request message.", reason="MALFORMED_MESSAGE")
+    async def _single(self, requests: AsyncIterator[Any], seconds: float) -> Any:
+        try:
+            async with asyncio.timeout(seconds):
+                async for request in requests:
+                    return request
+        except TimeoutError:
+            raise RequestTimeoutError(
+                f"The request did not arrive within {seconds:g} seconds."
+            ) from None
+        try:
+            # gRPC ends the stream before it cancels the call, if it does. Then it has sent the
+            # status itself, without details.
+            await asyncio.sleep(_CANCELLED_SECONDS)
+        except asyncio.CancelledError:
+            _log.info(
+                "request %s: no whole message arrived: the client left, or it has over %d bytes",
+                current_request_id.get(),
+                self._most,
+            )
+            raise
+        raise InvalidRequestError("The call has no request message.", reason="MALFORMED_MESSAGE")

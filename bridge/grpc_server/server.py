@@ -21,10 +21,14 @@ from grpc_health.v1 import (
 from bridge.core.access import Access, Uploads
 from bridge.core.contract import BOUNDS, Service
 from bridge.core.system import UnixSocket, make_unix_socket
-from bridge.grpc_server.address import resolve
+from bridge.core.telemetry import Occupancy
 from bridge.grpc_server.authenticator import CallAuthenticator
 from bridge.grpc_server.call_context import Calls
 from bridge.grpc_server.completion import CompletionServicer
+from bridge.grpc_server.connections.address import resolve
+from bridge.grpc_server.connections.limits import ConnectionLimits
+from bridge.grpc_server.connections.streams import Streams
+from bridge.grpc_server.converse import OpenConversations
 from bridge.grpc_server.interceptors import CallInterceptor
 from bridge.grpc_server.models import ModelServicer
 from bridge.grpc_server.pool import PoolServicer
@@ -48,19 +52,9 @@ SERVICES: Final = (
 )
 """The bridge's own services, by their full names."""
 
-MAX_CALLS: Final = 256
-"""Open calls per connection; further ones wait at the client."""
-MAX_METADATA_BYTES: Final = 16 * 1024
-"""All headers of a call together."""
-MAX_CONNECTIONS: Final = 256
-"""Connections per listening address. Each takes a file descriptor; 1,024 are a usual limit."""
-
-HANDSHAKE_SECONDS: Final = 15
-"""How long the handshake of a connection may take; the HTTP server waits as long for a head."""
-IDLE_SECONDS: Final = 60
-"""How long a connection may be without a call."""
-
 _OVER_BYTES: Final = 8 * 1024 * 1024
+"""How far a message may be over the limit and get its reason. gRPC itself refuses without one, and
+each call counts as the largest message while it is read: more would leave room for fewer calls."""
 _CLEANUP_SECONDS: Final = 10.0
 
 
@@ -74,12 +68,13 @@ class GrpcServer:
     `stall_seconds` how long a client may not read its answer; `request_seconds` how long a single
     request may take to arrive; `max_conversations` the open Converse calls per caller;
     `heartbeat_seconds` after how much silence an answer gets a heartbeat. `uploads` counts the
-    requests being received. With `uds` the server listens on that Unix socket instead of a port.
-    Without `access` no key is required. With `client_certificates` the credentials require a
-    certificate from each client, which identifies it if no key does. `recent` returns the latest
-    requests.
+    requests being received, and `occupancy` what reached a limit. With `uds` the server listens on
+    that Unix socket instead of a port. Without `access` no key is required. With
+    `client_certificates` the credentials require a certificate from each client, which identifies
+    it if no key does. `recent` returns the latest requests.
     """
 
+    # long: each option is a parameter.
     def __init__(
         self,
         service: Service,
@@ -97,6 +92,8 @@ class GrpcServer:
         access: Access | None = None,
         uploads: Uploads | None = None,
         allowed_origins: tuple[str, ...] = (),
+        limits: ConnectionLimits | None = None,
+        occupancy: Occupancy | None = None,
         recent: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
     ) -> None:
         self._service = service
@@ -104,22 +101,27 @@ class GrpcServer:
         self._port = port if uds is None else 0
         self._uds = uds
         self._socket: UnixSocket | None = None
-        self._max_message_bytes = max_message_bytes
         self._credentials = credentials
-        self._stall_seconds = stall_seconds
+        limits, occupancy = limits or ConnectionLimits(), occupancy or Occupancy()
+        self._options = _options(max_message_bytes, limits)
         self._receiver = Receiver(
             uploads or Uploads(), max_message_bytes + _OVER_BYTES, request_seconds
         )
         self._recent = recent
         access = access or Access()
-        self._authenticator = CallAuthenticator(
-            access, allowed_origins, certificates=client_certificates
-        )
         self._calls = Calls(access.check)
+        self._interceptor = CallInterceptor(
+            self._calls,
+            CallAuthenticator(access, allowed_origins, certificates=client_certificates),
+            self._receiver,
+            Streams(limits.max_streams, occupancy),
+            stall_seconds=stall_seconds,
+            max_message_bytes=max_message_bytes,
+        )
         self._completion = CompletionServicer(
             service,
             self._calls,
-            max_conversations=max_conversations,
+            OpenConversations(max_conversations, occupancy),
             max_conversation_bytes=max_message_bytes,
             heartbeat_seconds=heartbeat_seconds,
         )
@@ -151,18 +153,7 @@ class GrpcServer:
 
         Raises OSError if the address is not available, and UnixSocketError for a socket.
         """
-        server = grpc.aio.server(
-            interceptors=[
-                CallInterceptor(
-                    self._calls,
-                    self._authenticator,
-                    self._receiver,
-                    stall_seconds=self._stall_seconds,
-                    max_message_bytes=self._max_message_bytes,
-                )
-            ],
-            options=_options(self._max_message_bytes),
-        )
+        server = grpc.aio.server(interceptors=[self._interceptor], options=self._options)
         self._add_services(server)
         self._listen(server)
         await self.refresh_health()
@@ -253,32 +244,15 @@ class GrpcServer:
         await self.stop()
 
 
-def _options(max_message_bytes: int) -> list[tuple[str, int]]:
+def _options(max_message_bytes: int, limits: ConnectionLimits) -> list[tuple[str, int]]:
     return [
         # If on, a second server would share the port without an error.
         ("grpc.so_reuseport", 0),
         # A little more than is accepted: gRPC itself refuses without a reason.
         ("grpc.max_receive_message_length", max_message_bytes + _OVER_BYTES),
         ("grpc.max_send_message_length", max_message_bytes),
-        # Clients without a key can connect, too. A client whose idle connection was closed opens
-        # another with its next call.
-        ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
-        ("grpc.max_connection_idle_ms", IDLE_SECONDS * 1000),
-        ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
         # Flow-control windows grow with the message being read. If they grew with the speed of the
         # network, each call could send 4 MB before any of it is read, whatever its key.
         ("grpc.http2.bdp_probe", 0),
-        # Calls per connection, and the headers of a call.
-        ("grpc.max_concurrent_streams", MAX_CALLS),
-        ("grpc.max_metadata_size", MAX_METADATA_BYTES),
-        ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
-        # A model may think for minutes without output: a client may ping every ten seconds, with or
-        # without a call, and is never disconnected for it.
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.max_ping_strikes", 0),
-        # Detects a client whose machine is gone, which would otherwise occupy its process.
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.http2.max_pings_without_data", 0),
+        *limits.options(),
     ]

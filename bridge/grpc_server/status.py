@@ -13,7 +13,7 @@ from grpc import StatusCode
 from bridge.core import contract
 from bridge.grpc_server.call_context import REQUEST_ID_KEY
 
-DOMAIN: Final = "bridge.v1"
+DOMAIN: Final = "claude-code-bridge"
 """google.rpc.ErrorInfo.domain of every error that the bridge itself reports."""
 
 DETAILS_KEY: Final = "grpc-status-details-bin"
@@ -52,6 +52,9 @@ CODES: Final[dict[type[contract.BridgeError], StatusCode]] = {
     contract.InternalError: StatusCode.INTERNAL,
 }
 
+_MODEL: Final = "bridge.v1.Model"
+"""google.rpc.ResourceInfo.resource_type of a model."""
+
 _MAX_MESSAGE_BYTES: Final = 800
 _MAX_OTHERS_BYTES: Final = 2_000
 """Of all field violations but the first: clients refuse trailers of more than 8 KB."""
@@ -86,11 +89,15 @@ def status_of(error: contract.BridgeError, request_id: str) -> CallStatus:
 def rich_status(error: contract.BridgeError, request_id: str) -> status_pb2.Status:
     """Return an error with its google.rpc details."""
     message = _trailer_text(error.message)
-    details = [_error_info(error, request_id)]
+    details = [_error_info(error), _packed(error_details_pb2.RequestInfo(request_id=request_id))]
     code = _code_of(error)
     if code is StatusCode.INVALID_ARGUMENT and _field_of(error):
         assert isinstance(error, contract.InvalidRequestError)
         details.append(_bad_request(error, message))
+    if subject := _quota_of(error):
+        details.append(_quota_failure(error, subject, message))
+    if isinstance(error, contract.ModelNotFoundError):
+        details.append(_resource_info(_MODEL, error.model, message))
     if error.retry_hint is not None:
         details.append(_retry_info(error.retry_hint))
     return status_pb2.Status(code=code.value[0], message=message, details=details)
@@ -104,8 +111,8 @@ def _field_of(error: contract.BridgeError) -> str:
     return getattr(error, "field", None) or ""
 
 
-def _error_info(error: contract.BridgeError, request_id: str) -> any_pb2.Any:
-    metadata = {"request_id": request_id, "retryable": "true" if error.retryable else "false"}
+def _error_info(error: contract.BridgeError) -> any_pb2.Any:
+    metadata = {"retryable": "true" if error.retryable else "false"}
     if field := _field_of(error):
         metadata["field"] = field
     if isinstance(error, contract.PlanLimitError) and error.resets_at is not None:
@@ -132,6 +139,34 @@ def _violation(
 ) -> error_details_pb2.BadRequest.FieldViolation:
     return error_details_pb2.BadRequest.FieldViolation(
         field=_field_of(error), description=description, reason=error.reason
+    )
+
+
+def _quota_of(error: contract.BridgeError) -> str:
+    """Whose quota is exhausted; empty if none is."""
+    match error:
+        case contract.PlanLimitError():
+            return "account"
+        case contract.RateLimitedError():
+            upstream = error.reason == contract.RateLimitedError.reason
+            return "account" if upstream else "key"
+        case contract.QueueFullError():
+            return "server"
+    return ""
+
+
+def _quota_failure(error: contract.BridgeError, subject: str, message: str) -> any_pb2.Any:
+    violation = error_details_pb2.QuotaFailure.Violation(
+        subject=subject, description=message, quota_id=error.reason
+    )
+    return _packed(error_details_pb2.QuotaFailure(violations=[violation]))
+
+
+def _resource_info(kind: str, name: str, message: str) -> any_pb2.Any:
+    return _packed(
+        error_details_pb2.ResourceInfo(
+            resource_type=kind, resource_name=_trailer_text(name), description=message
+        )
     )
 
 

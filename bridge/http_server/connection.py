@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from bridge.core.contract import (
     QueueFullError,
     RequestTimeoutError,
 )
+from bridge.core.telemetry import Limit, Occupancy
 from bridge.http_server.context import HttpSettings
 from bridge.http_server.dialect import Dialect
 from bridge.http_server.feeding import BODY_BYTES, PIECE_BYTES, Feeder
@@ -71,13 +72,13 @@ class _StrictLines(ReceiveBuffer):
 class LimitedConnection(H11Protocol):
     """A connection with limits on the time a client may take and on the number of connections.
 
-    Created by `connections`, which sets its settings and the dialect of errors that occur before
-    there is a request. `counted` is called with each new number of connections.
+    Created by `connections`, which sets its settings, the dialect of errors that occur before
+    there is a request, and `occupancy`, which is told how many there are.
     """
 
     settings: HttpSettings
     dialect: Dialect
-    counted: Callable[[int], object]
+    occupancy: Occupancy
     _head_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
     _probe_timer: asyncio.TimerHandle | None = None
@@ -96,8 +97,9 @@ class LimitedConnection(H11Protocol):
         self._feeder = Feeder(transport, self.loop, self._take, self._piece_bytes)
         self.flow = self._feeder
         limit = self.settings.max_connections
-        self.counted(len(self.connections))
+        self._count()
         if len(self.connections) > limit:
+            self.occupancy.refused(Limit.HTTP_CONNECTIONS)
             self._refuse(
                 QueueFullError(
                     f"The server already has {limit} connections, its limit.", retry_after=1
@@ -177,7 +179,11 @@ class LimitedConnection(H11Protocol):
         self._stop_head_timer()
         self._stop_write_timer()
         super().connection_lost(exc)
-        self.counted(len(self.connections))
+        self._count()
+
+    def _count(self) -> None:
+        most = self.settings.max_connections
+        self.occupancy.now(Limit.HTTP_CONNECTIONS, len(self.connections), most)
 
     def on_response_complete(self) -> None:
         """Wait for the next request, or for the rest of a body that is no longer needed."""
@@ -270,10 +276,12 @@ class LimitedConnection(H11Protocol):
 
 
 def connections(
-    settings: HttpSettings,
-    dialects: Sequence[Dialect],
-    counted: Callable[[int], object] = int,
+    settings: HttpSettings, dialects: Sequence[Dialect], occupancy: Occupancy | None = None
 ) -> type[LimitedConnection]:
     """Return the class of a server's connections, for `uvicorn.Config(http=…)`."""
-    members = {"settings": settings, "dialect": dialects[0], "counted": staticmethod(counted)}
+    members = {
+        "settings": settings,
+        "dialect": dialects[0],
+        "occupancy": occupancy or Occupancy(),
+    }
     return type("Connection", (LimitedConnection,), members)

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
@@ -18,7 +17,7 @@ from bridge.core.contract import BOUNDS
 from bridge.core.engine import Engine
 from bridge.core.system import UnixSocketError, is_loopback
 from bridge.core.telemetry import Metrics, RecentRequests
-from bridge.grpc_server import MAX_CONNECTIONS, GrpcServer
+from bridge.grpc_server import ConnectionLimits, GrpcServer
 from bridge.http_server import HttpSettings, all_dialects, connections, create_app
 from bridge.server.addresses import (
     Address,
@@ -101,11 +100,25 @@ def response_store(settings: Settings) -> ResponseStore | None:
     )
 
 
+def connection_limits(settings: Settings) -> ConnectionLimits:
+    """The gRPC server's part of the settings. Pure."""
+    return ConnectionLimits(
+        max_connections=settings.bridge_grpc_max_connections,
+        max_streams=settings.bridge_grpc_max_streams,
+        keepalive_seconds=settings.bridge_grpc_keepalive_seconds,
+        keepalive_timeout=settings.bridge_grpc_keepalive_timeout,
+        min_ping_seconds=settings.bridge_grpc_min_ping_seconds,
+        max_age_seconds=settings.bridge_grpc_max_connection_age,
+        max_age_grace_seconds=settings.bridge_grpc_max_connection_age_grace,
+    )
+
+
 async def serve_grpc(
     shared: Shared, address: Address, stack: AsyncExitStack, changes: Changes
 ) -> Address:
     """Serve gRPC; returns the address with the actual port. Raises StartError."""
     tls, settings, access = shared.tls, shared.settings, shared.access
+    limits = connection_limits(settings)
     server = GrpcServer(
         shared.engine,
         host=settings.host,
@@ -118,6 +131,8 @@ async def serve_grpc(
         uploads=shared.uploads,
         allowed_origins=settings.bridge_allowed_origins,
         heartbeat_seconds=settings.bridge_heartbeat_seconds,
+        limits=limits,
+        occupancy=shared.metrics.occupancy,
         recent=shared.recent.lines,
     )
     try:
@@ -139,7 +154,7 @@ async def serve_grpc(
     if not isinstance(address, Tcp):
         return address
     watching = asyncio.create_task(
-        watch_grpc_connections(port, MAX_CONNECTIONS, shared.metrics.connections)
+        watch_grpc_connections(port, limits.max_connections, shared.metrics.occupancy)
     )
     stack.callback(watching.cancel)
     return replace(address, port=port)
@@ -153,6 +168,7 @@ def http_settings(settings: Settings, grpc_address: Address | None) -> HttpSetti
         max_body_bytes=MAX_REQUEST_BYTES,
         keep_alive_seconds=settings.bridge_heartbeat_seconds,
         idle_connection_seconds=settings.bridge_http_keep_alive,
+        max_connections=settings.bridge_http_max_connections,
         grpc="" if grpc_address is None else str(grpc_address),
         # Further host names mean that other machines reach it, for example through a proxy.
         public=not is_loopback(settings.host) or bool(settings.bridge_allowed_hosts),
@@ -200,9 +216,7 @@ async def serve_http(
         metrics=shared.metrics.render,
         recent=shared.recent.lines,
     )
-    limit = server_settings.max_connections
-    counted = partial(shared.metrics.connections.now, "HTTP", limit=limit)
-    http = connections(server_settings, dialects, counted)
+    http = connections(server_settings, dialects, shared.metrics.occupancy)
     server = HttpServer(_uvicorn_config(app, http, shared.tls))
     task = asyncio.create_task(server.serve(sockets=[listener.socket]))
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from bridge.core.access import KEYS_FILE, Key, parse_given
-from bridge.core.system import check_host, check_origin
 from bridge.core.validation import BuiltinTools, check_folder, parsed_rules
+from bridge.server.listening_settings import CommaSeparated, ListeningSettings
 
 NO_HOME: Final = (
     "No home folder: HOME is not set, and the system does not know the user id {uid}. "
@@ -23,12 +23,6 @@ NO_HOME: Final = (
 
 def _state_folder() -> Path:
     return Path.home() / ".local" / "state" / "claude-code-bridge"
-
-
-def _split(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 def _pair(value: object) -> object:
@@ -47,18 +41,13 @@ def _passed(value: str) -> str:
     return check_passed(value)
 
 
-_Item = TypeVar("_Item")
-CommaSeparated: TypeAlias = Annotated[tuple[_Item, ...], NoDecode, BeforeValidator(_split)]
-"""Items separated by commas; a variable's value is not JSON."""
-Host: TypeAlias = Annotated[str, AfterValidator(check_host)]
-Origin: TypeAlias = Annotated[str, AfterValidator(check_origin)]
 PassedVariable: TypeAlias = Annotated[str, AfterValidator(_passed)]
 Alias: TypeAlias = Annotated[tuple[str, str], BeforeValidator(_pair)]
 """Another name of a model, and the model."""
 
 
 # wide: one field a setting.
-class Settings(BaseSettings):
+class Settings(ListeningSettings):
     """All settings. The environment variable is the field's name in capitals.
 
     An invalid value raises pydantic.ValidationError; `wrong_values` formats it.
@@ -74,11 +63,6 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
     )
 
-    host: str = Field("127.0.0.1", description="Address that both APIs listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port of the HTTP API; 0 picks a free one.")
-    grpc_port: int = Field(
-        50051, ge=0, le=65535, description="Port of the gRPC API; 0 picks a free one."
-    )
     pool_size: int = Field(3, ge=1, le=64, description="Turns that may run concurrently.")
     claude_timeout: float = Field(
         120.0,
@@ -120,24 +104,6 @@ class Settings(BaseSettings):
     bridge_queue_size: int = Field(32, ge=0, description="Requests per key that may be queued.")
     bridge_drain_seconds: float = Field(
         30.0, ge=0, description="Seconds that running answers get to finish at shutdown."
-    )
-    bridge_heartbeat_seconds: float = Field(
-        10.0,
-        ge=1,
-        le=3600,
-        description="Seconds of silence after which a stream gets a heartbeat: an event over gRPC, "
-        "a comment over HTTP.",
-    )
-    bridge_http_keep_alive: int = Field(
-        75,
-        ge=1,
-        le=86400,
-        description="Seconds an HTTP connection may be idle; set it above a proxy's limit.",
-    )
-    bridge_upload_megabytes: int = Field(
-        512,
-        ge=64,
-        description="Memory for requests still being received, in MB; one key may use half.",
     )
     bridge_system_prompt: str = Field(
         "claude_code",
@@ -218,28 +184,6 @@ class Settings(BaseSettings):
         None,
         description="File of the keys created by `bridge keys`. "
         "Default: keys.json in BRIDGE_STATE_DIR.",
-    )
-    bridge_allowed_hosts: CommaSeparated[Host] = Field(
-        (), description='Further host names of this server: "bridge.example.com,*.lan".'
-    )
-    bridge_allowed_origins: CommaSeparated[Origin] = Field(
-        (),
-        description='Origins of web pages that may use the HTTP API: "https://chat.example.com".',
-    )
-
-    bridge_uds: Path | None = Field(
-        None, description="Unix socket that the HTTP API listens on instead of a port."
-    )
-    bridge_grpc_uds: Path | None = Field(
-        None, description="Unix socket that the gRPC API listens on instead of a port."
-    )
-    bridge_tls_cert: Path | None = Field(
-        None, description="Certificate with its chain, in PEM; enables TLS for both APIs."
-    )
-    bridge_tls_key: Path | None = Field(None, description="Key of the certificate, in PEM.")
-    bridge_tls_client_ca: Path | None = Field(
-        None,
-        description="CA for client certificates, in PEM; the gRPC API then requires one.",
     )
     bridge_responses_days: float = Field(
         30.0,

@@ -1,6 +1,6 @@
 // Use the bridge over gRPC from Node: one completion, then a conversation with a tool.
 //
-//   npm install && node client.mjs [HOST:PORT] [PROMPT] [PROMPT FOR THE TOOL]
+//   bridge protos protos && npm install && node client.mjs [HOST:PORT] [PROMPT] [PROMPT FOR THE TOOL]
 //
 // The .proto files are loaded at run time, without generated code. PROTO_PATH is their folder,
 // BRIDGE_API_KEY the key if the server requires one.
@@ -9,7 +9,7 @@ import grpc from "@grpc/grpc-js";
 import protoLoader from "@grpc/proto-loader";
 
 const PROTOS =
-  process.env.PROTO_PATH ?? fileURLToPath(new URL("../../proto", import.meta.url));
+  process.env.PROTO_PATH ?? fileURLToPath(new URL("protos", import.meta.url));
 const [
   target = "127.0.0.1:50051",
   prompt = "Why is the sky blue?",
@@ -22,7 +22,7 @@ const definition = protoLoader.loadSync("bridge/v1/completion.proto", {
   defaults: true, // fields that are not sent get their default: an index of 0, an empty string
   enums: String,
   longs: Number,
-  oneofs: true, // `response.event` names the field that is set
+  oneofs: true, // `response.event.event` names the field that is set
 });
 const { CompletionService } = grpc.loadPackageDefinition(definition).bridge.v1;
 const client = new CompletionService(target, grpc.credentials.createInsecure());
@@ -42,12 +42,12 @@ const ADD = {
 };
 
 async function complete(text) {
-  const request = { messages: [{ role: "ROLE_USER", parts: [{ text }] }] };
+  const completion = { messages: [{ role: "ROLE_USER", parts: [{ text }] }] };
   // The deadline covers the whole answer, including the wait for a process.
-  const call = client.Complete(request, metadata, { deadline: Date.now() + 300_000 });
-  for await (const response of call) {
-    if (response.event === "text_delta") process.stdout.write(response.text_delta.text);
-    if (response.event === "finished") return response.finished.reason;
+  const call = client.Complete({ completion }, metadata, { deadline: Date.now() + 300_000 });
+  for await (const { event } of call) {
+    if (event.event === "text_delta") process.stdout.write(event.text_delta.text);
+    if (event.event === "finished") return event.finished.reason;
   }
   throw new Error("incomplete answer");
 }
@@ -55,24 +55,24 @@ async function complete(text) {
 async function converse(text) {
   const call = client.Converse(metadata);
   try {
-    call.write({ open: { tools: [ADD] } });
+    call.write({ open: { completion: { tools: [ADD] } } });
     call.write({ message: { parts: [{ text }] } });
     let calls = [];
-    for await (const response of call) {
-      switch (response.event) {
+    for await (const { event, turn_failed } of call) {
+      // The call stays open, but there is nothing else to say.
+      if (turn_failed) throw new Error(turn_failed.message);
+      switch (event.event) {
         case "text_delta":
-          process.stdout.write(response.text_delta.text);
+          process.stdout.write(event.text_delta.text);
           break;
         case "tool_call_start":
-          calls.push({ ...response.tool_call_start, json: "" });
+          calls.push({ ...event.tool_call_start, json: "" });
           break;
         case "tool_call_delta":
-          calls[response.tool_call_delta.index].json += response.tool_call_delta.arguments_json;
+          calls[event.tool_call_delta.index].json += event.tool_call_delta.arguments_json;
           break;
-        case "turn_failed": // the call stays open, but there is nothing else to say
-          throw new Error(response.turn_failed.message);
         case "finished":
-          if (response.finished.reason === "FINISH_REASON_TOOL_CALLS") {
+          if (event.finished.reason === "FINISH_REASON_TOOL_CALLS") {
             call.write({ tool_results: { results: calls.map(answered) } });
             calls = [];
           } else {

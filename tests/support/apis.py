@@ -44,7 +44,10 @@ FIELDS: Mapping[str, str] = {
     "tools[1].function.name": "tools[1].name",
     "top_p": "sampling.top_p",
 }
-"""OpenAI's name of a field and the proto's. A name that is not here is the same at both APIs."""
+"""OpenAI's name of a field and CompletionSpec's. A name that is not here is the same in both."""
+
+COMPLETION = "completion."
+"""What comes before the name of a field of CompletionSpec."""
 
 CODES: Mapping[str, tuple[str, int]] = {
     "CLAUDE_NOT_LOGGED_IN": ("claude_not_logged_in", 503),
@@ -136,7 +139,7 @@ class Scenario:
             "system": self.system.replace("{id}", marker),
             "tools": [proto_tool(tool) for tool in self.tools],
         }
-        return pb.CompleteRequest(**{**fields, **self.grpc})
+        return pb.CompleteRequest(completion=pb.CompletionSpec(**{**fields, **self.grpc}))
 
 
 def _marked(messages: Iterable[Message], marker: str) -> list[Message]:
@@ -189,6 +192,8 @@ def over_grpc(
             return await complete(channel, request).finish()
 
     reply = running.call(run)
+    assert all(name.startswith(COMPLETION) for name in reply.ignored)
+    reply.ignored = tuple(name.removeprefix(COMPLETION) for name in reply.ignored)
     if reply.failure is not None:
         reply.failure = _from_grpc(reply.failure, begun=bool(reply.model))
     return reply
@@ -219,7 +224,8 @@ def _from_grpc(failure: Failure, *, begun: bool) -> Failure:
     if begun:
         # Over HTTP it is too late to report it.
         failure = replace(failure, retryable=None, retry_after=None)
-    return alike(failure, code, failure.field)
+    assert failure.field.startswith(COMPLETION) or not failure.field
+    return alike(failure, code, failure.field.removeprefix(COMPLETION))
 
 
 def alike(failure: Failure, code: str, field: str) -> Failure:

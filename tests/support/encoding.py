@@ -185,24 +185,26 @@ def item_part(part: Part, role: Role) -> Json:
 def proto(request: CompletionRequest) -> pb.CompleteRequest:
     choice, output = request.tool_choice, request.output_format
     return pb.CompleteRequest(
-        messages=proto_messages(request.messages),
-        system=request.system or "",
-        tools=[proto_tool(tool) for tool in request.tools],
-        tool_choice=pb.ToolChoice(
-            mode=pb.ToolChoice.Mode.Value(f"MODE_{choice.mode.name}"),
-            name=choice.name or "",
-            allowed=choice.allowed,
-        ),
-        sampling=pb.Sampling(
-            temperature=request.sampling.temperature,
-            top_p=request.sampling.top_p,
-            stop=request.sampling.stop,
-        ),
-        max_output_tokens=request.max_output_tokens,
-        output_format=pb.OutputFormat(
-            kind=pb.OutputFormat.Kind.Value(f"KIND_{output.kind.name}"),
-            schema_json="" if output.schema is None else json.dumps(dict(output.schema)),
-        ),
+        completion=pb.CompletionSpec(
+            messages=proto_messages(request.messages),
+            system=request.system or "",
+            tools=[proto_tool(tool) for tool in request.tools],
+            tool_choice=pb.ToolChoice(
+                mode=pb.ToolChoice.Mode.Value(f"MODE_{choice.mode.name}"),
+                name=choice.name or "",
+                allowed=choice.allowed,
+            ),
+            sampling=pb.Sampling(
+                temperature=request.sampling.temperature,
+                top_p=request.sampling.top_p,
+                stop=request.sampling.stop,
+            ),
+            max_output_tokens=request.max_output_tokens,
+            output_format=pb.OutputFormat(
+                kind=pb.OutputFormat.Kind.Value(f"KIND_{output.kind.name}"),
+                schema_json="" if output.schema is None else json.dumps(dict(output.schema)),
+            ),
+        )
     )
 
 

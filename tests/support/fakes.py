@@ -189,7 +189,7 @@ class FakeService:
         for model in MODELS:
             if model.id == name:
                 return model
-        raise ModelNotFoundError(f"There is no model {name!r}.")
+        raise ModelNotFoundError(f"There is no model {name!r}.", model=name)
 
     def health(self) -> Health:
         return replace(self._health, status=self.status, waiting=self.waiting)

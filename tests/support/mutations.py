@@ -219,42 +219,50 @@ def as_body(rng: Random, value: Any) -> bytes:
 
 COMPLETE: tuple[pb.CompleteRequest, ...] = (
     pb.CompleteRequest(
-        model="opus",
-        system="Be brief.",
-        messages=[
-            pb.Message(
-                role=pb.ROLE_USER,
-                parts=[
-                    pb.Part(text="Look."),
-                    pb.Part(image=pb.Image(data=pb.Blob(media_type="image/png", content=PNG))),
-                    pb.Part(document=pb.Document(url="https://example.org/a.pdf", title="a")),
-                ],
-            ),
-            pb.Message(
-                role=pb.ROLE_ASSISTANT,
-                parts=[pb.Part(tool_call=pb.ToolCall(id="1", name="look", arguments_json="{}"))],
-            ),
-            pb.Message(
-                role=pb.ROLE_USER,
-                parts=[
-                    pb.Part(tool_result=pb.ToolResult(call_id="1", content=[pb.Part(text="seen")])),
-                    pb.Part(text="And?"),
-                ],
-            ),
-        ],
-        tools=[pb.Tool(name="look", description="L", parameters_json=json.dumps(SCHEMA))],
-        tool_choice=pb.ToolChoice(mode=pb.ToolChoice.MODE_NAMED, name="look", allowed=["look"]),
-        sampling=pb.Sampling(temperature=0.5, top_p=0.9, stop=["x"]),
-        max_output_tokens=100,
-        effort=pb.EFFORT_LOW,
+        completion=pb.CompletionSpec(
+            model="opus",
+            system="Be brief.",
+            messages=[
+                pb.Message(
+                    role=pb.ROLE_USER,
+                    parts=[
+                        pb.Part(text="Look."),
+                        pb.Part(image=pb.Image(data=pb.Blob(media_type="image/png", content=PNG))),
+                        pb.Part(document=pb.Document(url="https://example.org/a.pdf", title="a")),
+                    ],
+                ),
+                pb.Message(
+                    role=pb.ROLE_ASSISTANT,
+                    parts=[
+                        pb.Part(tool_call=pb.ToolCall(id="1", name="look", arguments_json="{}"))
+                    ],
+                ),
+                pb.Message(
+                    role=pb.ROLE_USER,
+                    parts=[
+                        pb.Part(
+                            tool_result=pb.ToolResult(call_id="1", content=[pb.Part(text="seen")])
+                        ),
+                        pb.Part(text="And?"),
+                    ],
+                ),
+            ],
+            tools=[pb.Tool(name="look", description="L", parameters_json=json.dumps(SCHEMA))],
+            tool_choice=pb.ToolChoice(mode=pb.ToolChoice.MODE_NAMED, name="look", allowed=["look"]),
+            sampling=pb.Sampling(temperature=0.5, top_p=0.9, stop=["x"]),
+            max_output_tokens=100,
+            effort=pb.EFFORT_LOW,
+        )
     ),
     pb.CompleteRequest(
-        messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text="Hello")])],
-        output_format=pb.OutputFormat(
-            kind=pb.OutputFormat.KIND_JSON_SCHEMA, name="place", schema_json=json.dumps(SCHEMA)
-        ),
-        include_thinking=True,
-        strict=True,
+        completion=pb.CompletionSpec(
+            messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text="Hello")])],
+            output_format=pb.OutputFormat(
+                kind=pb.OutputFormat.KIND_JSON_SCHEMA, name="place", schema_json=json.dumps(SCHEMA)
+            ),
+            include_thinking=True,
+            strict=True,
+        )
     ),
 )
 

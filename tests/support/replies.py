@@ -67,6 +67,8 @@ class Reply:
     request_id: str = field(default="", compare=False)
     events: list[str] = field(default_factory=list, compare=False)
     """The kinds of gRPC's events; deltas of a kind, of which any number may be joined, once."""
+    sequence_number: int = field(default=0, compare=False)
+    """Of the last event, over gRPC."""
     comments: int = field(default=0, compare=False)
     """What keeps a stream alive: lines over HTTP, heartbeats over gRPC."""
 

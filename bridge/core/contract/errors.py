@@ -112,12 +112,13 @@ class PermissionDeniedError(BridgeError):
 
 
 class ModelNotFoundError(BridgeError):
-    """There is no model with this name."""
+    """There is no model called `model`; `field` is the parameter with its name."""
 
     reason = "MODEL_NOT_FOUND"
 
-    def __init__(self, message: str, *, field: str = "model") -> None:
+    def __init__(self, message: str, *, model: str, field: str = "model") -> None:
         super().__init__(message)
+        self.model = model
         self.field = field
 
 

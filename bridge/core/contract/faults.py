@@ -21,6 +21,9 @@ class Faults:
     def __init__(self) -> None:
         self._found: list[InvalidRequestError] = []
 
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
     def __enter__(self) -> None:
         pass
 

@@ -1,7 +1,7 @@
 """Records of requests: the session log, the metrics, the traces."""
 
-from bridge.core.telemetry.connections import Connections
 from bridge.core.telemetry.metrics import Metrics
+from bridge.core.telemetry.occupancy import Limit, Occupancy
 from bridge.core.telemetry.recent import RecentRequests
 from bridge.core.telemetry.redaction import (
     kind_of,
@@ -23,14 +23,15 @@ from bridge.core.telemetry.tracing import cli_environment, start_tracing
 
 __all__ = [
     "COLUMNS",
-    "Connections",
     "Entry",
     "HealthLog",
     "JsonFormatter",
+    "Limit",
     "LogReader",
     "Metrics",
     "Observer",
     "Observers",
+    "Occupancy",
     "RecentRequests",
     "RequestRecord",
     "Rotation",

@@ -31,8 +31,8 @@ from prometheus_client.registry import Collector
 
 from bridge import __version__
 from bridge.core.contract import PoolState, ReplacementReason, SessionSource, UsageLimits
-from bridge.core.telemetry.connections import Connections
 from bridge.core.telemetry.labelled_requests import LabelledRequests
+from bridge.core.telemetry.occupancy import Occupancy
 from bridge.core.telemetry.request_record import GAP_BOUNDS, RequestRecord
 
 SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -55,11 +55,11 @@ class Metrics:
 
     def __init__(self, labels: Iterable[str] = ()) -> None:
         """`labels` are the names of the callers' labels that are counted by value."""
-        self.connections = Connections()
+        self.occupancy = Occupancy()
         # Otherwise each series has a second one, with the time of its first count.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry = CollectorRegistry()
-        registry.register(self.connections)
+        registry.register(self.occupancy)
         # CPU, memory, file descriptors and start time of the server itself, on Linux.
         ProcessCollector(registry=registry)
         self._requests = Counter(

@@ -18,7 +18,7 @@ from bridge.core.validation.messages import (
 from bridge.core.validation.request import is_large, validate, validate_opening
 from bridge.core.validation.schema_sizes import measure
 from bridge.core.validation.schemas import UnfitAnswerError, fault_of, for_api
-from bridge.core.validation.settings import seconds_from
+from bridge.core.validation.settings import check_sampling, seconds_from
 from bridge.core.validation.sizes import check_count, json_object
 from bridge.core.validation.strict_json import NotJsonError, TooNestedError, parse_strict
 from bridge.core.validation.turns import check_message
@@ -38,6 +38,7 @@ __all__ = [
     "check_count",
     "check_folder",
     "check_message",
+    "check_sampling",
     "fault_of",
     "for_api",
     "invalid",

@@ -39,14 +39,30 @@ def check_settings(request: CompletionRequest) -> None:
     _check_tools(request.tools, names, faults)
     with faults:
         _check_tool_choice(request, names)
-    _check_sampling(request.sampling, names, faults)
     with faults:
-        if request.max_output_tokens is not None and request.max_output_tokens < 1:
-            raise invalid(names(Place("max_output_tokens")), "at least 1")
+        check_sampling(request.sampling, request.max_output_tokens, names)
     with faults:
         _check_output_format(request, names)
     with faults:
         _check_client_request_id(request.client_request_id, names)
+    faults.raise_any()
+
+
+def check_sampling(sampling: Sampling, max_output_tokens: int | None, names: FieldNames) -> None:
+    """Raise InvalidRequestError for the faults of what depends on nothing else in a request.
+
+    So they can be named with those of a request that cannot be decoded.
+    """
+    faults = Faults()
+    with faults:
+        _check_unit(sampling.temperature, names, "sampling.temperature")
+    with faults:
+        _check_unit(sampling.top_p, names, "sampling.top_p")
+    with faults:
+        _check_stop(sampling.stop, names)
+    with faults:
+        if max_output_tokens is not None and max_output_tokens < 1:
+            raise invalid(names(Place("max_output_tokens")), "at least 1")
     faults.raise_any()
 
 
@@ -113,15 +129,6 @@ def _check_on_offer(name: str, offered: set[str], names: FieldNames, path: str) 
         raise without_tools(names(Place(path)))
     if name not in offered:
         raise no_such_tool(name, names(Place(path)))
-
-
-def _check_sampling(sampling: Sampling, names: FieldNames, faults: Faults) -> None:
-    with faults:
-        _check_unit(sampling.temperature, names, "sampling.temperature")
-    with faults:
-        _check_unit(sampling.top_p, names, "sampling.top_p")
-    with faults:
-        _check_stop(sampling.stop, names)
 
 
 def _check_stop(texts: Sequence[str], names: FieldNames) -> None:

@@ -15,12 +15,15 @@ from bridge.core.contract import BOUNDS, InvalidRequestError
 from bridge.core.validation import (
     bad_result,
     check_count,
+    check_sampling,
     invalid,
     json_object,
     media_misplaced,
     missing,
     validate_opening,
 )
+from bridge.grpc_server.wire.encode import EFFORTS
+from bridge.grpc_server.wire.field_names import field_name_of
 from bridge.grpc_server.wire.unknown_fields import unknown_fields
 from bridge.v1 import completion_pb2 as pb
 
@@ -47,22 +50,17 @@ _OUTPUT_KINDS: Final[Mapping[int, contract.OutputKind]] = {
 }
 _EFFORTS: Final[Mapping[int, contract.Effort | None]] = {
     pb.EFFORT_UNSPECIFIED: None,
-    pb.EFFORT_NONE: contract.Effort.NONE,
-    pb.EFFORT_LOW: contract.Effort.LOW,
-    pb.EFFORT_MEDIUM: contract.Effort.MEDIUM,
-    pb.EFFORT_HIGH: contract.Effort.HIGH,
-    pb.EFFORT_XHIGH: contract.Effort.XHIGH,
-    pb.EFFORT_MAX: contract.Effort.MAX,
+    **{value: contract.Effort(name) for name, value in EFFORTS.items()},
 }
 
 NOT_ONE: Final = "Exactly one field of the oneof must be set, and this server must know it."
 
-OPEN: Final = "open."
-"""What a conversation's settings are called in errors: the field of ConverseRequest."""
+_COMPLETION: Final = "completion."
+"""What the fields of a CompletionSpec are called in errors: as fields of the request's field."""
+OPEN: Final = f"open.{_COMPLETION}"
 
-SingleRequest: TypeAlias = pb.CompleteRequest | pb.CreateCompletionRequest
+SingleRequest: TypeAlias = pb.CompleteRequest | pb.CreateCompletionRequest | pb.CountTokensRequest
 """A request for one answer."""
-_Settings: TypeAlias = SingleRequest | pb.ConversationSettings
 
 
 def decode_request(
@@ -73,10 +71,12 @@ def decode_request(
     timeout: float | None = None,
 ) -> contract.CompletionRequest:
     """Decode a request; raises InvalidRequestError, which names the field by its proto path."""
-    decoded = _settings(request, caller)
-    if request.messages and not decoded.messages:
-        _refuse("'messages' has no user message. Add a message of ROLE_USER.", "messages")
-    unknown = unknown_fields(request, strict=request.strict)
+    spec = request.completion
+    decoded = _settings(spec, caller, _COMPLETION)
+    if spec.messages and not decoded.messages:
+        messages = f"{_COMPLETION}messages"
+        _refuse(f"'{messages}' has no user message. Add a message of ROLE_USER.", messages)
+    unknown = unknown_fields(request, strict=spec.strict)
     return replace(decoded, request_id=request_id, timeout=timeout, ignored=unknown)
 
 
@@ -85,9 +85,9 @@ def decode_conversation(
 ) -> contract.CompletionRequest:
     """Decode the opening of a conversation: a request whose messages are the history.
 
-    Raises what `validate` raises; fields are named as `open.model`.
+    Raises what `validate` raises; fields are named as `open.completion.model`.
     """
-    decoded = _settings(request.open, caller, OPEN)
+    decoded = _settings(request.open.completion, caller, OPEN)
     decoded = replace(decoded, ignored=unknown_fields(request, strict=decoded.strict))
     if decoded.messages and decoded.messages[-1].role is not contract.Role.ASSISTANT:
         _refuse("The last message must be from the model.", decoded.messages[-1].origin)
@@ -114,7 +114,7 @@ def overridden(
 
     def field_name(place: contract.Place) -> str:
         changed = not place.origin and place.path.partition(".")[0] in changes
-        return _field_name(prefix, place) if changed else request.field_names(place)
+        return field_name_of(prefix, place) if changed else request.field_names(place)
 
     return replace(request, field_names=field_name, **changes)
 
@@ -147,27 +147,7 @@ def decode_results(results: pb.ToolResults) -> Iterator[contract.ToolResultPart]
         yield _tool_result(result, f"tool_results.results[{index}]")
 
 
-def _field_name(prefix: str, place: contract.Place) -> str:
-    """The proto's name of a field; `prefix` comes before those that are not in a message."""
-    if not place.origin:
-        return f"{prefix}{place.path}{_JSON.get(place.path, '')}"
-    match place.rest:
-        case "":
-            # Errors about a part name its message.
-            return place.origin.partition(".parts[")[0]
-        case ".tool_call.arguments":
-            return f"{place.origin}.arguments_json"
-        case ".tool_call.id" | ".tool_call.name":
-            return f"{place.origin}{place.rest.removeprefix('.tool_call')}"
-        case _:
-            return place.origin
-
-
-_JSON: Final[Mapping[str, str]] = {"output_format.schema": "_json"}
-"""Ends of names: the proto has some values as JSON text."""
-
-
-def _settings(settings: _Settings, caller: str, prefix: str = "") -> contract.CompletionRequest:
+def _settings(settings: pb.CompletionSpec, caller: str, prefix: str) -> contract.CompletionRequest:
     _check_counts(settings, prefix)
     faults = contract.Faults()
     messages: list[contract.Message] = []
@@ -184,7 +164,14 @@ def _settings(settings: _Settings, caller: str, prefix: str = "") -> contract.Co
         output_format = _output_format(settings.output_format, prefix)
     with faults:
         effort = _looked_up(_EFFORTS, pb.Effort.Name, settings.effort, f"{prefix}effort")
-    faults.raise_any()
+    names = partial(field_name_of, prefix)
+    sampling = _sampling(settings.sampling)
+    max_output_tokens = _optional(settings, "max_output_tokens", settings.max_output_tokens)
+    if faults:
+        # The other rules need all of a request, and are checked if it can be decoded.
+        with faults:
+            check_sampling(sampling, max_output_tokens, names)
+        faults.raise_any()
     system, placed = contract.placed(settings.system, messages)
     return contract.CompletionRequest(
         messages=placed,
@@ -192,19 +179,19 @@ def _settings(settings: _Settings, caller: str, prefix: str = "") -> contract.Co
         system=system,
         tools=tuple(tools),
         tool_choice=tool_choice,
-        sampling=_sampling(settings.sampling),
-        max_output_tokens=_optional(settings, "max_output_tokens", settings.max_output_tokens),
+        sampling=sampling,
+        max_output_tokens=max_output_tokens,
         output_format=output_format,
         effort=effort,
         include_thinking=settings.include_thinking,
         strict=settings.strict,
         caller=caller,
         api="grpc",
-        field_names=partial(_field_name, prefix),
+        field_names=names,
     )
 
 
-def _check_counts(settings: _Settings, prefix: str) -> None:
+def _check_counts(settings: pb.CompletionSpec, prefix: str) -> None:
     """Refuse too many parts before any is decoded: millions fit into a message."""
     check_count("tools", len(settings.tools), BOUNDS.tools, f"{prefix}tools")
     messages = f"{prefix}messages"

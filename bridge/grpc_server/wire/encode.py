@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar, assert_never
+from typing import Any, Final, assert_never
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import status_pb2
 
@@ -15,8 +16,6 @@ from bridge.core import contract
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import model_pb2, pool_pb2
 
-_Response = TypeVar("_Response", pb.CompleteResponse, pb.ConverseResponse)
-
 FINISH_REASONS: Final[Mapping[contract.FinishReason, pb.FinishReason.ValueType]] = {
     contract.FinishReason.STOP: pb.FINISH_REASON_STOP,
     contract.FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
@@ -24,25 +23,45 @@ FINISH_REASONS: Final[Mapping[contract.FinishReason, pb.FinishReason.ValueType]]
     contract.FinishReason.REFUSAL: pb.FINISH_REASON_REFUSAL,
 }
 
-CANCELLED: Final = pb.ConverseResponse(finished=pb.Finished(reason=pb.FINISH_REASON_CANCELLED))
+CANCELLED: Final = pb.CompletionEvent(finished=pb.Finished(reason=pb.FINISH_REASON_CANCELLED))
 """The end of a turn that the client cancelled."""
 
-
-COMPLETE_HEARTBEAT: Final = pb.CompleteResponse(heartbeat=pb.Heartbeat())
-CONVERSE_HEARTBEAT: Final = pb.ConverseResponse(heartbeat=pb.Heartbeat())
+HEARTBEAT: Final = pb.CompletionEvent(heartbeat=pb.Heartbeat())
 
 
-def encode_started(request_id: str) -> pb.ConverseResponse:
+def encode_started(request_id: str) -> pb.CompletionEvent:
     """Encode `started` for a turn that was cancelled before a model was called."""
-    return pb.ConverseResponse(started=pb.Started(request_id=request_id))
+    return pb.CompletionEvent(started=pb.Started(request_id=request_id))
 
 
-def encode_failure(status: status_pb2.Status) -> pb.ConverseResponse:
-    """Encode the end of a turn that failed."""
-    failed = pb.TurnFailed(code=status.code, message=status.message, details=status.details)
-    return pb.ConverseResponse(turn_failed=failed)
+def encode_error(status: status_pb2.Status) -> pb.ErrorStatus:
+    """Encode why a turn failed or a message was refused."""
+    return pb.ErrorStatus(code=status.code, message=status.message, details=status.details)
 
 
+EFFORTS: Final[Mapping[str, pb.Effort.ValueType]] = {
+    contract.Effort.NONE: pb.EFFORT_NONE,
+    contract.Effort.LOW: pb.EFFORT_LOW,
+    contract.Effort.MEDIUM: pb.EFFORT_MEDIUM,
+    contract.Effort.HIGH: pb.EFFORT_HIGH,
+    contract.Effort.XHIGH: pb.EFFORT_XHIGH,
+    contract.Effort.MAX: pb.EFFORT_MAX,
+}
+_APIS: Final[Mapping[str, pool_pb2.Api.ValueType]] = {
+    "http": pool_pb2.API_HTTP,
+    "grpc": pool_pb2.API_GRPC,
+}
+_SOURCES: Final[Mapping[contract.SessionSource | None, pool_pb2.SessionSource.ValueType]] = {
+    contract.SessionSource.CONTINUED: pool_pb2.SESSION_SOURCE_CONTINUED,
+    contract.SessionSource.WARM: pool_pb2.SESSION_SOURCE_WARM,
+    contract.SessionSource.INITIALISED: pool_pb2.SESSION_SOURCE_INITIALISED,
+    contract.SessionSource.SPAWNED: pool_pb2.SESSION_SOURCE_SPAWNED,
+}
+_PLAN_STATUSES: Final[Mapping[str, pool_pb2.Plan.Status.ValueType]] = {
+    "allowed": pool_pb2.Plan.STATUS_ALLOWED,
+    "allowed_warning": pool_pb2.Plan.STATUS_ALLOWED_WARNING,
+    "rejected": pool_pb2.Plan.STATUS_REJECTED,
+}
 _STATUSES: Final[Mapping[str, pool_pb2.Pool.Status.ValueType]] = {
     "ok": pool_pb2.Pool.STATUS_OK,
     "starting": pool_pb2.Pool.STATUS_STARTING,
@@ -54,44 +73,61 @@ _STATUSES: Final[Mapping[str, pool_pb2.Pool.Status.ValueType]] = {
 
 
 def encode_event(
-    event: contract.Event, request_id: str, response: type[_Response]
-) -> tuple[_Response, ...]:
-    """Encode an event. `Finished` is preceded by the usage as a separate event."""
+    event: contract.Event, number: int, request_id: str
+) -> tuple[tuple[pb.CompletionEvent, int], ...]:
+    """Encode an event as those of the API, each with its sequence number.
+
+    `Finished` is preceded by the usage as a separate event, which is not counted.
+    """
     try:
-        return _encoded(event, request_id, response)
+        if isinstance(event, contract.Finished):
+            finished = _finished(event)
+            return (
+                (pb.CompletionEvent(usage=finished.usage), 0),
+                (pb.CompletionEvent(finished=finished), number),
+            )
+        encoded = _encoded(event, request_id)
     except UnicodeEncodeError:
         # JSON can contain half of a surrogate pair, protobuf cannot.
-        return _encoded(_encodable(event), request_id, response)
+        return encode_event(_encodable(event), number, request_id)
+    return () if encoded is None else ((encoded, number),)
+
+
+def _finished(event: contract.Finished) -> pb.Finished:
+    return pb.Finished(
+        reason=FINISH_REASONS[event.reason],
+        usage=encode_usage(event.usage),
+        stop_sequence=event.stop_sequence or "",
+    )
 
 
 def _encoded(
-    event: contract.Event, request_id: str, response: type[_Response]
-) -> tuple[_Response, ...]:
+    event: contract.Started
+    | contract.TextDelta
+    | contract.ThinkingDelta
+    | contract.ThinkingSignature
+    | contract.EncryptedThinking
+    | contract.ToolCallStart
+    | contract.ToolCallDelta,
+    request_id: str,
+) -> pb.CompletionEvent | None:
     match event:
         case contract.TextDelta(text):
-            return (response(text_delta=pb.TextDelta(text=text)),)
+            return pb.CompletionEvent(text_delta=pb.TextDelta(text=text))
         case contract.ThinkingDelta(text):
-            return (response(thinking_delta=pb.ThinkingDelta(text=text)),)
+            return pb.CompletionEvent(thinking_delta=pb.ThinkingDelta(text=text))
         case contract.ThinkingSignature() | contract.EncryptedThinking():
             # Only for requests that ask for signatures, which none over gRPC does.
-            return ()
+            return None
         case contract.ToolCallDelta(index, arguments):
             delta = pb.ToolCallDelta(index=index, arguments_json=arguments)
-            return (response(tool_call_delta=delta),)
+            return pb.CompletionEvent(tool_call_delta=delta)
         case contract.ToolCallStart(index, call_id, name):
             call = pb.ToolCallStart(index=index, id=call_id, name=name)
-            return (response(tool_call_start=call),)
+            return pb.CompletionEvent(tool_call_start=call)
         case contract.Started(answering, ignored):
             started = pb.Started(request_id=request_id, model=answering, ignored_params=ignored)
-            return (response(started=started),)
-        case contract.Finished(reason, usage, stop_sequence):
-            wire_usage = encode_usage(usage)
-            finished = pb.Finished(
-                reason=FINISH_REASONS[reason],
-                usage=wire_usage,
-                stop_sequence=stop_sequence or "",
-            )
-            return (response(usage=wire_usage), response(finished=finished))
+            return pb.CompletionEvent(started=started)
         case never:
             assert_never(never)
 
@@ -126,7 +162,8 @@ def encode_model(offered: contract.Model) -> model_pb2.Model:
         resolved_model=offered.resolved,
         display_name=offered.display_name,
         description=offered.description,
-        efforts=offered.efforts,
+        # What this version of the API has no value for is left out.
+        efforts=[EFFORTS[name] for name in offered.efforts if name in EFFORTS],
         is_default=offered.default,
     )
 
@@ -155,15 +192,37 @@ def encode_pool(state: contract.PoolState) -> pool_pb2.Pool:
 
 def encode_request(line: Mapping[str, Any]) -> pool_pb2.RecentRequest:
     """Encode the metadata of a past request; see `RequestRecord.metadata`."""
-    told = {name: value for name, value in line.items() if value is not None}
-    time = Timestamp()
-    time.FromJsonString(told.pop("time"))
-    finish = told.pop("finish", None)
-    texts = {name: value for name, value in told.items() if type(value) is str}
+    end = Timestamp()
+    end.FromJsonString(line["time"])
+    finish = line["finish"]
+    asked = line["model_asked"]
     return pool_pb2.RecentRequest(
-        **{**told, **{name: sendable(text) for name, text in texts.items()}},
-        time=time,
-        finish=pb.FINISH_REASON_UNSPECIFIED if finish is None else FINISH_REASONS[finish],
+        end_time=end,
+        request_id=sendable(line["request_id"]),
+        api=_APIS.get(line["api"], pool_pb2.API_UNSPECIFIED),
+        key=sendable(line["key"]),
+        requested_model=None if asked is None else sendable(asked),
+        model=sendable(line["model"] or ""),
+        session_source=_SOURCES.get(line["session"], pool_pb2.SESSION_SOURCE_UNSPECIFIED),
+        queue_duration=_duration(line["queue_ms"]),
+        first_token_duration=_duration(line["first_token_ms"]),
+        total_duration=_duration(line["total_ms"]),
+        finish_reason=FINISH_REASONS.get(finish, pb.FINISH_REASON_UNSPECIFIED),
+        error_reason=sendable(line["error"] or ""),
+        usage=_usage_of(line),
+        error_cause=sendable(line["error_cause"] or ""),
+        unseen_calls=line["unseen_calls"],
+    )
+
+
+def _usage_of(line: Mapping[str, Any]) -> pb.Usage | None:
+    if line["input_tokens"] is None:
+        return None
+    return pb.Usage(
+        input_tokens=line["input_tokens"],
+        cache_read_tokens=line["cache_read_tokens"],
+        cache_write_tokens=line["cache_write_tokens"],
+        output_tokens=line["output_tokens"],
     )
 
 
@@ -183,22 +242,26 @@ def _totals(totals: contract.Totals) -> pool_pb2.Totals:
 
 def _plan(plan: contract.UsageLimits) -> pool_pb2.Plan:
     return pool_pb2.Plan(
-        status=plan.status,
-        resets_at=None if plan.resets_at is None else _timestamp(plan.resets_at),
+        status=_plan_status(plan.status),
+        reset_time=None if plan.resets_at is None else _timestamp(plan.resets_at),
         limit=plan.limit,
         utilization=plan.utilization,
         using_overage=plan.using_overage,
-        overage_status=plan.overage_status,
+        overage_status=_plan_status(plan.overage_status),
         windows=[_window(window) for window in plan.windows],
-        said_at=_timestamp(plan.said_at),
+        report_time=_timestamp(plan.said_at),
     )
+
+
+def _plan_status(status: str) -> pool_pb2.Plan.Status.ValueType:
+    return _PLAN_STATUSES.get(status, pool_pb2.Plan.STATUS_UNSPECIFIED)
 
 
 def _window(window: contract.UsageWindow) -> pool_pb2.PlanWindow:
     return pool_pb2.PlanWindow(
         limit=window.limit,
         utilization=window.utilization,
-        resets_at=None if window.resets_at is None else _timestamp(window.resets_at),
+        reset_time=None if window.resets_at is None else _timestamp(window.resets_at),
     )
 
 
@@ -207,6 +270,14 @@ def _known(
     counts: Mapping[str, int],
 ) -> dict[str, int]:
     return {name: counts[name] for name in counts if name in kind.DESCRIPTOR.fields_by_name}
+
+
+def _duration(milliseconds: int | None) -> Duration | None:
+    if milliseconds is None:
+        return None
+    duration = Duration()
+    duration.FromMilliseconds(milliseconds)
+    return duration
 
 
 def _timestamp(seconds: float) -> Timestamp | None:

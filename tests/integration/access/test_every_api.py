@@ -133,7 +133,7 @@ def metadata(secret: str | None) -> tuple[tuple[str, str], ...]:
 
 def question(text: str, model: str = "default") -> pb.CompleteRequest:
     message = pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=text)])
-    return pb.CompleteRequest(model=model, messages=[message])
+    return pb.CompleteRequest(completion=pb.CompletionSpec(model=model, messages=[message]))
 
 
 def grpc_failure(error: Any) -> Outcome:
@@ -163,7 +163,7 @@ def ask_grpc(
         question(text, model), timeout=PATIENCE, metadata=metadata(secret)
     )
     try:
-        return Outcome(text="".join(response.text_delta.text for response in call))
+        return Outcome(text="".join(response.event.text_delta.text for response in call))
     except grpc.RpcError as error:
         return grpc_failure(error)
 
@@ -264,7 +264,8 @@ def test_models(guarded: Guarded, ask: Ask) -> None:
     assert not ask(guarded, secret, model="haiku").refused
     for model in ("default", "opus", "gpt-4"):
         outcome = ask(guarded, secret, model=model)
-        assert (outcome.refused, outcome.field) == ("PERMISSION_DENIED", "model")
+        assert outcome.refused == "PERMISSION_DENIED"
+        assert outcome.field.removeprefix("completion.") == "model"
         assert "haiku" in outcome.message
 
 
@@ -313,7 +314,7 @@ def test_an_answer_of_a_key_that_is_revoked_meanwhile_is_not_held_open(guarded: 
     guarded.file.revoke(name)
     assert ask_http(guarded, secret).refused == "UNAUTHENTICATED"
     # It was let in, and is answered to its end.
-    assert [response.WhichOneof("event") for response in call][-1] == "finished"
+    assert [response.event.WhichOneof("event") for response in call][-1] == "finished"
     guarded.running.wait_until_settled()
     assert parked_for(guarded, name) == 0
 
@@ -330,11 +331,11 @@ def test_a_revoked_key_has_no_further_turn_on_an_open_call(guarded: Guarded) -> 
                 message = pb.UserMessage(parts=[pb.Part(text="hi")])
                 await call.write(pb.ConverseRequest(message=message))
                 while isinstance(response := await call.read(), pb.ConverseResponse):
-                    if response.WhichOneof("event") == "finished":
+                    if response.event.WhichOneof("event") == "finished":
                         return True
                 return False
 
-            await call.write(pb.ConverseRequest(open=pb.ConversationSettings()))
+            await call.write(pb.ConverseRequest(open=pb.OpenConversation()))
             assert await turn()
             guarded.file.revoke(name)
             # The same name with another secret is another key.

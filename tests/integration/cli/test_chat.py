@@ -296,17 +296,17 @@ def test_known_usage_limits_are_reported() -> None:
     assert rows["status"] == "not logged in"
     assert "plan" not in rows
     plan = {
-        "status": "allowed_warning",
+        "status": "STATUS_ALLOWED_WARNING",
         "limit": "five_hour",
         "utilization": 0.93,
-        "resets_at": "2027-01-15T08:00:00Z",
+        "reset_time": "2027-01-15T08:00:00Z",
         "using_overage": True,
     }
     told = dict(rows_of({**base, "plan": plan, "lacking": ["rewind"]}))
     assert told["plan"].startswith("allowed warning · five hour 93% used · resets ")
     assert told["plan"].endswith("paid extra usage")
     assert told["lacking"] == "rewind"
-    assert rows_of({**base, "plan": {"status": "allowed"}})[-1] == ("plan", "allowed")
+    assert rows_of({**base, "plan": {"status": "STATUS_ALLOWED"}})[-1] == ("plan", "allowed")
 
 
 @pytest.mark.parametrize("kind", ["xterm", "dumb"])

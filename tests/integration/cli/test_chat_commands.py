@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.cli.chat_commands import HELP, Command, Entered, Say, Unknown, entered
+from bridge.cli.chat.slash_commands import HELP, Command, Entered, Say, Unknown, entered
 from bridge.simulator import Exchange
 from tests.support.harness import RunningBridge, sim
 from tests.support.terminal import at_terminal

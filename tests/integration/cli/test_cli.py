@@ -35,7 +35,7 @@ def test_the_version_is_printed(asked: str) -> None:
 
 def test_without_a_command_the_commands_are_listed() -> None:
     result = run()
-    for command in ("serve", "doctor", "chat", "models", "pool", "logs", "version"):
+    for command in ("serve", "doctor", "chat", "models", "pool", "logs", "protos", "version"):
         assert command in result.output
 
 

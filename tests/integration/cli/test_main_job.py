@@ -56,12 +56,14 @@ async def test_the_generated_async_stub_streams_from_started_to_finished(
 ) -> None:
     async with grpc.aio.insecure_channel(bridge.target) as channel:
         question = user("Hello " + sim(text="Good day to you."))
-        request = pb.CompleteRequest(messages=proto_messages([question]))
+        request = pb.CompleteRequest(
+            completion=pb.CompletionSpec(messages=proto_messages([question]))
+        )
         call = CompletionServiceStub(channel).Complete(request, timeout=PATIENCE)
         responses = [response async for response in call]
-    assert responses[0].WhichOneof("event") == "started"
-    assert responses[-1].WhichOneof("event") == "finished"
-    assert "".join(response.text_delta.text for response in responses) == "Good day to you."
+    assert responses[0].event.WhichOneof("event") == "started"
+    assert responses[-1].event.WhichOneof("event") == "finished"
+    assert "".join(response.event.text_delta.text for response in responses) == "Good day to you."
 
 
 def test_every_token_comes_when_it_comes(bridge: RunningBridge) -> None:

@@ -315,15 +315,19 @@ import resource
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
 from bridge.cli.serve import _allow_files
-_allow_files()
+from bridge.server import Settings
+_allow_files(Settings(bridge_http_max_connections=%d))
 print(*resource.getrlimit(resource.RLIMIT_NOFILE), hard)
 """
 
 
-def test_it_may_have_as_many_files_open_as_its_connections_need() -> None:
+@pytest.mark.parametrize(("connections", "needed"), [(512, 4096), (5_000, 5_000 + 256 + 1_024)])
+def test_it_may_have_as_many_files_open_as_its_connections_need(
+    connections: int, needed: int
+) -> None:
     printed = subprocess.run(
-        (sys.executable, "-c", FEW_FILES), capture_output=True, text=True, check=True
+        (sys.executable, "-c", FEW_FILES % connections), capture_output=True, text=True, check=True
     ).stdout
     soft, after, before = map(int, printed.split())
     assert after == before
-    assert soft == (4096 if before < 0 else min(4096, before))
+    assert soft == (needed if before < 0 else min(needed, before))

@@ -293,11 +293,11 @@ def test_all_of_a_question_goes_into_the_body() -> None:
 
 def test_all_of_a_question_goes_into_the_message() -> None:
     request = request_of(QUESTION)
-    assert (request.model, request.system) == ("opus", "Be brief.")
-    first, second, third = request.messages
+    assert (request.completion.model, request.completion.system) == ("opus", "Be brief.")
+    first, second, third = request.completion.messages
     assert [part.WhichOneof("part") for part in first.parts] == ["image", "image", "text"]
     assert first.parts[0].image.data.content == b"\x89PNG"
     assert first.parts[1].image.url == "https://a/b.png"
     assert (second.parts[0].text, third.parts[0].text) == ("two", "three")
-    assert json.loads(request.output_format.schema_json) == {"type": "object"}
-    assert request_of(Question((Turn("user", "x"),))).model == ""
+    assert json.loads(request.completion.output_format.schema_json) == {"type": "object"}
+    assert request_of(Question((Turn("user", "x"),))).completion.model == ""

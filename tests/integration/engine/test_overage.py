@@ -96,7 +96,7 @@ def test_serving_stops_until_the_limit_is_lifted(guarded: Guarded) -> None:
     assert plan["using_overage"]
     assert (plan["resets_at"], plan["overage_status"]) == (int(reset), "allowed")
     assert guarded.pool().status == pool_pb2.Pool.STATUS_OVERAGE_AHEAD
-    assert guarded.pool().plan.overage_status == "allowed"
+    assert guarded.pool().plan.overage_status == pool_pb2.Plan.STATUS_ALLOWED
 
     # Not one more has reached the model, on whichever process.
     assert not list(guarded.running.simulator.ledger.exchanges(containing="second"))
@@ -119,9 +119,9 @@ async def test_it_stops_at_the_grpc_api_too(guarded: Guarded) -> None:
         stub = CompletionServiceStub(channel)
         # Nothing is paid for yet, but the next answer would be.
         nearly = question()
-        nearly.messages[0].parts[0].text = sim(text="free", headers=full)
+        nearly.completion.messages[0].parts[0].text = sim(text="free", headers=full)
         events = [event async for event in stub.Complete(nearly, timeout=PATIENCE)]
-        assert events[-1].HasField("finished")
+        assert events[-1].event.HasField("finished")
         guarded.said("overage_ahead")
 
         with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -133,7 +133,7 @@ async def test_it_stops_at_the_grpc_api_too(guarded: Guarded) -> None:
         assert HOUR - 60 < details.retry.retry_delay.seconds <= HOUR
 
         talk = stub.Converse(timeout=PATIENCE)
-        await talk.write(pb.ConverseRequest(open=pb.ConversationSettings()))
+        await talk.write(pb.ConverseRequest(open=pb.OpenConversation()))
         said = pb.UserMessage(parts=[pb.Part(text="Hello?")])
         await talk.write(pb.ConverseRequest(message=said))
         failed = await talk.read()

@@ -99,8 +99,10 @@ async def _asked(stage: Stage, model: str) -> tuple[httpx.Response, str]:
     async with grpc.aio.insecure_channel(stage.apis.target) as channel:
         call = pb_grpc.CompletionServiceStub(channel).Complete(
             pb.CompleteRequest(
-                model=model,
-                messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=sim(text="hi"))])],
+                completion=pb.CompletionSpec(
+                    model=model,
+                    messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=sim(text="hi"))])],
+                )
             ),
             timeout=PATIENCE,
         )
@@ -108,7 +110,7 @@ async def _asked(stage: Stage, model: str) -> tuple[httpx.Response, str]:
             over_grpc = [response async for response in call]
         except grpc.aio.AioRpcError as error:
             return over_http, f"{error.code().name}: {error.details()}"
-    return over_http, over_grpc[0].started.model
+    return over_http, over_grpc[0].event.started.model
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,8 @@ async def test_both_apis_report_it_and_its_end(looping: Looping) -> None:
             assert int(refused.headers["retry-after"]) >= 1
             message = pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text="Hello?")])
             call = pb_grpc.CompletionServiceStub(channel).Complete(
-                pb.CompleteRequest(messages=[message]), timeout=PATIENCE
+                pb.CompleteRequest(completion=pb.CompletionSpec(messages=[message])),
+                timeout=PATIENCE,
             )
             assert await call.code() is grpc.StatusCode.UNAVAILABLE
 

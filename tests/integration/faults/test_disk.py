@@ -57,12 +57,12 @@ def through_grpc(target: str, text: str) -> str:
     message = pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=sim(text=text))])
     with grpc.insecure_channel(target) as channel:
         call = CompletionServiceStub(channel).Complete(
-            pb.CompleteRequest(messages=[message]), timeout=PATIENCE
+            pb.CompleteRequest(completion=pb.CompletionSpec(messages=[message])), timeout=PATIENCE
         )
         responses = list(call)
-    assert "".join(response.text_delta.text for response in responses) == text
-    assert responses[-1].WhichOneof("event") == "finished"
-    return responses[0].started.request_id
+    assert "".join(response.event.text_delta.text for response in responses) == text
+    assert responses[-1].event.WhichOneof("event") == "finished"
+    return responses[0].event.started.request_id
 
 
 def logged(path: Path) -> set[str]:

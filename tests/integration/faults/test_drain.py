@@ -81,7 +81,7 @@ async def test_running_and_queued_answers_finish_while_new_requests_are_refused(
         watch = stub.Watch(health_pb2.HealthCheckRequest())
         pool_watch = pool_pb2_grpc.PoolServiceStub(channel).WatchPool(pool_pb2.WatchPoolRequest())
         talk = pb_grpc.CompletionServiceStub(channel).Converse()
-        await talk.write(pb.ConverseRequest(open=pb.ConversationSettings()))
+        await talk.write(pb.ConverseRequest(open=pb.OpenConversation()))
 
         first, queued = await one_runs_and_one_waits(running, apis)
 

@@ -86,10 +86,10 @@ async def over_http(url: str, schema: Schema, text: str, **how: bool) -> Failure
 async def over_grpc(target: str, schema: Schema, text: str, *, tool: bool = False) -> Failure:
     request = question(messages=[user(text)])
     if tool:
-        request.tools.append(pb.Tool(name="look", parameters_json=json.dumps(schema)))
+        request.completion.tools.append(pb.Tool(name="look", parameters_json=json.dumps(schema)))
     else:
-        request.output_format.kind = pb.OutputFormat.KIND_JSON_SCHEMA
-        request.output_format.schema_json = json.dumps(schema)
+        request.completion.output_format.kind = pb.OutputFormat.KIND_JSON_SCHEMA
+        request.completion.output_format.schema_json = json.dumps(schema)
     async with grpc.aio.insecure_channel(target) as channel:
         reply = await complete(channel, request).finish()
     assert reply.failure is not None, "it was answered"

@@ -97,9 +97,9 @@ async def complete(channel: grpc.aio.Channel, data: bytes) -> None:
 
 async def converse(channel: grpc.aio.Channel, rng: Random) -> None:
     method: Any = channel.stream_stream("/bridge.v1.CompletionService/Converse")
-    opened = pb.ConversationSettings.FromString(COMPLETE[1].SerializeToString())
-    del opened.messages[:]
-    said = pb.UserMessage(parts=COMPLETE[1].messages[0].parts)
+    opened = pb.OpenConversation.FromString(COMPLETE[1].SerializeToString())
+    del opened.completion.messages[:]
+    said = pb.UserMessage(parts=COMPLETE[1].completion.messages[0].parts)
     messages = (pb.ConverseRequest(open=opened), pb.ConverseRequest(message=said))
 
     async def sent() -> AsyncIterator[bytes]:
@@ -190,7 +190,7 @@ async def test_a_whole_bridge(bridge: RunningBridge) -> None:
             assert reply.status_code < 500, (index, reply.text)
             request = pb.CompleteRequest.FromString(rng.choice(COMPLETE).SerializeToString())
             for field in ("output_format", "tool_choice", "sampling"):
-                request.ClearField(field)
+                request.completion.ClearField(field)
             await complete(channel, mutated_proto(rng, request))
     await asyncio.to_thread(bridge.wait_until_settled)
 

@@ -18,10 +18,11 @@ from bridge.core.access.keys import KeyFile, KeyScope, parse_given
 from bridge.core.contract.errors import PermissionDeniedError
 from bridge.core.contract.events import Event
 from bridge.core.contract.request import CompletionRequest
+from bridge.grpc_server import ConnectionLimits
 from bridge.grpc_server.authenticator import NEEDS, CallAuthenticator, needed_for
 from bridge.grpc_server.interceptors import KEYLESS_BYTES
 from bridge.grpc_server.reflection import NAMES as REFLECTION
-from bridge.grpc_server.server import MAX_CONNECTIONS, SERVICES, GrpcServer
+from bridge.grpc_server.server import SERVICES, GrpcServer
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc, model_pb2, pool_pb2, pool_pb2_grpc
 from tests.integration.grpc_server.conftest import Serve
@@ -39,7 +40,7 @@ MINE = "a-secret-of-some-length"
 ADMIN = "another-secret-of-some-length"
 KEYS = parse_given(f"mine={MINE},boss:admin={ADMIN}")
 
-CONVERSE = pb.ConverseRequest(open=pb.ConversationSettings())
+CONVERSE = pb.ConverseRequest(open=pb.OpenConversation())
 METHODS: dict[str, Any] = {
     "/bridge.v1.CompletionService/Complete": question(),
     "/bridge.v1.CompletionService/CreateCompletion": whole(),
@@ -140,7 +141,7 @@ async def test_clients_without_a_key_do_not_get_all_file_descriptors(serve: Serv
     writers = []
     try:
         refused = 0
-        for _ in range(MAX_CONNECTIONS + 3):
+        for _ in range(ConnectionLimits().max_connections + 3):
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             writers.append(writer)
             writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
@@ -215,9 +216,9 @@ async def test_a_refusal_has_the_details_of_every_error(
     call = unary(b"", metadata=metadata)
     details = await details_of(call)
     assert (details.code, details.info.reason) == (code, reason)
-    assert details.info.domain == "bridge.v1"
+    assert details.info.domain == "claude-code-bridge"
     trailing = dict(tuple(await call.trailing_metadata()))
-    assert details.info.metadata["request_id"] == trailing["x-request-id"]
+    assert details.request_id == trailing["x-request-id"]
     # A client's retry policy is not to try the same key again.
     assert trailing["grpc-retry-pushback-ms"] == "-1"
 

@@ -11,8 +11,6 @@ from typing import Any
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
 from bridge.core.contract import errors
 from bridge.core.contract.events import (
@@ -25,6 +23,8 @@ from bridge.core.contract.events import (
 from bridge.core.contract.request import CompletionRequest, TextPart
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
+from tests.integration.grpc_server.by_hand import HEADERS, by_hand, prefixed
+from tests.integration.grpc_server.by_hand import call as call_of
 from tests.integration.grpc_server.conftest import Serve
 from tests.support.fakes import (
     STARTED,
@@ -36,6 +36,7 @@ from tests.support.fakes import (
     script_of,
 )
 from tests.support.grpc.client import question, read, user
+from tests.support.grpc.details import Details, details_in, details_of
 from tests.support.waiting import soon
 
 HELLO = ["started", "text_delta", "usage", "finished"]
@@ -44,7 +45,7 @@ SECRET = "the text of an exception"
 
 def kinds(responses: Iterable[pb.CompleteResponse]) -> list[str | None]:
     """The kinds of events; of deltas, any number may be joined."""
-    return [kind for kind, _ in groupby(r.WhichOneof("event") for r in responses)]
+    return [kind for kind, _ in groupby(r.event.WhichOneof("event") for r in responses)]
 
 
 async def collect(
@@ -62,24 +63,11 @@ async def failure(
     return caught.value
 
 
-def error_info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
+def rich_details(error: grpc.aio.AioRpcError) -> Details:
     """Read the details as a client does, with the official helper."""
-    code, details, trailing = error.code(), error.details(), error.trailing_metadata()
-
-    class Call:
-        def code(self) -> grpc.StatusCode:
-            return code
-
-        def details(self) -> str | None:
-            return details
-
-        def trailing_metadata(self) -> list[tuple[str, str | bytes]]:
-            return list(trailing)
-
-    status = rpc_status.from_call(Call())  # type: ignore[arg-type]
-    info = error_details_pb2.ErrorInfo()
-    assert status.details[0].Unpack(info)
-    return info
+    found = details_in(error.code(), error.details(), error.trailing_metadata())
+    assert found is not None
+    return found
 
 
 async def test_an_answer_comes_in_order(serve: Serve, service: FakeService) -> None:
@@ -87,15 +75,15 @@ async def test_an_answer_comes_in_order(serve: Serve, service: FakeService) -> N
     call = pb_grpc.CompletionServiceStub(channel).Complete(question(), timeout=60)
     responses = [response async for response in call]
     assert kinds(responses) == HELLO
-    assert "".join(response.text_delta.text for response in responses) == "Hello"
-    assert responses[-1].finished.usage == responses[-2].usage
+    assert "".join(response.event.text_delta.text for response in responses) == "Hello"
+    assert responses[-1].event.finished.usage == responses[-2].event.usage
     (request,) = service.requests
     assert request.api == "grpc"
     assert request.timeout is not None
     # gRPC rounds it up on the wire.
     assert 0 < request.timeout < 61
     assert request.request_id.startswith("req_")
-    assert responses[0].started.request_id == request.request_id
+    assert responses[0].event.started.request_id == request.request_id
     assert ("x-request-id", request.request_id) in tuple(await call.initial_metadata())
 
 
@@ -118,9 +106,9 @@ async def test_events_are_sent_as_they_come(serve: Serve, service: FakeService) 
     _, channel = await serve()
     call = pb_grpc.CompletionServiceStub(channel).Complete(question())
     await read(call)
-    assert (await read(call)).text_delta.text == "first"
+    assert (await read(call)).event.text_delta.text == "first"
     more.set()
-    assert (await read(call)).WhichOneof("event") == "usage"
+    assert (await read(call)).event.WhichOneof("event") == "usage"
 
 
 async def test_the_sync_stub_works_from_a_thread(serve: Serve) -> None:
@@ -137,7 +125,7 @@ async def test_a_bad_request_is_never_answered(serve: Serve, service: FakeServic
     _, channel = await serve()
     error = await failure(channel, pb.CompleteRequest())
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert error_info(error).metadata["field"] == "messages"
+    assert rich_details(error).info.metadata["field"] == "completion.messages"
     assert service.requests == []
 
 
@@ -150,9 +138,8 @@ async def test_an_error_is_the_same_before_the_first_event_and_after(
     error = await failure(channel)
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert error.details() == "Too many wait."
-    info = error_info(error)
-    assert info.reason == "QUEUE_FULL"
-    assert info.metadata["request_id"] == service.requests[0].request_id
+    assert rich_details(error).info.reason == "QUEUE_FULL"
+    assert rich_details(error).request_id == service.requests[0].request_id
     assert service.closed.is_set()
 
 
@@ -182,7 +169,7 @@ async def test_a_fault_is_opaque_and_logged(
     assert SECRET not in str(error.trailing_metadata())
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert service.requests[0].request_id in record.getMessage()
-    assert error_info(error).metadata["request_id"] == service.requests[0].request_id
+    assert rich_details(error).request_id == service.requests[0].request_id
     assert type(fault).__name__ in record.getMessage()
     assert SECRET not in caplog.text
 
@@ -194,7 +181,7 @@ async def test_bytes_that_are_no_request(serve: Serve) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await soon(complete(b"\xff\xff").read())
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert error_info(caught.value).reason == "MALFORMED_MESSAGE"
+    assert rich_details(caught.value).info.reason == "MALFORMED_MESSAGE"
 
 
 async def test_an_unknown_method_is_unimplemented(serve: Serve) -> None:
@@ -281,6 +268,53 @@ async def test_a_deadline_ends_the_call_and_closes_the_answer(
     await service.until_closed()
 
 
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        (
+            {"tools": [pb.Tool(name="a b"), pb.Tool(name="a b c")], "max_output_tokens": 0},
+            ["tools[0].name", "tools[1].name", "max_output_tokens"],
+        ),
+        (
+            {"effort": 99, "sampling": pb.Sampling(temperature=2), "max_output_tokens": 0},
+            ["effort", "sampling.temperature", "max_output_tokens"],
+        ),
+    ],
+    ids=["rules", "a value that cannot be decoded, and rules"],
+)
+async def test_all_that_is_wrong_with_a_request_is_in_its_status(
+    serve: Serve, fields: dict[str, object], named: list[str]
+) -> None:
+    _, channel = await serve()
+    call = pb_grpc.CompletionServiceStub(channel).Complete(question(**fields))
+    assert await soon(call.code()) is grpc.StatusCode.INVALID_ARGUMENT
+    details = await details_of(call)
+    fields_named = [f"completion.{name}" for name in named]
+    assert details.fields == fields_named
+    assert details.info.metadata["field"] == fields_named[0]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "code"),
+    [("1n", grpc.StatusCode.DEADLINE_EXCEEDED), ("soon", grpc.StatusCode.INTERNAL)],
+    ids=["over when it comes", "not a time"],
+)
+async def test_a_deadline_that_cannot_be_kept_is_refused_by_grpc(
+    serve: Serve, service: FakeService, timeout: str, code: grpc.StatusCode
+) -> None:
+    service.script = for_ever_before_the_first_event
+    server, _ = await serve()
+    method = "/bridge.v1.CompletionService/Complete"
+    async with by_hand(server.port) as client:
+        client.writer.write(call_of(1, method, prefixed(question()), {"grpc-timeout": timeout}))
+        _, _, trailers = await client.until(HEADERS)
+    number = str(code.value[0])
+    assert b"grpc-status" + bytes([len(number)]) + number.encode() in trailers
+    # By the time it comes to the service, it may not be over, by a little.
+    if service.requests:
+        await service.until_closed()
+
+
 async def drained(call: grpc.aio.UnaryStreamCall[Any, pb.CompleteResponse]) -> None:
     while isinstance(await call.read(), pb.CompleteResponse):
         pass
@@ -312,8 +346,8 @@ async def test_a_slow_reader_loses_nothing(serve: Serve, service: FakeService) -
         if not numbers:
             # Far more is to come than the connection holds: the writer had to wait.
             assert not done.is_set()
-        if response.WhichOneof("event") == "text_delta":
-            numbers.append(int(response.text_delta.text.split()[0]))
+        if response.event.WhichOneof("event") == "text_delta":
+            numbers.append(int(response.event.text_delta.text.split()[0]))
     assert numbers == list(range(count))
     assert await call.code() is grpc.StatusCode.OK
 
@@ -344,7 +378,7 @@ async def test_silence_is_not_a_stall(serve: Serve, service: FakeService) -> Non
     call = pb_grpc.CompletionServiceStub(channel).Complete(question())
     await read(call)
     asyncio.get_running_loop().call_later(0.1, more.set)
-    assert (await read(call)).WhichOneof("event") == "usage"
+    assert (await read(call)).event.WhichOneof("event") == "usage"
 
 
 RETRYING = json.dumps(
@@ -437,9 +471,9 @@ async def test_deltas_that_wait_for_the_client_are_joined(
     ]
     # With the usage, there were 14 events.
     assert len(responses) < 14
-    assert "".join(r.text_delta.text for r in responses) == "abe"
-    assert "".join(r.thinking_delta.text for r in responses) == "cd"
-    assert "".join(r.tool_call_delta.arguments_json for r in responses) == "{}{}"
+    assert "".join(r.event.text_delta.text for r in responses) == "abe"
+    assert "".join(r.event.thinking_delta.text for r in responses) == "cd"
+    assert "".join(r.event.tool_call_delta.arguments_json for r in responses) == "{}{}"
 
 
 async def test_heartbeats_are_sent_in_silence(serve: Serve, service: FakeService) -> None:
@@ -449,8 +483,8 @@ async def test_heartbeats_are_sent_in_silence(serve: Serve, service: FakeService
     call = pb_grpc.CompletionServiceStub(channel).Complete(question())
     for gate, following in ((before, "started"), (within, "usage")):
         for _ in range(3):
-            assert (await read(call)).WhichOneof("event") == "heartbeat"
+            assert (await read(call)).event.WhichOneof("event") == "heartbeat"
         gate.opened.set()
-        while (kind := (await read(call)).WhichOneof("event")) == "heartbeat":
+        while (kind := (await read(call)).event.WhichOneof("event")) == "heartbeat":
             pass
         assert kind == following

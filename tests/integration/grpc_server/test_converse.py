@@ -30,6 +30,7 @@ from bridge.core.contract.request import (
     ToolMode,
 )
 from bridge.core.contract.usage import Usage
+from bridge.core.telemetry import Occupancy
 from bridge.v1 import completion_pb2 as pb
 from tests.integration.grpc_server.conftest import Serve
 from tests.support.fakes import (
@@ -172,8 +173,8 @@ async def test_cancel_ends_the_turn_and_not_the_call(serve: Serve, service: Fake
     await talk.until("text_delta")
     await talk.cancel_turn()
     end = await talk.until("finished")
-    assert end.finished.reason == pb.FINISH_REASON_CANCELLED
-    assert not end.finished.HasField("usage")
+    assert end.event.finished.reason == pb.FINISH_REASON_CANCELLED
+    assert not end.event.finished.HasField("usage")
     assert service.closed.is_set()
     assert (await talk.ask("two")).finish == "stop"
     assert [message.parts for message in service.requests[1].messages] == [
@@ -208,24 +209,31 @@ async def test_cancel_without_a_turn_has_no_effect(serve: Serve, service: FakeSe
 
 
 @pytest.mark.parametrize(
-    ("request_", "field"),
+    ("request_", "code", "field"),
     [
-        (pb.ConverseRequest(), "request"),
-        (pb.ConverseRequest(open=pb.ConversationSettings()), "open"),
+        (pb.ConverseRequest(), grpc.StatusCode.INVALID_ARGUMENT, "request"),
+        (
+            pb.ConverseRequest(open=pb.OpenConversation()),
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "open",
+        ),
     ],
     ids=["nothing", "open"],
 )
-async def test_what_begins_no_turn_ends_the_call_and_is_named(
-    serve: Serve, request_: pb.ConverseRequest, field: str
+async def test_a_message_that_begins_no_turn_is_rejected_and_changes_nothing(
+    serve: Serve, request_: pb.ConverseRequest, code: grpc.StatusCode, field: str
 ) -> None:
     _, channel = await serve()
     talk = await Talk(channel).open()
     await talk.ask("one")
     await talk.call.write(request_)
-    details = await ended(talk)
-    assert details.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert details.info.metadata["field"] == field
-    assert details.fields == [field]
+    rejected = (await talk.until("message_rejected")).message_rejected
+    assert rejected.code == code.value[0]
+    info = error_details_pb2.ErrorInfo()
+    assert rejected.details[0].Unpack(info)
+    assert info.metadata["field"] == field
+    assert (await talk.ask("two")).finish == "stop"
+    assert await talk.end() is grpc.StatusCode.OK
 
 
 @pytest.mark.parametrize(
@@ -291,22 +299,39 @@ async def test_a_message_that_cannot_begin_a_turn_leaves_the_call_open(
     assert await talk.end() is grpc.StatusCode.OK
 
 
-async def test_a_message_within_a_turn_ends_the_call_and_closes_the_answer(
-    serve: Serve, service: FakeService
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pb.ConverseRequest(message=pb.UserMessage(parts=[pb.Part(text="two")])),
+        pb.ConverseRequest(tool_results=pb.ToolResults()),
+    ],
+    ids=["message", "tool_results"],
+)
+async def test_a_message_within_a_turn_is_rejected_and_the_turn_goes_on(
+    serve: Serve, service: FakeService, request_: pb.ConverseRequest
 ) -> None:
-    service.script = for_ever_after_the_first_event
-    server, channel = await serve()
+    gate = Gate()
+    service.script = script_of(STARTED, gate, STOP)
+    _, channel = await serve()
     talk = await Talk(channel).open()
     await talk.say("one")
     await talk.until("started")
-    await talk.say("two")
-    details = await ended(talk)
-    assert details.code is grpc.StatusCode.FAILED_PRECONDITION
-    assert details.info.reason == "TURN_RUNNING"
-    assert service.closed.is_set()
-    # The client may have its status before the server is done with the call.
-    await soon(server.drain(600))
-    assert server.running == 0
+    await talk.call.write(request_)
+    rejected = (await talk.until("message_rejected")).message_rejected
+    assert rejected.code == grpc.StatusCode.FAILED_PRECONDITION.value[0]
+    info, request = error_details_pb2.ErrorInfo(), error_details_pb2.RequestInfo()
+    assert rejected.details[0].Unpack(info)
+    assert rejected.details[1].Unpack(request)
+    assert (info.reason, info.metadata["field"]) == (
+        "TURN_RUNNING",
+        request_.WhichOneof("request"),
+    )
+    assert request.request_id == service.requests[0].request_id
+    gate.opened.set()
+    assert (await talk.until("finished")).event.finished.reason == pb.FINISH_REASON_STOP
+    assert (await talk.ask("three")).finish == "stop"
+    said = [part for message in service.requests[1].messages for part in message.parts]
+    assert TextPart("two") not in said
 
 
 async def test_the_first_message_must_open(serve: Serve) -> None:
@@ -321,18 +346,24 @@ async def test_the_first_message_must_open(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("settings", "field"),
     [
-        ({"sampling": pb.Sampling(temperature=2)}, "open.sampling.temperature"),
-        ({"tools": [pb.Tool(name="a b")]}, "open.tools[0].name"),
-        ({"tools": [pb.Tool(name="a", parameters_json="[]")]}, "open.tools[0].parameters_json"),
-        ({"tool_choice": pb.ToolChoice(allowed=["x"])}, "open.tool_choice.allowed[0]"),
-        ({"tool_choice": pb.ToolChoice(name="x")}, "open.tool_choice.name"),
-        ({"output_format": pb.OutputFormat(schema_json="{")}, "open.output_format.schema_json"),
-        ({"max_output_tokens": 0}, "open.max_output_tokens"),
+        ({"sampling": pb.Sampling(temperature=2)}, "open.completion.sampling.temperature"),
+        ({"tools": [pb.Tool(name="a b")]}, "open.completion.tools[0].name"),
+        (
+            {"tools": [pb.Tool(name="a", parameters_json="[]")]},
+            "open.completion.tools[0].parameters_json",
+        ),
+        ({"tool_choice": pb.ToolChoice(allowed=["x"])}, "open.completion.tool_choice.allowed[0]"),
+        ({"tool_choice": pb.ToolChoice(name="x")}, "open.completion.tool_choice.name"),
+        (
+            {"output_format": pb.OutputFormat(schema_json="{")},
+            "open.completion.output_format.schema_json",
+        ),
+        ({"max_output_tokens": 0}, "open.completion.max_output_tokens"),
         (
             {"messages": [pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text="x")])]},
-            "open.messages[0]",
+            "open.completion.messages[0]",
         ),
-        ({"messages": [pb.Message(role=pb.ROLE_ASSISTANT)]}, "open.messages[0]"),
+        ({"messages": [pb.Message(role=pb.ROLE_ASSISTANT)]}, "open.completion.messages[0]"),
     ],
 )
 async def test_wrong_settings_are_named(
@@ -365,12 +396,14 @@ async def test_a_turn_that_fails_leaves_the_call_open(
     event = (await talk.until("turn_failed")).turn_failed
     status = status_pb2.Status.FromString(event.SerializeToString())
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    request = error_details_pb2.RequestInfo()
     assert (status.code, status.message) == (grpc.StatusCode.UNAVAILABLE.value[0], "Overloaded.")
     assert status.details[0].Unpack(info)
-    assert status.details[1].Unpack(retry)
+    assert status.details[1].Unpack(request)
+    assert status.details[2].Unpack(retry)
     assert (info.reason, retry.retry_delay.seconds) == ("OVERLOADED", 3)
     # The log knows the turn, not the call.
-    assert info.metadata["request_id"] == service.requests[1].request_id
+    assert request.request_id == service.requests[1].request_id
     again = await talk.ask("two again")
     assert (again.finish, again.request_id) == ("stop", service.requests[2].request_id)
     assert again.request_id != service.requests[1].request_id
@@ -459,7 +492,7 @@ async def test_bytes_that_are_no_message(serve: Serve, service: FakeService) -> 
     _, channel = await serve()
     method = "/bridge.v1.CompletionService/Converse"
     call: grpc.aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(method)()
-    opened = pb.ConverseRequest(open=pb.ConversationSettings())
+    opened = pb.ConverseRequest(open=pb.OpenConversation())
     said = pb.ConverseRequest(message=pb.UserMessage(parts=[pb.Part(text="x")]))
     await call.write(opened.SerializeToString())
     await call.write(said.SerializeToString())
@@ -482,8 +515,11 @@ async def test_a_conversation_has_a_size(serve: Serve) -> None:
     assert (await talk.ask("x" * 2_000)).finish == "stop"
 
 
-async def test_a_caller_has_so_many_calls_open_and_no_more(serve: Serve) -> None:
-    _, channel = await serve(max_conversations=2)
+async def test_a_caller_has_so_many_calls_open_and_no_more(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    occupancy = Occupancy()
+    _, channel = await serve(max_conversations=2, occupancy=occupancy)
     talks = [await Talk(channel).open() for _ in range(2)]
     for talk in talks:
         await talk.ask("one")
@@ -491,6 +527,11 @@ async def test_a_caller_has_so_many_calls_open_and_no_more(serve: Serve) -> None
     assert details.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert details.info.reason == "TOO_MANY_CONVERSATIONS"
     assert details.retry is not None
+    assert "all 2 Converse calls of a caller are in use" in caplog.text
+    samples = [sample for family in occupancy.collect() for sample in family.samples]
+    counted = {(s.name, s.labels["limit"]): s.value for s in samples if "limit" in s.labels}
+    assert counted["bridge_limit_reached_total", "conversations"] == 1
+    assert counted["bridge_limit_refusals_total", "conversations"] == 1
     assert await talks[0].end() is grpc.StatusCode.OK
     assert (await (await Talk(channel).open()).ask("one")).text == "Hello"
 
@@ -565,12 +606,33 @@ async def test_a_client_that_is_silent_between_turns_is_not_a_stall(serve: Serve
 
 
 async def test_a_drain_ends_a_conversation_between_turns_at_once(serve: Serve) -> None:
-    server, channel = await serve()
+    # It also ends at its next heartbeat.
+    server, channel = await serve(heartbeat_seconds=3600)
     talk = await Talk(channel).open()
     await talk.ask("one")
     await soon(server.drain(600))
     details = await ended(talk)
     assert (details.code, details.info.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+
+
+async def test_a_drain_ends_a_conversation_between_turns_before_the_answers_that_run(
+    serve: Serve, service: FakeService
+) -> None:
+    server, channel = await serve(heartbeat_seconds=3600)
+    idle = await Talk(channel).open()
+    await idle.ask("one")
+    gate = Gate()
+    service.script = script_of(STARTED, gate, STOP)
+    running = await Talk(channel).open()
+    await running.say("one")
+    await soon(gate.reached.wait())
+    draining = asyncio.create_task(server.drain(600))
+    assert (await ended(idle)).info.reason == "DRAINING"
+    assert not draining.done()
+    gate.opened.set()
+    assert (await running.turn()).finish == "stop"
+    assert (await ended(running)).info.reason == "DRAINING"
+    await soon(draining)
 
 
 async def test_a_drain_lets_the_turn_end_and_then_the_call(
@@ -592,7 +654,7 @@ async def test_a_drain_lets_the_turn_end_and_then_the_call(
     done, _ = await asyncio.wait({draining}, timeout=0.1)
     assert not done
     more.set()
-    assert (await talk.until("finished")).finished.reason == pb.FINISH_REASON_STOP
+    assert (await talk.until("finished")).event.finished.reason == pb.FINISH_REASON_STOP
     assert (await ended(talk)).info.reason == "DRAINING"
     await soon(draining)
 
@@ -622,11 +684,11 @@ async def test_a_ping_is_answered_and_has_no_other_effect(
     _, channel = await serve(heartbeat_seconds=3600)
     talk = await Talk(channel).open()
     await talk.ping()
-    assert (await talk.read()).WhichOneof("event") == "heartbeat"
+    assert (await talk.read()).event.WhichOneof("event") == "heartbeat"
     await talk.say("one")
     await talk.until("started")
     await talk.ping()
-    assert (await talk.read()).WhichOneof("event") == "heartbeat"
+    assert (await talk.read()).event.WhichOneof("event") == "heartbeat"
     gate.opened.set()
     assert (await talk.turn()).finish == "stop"
     assert len(service.requests) == 1

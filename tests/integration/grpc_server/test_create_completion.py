@@ -50,7 +50,7 @@ async def test_it_can_be_sent_back(serve: Serve, service: FakeService) -> None:
     said = pb.Message(role=pb.ROLE_ASSISTANT, parts=[pb.Part(text=first.text)])
     more = pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text="And?")])
     request = question()
-    request.messages.extend((said, more))
+    request.completion.messages.extend((said, more))
     assert (await create(channel, request)).finish == "stop"
 
 
@@ -78,7 +78,10 @@ async def test_a_bad_request_names_its_field(serve: Serve, service: FakeService)
     _, channel = await serve()
     failure = (await create(channel, question(tools=[pb.Tool(name="a b")]))).failure
     assert failure is not None
-    assert (failure.status, failure.field) == ("INVALID_ARGUMENT", "tools[0].name")
+    assert (failure.status, failure.field) == (
+        "INVALID_ARGUMENT",
+        "completion.tools[0].name",
+    )
 
 
 @pytest.mark.parametrize(

@@ -49,15 +49,15 @@ def complete(
         pb.Message(role=roles[index % 2], parts=[pb.Part(text=text)])
         for index, text in enumerate(texts)
     ]
-    request = pb.CompleteRequest(messages=messages, system=system)
+    request = pb.CompleteRequest(completion=pb.CompletionSpec(messages=messages, system=system))
     return pb_grpc.CompletionServiceStub(channel).Complete(request, timeout=timeout)
 
 
 async def answer(call: Call) -> str:
     text = []
     async for response in call:
-        text.append(response.text_delta.text)
-        if response.WhichOneof("event") == "finished":
+        text.append(response.event.text_delta.text)
+        if response.event.WhichOneof("event") == "finished":
             return "".join(text)
     raise EOFError
 
@@ -66,7 +66,7 @@ async def until(call: Call, kind: str) -> None:
     while True:
         response = await asyncio.wait_for(call.read(), PATIENCE)
         assert isinstance(response, pb.CompleteResponse)
-        if response.WhichOneof("event") == kind:
+        if response.event.WhichOneof("event") == kind:
             return
 
 
@@ -194,7 +194,7 @@ async def test_a_turn_of_converse_is_cancelled_and_the_next_one_answered(
     await talk.until("text_delta")
     await talk.cancel_turn()
     end = await talk.until("finished")
-    assert end.finished.reason == pb.FINISH_REASON_CANCELLED
+    assert end.event.finished.reason == pb.FINISH_REASON_CANCELLED
     await closed_by_client(single, marker)
     assert (await talk.ask(sim(text="Better."))).text == "Better."
     # The half answer is part of what the model sees.
@@ -203,6 +203,35 @@ async def test_a_turn_of_converse_is_cancelled_and_the_next_one_answered(
         "assistant",
         "user",
     ]
+    assert await talk.end() is grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize("queued", [True, False], ids=["queued", "with the model"])
+async def test_a_turn_that_is_cancelled_before_its_first_event_starts_and_ends(
+    single: RunningBridge, channel: grpc.aio.Channel, queued: bool
+) -> None:
+    first, second = mark(), mark()
+    running = complete(channel, f"{first} " + sim(hang=True))
+    await upstream(single, first)
+    talk = await Talk(channel).open()
+    await talk.say(f"{second} " + sim(hang=True))
+    await waiting(single, 1)
+    if not queued:
+        running.cancel()
+        await upstream(single, second)
+    await talk.cancel_turn()
+    turn = await talk.turn()
+    assert turn.events == ["started", "finished"]
+    assert turn.request_id
+    assert turn.finish == "cancelled"
+    if queued:
+        await waiting(single, 0)
+        assert single.simulator.ledger.exchanges(containing=second) == ()
+        running.cancel()
+    else:
+        await closed_by_client(single, second)
+    await closed_by_client(single, first)
+    assert (await talk.ask(sim(text="Better."))).text == "Better."
     assert await talk.end() is grpc.StatusCode.OK
 
 

@@ -20,9 +20,11 @@ async def test_a_client_that_pings_through_a_silence_is_not_sent_away(
 ) -> None:
     silent = sim(first_delay_ms=3_000, text="Here I am.")
     request = pb.CompleteRequest(
-        messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=silent)])]
+        completion=pb.CompletionSpec(
+            messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=silent)])]
+        )
     )
     async with grpc.aio.insecure_channel(bridge.target, options=EAGER) as channel:
         call = CompletionServiceStub(channel).Complete(request, timeout=PATIENCE)
         responses = [response async for response in call]
-    assert "".join(response.text_delta.text for response in responses) == "Here I am."
+    assert "".join(response.event.text_delta.text for response in responses) == "Here I am."

@@ -44,6 +44,7 @@ def test_a_tool_can_call_the_api_by_reflection_alone(bridge: RunningBridge) -> N
     assert methods == {
         "bridge.v1.CompletionService/Complete",
         "bridge.v1.CompletionService/Converse",
+        "bridge.v1.CompletionService/CountTokens",
         "bridge.v1.CompletionService/CreateCompletion",
         "bridge.v1.ModelService/GetModel",
         "bridge.v1.ModelService/ListModels",
@@ -55,8 +56,8 @@ def test_a_tool_can_call_the_api_by_reflection_alone(bridge: RunningBridge) -> N
 
 def test_requests_may_come_gzipped(bridge: RunningBridge) -> None:
     request = question(system="x" * 1_000_000)
-    request.messages[0].parts[0].text = sim(text="Unpacked.")
+    request.completion.messages[0].parts[0].text = sim(text="Unpacked.")
     with grpc.insecure_channel(bridge.target, compression=grpc.Compression.Gzip) as channel:
         call = pb_grpc.CompletionServiceStub(channel).Complete(request, timeout=PATIENCE)
         responses: list[pb.CompleteResponse] = list(call)
-    assert "".join(response.text_delta.text for response in responses) == "Unpacked."
+    assert "".join(response.event.text_delta.text for response in responses) == "Unpacked."

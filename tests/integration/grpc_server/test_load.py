@@ -19,7 +19,9 @@ STREAMS = 64
 
 def request(text: str) -> pb.CompleteRequest:
     return pb.CompleteRequest(
-        messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=text)])], system="Be brief."
+        completion=pb.CompletionSpec(
+            messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=text)])], system="Be brief."
+        )
     )
 
 
@@ -28,8 +30,8 @@ async def ask(channel: grpc.aio.Channel, text: str) -> str:
     answer, finished = "", False
     async for response in pb_grpc.CompletionServiceStub(channel).Complete(request(text)):
         assert not finished
-        answer += response.text_delta.text
-        finished = response.WhichOneof("event") == "finished"
+        answer += response.event.text_delta.text
+        finished = response.event.WhichOneof("event") == "finished"
     assert finished
     return answer
 
@@ -78,6 +80,6 @@ async def test_a_slow_reader_does_not_slow_the_others(start_bridge: Start) -> No
         # And the slow one has lost nothing.
         words = ""
         while isinstance(response := await unread.read(), pb.CompleteResponse):
-            words += response.text_delta.text
+            words += response.event.text_delta.text
         assert await unread.code() is grpc.StatusCode.OK
         assert words.split() == [f"w{number}" for number in range(tokens)]

@@ -30,6 +30,7 @@ from bridge.v1 import pool_pb2_grpc as pb_grpc
 from tests.integration.grpc_server.conftest import Serve
 from tests.support.fakes import FakeService
 from tests.support.grpc.details import details_of
+from tests.support.grpc.recent import logged_names
 from tests.support.waiting import soon
 
 POOL = pb.Pool(
@@ -113,21 +114,25 @@ def test_status(status: HealthStatus, expected: pb.Pool.Status.ValueType) -> Non
 
 def test_a_plan() -> None:
     plan = told(plan=UsageLimits("rejected", 1_800_000_000.5, "five_hour", 1.0, True)).plan
-    assert plan.resets_at.ToDatetime(UTC) == datetime(2027, 1, 15, 8, 0, 0, 500_000, UTC)
-    assert (plan.status, plan.limit, plan.utilization) == ("rejected", "five_hour", 1.0)
+    assert plan.reset_time.ToDatetime(UTC) == datetime(2027, 1, 15, 8, 0, 0, 500_000, UTC)
+    assert (plan.status, plan.limit, plan.utilization) == (
+        pb.Plan.STATUS_REJECTED,
+        "five_hour",
+        1.0,
+    )
     assert plan.using_overage
 
 
 def test_unreported_fields_of_usage_limits_are_unset() -> None:
     assert not told().HasField("plan")
     plan = told(plan=UsageLimits("allowed")).plan
-    assert not plan.HasField("resets_at")
+    assert not plan.HasField("reset_time")
     assert not plan.HasField("utilization")
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1e300])
 def test_a_time_that_is_none_is_left_out(seconds: float) -> None:
-    assert not told(plan=UsageLimits("allowed", seconds)).plan.HasField("resets_at")
+    assert not told(plan=UsageLimits("allowed", seconds)).plan.HasField("reset_time")
 
 
 def test_every_state_of_a_process_has_its_field() -> None:
@@ -137,13 +142,13 @@ def test_every_state_of_a_process_has_its_field() -> None:
 def test_usage_limits_and_when_they_were_reported() -> None:
     windows = (UsageWindow("five_hour", 0.4, 1_800_000_000), UsageWindow("seven_day", 0.9))
     plan = told(plan=UsageLimits("allowed", windows=windows, said_at=1_700_000_000)).plan
-    assert plan.said_at.seconds == 1_700_000_000
+    assert plan.report_time.seconds == 1_700_000_000
     assert [(window.limit, window.utilization) for window in plan.windows] == [
         ("five_hour", 0.4),
         ("seven_day", 0.9),
     ]
-    assert plan.windows[0].resets_at.seconds == 1_800_000_000
-    assert not plan.windows[1].HasField("resets_at")
+    assert plan.windows[0].reset_time.seconds == 1_800_000_000
+    assert not plan.windows[1].HasField("reset_time")
 
 
 def test_replaced_processes_are_counted_by_why() -> None:
@@ -167,11 +172,11 @@ async def test_the_latest_requests_are_sent_newest_first(serve: Serve) -> None:
     _, channel = await serve(recent=lambda: recent)
     call = pb_grpc.PoolServiceStub(channel).ListRecentRequests(pb.ListRecentRequestsRequest())
     requests = (await soon(call)).requests
-    assert [(request.model_asked, request.key) for request in requests] == [
+    assert [(request.requested_model, request.key) for request in requests] == [
         ("haiku", "laptop"),
         ("opus", ""),
     ]
-    assert requests[0].time.seconds == 1_700_000_000
+    assert requests[0].end_time.seconds == 1_700_000_000
 
 
 def test_a_request_that_was_answered() -> None:
@@ -181,27 +186,31 @@ def test_a_request_that_was_answered() -> None:
     seen.see(Started("claude-opus-4"), 0.5)
     seen.see(Finished(FinishReason.LENGTH, Usage(1, 2, 3, 4, 0)), 2.0)
     request = encode_request(seen.metadata())
-    assert (request.request_id, request.api, request.session) == ("req_1", "http", "warm")
-    assert (request.queue_ms, request.first_token_ms, request.total_ms) == (250, 500, 2000)
-    assert (request.model, request.error) == ("claude-opus-4", "")
-    assert request.finish == completion_pb2.FINISH_REASON_LENGTH
-    tokens = request.input_tokens, request.cache_read_tokens, request.cache_write_tokens
-    assert (*tokens, request.output_tokens) == (1, 2, 3, 4)
+    assert (request.request_id, request.api) == ("req_1", pb.API_HTTP)
+    assert request.session_source == pb.SESSION_SOURCE_WARM
+    durations = request.queue_duration, request.first_token_duration, request.total_duration
+    assert [duration.ToMilliseconds() for duration in durations] == [250, 500, 2000]
+    assert (request.model, request.error_reason) == ("claude-opus-4", "")
+    assert request.finish_reason == completion_pb2.FINISH_REASON_LENGTH
+    assert request.usage == completion_pb2.Usage(
+        input_tokens=1, cache_read_tokens=2, cache_write_tokens=3, output_tokens=4
+    )
 
 
 def test_what_never_came_of_a_request_is_unset() -> None:
     failed = record()
     failed.error = "QUEUE_FULL"
     request = encode_request(failed.metadata())
-    assert (request.error, request.finish) == ("QUEUE_FULL", 0)
-    for name in ("model_asked", "queue_ms", "first_token_ms", "input_tokens", "output_tokens"):
-        assert not request.HasField(name)
+    assert (request.error_reason, request.finish_reason) == ("QUEUE_FULL", 0)
+    assert not request.HasField("requested_model")
+    assert not request.HasField("queue_duration")
+    assert not request.HasField("first_token_duration")
+    assert not request.HasField("usage")
 
 
 def test_a_model_that_no_text_can_hold_does_not_hide_the_other_requests() -> None:
-    assert encode_request(record(model="a\ud800b").metadata()).model_asked == "a\ufffdb"
+    assert encode_request(record(model="a\ud800b").metadata()).requested_model == "a\ufffdb"
 
 
 def test_every_logged_field_of_a_request_is_encoded() -> None:
-    fields = {field.name for field in pb.RecentRequest.DESCRIPTOR.fields}
-    assert fields == set(record().metadata())
+    assert logged_names() == set(record().metadata())

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from bridge.core.access import Access, Uploads, parse_given
-from bridge.grpc_server import receiving, server
+from bridge.grpc_server import ConnectionLimits, receiving
 from bridge.grpc_server.server import GrpcServer
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 from tests.integration.grpc_server.by_hand import PREFACE, call
@@ -130,6 +130,27 @@ async def test_calls_of_reflection_are_counted_for_each_key() -> None:
         await until(lambda: running.receiving == 0)
 
 
+async def test_a_request_that_grpc_itself_refuses_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "bridge")
+    async with (
+        GrpcServer(FakeService(), port=0, max_message_bytes=MESSAGE) as running,
+        grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel,
+    ):
+        answer = pb_grpc.CompletionServiceStub(channel).Complete(question(system="x" * ROOM))
+        assert await soon(answer.code()) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await until(lambda: not running.running)
+        (line,) = caplog.messages
+        assert line.endswith(
+            f": no whole message arrived: the client left, or it has over {ROOM} bytes"
+        )
+        # None at all is another thing.
+        nothing: Any = channel.stream_stream(COMPLETE)
+        assert await soon(nothing(iter(())).code()) is grpc.StatusCode.INVALID_ARGUMENT
+    assert "MALFORMED_MESSAGE" in caplog.messages[-1]
+
+
 async def test_a_request_that_is_too_large_has_its_reason() -> None:
     async with (
         GrpcServer(FakeService(), port=0, max_message_bytes=MESSAGE) as running,
@@ -146,12 +167,10 @@ async def test_a_request_that_is_too_large_has_its_reason() -> None:
 
 @pytest.mark.parametrize("begun", [b"", PREFACE], ids=["silent", "without a call"])
 async def test_connections_without_a_call_do_not_keep_others_out(
-    begun: bytes, monkeypatch: pytest.MonkeyPatch
+    begun: bytes,
 ) -> None:
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
-    monkeypatch.setattr(server, "HANDSHAKE_SECONDS", 1)
-    monkeypatch.setattr(server, "IDLE_SECONDS", 1)
-    async with GrpcServer(FakeService(), port=0) as running:
+    limits = ConnectionLimits(max_connections=2, handshake_seconds=1, idle_seconds=1)
+    async with GrpcServer(FakeService(), port=0, limits=limits) as running:
         writers = []
         for _ in range(2):
             reader, writer = await asyncio.open_connection("127.0.0.1", running.port)

@@ -186,7 +186,7 @@ async def test_a_drain_lets_running_answers_end_and_informs_the_watchers(
     assert (await soon(watch.read())).status == NOT_SERVING
     assert not draining.done()
     more.set()
-    assert (await read(call)).WhichOneof("event") == "usage"
+    assert (await read(call)).event.WhichOneof("event") == "usage"
     # The watch is still open: it is not awaited.
     await soon(draining)
 

@@ -7,7 +7,8 @@ import asyncio
 import grpc
 import pytest
 
-from bridge.grpc_server.server import MAX_METADATA_BYTES, GrpcServer
+from bridge.grpc_server.connections.limits import MAX_METADATA_BYTES
+from bridge.grpc_server.server import GrpcServer
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 from tests.integration.grpc_server.by_hand import begun
 from tests.support.fakes import FakeService

@@ -26,50 +26,59 @@ FIELD_100 = b"\xa0\x06\x01"
 
 def known() -> pb.CompleteRequest:
     return pb.CompleteRequest(
-        messages=[
-            pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text="hi")]),
-            pb.Message(
-                role=pb.ROLE_ASSISTANT,
-                parts=[pb.Part(tool_call=pb.ToolCall(id="c1", name="add", arguments_json="{}"))],
-            ),
-            pb.Message(
-                role=pb.ROLE_USER,
-                parts=[
-                    pb.Part(
-                        tool_result=pb.ToolResult(
-                            call_id="c1",
-                            content=[
-                                pb.Part(
-                                    document=pb.Document(
-                                        data=pb.Blob(media_type="text/plain", content=b"hi")
+        completion=pb.CompletionSpec(
+            messages=[
+                pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text="hi")]),
+                pb.Message(
+                    role=pb.ROLE_ASSISTANT,
+                    parts=[
+                        pb.Part(tool_call=pb.ToolCall(id="c1", name="add", arguments_json="{}"))
+                    ],
+                ),
+                pb.Message(
+                    role=pb.ROLE_USER,
+                    parts=[
+                        pb.Part(
+                            tool_result=pb.ToolResult(
+                                call_id="c1",
+                                content=[
+                                    pb.Part(
+                                        document=pb.Document(
+                                            data=pb.Blob(media_type="text/plain", content=b"hi")
+                                        )
                                     )
-                                )
-                            ],
+                                ],
+                            )
                         )
-                    )
-                ],
-            ),
-        ],
-        tools=[pb.Tool(name="add")],
-        tool_choice=pb.ToolChoice(mode=pb.ToolChoice.MODE_AUTO),
-        sampling=pb.Sampling(temperature=0.5),
-        output_format=pb.OutputFormat(kind=pb.OutputFormat.KIND_TEXT),
+                    ],
+                ),
+            ],
+            tools=[pb.Tool(name="add")],
+            tool_choice=pb.ToolChoice(mode=pb.ToolChoice.MODE_AUTO),
+            sampling=pb.Sampling(temperature=0.5),
+            output_format=pb.OutputFormat(kind=pb.OutputFormat.KIND_TEXT),
+        )
     )
 
 
 PLACES: list[tuple[Callable[[pb.CompleteRequest], Message], str]] = [
     (lambda request: request, ""),
-    (lambda request: request.messages[1], "messages[1]."),
-    (lambda request: request.messages[0].parts[0], "messages[0].parts[0]."),
-    (lambda request: request.messages[1].parts[0].tool_call, "messages[1].parts[0].tool_call."),
+    (lambda request: request.completion.messages[1], "completion.messages[1]."),
+    (lambda request: request.completion.messages[0].parts[0], "completion.messages[0].parts[0]."),
     (
-        lambda request: request.messages[2].parts[0].tool_result.content[0].document.data,
-        "messages[2].parts[0].tool_result.content[0].document.data.",
+        lambda request: request.completion.messages[1].parts[0].tool_call,
+        "completion.messages[1].parts[0].tool_call.",
     ),
-    (lambda request: request.tools[0], "tools[0]."),
-    (lambda request: request.tool_choice, "tool_choice."),
-    (lambda request: request.sampling, "sampling."),
-    (lambda request: request.output_format, "output_format."),
+    (
+        lambda request: (
+            request.completion.messages[2].parts[0].tool_result.content[0].document.data
+        ),
+        "completion.messages[2].parts[0].tool_result.content[0].document.data.",
+    ),
+    (lambda request: request.completion.tools[0], "completion.tools[0]."),
+    (lambda request: request.completion.tool_choice, "completion.tool_choice."),
+    (lambda request: request.completion.sampling, "completion.sampling."),
+    (lambda request: request.completion.output_format, "completion.output_format."),
 ]
 
 
@@ -82,7 +91,7 @@ def test_a_field_that_is_unknown_is_named_with_its_path(
     place(request).MergeFromString(FIELD_100)
     kind = "".join(c for c in where if c not in "[]0123456789")
     assert decode_request(request).ignored == (f"{kind}100",)
-    request.strict = True
+    request.completion.strict = True
     with pytest.raises(UnsupportedError) as caught:
         decode_request(request)
     assert (caught.value.field, caught.value.reason) == (f"{where}100", "UNSUPPORTED_PARAMETER")
@@ -90,9 +99,9 @@ def test_a_field_that_is_unknown_is_named_with_its_path(
 
 def test_a_name_comes_once() -> None:
     request = known()
-    for message in request.messages:
+    for message in request.completion.messages:
         message.MergeFromString(FIELD_100 * 2)
-    assert decode_request(request).ignored == ("messages.100",)
+    assert decode_request(request).ignored == ("completion.messages.100",)
 
 
 def test_very_many_are_refused() -> None:
@@ -102,7 +111,9 @@ def test_very_many_are_refused() -> None:
 
 
 def test_those_of_a_conversation_are_named_as_its_caller_wrote_them() -> None:
-    request = pb.ConverseRequest(open=pb.ConversationSettings(model="opus"))
+    request = pb.ConverseRequest(
+        open=pb.OpenConversation(completion=pb.CompletionSpec(model="opus"))
+    )
     request.MergeFromString(FIELD_100)
     request.open.MergeFromString(FIELD_100)
     assert decode_conversation(request).ignored == ("100", "open.100")
@@ -117,10 +128,10 @@ async def test_the_answer_names_them(serve: Serve, service: FakeService) -> None
     service.script = naming
     _, channel = await serve()
     request = known()
-    request.tools[0].MergeFromString(FIELD_100)
+    request.completion.tools[0].MergeFromString(FIELD_100)
     call = pb_grpc.CompletionServiceStub(channel).Complete(request)
     first: Any = await soon(call.read())
-    assert list(first.started.ignored_params) == ["tools.100"]
+    assert list(first.event.started.ignored_params) == ["completion.tools.100"]
 
 
 async def test_each_turn_of_a_conversation_names_its_own(
@@ -129,7 +140,7 @@ async def test_each_turn_of_a_conversation_names_its_own(
     service.script = naming
     _, channel = await serve()
     talk = Talk(channel)
-    settings = pb.ConversationSettings()
+    settings = pb.OpenConversation()
     settings.MergeFromString(FIELD_100)
     await talk.send(open=settings)
     message = pb.UserMessage(parts=[pb.Part(text="hi")])
@@ -137,7 +148,7 @@ async def test_each_turn_of_a_conversation_names_its_own(
     named = []
     for said in (message, pb.UserMessage(parts=[pb.Part(text="hi")])):
         await talk.send(message=said)
-        named.append(list((await talk.until("started")).started.ignored_params))
+        named.append(list((await talk.until("started")).event.started.ignored_params))
         await talk.turn()
     assert named == [["open.100", "message.parts.100"], ["open.100"]]
 

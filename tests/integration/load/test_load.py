@@ -153,7 +153,9 @@ async def test_a_reader_over_grpc_that_stops_reading_is_dropped(stage: Stage) ->
     async with grpc.aio.insecure_channel(stage.apis.target, options) as channel:
         message = pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=mark + much)])
         call = pb_grpc.CompletionServiceStub(channel).Complete(
-            pb.CompleteRequest(messages=[message], tools=[pb.Tool(name="add")])
+            pb.CompleteRequest(
+                completion=pb.CompletionSpec(messages=[message], tools=[pb.Tool(name="add")])
+            )
         )
         # It has the head of the reply, and reads nothing more.
         await call.read()

@@ -93,7 +93,7 @@ def test_over_grpc(bridge: RunningBridge, watched: Callable[[Any, str], list[str
     compared = watched(plan_module, "fingerprint")
     request = question(system="x" * 200_000)
     for _ in range(MANY):
-        request.messages.add().CopyFrom(request.messages[0])
+        request.completion.messages.add().CopyFrom(request.completion.messages[0])
     with grpc.insecure_channel(bridge.target) as channel:
         stub = CompletionServiceStub(channel)
         assert list(stub.Complete(request, timeout=PATIENCE))
@@ -116,7 +116,7 @@ def test_small_pieces_in_great_number(
     assert apart(over_http)
     request = question()
     for _ in range(4_000):
-        request.messages[0].parts.add(text="a")
+        request.completion.messages[0].parts.add(text="a")
     with grpc.insecure_channel(bridge.target) as channel:
         assert list(CompletionServiceStub(channel).Complete(request, timeout=PATIENCE))
     assert apart(over_grpc)

@@ -60,7 +60,7 @@ def test_all_that_breaks_rules_is_named(judge: Judge) -> None:
         "max_output_tokens",
     ]
     assert all_fields(judge(lambda: broken)) == fields
-    assert all_fields(judge(by_grpc(broken)[1])) == fields
+    assert all_fields(judge(by_grpc(broken)[1])) == [f"completion.{name}" for name in fields]
     # HTTP has some of these rules in its schema, which is checked first.
     own = {"tools[2].function.name", "temperature", "top_p", "stop", "max_tokens"}
     assert set(all_fields(judge(by_chat(broken)[1]))) == own
@@ -100,15 +100,21 @@ def test_all_that_cannot_be_decoded_is_named(judge: Judge) -> None:
         "seed",
     ]
     wire = pb.CompleteRequest(
-        messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part()]), pb.Message()],
-        tools=[pb.Tool(name="a", parameters_json="[")],
-        effort=99,  # type: ignore[arg-type]
+        completion=pb.CompletionSpec(
+            messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part()]), pb.Message()],
+            tools=[pb.Tool(name="a", parameters_json="[")],
+            effort=99,  # type: ignore[arg-type]
+            sampling=pb.Sampling(temperature=2),
+            max_output_tokens=0,
+        )
     )
     assert all_fields(judge(lambda: decode_request(wire))) == [
-        "messages[0].parts[0]",
-        "messages[1].role",
-        "tools[0].parameters_json",
-        "effort",
+        "completion.messages[0].parts[0]",
+        "completion.messages[1].role",
+        "completion.tools[0].parameters_json",
+        "completion.effort",
+        "completion.sampling.temperature",
+        "completion.max_output_tokens",
     ]
 
 

@@ -176,6 +176,8 @@ def made(name: str) -> errors.BridgeError:
     cls = CLASSES[name]
     if cls in (errors.InternalError, errors.StoreUnavailableError):
         return cls()
+    if cls is errors.ModelNotFoundError:
+        return cls("Words.", model="gpt")
     return cls("Words.", field="model") if name in NAMED else cls("Words.")  # type: ignore[call-arg]
 
 
@@ -237,9 +239,9 @@ async def test_over_grpc(name: str, way: object) -> None:
         details: Details = await way(channel)  # type: ignore[operator]
     assert details.code is row.grpc
     assert details.message == made(name).message
-    assert (details.info.reason, details.info.domain) == (row.reason, "bridge.v1")
+    assert (details.info.reason, details.info.domain) == (row.reason, "claude-code-bridge")
     assert details.info.metadata["retryable"] == str(row.retryable).lower()
-    assert details.info.metadata["request_id"].startswith("req_")
+    assert details.request_id.startswith("req_")
     assert (details.retry is not None) is row.retryable
     field = "model" if name in NAMED else ""
     assert details.info.metadata["field"] == field

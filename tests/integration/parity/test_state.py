@@ -12,7 +12,6 @@ import grpc
 import httpx
 import pytest
 from google.protobuf.descriptor import Descriptor
-from google.protobuf.json_format import MessageToDict
 
 from bridge.core.contract.service import (
     Health,
@@ -28,9 +27,9 @@ from bridge.v1 import pool_pb2
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 from bridge.v1.pool_pb2_grpc import PoolServiceStub
 from tests.support.grpc.client import Talk
+from tests.support.grpc.recent import in_the_words_of_the_log
 from tests.support.harness import PATIENCE, RunningBridge, sim
 
-COUNTS = ("_ms", "_tokens", "_calls")
 WORDS = "nobody's business"
 
 
@@ -38,18 +37,6 @@ WORDS = "nobody's business"
 def http(bridge: RunningBridge) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=bridge.url, timeout=PATIENCE, trust_env=False) as client:
         yield client
-
-
-def in_the_words_of_http(request: pool_pb2.RecentRequest) -> dict[str, Any]:
-    told: dict[str, Any] = dict.fromkeys(request.DESCRIPTOR.fields_by_name)
-    # What has no presence is not written where it is empty.
-    told |= {"key": "", "total_ms": 0}
-    for name, value in MessageToDict(request, preserving_proto_field_name=True).items():
-        # JSON's way of a number of 64 bits is a text.
-        told[name] = int(value) if name.endswith(COUNTS) else value
-    if told["finish"]:
-        told["finish"] = told["finish"].removeprefix("FINISH_REASON_").lower()
-    return told
 
 
 def test_both_apis_report_the_same_latest_requests(
@@ -60,14 +47,16 @@ def test_both_apis_report_the_same_latest_requests(
     http.post("/v1/chat/completions", json={"model": "claude-none", "messages": [message]})
     with grpc.insecure_channel(bridge.target) as channel:
         request = pb.CompleteRequest(
-            max_output_tokens=1,
-            messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=sim(tokens=3))])],
+            completion=pb.CompletionSpec(
+                max_output_tokens=1,
+                messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=sim(tokens=3))])],
+            )
         )
         list(CompletionServiceStub(channel).Complete(request, timeout=PATIENCE))
         reply = PoolServiceStub(channel).ListRecentRequests(
             pool_pb2.ListRecentRequestsRequest(), timeout=PATIENCE
         )
-    told = [in_the_words_of_http(request) for request in reply.requests]
+    told = [in_the_words_of_the_log(request) for request in reply.requests]
     assert [request["api"] for request in told[:3]] == ["grpc", "http", "http"]
     assert [request["error"] for request in told[:3]] == [None, "MODEL_NOT_FOUND", None]
     assert told == http.get("/bridge/state").json()["recent"]
@@ -90,7 +79,9 @@ async def test_a_request_that_cannot_be_read_is_one_too(
             await http.post("/v1/responses", json={"model": "opus", "input": []}),
             await http.post("/v1/completions", json={"model": "opus", "prompt": ["a", "b"]}),
         ]
-        call = CompletionServiceStub(channel).Complete(pb.CompleteRequest(model="haiku"))
+        call = CompletionServiceStub(channel).Complete(
+            pb.CompleteRequest(completion=pb.CompletionSpec(model="haiku"))
+        )
         assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
         never = await Talk(channel).open(model="sonnet", max_output_tokens=0)
         assert await never.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -121,11 +112,15 @@ async def test_a_request_that_cannot_be_read_is_one_too(
     assert 'outcome="invalid_value"' in metrics
 
 
+TIMES = {"resets_at": "reset_time", "said_at": "report_time"}
+"""HTTP's names of times, which are in Unix seconds there, and the proto's."""
+
+
 def named(told: Mapping[str, Any], kind: Descriptor) -> set[str]:
     """What is reported under names that a message has no fields for."""
     unknown = set()
     for name, value in told.items():
-        field = kind.fields_by_name.get(name)
+        field = kind.fields_by_name.get(TIMES.get(name, name))
         if field is None:
             unknown.add(name)
         elif field.message_type is not None:

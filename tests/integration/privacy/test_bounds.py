@@ -50,7 +50,7 @@ def image(data: bytes) -> dict[str, Any]:
 def images(count: int, data: bytes) -> Callable[[pb.CompleteRequest], None]:
     def add(request: pb.CompleteRequest) -> None:
         image = pb.Image(data=pb.Blob(media_type="image/png", content=data))
-        request.messages[0].parts.extend([pb.Part(image=image)] * count)
+        request.completion.messages[0].parts.extend([pb.Part(image=image)] * count)
 
     return add
 
@@ -66,7 +66,9 @@ def tools(names: list[str], schema: str) -> dict[str, Any]:
 
 def proto_tools(names: list[str], schema: str) -> Callable[[pb.CompleteRequest], None]:
     def add(request: pb.CompleteRequest) -> None:
-        request.tools.extend(pb.Tool(name=name, parameters_json=schema) for name in names)
+        request.completion.tools.extend(
+            pb.Tool(name=name, parameters_json=schema) for name in names
+        )
 
     return add
 
@@ -78,8 +80,8 @@ def answer_schema(schema: str) -> dict[str, Any]:
 
 def proto_schema(schema: str) -> Callable[[pb.CompleteRequest], None]:
     def add(request: pb.CompleteRequest) -> None:
-        request.output_format.kind = pb.OutputFormat.KIND_JSON_SCHEMA
-        request.output_format.schema_json = schema
+        request.completion.output_format.kind = pb.OutputFormat.KIND_JSON_SCHEMA
+        request.completion.output_format.schema_json = schema
 
     return add
 
@@ -109,15 +111,15 @@ def proto_conversation(length: int) -> Callable[[pb.CompleteRequest], None]:
     roles = (pb.ROLE_USER, pb.ROLE_ASSISTANT)
 
     def add(request: pb.CompleteRequest) -> None:
-        del request.messages[:]
+        del request.completion.messages[:]
         for n in range(length):
-            request.messages.add(role=roles[n % 2], parts=[pb.Part(text="x")])
+            request.completion.messages.add(role=roles[n % 2], parts=[pb.Part(text="x")])
 
     return add
 
 
 def parts(count: int) -> Callable[[pb.CompleteRequest], None]:
-    return lambda request: request.messages[0].parts.extend([pb.Part(text="x")] * count)
+    return lambda request: request.completion.messages[0].parts.extend([pb.Part(text="x")] * count)
 
 
 PIECE = {"type": "text", "text": "x"}
@@ -159,7 +161,7 @@ CASES = {
         images(1, BOMB), "messages[0]", "messages[0]", BOUNDS.image_pixels, 413,
     ),
     "a stop text": Case(
-        {"stop": TOO_LONG}, lambda request: request.sampling.stop.append(TOO_LONG),
+        {"stop": TOO_LONG}, lambda request: request.completion.sampling.stop.append(TOO_LONG),
         "stop", "sampling.stop", BOUNDS.stop_characters,
     ),
     "the system prompt": Case(
@@ -169,12 +171,12 @@ CASES = {
                 {"role": "user", "content": "Hello"},
             ]
         },
-        lambda request: setattr(request, "system", "x" * (BOUNDS.system_characters + 1)),
+        lambda request: setattr(request.completion, "system", "x" * (BOUNDS.system_characters + 1)),
         "messages", "system", BOUNDS.system_characters, 413,
     ),
     "the name of the model": Case(
         {"model": "x" * (BOUNDS.name_characters + 1)},
-        lambda request: setattr(request, "model", "x" * (BOUNDS.name_characters + 1)),
+        lambda request: setattr(request.completion, "model", "x" * (BOUNDS.name_characters + 1)),
         "model", "model", BOUNDS.name_characters,
     ),
 }  # fmt: skip
@@ -197,10 +199,10 @@ async def test_too_much(name: str, bridge: RunningBridge) -> None:
     too_large = case.status == 413
     codes = grpc.StatusCode
     assert details.code is (codes.RESOURCE_EXHAUSTED if too_large else codes.INVALID_ARGUMENT)
-    assert details.info.metadata["field"] == case.field
+    assert details.info.metadata["field"] == f"completion.{case.field}"
     assert str(case.bound) in details.message
     if not too_large:
-        assert details.fields == [case.field]
+        assert details.fields == [f"completion.{case.field}"]
 
 
 async def refused(bridge: RunningBridge, request: pb.CompleteRequest) -> Details:
@@ -214,11 +216,13 @@ async def refused(bridge: RunningBridge, request: pb.CompleteRequest) -> Details
 async def test_a_conversation_on_one_call_keeps_to_the_same(bridge: RunningBridge) -> None:
     async with grpc.aio.insecure_channel(bridge.target) as channel:
         talk = CompletionServiceStub(channel).Converse(timeout=PATIENCE)
-        opened = pb.ConversationSettings(tools=[pb.Tool(name="a", parameters_json=DEEP)])
+        opened = pb.OpenConversation(
+            completion=pb.CompletionSpec(tools=[pb.Tool(name="a", parameters_json=DEEP)])
+        )
         await talk.write(pb.ConverseRequest(open=opened))
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await asyncio.wait_for(talk.read(), PATIENCE)
-        assert (await details_of(error.value)).fields == ["open.tools"]
+        assert (await details_of(error.value)).fields == ["open.completion.tools"]
 
 
 async def test_arguments_that_nest_too_deeply(bridge: RunningBridge) -> None:
@@ -255,8 +259,10 @@ async def test_a_message_of_too_many_levels_is_refused_by_protobuf_itself(
     message = pb.Message(role=pb.ROLE_USER).SerializeToString()
     parts = pb.Message.DESCRIPTOR.fields_by_name["parts"].number
     message += bytes((parts << 3 | 2,)) + _varint(len(inner)) + inner
-    messages = pb.CompleteRequest.DESCRIPTOR.fields_by_name["messages"].number
-    raw = bytes((messages << 3 | 2,)) + _varint(len(message)) + message
+    messages = pb.CompletionSpec.DESCRIPTOR.fields_by_name["messages"].number
+    spec = bytes((messages << 3 | 2,)) + _varint(len(message)) + message
+    completion = pb.CompleteRequest.DESCRIPTOR.fields_by_name["completion"].number
+    raw = bytes((completion << 3 | 2,)) + _varint(len(spec)) + spec
     async with grpc.aio.insecure_channel(bridge.target) as channel:
         method: Any = channel.unary_stream("/bridge.v1.CompletionService/Complete")
         call = method(raw, timeout=PATIENCE)
@@ -280,11 +286,27 @@ def test_what_is_too_many_is_counted_before_each_is_read() -> None:
     crowd = [pb.Message(parts=[part] * BOUNDS.parts)] * (BOUNDS.all_parts // BOUNDS.parts + 1)
     result = pb.Part(tool_result=pb.ToolResult(content=many))
     for request, things in (
-        (pb.CompleteRequest(messages=[message] * (BOUNDS.messages + 1)), "messages"),
-        (pb.CompleteRequest(messages=crowd), "parts in all messages"),
-        (pb.CompleteRequest(messages=[pb.Message(parts=many)]), "parts in one message"),
-        (pb.CompleteRequest(messages=[pb.Message(parts=[result])]), "parts in one message"),
-        (pb.CompleteRequest(tools=[pb.Tool()] * (BOUNDS.tools + 1)), "tools"),
+        (
+            pb.CompleteRequest(
+                completion=pb.CompletionSpec(messages=[message] * (BOUNDS.messages + 1))
+            ),
+            "messages",
+        ),
+        (pb.CompleteRequest(completion=pb.CompletionSpec(messages=crowd)), "parts in all messages"),
+        (
+            pb.CompleteRequest(completion=pb.CompletionSpec(messages=[pb.Message(parts=many)])),
+            "parts in one message",
+        ),
+        (
+            pb.CompleteRequest(completion=pb.CompletionSpec(messages=[pb.Message(parts=[result])])),
+            "parts in one message",
+        ),
+        (
+            pb.CompleteRequest(
+                completion=pb.CompletionSpec(tools=[pb.Tool()] * (BOUNDS.tools + 1))
+            ),
+            "tools",
+        ),
     ):
         with pytest.raises(InvalidRequestError, match=f"at most [0-9]+ {things}"):
             decode_request(request)

@@ -87,14 +87,16 @@ def proto_request(directive: str = "") -> pb.CompleteRequest:
     schema = json.dumps({"type": "object", "description": mark("schema")})
     tool = pb.Tool(name=f"tool_{MARK}", description=mark("x"), parameters_json=schema)
     return pb.CompleteRequest(
-        system=mark("system"),
-        messages=[
-            pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=mark("user"))]),
-            pb.Message(role=pb.ROLE_ASSISTANT, parts=[pb.Part(tool_call=call)]),
-            pb.Message(role=pb.ROLE_USER, parts=[pb.Part(tool_result=result), *texts]),
-        ],
-        tools=[tool],
-        sampling=pb.Sampling(stop=[mark("stop")]),
+        completion=pb.CompletionSpec(
+            system=mark("system"),
+            messages=[
+                pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=mark("user"))]),
+                pb.Message(role=pb.ROLE_ASSISTANT, parts=[pb.Part(tool_call=call)]),
+                pb.Message(role=pb.ROLE_USER, parts=[pb.Part(tool_result=result), *texts]),
+            ],
+            tools=[tool],
+            sampling=pb.Sampling(stop=[mark("stop")]),
+        )
     )
 
 
@@ -148,7 +150,7 @@ async def through_both_apis(url: str, target: str) -> list[str]:
             except grpc.aio.AioRpcError as error:
                 ids.append((await details_of(error)).info.metadata["request_id"])
         faulty = proto_request()
-        faulty.tools[0].parameters_json = mark("broken")
+        faulty.completion.tools[0].parameters_json = mark("broken")
         with pytest.raises(grpc.aio.AioRpcError):
             await stub.Complete(faulty, metadata=metadata, timeout=PATIENCE).read()
         left = stub.Complete(proto_request(ENDLESS), metadata=metadata)

@@ -141,18 +141,22 @@ async def test_a_history_over_grpc_continues_without_a_result(bridge: RunningBri
     marker = new_marker()
     call = pb.ToolCall(id="c1", name="look", arguments_json="{}")
     request = pb.CompleteRequest(
-        system=f"You are {marker}.",
-        messages=[
-            pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text="look")]),
-            pb.Message(
-                role=pb.ROLE_ASSISTANT, parts=[pb.Part(text="I look."), pb.Part(tool_call=call)]
-            ),
-            pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text="Go on. " + sim(text="ok"))]),
-        ],
+        completion=pb.CompletionSpec(
+            system=f"You are {marker}.",
+            messages=[
+                pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text="look")]),
+                pb.Message(
+                    role=pb.ROLE_ASSISTANT, parts=[pb.Part(text="I look."), pb.Part(tool_call=call)]
+                ),
+                pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text="Go on. " + sim(text="ok"))]),
+            ],
+        )
     )
     async with grpc.aio.insecure_channel(bridge.target) as channel:
         answer = pb_grpc.CompletionServiceStub(channel).Complete(request, timeout=PATIENCE)
         events = [event async for event in answer]
-    assert "".join(event.text_delta.text for event in events) == "ok"
-    assert list(events[0].started.ignored_params) == ["messages.parts.tool_call.arguments_json"]
+    assert "".join(event.event.text_delta.text for event in events) == "ok"
+    assert list(events[0].event.started.ignored_params) == [
+        "messages.parts.tool_call.arguments_json"
+    ]
     assert reached(bridge, marker) == WITHOUT_THE_CALL

@@ -294,7 +294,7 @@ def test_one_trace_goes_from_the_caller_by_either_api_through_to_claude_code(
     with grpc.insecure_channel(bridge.target) as channel:
         list(
             CompletionServiceStub(channel).Complete(
-                pb.CompleteRequest(messages=[message]),
+                pb.CompleteRequest(completion=pb.CompletionSpec(messages=[message])),
                 metadata=(("traceparent", parents["g"]),),
                 timeout=PATIENCE,
             )

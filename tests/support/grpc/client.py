@@ -85,7 +85,7 @@ class Talk:
         ).Converse(timeout=timeout, metadata=metadata)
 
     async def open(self, **settings: Any) -> Self:
-        await self.send(open=pb.ConversationSettings(**settings))
+        await self.send(open=pb.OpenConversation(completion=pb.CompletionSpec(**settings)))
         return self
 
     async def send(self, **kind: Any) -> None:
@@ -131,7 +131,7 @@ class Talk:
 
     async def until(self, kind: str) -> pb.ConverseResponse:
         """Take events up to the first of a kind."""
-        while (response := await self.read()).WhichOneof("event") != kind:
+        while kind_of(response := await self.read()) != kind:
             pass
         return response
 
@@ -152,9 +152,24 @@ class Talk:
         return await soon(self.call.code())
 
 
+def kind_of(response: pb.ConverseResponse) -> str | None:
+    """The kind of its event, or what it is instead of one."""
+    kind = response.WhichOneof("response")
+    return response.event.WhichOneof("event") if kind == "event" else kind
+
+
 def _take(reply: Reply, response: pb.CompleteResponse | pb.ConverseResponse) -> None:
-    kind = response.WhichOneof("event")
+    if isinstance(response, pb.ConverseResponse) and response.HasField("turn_failed"):
+        reply.events.append("turn_failed")
+        reply.failure = _failure_of_turn(response.turn_failed)
+        return
+    event = response.event
+    kind = event.WhichOneof("event")
     assert kind is not None
+    counted = kind not in ("heartbeat", "usage")
+    assert (response.sequence_number > reply.sequence_number) == counted
+    assert counted or not response.sequence_number
+    reply.sequence_number = response.sequence_number or reply.sequence_number
     if kind == "heartbeat":
         reply.comments += 1
         return
@@ -162,25 +177,22 @@ def _take(reply: Reply, response: pb.CompleteResponse | pb.ConverseResponse) -> 
         reply.events.append(kind)
     match kind:
         case "started":
-            started = response.started
+            started = event.started
             reply.model, reply.request_id = started.model, started.request_id
             reply.ignored = tuple(started.ignored_params)
         case "text_delta":
-            reply.add_text(response.text_delta.text)
+            reply.add_text(event.text_delta.text)
         case "thinking_delta":
-            reply.thinking += response.thinking_delta.text
+            reply.thinking += event.thinking_delta.text
         case "tool_call_start":
-            start = response.tool_call_start
+            start = event.tool_call_start
             reply.begin_call(start.index, start.id, start.name)
         case "tool_call_delta":
-            delta = response.tool_call_delta
+            delta = event.tool_call_delta
             reply.add_arguments(delta.index, delta.arguments_json)
-        case "turn_failed":
-            assert isinstance(response, pb.ConverseResponse)
-            reply.failure = _failure_of_turn(response.turn_failed)
         case "finished":
-            reply.finish = FINISHES[response.finished.reason]
-            reply.usage = _usage(response.finished.usage)
+            reply.finish = FINISHES[event.finished.reason]
+            reply.usage = _usage(event.finished.usage)
 
 
 def _usage(wire: pb.Usage) -> Usage:
@@ -196,9 +208,9 @@ def user(text: str = "Hello?") -> pb.Message:
 
 def question(**fields: object) -> pb.CompleteRequest:
     """Build a request that is good unless `fields` make it bad."""
-    request = pb.CompleteRequest(**fields)  # type: ignore[arg-type]
-    if not request.messages:
-        request.messages.append(user())
+    request = pb.CompleteRequest(completion=pb.CompletionSpec(**fields))  # type: ignore[arg-type]
+    if not request.completion.messages:
+        request.completion.messages.append(user())
     return request
 
 
@@ -253,7 +265,7 @@ def failure_of(error: grpc.aio.AioRpcError) -> Failure:
     return failure
 
 
-def _failure_of_turn(failed: pb.TurnFailed) -> Failure:
+def _failure_of_turn(failed: pb.ErrorStatus) -> Failure:
     """The same of a turn that failed on a call that did not."""
     code = next(code for code in grpc.StatusCode if code.value[0] == failed.code)
     # As google.rpc.Status, by which details are read.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from google.api import http_pb2  # type: ignore[import-untyped]
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from grpc_tools import protoc  # type: ignore[import-untyped]
 
@@ -14,12 +15,13 @@ PROTO = ROOT / "proto"
 
 
 def described(root: Path, *options: str) -> FileDescriptorSet:
-    """Compile every file below a folder; what they import from Google comes with the compiler."""
+    """Compile every file below a folder; what they import from Google is installed."""
     names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.proto"))
-    googles = Path(protoc.__file__).parent / "_proto"
+    googles = (Path(protoc.__file__).parent / "_proto", Path(http_pb2.__file__).parents[2])
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch, "set")
-        arguments = [f"-I{root}", f"-I{googles}", f"--descriptor_set_out={target}", *options]
+        includes = [f"-I{folder}" for folder in (root, *googles)]
+        arguments = [*includes, f"--descriptor_set_out={target}", *options]
         if protoc.main(["protoc", *arguments, *names]) != 0:
             raise ValueError(f"the files in {root} do not compile")
         return FileDescriptorSet.FromString(target.read_bytes())

@@ -17,6 +17,7 @@ class Details:
     code: grpc.StatusCode
     message: str
     info: Any
+    request_id: str
     bad_request: Any
     retry: Any
 
@@ -53,10 +54,13 @@ def details_in(code: grpc.StatusCode, message: str | None, trailing: Any) -> Det
                 return found
         return None
 
+    request = unpacked(error_details_pb2.RequestInfo)
+    assert request is not None
     return Details(
         code,
         status.message,
         unpacked(error_details_pb2.ErrorInfo),
+        request.request_id,
         unpacked(error_details_pb2.BadRequest),
         unpacked(error_details_pb2.RetryInfo),
     )

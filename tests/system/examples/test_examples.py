@@ -85,6 +85,8 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("node")
     for name in ("client.mjs", "package.json"):
         shutil.copy(EXAMPLES / "node" / name, folder)
+    bridge_command = Path(sys.executable).with_name("bridge")
+    subprocess.run([bridge_command, "protos", folder / "protos"], check=True, capture_output=True)
     installed = EXAMPLES / "node" / "node_modules"
     if installed.is_dir():
         shutil.copytree(installed, folder / "node_modules", symlinks=True)
@@ -110,7 +112,7 @@ def test_node(bridge: RunningBridge, node_folder: Path) -> None:
     marker = uuid.uuid4().hex
     prompt = sim(text="It scatters light.")
     command = ["node", "client.mjs", bridge.target, prompt, tool_prompt(marker)]
-    printed = run(command, node_folder, PROTO_PATH=str(ROOT / "proto"))
+    printed = run(command, node_folder)
     assert printed.splitlines() == [
         "It scatters light.",
         "FINISH_REASON_STOP",
@@ -154,5 +156,4 @@ def test_node_sends_the_key_that_the_server_asks_for(
 ) -> None:
     prompt = sim(text="It scatters light.")
     command = ["node", "client.mjs", locked.target, prompt, tool_prompt(uuid.uuid4().hex)]
-    variables = {"PROTO_PATH": str(ROOT / "proto"), "BRIDGE_API_KEY": SECRET}
-    assert run(command, node_folder, **variables).splitlines()[-1] == "It is 42."
+    assert run(command, node_folder, BRIDGE_API_KEY=SECRET).splitlines()[-1] == "It is 42."

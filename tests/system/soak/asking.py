@@ -97,8 +97,8 @@ class GrpcApi:
     async def ask(self, ask: Ask) -> Reply:
         request = proto(ask.request)
         if ask.extra:
-            request.model = "no such claude"
-            request.messages.add(role=pb.ROLE_UNSPECIFIED)
+            request.completion.model = "no such claude"
+            request.completion.messages.add(role=pb.ROLE_UNSPECIFIED)
         return await _taken(complete(self.channel, request, timeout=ask.timeout), ask)
 
 

@@ -147,13 +147,13 @@ CALLS: tuple[Event, ...] = (
 ANSWER: tuple[Event, ...] = (TextDelta("Hi"), Finished(FinishReason.STOP, Usage()))
 
 SAID = (
-    pb.ConverseRequest(message=pb.UserMessage(parts=COMPLETE[1].messages[0].parts)),
+    pb.ConverseRequest(message=pb.UserMessage(parts=COMPLETE[1].completion.messages[0].parts)),
     pb.ConverseRequest(
         tool_results=pb.ToolResults(
             results=[pb.ToolResult(call_id="1", content=[pb.Part(text="seen")])]
         )
     ),
-    pb.ConverseRequest(message=pb.UserMessage(parts=COMPLETE[0].messages[0].parts)),
+    pb.ConverseRequest(message=pb.UserMessage(parts=COMPLETE[0].completion.messages[0].parts)),
 )
 
 
@@ -161,13 +161,13 @@ SAID = (
 @examples(2_000)
 def test_conversations(seed: int) -> None:
     rng = Random(seed)
-    opened = pb.ConversationSettings.FromString(rng.choice(COMPLETE).SerializeToString())
+    opened = pb.OpenConversation.FromString(rng.choice(COMPLETE).SerializeToString())
     if rng.random() < 0.5:
         # The history must end with the model.
-        del opened.messages[-1:]
+        del opened.completion.messages[-1:]
     try:
         if rng.random() < 0.3:
-            opened = pb.ConversationSettings.FromString(mutated_proto(rng, opened))
+            opened = pb.OpenConversation.FromString(mutated_proto(rng, opened))
         conversation = Conversation(decode_conversation(pb.ConverseRequest(open=opened)), 100_000)
         for _ in range(rng.randrange(1, 6)):
             said = rng.choice(SAID)

@@ -34,12 +34,18 @@ def channel() -> grpc_testing.Channel:
 def test_a_caller_reads_an_answer(channel: grpc_testing.Channel, pool: ThreadPoolExecutor) -> None:
     asking = pool.submit(answer, channel)
     _, request, call = channel.take_unary_stream(COMPLETE)
-    assert request.messages[0].parts[0].text == "Hello?"
+    assert request.completion.messages[0].parts[0].text == "Hello?"
     call.send_initial_metadata(())
-    call.send_response(pb.CompleteResponse(started=pb.Started(model="claude-opus-4")))
-    call.send_response(pb.CompleteResponse(text_delta=pb.TextDelta(text="Hel")))
-    call.send_response(pb.CompleteResponse(text_delta=pb.TextDelta(text="lo")))
-    call.send_response(pb.CompleteResponse(finished=pb.Finished()))
+    call.send_response(
+        pb.CompleteResponse(event=pb.CompletionEvent(started=pb.Started(model="claude-opus-4")))
+    )
+    call.send_response(
+        pb.CompleteResponse(event=pb.CompletionEvent(text_delta=pb.TextDelta(text="Hel")))
+    )
+    call.send_response(
+        pb.CompleteResponse(event=pb.CompletionEvent(text_delta=pb.TextDelta(text="lo")))
+    )
+    call.send_response(pb.CompleteResponse(event=pb.CompletionEvent(finished=pb.Finished())))
     call.terminate((), grpc.StatusCode.OK, "")
     assert asking.result(20) == "Hello"
 
@@ -60,7 +66,9 @@ def test_a_cut_answer_is_not_taken_for_a_whole_one(
     asking = pool.submit(answer, channel)
     _, _, call = channel.take_unary_stream(COMPLETE)
     call.send_initial_metadata(())
-    call.send_response(pb.CompleteResponse(text_delta=pb.TextDelta(text="Hel")))
+    call.send_response(
+        pb.CompleteResponse(event=pb.CompletionEvent(text_delta=pb.TextDelta(text="Hel")))
+    )
     call.terminate((), grpc.StatusCode.OK, "")
     with pytest.raises(EOFError):
         asking.result(20)

@@ -6,7 +6,6 @@ import json
 from base64 import b64encode
 
 import pytest
-from google.protobuf.descriptor import Descriptor
 
 from bridge.core.contract import events
 from bridge.core.contract import request as model
@@ -54,23 +53,30 @@ def test_a_bare_request_leaves_everything_to_the_defaults() -> None:
 
 def test_every_field_of_a_request() -> None:
     wire = pb.CompleteRequest(
-        model="opus",
-        system="Be brief.",
-        messages=[
-            says(pb.Part(text="Look"), PNG, PDF),
-            answers(pb.Part(text="Well"), CALL),
-            says(RESULT, pb.Part(text="So?")),
-        ],
-        tools=[pb.Tool(name="add", description="Adds", parameters_json='{"type": "object"}'), SUB],
-        tool_choice=pb.ToolChoice(mode=pb.ToolChoice.MODE_NAMED, name="add", disable_parallel=True),
-        sampling=pb.Sampling(temperature=0.5, top_p=0, stop=["END"]),
-        max_output_tokens=100,
-        output_format=pb.OutputFormat(
-            kind=pb.OutputFormat.KIND_JSON_SCHEMA, name="sum", schema_json='{"type": "object"}'
-        ),
-        effort=pb.EFFORT_HIGH,
-        include_thinking=True,
-        strict=True,
+        completion=pb.CompletionSpec(
+            model="opus",
+            system="Be brief.",
+            messages=[
+                says(pb.Part(text="Look"), PNG, PDF),
+                answers(pb.Part(text="Well"), CALL),
+                says(RESULT, pb.Part(text="So?")),
+            ],
+            tools=[
+                pb.Tool(name="add", description="Adds", parameters_json='{"type": "object"}'),
+                SUB,
+            ],
+            tool_choice=pb.ToolChoice(
+                mode=pb.ToolChoice.MODE_NAMED, name="add", disable_parallel=True
+            ),
+            sampling=pb.Sampling(temperature=0.5, top_p=0, stop=["END"]),
+            max_output_tokens=100,
+            output_format=pb.OutputFormat(
+                kind=pb.OutputFormat.KIND_JSON_SCHEMA, name="sum", schema_json='{"type": "object"}'
+            ),
+            effort=pb.EFFORT_HIGH,
+            include_thinking=True,
+            strict=True,
+        )
     )
     decoded = decode_request(wire, request_id="req_1", caller="me", timeout=5.0)
     data = model.InlineData("image/png", b64encode(b"\x89PNG").decode())
@@ -111,14 +117,14 @@ def test_every_field_of_a_request() -> None:
         api="grpc",
     )
     assert [message.origin for message in decoded.messages] == [
-        "messages[0]",
-        "messages[1]",
-        "messages[2]",
+        "completion.messages[0]",
+        "completion.messages[1]",
+        "completion.messages[2]",
     ]
 
 
 def test_a_request_with_every_field_set_leaves_none_of_the_proto_untested() -> None:
-    assert {field.name for field in pb.CompleteRequest.DESCRIPTOR.fields} == {
+    assert {field.name for field in pb.CompletionSpec.DESCRIPTOR.fields} == {
         "model",
         "system",
         "messages",
@@ -131,19 +137,6 @@ def test_a_request_with_every_field_set_leaves_none_of_the_proto_untested() -> N
         "include_thinking",
         "strict",
     }
-
-
-@pytest.mark.parametrize("kind", [pb.CreateCompletionRequest, pb.ConversationSettings])
-def test_the_fields_of_a_request_have_the_same_numbers_in_every_method(
-    kind: type[pb.CreateCompletionRequest | pb.ConversationSettings],
-) -> None:
-    def fields(descriptor: Descriptor) -> set[tuple[object, ...]]:
-        return {
-            (field.name, field.number, field.type, field.is_repeated, field.message_type)
-            for field in descriptor.fields
-        }
-
-    assert fields(kind.DESCRIPTOR) == fields(pb.CompleteRequest.DESCRIPTOR)
 
 
 def system(*parts: pb.Part | str) -> pb.Message:
@@ -165,7 +158,7 @@ def test_the_system_messages_before_all_others_are_joined_to_the_system_prompt()
 def test_system_messages_alone_are_no_conversation() -> None:
     with pytest.raises(InvalidRequestError, match="no user message") as caught:
         decode_request(question(messages=[system("Be brief.")]))
-    assert caught.value.field == "messages"
+    assert caught.value.field == "completion.messages"
 
 
 def test_a_later_system_message_keeps_its_place() -> None:
@@ -192,7 +185,7 @@ def test_a_later_system_message_keeps_its_place() -> None:
     )
     assert last == model.Message(model.Role.USER, (model.TextPart("d", system=True),))
     assert [message.origin for message in decoded.messages] == [
-        f"messages[{index}]" for index in (0, 2, 4, 6, 7)
+        f"completion.messages[{index}]" for index in (0, 2, 4, 6, 7)
     ]
     assert validate(decoded).messages == decoded.messages
 
@@ -424,7 +417,7 @@ REFUSED: list[tuple[str, pb.CompleteRequest, str]] = [
 def test_what_is_refused_is_named(request_: pb.CompleteRequest, field: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         validate(decode_request(request_))
-    assert caught.value.field == field
+    assert caught.value.field == f"completion.{field}"
 
 
 @pytest.mark.parametrize(
@@ -455,62 +448,84 @@ USAGE = pb.Usage(
         (
             events.Started("claude-x", ("seed",)),
             [
-                pb.CompleteResponse(
-                    started=pb.Started(
-                        request_id="req_1", model="claude-x", ignored_params=["seed"]
-                    )
+                (
+                    pb.CompletionEvent(
+                        started=pb.Started(
+                            request_id="req_1", model="claude-x", ignored_params=["seed"]
+                        )
+                    ),
+                    7,
                 )
             ],
         ),
-        (events.TextDelta("a"), [pb.CompleteResponse(text_delta=pb.TextDelta(text="a"))]),
+        (events.TextDelta("a"), [(pb.CompletionEvent(text_delta=pb.TextDelta(text="a")), 7)]),
         (
             events.ThinkingDelta("a"),
-            [pb.CompleteResponse(thinking_delta=pb.ThinkingDelta(text="a"))],
+            [(pb.CompletionEvent(thinking_delta=pb.ThinkingDelta(text="a")), 7)],
         ),
         (
             events.ToolCallStart(1, "c1", "add"),
-            [pb.CompleteResponse(tool_call_start=pb.ToolCallStart(index=1, id="c1", name="add"))],
+            [
+                (
+                    pb.CompletionEvent(
+                        tool_call_start=pb.ToolCallStart(index=1, id="c1", name="add")
+                    ),
+                    7,
+                )
+            ],
         ),
         (
             events.ToolCallDelta(1, '{"a'),
-            [pb.CompleteResponse(tool_call_delta=pb.ToolCallDelta(index=1, arguments_json='{"a'))],
+            [
+                (
+                    pb.CompletionEvent(
+                        tool_call_delta=pb.ToolCallDelta(index=1, arguments_json='{"a')
+                    ),
+                    7,
+                )
+            ],
         ),
         (
             events.Finished(FinishReason.LENGTH, Usage(1, 2, 3, 4, 5), "END"),
             [
-                pb.CompleteResponse(usage=USAGE),
-                pb.CompleteResponse(
-                    finished=pb.Finished(
-                        reason=pb.FINISH_REASON_LENGTH, usage=USAGE, stop_sequence="END"
-                    )
+                (pb.CompletionEvent(usage=USAGE), 0),
+                (
+                    pb.CompletionEvent(
+                        finished=pb.Finished(
+                            reason=pb.FINISH_REASON_LENGTH, usage=USAGE, stop_sequence="END"
+                        )
+                    ),
+                    7,
                 ),
             ],
         ),
     ],
 )
-def test_events(event: events.Event, expected: list[pb.CompleteResponse]) -> None:
-    assert list(encode_event(event, "req_1", pb.CompleteResponse)) == expected
+def test_events(event: events.Event, expected: list[tuple[pb.CompletionEvent, int]]) -> None:
+    assert list(encode_event(event, 7, "req_1")) == expected
 
 
 @pytest.mark.parametrize("reason", FinishReason)
 def test_finish_reasons(reason: FinishReason) -> None:
-    finished = encode_event(events.Finished(reason, Usage()), "req_1", pb.CompleteResponse)[
-        -1
-    ].finished
-    assert pb.FinishReason.Name(finished.reason) == f"FINISH_REASON_{reason.name}"
+    event, _ = encode_event(events.Finished(reason, Usage()), 7, "req_1")[-1]
+    assert pb.FinishReason.Name(event.finished.reason) == f"FINISH_REASON_{reason.name}"
 
 
 def test_half_a_surrogate_pair_does_not_break_the_stream() -> None:
-    (broken,) = encode_event(events.TextDelta("a\ud83d"), "req_1", pb.CompleteResponse)
+    ((broken, _),) = encode_event(events.TextDelta("a\ud83d"), 7, "req_1")
     assert broken.text_delta.text == "a\ufffd"
-    (whole,) = encode_event(events.TextDelta("\ud83d\ude00"), "req_1", pb.CompleteResponse)
+    ((whole, _),) = encode_event(events.TextDelta("\ud83d\ude00"), 7, "req_1")
     assert whole.text_delta.text == "😀"
 
 
 def test_models() -> None:
-    wire = encode_model(Model("opus", "claude-opus-4", "Opus", "Best", ("low",), True))
+    wire = encode_model(Model("opus", "claude-opus-4", "Opus", "Best", ("low", "new"), True))
     assert (wire.id, wire.resolved_model, wire.display_name) == ("opus", "claude-opus-4", "Opus")
-    assert (wire.description, list(wire.efforts), wire.is_default) == ("Best", ["low"], True)
+    assert (wire.description, list(wire.efforts), wire.is_default) == (
+        "Best",
+        [pb.EFFORT_LOW],
+        True,
+    )
 
 
 @pytest.mark.parametrize(
@@ -521,7 +536,7 @@ def test_malformed_arguments_are_passed_on_as_text_and_named(text: str) -> None:
     (call,) = decoded.messages[0].parts
     assert isinstance(call, model.ToolCallPart)
     assert json.loads(call.arguments) == {"_malformed_arguments": text}
-    assert decoded.repaired == ("messages.parts.tool_call.arguments_json",)
+    assert decoded.repaired == ("completion.messages.parts.tool_call.arguments_json",)
 
 
 def test_no_arguments_are_an_empty_object() -> None:

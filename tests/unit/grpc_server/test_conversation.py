@@ -43,7 +43,9 @@ CALLS: tuple[Event, ...] = (
 
 
 def conversation(*messages: Message, max_bytes: int = 10_000) -> Conversation:
-    opened = decode_conversation(pb.ConverseRequest(open=pb.ConversationSettings(model="opus")))
+    opened = decode_conversation(
+        pb.ConverseRequest(open=pb.OpenConversation(completion=pb.CompletionSpec(model="opus")))
+    )
     return Conversation(replace(opened, messages=messages), max_bytes)
 
 
@@ -101,9 +103,11 @@ def test_each_turn_is_a_request_with_the_whole_conversation() -> None:
 
 
 def test_a_system_message_stands_before_what_the_user_says() -> None:
-    opening = pb.ConversationSettings(
-        system="Be kind.",
-        messages=[pb.Message(role=pb.ROLE_SYSTEM, parts=[pb.Part(text="Be brief.")])],
+    opening = pb.OpenConversation(
+        completion=pb.CompletionSpec(
+            system="Be kind.",
+            messages=[pb.Message(role=pb.ROLE_SYSTEM, parts=[pb.Part(text="Be brief.")])],
+        )
     )
     talk = Conversation(decode_conversation(pb.ConverseRequest(open=opening)), 10_000)
     first = talk.take(pb.UserMessage(system="Plan.", parts=[pb.Part(text="one")]))
@@ -137,10 +141,12 @@ def test_a_conversation_is_not_opened_with_a_system_message_at_its_end() -> None
         pb.Message(role=role, parts=[pb.Part(text="a")])
         for role in (pb.ROLE_USER, pb.ROLE_ASSISTANT, pb.ROLE_SYSTEM)
     ]
-    opening = pb.ConverseRequest(open=pb.ConversationSettings(messages=history))
+    opening = pb.ConverseRequest(
+        open=pb.OpenConversation(completion=pb.CompletionSpec(messages=history))
+    )
     with pytest.raises(InvalidRequestError, match="must be from the model") as caught:
         decode_conversation(opening)
-    assert caught.value.field == "open.messages[2]"
+    assert caught.value.field == "open.completion.messages[2]"
 
 
 def test_results_are_awaited_and_sent_in_the_order_of_the_calls() -> None:
@@ -232,15 +238,6 @@ def test_what_is_refused_where_a_message_is_due(
     what: pb.UserMessage | pb.ToolResults, field: str
 ) -> None:
     assert refusal(conversation(), what).field == field
-
-
-@pytest.mark.parametrize("what", [said("More."), results("a")])
-def test_nothing_begins_a_turn_while_one_runs(what: pb.UserMessage | pb.ToolResults) -> None:
-    talk = conversation()
-    talk.take(said("Go."))
-    error = refusal(talk, what)
-    assert error.reason == "TURN_RUNNING"
-    assert error.field == ("message" if isinstance(what, pb.UserMessage) else "tool_results")
 
 
 @pytest.mark.parametrize("reason", [FinishReason.LENGTH, FinishReason.REFUSAL, None])

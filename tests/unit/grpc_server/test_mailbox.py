@@ -16,10 +16,11 @@ from bridge.core.contract.events import (
     ToolCallStart,
 )
 from bridge.grpc_server.mailbox import (
-    HEARTBEAT,
     MAX_JOINED,
+    SILENCE,
     Heartbeat,
     Mailbox,
+    Numbered,
     joined,
     sendable_events,
 )
@@ -40,16 +41,22 @@ NEVER = 3600.0
         (ToolCallStart(0, "1", "a"), ToolCallStart(1, "2", "b"), None),
         (STARTED, TextDelta("a"), None),
         (TextDelta("a"), STOP, None),
-        (HEARTBEAT, HEARTBEAT, None),
         (TextDelta("a" * MAX_JOINED), TextDelta("b"), None),
     ],
 )
-def test_what_is_joined(first: object, second: object, both: Event | None) -> None:
-    assert joined(first, second) == both
+def test_what_is_joined(first: Event, second: Event, both: Event | None) -> None:
+    expected = None if both is None else Numbered(both, 8)
+    assert joined(Numbered(first, 7), Numbered(second, 8)) == expected
 
 
 def mailbox(silence: float = NEVER) -> Mailbox[Event | Heartbeat]:
-    return Mailbox(joined, silence=silence, heartbeat=HEARTBEAT)
+    return Mailbox(_both, silence=silence, heartbeat=SILENCE)
+
+
+def _both(first: Event | Heartbeat, second: Event | Heartbeat) -> Event | None:
+    if isinstance(first, TextDelta) and isinstance(second, TextDelta):
+        return TextDelta(first.text + second.text)
+    return None
 
 
 async def test_what_comes_while_nothing_waits_is_taken_at_once() -> None:
@@ -89,7 +96,7 @@ async def test_a_put_that_is_cancelled_leaves_nothing() -> None:
 
 async def test_heartbeats_come_while_something_is_waited_for() -> None:
     with mailbox(0.01) as box:
-        assert [await soon(box.get()) for _ in range(3)] == [HEARTBEAT] * 3
+        assert [await soon(box.get()) for _ in range(3)] == [SILENCE] * 3
         # Not while nobody takes anything: it would only pile up.
         await asyncio.sleep(0.05)
         await box.put(STARTED)
@@ -98,7 +105,7 @@ async def test_heartbeats_come_while_something_is_waited_for() -> None:
 
 async def test_an_item_takes_the_place_of_a_heartbeat_that_was_not_taken() -> None:
     with mailbox() as box:
-        await box.put(HEARTBEAT)
+        await box.put(SILENCE)
         await box.put(STARTED)
         assert await box.get() == STARTED
 
@@ -115,7 +122,7 @@ async def test_the_events_of_an_answer_are_closed_within_it() -> None:
             closed.set()
 
     async with aclosing(sendable_events(endless(), NEVER)) as events:
-        assert await soon(anext(events)) == STARTED
+        assert await soon(anext(events)) == Numbered(STARTED, 1)
     assert closed.is_set()
 
 
@@ -126,7 +133,8 @@ async def test_the_error_of_an_answer_comes_after_its_events() -> None:
         raise ValueError("b")
 
     async with aclosing(sendable_events(failing(), NEVER)) as events:
-        assert [await anext(events), await anext(events)] == [STARTED, TextDelta("a")]
+        assert await anext(events) == Numbered(STARTED, 1)
+        assert await anext(events) == Numbered(TextDelta("a"), 2)
         with pytest.raises(ValueError, match="b"):
             await anext(events)
 

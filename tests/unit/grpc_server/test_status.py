@@ -28,6 +28,9 @@ def details_of(status: CallStatus) -> list[Message]:
     kinds = (
         error_details_pb2.ErrorInfo,
         error_details_pb2.BadRequest,
+        error_details_pb2.QuotaFailure,
+        error_details_pb2.RequestInfo,
+        error_details_pb2.ResourceInfo,
         error_details_pb2.RetryInfo,
     )
     found: list[Message] = []
@@ -51,7 +54,7 @@ def test_every_error_of_the_core_has_its_row_and_nothing_else_has() -> None:
         (errors.UnsupportedError("x"), StatusCode.INVALID_ARGUMENT),
         (errors.AuthenticationError("x"), StatusCode.UNAUTHENTICATED),
         (errors.PermissionDeniedError("x"), StatusCode.PERMISSION_DENIED),
-        (errors.ModelNotFoundError("x"), StatusCode.NOT_FOUND),
+        (errors.ModelNotFoundError("x", model="x"), StatusCode.NOT_FOUND),
         (errors.NotFoundError("x"), StatusCode.NOT_FOUND),
         (errors.TooLargeError("x"), StatusCode.RESOURCE_EXHAUSTED),
         (errors.PlanLimitError("x"), StatusCode.RESOURCE_EXHAUSTED),
@@ -71,11 +74,11 @@ def test_code_and_error_info(error: errors.BridgeError, code: StatusCode) -> Non
     status = status_of(error, "req_1")
     assert status.code is code
     assert status.details == error.message
-    info = details_of(status)[0]
+    info, request = details_of(status)[:2]
     assert isinstance(info, error_details_pb2.ErrorInfo)
     assert info.reason == error.reason
-    assert info.domain == "bridge.v1"
-    assert info.metadata["request_id"] == "req_1"
+    assert info.domain == "claude-code-bridge"
+    assert request == error_details_pb2.RequestInfo(request_id="req_1")
     assert dict(status.trailing_metadata)["x-request-id"] == "req_1"
 
 
@@ -88,7 +91,7 @@ def test_a_subclass_without_a_row_takes_its_parents() -> None:
 
 def test_a_bad_field_is_named() -> None:
     status = status_of(errors.InvalidRequestError("No.", field="messages[0].role"), "req_1")
-    info, bad = details_of(status)
+    info, _, bad = details_of(status)
     assert isinstance(info, error_details_pb2.ErrorInfo)
     assert info.metadata["field"] == "messages[0].role"
     assert isinstance(bad, error_details_pb2.BadRequest)
@@ -100,7 +103,7 @@ def test_a_bad_field_is_named() -> None:
 def test_every_bad_field_is_named() -> None:
     error = errors.InvalidRequestError("No.", field="sampling.top_p")
     error.others = (errors.UnsupportedError("Nor this.", field="tools[0].name"),)
-    bad = details_of(status_of(error, "req_1"))[1]
+    bad = details_of(status_of(error, "req_1"))[-1]
     assert isinstance(bad, error_details_pb2.BadRequest)
     assert [(each.field, each.description, each.reason) for each in bad.field_violations] == [
         ("sampling.top_p", "No.", "INVALID_VALUE"),
@@ -110,7 +113,7 @@ def test_every_bad_field_is_named() -> None:
 
 def test_a_known_delay_is_in_header_and_details() -> None:
     status = status_of(errors.QueueFullError("x", retry_after=1.5), "req_1")
-    retry = details_of(status)[1]
+    retry = details_of(status)[-1]
     assert isinstance(retry, error_details_pb2.RetryInfo)
     assert retry.retry_delay.ToMilliseconds() == 1500
     assert dict(status.trailing_metadata)["grpc-retry-pushback-ms"] == "1500"
@@ -123,9 +126,36 @@ def test_what_may_be_retried_always_has_a_delay() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("error", "subject"),
+    [
+        (errors.PlanLimitError("x"), "account"),
+        (errors.RateLimitedError("x"), "account"),
+        (errors.RateLimitedError("x", reason="KEY_TOKENS_PER_DAY"), "key"),
+        (errors.QueueFullError("x"), "server"),
+    ],
+)
+def test_the_quota_that_is_exhausted_is_named(error: errors.BridgeError, subject: str) -> None:
+    quota = details_of(status_of(error, "req_1"))[2]
+    assert quota == error_details_pb2.QuotaFailure(
+        violations=[
+            error_details_pb2.QuotaFailure.Violation(
+                subject=subject, description="x", quota_id=error.reason
+            )
+        ]
+    )
+
+
+def test_a_model_that_does_not_exist_is_named() -> None:
+    resource = details_of(status_of(errors.ModelNotFoundError("x", model="gpt"), "req_1"))[2]
+    assert resource == error_details_pb2.ResourceInfo(
+        resource_type="bridge.v1.Model", resource_name="gpt", description="x"
+    )
+
+
 def test_a_usage_limit_has_its_reset_time_but_is_not_retried_by_policy() -> None:
     status = status_of(errors.PlanLimitError("x", retry_after=3600), "req_1")
-    retry = details_of(status)[1]
+    retry = details_of(status)[-1]
     assert isinstance(retry, error_details_pb2.RetryInfo)
     assert retry.retry_delay.seconds == 3600
     assert dict(status.trailing_metadata)["grpc-retry-pushback-ms"] == "-1"

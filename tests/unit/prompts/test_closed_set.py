@@ -301,7 +301,7 @@ def test_of_any_json_of_the_responses_api(body: Any) -> None:
 @given(disturbed(GRPC), st.binary(max_size=40))
 def test_of_any_protobuf(fields: Any, more: bytes) -> None:
     try:
-        wire = ParseDict(fields, pb.CompleteRequest()).SerializeToString()
+        wire = ParseDict({"completion": fields}, pb.CompleteRequest()).SerializeToString()
     except (ParseError, AttributeError, TypeError, ValueError):
         wire = b""
     for data in (wire, wire + more):
@@ -315,7 +315,7 @@ def test_the_property_is_tried_on_what_is_served() -> None:
     served = [
         decode_chat(HTTP, CallOptions()).request,
         read_responses(RESPONSES),
-        decode_request(ParseDict(GRPC, pb.CompleteRequest())),
+        decode_request(ParseDict({"completion": GRPC}, pb.CompleteRequest())),
     ]
     for request in map(validate, served):
         check(Planner(None, catalog=CATALOG).plan(request))

@@ -30,6 +30,16 @@ NO_FLAGS: dict[str, Any] = {}
         ("BRIDGE_IDLE_TIMEOUT", "nan", "BRIDGE_IDLE_TIMEOUT is 'nan'{a number of at least 0}"),
         ("BRIDGE_STRICT", "maybe", "BRIDGE_STRICT is 'maybe'{1 or 0}"),
         ("BRIDGE_MAX_PROCESSES", "x", "BRIDGE_MAX_PROCESSES is 'x'{an integer of at least 1}"),
+        (
+            "BRIDGE_GRPC_KEEPALIVE_SECONDS",
+            "0",
+            "BRIDGE_GRPC_KEEPALIVE_SECONDS is '0'{a number from 1 to 86400}",
+        ),
+        (
+            "BRIDGE_GRPC_MAX_STREAMS",
+            "0",
+            "BRIDGE_GRPC_MAX_STREAMS is '0'{an integer from 1 to 65536}",
+        ),
         ("BRIDGE_SESSION_LOG", "all", "BRIDGE_SESSION_LOG is 'all'{one of off, metadata, full}"),
         (
             "BRIDGE_SETTING_SOURCES",

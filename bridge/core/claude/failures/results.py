@@ -123,7 +123,8 @@ def _by_status(status: object, text: str, asked: str | None) -> BridgeError:
             missing = f"the model {shown(str(asked))}" if named else "the default model"
             return ModelNotFoundError(
                 f"The Anthropic API does not offer {missing} to this account. "
-                "Choose one from the list of models: `bridge models` shows it."
+                "Choose one from the list of models: `bridge models` shows it.",
+                model=asked or "",
             )
         case 413:
             return TooLargeError("The request is larger than the Anthropic API accepts.")

@@ -45,11 +45,13 @@ MESSAGES: Final = [pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text="hi")])]
 
 
 def complete(**fields: Any) -> CompletionRequest:
-    return decode_request(pb.CompleteRequest(messages=MESSAGES, **fields))
+    return decode_request(
+        pb.CompleteRequest(completion=pb.CompletionSpec(messages=MESSAGES, **fields))
+    )
 
 
 def converse(**fields: Any) -> CompletionRequest:
-    settings = pb.ConversationSettings(**fields)
+    settings = pb.OpenConversation(completion=pb.CompletionSpec(**fields))
     return decode_conversation(pb.ConverseRequest(open=settings))
 
 
@@ -82,11 +84,11 @@ GRPC_COOL: Final = {"sampling": pb.Sampling(temperature=0.5)}
         (responses(HEADER, **COOL), ("x-bridge-include-reasoning",)),
         (text(**COOL), ()),
         (complete(**GRPC_COOL), ()),
-        (complete(**GRPC_COOL, effort=pb.EFFORT_HIGH), ("effort",)),
-        (complete(**GRPC_COOL, include_thinking=True), ("include_thinking",)),
-        (in_turn(**GRPC_COOL, effort=pb.EFFORT_HIGH), ("open.effort",)),
-        (complete(model="gpt-4o"), ("model",)),
-        (in_turn(model="gpt-4o"), ("open.model",)),
+        (complete(**GRPC_COOL, effort=pb.EFFORT_HIGH), ("completion.effort",)),
+        (complete(**GRPC_COOL, include_thinking=True), ("completion.include_thinking",)),
+        (in_turn(**GRPC_COOL, effort=pb.EFFORT_HIGH), ("open.completion.effort",)),
+        (complete(model="gpt-4o"), ("completion.model",)),
+        (in_turn(model="gpt-4o"), ("open.completion.model",)),
     ],
 )
 def test_what_is_ignored_is_a_field_that_was_sent(
@@ -133,10 +135,10 @@ PROTO_TOOL: Final = pb.Tool(name="look", parameters_json=DANGLING_JSON)
             responses(text={"format": {"type": "json_schema", "name": "n", "schema": DANGLING}}),
             "text.format",
         ),
-        (complete(tools=[PROTO_TOOL]), "tools"),
-        (complete(output_format=PROTO_FORMAT), "output_format"),
-        (in_turn(tools=[PROTO_TOOL]), "open.tools"),
-        (in_turn(output_format=PROTO_FORMAT), "open.output_format"),
+        (complete(tools=[PROTO_TOOL]), "completion.tools"),
+        (complete(output_format=PROTO_FORMAT), "completion.output_format"),
+        (in_turn(tools=[PROTO_TOOL]), "open.completion.tools"),
+        (in_turn(output_format=PROTO_FORMAT), "open.completion.output_format"),
     ],
 )
 async def test_the_fault_of_a_schema_is_blamed_by_its_name(
@@ -153,8 +155,8 @@ async def test_the_fault_of_a_schema_is_blamed_by_its_name(
         (chat(), "messages"),
         (responses(), "input"),
         (text(), "prompt"),
-        (complete(), "messages"),
-        (in_turn(), "open.messages"),
+        (complete(), "completion.messages"),
+        (in_turn(), "open.completion.messages"),
     ],
 )
 def test_a_refusal_of_the_api_is_blamed_by_its_name(request_: CompletionRequest, name: str) -> None:
@@ -165,7 +167,7 @@ def test_a_refusal_of_the_api_is_blamed_by_its_name(request_: CompletionRequest,
 
 @pytest.mark.parametrize(
     ("request_", "name"),
-    [(chat(model="nothing"), "model"), (in_turn(model="nothing"), "open.model")],
+    [(chat(model="nothing"), "model"), (in_turn(model="nothing"), "open.completion.model")],
 )
 def test_a_model_that_is_not_there_is_blamed_by_its_name(
     request_: CompletionRequest, name: str

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from bridge.grpc_server.address import Address, resolve
+from bridge.grpc_server.connections.address import Address, resolve
 
 
 def test_an_address_is_written_as_grpc_takes_it() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bridge.cli.chat_commands import HELP, Command, Say, Unknown, entered
+from bridge.cli.chat.slash_commands import HELP, Command, Say, Unknown, entered
 from bridge.cli.common import fail, printable
 from bridge.cli.server import ByGrpc, Key, Url, client_of
 
@@ -90,7 +90,7 @@ def _prompt_of(prompt: str | None) -> str | None:
 
 
 def _converse(conversation: Conversation, images: tuple[Image, ...], *, quiet: bool) -> None:
-    from bridge.cli.line_editor import LineEditor
+    from bridge.cli.chat.line_editor import LineEditor
     from bridge.client import ChatError, Turn, readable
 
     if not quiet:

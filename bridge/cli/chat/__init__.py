@@ -1,0 +1,5 @@
+"""`bridge chat`."""
+
+from bridge.cli.chat.command import chat
+
+__all__ = ["chat"]

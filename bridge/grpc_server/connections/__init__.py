@@ -1,0 +1,1 @@
+"""Where the server listens, and the limits of the connections to it."""

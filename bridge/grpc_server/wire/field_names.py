@@ -1,0 +1,27 @@
+"""What the fields of a request are called in bridge.v1. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from bridge.core.contract import Place
+
+_JSON: Final[Mapping[str, str]] = {"output_format.schema": "_json"}
+"""Ends of names: the proto has some values as JSON text."""
+
+
+def field_name_of(prefix: str, place: Place) -> str:
+    """The proto's name of a field; `prefix` comes before those that are not in a message."""
+    if not place.origin:
+        return f"{prefix}{place.path}{_JSON.get(place.path, '')}"
+    match place.rest:
+        case "":
+            # Errors about a part name its message.
+            return place.origin.partition(".parts[")[0]
+        case ".tool_call.arguments":
+            return f"{place.origin}.arguments_json"
+        case ".tool_call.id" | ".tool_call.name":
+            return f"{place.origin}{place.rest.removeprefix('.tool_call')}"
+        case _:
+            return place.origin
