@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from bridge.core.contract import (
+    Citation,
     CompletionRequest,
     EncryptedThinking,
     Event,
@@ -18,6 +19,7 @@ from bridge.core.contract import (
     Started,
     TextDelta,
     TextPart,
+    TextStart,
     ThinkingDelta,
     ThinkingSignature,
     TooLargeError,
@@ -76,7 +78,7 @@ class _Answer:
                 self.size += len(arguments)
             case Started() | ThinkingDelta() | Finished():
                 pass
-            case ThinkingSignature() | EncryptedThinking():
+            case ThinkingSignature() | EncryptedThinking() | TextStart() | Citation():
                 pass
             case never:
                 assert_never(never)

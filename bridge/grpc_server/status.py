@@ -96,7 +96,7 @@ def rich_status(error: contract.BridgeError, request_id: str) -> status_pb2.Stat
         details.append(_bad_request(error, message))
     if subject := _quota_of(error):
         details.append(_quota_failure(error, subject, message))
-    if isinstance(error, contract.ModelNotFoundError):
+    if isinstance(error, contract.ModelNotFoundError) and error.model:
         details.append(_resource_info(_MODEL, error.model, message))
     if error.retry_hint is not None:
         details.append(_retry_info(error.retry_hint))

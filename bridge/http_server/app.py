@@ -83,7 +83,13 @@ def create_app(
         middleware=[
             Middleware(HeadMiddleware),
             Middleware(
-                RequestIdMiddleware, dialect_for=routing.dialect_for, new_id=new_id, timer=timer
+                RequestIdMiddleware,
+                dialect_for=routing.dialect_for,
+                new_id=new_id,
+                timer=timer,
+                limit_headers=lambda dialect, caller: dialect.limit_headers(
+                    service.allowances(caller), clock()
+                ),
             ),
             Middleware(AccessMiddleware, access=keys, rules=rules, needs={**NEEDS, **open_urls}),
         ],

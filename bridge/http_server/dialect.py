@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Scope
 
-from bridge.core.contract import BridgeError, CompletionRequest, Event
+from bridge.core.contract import Allowances, BridgeError, CompletionRequest, Event
 from bridge.http_server.context import CallOptions, ServerContext
 from bridge.http_server.event_encoder import EventEncoder
 
@@ -114,6 +114,10 @@ class Dialect(Protocol):
 
     def reply_headers(self, request_id: str, seconds: float) -> Mapping[str, str]:
         """The headers of every reply, sent `seconds` after the request."""
+        ...
+
+    def limit_headers(self, allowances: Allowances, now: float) -> Mapping[str, str]:
+        """The headers that show the limits of a request's key; `now` is in Unix seconds."""
         ...
 
     def missing(self, path: str) -> BridgeError | None:

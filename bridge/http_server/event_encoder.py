@@ -6,11 +6,13 @@ from typing import ClassVar, Literal, TypeAlias, assert_never
 
 from bridge.core.contract import (
     BridgeError,
+    Citation,
     EncryptedThinking,
     Event,
     Finished,
     Started,
     TextDelta,
+    TextStart,
     ThinkingDelta,
     ThinkingSignature,
     ToolCallDelta,
@@ -45,6 +47,13 @@ class EventEncoder:
             case TextDelta(text=text):
                 self._switch("text")
                 self.on_text(text)
+            case TextStart(cited=cited):
+                self._switch(None)
+                self._open = "text"
+                self.on_text_start(cited=cited)
+            case Citation():
+                self._switch("text")
+                self.on_citation(event)
             case ToolCallDelta():
                 self.on_tool_call_delta(event)
             case ThinkingDelta(text=text):
@@ -92,8 +101,11 @@ class EventEncoder:
     def on_start(self, event: Started) -> None:
         """Handle the start of the answer."""
 
-    def on_text_start(self) -> None:
-        """Handle the start of a text part."""
+    def on_text_start(self, *, cited: bool = False) -> None:
+        """Handle the start of a text part, which may be `cited`."""
+
+    def on_citation(self, event: Citation) -> None:
+        """Handle a citation of the text part."""
 
     def on_text(self, text: str) -> None:
         """Handle more text."""

@@ -150,9 +150,10 @@ class Settings(ListeningSettings):
     bridge_stop_before_overage: bool = Field(
         False, description="Stop serving before paid extra usage begins."
     )
-    bridge_log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Log level on stderr; info logs one line per request."
-    )
+    bridge_log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        BeforeValidator(lambda level: str(level).lower()),
+    ] = Field("info", description="Log level on stderr; info logs one line per request.")
     bridge_log_format: Literal["text", "json"] = Field(
         "text", description="Log format; with json each line is a JSON object."
     )

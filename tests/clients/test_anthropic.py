@@ -16,6 +16,7 @@ from anthropic.types import MessageParam, ToolParam
 from pydantic import BaseModel
 
 from tests.support.harness import PATIENCE, RunningBridge, sim
+from tests.support.http.upstream import spoken, upstream
 
 WEATHER: ToolParam = {
     "name": "weather",
@@ -60,29 +61,6 @@ def asked(*messages: MessageParam, **more: Any) -> dict[str, Any]:
     return {"model": "opus", "max_tokens": 999, "messages": list(messages), **more}
 
 
-def upstream(bridge: RunningBridge, marker: str) -> dict[str, Any]:
-    """The last request with this marker that reached the model."""
-    body: dict[str, Any] = json.loads(
-        json.dumps(bridge.simulator.ledger.exchanges(containing=marker)[-1].body)
-    )
-    return body
-
-
-def spoken(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """Its messages without the CLI's own, and without what it marks in them."""
-    return [
-        {
-            **message,
-            "content": [
-                {name: value for name, value in block.items() if name != "cache_control"}
-                for block in message["content"]
-            ],
-        }
-        for message in body["messages"]
-        if message["role"] != "system"
-    ]
-
-
 def test_a_message(client: anthropic.Anthropic) -> None:
     raw = client.messages.with_raw_response.create(**asked(user(sim(text="Good day"))))
     message = raw.parse()
@@ -111,6 +89,21 @@ def test_settings_reach_the_model(
     assert body["stop_sequences"] == ["END"]
     assert body["output_config"] == {"effort": "low"}
     assert body["system"][-1]["text"] == "Be kind.\nBe brief."
+
+
+def test_top_k_reaches_the_model(
+    client: anthropic.Anthropic, bridge: RunningBridge, marker: str
+) -> None:
+    question = user(f"{marker} " + sim(text="a"))
+    request = asked(question, extra_body={"top_k": 5})
+    older = client.messages.with_raw_response.create(**request | {"model": "claude-haiku-4-5"})
+    passed = upstream(bridge, marker)
+    newer = client.messages.with_raw_response.create(**request)
+
+    assert (passed["top_k"], passed["model"]) == (5, "claude-haiku-4-5")
+    assert "x-bridge-ignored-params" not in older.headers
+    assert "top_k" not in upstream(bridge, marker)
+    assert newer.headers["x-bridge-ignored-params"] == "top_k"
 
 
 def test_thinking_off_with_an_effort(

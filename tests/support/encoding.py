@@ -122,7 +122,7 @@ def chat_part(part: Part) -> Json:
             return {"type": "text", "text": text}
         case ImagePart(source):
             return {"type": "image_url", "image_url": {"url": address(source)}}
-        case DocumentPart(source, title):
+        case DocumentPart(InlineData() | UrlSource() as source, title):
             return {
                 "type": "file",
                 "file": without_nulls(file_data=address(source), filename=title),
@@ -176,7 +176,7 @@ def item_part(part: Part, role: Role) -> Json:
             return {"type": kind, "text": text}
         case ImagePart(source):
             return {"type": "input_image", "image_url": address(source)}
-        case DocumentPart(source):
+        case DocumentPart(InlineData() | UrlSource() as source):
             return {"type": "input_file", "file_data": address(source)}
         case _:
             raise AssertionError(part)

@@ -24,6 +24,7 @@ from bridge.core.contract.events import (
 )
 from bridge.core.contract.request import CompletionRequest
 from bridge.core.contract.service import (
+    Allowances,
     DetachedAnswer,
     Health,
     HealthStatus,
@@ -131,6 +132,7 @@ class FakeService:
         self.status = health.status
         self.waiting = health.waiting
         self.plan: UsageLimits | None = None
+        self.left = Allowances()
         self.changed = asyncio.Event()
         """Set it when what the pool says has changed."""
         self._health = health
@@ -175,6 +177,9 @@ class FakeService:
         validate(request)
         self.requests.append(request)
         return COUNTED
+
+    def allowances(self, caller: str) -> Allowances:
+        return self.left
 
     def refused(self, request: CompletionRequest, error: Exception) -> None:
         """There is no log."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bridge.core.access.keys import KeyLimits
-from bridge.core.contract import RateLimitedError
+from bridge.core.contract import Allowance, Allowances, RateLimitedError
 from bridge.core.system import locked, private_folder, replace_file
 
 logger = logging.getLogger(__name__)
@@ -80,6 +80,22 @@ def refusal(
     return max(found, key=lambda error: error.retry_after or 0.0, default=None)
 
 
+def allowances(
+    limits: KeyLimits, use: Use, now: float, until_midnight: float, unix_now: float
+) -> Allowances:
+    """Return what is left of the limits that are counted over time; see `refusal`."""
+    requests, tokens = None, None
+    if limits.per_minute is not None:
+        recent = use.begun[bisect_right(use.begun, now - MINUTE) :]
+        left = max(limits.per_minute - len(recent), 0)
+        seconds = recent[-1] + MINUTE - now if recent else 0.0
+        requests = Allowance(limits.per_minute, left, unix_now + seconds)
+    if limits.tokens_per_day is not None:
+        left = max(limits.tokens_per_day - use.tokens_today, 0)
+        tokens = Allowance(limits.tokens_per_day, left, unix_now + until_midnight)
+    return Allowances(requests, tokens)
+
+
 @dataclass(slots=True)
 class Meter:
     """The tokens that an admitted request has used so far."""
@@ -131,8 +147,7 @@ class Quotas:
             return
         count = self._counts.setdefault(caller, _Count())
         now = self._clock()
-        use = Use(count.running, tuple(count.begun), self.tokens_today(caller))
-        error = refusal(limits, use, now, DAY - self._now() % DAY)
+        error = refusal(limits, self._use(caller), now, DAY - self._now() % DAY)
         if error is not None:
             raise error
         del count.begun[: bisect_right(count.begun, now - MINUTE)]
@@ -145,6 +160,18 @@ class Quotas:
             count.running -= 1
             if limits.tokens_per_day is not None:
                 self._spend(caller, meter.tokens)
+
+    def allowances(self, caller: str) -> Allowances:
+        """Return what a key may use now."""
+        limits = self.limits_of(caller)
+        if limits == KeyLimits():
+            return Allowances()
+        now = self._now()
+        return allowances(limits, self._use(caller), self._clock(), DAY - now % DAY, now)
+
+    def _use(self, caller: str) -> Use:
+        count = self._counts.get(caller, _Count())
+        return Use(count.running, tuple(count.begun), self.tokens_today(caller))
 
     def tokens_today(self, caller: str) -> int:
         """Return the tokens that a key has used since midnight UTC."""

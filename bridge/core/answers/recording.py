@@ -9,6 +9,7 @@ from typing import Final
 
 from bridge.core.contract import (
     BridgeError,
+    Citation,
     CompletionRequest,
     EncryptedThinking,
     Event,
@@ -17,6 +18,7 @@ from bridge.core.contract import (
     OnEnd,
     Started,
     TextDelta,
+    TextStart,
     ThinkingDelta,
     ThinkingSignature,
     ToolCallDelta,
@@ -41,6 +43,10 @@ def size_of(event: Event) -> int:
             return _OBJECT_BYTES + sys.getsizeof(data)
         case ToolCallStart(_, id, name):
             return _OBJECT_BYTES + sys.getsizeof(id) + sys.getsizeof(name)
+        case Citation(location):
+            return _OBJECT_BYTES + 4 * sys.getsizeof(repr(location))
+        case TextStart():
+            return _OBJECT_BYTES
         case Started() | Finished():
             return _FRAME_BYTES
 

@@ -48,6 +48,7 @@ class ExtraBody:
     """JSON Schema as JSON text; empty leaves `output_config.format` out."""
     tools: tuple[ToolDefinition, ...] = ()
     """They replace the CLI's own tools; empty keeps those."""
+    top_k: int | None = None
 
     def as_json(self) -> str:
         """Return JSON for CLAUDE_CODE_EXTRA_BODY; empty if nothing is set."""
@@ -57,6 +58,8 @@ class ExtraBody:
             body["temperature"] = json.dumps(self.temperature)
         if self.top_p is not None:
             body["top_p"] = json.dumps(self.top_p)
+        if self.top_k is not None:
+            body["top_k"] = json.dumps(self.top_k)
         if self.stop_sequences:
             body["stop_sequences"] = json.dumps(self.stop_sequences)
         if self.tool_choice:
@@ -98,7 +101,7 @@ EFFORT_LEVELS: Mapping[Effort, str] = {
 """The CLI's own names; NONE also turns thinking off."""
 
 
-SAMPLING_FIELDS = ("temperature", "top_p")
+SAMPLING_FIELDS = ("temperature", "top_p", "top_k")
 """Refused by some models:
 https://platform.claude.com/docs/en/about-claude/models/migration-guide"""
 
@@ -114,7 +117,8 @@ def sampling_named_in(text: str, request: CompletionRequest) -> frozenset[str]:
         for name in SAMPLING_FIELDS
         if getattr(request.sampling, name) is not None and is_about(text, name)
     )
-    return frozenset({BOTH}) if len(named) > 1 else named
+    both = frozenset({"temperature", "top_p"})
+    return named - both | {BOTH} if both <= named else named
 
 
 def is_about(refusal: str, field: str) -> bool:
@@ -134,20 +138,16 @@ def without_sampling(
     sampling = request.sampling
     given = [name for name in SAMPLING_FIELDS if getattr(sampling, name) is not None]
     names = [name for name in given if name in refused]
-    if BOTH in refused and len(given) - len(names) > 1:
+    if BOTH in refused and {"temperature", "top_p"} <= {*given} - {*names}:
         names.append("top_p")
     if not names:
         return request, ()
-    sampling = Sampling(
-        None if "temperature" in names else sampling.temperature,
-        None if "top_p" in names else sampling.top_p,
-        sampling.stop,
-    )
-    return replace(request, sampling=sampling), tuple(names)
+    kept = {name: getattr(sampling, name) for name in SAMPLING_FIELDS if name not in names}
+    return replace(request, sampling=Sampling(stop=sampling.stop, **kept)), tuple(names)
 
 
 # https://platform.claude.com/docs/en/build-with-claude/extended-thinking: with thinking, top_p may
-# be between 0.95 and 1, temperature is not changed and no tool is forced.
+# be between 0.95 and 1, temperature and top_k are not changed and no tool is forced.
 _LEAST_TOP_P_WITH_THINKING = 0.95
 
 
@@ -172,6 +172,7 @@ def settings_of(
         and request.thinking is not False
         and sampling.temperature in (None, 1)
         and (sampling.top_p is None or sampling.top_p >= _LEAST_TOP_P_WITH_THINKING)
+        and sampling.top_k is None
         and not forced
     )
     return TurnSettings(
@@ -182,6 +183,7 @@ def settings_of(
         extra_body=ExtraBody(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
+            top_k=sampling.top_k,
             # The API accepts no blank stop texts; the bridge alone detects those.
             stop_sequences=tuple(text for text in sampling.stop if text.strip()),
             tool_choice=_tool_choice(choice, prefix) if tools else "",

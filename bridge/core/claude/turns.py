@@ -22,7 +22,9 @@ from bridge.core.contract import (
     InlineData,
     Message,
     Part,
+    Pieces,
     Role,
+    SearchResultPart,
     TextPart,
     ThinkingPart,
     ToolCallPart,
@@ -152,6 +154,10 @@ def _written(blocks: Iterable[Wire]) -> Iterator[str]:
             case {"type": "document", "source": source}:
                 yield from (block.get("title") or "", block.get("context") or "")
                 yield source["data"] if source["type"] == "text" else ""
+                yield from _written(source.get("content", ()))
+            case {"type": "search_result", "content": content}:
+                yield from (block["title"], block["source"])
+                yield from _written(content)
 
 
 def _blocks(parts: Sequence[Part], prefix: str, role: Role) -> list[Wire]:
@@ -186,7 +192,13 @@ def _text(part: TextPart, role: Role) -> str:
 
 
 def _block(
-    part: ThinkingPart | ImagePart | DocumentPart | ToolCallPart | ToolResultPart, prefix: str
+    part: ThinkingPart
+    | ImagePart
+    | DocumentPart
+    | SearchResultPart
+    | ToolCallPart
+    | ToolResultPart,
+    prefix: str,
 ) -> Wire:
     match part:
         case ImagePart(source):
@@ -194,7 +206,11 @@ def _block(
         case DocumentPart(source, title):
             document: Wire = {"type": "document", "source": _source(source)}
             said = {"title": title, "context": part.context}
-            return document | {name: quoted(text) for name, text in said.items() if text}
+            document |= {name: quoted(text) for name, text in said.items() if text}
+            return document | _citing(part)
+        case SearchResultPart(source=source, title=title, content=content):
+            found = {"type": "search_result", "source": quoted(source), "title": quoted(title)}
+            return {**found, "content": _pieces(content), **_citing(part)}
         case ThinkingPart(text, signature, encrypted):
             if encrypted:
                 return {"type": "redacted_thinking", "data": encrypted}
@@ -213,6 +229,21 @@ def _block(
                 "content": list(_unforged(_blocks(content, prefix, Role.USER))),
             }
             return {**result, "is_error": True} if is_error else result
+
+
+def _citing(part: DocumentPart | SearchResultPart) -> Wire:
+    return {"citations": {"enabled": True}} if part.citations else {}
+
+
+def _pieces(content: Sequence[TextPart | ImagePart]) -> list[Wire]:
+    """Return the pieces one by one: citations give their numbers."""
+    blocks = (
+        {"type": "text", "text": quoted(part.text)}
+        if isinstance(part, TextPart)
+        else {"type": "image", "source": _source(part.source)}
+        for part in content
+    )
+    return list(_unforged(list(blocks)))
 
 
 # https://platform.claude.com/docs/en/api/messages: ids and names of tools.
@@ -235,9 +266,11 @@ def _legal(name: str) -> str:
     return f"{re.sub(r'[^a-zA-Z0-9_-]', '_', name)[:50]}_{digest}"
 
 
-def _source(source: InlineData | UrlSource) -> Wire:
+def _source(source: InlineData | UrlSource | Pieces) -> Wire:
     if isinstance(source, UrlSource):
         return {"type": "url", "url": source.url}
+    if isinstance(source, Pieces):
+        return {"type": "content", "content": _pieces(source.content)}
     if source.media_type == "text/plain":
         # The API accepts only PDFs and images as base64; a text is sent as such.
         text = base64.b64decode(source.base64).decode("utf-8", "replace")

@@ -22,13 +22,16 @@ def shown(name: str) -> str:
 _MINUTE: Final = 60
 _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
+_HALF_A_YEAR: Final = 183 * _DAY
 
 
 def reset_sentence(resets_at: float, now: float) -> str:
     """Say when a limit resets, in the local time of this machine; times are in Unix seconds."""
     seconds = max(resets_at - now, 0.0)
     at = datetime.fromtimestamp(resets_at).astimezone()
-    day = f"on {at.day} {at:%b} " if seconds >= _DAY else ""
+    far = seconds >= _HALF_A_YEAR or at.year != datetime.fromtimestamp(now).astimezone().year
+    year = f"{at.year} " if far else ""
+    day = f"on {at.day} {at:%b} {year}" if seconds >= _DAY else ""
     if seconds >= 2 * _DAY:
         left = f"{round(seconds / _DAY)} days"
     elif seconds >= 2 * _HOUR:
@@ -116,7 +119,7 @@ class ModelNotFoundError(BridgeError):
 
     reason = "MODEL_NOT_FOUND"
 
-    def __init__(self, message: str, *, model: str, field: str = "model") -> None:
+    def __init__(self, message: str, *, model: str = "", field: str = "model") -> None:
         super().__init__(message)
         self.model = model
         self.field = field

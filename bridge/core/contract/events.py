@@ -43,6 +43,22 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class TextStart:
+    """A block of text starts, if the request asks for citations: they belong to a block."""
+
+    cited: bool
+    """Whether it may have citations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """What the current block of text is based on, if the request asks for citations."""
+
+    location: JsonObject
+    """Where that is, in the API's own words."""
+
+
+@dataclass(frozen=True, slots=True)
 class ThinkingDelta:
     """More of the model's thinking, if the request asks for it."""
 
@@ -98,7 +114,9 @@ class Finished:
 
 Event: TypeAlias = (
     Started
+    | TextStart
     | TextDelta
+    | Citation
     | ThinkingDelta
     | ThinkingSignature
     | EncryptedThinking

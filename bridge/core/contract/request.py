@@ -1,6 +1,6 @@
 """The protocol-neutral request: what a caller asks for, through either API.
 
-Frozen data without behaviour. The front ends decode into it, the engine reads it, and it contains
+Frozen data without decisions. The front ends decode into it, the engine reads it, and it contains
 no wire types of HTTP, of gRPC or of the CLI.
 
 An `origin` is the place of a message or a part in the caller's request, such as
@@ -10,7 +10,7 @@ An `origin` is the place of a message or a part in the caller's request, such as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -74,14 +74,38 @@ class ImagePart:
 
 
 @dataclass(frozen=True, slots=True)
+class Pieces:
+    """A document in pieces, which citations refer to by number."""
+
+    content: tuple[TextPart | ImagePart, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentPart:
     """A PDF or a text file. The inline media type is application/pdf or text/plain."""
 
-    source: InlineData | UrlSource
+    source: InlineData | UrlSource | Pieces
     title: str | None = None
     origin: str = field(default="", compare=False)
     context: str | None = None
     """What the model is told of the document besides its title."""
+    cache_breakpoint: bool = field(default=False, compare=False)
+    citations: bool = False
+    """Whether the answer is to cite it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResultPart:
+    """A passage that a search of the caller has found."""
+
+    source: str
+    """Where it was found: a URL, or any other name."""
+    title: str
+    content: tuple[TextPart, ...]
+    """In pieces, which citations refer to by number."""
+    citations: bool = False
+    """Whether the answer is to cite it."""
+    origin: str = field(default="", compare=False)
     cache_breakpoint: bool = field(default=False, compare=False)
 
 
@@ -105,13 +129,21 @@ class ToolResultPart:
     """The result of one of the caller's tools."""
 
     call_id: str
-    content: tuple[TextPart | ImagePart | DocumentPart, ...] = ()
+    content: tuple[TextPart | ImagePart | DocumentPart | SearchResultPart, ...] = ()
     is_error: bool = False
     origin: str = field(default="", compare=False)
     cache_breakpoint: bool = field(default=False, compare=False)
 
 
-Part: TypeAlias = TextPart | ThinkingPart | ImagePart | DocumentPart | ToolCallPart | ToolResultPart
+Part: TypeAlias = (
+    TextPart
+    | ThinkingPart
+    | ImagePart
+    | DocumentPart
+    | SearchResultPart
+    | ToolCallPart
+    | ToolResultPart
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +153,24 @@ class Message:
     role: Role
     parts: tuple[Part, ...]
     origin: str = field(default="", compare=False)
+
+    def with_inner_parts(self) -> Iterator[Part]:
+        """Yield its parts and, after each, those that it contains."""
+        for part in self.parts:
+            yield from _with_inner_parts(part)
+
+
+def _with_inner_parts(part: Part) -> Iterator[Part]:
+    yield part
+    match part:
+        case ToolResultPart(content=content) | SearchResultPart(content=content):
+            pass
+        case DocumentPart(source=Pieces(content)):
+            pass
+        case _:
+            return
+    for inner in content:
+        yield from _with_inner_parts(inner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +238,8 @@ class Sampling:
     """0 to 1."""
     stop: tuple[str, ...] = ()
     """Up to four texts that end the answer and are not part of it."""
+    top_k: int | None = None
+    """Only so many of the likeliest tokens are chosen from; at least 1."""
 
 
 class OutputKind(StrEnum):
@@ -277,3 +329,12 @@ class CompletionRequest:
     """`http` or `grpc`, for the session log."""
     field_names: FieldNames = field(default=neutral_name, compare=False, repr=False)
     """How its API names the fields in errors."""
+
+    @property
+    def citations(self) -> bool:
+        """Whether the answer is to cite what it is based on."""
+        return any(
+            isinstance(part, DocumentPart | SearchResultPart) and part.citations
+            for message in self.messages
+            for part in message.with_inner_parts()
+        )

@@ -157,6 +157,26 @@ class PoolState:
     """None until the API has reported something."""
 
 
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """One limit of a key, and what is left of it."""
+
+    limit: int
+    remaining: int
+    resets_at: float
+    """When all of it is available again, in Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowances:
+    """The limits of a key that are counted over time; None means unlimited."""
+
+    requests: Allowance | None = None
+    """Per minute."""
+    tokens: Allowance | None = None
+    """Per day."""
+
+
 class DetachedAnswer(Protocol):
     """An answer that goes on without its client, and is kept for some time after its end."""
 
@@ -252,6 +272,10 @@ class Service(Protocol):
 
     async def model(self, name: str, caller: str = "") -> Model:
         """Return one model that a caller may use; raises ModelNotFoundError."""
+        ...
+
+    def allowances(self, caller: str) -> Allowances:
+        """Return what a key may use now."""
         ...
 
     def health(self) -> Health:

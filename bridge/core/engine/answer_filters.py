@@ -12,7 +12,15 @@ from collections.abc import Iterator, Sequence
 from enum import Enum, auto
 from typing import Protocol
 
-from bridge.core.contract import Event, Finished, FinishReason, TextDelta, ToolCallStart
+from bridge.core.contract import (
+    Citation,
+    Event,
+    Finished,
+    FinishReason,
+    TextDelta,
+    TextStart,
+    ToolCallStart,
+)
 from bridge.core.validation import UnfitAnswerError
 
 
@@ -41,7 +49,7 @@ class StopFilter:
         if isinstance(event, TextDelta):
             yield from self._text(event.text)
             return
-        if self._held and isinstance(event, Finished | ToolCallStart):
+        if self._held and isinstance(event, Finished | ToolCallStart | TextStart | Citation):
             yield TextDelta(self._held)
             self._held = ""
         yield event
@@ -181,7 +189,7 @@ class RequiredCallFilter:
         self._called = False
 
     def feed(self, event: Event) -> Iterator[Event]:
-        if isinstance(event, TextDelta) and not self._called:
+        if isinstance(event, TextDelta | TextStart | Citation) and not self._called:
             self._held.append(event)
             return
         if isinstance(event, ToolCallStart):

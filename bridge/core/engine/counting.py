@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from typing import Final
 
 from bridge.core.claude import (
     ControlError,
@@ -22,7 +23,7 @@ from bridge.core.contract import CompletionRequest, ProcessFailedError
 from bridge.core.engine.admission import check_model, lease_for, limits_of
 from bridge.core.engine.planning import Plan
 from bridge.core.engine.resources import Resources
-from bridge.core.engine.timeouts import Deadlines
+from bridge.core.engine.timeouts import MESSAGES, Deadlines, Limit
 from bridge.core.pool import Lease, Need
 from bridge.core.system import off_loop
 from bridge.core.telemetry import kind_of
@@ -30,11 +31,17 @@ from bridge.core.validation import is_large
 
 logger = logging.getLogger(__name__)
 
+_MESSAGES: Final = {
+    **MESSAGES,
+    Limit.FIRST_TOKEN: "Claude Code did not count the tokens within {:g} seconds.",
+}
+
 
 async def count_tokens(request: CompletionRequest, resources: Resources) -> int:
     """Estimate the input tokens of a request, which is validated before; raises a BridgeError."""
     large = is_large(request)
-    deadlines = Deadlines(resources.time_limits.within(limits_of(request)))
+    limits = resources.time_limits.within(limits_of(request))
+    deadlines = Deadlines(limits, messages=_MESSAGES)
     at, limit = deadlines.next()
     try:
         async with asyncio.timeout_at(at):

@@ -25,6 +25,7 @@ from bridge.core.claude import (
     Session,
 )
 from bridge.core.contract import (
+    Allowances,
     BridgeError,
     CompletionRequest,
     DetachedAnswer,
@@ -278,6 +279,10 @@ class Engine:
     def _catalog(self, caller: str) -> Catalog:
         resources = self.resources
         return resources.planner.catalog.limited_to(resources.quotas.limits_of(caller).models)
+
+    def allowances(self, caller: str) -> Allowances:
+        """Return what a key may use now."""
+        return self.resources.quotas.allowances(caller)
 
     def health(self) -> Health:
         """Return whether completions work now."""

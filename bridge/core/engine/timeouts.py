@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from bridge.core.contract import DeadlineError
 
@@ -25,7 +26,7 @@ class Limit(StrEnum):
     IDLE = "IDLE_TIMEOUT"
 
 
-_MESSAGES = {
+MESSAGES: Final[Mapping[Limit, str]] = {
     Limit.TOTAL: "The request took longer than {:g} seconds.",
     Limit.QUEUE: "No process became free within {:g} seconds.",
     Limit.FIRST_TOKEN: "The model did not start to answer within {:g} seconds.",
@@ -121,11 +122,16 @@ class Deadlines:
         limits: TimeLimits,
         answer: Callable[[], AnswerProgress] = AnswerProgress,
         on_reached: Callable[[], None] = lambda: None,
+        messages: Mapping[Limit, str] = MESSAGES,
     ) -> None:
-        """Start now. `answer` returns the progress of the answer; for `on_reached` see `watch`."""
+        """Start now. `answer` returns the progress of the answer; for `on_reached` see `watch`.
+
+        `messages` are those of the errors, with a place for the seconds.
+        """
         self._limits = limits
         self._answer = answer
         self._on_reached = on_reached
+        self._messages = messages
         self._time = asyncio.get_running_loop().time
         self._started_at = self._time()
         self._waits_since = self._started_at
@@ -185,7 +191,7 @@ class Deadlines:
         """Return the error for the caller when a limit was reached."""
         seconds = self._limits.seconds(limit)
         return DeadlineError(
-            _MESSAGES[limit].format(seconds),
+            self._messages[limit].format(seconds),
             reason=limit,
             # No work was started for a request that only waited.
             retryable=limit is Limit.QUEUE,

@@ -55,6 +55,7 @@ def any_scaled(messages: Sequence[Message]) -> bool:
 
 
 def _inline(message: Message) -> Iterator[InlineData]:
+    # The CLI leaves those in documents as they are.
     for part in message.parts:
         inner = part.content if isinstance(part, ToolResultPart) else (part,)
         for item in inner:

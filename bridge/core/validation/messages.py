@@ -127,8 +127,13 @@ def bad_document(field: str, media_type: str) -> UnsupportedError:
 
 
 def no_data(field: str) -> InvalidRequestError:
-    """An image or a document is empty."""
+    """An image, a document or a search result is empty."""
     return InvalidRequestError(f"'{field}' is empty.", field=field)
+
+
+def empty_piece(field: str) -> InvalidRequestError:
+    """A document or a search result has a text without content."""
+    return InvalidRequestError(f"'{field}' contains an empty text. Remove the text.", field=field)
 
 
 # Tools

@@ -12,6 +12,7 @@ from bridge.core.contract import (
     Faults,
     ImagePart,
     Part,
+    SearchResultPart,
     TextPart,
     ThinkingPart,
     ToolCallPart,
@@ -38,7 +39,7 @@ def is_large(request: CompletionRequest) -> bool:
 
 def _is_heavy(part: Part | TextPart | ImagePart) -> bool:
     match part:
-        case ImagePart() | DocumentPart():
+        case ImagePart() | DocumentPart() | SearchResultPart():
             return True
         case ToolCallPart():
             return len(part.arguments) > _LIGHT_CHARACTERS

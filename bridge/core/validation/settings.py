@@ -59,6 +59,9 @@ def check_sampling(sampling: Sampling, max_output_tokens: int | None, names: Fie
     with faults:
         _check_unit(sampling.top_p, names, "sampling.top_p")
     with faults:
+        if sampling.top_k is not None and sampling.top_k < 1:
+            raise invalid(names(Place("sampling.top_k")), "an integer of at least 1")
+    with faults:
         _check_stop(sampling.stop, names)
     with faults:
         if max_output_tokens is not None and max_output_tokens < 1:
@@ -157,4 +160,10 @@ def _check_output_format(request: CompletionRequest, names: FieldNames) -> None:
     elif output.schema is not None:
         raise InvalidRequestError(
             "A schema is allowed only with the JSON Schema output format.", field=names(schema)
+        )
+    if output.kind is not OutputKind.TEXT and request.citations:
+        # https://platform.claude.com/docs/en/build-with-claude/citations
+        field = names(Place("output_format"))
+        raise InvalidRequestError(
+            f"'{field}' cannot be combined with citations. Remove one of them.", field=field
         )

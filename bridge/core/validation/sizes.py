@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NoReturn
 
 from bridge.core.contract import (
@@ -19,6 +19,7 @@ from bridge.core.contract import (
     Message,
     Part,
     Place,
+    SearchResultPart,
     TextPart,
     ThinkingPart,
     TooLargeError,
@@ -149,23 +150,16 @@ def _check_messages(messages: tuple[Message, ...], names: FieldNames, bounds: Bo
     for index, message in enumerate(messages):
         field = names(Place(f"messages[{index}]", message.origin))
         parts = 0
-        for part in _all_parts(message):
+        for part in message.with_inner_parts():
             parts += 1
             _check_part(part, field, bounds)
             images += isinstance(part, ImagePart)
-            documents += isinstance(part, DocumentPart)
+            documents += isinstance(part, DocumentPart | SearchResultPart)
         all_parts += parts
         check_count("parts in one message", parts, bounds.parts, field)
         check_count("parts in all messages", all_parts, bounds.all_parts, whole)
         check_count("images", images, bounds.images, field)
         check_count("documents", documents, bounds.documents, field)
-
-
-def _all_parts(message: Message) -> Iterator[Part]:
-    for part in message.parts:
-        yield part
-        if isinstance(part, ToolResultPart):
-            yield from part.content
 
 
 def _check_part(part: Part, field: str, bounds: Bounds) -> None:
@@ -178,11 +172,12 @@ def _check_part(part: Part, field: str, bounds: Bounds) -> None:
             width, height = size_of(data) or (0, 0)
             if width * height > bounds.image_pixels:
                 _too_large("An image", bounds.image_pixels, field, "pixels")
-        case DocumentPart(source=source, title=title):
+        case DocumentPart(source=source):
             if isinstance(source, InlineData) and len(source.base64) > bounds.document_characters:
                 _too_large("A document in base64", bounds.document_characters, field)
-            if len(title or "") > bounds.title_characters:
-                _too_long("The name of a document", bounds.title_characters, field)
+            _check_title("The name of a document", part.title or "", field, bounds)
+        case SearchResultPart():
+            _check_title("The title of a search result", part.title, field, bounds)
         case ToolCallPart(id=call_id, name=name):
             if len(name) > bounds.name_characters:
                 _too_long("The name of a tool", bounds.name_characters, field)
@@ -191,6 +186,11 @@ def _check_part(part: Part, field: str, bounds: Bounds) -> None:
             _check_id(call_id, field, bounds)
         case ImagePart():
             pass
+
+
+def _check_title(what: str, title: str, field: str, bounds: Bounds) -> None:
+    if len(title) > bounds.title_characters:
+        _too_long(what, bounds.title_characters, field)
 
 
 def _check_id(call_id: str, field: str, bounds: Bounds) -> None:

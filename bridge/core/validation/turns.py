@@ -14,8 +14,10 @@ from bridge.core.contract import (
     InvalidRequestError,
     Message,
     Part,
+    Pieces,
     Place,
     Role,
+    SearchResultPart,
     TextPart,
     ThinkingPart,
     ToolCallPart,
@@ -30,6 +32,7 @@ from bridge.core.validation.messages import (
     bad_image,
     call_id_twice,
     empty_last_message,
+    empty_piece,
     failed_without_reason,
     invalid,
     media_misplaced,
@@ -49,6 +52,7 @@ _KINDS: Final[dict[type[Part], str]] = {
     ThinkingPart: ".thinking",
     ImagePart: ".image",
     DocumentPart: ".document",
+    SearchResultPart: ".search_result",
     ToolCallPart: ".tool_call",
     ToolResultPart: ".tool_result",
 }
@@ -58,6 +62,7 @@ _SPEAKERS: Final[dict[type[Part], Role | None]] = {
     ThinkingPart: Role.ASSISTANT,
     ImagePart: Role.USER,
     DocumentPart: Role.USER,
+    SearchResultPart: Role.USER,
     ToolCallPart: Role.ASSISTANT,
     ToolResultPart: Role.USER,
 }
@@ -142,13 +147,13 @@ def _check_part(where: _Where, part: Part, names: FieldNames) -> None:
     speaker = _SPEAKERS[type(part)]
     if speaker is not None and where.message.role is not speaker:
         field = names(where.place())
-        if isinstance(part, ImagePart | DocumentPart):
+        if isinstance(part, ImagePart | DocumentPart | SearchResultPart):
             raise media_misplaced(field)
         raise InvalidRequestError(
             f"'{field}' is allowed only in a message of the role {speaker.value}.", field=field
         )
     match part:
-        case ImagePart() | DocumentPart():
+        case ImagePart() | DocumentPart() | SearchResultPart():
             _check_medium(part, where, where.place(), names)
         case ToolCallPart():
             _check_call(part, where, names)
@@ -179,9 +184,17 @@ def _check_failed_result(result: ToolResultPart, where: _Where, names: FieldName
 
 
 def _check_medium(
-    part: ImagePart | DocumentPart, where: _Where, place: Place, names: FieldNames
+    part: ImagePart | DocumentPart | SearchResultPart,
+    where: _Where,
+    place: Place,
+    names: FieldNames,
 ) -> None:
+    if isinstance(part, SearchResultPart):
+        _check_pieces(part.content, where, place, names)
+        return
     match part.source:
+        case Pieces(content):
+            _check_pieces(content, where, place, names)
         case UrlSource(url):
             if not url.lower().startswith("https://"):
                 raise bad_image(names(place), "Use an https URL or inline data.")
@@ -196,6 +209,20 @@ def _check_medium(
             if isinstance(part, ImagePart) and (fault := image_fault(data)):
                 message = Place(f"messages[{where.index}]", where.message.origin)
                 raise unusable_image(fault, names(message))
+
+
+def _check_pieces(
+    content: Sequence[TextPart | ImagePart], where: _Where, place: Place, names: FieldNames
+) -> None:
+    if not content:
+        raise no_data(names(place))
+    for index, piece in enumerate(content):
+        if isinstance(piece, ImagePart):
+            inner = Place(f"{place.path}.content[{index}].image", piece.origin, ".image")
+            _check_medium(piece, where, inner, names)
+        elif not piece.text.strip():
+            # Leaving it out, as in messages, would change the numbers that citations give.
+            raise empty_piece(names(place))
 
 
 def _unanswered_calls(messages: Sequence[Message], names: FieldNames) -> dict[str, _Where]:

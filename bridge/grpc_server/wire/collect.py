@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import assert_never
 
 from bridge.core.contract import (
+    Citation,
     EncryptedThinking,
     Event,
     Finished,
     Started,
     TextDelta,
+    TextStart,
     ThinkingDelta,
     ThinkingSignature,
     ToolCallDelta,
@@ -46,8 +48,8 @@ class AnswerCollector:
                 self._response.finish_reason = FINISH_REASONS[reason]
                 self._response.usage.CopyFrom(encode_usage(usage))
                 self._response.stop_sequence = sendable(stop_sequence or "")
-            case ThinkingSignature() | EncryptedThinking():
-                pass  # Only for requests that ask for signatures, which none over gRPC does.
+            case ThinkingSignature() | EncryptedThinking() | TextStart() | Citation():
+                pass  # Only for requests that ask for them, which none over gRPC does.
             case never:
                 assert_never(never)
 

@@ -225,10 +225,8 @@ def _texts(parts: Sequence[contract.Part]) -> Iterator[str]:
                 yield text
             case contract.ImagePart() | contract.DocumentPart():
                 raise media_misplaced(part.origin)
-            case contract.ToolCallPart() | contract.ToolResultPart() | contract.ThinkingPart():
-                _refuse("A system message may contain text only.", part.origin)
             case _:
-                assert_never(part)
+                _refuse("A system message may contain text only.", part.origin)
 
 
 def _part(part: pb.Part, path: str) -> contract.Part:
@@ -300,6 +298,7 @@ def _sampling(sampling: pb.Sampling) -> contract.Sampling:
         temperature=_optional(sampling, "temperature", sampling.temperature),
         top_p=_optional(sampling, "top_p", sampling.top_p),
         stop=tuple(sampling.stop),
+        top_k=_optional(sampling, "top_k", sampling.top_k),
     )
 
 

@@ -107,6 +107,8 @@ def _encoded(
     | contract.ThinkingDelta
     | contract.ThinkingSignature
     | contract.EncryptedThinking
+    | contract.TextStart
+    | contract.Citation
     | contract.ToolCallStart
     | contract.ToolCallDelta,
     request_id: str,
@@ -116,8 +118,13 @@ def _encoded(
             return pb.CompletionEvent(text_delta=pb.TextDelta(text=text))
         case contract.ThinkingDelta(text):
             return pb.CompletionEvent(thinking_delta=pb.ThinkingDelta(text=text))
-        case contract.ThinkingSignature() | contract.EncryptedThinking():
-            # Only for requests that ask for signatures, which none over gRPC does.
+        case (
+            contract.ThinkingSignature()
+            | contract.EncryptedThinking()
+            | contract.TextStart()
+            | contract.Citation()
+        ):
+            # Only for requests that ask for signatures or citations, which none over gRPC does.
             return None
         case contract.ToolCallDelta(index, arguments):
             delta = pb.ToolCallDelta(index=index, arguments_json=arguments)

@@ -11,8 +11,9 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from bridge.core.access import bearer
-from bridge.core.contract import BridgeError
+from bridge.core.contract import Allowances, BridgeError
 from bridge.http_server.anthropic.errors import error_response
+from bridge.http_server.anthropic.limits import LIMIT_HEADERS, limit_headers
 from bridge.http_server.anthropic.messages import MessagesRequest, add_message_routes
 from bridge.http_server.anthropic.models import add_model_routes
 from bridge.http_server.anthropic.openapi import describe, schemas_of
@@ -51,6 +52,7 @@ class Anthropic:
                 "anthropic-ratelimit-unified-reset",
                 "anthropic-ratelimit-unified-status",
                 "request-id",
+                *LIMIT_HEADERS,
             }
         ),
     )
@@ -87,6 +89,10 @@ class Anthropic:
     def reply_headers(self, request_id: str, seconds: float) -> Mapping[str, str]:
         """The header that Anthropic's clients log."""
         return {"request-id": request_id}
+
+    def limit_headers(self, allowances: Allowances, now: float) -> Mapping[str, str]:
+        """The headers of a key's limits."""
+        return limit_headers(allowances)
 
     def missing(self, path: str) -> BridgeError | None:
         """What Anthropic serves there."""

@@ -12,7 +12,7 @@ from starlette.types import Scope
 
 from bridge.core.access import bearer
 from bridge.core.answers import ResponseStore
-from bridge.core.contract import BridgeError
+from bridge.core.contract import Allowances, BridgeError
 from bridge.http_server.context import ServerContext
 from bridge.http_server.dialect import BrowserHeaders
 from bridge.http_server.errors import UnknownUrlError
@@ -27,6 +27,7 @@ from bridge.http_server.openai.responses import (
     add_response_routes,
 )
 from bridge.http_server.openai.shared.errors import error_response
+from bridge.http_server.openai.shared.limits import LIMIT_HEADERS, limit_headers
 from bridge.http_server.openai.shared.openapi import schemas_of
 
 _VERSION: Final = "2020-10-01"
@@ -40,7 +41,7 @@ class OpenAI:
     browser_headers: Final = BrowserHeaders(
         sent=frozenset({"idempotency-key", "openai-beta", "openai-organization", "openai-project"}),
         sent_prefixes=("x-stainless-",),
-        read=frozenset({"openai-processing-ms", "openai-version", "x-request-id"}),
+        read=frozenset({"openai-processing-ms", "openai-version", "x-request-id", *LIMIT_HEADERS}),
     )
 
     open_urls: Final = frozenset[str]()
@@ -82,6 +83,10 @@ class OpenAI:
             "openai-version": _VERSION,
             "openai-processing-ms": str(int(seconds * 1000)),
         }
+
+    def limit_headers(self, allowances: Allowances, now: float) -> Mapping[str, str]:
+        """The headers of a key's limits."""
+        return limit_headers(allowances, now)
 
     def missing(self, path: str) -> BridgeError | None:
         """Embeddings: the missing endpoint that clients request most."""

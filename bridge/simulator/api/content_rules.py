@@ -225,6 +225,27 @@ def _media_type(data: bytes) -> str | None:
     return next((kind for sign, kind in signs.items() if data.startswith(sign)), None)
 
 
+def citations(body: Body) -> str | None:
+    """On all documents or none, on all search results or none, and never with a format:
+    https://platform.claude.com/docs/en/build-with-claude/citations
+    https://platform.claude.com/docs/en/build-with-claude/search-results
+    """
+    cited: dict[str, set[bool]] = {"document": set(), "search_result": set()}
+    for _, _, block in placed_blocks(body):
+        inner = content_blocks(block.get("content")) if block.get("type") == "tool_result" else []
+        for each in (block, *inner):
+            if each.get("type") in cited:
+                config = each.get("citations") or {}
+                cited[each["type"]].add(bool(config.get("enabled")))
+    for kind, found in cited.items():
+        if len(found) > 1:
+            return f"messages: citations must be enabled on all or none of the {kind} blocks"
+    form = (body.get("output_config") or {}).get("format")
+    if form and any(True in found for found in cited.values()):
+        return "output_config.format: not supported with citations"
+    return None
+
+
 def cache_breakpoints(body: Body) -> str | None:
     """https://platform.claude.com/docs/en/build-with-claude/prompt-caching (wording seen)."""
     found = len(list(_breakpoints(body))) + bool(body.get("cache_control"))

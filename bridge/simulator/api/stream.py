@@ -194,7 +194,7 @@ def frames(reply: Reply, envelope: Envelope) -> Iterator[tuple[bool, bytes]]:
     yield False, event("message_stop", {})
 
 
-_Delta = tuple[bytes, bytes, str]
+_Delta = tuple[bytes, bytes, object]
 
 
 def _blocks(reply: Reply, envelope: Envelope) -> Iterator[tuple[dict[str, Any], Iterator[_Delta]]]:
@@ -221,13 +221,20 @@ def _blocks(reply: Reply, envelope: Envelope) -> Iterator[tuple[dict[str, Any], 
 
 
 def _given_block(block: Mapping[str, Any]) -> tuple[dict[str, Any], Iterator[_Delta]]:
-    """Calls of server tools and texts are sent in deltas; results and redacted thinking at once."""
+    """Calls of server tools and texts are sent in deltas; results and redacted thinking at once.
+
+    Citations follow their text: https://platform.claude.com/docs/en/build-with-claude/citations
+    """
     if block.get("type") == "text":
-        deltas = [(b"text_delta", b"text", str(block.get("text", "")))]
-        return {**block, "text": ""}, iter(deltas)
+        deltas: list[_Delta] = [(b"text_delta", b"text", str(block.get("text", "")))]
+        cited = block.get("citations")
+        deltas += [(b"citations_delta", b"citation", citation) for citation in cited or ()]
+        return {**block, "text": "", **({"citations": []} if cited else {})}, iter(deltas)
     if "input" in block:
         arguments = json.dumps(block["input"])
-        pieces = [(b"input_json_delta", b"partial_json", piece) for piece in ("", arguments)]
+        pieces: list[_Delta] = [
+            (b"input_json_delta", b"partial_json", piece) for piece in ("", arguments)
+        ]
         return {**block, "input": {}}, iter(pieces)
     return dict(block), iter(())
 

@@ -233,6 +233,34 @@ def test_requests_a_minute(guarded: Guarded, ask: Ask) -> None:
     assert "2 requests per minute" in outcome.message
 
 
+@pytest.mark.parametrize(
+    ("path", "remaining"),
+    [
+        ("/v1/chat/completions", "x-ratelimit-remaining-{}"),
+        ("/v1/messages", "anthropic-ratelimit-{}-remaining"),
+    ],
+)
+def test_replies_show_what_is_left(guarded: Guarded, path: str, remaining: str) -> None:
+    _, secret = guarded.key(per_minute=3, tokens_per_day=100_000)
+    question = {"role": "user", "content": sim(tokens=50)}
+    body = {"model": "default", "max_tokens": 99, "messages": [question]}
+    with httpx.Client(
+        base_url=guarded.running.url,
+        headers={"authorization": f"Bearer {secret}"},
+        timeout=PATIENCE,
+    ) as client:
+        replies = [client.post(path, json=body) for _ in range(2)]
+        streamed = client.post(path, json={**body, "stream": True})
+        refused = client.post(path, json=body)
+
+    answered = [*replies, streamed, refused]
+    assert [reply.status_code for reply in answered] == [200, 200, 200, 429]
+    assert [reply.headers[remaining.format("requests")] for reply in answered] == [*"2100"]
+    left = [int(reply.headers[remaining.format("tokens")]) for reply in answered]
+    # The head of a stream is sent before its answer is counted.
+    assert left[0] > left[1] == left[2] > left[3]
+
+
 @both
 def test_tokens_a_day(guarded: Guarded, ask: Ask) -> None:
     name, secret = guarded.key(tokens_per_day=1)

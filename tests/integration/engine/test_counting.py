@@ -135,14 +135,17 @@ async def test_a_process_that_fails_to_count_is_replaced_once(
 async def test_a_count_that_takes_too_long_ends_and_frees_its_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def stuck(self: Session, turns: object) -> int:
+    async def stuck(self: Session, turns: object, model: str) -> int:
         await asyncio.Event().wait()
         return 0
 
     async with running_engine(tmp_path, PoolLimits(1, 3, 1)) as engine:
+        # Then a process is free.
+        await engine.engine.count_tokens(asking(user("Hi")))
+        await engine.settled()
         with monkeypatch.context() as patch:
             patch.setattr(Session, "count_tokens", stuck)
-            with pytest.raises(DeadlineError):
-                await engine.engine.count_tokens(asking(user("Hi"), first_token_timeout=0.2))
+            with pytest.raises(DeadlineError, match="did not count the tokens within 2 seconds"):
+                await engine.engine.count_tokens(asking(user("Hi"), first_token_timeout=2))
         await engine.settled()
         assert await engine.engine.count_tokens(asking(user("Hi"))) > 0

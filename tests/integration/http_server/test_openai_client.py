@@ -173,7 +173,7 @@ def test_thinking() -> None:
         (errors.UnsupportedError("x", field="n"), openai.BadRequestError, 400),
         (errors.AuthenticationError("x"), openai.AuthenticationError, 401),
         (errors.PermissionDeniedError("x"), openai.PermissionDeniedError, 403),
-        (errors.ModelNotFoundError("x", model="x"), openai.NotFoundError, 404),
+        (errors.ModelNotFoundError("x"), openai.NotFoundError, 404),
         (errors.PlanLimitError("x", retry_after=9), openai.RateLimitError, 429),
         (errors.NotLoggedInError("x"), openai.InternalServerError, 503),
         (errors.UnavailableError("x"), openai.InternalServerError, 503),

@@ -176,8 +176,6 @@ def made(name: str) -> errors.BridgeError:
     cls = CLASSES[name]
     if cls in (errors.InternalError, errors.StoreUnavailableError):
         return cls()
-    if cls is errors.ModelNotFoundError:
-        return cls("Words.", model="gpt")
     return cls("Words.", field="model") if name in NAMED else cls("Words.")  # type: ignore[call-arg]
 
 

@@ -1,81 +1,15 @@
-"""What goes through the Messages API comes out as it does of chat completions."""
+"""Whole messages fail as chat completions do."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 
 import httpx
 import pytest
 
-from tests.integration.parity.scenarios import SCENARIOS, new_marker
-from tests.integration.parity.test_parity import failed, told, without_words
-from tests.support.apis import Scenario, grpc_names, over_http, seen_by_model
 from tests.support.harness import PATIENCE, RunningBridge, sim
-from tests.support.http.client import Json
-from tests.support.http.messages import (
-    ENOUGH,
-    FIELDS,
-    TYPES,
-    Unwritable,
-    body_of,
-    over_messages,
-)
-
-
-def writable(scenario: Scenario) -> bool:
-    try:
-        body_of(scenario, "")
-    except Unwritable:
-        return False
-    return True
-
-
-ALIKE = [scenario for scenario in SCENARIOS if writable(scenario) and not scenario.code]
-FAILING = [scenario for scenario in SCENARIOS if writable(scenario) and scenario.code]
-
-
-def seen(bridge: RunningBridge, scenario: Scenario, marker: str) -> Json | None:
-    """The request that reached the model; without a limit of tokens that only one API requires."""
-    body = seen_by_model(bridge, marker)
-    if body is not None and not {"max_tokens", "max_completion_tokens"} & scenario.http.keys():
-        del body["max_tokens"]
-    return body
-
-
-def test_most_scenarios_can_be_written() -> None:
-    assert len(ALIKE) > 60
-    assert len(FAILING) > 20
-
-
-@pytest.mark.parametrize("scenario", ALIKE, ids=lambda scenario: scenario.name)
-def test_the_messages_api_answers_as_chat_completions_do(
-    bridge: RunningBridge, scenario: Scenario
-) -> None:
-    first, second = new_marker(), new_marker()
-    chat = told(over_http(bridge, scenario, first))
-    message = told(over_messages(bridge, scenario, second))
-
-    assert seen(bridge, scenario, second) == seen(bridge, scenario, first)
-    assert message == chat
-    assert message.ignored == grpc_names(scenario.ignored)
-
-
-@pytest.mark.parametrize("scenario", FAILING, ids=lambda scenario: scenario.name)
-def test_the_messages_api_fails_as_chat_completions_do(
-    bridge: RunningBridge, scenario: Scenario
-) -> None:
-    tell = failed if scenario.abrupt else told
-    chat = tell(over_http(bridge, scenario, new_marker()))
-    message = tell(over_messages(bridge, scenario, new_marker()))
-
-    if scenario.own_words:
-        chat, message = without_words(chat), without_words(message)
-    assert chat.failure is not None
-    field = FIELDS.get(scenario.field, scenario.field)
-    assert message == replace(chat, failure=replace(chat.failure, field=field))
-
+from tests.support.http.messages import ENOUGH, TYPES
 
 REJECTED = {
     "anthropic-ratelimit-unified-status": "rejected",

@@ -1,4 +1,4 @@
-"""Whatever goes through one API comes out of the other alike."""
+"""Whatever goes through one API comes out of the others alike."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from bridge.core.contract.usage import Usage
 from tests.integration.parity.scenarios import SCENARIOS, new_marker
+from tests.support.all_apis import ALL_APIS, UNSAYABLE, apis_of
 from tests.support.apis import (
-    APIS,
     FIELDS,
     Scenario,
     grpc_names,
@@ -19,6 +19,9 @@ from tests.support.apis import (
     seen_by_model,
 )
 from tests.support.harness import RunningBridge
+from tests.support.http.client import Json
+from tests.support.http.messages import FIELDS as MESSAGES_FIELDS
+from tests.support.http.messages import Unwritable, body_of
 from tests.support.replies import Call, Reply
 
 ANSWERED = [scenario for scenario in SCENARIOS if not scenario.code]
@@ -60,21 +63,32 @@ def without_words(reply: Reply) -> Reply:
     return replace(reply, failure=replace(reply.failure, message=""))
 
 
+def common(scenario: Scenario, body: Json | None) -> Json | None:
+    """The request that reached the model, without a limit that the Messages API alone requires."""
+    if body is None or {"max_tokens", "max_completion_tokens"} & scenario.http.keys():
+        return body
+    return {name: value for name, value in body.items() if name != "max_tokens"}
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_both_apis_answer_alike(bridge: RunningBridge, scenario: Scenario) -> None:
-    markers = {name: new_marker() for name in APIS}
+def test_all_apis_answer_alike(bridge: RunningBridge, scenario: Scenario) -> None:
+    apis = apis_of(scenario)
+    markers = {name: new_marker() for name in apis}
     with ThreadPoolExecutor() as threads:
         running = {
-            name: threads.submit(api, bridge, scenario, markers[name]) for name, api in APIS.items()
+            name: threads.submit(api, bridge, scenario, markers[name]) for name, api in apis.items()
         }
         answers = {name: answer.result() for name, answer in running.items()}
     tell = failed if scenario.abrupt else told
     replys = {name: tell(answer) for name, answer in answers.items()}
     upstream = {name: seen_by_model(bridge, marker) for name, marker in markers.items()}
     assert upstream["http"] == upstream["grpc"]
+    assert all(
+        common(scenario, body) == common(scenario, upstream["http"]) for body in upstream.values()
+    )
     if scenario.own_words:
         replys = {name: without_words(answer) for name, answer in replys.items()}
-    assert replys["http"] == replys["grpc"]
+    assert replys == dict.fromkeys(apis, replys["http"])
 
     seen, body = replys["http"], upstream["http"] or {}
     if scenario.code:
@@ -87,6 +101,17 @@ def test_both_apis_answer_alike(bridge: RunningBridge, scenario: Scenario) -> No
         assert (seen.finish, seen.ignored) == (scenario.finish, grpc_names(scenario.ignored))
         assert seen.model == body["model"]
     assert {name: body.get(name) for name in scenario.sent} == dict(scenario.sent)
+
+
+def test_the_messages_api_has_words_for_all_other_scenarios() -> None:
+    unwritable = set()
+    for scenario in SCENARIOS:
+        try:
+            body_of(scenario, "")
+        except Unwritable:
+            unwritable.add(scenario.name)
+
+    assert unwritable == UNSAYABLE["messages"].keys()
 
 
 @pytest.mark.parametrize("scenario", ANSWERED[::4], ids=lambda scenario: scenario.name)
@@ -105,13 +130,14 @@ def test_an_error_is_the_same_whole_and_streamed(bridge: RunningBridge, scenario
     assert failed(whole) == failed(over_grpc(bridge, scenario, new_marker()))
 
 
-@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("api", ALL_APIS)
 def test_cached_tokens_are_reported(bridge: RunningBridge, api: str) -> None:
     scenario = next(one for one in SCENARIOS if one.name == "usage as the API counts it")
-    reply = APIS[api](bridge, scenario, new_marker())
+    reply = ALL_APIS[api](bridge, scenario, new_marker())
     assert reply.usage == Usage(11, 22, 33, 44)
 
 
 def test_each_row_of_the_table_of_names_is_needed() -> None:
     named = {name for scenario in SCENARIOS for name in (scenario.field, *scenario.ignored)}
     assert set(FIELDS) <= named
+    assert set(MESSAGES_FIELDS) <= named

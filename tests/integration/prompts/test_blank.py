@@ -11,14 +11,15 @@ from bridge.core.contract.request import TextPart, Tool, ToolCallPart, ToolResul
 from tests.integration.parity.scenarios import new_marker
 from tests.integration.parity.test_continuing import session_of
 from tests.integration.prompts.test_text import ask, seen
-from tests.support.apis import APIS, Scenario
+from tests.support.all_apis import ALL_APIS
+from tests.support.apis import Scenario
 from tests.support.harness import RunningBridge, assistant, sim, user
 
 BLANKS = [" ", "\n\n", " \t\n", "\u00a0"]
 LOOK = (Tool("look"),)
 
 
-@pytest.fixture(params=APIS)
+@pytest.fixture(params=ALL_APIS)
 def api(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -81,7 +82,7 @@ def test_a_prompt_of_blanks_is_refused_like_an_empty_one(
     bridge: RunningBridge, api: str, blank: str
 ) -> None:
     failures = [
-        APIS[api](
+        ALL_APIS[api](
             bridge, Scenario("", (user("a"), assistant("b"), user(text))), new_marker()
         ).failure
         for text in ("", blank)
@@ -116,7 +117,7 @@ def test_a_failed_result_without_text_is_refused(
         assistant(ToolCallPart("toolu_1", "look", "{}")),
         user(ToolResultPart("toolu_1", content, is_error=True)),
     )
-    failure = APIS["grpc"](bridge, Scenario("", messages, tools=LOOK), new_marker()).failure
+    failure = ALL_APIS["grpc"](bridge, Scenario("", messages, tools=LOOK), new_marker()).failure
     assert failure is not None
     field = "messages[2].parts[0].tool_result"
     assert (failure.reason, failure.field) == ("invalid_value", field)

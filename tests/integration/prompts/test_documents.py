@@ -16,14 +16,15 @@ from bridge.core.contract.request import (
     ToolResultPart,
 )
 from tests.integration.parity.scenarios import BOTH, NOTE, PDF, call, new_marker
-from tests.support.apis import APIS, Scenario
+from tests.support.all_apis import ALL_APIS
+from tests.support.apis import Scenario
 from tests.support.harness import RunningBridge, assistant, sim, user
 from tests.support.replies import Reply
 
 TEXT = {"type": "text", "media_type": "text/plain", "data": "Größe: 3"}
 
 
-@pytest.fixture(params=APIS)
+@pytest.fixture(params=ALL_APIS)
 def api(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -33,7 +34,7 @@ def ask(
 ) -> tuple[Reply, list[Any]]:
     """The answer, and the results as they last reached the model."""
     scenario = Scenario("", messages, system=f"You are {marker}.", tools=BOTH)
-    answer = APIS[api](bridge, scenario, marker)
+    answer = ALL_APIS[api](bridge, scenario, marker)
     assert answer.failure is None
     exchange = bridge.simulator.ledger.exchanges(containing=marker)[-1]
     results = [
@@ -96,6 +97,6 @@ def test_a_document_is_a_document_by_the_rules_of_a_users_turn(
         assistant(ToolCallPart("toolu_1", "look", "{}")),
         user(ToolResultPart("toolu_1", (archive,))),
     )
-    failure = APIS[api](bridge, Scenario("", messages), new_marker()).failure
+    failure = ALL_APIS[api](bridge, Scenario("", messages), new_marker()).failure
     assert failure is not None
     assert "Claude reads PDF and plain text" in failure.message

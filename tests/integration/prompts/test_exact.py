@@ -24,7 +24,8 @@ from bridge.simulator import Exchange, Simulator
 from tests.integration.parity.scenarios import MAP, STRICT, new_marker, schema
 from tests.integration.parity.test_continuing import session_of
 from tests.integration.prompts.test_text import ask, by_call
-from tests.support.apis import APIS, Scenario
+from tests.support.all_apis import ALL_APIS
+from tests.support.apis import Scenario
 from tests.support.harness import RunningBridge, RunningEngine, sim, user
 
 SIGNS = [
@@ -51,7 +52,7 @@ TOOLS = (PICK, Tool("plain"))
 EXACTLY: dict[str, Any] = {"grpc": {"strict": True}, **STRICT}
 
 
-@pytest.fixture(params=APIS)
+@pytest.fixture(params=ALL_APIS)
 def api(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -115,7 +116,7 @@ def test_beside_claude_codes_own_tool_a_strict_request_is_refused(bridge: Runnin
     shape = schema(MAP)
     shape["grpc"]["strict"] = True
     scenario = Scenario("", (user(sim(json={"a": 1})),), tools=TOOLS, **shape, **STRICT)
-    for api in APIS.values():
+    for api in ALL_APIS.values():
         failure = api(bridge, scenario, new_marker()).failure
         assert failure is not None
         assert (failure.reason, failure.field) == ("invalid_value", "tools")

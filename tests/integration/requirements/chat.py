@@ -48,7 +48,7 @@ _TO_CLAUDE = "tests/unit/core/claude/test_turn_settings.py"
 _WIRE = "tests/integration/requirements/test_end_to_end.py"
 _SYSTEM = "tests/integration/prompts/test_system_messages.py"
 
-_ALIKE = f"{_PARITY}::test_both_apis_answer_alike"
+_ALIKE = f"{_PARITY}::test_all_apis_answer_alike"
 _HONOURED = f"{_PARAMETERS}::test_what_is_honoured_reaches_the_core"
 _IGNORED = f"{_PARAMETERS}::test_what_has_no_effect_is_named"
 _NEUTRAL = f"{_PARAMETERS}::test_what_changes_nothing_passes_without_a_word"

@@ -6,14 +6,17 @@ from collections.abc import Mapping
 
 from tests.integration.requirements.chat import Requirement
 
+_CITATIONS = "tests/clients/test_anthropic_citations.py"
 _CLAUDE_CODE = "tests/clients/test_claude_code.py"
 _CLIENT = "tests/clients/test_anthropic.py"
 _DECODE = "tests/unit/http_server/anthropic/messages/test_decode.py"
+_DEFERRED = "tests/clients/test_anthropic_deferred_tools.py"
 _DIALECT = "tests/unit/http_server/anthropic/test_dialect.py"
 _ERRORS = "tests/unit/http_server/anthropic/test_errors.py"
 _HISTORY = "tests/unit/http_server/anthropic/messages/test_history.py"
 _JAVASCRIPT = "tests/clients/test_anthropic_javascript.py"
 _LAUNCHING = "tests/unit/server/test_launching.py"
+_LITELLM = "tests/clients/test_litellm.py"
 _MODELS = "tests/unit/http_server/anthropic/test_models.py"
 _PARITY = "tests/integration/parity/test_messages_api.py"
 _STREAM = "tests/unit/http_server/anthropic/messages/test_stream.py"
@@ -103,10 +106,27 @@ INPUT = {
         f"{_DECODE}::test_media_by_data_by_address_and_by_text",
         f"{_CLIENT}::test_images_and_documents",
     ),
+    "messages.input.citations": _shown(
+        "Documents in pieces and search results reach the model as they are, to be cited or not.",
+        f"{_DECODE}::test_documents_in_pieces_and_search_results",
+        f"{_DECODE}::test_an_answer_cites_what_any_message_asks_it_to",
+        f"{_TO_CLAUDE}::test_pieces_and_search_results_go_in_one_by_one",
+        f"{_CITATIONS}::test_documents_in_pieces_and_search_results_reach_the_model_as_they_are",
+        f"{_CITATIONS}::test_search_results_of_a_tool_reach_the_model_as_they_are",
+        f"{_CITATIONS}::test_an_answer_goes_back_as_its_blocks_without_their_citations",
+        f"{_CITATIONS}::test_citations_exclude_a_format",
+    ),
+    "messages.input.top_k": _shown(
+        "`top_k` reaches the models that take it and is named for the others.",
+        _HONOURED,
+        f"{_CLIENT}::test_top_k_reaches_the_model",
+    ),
     "messages.input.tools": _shown(
         "Tools, the choice among them and deferred ones are taken as Anthropic's.",
         f"{_TOOLS}::test_tool_choices",
         f"{_TOOLS}::test_a_deferred_tool_is_on_offer_once_a_search_has_found_it",
+        f"{_DEFERRED}::test_a_deferred_tool_is_called_once_a_reference_names_it",
+        f"{_DEFERRED}::test_a_search_that_the_server_lacks_puts_all_tools_on_offer",
         f"{_CLIENT}::test_a_forced_tool",
     ),
     "messages.input.thinking": _shown(
@@ -128,13 +148,22 @@ REPLIES = {
         f"{_CLIENT}::test_a_stream_by_its_helper",
         f"{_CLIENT}::test_the_async_client",
     ),
+    "messages.reply.citations": _shown(
+        "An answer has its citations, each with the text it belongs to.",
+        f"{_STREAM}::test_citations_are_part_of_their_block",
+        f"{_CITATIONS}::test_an_answer_has_its_citations",
+    ),
+    "messages.reply.litellm": _shown(
+        "LiteLLM's provider for Anthropic reads an answer, a stream, calls, thinking and an error.",
+        f"{_LITELLM}::test_it_reads_answers_streams_calls_thinking_and_errors",
+    ),
     "messages.reply.javascript": _shown(
         "Anthropic's client for JavaScript reads a message, a stream and an error.",
         f"{_JAVASCRIPT}::test_it_reads_a_message_a_stream_and_an_error",
     ),
     "messages.reply.parity": _shown(
         "A message is what a chat completion of the same request is, upstream too.",
-        f"{_PARITY}::test_the_messages_api_answers_as_chat_completions_do",
+        "tests/integration/parity/test_parity.py::test_all_apis_answer_alike",
     ),
     "messages.reply.events": _shown(
         "Every event of a message has its name, and silence is filled with pings.",
@@ -172,7 +201,7 @@ ERRORS = {
         f"{_ERRORS}::test_every_error_has_a_type_that_the_client_knows",
         f"{_ERRORS}::test_statuses_and_types",
         f"{_CLIENT}::test_errors_are_the_clients_own",
-        f"{_PARITY}::test_the_messages_api_fails_as_chat_completions_do",
+        "tests/integration/parity/test_parity.py::test_all_apis_answer_alike",
         f"{_PARITY}::test_whole_answers_fail_alike",
     ),
     "messages.error.broken": _shown(

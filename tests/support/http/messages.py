@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from itertools import groupby
 from typing import Any, Final
 
 import httpx
@@ -14,6 +16,7 @@ from bridge.core.contract.request import (
     InlineData,
     Message,
     Part,
+    SearchResultPart,
     TextPart,
     ThinkingPart,
     Tool,
@@ -22,7 +25,7 @@ from bridge.core.contract.request import (
     UrlSource,
 )
 from bridge.core.contract.usage import Usage
-from tests.support.apis import CODES, Scenario, alike
+from tests.support.apis import CODES, Scenario, alike, grpc_names
 from tests.support.harness import PATIENCE, RunningBridge
 from tests.support.http.client import Json
 from tests.support.replies import Failure, Reply
@@ -39,17 +42,21 @@ NAMES: Final[Mapping[str, str]] = {
 
 FIELDS: Final[Mapping[str, str]] = {
     "max_completion_tokens": "max_tokens",
+    "messages.tool_calls.function.arguments": "messages.content.input",
     "messages[0].content[0].image_url.url": "messages[0].content[0]",
     "messages[0].content[0].file.file_data": "messages[0].content[0]",
     "messages[1].tool_calls[1].id": "messages[1].content[1].id",
+    "messages[1].content": "messages[1].content[0]",
     "messages[2].content[0].file.file_data": "messages[2].content[0].content[0]",
     "messages[2].tool_call_id": "messages[2].content[0].tool_use_id",
     "messages[3].tool_call_id": "messages[2].content[1].tool_use_id",
+    "reasoning_effort": "output_config.effort",
     "response_format": "output_config.format",
     "response_format.json_schema.schema": "output_config.format.schema",
     "stop": "stop_sequences",
     "tool_choice.function.name": "tool_choice.name",
     "tools[0].function.name": "tools[0].name",
+    "tools[0].function.parameters": "tools[0].input_schema",
     "tools[1].function.name": "tools[1].name",
 }
 """OpenAI's name of a field that an error names, and Anthropic's."""
@@ -88,7 +95,7 @@ def body_of(scenario: Scenario, marker: str) -> Json:
     body: Json = {"model": "default", "max_tokens": ENOUGH, "stream": True}
     if scenario.system:
         body["system"] = scenario.system.replace("{id}", marker)
-    messages = [_message(message) for message in scenario.messages]
+    messages = [line for message in scenario.messages for line in _messages(message)]
     body["messages"] = json.loads(json.dumps(messages).replace("{id}", marker))
     if scenario.tools:
         body["tools"] = [_tool(tool) for tool in scenario.tools]
@@ -110,7 +117,9 @@ def _add(body: Json, name: str, value: Any) -> None:
             body["stop_sequences"] = [value] if isinstance(value, str) else value
         case "include_reasoning", True:
             body["thinking"] = {"type": "adaptive"}
-        case "reasoning_effort", ("low" | "medium" | "high" | "xhigh" | "max"):
+        case "reasoning_effort", "none":
+            raise Unwritable("that thinking is off and the effort low, in one word")
+        case "reasoning_effort", _:
             body.setdefault("output_config", {})["effort"] = value
         case "response_format", {"type": "json_schema", "json_schema": schema}:
             form = {"type": "json_schema", "schema": schema.get("schema")}
@@ -121,8 +130,33 @@ def _add(body: Json, name: str, value: Any) -> None:
             body["tool_choice"] = {"type": "tool", "name": function["name"]}
         case "parallel_tool_calls", _:
             pass
+        case (("messages" | "tools"), _):
+            body[name] = [_RAW[name](each) for each in value]
         case _:
-            raise Unwritable(name)
+            raise Unwritable(f"{name}: {value}")
+
+
+def _raw_message(line: Json) -> Json:
+    """Write a message of OpenAI's; its content is a text, or images by data."""
+    content = line["content"]
+    if not isinstance(content, str):
+        content = [_image(part["image_url"]["url"]) for part in content]
+    return {**line, "content": content}
+
+
+def _image(url: str) -> Json:
+    media_type, _, data = url.removeprefix("data:").partition(";base64,")
+    source = {"type": "base64", "media_type": media_type, "data": data}
+    return {"type": "image", "source": source}
+
+
+def _raw_tool(tool: Json) -> Json:
+    function = tool["function"]
+    return {"name": function["name"], "input_schema": function["parameters"]}
+
+
+_RAW: Final[Mapping[str, Callable[[Json], Json]]] = {"messages": _raw_message, "tools": _raw_tool}
+"""What a scenario may say in OpenAI's own form."""
 
 
 def _tool(tool: Tool) -> Json:
@@ -130,22 +164,31 @@ def _tool(tool: Tool) -> Json:
     return {"name": tool.name, "input_schema": dict(tool.parameters), **said}
 
 
-def _message(message: Message) -> Json:
-    return {"role": message.role.value, "content": [_block(part) for part in message.parts]}
+def _messages(message: Message) -> Iterator[Json]:
+    """Write a message; system messages in it are messages of their own."""
+    for of_system, parts in groupby(message.parts, _is_system):
+        role = "system" if of_system else message.role.value
+        yield {"role": role, "content": [_block(part) for part in parts]}
+    if not message.parts:
+        yield {"role": message.role.value, "content": []}
+
+
+def _is_system(part: Part) -> bool:
+    return isinstance(part, TextPart) and part.system
 
 
 def _block(part: Part) -> Json:
     match part:
-        case TextPart(system=True):
-            raise Unwritable("a system message")
         case TextPart(text):
             return {"type": "text", "text": text}
         case ThinkingPart(text, signature):
             return {"type": "thinking", "thinking": text, "signature": signature}
         case ImagePart(source):
             return {"type": "image", "source": _source(source)}
-        case DocumentPart(source, title):
+        case DocumentPart(InlineData() | UrlSource() as source, title):
             return {"type": "document", "source": _source(source), "title": title}
+        case DocumentPart() | SearchResultPart():
+            raise Unwritable("what only this API has")
         case ToolCallPart(id, name, arguments):
             try:
                 given = json.loads(arguments or "{}")
@@ -167,12 +210,22 @@ def _source(source: InlineData | UrlSource) -> Json:
 
 
 def over_messages(running: RunningBridge, scenario: Scenario, marker: str) -> Reply:
-    """Run it as a streamed message."""
+    """Run it as a streamed message; fields have the proto's names."""
+    reply = _over_messages(running, scenario, marker)
+    field = FIELDS.get(scenario.field, scenario.field)
+    if reply.failure is not None and reply.failure.field == field:
+        # Anthropic's name may be that of several fields, so it cannot be translated otherwise.
+        reply.failure = replace(reply.failure, field=grpc_names([scenario.field])[0])
+    return reply
+
+
+def _over_messages(running: RunningBridge, scenario: Scenario, marker: str) -> Reply:
     reply = Reply()
     body = body_of(scenario, marker)
     with httpx.stream(
         "POST", f"{running.url}/v1/messages", json=body, headers=scenario.headers, timeout=PATIENCE
     ) as response:
+        reply.request_id = response.headers["request-id"]
         named = response.headers.get("x-bridge-ignored-params", "").split(",")
         reply.ignored = tuple(NAMES.get(name, name) for name in named if name)
         if response.status_code != 200:

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from bridge.core.contract import (
+    Allowances,
     AuthenticationError,
     BridgeError,
     CompletionRequest,
@@ -112,6 +113,9 @@ class Telegraph:
 
     def reply_headers(self, request_id: str, seconds: float) -> Mapping[str, str]:
         return {"wire-id": request_id}
+
+    def limit_headers(self, allowances: Allowances, now: float) -> Mapping[str, str]:
+        return {}
 
     def missing(self, path: str) -> BridgeError | None:
         return UnknownUrlError("Post has no telegraph.") if path == "/v1/post" else None

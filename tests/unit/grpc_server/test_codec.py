@@ -68,7 +68,7 @@ def test_every_field_of_a_request() -> None:
             tool_choice=pb.ToolChoice(
                 mode=pb.ToolChoice.MODE_NAMED, name="add", disable_parallel=True
             ),
-            sampling=pb.Sampling(temperature=0.5, top_p=0, stop=["END"]),
+            sampling=pb.Sampling(temperature=0.5, top_p=0, stop=["END"], top_k=5),
             max_output_tokens=100,
             output_format=pb.OutputFormat(
                 kind=pb.OutputFormat.KIND_JSON_SCHEMA, name="sum", schema_json='{"type": "object"}'
@@ -105,7 +105,7 @@ def test_every_field_of_a_request() -> None:
         system="Be brief.",
         tools=(model.Tool("add", "Adds", {"type": "object"}), model.Tool("sub")),
         tool_choice=model.ToolChoice(model.ToolMode.NAMED, "add", parallel=False),
-        sampling=model.Sampling(0.5, 0.0, ("END",)),
+        sampling=model.Sampling(0.5, 0.0, ("END",), 5),
         max_output_tokens=100,
         output_format=model.OutputFormat(model.OutputKind.JSON_SCHEMA, "sum", {"type": "object"}),
         effort=model.Effort.HIGH,

@@ -54,7 +54,7 @@ def test_every_error_of_the_core_has_its_row_and_nothing_else_has() -> None:
         (errors.UnsupportedError("x"), StatusCode.INVALID_ARGUMENT),
         (errors.AuthenticationError("x"), StatusCode.UNAUTHENTICATED),
         (errors.PermissionDeniedError("x"), StatusCode.PERMISSION_DENIED),
-        (errors.ModelNotFoundError("x", model="x"), StatusCode.NOT_FOUND),
+        (errors.ModelNotFoundError("x"), StatusCode.NOT_FOUND),
         (errors.NotFoundError("x"), StatusCode.NOT_FOUND),
         (errors.TooLargeError("x"), StatusCode.RESOURCE_EXHAUSTED),
         (errors.PlanLimitError("x"), StatusCode.RESOURCE_EXHAUSTED),

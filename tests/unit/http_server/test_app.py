@@ -447,6 +447,10 @@ async def test_an_unknown_url(app: FastAPI, method: str, path: str, code: str, s
     [
         ("GET", CHAT, "POST"),
         ("PUT", CHAT, "POST"),
+        ("GET", "/v1/responses/input_tokens", "POST"),
+        ("DELETE", "/v1/responses/input_tokens", "POST"),
+        ("GET", "/v1/responses/compact", "POST"),
+        ("DELETE", "/v1/responses/compact", "POST"),
         ("DELETE", "/v1/models/opus", "GET, HEAD"),
         ("POST", "/health", "GET, HEAD"),
         ("OPTIONS", CHAT, "POST"),

@@ -170,6 +170,11 @@ def test_a_wrong_value_is_an_error_that_names_the_variable(
     assert str(problem["loc"][0]).upper() == name
 
 
+def test_the_log_level_may_be_in_capitals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BRIDGE_LOG_LEVEL", "INFO")
+    assert read().bridge_log_level == "info"
+
+
 def test_all_wrong_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", "x")
     monkeypatch.setenv("POOL_SIZE", "x")

@@ -15,20 +15,19 @@ from bridge.core.claude.exact_numbers import parsed_exactly
 from bridge.core.claude.failures import FailureReader
 from bridge.core.claude.reading.call_usage import CallUsage
 from bridge.core.claude.reading.offered_tools import OUTPUT_TOOL, OfferedTools
+from bridge.core.claude.reading.optional_parts import CITATIONS, OPTIONAL, asked_for
 from bridge.core.claude.turns import Turn
 from bridge.core.claude.usage_limits import usage_limits_of
 from bridge.core.claude.wire import Wire
 from bridge.core.contract import (
     BridgeError,
-    EncryptedThinking,
     Event,
     Finished,
     FinishReason,
     Role,
     Started,
     TextDelta,
-    ThinkingDelta,
-    ThinkingSignature,
+    TextStart,
     ToolCallDelta,
     ToolCallStart,
     UnavailableError,
@@ -52,9 +51,6 @@ _CONTINUING = frozenset({"tool_use", "pause_turn"})
 tools."""
 
 _THINKING = frozenset({"thinking", "redacted_thinking"})
-
-_SIGNED = frozenset({"signature_delta", "redacted_thinking"})
-"""What is passed on besides the text of thinking if its signatures are asked for."""
 
 PARAGRAPH = "\n\n"
 """Separates the texts before and after a call of the CLI's own tools."""
@@ -99,6 +95,7 @@ class AnswerReader:
         *,
         include_thinking: bool,
         include_signatures: bool = False,
+        include_citations: bool = False,
         ignored: tuple[str, ...] = (),
         structured: bool = False,
         usage_limits: UsageLimits | None = None,
@@ -115,8 +112,9 @@ class AnswerReader:
         messages; None is the default model. `tools` are the names of the caller's tools on offer,
         without the CLI's `prefix`; with None, every call is taken as one of theirs.
         """
-        signed = _SIGNED if include_signatures else frozenset()
-        self._shown = signed | {"thinking_delta"} if include_thinking else frozenset()
+        self._shown = asked_for(
+            thinking=include_thinking, signatures=include_signatures, citations=include_citations
+        )
         self._structured = structured
         self._ignored = ignored
         self._offered = OfferedTools(tools, prefix, structured)
@@ -259,11 +257,14 @@ class AnswerReader:
             self._stage = _Stage.PRODUCED
             self._calls += 1
             yield ToolCallStart(self._calls - 1, block["id"], self._offered.bare(block["name"]))
-        elif block["type"] == "redacted_thinking" and block["type"] in self._shown:
+        elif block["type"] in self._shown:
             self._stage = _Stage.PRODUCED
-            yield EncryptedThinking(block["data"])
-        elif block["type"] == "text" and block.get("text"):
-            yield from self._delta({"type": "text_delta", "text": block["text"]})
+            yield OPTIONAL[block["type"]](block)
+        elif block["type"] == "text":
+            if CITATIONS in self._shown:
+                yield TextStart(cited=block.get("citations") is not None)
+            if block.get("text"):
+                yield from self._delta({"type": "text_delta", "text": block["text"]})
 
     def _text_so_far(self) -> str:
         return "".join(block["text"] for block in self._blocks if block["type"] == "text")
@@ -285,12 +286,9 @@ class AnswerReader:
             elif name == OUTPUT_TOOL and self._structured:
                 self._stage = _Stage.PRODUCED
                 yield TextDelta(delta["partial_json"])
-        elif kind == "thinking_delta" and kind in self._shown:
+        elif kind in self._shown:
             self._stage = _Stage.PRODUCED
-            yield ThinkingDelta(delta["thinking"])
-        elif kind == "signature_delta" and kind in self._shown:
-            self._stage = _Stage.PRODUCED
-            yield ThinkingSignature(delta["signature"])
+            yield OPTIONAL[kind](delta)
 
     def _block_stop(self) -> Iterator[Event]:
         block = self._blocks[-1]

@@ -94,10 +94,19 @@ def _block(block: Wire) -> list[Any]:
             inner = [_block(item) for item in block["content"]]
             return ["tool_result", block["tool_use_id"], block.get("is_error", False), inner]
         case kind:
-            source = {**block["source"]}
-            if "data" in source:
-                source["data"] = _short(source["data"])
-            return [kind, source, block.get("title")]
+            return [kind, _shortened(block)]
+
+
+def _shortened(data: Any) -> Any:
+    match data:
+        case str():
+            return _short(data)
+        case dict():
+            return {name: _shortened(value) for name, value in data.items()}
+        case list():
+            return list(map(_shortened, data))
+        case _:
+            return data
 
 
 def _short(text: str) -> str | list[str]:

@@ -90,6 +90,7 @@ class Plan:
             spent=spent,
             include_thinking=self.request.include_thinking,
             include_signatures=self.request.include_signatures,
+            include_citations=self.request.citations,
             ignored=self.ignored,
             structured=bool(self.scope.profile.json_schema),
             asked=self.request.model,

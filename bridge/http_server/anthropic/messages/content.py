@@ -12,6 +12,8 @@ from bridge.core.contract import (
     ImagePart,
     InlineData,
     Part,
+    Pieces,
+    SearchResultPart,
     TextPart,
     ThinkingPart,
     ToolCallPart,
@@ -21,6 +23,7 @@ from bridge.core.contract import (
 )
 from bridge.http_server.anthropic.messages.wire_content import (
     Base64Source,
+    CitationsConfig,
     ContentBlock,
     ContentSource,
     DocumentBlock,
@@ -29,6 +32,7 @@ from bridge.http_server.anthropic.messages.wire_content import (
     OtherBlock,
     RedactedThinkingBlock,
     ResultBlock,
+    SearchResultBlock,
     TextBlock,
     TextSource,
     ThinkingBlock,
@@ -39,10 +43,11 @@ from bridge.http_server.anthropic.messages.wire_content import (
 )
 from bridge.http_server.wire import checked_base64
 
-ResultPart: TypeAlias = TextPart | ImagePart | DocumentPart
+ResultPart: TypeAlias = TextPart | ImagePart | DocumentPart | SearchResultPart
 
 FOUND = "The tool {name} is available now."
-"""What the model reads in place of a reference to a tool, which is on offer from then on."""
+"""What the model reads in place of a reference to a tool, which is on offer from then on. The CLI
+would replace the reference by a remark that it was removed."""
 
 
 def decode_block(block: ContentBlock, where: str, *, cached: bool = False) -> Part:
@@ -54,6 +59,8 @@ def decode_block(block: ContentBlock, where: str, *, cached: bool = False) -> Pa
             return _image(block, where, cached)
         case DocumentBlock():
             return _document(block, where, cached)
+        case SearchResultBlock():
+            return _search_result(block, where, cached)
         case ThinkingBlock():
             return ThinkingPart(block.thinking, block.signature, origin=where)
         case RedactedThinkingBlock():
@@ -88,6 +95,8 @@ def _result_part(block: ResultBlock, where: str) -> ResultPart:
             return _image(block, where, False)
         case DocumentBlock():
             return _document(block, where, False)
+        case SearchResultBlock():
+            return _search_result(block, where, False)
         case ToolReferenceBlock():
             return TextPart(FOUND.format(name=block.tool_name))
         case OtherBlock():
@@ -105,22 +114,48 @@ def _unsupported(block: OtherBlock, where: str) -> UnsupportedError:
 
 
 def _image(block: ImageBlock, where: str, cached: bool) -> ImagePart:
-    source = _source(block.source, f"{where}.source")
-    return ImagePart(source, where, cached)
+    return ImagePart(_source(block.source, f"{where}.source"), where, cached)
 
 
 def _document(block: DocumentBlock, where: str, cached: bool) -> DocumentPart:
+    if isinstance(block.source, ContentSource):
+        source: InlineData | UrlSource | Pieces = _pieces(block.source, f"{where}.source.content")
+    else:
+        source = _source(block.source, f"{where}.source")
     return DocumentPart(
-        _source(block.source, f"{where}.source"),
+        source,
         block.title or None,
         where,
         block.context or None,
         cached,
+        _cites(block.citations),
     )
 
 
+def _pieces(source: ContentSource, where: str) -> Pieces:
+    if isinstance(source.content, str):
+        return Pieces((TextPart(source.content),))
+    pieces = (
+        TextPart(piece.text)
+        if isinstance(piece, TextBlock)
+        else _image(piece, f"{where}[{index}]", False)
+        for index, piece in enumerate(source.content)
+    )
+    return Pieces(tuple(pieces))
+
+
+def _search_result(block: SearchResultBlock, where: str, cached: bool) -> SearchResultPart:
+    texts = tuple(TextPart(piece.text) for piece in block.content)
+    citing = _cites(block.citations)
+    return SearchResultPart(block.source, block.title, texts, citing, where, cached)
+
+
+def _cites(config: CitationsConfig | None) -> bool:
+    return config is not None and config.enabled is True
+
+
 def _source(
-    source: Base64Source | UrlLink | FileReference | TextSource | ContentSource, where: str
+    source: Base64Source | UrlLink | FileReference | TextSource, where: str
 ) -> InlineData | UrlSource:
     match source:
         case UrlLink():
@@ -128,11 +163,8 @@ def _source(
         case Base64Source():
             return InlineData(source.media_type, checked_base64(source.data, f"{where}.data"))
         case TextSource():
-            return _text(source.data)
-        case ContentSource(content=content):
-            # The pieces only matter to citations, which there are none of.
-            pieces = [content] if isinstance(content, str) else [piece.text for piece in content]
-            return _text("\n".join(pieces))
+            data = base64.b64encode(source.data.encode("utf-8", "replace")).decode("ascii")
+            return InlineData("text/plain", data)
         case FileReference():
             raise UnsupportedError(
                 f"'{where}.file_id': this server stores no files. Send the data as base64.",
@@ -140,8 +172,3 @@ def _source(
             )
         case _:
             assert_never(source)
-
-
-def _text(text: str) -> InlineData:
-    data = base64.b64encode(text.encode("utf-8", "replace")).decode("ascii")
-    return InlineData("text/plain", data)

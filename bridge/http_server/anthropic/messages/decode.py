@@ -34,7 +34,7 @@ _FIELDS: Final[Mapping[str, str]] = {
     r"output_format\.schema": "output_config.format.schema",
     r"output_format": "output_config.format",
     r"sampling\.stop.*": "stop_sequences",
-    r"sampling\.(temperature|top_p)": r"\1",
+    r"sampling\.(temperature|top_p|top_k)": r"\1",
     r"tool_choice\.mode": "tool_choice",
 }
 
@@ -78,7 +78,7 @@ def decode_message_request(body: object, options: CallOptions, *, counting: bool
         system=system,
         tools=tools,
         tool_choice=decode_choice(wire.tool_choice),
-        sampling=Sampling(wire.temperature, wire.top_p, _stop_texts(wire)),
+        sampling=Sampling(wire.temperature, wire.top_p, _stop_texts(wire), wire.top_k),
         max_output_tokens=wire.max_tokens,
         output_format=_output_format(wire),
         effort=None if effort is None else Effort(effort),

@@ -10,6 +10,9 @@ from bridge.core.validation import media_misplaced
 from bridge.http_server.anthropic.messages.content import decode_block
 from bridge.http_server.anthropic.messages.wire import MessageParam, MessagesRequest
 from bridge.http_server.anthropic.messages.wire_content import (
+    ContentSource,
+    DocumentBlock,
+    SearchResultBlock,
     TextBlock,
     ToolReferenceBlock,
     ToolResultBlock,
@@ -106,14 +109,27 @@ def _breakpoints(messages: Sequence[MessageParam]) -> Iterator[tuple[str, bool]]
             continue
         for number, block in enumerate(message.content):
             place = f"messages[{index}].content[{number}]"
-            inner = block.content if isinstance(block, ToolResultBlock) else None
-            for at, piece in enumerate(inner if isinstance(inner, list) else ()):
+            for inner, piece in _inner_blocks(block, place):
                 if getattr(piece, "cache_control", None) is not None:
-                    yield f"{place}.content[{at}]", False
+                    yield inner, False
             if getattr(block, "cache_control", None) is not None:
                 empty = isinstance(block, TextBlock) and not block.text.strip()
                 lost = empty or message.role == "system" or isinstance(block, ToolUseBlock)
                 yield place, not lost
+
+
+def _inner_blocks(block: object, place: str) -> Iterator[tuple[str, object]]:
+    """Yield what a block contains, each with its place."""
+    match block:
+        case ToolResultBlock(content=list(content)) | SearchResultBlock(content=content):
+            where = f"{place}.content"
+        case DocumentBlock(source=ContentSource(content=list(content))):
+            where = f"{place}.source.content"
+        case _:
+            return
+    for index, piece in enumerate(content):
+        yield f"{where}[{index}]", piece
+        yield from _inner_blocks(piece, f"{where}[{index}]")
 
 
 def referenced_tools(messages: Sequence[MessageParam]) -> frozenset[str]:

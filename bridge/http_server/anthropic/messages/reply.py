@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bridge.core.contract import Finished, Started, ToolCallDelta, ToolCallStart
+from bridge.core.contract import Citation, Finished, Started, ToolCallDelta, ToolCallStart
 from bridge.http_server.anthropic.messages.replies import ending, message_object, usage_object
 from bridge.http_server.dialect import JsonDict
 from bridge.http_server.event_encoder import EventEncoder
@@ -27,9 +27,14 @@ class MessageCollector(EventEncoder):
         """Note which model answers."""
         self._message = message_object(self._id, event.model, event.usage)
 
-    def on_text_start(self) -> None:
+    def on_text_start(self, *, cited: bool = False) -> None:
         """Open a block of text."""
-        self._begin({"type": "text", "text": ""})
+        block: JsonDict = {"type": "text", "text": ""}
+        self._begin({"citations": [], **block} if cited else block)
+
+    def on_citation(self, event: Citation) -> None:
+        """Note what the text is based on."""
+        self._blocks[-1].setdefault("citations", []).append(event.location)
 
     def on_text(self, text: str) -> None:
         """Note more text."""

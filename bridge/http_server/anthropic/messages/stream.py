@@ -5,7 +5,14 @@ from __future__ import annotations
 import json
 from typing import ClassVar, Final
 
-from bridge.core.contract import BridgeError, Finished, Started, ToolCallDelta, ToolCallStart
+from bridge.core.contract import (
+    BridgeError,
+    Citation,
+    Finished,
+    Started,
+    ToolCallDelta,
+    ToolCallStart,
+)
 from bridge.http_server.anthropic.errors import error_body
 from bridge.http_server.anthropic.messages.replies import delta_usage_object, ending, message_object
 from bridge.http_server.dialect import JsonDict
@@ -33,9 +40,15 @@ class MessageStreamEncoder(EventEncoder):
         self._send("message_start", message=message)
         self.emit(PING)
 
-    def on_text_start(self) -> None:
+    def on_text_start(self, *, cited: bool = False) -> None:
         """Open a block of text."""
-        self._open_block({"type": "text", "text": ""})
+        block: JsonDict = {"type": "text", "text": ""}
+        self._open_block({"citations": [], **block} if cited else block)
+
+    def on_citation(self, event: Citation) -> None:
+        """Send what the text is based on."""
+        delta = {"type": "citations_delta", "citation": event.location}
+        self._send("content_block_delta", index=self._index, delta=delta)
 
     def on_text(self, text: str) -> None:
         """Send more text."""

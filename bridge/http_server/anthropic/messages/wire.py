@@ -73,7 +73,7 @@ class MessagesRequest(WireModel):
     stream: bool | None = None
     temperature: Annotated[float, Field(ge=0, le=1)] | None = None
     top_p: TopP | None = None
-    top_k: Annotated[JsonInt | None, NAMED] = None
+    top_k: Annotated[JsonInt, Field(ge=1)] | None = None
     stop_sequences: Annotated[list[str], Field(max_length=4)] | None = None
     tools: list[AnyTool] | None = None
     tool_choice: ToolChoiceOption | None = None

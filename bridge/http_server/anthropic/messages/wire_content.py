@@ -21,7 +21,7 @@ class CacheControl(WireModel):
 class CitationsConfig(WireModel):
     """Whether the answer cites a document."""
 
-    enabled: Annotated[bool | None, named_unless(False)] = None
+    enabled: bool | None = None
 
 
 class TextBlock(WireModel):
@@ -30,8 +30,8 @@ class TextBlock(WireModel):
     type: Literal["text"]
     text: str
     cache_control: CacheControl | None = None
-    citations: Annotated[Any, SILENT] = None
-    """Of an earlier answer. The model needs none."""
+    citations: Annotated[Any, named_unless([])] = None
+    """Of an earlier answer. Claude Code keeps its text without them."""
 
 
 class Base64Source(WireModel):
@@ -64,19 +64,8 @@ class TextSource(WireModel):
     data: str
 
 
-class ContentSource(WireModel):
-    """A document in pieces of text."""
-
-    type: Literal["content"]
-    content: str | list[TextBlock]
-
-
 ImageSource: TypeAlias = Annotated[
     Base64Source | UrlLink | FileReference, Field(discriminator="type")
-]
-DocumentSource: TypeAlias = Annotated[
-    Base64Source | UrlLink | FileReference | TextSource | ContentSource,
-    Field(discriminator="type"),
 ]
 
 
@@ -89,6 +78,19 @@ class ImageBlock(WireModel):
     transformations: Annotated[Any, NAMED] = None
 
 
+class ContentSource(WireModel):
+    """A document in pieces."""
+
+    type: Literal["content"]
+    content: str | list[Annotated[TextBlock | ImageBlock, Field(discriminator="type")]]
+
+
+DocumentSource: TypeAlias = Annotated[
+    Base64Source | UrlLink | FileReference | TextSource | ContentSource,
+    Field(discriminator="type"),
+]
+
+
 class DocumentBlock(WireModel):
     """A document."""
 
@@ -96,6 +98,17 @@ class DocumentBlock(WireModel):
     source: DocumentSource
     title: str | None = None
     context: str | None = None
+    citations: CitationsConfig | None = None
+    cache_control: CacheControl | None = None
+
+
+class SearchResultBlock(WireModel):
+    """A passage that a search of the caller has found."""
+
+    type: Literal["search_result"]
+    source: str
+    title: str
+    content: list[TextBlock]
     citations: CitationsConfig | None = None
     cache_control: CacheControl | None = None
 
@@ -142,10 +155,9 @@ class OtherBlock(WireModel):
     type: str
 
 
-_RESULT_KINDS = frozenset({"text", "image", "document", "tool_reference"})
-_KINDS = frozenset(
-    {"text", "image", "document", "thinking", "redacted_thinking", "tool_use", "tool_result"}
-)
+_MEDIA_KINDS = {"text", "image", "document", "search_result"}
+_RESULT_KINDS = frozenset({*_MEDIA_KINDS, "tool_reference"})
+_KINDS = frozenset({*_MEDIA_KINDS, "thinking", "redacted_thinking", "tool_use", "tool_result"})
 
 
 def _kind_among(kinds: Collection[str], block: Any) -> str:
@@ -165,6 +177,7 @@ ResultBlock: TypeAlias = Annotated[
     Annotated[TextBlock, Tag("text")]
     | Annotated[ImageBlock, Tag("image")]
     | Annotated[DocumentBlock, Tag("document")]
+    | Annotated[SearchResultBlock, Tag("search_result")]
     | Annotated[ToolReferenceBlock, Tag("tool_reference")]
     | Annotated[OtherBlock, Tag("other")],
     Discriminator(_result_kind),
@@ -186,6 +199,7 @@ ContentBlock: TypeAlias = Annotated[
     Annotated[TextBlock, Tag("text")]
     | Annotated[ImageBlock, Tag("image")]
     | Annotated[DocumentBlock, Tag("document")]
+    | Annotated[SearchResultBlock, Tag("search_result")]
     | Annotated[ThinkingBlock, Tag("thinking")]
     | Annotated[RedactedThinkingBlock, Tag("redacted_thinking")]
     | Annotated[ToolUseBlock, Tag("tool_use")]

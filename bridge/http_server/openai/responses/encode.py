@@ -204,7 +204,7 @@ class ResponseStreamEncoder(ResponseCollector):
         super().on_start(event)
         self._begin()
 
-    def on_text_start(self) -> None:
+    def on_text_start(self, *, cited: bool = False) -> None:
         """Open a message and its only part."""
         id = self._item_id("message")
         self._add_item(message_item(id, "in_progress", []))

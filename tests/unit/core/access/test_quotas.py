@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core.access.keys import KeyLimits
-from bridge.core.access.quotas import DAY, MINUTE, Quotas, Use, refusal
+from bridge.core.access.quotas import DAY, MINUTE, Quotas, Use, allowances, refusal
 from bridge.core.contract.errors import RateLimitedError
+from bridge.core.contract.service import Allowance, Allowances
 from tests.support.harness import SCALE
 
 MIDNIGHT = 1_700_006_400.0
@@ -96,6 +97,52 @@ def refused(quotas: Quotas, caller: str = "k") -> RateLimitedError:
     with pytest.raises(RateLimitedError) as raised:
         spend(quotas, caller=caller)
     return raised.value
+
+
+@given(limits, uses, st.floats(0, DAY))
+def test_a_request_is_refused_exactly_when_nothing_is_left(
+    limits: KeyLimits, use: Use, until_midnight: float
+) -> None:
+    now = use.begun[-1] if use.begun else 0.0
+    left = allowances(limits, use, now, until_midnight, MIDNIGHT)
+    found = {
+        "KEY_REQUESTS_PER_MINUTE": left.requests,
+        "KEY_TOKENS_PER_DAY": left.tokens,
+    }
+    used_up = {
+        reason for reason, allowance in found.items() if allowance and not allowance.remaining
+    }
+
+    assert used_up == over(limits, use, now) - {"KEY_REQUESTS_AT_ONCE"}
+    # Once all of it is back, the same use leaves as much as none.
+    for allowance in (left.requests, left.tokens):
+        assert allowance is None or 0 <= allowance.remaining <= allowance.limit
+        assert allowance is None or MIDNIGHT <= allowance.resets_at <= MIDNIGHT + DAY
+    if left.requests is not None:
+        later = now + left.requests.resets_at - MIDNIGHT + 1e-6
+        again = allowances(limits, use, later, until_midnight, MIDNIGHT).requests
+        assert again is not None
+        assert again.remaining == again.limit
+
+
+def test_what_is_left_of_a_keys_limits(clocks: Clocks) -> None:
+    quotas = clocks.quotas(KeyLimits(concurrent=9, per_minute=3, tokens_per_day=100))
+    midnight = MIDNIGHT + DAY
+
+    assert quotas.allowances("k") == Allowances(
+        Allowance(3, 3, clocks.time), Allowance(100, 100, midnight)
+    )
+    spend(quotas, 70)
+    clocks.pass_(20)
+    spend(quotas, 70)
+    assert quotas.allowances("k") == Allowances(
+        Allowance(3, 1, clocks.time + 60), Allowance(100, 0, midnight)
+    )
+    clocks.pass_(DAY)
+    assert quotas.allowances("k") == Allowances(
+        Allowance(3, 3, clocks.time), Allowance(100, 100, midnight + DAY)
+    )
+    assert clocks.quotas(KeyLimits(concurrent=9)).allowances("k") == Allowances()
 
 
 def test_requests_at_once_are_counted_until_they_end_however_they_do(clocks: Clocks) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from bridge.core.answers.recording import Recording, size_of
 from bridge.core.contract.errors import InvalidRequestError, UnavailableError
-from bridge.core.contract.events import Event, Finished, FinishReason, Started, TextDelta
+from bridge.core.contract.events import Citation, Event, Finished, FinishReason, Started, TextDelta
 from bridge.core.contract.request import CompletionRequest
 from bridge.core.contract.usage import Usage
 from tests.support.waiting import soon
@@ -100,3 +100,4 @@ def test_the_size_counts_text_and_events() -> None:
     assert sizes[1] > 64
     assert answer.size == sum(sizes)
     assert size_of(TextDelta("\N{SNOWMAN}" * 1000)) > 2000
+    assert size_of(Citation({"cited_text": "x" * 1000})) > 1000

@@ -28,12 +28,24 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (1, "It resets at 00:00 UTC, in 1 minute."),
         (43 * 60, "It resets at 00:00 UTC, in 43 minutes."),
         (3 * 3600, "It resets at 00:00 UTC, in 3 hours."),
-        (30 * 3600, "It resets on 1 Jan at 00:00 UTC, in 30 hours."),
-        (5 * 86400, "It resets on 1 Jan at 00:00 UTC, in 5 days."),
+        (30 * 3600, "It resets on 1 Jan 2100 at 00:00 UTC, in 30 hours."),
+        (5 * 86400, "It resets on 1 Jan 2100 at 00:00 UTC, in 5 days."),
     ],
 )
 def test_a_reset_is_told_by_the_clock_and_by_the_time_left(seconds: float, sentence: str) -> None:
     assert reset_sentence(RESET, RESET - seconds) == sentence
+
+
+@pytest.mark.parametrize(
+    ("days", "sentence"),
+    [
+        (100, "It resets on 11 Apr at 00:00 UTC, in 100 days."),
+        (200, "It resets on 20 Jul 2100 at 00:00 UTC, in 200 days."),
+        (400, "It resets on 5 Feb 2101 at 00:00 UTC, in 400 days."),
+    ],
+)
+def test_a_far_day_has_its_year(days: int, sentence: str) -> None:
+    assert reset_sentence(RESET + days * 86400, RESET) == sentence
 
 
 def test_the_clock_is_this_machines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.contract.events import Event, Finished, FinishReason, TextDelta, ToolCallStart
+from bridge.core.contract.events import (
+    Citation,
+    Event,
+    Finished,
+    FinishReason,
+    TextDelta,
+    TextStart,
+    ToolCallStart,
+)
 from bridge.core.contract.usage import Usage
 from bridge.core.engine.answer_filters import (
     AnswerFilter,
@@ -47,6 +55,25 @@ def test_a_stop_text_is_found_however_the_text_comes_in_pieces(text: str, cuts: 
     ends = [at for stop in ("\n\n", "aba") if (at := text.find(stop)) >= 0]
     assert got == (text[: min(ends)] if ends else text)
     assert (shaper.found is not None) is bool(ends)
+
+
+CITED = (TextStart(cited=True), TextDelta("it is so"), Citation({"cited_text": "so"}))
+
+
+def test_a_citation_does_not_overtake_its_text() -> None:
+    stops = StopFilter(("\n\nstop",))
+
+    assert filtered((*CITED, *CITED, STOP), [stops]) == [
+        CITED[0], TextDelta("it "), TextDelta("is so"), CITED[2],
+        CITED[0], TextDelta("it "), TextDelta("is so"), CITED[2], STOP,
+    ]  # fmt: skip
+
+
+def test_a_citation_is_held_back_with_its_text() -> None:
+    required = RequiredCallFilter(None)
+
+    assert filtered(CITED, [required]) == []
+    assert filtered((CALL, STOP), [required]) == [*CITED, CALL, STOP]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ import pytest
 
 from bridge.core.contract.errors import InvalidRequestError
 from bridge.core.contract.request import (
+    DocumentPart,
     ImagePart,
     InlineData,
+    Pieces,
     ToolResultPart,
     UrlSource,
     neutral_name,
@@ -169,3 +171,4 @@ def test_it_is_known_which_are_made_smaller(size: tuple[int, int], scaled: bool)
     image = ImagePart(InlineData("image/png", of(head)))
     assert any_scaled((user(image),)) is scaled
     assert any_scaled((user(ToolResultPart("c", (image,))),)) is scaled
+    assert not any_scaled((user(DocumentPart(Pieces((image,)))),))

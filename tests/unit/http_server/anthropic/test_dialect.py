@@ -54,35 +54,35 @@ async def test_a_message_whole_and_streamed() -> None:
 
 
 async def test_what_was_ignored_is_named_in_a_header() -> None:
-    reply = await ask(build(FakeService()), "POST", URL, asked(top_k=5, seed=1))
+    reply = await ask(build(FakeService()), "POST", URL, asked(fallbacks=[{}], seed=1))
 
-    assert reply.headers["x-bridge-ignored-params"] == "top_k,seed"
+    assert reply.headers["x-bridge-ignored-params"] == "fallbacks,seed"
 
 
 async def test_strict_mode_by_header_and_by_setting() -> None:
     by_header = await ask(
-        build(FakeService()), "POST", URL, asked(top_k=5), {"x-bridge-strict": "true"}
+        build(FakeService()), "POST", URL, asked(seed=5), {"x-bridge-strict": "true"}
     )
     by_setting = await ask(
-        build(FakeService(), HttpSettings(strict=True)), "POST", URL, asked(top_k=5)
+        build(FakeService(), HttpSettings(strict=True)), "POST", URL, asked(seed=5)
     )
 
     for reply in (by_header, by_setting):
         assert reply.status == 400
-        assert reply.json["error"]["details"]["field"] == "top_k"
+        assert reply.json["error"]["details"]["field"] == "seed"
 
 
 async def test_the_tokens_of_a_request_are_counted_without_a_limit_of_the_answer() -> None:
     service = FakeService()
     app = build(service)
-    body = asked(top_k=5)
+    body = asked(seed=5)
     del body["max_tokens"]
     reply = await ask(app, "POST", f"{URL}/count_tokens", body)
     unlimited = await ask(app, "POST", URL, body)
     wrong = await ask(app, "POST", f"{URL}/count_tokens", asked(messages=[]))
 
     assert reply.json == {"input_tokens": COUNTED}
-    assert reply.headers["x-bridge-ignored-params"] == "top_k"
+    assert reply.headers["x-bridge-ignored-params"] == "seed"
     assert unlimited.json["error"]["details"]["field"] == "max_tokens"
     assert wrong.json["error"]["details"]["field"] == "messages"
 

@@ -44,7 +44,7 @@ def test_every_error_has_a_type_that_the_client_knows(error: BridgeError) -> Non
         (contract.UnsupportedError("a"), 400, "invalid_request_error"),
         (contract.AuthenticationError("a"), 401, "authentication_error"),
         (contract.PermissionDeniedError("a"), 403, "permission_error"),
-        (contract.ModelNotFoundError("a", model="a"), 404, "not_found_error"),
+        (contract.ModelNotFoundError("a"), 404, "not_found_error"),
         (UnknownUrlError("a"), 404, "not_found_error"),
         (HttpError(415, "a"), 415, "invalid_request_error"),
         (contract.RequestTimeoutError("a"), 408, "timeout_error"),

@@ -58,6 +58,16 @@ def pixels(media_type: str, first_bytes: bytes) -> dict[str, Any]:
 PNG, JPEG, GIF, WEBP = b"\x89PNG\r\n", b"\xff\xd8\xff\xe0", b"GIF89a", b"RIFF\0\0\0\0WEBP"
 
 
+def document(*, cited: bool) -> dict[str, Any]:
+    source = {"type": "text", "media_type": "text/plain", "data": "x"}
+    return {"type": "document", "source": source, "citations": {"enabled": cited}}
+
+
+def found(*, cited: bool) -> dict[str, Any]:
+    block = {"type": "search_result", "source": "s", "title": "t", "content": [text()]}
+    return {**block, "citations": {"enabled": cited}}
+
+
 def talk(*messages: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return request(messages=list(messages), **fields)
 
@@ -574,6 +584,32 @@ CASES: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
         schema(closed(a={"anyOf": [{"$ref": "#/$defs/a"}]}) | {"$defs": {"a": {"minLength": 1}}}),
         "property 'minLength' is not supported",
         schema(closed(a={"anyOf": [{"$ref": "#/$defs/a"}]}) | {"$defs": {"a": {"const": 1}}}),
+    ),
+    (
+        "citations on all documents",
+        talk(user(text(), document(cited=True), document(cited=False))),
+        "citations must be enabled on all or none of the document blocks",
+        talk(user(text(), document(cited=True), document(cited=True))),
+    ),
+    (
+        "citations on all search results, in tool results too",
+        talk(
+            user(),
+            assistant(call()),
+            user({**result(), "content": [found(cited=True)]}, found(cited=False)),
+        ),
+        "citations must be enabled on all or none of the search_result blocks",
+        talk(
+            user(),
+            assistant(call()),
+            user({**result(), "content": [found(cited=True)]}, found(cited=True)),
+        ),
+    ),
+    (
+        "citations without a format",
+        {**schema(closed()), "messages": [user(text(), document(cited=True))]},
+        "not supported with citations",
+        {**schema(closed()), "messages": [user(text(), document(cited=False))]},
     ),
     (
         "no reference to elsewhere",

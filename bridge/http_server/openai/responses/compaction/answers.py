@@ -38,7 +38,7 @@ class CompactionCollector(ResponseCollector):
     def _summary(self) -> str:
         return "".join(self._pieces).strip()
 
-    def on_text_start(self) -> None:
+    def on_text_start(self, *, cited: bool = False) -> None:
         """The text is not sent as such."""
 
     def on_text(self, text: str) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from weakref import WeakValueDictionary
 
 from fastapi import APIRouter, Query
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -32,6 +33,9 @@ def add_stored_routes(
     background: BackgroundResponses,
 ) -> None:
     """Add the routes of responses by id."""
+    # These are no ids of responses.
+    for url in ("/v1/responses/input_tokens", "/v1/responses/compact"):
+        router.add_api_route(url, _only_post, methods=["GET", "DELETE"], include_in_schema=False)
     _add_retrieving_route(router, keeper, background)
 
     @router.delete("/v1/responses/{response_id}", **describe())
@@ -60,6 +64,10 @@ def add_stored_routes(
         )
 
     _add_list_of_items(router, server, keeper)
+
+
+async def _only_post() -> None:
+    raise HTTPException(405)
 
 
 def _add_retrieving_route(

@@ -19,12 +19,14 @@ from bridge.core.contract.errors import (
     UnavailableError,
 )
 from bridge.core.contract.events import (
+    Citation,
     EncryptedThinking,
     Event,
     Finished,
     FinishReason,
     Started,
     TextDelta,
+    TextStart,
     ThinkingDelta,
     ThinkingSignature,
     ToolCallDelta,
@@ -193,6 +195,29 @@ def test_signatures_and_encrypted_thinking_are_events_if_they_are_asked_for() ->
     assert feed(reader(include_thinking=True, include_signatures=True), lines)[1:-1] == signed
     assert feed(reader(include_thinking=True), lines)[1:-1] == signed[:1]
     assert feed(reader(include_signatures=True), lines)[1:-1] == []
+
+
+def test_citations_belong_to_the_block_that_they_come_in() -> None:
+    location = {"type": "char_location", "cited_text": "b"}
+    delta = {"type": "citations_delta", "citation": location}
+    lines = (
+        start(),
+        block_start(type="text", text=""),
+        text("a "),
+        block_stop(),
+        block_start(type="text", text="", citations=[]),
+        text("b"),
+        stream({"type": "content_block_delta", "index": 1, "delta": delta}),
+        block_stop(),
+        stop(),
+    )
+    texts = [TextDelta("a "), TextDelta("b")]
+
+    assert feed(reader(), lines)[1:-1] == texts
+    assert feed(reader(include_citations=True), lines)[1:-1] == [
+        *(TextStart(cited=False), texts[0]),
+        *(TextStart(cited=True), texts[1], Citation(location)),
+    ]
 
 
 def test_an_answer_says_the_tokens_of_its_prompt_and_the_models_own_reason() -> None:

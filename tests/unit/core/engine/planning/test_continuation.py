@@ -14,6 +14,7 @@ from bridge.core.contract.request import (
     InlineData,
     Message,
     Role,
+    SearchResultPart,
     TextPart,
     Tool,
     ToolCallPart,
@@ -117,6 +118,18 @@ UNLIKE = {
     ),
     "an image by address": ((user(ImagePart(PNG)),), (user(ImagePart(UrlSource("AAAA"))),)),
     "a document or an image": ((user(ImagePart(PNG)),), (user(DocumentPart(PNG)),)),
+    "the context of a document": (
+        (user(DocumentPart(PNG, "a", context="b")),),
+        (user(DocumentPart(PNG, "a", context="c")),),
+    ),
+    "whether a document is cited": (
+        (user(DocumentPart(PNG, "a")),),
+        (user(DocumentPart(PNG, "a", citations=True)),),
+    ),
+    "a piece of a search result": (
+        (user(SearchResultPart("s", "t", (TextPart("a"), TextPart("b")))),),
+        (user(SearchResultPart("s", "t", (TextPart("ab"),))),),
+    ),
     "the title of a document": (
         (user(DocumentPart(PNG, "a")),),
         (user(DocumentPart(PNG, "b")),),

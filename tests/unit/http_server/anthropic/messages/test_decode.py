@@ -19,9 +19,11 @@ from bridge.core.contract.request import (
     Message,
     OutputFormat,
     OutputKind,
+    Pieces,
     Place,
     Role,
     Sampling,
+    SearchResultPart,
     TextPart,
     ThinkingPart,
     Tool,
@@ -43,6 +45,19 @@ FORMAT = {"type": "json_schema", "schema": SCHEMA}
 JSON = OutputFormat(OutputKind.JSON_SCHEMA, schema=SCHEMA)
 LOOK = {"name": "look", "input_schema": SCHEMA}
 NOTE = base64.b64encode(b"one\ntwo").decode()
+
+
+FOUND: dict[str, Any] = {
+    "type": "search_result",
+    "source": "https://a.example",
+    "title": "T",
+    "content": [{"type": "text", "text": "one"}],
+}
+
+
+def pieces(*blocks: Any) -> dict[str, Any]:
+    """A document in pieces."""
+    return {"type": "document", "source": {"type": "content", "content": list(blocks)}}
 
 
 def decode(options: CallOptions | None = None, **parameters: Any) -> Call:
@@ -83,6 +98,7 @@ HONOURED: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"system": ""}, {"system": None}),
     ({"temperature": 0.5}, {"sampling": Sampling(temperature=0.5)}),
     ({"top_p": 0.5}, {"sampling": Sampling(top_p=0.5)}),
+    ({"top_k": 5}, {"sampling": Sampling(top_k=5)}),
     ({"stop_sequences": ["a", "b"]}, {"sampling": Sampling(stop=("a", "b"))}),
     ({"tools": [LOOK]}, {"tools": (Tool("look", "", SCHEMA),)}),
     (
@@ -150,7 +166,6 @@ def test_what_changes_nothing_passes_without_a_word(name: str, value: Any, stric
 
 
 NAMED: list[tuple[dict[str, Any], str]] = [
-    ({"top_k": 5}, "top_k"),
     ({"speed": "fast"}, "speed"),
     ({"diagnostics": {"previous_message_id": None}}, "diagnostics"),
     ({"context_management": {"edits": [{"type": "compact_20260112"}]}}, "context_management"),
@@ -179,19 +194,15 @@ NAMED: list[tuple[dict[str, Any], str]] = [
     (
         {
             "messages": [
+                USER,
                 {
-                    "role": "user",
-                    "content": [
-                        {
-                            "type": "document",
-                            "source": {"type": "text", "media_type": "text/plain", "data": "a"},
-                            "citations": {"enabled": True},
-                        }
-                    ],
-                }
+                    "role": "assistant",
+                    "content": [{"type": "text", "text": "a", "citations": [{"cited_text": "a"}]}],
+                },
+                USER,
             ]
         },
-        "messages.content.citations.enabled",
+        "messages.content.citations",
     ),
 ]
 
@@ -225,9 +236,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "messages[0].content[0].source.file_id",
     ),
     (
-        content(
-            {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "search_result"}]}
-        ),
+        content({"type": "tool_result", "tool_use_id": "t", "content": [{"type": "web_search"}]}),
         "messages[0].content[0].content[0].type",
     ),
 ]
@@ -280,6 +289,21 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "messages[0].content[0]",
     ),
     (content({"type": "thinking", "thinking": "a", "signature": "b"}), "messages[0].content[0]"),
+    (content(FOUND | {"content": []}), "messages[0].content[0]"),
+    (content(FOUND | {"content": [{"type": "text", "text": " "}]}), "messages[0].content[0]"),
+    (content(FOUND | {"source": None}), "messages[0].content[0].source"),
+    (content(FOUND, role="assistant"), "messages[0].content[0]"),
+    (content(pieces({"type": "text", "text": ""})), "messages[0].content[0]"),
+    (
+        content(pieces({"type": "image", "source": {"type": "url", "url": "http://a.example"}})),
+        "messages[0].content[0].source.content[0]",
+    ),
+    (content(pieces({"type": "document"})), "messages[0].content[0].source.content[0].type"),
+    (
+        content(FOUND | {"citations": {"enabled": True}}) | {"output_config": {"format": FORMAT}},
+        "output_config.format",
+    ),
+    ({"top_k": 0}, "top_k"),
     ({"temperature": 1.5}, "temperature"),
     ({"stop_sequences": ["a"] * 5}, "stop_sequences"),
     ({"tools": [{"name": "look"}]}, "tools[0].input_schema"),
@@ -365,17 +389,46 @@ def test_media_by_data_by_address_and_by_text() -> None:
     assert parts({"type": "document", "source": {"type": "url", "url": far}, "title": "T"}) == (
         DocumentPart(UrlSource(far), "T"),
     )
-    for source in (
-        {"type": "text", "media_type": "text/plain", "data": "one\ntwo"},
-        {"type": "content", "content": "one\ntwo"},
-        {
-            "type": "content",
-            "content": [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}],
-        },
-    ):
-        assert parts({"type": "document", "source": source, "context": "C"}) == (
-            DocumentPart(InlineData("text/plain", NOTE), context="C"),
-        )
+    note = {"type": "text", "media_type": "text/plain", "data": "one\ntwo"}
+    assert parts({"type": "document", "source": note, "context": "C"}) == (
+        DocumentPart(InlineData("text/plain", NOTE), context="C"),
+    )
+
+
+def test_documents_in_pieces_and_search_results() -> None:
+    one: Any = {"type": "text", "text": "one"}
+    image: Any = {"type": "image", "source": {"type": "url", "url": "https://media.example/a"}}
+    whole: Any = {"type": "content", "content": "one"}
+
+    assert parts(pieces(one, image), {**pieces(), "source": whole}) == (
+        DocumentPart(Pieces((TextPart("one"), ImagePart(UrlSource("https://media.example/a"))))),
+        DocumentPart(Pieces((TextPart("one"),))),
+    )
+    assert parts(FOUND, FOUND | {"citations": {"enabled": True}}) == (
+        SearchResultPart("https://a.example", "T", (TextPart("one"),)),
+        SearchResultPart("https://a.example", "T", (TextPart("one"),), citations=True),
+    )
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_an_answer_cites_what_any_message_asks_it_to(within: bool) -> None:
+    cited = {**FOUND, "citations": {"enabled": True}}
+    call = {"type": "tool_use", "id": "t", "name": "look", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [cited if within else FOUND]}
+    messages = [
+        USER,
+        {"role": "assistant", "content": [call]},
+        {"role": "user", "content": [result]},
+    ]
+
+    assert request(messages=messages).citations is within
+
+
+def test_breakpoints_inside_of_blocks_are_named() -> None:
+    marked = {"type": "text", "text": "one", "cache_control": {"type": "ephemeral"}}
+
+    for block in (FOUND | {"content": [marked]}, pieces(marked)):
+        assert request(**content(block)).ignored == ("messages.content.cache_control",)
 
 
 def test_calls_and_results_and_thinking_keep_their_order() -> None:

@@ -12,12 +12,14 @@ from pydantic import TypeAdapter
 
 from bridge.core.contract.errors import QueueFullError, UnavailableError
 from bridge.core.contract.events import (
+    Citation,
     EncryptedThinking,
     Event,
     Finished,
     FinishReason,
     Started,
     TextDelta,
+    TextStart,
     ThinkingDelta,
     ThinkingSignature,
     ToolCallDelta,
@@ -128,6 +130,51 @@ def test_any_answer_is_the_same_as_events_and_as_a_whole(omit: bool) -> None:
     assert kinds[:2] == ["message_start", "ping"]
     assert kinds[-2:] == ["message_delta", "message_stop"]
     assert {"id": "msg_1", "model": "claude-opus-5"}.items() <= events[0]["message"].items()
+
+
+def test_citations_are_part_of_their_block() -> None:
+    location = {
+        "type": "char_location",
+        "cited_text": "b",
+        "document_index": 0,
+        "document_title": None,
+        "start_char_index": 0,
+        "end_char_index": 1,
+        "file_id": None,
+    }
+    answer: tuple[Event, ...] = (
+        START,
+        TextStart(cited=False),
+        TextDelta("a "),
+        TextStart(cited=True),
+        TextDelta("b"),
+        Citation(location),
+        Citation(location),
+        TextStart(cited=True),
+        TextDelta("c"),
+        STOP,
+    )
+    events = written(answer)
+    blocks: list[Any] = []
+    for event in events:
+        if event["type"] == "content_block_start":
+            blocks.append(event["content_block"])
+        elif event["type"] == "content_block_delta":
+            delta = event["delta"]
+            if delta["type"] == "citations_delta":
+                blocks[-1]["citations"].append(delta["citation"])
+            else:
+                blocks[-1]["text"] += delta["text"]
+
+    assert blocks == [
+        {"type": "text", "text": "a "},
+        {"type": "text", "text": "b", "citations": [location, location]},
+        {"type": "text", "text": "c", "citations": []},
+    ]
+    assert gathered(answer)["content"] == blocks
+    assert [event["index"] for event in events if event["type"] == "content_block_stop"] == [
+        *(0, 1, 2)
+    ]
 
 
 def test_the_tokens_of_the_prompt_come_first_and_all_of_them_last() -> None:

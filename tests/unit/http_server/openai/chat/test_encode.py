@@ -70,8 +70,8 @@ class Recorder(EventEncoder):
     def on_start(self, event: Started) -> None:
         self.calls.append("start")
 
-    def on_text_start(self) -> None:
-        self.calls.append("<text>")
+    def on_text_start(self, *, cited: bool = False) -> None:
+        self.calls.append("<cited>" if cited else "<text>")
 
     def on_text(self, text: str) -> None:
         self.calls.append(text)
