@@ -21,15 +21,21 @@ _WIDTHS = (14, 12, 4, 8, 26, 11, 7, 7, 7, 14, 0)
 _NEEDED = sum(_WIDTHS) + 2 * len(_WIDTHS) + 24
 _NUMBERS = ("queue", "first", "total", "tokens")
 
+_ID = typer.Option(
+    "--id", help="Only this request: a prefix of its id, or the caller's own id of it."
+)
+_LABEL = typer.Option(
+    "--label", metavar="NAME=VALUE", help="Only requests with this label; repeatable."
+)
+
 
 def logs(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Keep printing new lines.")
     ] = False,
     count: Annotated[int, typer.Option("-n", min=0, help="Number of lines to show first.")] = 20,
-    request_id: Annotated[
-        str | None, typer.Option("--id", help="Only this request; a prefix of its id is enough.")
-    ] = None,
+    request_id: Annotated[str | None, _ID] = None,
+    label: Annotated[list[str] | None, _LABEL] = None,
     errors: Annotated[bool, typer.Option("--errors", help="Only failed requests.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the raw JSON lines.")] = False,
 ) -> None:
@@ -39,7 +45,7 @@ def logs(
     path = settings_from({}).session_log_path
     if path is None:
         fail("The session log is off (BRIDGE_SESSION_LOG=off).")
-    chosen = wanted(request_id, errors=errors)
+    chosen = wanted(request_id, errors=errors, labels=[_label(each) for each in label or ()])
     with LogReader(path) as reader:
         try:
             if not follow and not path.exists():
@@ -61,6 +67,13 @@ def logs(
             if reader.broken:
                 lines = "line" if reader.broken == 1 else "lines"
                 typer.echo(f"skipped {reader.broken} malformed {lines}", err=True)
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        fail(f"--label {text}: write NAME=VALUE.")
+    return name, value
 
 
 class _Lines:

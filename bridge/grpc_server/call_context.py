@@ -45,10 +45,13 @@ def current_caller() -> str:
     return current_grant.get().name
 
 
-def with_time_limits(
+def with_call_context(
     request: CompletionRequest, context: grpc.aio.ServicerContext[Any, Any]
 ) -> CompletionRequest:
-    """Add the time limits of the metadata; raises InvalidRequestError, which names the key."""
+    """Add the owner, and the time limits of the metadata.
+
+    Raises InvalidRequestError, which names the key.
+    """
     given = dict(context.invocation_metadata() or ())
 
     def seconds(key: str) -> float | None:
@@ -58,6 +61,7 @@ def with_time_limits(
 
     return replace(
         request,
+        owner=current_grant.get().owner,
         queue_timeout=seconds(QUEUE_TIMEOUT_KEY),
         first_token_timeout=seconds(FIRST_TOKEN_TIMEOUT_KEY),
         idle_timeout=seconds(IDLE_TIMEOUT_KEY),

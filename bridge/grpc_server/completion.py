@@ -16,7 +16,7 @@ from bridge.grpc_server.call_context import (
     current_request_id,
     new_request_id,
     recording_refusals,
-    with_time_limits,
+    with_call_context,
 )
 from bridge.grpc_server.conversation import Conversation
 from bridge.grpc_server.converse import ConverseCall, OpenConversations
@@ -98,7 +98,7 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
                 caller=current_caller(),
                 timeout=context.time_remaining(),
             )
-            return with_time_limits(completion, context)
+            return with_call_context(completion, context)
 
     async def Converse(
         self,
@@ -115,7 +115,7 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
             with recording_refusals(self._service, first.open.completion.model):
                 large = first.ByteSize() > LARGE_BYTES
                 opened = await off_loop(large, decode_conversation, first, caller=caller)
-                opened = with_time_limits(opened, context)
+                opened = with_call_context(opened, context)
             conversation = Conversation(opened, self._max_conversation_bytes)
             call = ConverseCall(
                 self._service,

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from bridge.core.access import Uploads
-from bridge.core.contract import BOUNDS, CompletionRequest, InvalidRequestError, Service
+from bridge.core.contract import (
+    BOUNDS,
+    CompletionRequest,
+    FieldNames,
+    InvalidRequestError,
+    Place,
+    Service,
+)
 from bridge.core.system import off_loop
 from bridge.core.validation import seconds_from
 
@@ -24,6 +33,11 @@ FIRST_TOKEN_TIMEOUT_HEADER = "x-bridge-first-token-timeout"
 IDLE_TIMEOUT_HEADER = "x-bridge-idle-timeout"
 STRICT_HEADER = "x-bridge-strict"
 REASONING_HEADER = "x-bridge-include-reasoning"
+REQUEST_ID_HEADER = "Idempotency-Key"
+
+_MADE_BY_CLIENT = re.compile(r"stainless-[a-z]+-retry-.+")
+"""What the vendors' clients set by themselves, each time anew: their retries are to have an answer,
+also where the connection broke in the middle of the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +108,9 @@ class CallOptions:
     """The parameters of a request outside its body. Not all of them concern decoders."""
 
     request_id: str = ""
+    client_request_id: str = ""
     caller: str = ""
+    owner: str = ""
     strict: bool = False
     reasoning: ReasoningDisplay = ReasoningDisplay.OMIT
     timeout: float | None = None
@@ -113,14 +129,21 @@ class CallOptions:
         return replace(
             request,
             request_id=self.request_id,
+            client_request_id=self.client_request_id,
             caller=self.caller,
+            owner=self.owner,
             api="http",
             strict=self.strict,
             timeout=self.timeout,
             queue_timeout=self.queue_timeout,
             first_token_timeout=self.first_token_timeout,
             idle_timeout=self.idle_timeout,
+            field_names=partial(_field_name, request.field_names),
         )
+
+
+def _field_name(of_body: FieldNames, place: Place) -> str:
+    return REQUEST_ID_HEADER if place.path == "client_request_id" else of_body(place)
 
 
 def request_id_of(scope: Scope) -> str:
@@ -151,7 +174,9 @@ def call_options(scope: Scope, settings: HttpSettings) -> CallOptions:
     headers = Headers(scope=scope)
     return CallOptions(
         request_id=request_id_of(scope),
+        client_request_id=_client_request_id(headers),
         caller=caller_of(scope),
+        owner=owner_of(scope),
         strict=_flag(headers, STRICT_HEADER) or settings.strict,
         reasoning=_reasoning(headers, settings),
         timeout=_timeout(headers, TIMEOUT_HEADER),
@@ -159,6 +184,11 @@ def call_options(scope: Scope, settings: HttpSettings) -> CallOptions:
         first_token_timeout=_timeout(headers, FIRST_TOKEN_TIMEOUT_HEADER),
         idle_timeout=_timeout(headers, IDLE_TIMEOUT_HEADER),
     )
+
+
+def _client_request_id(headers: Headers) -> str:
+    given = headers.get(REQUEST_ID_HEADER, "")
+    return "" if _MADE_BY_CLIENT.fullmatch(given) else given
 
 
 def _reasoning(headers: Headers, settings: HttpSettings) -> ReasoningDisplay:

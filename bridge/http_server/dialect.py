@@ -52,7 +52,16 @@ class WholeCall:
     """Returns the reply, once the answer is complete; without it, the collector does."""
 
 
-Call: TypeAlias = StreamedCall | WholeCall
+@dataclass(frozen=True, slots=True)
+class DetachedCall:
+    """A completion that goes on without its client."""
+
+    request: CompletionRequest
+    start: Callable[[CompletionRequest], Awaitable[Response]]
+    """Starts it and returns the reply, which need not have the answer."""
+
+
+Call: TypeAlias = StreamedCall | WholeCall | DetachedCall
 
 Decoder: TypeAlias = Callable[[object, CallOptions], Awaitable[Call]]
 """Decodes the JSON of a body; raises a BridgeError that names the field."""

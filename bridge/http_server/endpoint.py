@@ -21,7 +21,7 @@ from bridge.http_server.context import (
     caller_of,
     request_id_of,
 )
-from bridge.http_server.dialect import Call, Collector, Decoder, StreamedCall
+from bridge.http_server.dialect import Call, Collector, Decoder, DetachedCall, StreamedCall
 from bridge.http_server.disconnect import disconnected, run_until
 from bridge.http_server.errors import json_response
 from bridge.http_server.sse import EventStreamResponse, ignored_header
@@ -46,6 +46,8 @@ async def respond(request: Request, server: ServerContext, decode: Decoder) -> R
             ignored=asked.ignored,
             conclude=call.conclude,
         )
+    if isinstance(call, DetachedCall):
+        return await call.start(asked)
     collecting = _collect(server.service, asked, call.collector)
     ignored = await run_until(collecting, disconnected(request.receive))
     reply = call.collector.reply() if call.conclude is None else await call.conclude()
@@ -79,7 +81,7 @@ def recording_refusals(request: Request, server: ServerContext) -> Iterator[None
         yield
     except Exception as error:
         asked = CompletionRequest((), model=getattr(request.state, "model", None))
-        options = CallOptions(request_id_of(request.scope), caller_of(request.scope))
+        options = CallOptions(request_id_of(request.scope), caller=caller_of(request.scope))
         server.service.refused(options.applied_to(asked), error)
         raise
 

@@ -56,14 +56,18 @@ class EventStreamResponse(Response):
         settings: HttpSettings,
         ignored: tuple[str, ...] = (),
         conclude: Callable[[], Awaitable[bytes]] | None = None,
+        opening: bytes = b"",
     ) -> None:
-        """`conclude` returns what ends the stream, once the answer is complete."""
+        """`conclude` returns what ends the stream, once the answer is complete; `opening` is sent
+        at once.
+        """
         self.background = None
         self._events = events
         self._encoder = encoder
         self._settings = settings
         self._ignored = ignored
         self._conclude = conclude
+        self._opening = opening
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the answer ends or the client disconnects."""
@@ -100,6 +104,8 @@ class EventStreamResponse(Response):
     async def _answer(self, writer: FrameWriter) -> None:
         feed = self._encoder.feed
         async with aclosing(self._events) as events:
+            if self._opening:
+                writer.write(self._opening)
             async for event in events:
                 if isinstance(event, Started):
                     self._ignored += event.ignored

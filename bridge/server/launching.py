@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from bridge.core.answers import RecordingLimits
 from bridge.core.claude import (
     NOTHING,
     OVERRULING,
@@ -198,5 +199,9 @@ def engine_options(settings: Settings, *, demo: bool) -> EngineOptions:
         log_bodies=settings.bridge_session_log == "full",
         simulated=demo,
         stop_before_overage=settings.bridge_stop_before_overage,
+        recordings=RecordingLimits(
+            settings.bridge_detached_seconds,
+            total_bytes=settings.bridge_detached_megabytes * 1024 * 1024,
+        ),
         known_refusals={} if demo else read_refusals(settings.bridge_state_dir),
     )

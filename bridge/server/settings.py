@@ -1,5 +1,6 @@
 """The settings: flags, else environment variables, else defaults. Read once."""
 
+# long: one field a setting.
 from __future__ import annotations
 
 import os
@@ -167,6 +168,12 @@ class Settings(ListeningSettings):
     bridge_session_log_files: int = Field(
         5, ge=0, le=1000, description="Number of rotated session logs to keep."
     )
+    bridge_metric_labels: CommaSeparated[str] = Field(
+        (),
+        max_length=8,
+        description='Labels of callers that `/metrics` counts by value: "team,app". At most 8, '
+        "with 100 values each.",
+    )
     bridge_state_dir: Path = Field(
         default_factory=_state_folder,
         description="Folder for the session log, the keys and the stored responses.",
@@ -188,6 +195,17 @@ class Settings(ListeningSettings):
         256,
         ge=1,
         description="Size limit of the stored responses, in MB; the oldest are deleted first.",
+    )
+    bridge_detached_seconds: float = Field(
+        600.0,
+        ge=0,
+        le=86400,
+        description="Seconds for which the events of a detached answer are kept after its end.",
+    )
+    bridge_detached_megabytes: int = Field(
+        128,
+        ge=4,
+        description="Memory for the events of detached answers, in MB; one may use a quarter.",
     )
 
     @model_validator(mode="before")

@@ -185,7 +185,7 @@ def _telemetry(settings: Settings, stack: AsyncExitStack, say: Callable[[str], N
     """Open the observers of requests; the stack closes them."""
     log = SessionLog(settings.session_log_path, _rotation(settings))
     stack.callback(log.close)
-    metrics, recent = Metrics(), RecentRequests()
+    metrics, recent = Metrics(settings.bridge_metric_labels), RecentRequests()
     observers: list[Observer] = [metrics, log, recent, ServerLog()]
     tracing = start_tracing(os.environ, say)
     if tracing is not None:

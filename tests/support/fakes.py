@@ -10,6 +10,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TypeAlias
 
+from bridge.core.answers.running import Answers
 from bridge.core.contract.errors import ModelNotFoundError
 from bridge.core.contract.events import (
     Event,
@@ -24,9 +25,11 @@ from bridge.core.contract.events import (
 from bridge.core.contract.request import CompletionRequest
 from bridge.core.contract.service import (
     Allowances,
+    DetachedAnswer,
     Health,
     HealthStatus,
     Model,
+    OnEnd,
     PoolState,
     Totals,
     UsageLimits,
@@ -133,13 +136,32 @@ class FakeService:
         self.changed = asyncio.Event()
         """Set it when what the pool says has changed."""
         self._health = health
+        self.answers = Answers(self._answered, self.refused)
+        """The registry is the real one."""
 
     async def until_closed(self) -> None:
         """Wait for `closed`."""
         assert await asyncio.to_thread(self.closed.wait, PATIENCE)
 
-    async def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
+    def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
+        return self.answers.complete(request)
+
+    async def detach(
+        self, request: CompletionRequest, on_end: OnEnd | None = None
+    ) -> DetachedAnswer:
+        return await self.answers.detach(request, on_end)
+
+    def attach(self, owner: str, id: str) -> DetachedAnswer:
+        return self.answers.attach(owner, id)
+
+    async def cancel(self, owner: str, id: str) -> None:
+        await self.answers.cancel(owner, id)
+
+    async def _answered(
+        self, request: CompletionRequest, admitted: Callable[[], None]
+    ) -> AsyncGenerator[Event, None]:
         validate(request)
+        admitted()
         self.requests.append(request)
         self.entered.set()
         try:

@@ -1,5 +1,7 @@
-"""Stored answers and conversations: one interface each, several stores."""
+"""Answers that run or are recorded, and those that are stored: one interface, several stores."""
 
+from bridge.core.answers.recordings import RecordingLimits
+from bridge.core.answers.running import Answers
 from bridge.core.answers.sqlite import SqliteResponseStore
 from bridge.core.answers.store import (
     ConversationStore,
@@ -9,7 +11,9 @@ from bridge.core.answers.store import (
 )
 
 __all__ = [
+    "Answers",
     "ConversationStore",
+    "RecordingLimits",
     "ResponseStore",
     "SqliteResponseStore",
     "StoredConversation",

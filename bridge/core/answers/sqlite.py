@@ -62,7 +62,7 @@ class SqliteResponseStore:
             await self._file.expire()
 
     async def put(self, owner: str, response: StoredResponse) -> bool:
-        """Store a response; return whether that was possible."""
+        """Store a response, or replace it; return whether that was possible."""
         try:
             kept = await self._file.run(lambda database: self._put(database, owner, response))
         except StoreUnavailableError:
@@ -113,7 +113,9 @@ class SqliteResponseStore:
                 (conversation,) = row
             self._file.used(database, conversation, owner)
             database.execute(
-                "INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE "
+                "SET size = excluded.size, input = excluded.input, output = excluded.output, "
+                "reply = excluded.reply WHERE caller = excluded.caller",
                 (
                     *(response.id, owner, conversation, response.parent),
                     *(len(input) + len(output), input, output, dumps(reply)),

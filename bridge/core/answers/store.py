@@ -91,7 +91,7 @@ class ResponseStore(Protocol):
         ...
 
     async def put(self, owner: str, response: StoredResponse) -> bool:
-        """Store a response; False if that was not possible."""
+        """Store a response, or replace the owner's one of this id; False if that is impossible."""
         ...
 
     async def get(self, owner: str, id: str) -> StoredResponse | None:

@@ -145,6 +145,38 @@ class TooLargeError(BridgeError):
         self.field = field
 
 
+class AnswerTooLargeError(TooLargeError):
+    """The answer is larger than the server records for a client that may be away."""
+
+    reason = "ANSWER_TOO_LARGE"
+
+
+class RequestIdInUseError(BridgeError):
+    """The caller has used its request id before; `field` is the parameter with the id.
+
+    It is retryable as long as the earlier request may still fail without an answer.
+    """
+
+    reason = "REQUEST_ID_IN_USE"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        reason: str | None = None,
+        retryable: bool | None = None,
+    ) -> None:
+        super().__init__(message, reason=reason, retryable=retryable)
+        self.field = field
+
+
+class RequestCancelledError(BridgeError):
+    """The caller cancelled the request by its id."""
+
+    reason = "REQUEST_CANCELLED"
+
+
 class PlanLimitError(BridgeError):
     """The account's usage limit is reached. A retry before `retry_after` will fail."""
 

@@ -75,6 +75,10 @@ class Bounds:
     stop_characters: int = 1_000
     """One stop text."""
     output_tokens: int = 2**31 - 1
+    labels: int = 16
+    """These three are those of OpenAI's `metadata`."""
+    label_name_characters: int = 64
+    label_value_characters: int = 512
 
 
 BOUNDS: Final = Bounds()

@@ -316,8 +316,15 @@ class CompletionRequest:
     """Fields that the model gets in another form, by the caller's own names: they have an effect,
     so a strict request may contain them."""
     request_id: str = ""
+    """The server's own id of the request."""
+    client_request_id: str = ""
+    """The caller's own id of the request: used again soon, it never pays for a second answer."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """The caller's own words for the operator, for the session log and the metrics."""
     caller: str = ""
     """The name of its API key; conversations are never shared between keys."""
+    owner: str = ""
+    """Who may attach to the answer or cancel it: the key, not another one of the same name."""
     api: str = ""
     """`http` or `grpc`, for the session log."""
     field_names: FieldNames = field(default=neutral_name, compare=False, repr=False)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
+from bridge.core.contract.errors import BridgeError
 from bridge.core.contract.events import Event
 from bridge.core.contract.request import CompletionRequest
 
@@ -176,13 +177,81 @@ class Allowances:
     """Per day."""
 
 
+class DetachedAnswer(Protocol):
+    """An answer that goes on without its client, and is kept for some time after its end."""
+
+    @property
+    def request_id(self) -> str:
+        """The server's id of the request."""
+        ...
+
+    @property
+    def started_on(self) -> float:
+        """When it was asked for, in Unix seconds."""
+        ...
+
+    @property
+    def recorded(self) -> Sequence[Event]:
+        """The events so far; their sequence numbers are 1, 2, 3 and so on."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will follow."""
+        ...
+
+    @property
+    def error(self) -> BridgeError | None:
+        """The error that ended it, if any; a RequestCancelledError if it was cancelled."""
+        ...
+
+    def events(self, after: int = 0) -> AsyncGenerator[tuple[int, Event], None]:
+        """Yield the events with their sequence numbers, from `after` + 1 on, to the end.
+
+        Raises the error that ended the answer, and InvalidRequestError (field `after`) for a number
+        that no event of it has had so far. Any number of readers may read at once; a reader that
+        leaves does not end the answer.
+        """
+        ...
+
+
+OnEnd: TypeAlias = Callable[[DetachedAnswer], Awaitable[None]]
+"""Called once an answer has ended; the server waits for it before it stops."""
+
+
 class Service(Protocol):
-    """The core, as a front end sees it."""
+    """The core, as a front end sees it.
+
+    An `owner` is a key: what belongs to it does not exist for another. An `id` is the server's id
+    of a request or the caller's own.
+    """
 
     def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
         """Stream the answer; close the generator (`aclosing`) to cancel it.
 
-        Raises a BridgeError, before the first event or later.
+        Raises a BridgeError, before the first event or later: a RequestIdInUseError if the caller's
+        own request id is taken.
+        """
+        ...
+
+    async def detach(
+        self, request: CompletionRequest, on_end: OnEnd | None = None
+    ) -> DetachedAnswer:
+        """Start an answer that goes on without its client; returns once it is admitted.
+
+        With a caller's request id that an equal detached request has used, returns that one's
+        answer, and `on_end` is not called. Raises a BridgeError if the request is refused.
+        """
+        ...
+
+    def attach(self, owner: str, id: str) -> DetachedAnswer:
+        """Return a detached answer; raises NotFoundError (field `request_id`)."""
+        ...
+
+    async def cancel(self, owner: str, id: str) -> None:
+        """Cancel a running request, detached or not; returns once a detached one has ended.
+
+        No effect on a detached answer that has ended. Raises NotFoundError (field `request_id`).
         """
         ...
 

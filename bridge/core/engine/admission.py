@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 
 from bridge.core.contract import CompletionRequest, PermissionDeniedError, shown
 from bridge.core.engine.planning import errors_named_for
@@ -36,15 +37,23 @@ def check_model(request: CompletionRequest, resources: Resources) -> None:
 
 
 async def lease_for(
-    need: Need, resources: Resources, deadlines: Deadlines, *, admitted: bool
+    need: Need,
+    resources: Resources,
+    deadlines: Deadlines,
+    *,
+    admitted: bool,
+    queued: Callable[[], None] = lambda: None,
 ) -> Lease:
-    """Wait for a session; raises DeadlineError, and what `Pool.acquire` raises."""
+    """Wait for a session; for the last two arguments see `Pool.acquire`.
+
+    Raises DeadlineError, and what `Pool.acquire` raises.
+    """
     pool = resources.pool
     deadlines.queued()
     at, limit = deadlines.next()
     try:
         async with asyncio.timeout_at(at):
-            return await pool.acquire(need, admitted=admitted)
+            return await pool.acquire(need, admitted=admitted, queued=queued)
     except TimeoutError as error:
         wait = pool.wait_estimate(need) if limit is Limit.QUEUE else None
         raise deadlines.error(limit, retry_after=wait) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -52,12 +52,17 @@ class Completion:
     """Answers one request, in as many attempts as needed."""
 
     def __init__(
-        self, request: CompletionRequest, record: RequestRecord, resources: Resources
+        self,
+        request: CompletionRequest,
+        record: RequestRecord,
+        resources: Resources,
+        admitted: Callable[[], None] = lambda: None,
     ) -> None:
-        """Start its time limits."""
+        """Start its time limits; `admitted` is called once it waits for a process."""
         self._request = request
         self._record = record
         self._resources = resources
+        self._admitted = admitted
         self._large = is_large(request)
         self._deadlines = Deadlines(
             resources.time_limits.within(limits_of(request)), self._progress, self._time_out
@@ -148,7 +153,9 @@ class Completion:
         self._conversing = known or self._conversing
         for first in (True, False):
             admitted = not first or self._failures.count > 0
-            lease = await lease_for(need, resources, self._deadlines, admitted=admitted)
+            lease = await lease_for(
+                need, resources, self._deadlines, admitted=admitted, queued=self._admitted
+            )
             if lease.source is SessionSource.CONTINUED:
                 self._conversing = True
             self._record.leased(lease.source, resources.clock())

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from bridge.core.access import Quotas
+from bridge.core.answers import Answers, RecordingLimits
 from bridge.core.claude import (
     ALL,
     AccountFile,
@@ -27,9 +28,11 @@ from bridge.core.contract import (
     Allowances,
     BridgeError,
     CompletionRequest,
+    DetachedAnswer,
     Event,
     Health,
     Model,
+    OnEnd,
     PoolState,
     SessionSource,
     Totals,
@@ -69,6 +72,7 @@ class EngineOptions:
     stop_before_overage: bool = False
     known_refusals: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Fields that the API has refused, by the model's full name."""
+    recordings: RecordingLimits = field(default_factory=RecordingLimits)
 
 
 class _Outcome(Enum):
@@ -122,6 +126,9 @@ class Engine:
             account=AccountFile(launcher.environment).id,
             on_other_account=self.account.relearn,
         )
+        self._answers = Answers(
+            self._answered, self.refused, options.recordings, clock=clock, now=now
+        )
         builtin_tools = launcher.builtin_tools is not None
         self.resources = Resources(
             self.pool,
@@ -159,6 +166,7 @@ class Engine:
         await self._watchdog.aclose()
         await self.resources.schemas.aclose()
         await self.pool.aclose()
+        await self._answers.aclose()
 
     async def __aenter__(self) -> Engine:
         try:
@@ -173,8 +181,28 @@ class Engine:
 
     # Service
 
-    async def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
+    def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
         """Stream the answer; close the generator to cancel it."""
+        return self._answers.complete(request)
+
+    async def detach(
+        self, request: CompletionRequest, on_end: OnEnd | None = None
+    ) -> DetachedAnswer:
+        """Start an answer that goes on without its client; returns once it is admitted."""
+        return await self._answers.detach(request, on_end)
+
+    def attach(self, owner: str, id: str) -> DetachedAnswer:
+        """Return a detached answer; raises NotFoundError."""
+        return self._answers.attach(owner, id)
+
+    async def cancel(self, owner: str, id: str) -> None:
+        """Cancel a running request, detached or not; raises NotFoundError."""
+        await self._answers.cancel(owner, id)
+
+    async def _answered(
+        self, request: CompletionRequest, admitted: Callable[[], None]
+    ) -> AsyncGenerator[Event, None]:
+        """Answer a request and record it; calls `admitted` once it waits for a process."""
         clock = self.resources.clock
         record = RequestRecord(
             request, clock(), bodies=self._options.log_bodies, started_on=self._now()
@@ -184,7 +212,7 @@ class Engine:
             # Before it counts: an invalid request does not count towards its key's limits.
             request = await off_loop(is_large(request), validate, request)
             with self.resources.quotas.admitted(request.caller) as meter:
-                completion = Completion(request, record, self.resources)
+                completion = Completion(request, record, self.resources, admitted)
                 try:
                     async with aclosing(completion.events()) as events:
                         async for event in events:
@@ -317,6 +345,7 @@ class Engine:
         self._draining = True
         self._on_change()
         await self.pool.drain()
+        await self._answers.finished()
 
     # Start
 

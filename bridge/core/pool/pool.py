@@ -72,12 +72,15 @@ class Pool:
 
     # For requests
 
-    async def acquire(self, need: Need, *, admitted: bool = False) -> Lease:
+    async def acquire(
+        self, need: Need, *, admitted: bool = False, queued: Callable[[], None] = lambda: None
+    ) -> Lease:
         """Wait for a session: one that holds this conversation, one with the profile, or a blank.
 
         A request that was `admitted` before is refused neither while draining nor for the length of
         the queue, but like all others once the pool is closed. Raises QueueFullError,
-        DrainingError, and ProcessFailedError if no process can be started.
+        DrainingError, and ProcessFailedError if no process can be started. `queued` is called once
+        the request waits, unless it is refused at once.
         """
         if self.closed or (self._phase is Phase.DRAINING and not admitted):
             raise DrainingError("The server is shutting down.", retry_after=5)
@@ -86,6 +89,7 @@ class Pool:
         self._step()
         if not admitted:
             self._queue.check_size(waiting, lambda: self.wait_estimate(need))
+        queued()
         try:
             process = await waiting.granted
         except asyncio.CancelledError:

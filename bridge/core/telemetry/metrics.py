@@ -6,7 +6,7 @@ request ends, from its record. Everything lives in a registry of one server: not
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import accumulate
 from typing import Any, Final, Protocol
@@ -31,6 +31,7 @@ from prometheus_client.registry import Collector
 
 from bridge import __version__
 from bridge.core.contract import PoolState, ReplacementReason, SessionSource, UsageLimits
+from bridge.core.telemetry.labelled_requests import LabelledRequests
 from bridge.core.telemetry.occupancy import Occupancy
 from bridge.core.telemetry.request_record import GAP_BOUNDS, RequestRecord
 
@@ -52,7 +53,8 @@ class Watched(Protocol):
 class Metrics:
     """Counts requests, and reports the counts with the state of the pool. An Observer."""
 
-    def __init__(self) -> None:
+    def __init__(self, labels: Iterable[str] = ()) -> None:
+        """`labels` are the names of the callers' labels that are counted by value."""
         self.occupancy = Occupancy()
         # Otherwise each series has a second one, with the time of its first count.
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -95,6 +97,8 @@ class Metrics:
             "queue", "From the request to its session, by how it got one.", "session", registry
         )
 
+        self._labelled = LabelledRequests(labels, registry)
+
     def watch(self, watched: Watched) -> None:
         """Report the state of this engine's pool, too."""
         self._registry.register(_Pool(watched))
@@ -130,6 +134,7 @@ class Metrics:
             self._gap.add(model, record.gaps, record.gap_seconds)
         if record.unseen_calls:
             self._unseen_calls.labels(model).inc(record.unseen_calls)
+        self._labelled.count(record)
         usage = record.usage
         if usage is not None:
             self._tokens.labels(model, "input").inc(usage.input_tokens)

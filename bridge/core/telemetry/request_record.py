@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final, Protocol
 
 from bridge.core.contract import (
@@ -35,6 +36,7 @@ GAP_BOUNDS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 )  # fmt: skip
 """Upper bounds, in seconds, of the buckets for the gaps between two tokens."""
+_ID_CHARACTERS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +183,17 @@ class RequestRecord:
         """The tokens used, if the answer is complete."""
         return self.finished.usage if self.finished else None
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels of the request; what is refused for its length is cut."""
+        return {
+            name[: BOUNDS.label_name_characters]: value[: BOUNDS.label_value_characters]
+            for name, value in islice(self.request.labels.items(), BOUNDS.labels)
+        }
+
     def line(self) -> dict[str, Any]:
         """Return the record as a line of the session log."""
-        return {**self.metadata(), **self._words()}
+        return {**self.metadata(), **self._callers_own(), **self._words()}
 
     def metadata(self) -> dict[str, Any]:
         """Return the record without any content; times are in milliseconds."""
@@ -213,6 +223,13 @@ class RequestRecord:
             "cache_write_tokens": usage.cache_write_tokens if usage else None,
             "output_tokens": usage.output_tokens if usage else None,
             "unseen_calls": self.unseen_calls or None,
+        }
+
+    def _callers_own(self) -> dict[str, Any]:
+        """Return what the caller says of the request; what is refused for its length is cut."""
+        return {
+            "client_request_id": self.request.client_request_id[:_ID_CHARACTERS] or None,
+            "labels": self.labels or None,
         }
 
     def _words(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,15 +28,28 @@ class Entry:
 Wanted = Callable[[Mapping[str, Any]], bool]
 
 
-def wanted(request_id: str | None = None, *, errors: bool = False) -> Wanted:
-    """Return a filter for one request (a prefix of its id is enough) or for failures."""
+def wanted(
+    request_id: str | None = None,
+    *,
+    errors: bool = False,
+    labels: Sequence[tuple[str, str]] = (),
+) -> Wanted:
+    """Return a filter for one request, for failures, for requests with all these labels.
+
+    A prefix of the request's id is enough; or it is the caller's own id as a whole.
+    """
 
     def is_wanted(record: Mapping[str, Any]) -> bool:
         if errors and not record.get("error"):
             return False
-        id = str(record.get("request_id", ""))
-        return request_id is None or id.removeprefix("req_").startswith(
-            request_id.removeprefix("req_")
+        has = record.get("labels")
+        if labels and not (isinstance(has, dict) and all(has.get(n) == v for n, v in labels)):
+            return False
+        id = str(record.get("request_id", "")).removeprefix("req_")
+        return (
+            request_id is None
+            or id.startswith(request_id.removeprefix("req_"))
+            or record.get("client_request_id") == request_id
         )
 
     return is_wanted

@@ -29,6 +29,7 @@ from bridge.core.validation.messages import (
 
 MAX_STOP: Final = 4
 
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -42,6 +43,8 @@ def check_settings(request: CompletionRequest) -> None:
         check_sampling(request.sampling, request.max_output_tokens, names)
     with faults:
         _check_output_format(request, names)
+    with faults:
+        _check_client_request_id(request.client_request_id, names)
     faults.raise_any()
 
 
@@ -81,6 +84,13 @@ def seconds_from(what: str, text: str, *, field: str) -> float:
             f"{what} must be a number of seconds above 0, such as 30.", field=field
         )
     return seconds
+
+
+def _check_client_request_id(id: str, names: FieldNames) -> None:
+    if id and not _REQUEST_ID.fullmatch(id):
+        raise invalid(
+            names(Place("client_request_id")), '1 to 64 letters, digits, "-", "_" and "."'
+        )
 
 
 def _check_tools(tools: Sequence[Tool], names: FieldNames, faults: Faults) -> None:

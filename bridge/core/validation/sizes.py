@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import NoReturn
 
 from bridge.core.contract import (
@@ -49,6 +50,7 @@ def check_sizes(request: CompletionRequest, bounds: Bounds = BOUNDS) -> None:
     for text in request.sampling.stop:
         if len(text) > bounds.stop_characters:
             _too_long("A stop sequence", bounds.stop_characters, names(Place("sampling.stop")))
+    _check_labels(request.labels, names(Place("labels")), bounds)
     _check_tools(request, bounds)
     _check_output(request, bounds)
     _check_messages(request.messages, names, bounds)
@@ -78,6 +80,15 @@ def json_object(text: str, field: str, bounds: Bounds = BOUNDS) -> JsonObject:
     if not isinstance(value, dict):
         raise InvalidRequestError(f"'{field}' must be the JSON text of an object.", field=field)
     return value
+
+
+def _check_labels(labels: Mapping[str, str], field: str, bounds: Bounds) -> None:
+    check_count("labels", len(labels), bounds.labels, field)
+    for name, value in labels.items():
+        if len(name) > bounds.label_name_characters:
+            _too_long("The name of a label", bounds.label_name_characters, field)
+        if len(value) > bounds.label_value_characters:
+            _too_long("The value of a label", bounds.label_value_characters, f"{field}.{name}")
 
 
 def _check_tools(request: CompletionRequest, bounds: Bounds) -> None:

@@ -35,6 +35,8 @@ ERRORS: Final[Mapping[type[contract.BridgeError], Row]] = {
     contract.ModelNotFoundError: Row(404, "not_found_error"),
     contract.NotFoundError: Row(404, "not_found_error"),
     contract.TooLargeError: Row(413, "request_too_large"),
+    contract.RequestIdInUseError: Row(409, "invalid_request_error"),
+    contract.RequestCancelledError: Row(499, "invalid_request_error"),
     contract.PlanLimitError: Row(429, "rate_limit_error"),
     contract.RateLimitedError: Row(429, "rate_limit_error"),
     contract.QueueFullError: Row(429, "rate_limit_error"),

@@ -31,6 +31,7 @@ from tests.support.harness import PATIENCE, LoopThread, RunningBridge, settings_
 
 # A word for each place that a caller can write into, none of which may come out anywhere.
 MARK = "zqmark"
+LABEL = "zqlabel-search"
 
 
 def mark(place: str) -> str:
@@ -71,7 +72,7 @@ def chat_body(directive: str = "", **fields: Any) -> dict[str, Any]:
         ],
         "stop": [mark("stop")],
         "user": mark("end-user"),
-        "metadata": {"a": mark("metadata")},
+        "metadata": {"team": LABEL},
         **fields,
     }
 
@@ -226,6 +227,7 @@ async def test_no_log_at_any_level_holds_what_callers_send(
     assert [request_id for request_id in ids if request_id not in logged] == []
     kept = own.log_path.read_text()
     assert MARK not in kept
+    assert LABEL in kept
     assert sum(request_id in kept for request_id in ids) >= 6
 
 
@@ -261,6 +263,8 @@ def test_what_the_program_itself_writes_holds_nothing_either(
         running.process.send_signal(signal.SIGTERM)
         assert running.end() == 0
     assert MARK not in running.output
+    # Labels are the caller's words for the operator: in the session log, which is private.
+    assert LABEL not in running.output
     assert all(request_id in running.output for request_id in ids)
     for file in (tmp_path / "log").iterdir():
         assert MARK not in file.read_text()

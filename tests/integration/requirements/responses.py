@@ -9,6 +9,7 @@ from tests.integration.requirements.chat import Requirement
 _AGENTS = "tests/clients/test_openai_agents.py"
 _NAMES = "tests/unit/core/engine/planning/test_field_names.py"
 _APP = "tests/unit/http_server/openai/responses/test_routes.py"
+_BACKGROUND = "tests/unit/http_server/openai/responses/background/test_responses.py"
 _CLIENT = "tests/clients/test_openai_responses.py"
 _COMPACTED = "tests/unit/http_server/openai/responses/compaction/test_answers.py"
 _CONVERSATIONS = "tests/unit/http_server/openai/responses/conversations/test_routes.py"
@@ -105,7 +106,11 @@ PARAMETERS = {
         f"{_DECODE}::test_the_reply_repeats_what_was_asked",
     ),
     "responses.param.background": _shown(
-        "Background runs and prompt templates are refused.", _REFUSED
+        "A response in the background goes on without its client, and must be stored; prompt "
+        "templates are refused.",
+        f"{_BACKGROUND}::test_a_response_is_queued_then_in_progress_then_complete",
+        f"{_BACKGROUND}::test_a_response_must_be_stored",
+        _REFUSED,
     ),
     "responses.other_api": _shown(
         "A body for chat completions is told where to go, and the other way round.",
@@ -392,7 +397,9 @@ STATE = {
         f"{_APP}::test_an_answer_that_was_cut_is_incomplete_and_kept",
     ),
     "responses.state.retrieved": _shown(
-        "A response is found again as it was answered, and is not streamed again.",
+        "A response is found again as it was answered; one in the background is streamed again, "
+        "from any event on.",
+        f"{_BACKGROUND}::test_a_stream_resumes_after_any_number",
         f"{_APP}::test_a_response_is_found_again_as_it_was_answered",
         f"{_APP}::test_a_finished_response_is_not_streamed_again",
         f"{_CLIENT}::test_what_is_kept_is_read_and_deleted",
@@ -411,7 +418,8 @@ STATE = {
         f"{_STORE}::test_what_is_deleted_is_gone_from_the_disk",
     ),
     "responses.state.cancel": _shown(
-        "To cancel is a 400, as nothing runs in the background.",
+        "A background response is cancelled; to cancel another one is a 400.",
+        f"{_BACKGROUND}::test_a_response_is_cancelled",
         f"{_APP}::test_only_what_runs_in_the_background_is_cancelled",
         f"{_APP}::test_a_response_that_runs_is_not_cancelled_but_left",
         f"{_CLIENT}::test_what_is_kept_is_read_and_deleted",
@@ -422,7 +430,8 @@ STATE = {
         f"{_STORE}::test_a_key_sees_its_own_responses_only",
     ),
     "responses.state.restart": _shown(
-        "What is kept survives the server.",
+        "What is kept survives the server; what was running in the background has failed.",
+        f"{_BACKGROUND}::test_after_a_restart_a_response_that_was_running_has_failed",
         f"{_STORE}::test_a_response_is_there_again_after_a_restart",
         f"{_CLIENT}::test_a_conversation_continues_at_another_server",
     ),

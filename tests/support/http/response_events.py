@@ -14,6 +14,14 @@ EVENT_TYPES: dict[str, Any] = {
 }
 """The client's classes by the type they are for."""
 
+_STARTED = (("response.created", "in_progress"), ("response.in_progress", "in_progress"))
+_QUEUED = (
+    ("response.created", "queued"),
+    ("response.queued", "queued"),
+    ("response.in_progress", "in_progress"),
+)
+"""How a stream begins: the events, and the status of the response in them."""
+
 TERMINAL = ("response.completed", "response.incomplete", "response.failed")
 
 
@@ -83,13 +91,8 @@ class CheckedStream:
 
     def _step(self, kind: str, event: dict[str, Any], number: int) -> None:
         match kind:
-            case "response.created":
-                assert number == 0
-                self.response_id = event["response"]["id"]
-                self._under_way(event)
-            case "response.in_progress":
-                assert number == 1
-                self._under_way(event)
+            case "response.created" | "response.queued" | "response.in_progress":
+                self._under_way(kind, event, number)
             case "response.output_item.added":
                 self._item_added(event)
             case "response.content_part.added" | "response.reasoning_summary_part.added":
@@ -127,9 +130,12 @@ class CheckedStream:
                 assert kind in TERMINAL, kind
                 self._end(kind, event)
 
-    def _under_way(self, event: dict[str, Any]) -> None:
+    def _under_way(self, kind: str, event: dict[str, Any], number: int) -> None:
         response = check_response(event["response"])
-        assert (response["id"], response["status"]) == (self.response_id, "in_progress")
+        begins = _QUEUED if response["background"] else _STARTED
+        assert (kind, response["status"]) == begins[number]
+        self.response_id = self.response_id or response["id"]
+        assert response["id"] == self.response_id
         assert response["output"] == []
         assert response["usage"] is None
 

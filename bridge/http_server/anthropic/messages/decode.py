@@ -18,7 +18,7 @@ from bridge.core.contract import (
     Tool,
     UnsupportedError,
 )
-from bridge.core.validation import missing
+from bridge.core.validation import invalid, missing
 from bridge.http_server.anthropic.messages.history import decode_history, referenced_tools
 from bridge.http_server.anthropic.messages.tools import decode_choice, decode_tools
 from bridge.http_server.anthropic.messages.wire import MessagesRequest, ThinkingConfig
@@ -28,6 +28,7 @@ from bridge.http_server.wire import Ignored, apply_rules, names_by, parse
 _FIELDS: Final[Mapping[str, str]] = {
     r"effort": "output_config.effort",
     r"include_thinking": "thinking",
+    r"labels": "metadata",
     r"max_output_tokens": "max_tokens",
     r"messages\.parts\.thinking": "messages.content.thinking",
     r"output_format\.schema": "output_config.format.schema",
@@ -57,12 +58,15 @@ def decode_message_request(body: object, options: CallOptions, *, counting: bool
     messages: tuple[Message, ...] = ()
     tools: tuple[Tool, ...] = ()
     system, thinking = None, None
+    labels: Mapping[str, str] = {}
     with faults:
         system, messages = decode_history(wire, ignored)
     with faults:
         tools = decode_tools(wire.tools or (), referenced_tools(wire.messages), ignored)
     with faults:
         thinking = _thinking(wire.thinking, ignored)
+    with faults:
+        labels = _labels(wire)
     with faults:
         apply_rules(wire, body, ignored)
     faults.raise_any()
@@ -82,6 +86,7 @@ def decode_message_request(body: object, options: CallOptions, *, counting: bool
         include_thinking=shown,
         include_signatures=shown,
         whole=wire.stream is not True,
+        labels=labels,
         ignored=ignored.names,
         field_names=_NAMES,
     )
@@ -109,6 +114,15 @@ def _thinking(config: ThinkingConfig | None, ignored: Ignored) -> bool | None:
     if config.type == "between_tools":
         ignored.add("thinking.type", why="'between_tools' has no effect on this server")
     return config.type != "disabled"
+
+
+def _labels(wire: MessagesRequest) -> Mapping[str, str]:
+    user = (wire.metadata or {}).get("user_id")
+    if user is None:
+        return {}
+    if not isinstance(user, str):
+        raise invalid("metadata.user_id", "a string")
+    return {"user_id": user}
 
 
 def _stop_texts(wire: MessagesRequest) -> tuple[str, ...]:

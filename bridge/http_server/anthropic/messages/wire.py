@@ -83,7 +83,8 @@ class MessagesRequest(WireModel):
     """The name of `output_config.format` while it was a beta."""
     cache_control: Annotated[CacheControl | None, SILENT] = None
     """Asks for what Claude Code always does: to cache the prompt up to its end."""
-    metadata: Annotated[dict[str, Any] | None, SILENT] = None
+    metadata: dict[str, Any] | None = None
+    """Its `user_id` is a label; other members have no meaning in Anthropic's API either."""
     service_tier: Annotated[Literal["auto", "standard_only"] | None, SILENT] = None
     speed: Annotated[str | None, named_unless("standard")] = None
     diagnostics: Annotated[Any, NAMED] = None

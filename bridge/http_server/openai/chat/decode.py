@@ -27,6 +27,7 @@ from bridge.http_server.wire import Ignored, apply_rules, names_by, parse
 _FIELDS: Final[Mapping[str, str]] = {
     r"effort": "reasoning_effort",
     r"include_thinking": "include_reasoning",
+    r"labels": "metadata",
     r"max_output_tokens": "max_completion_tokens",
     r"output_format\.schema": "response_format.json_schema.schema",
     r"output_format": "response_format",
@@ -78,6 +79,7 @@ def decode_chat(body: object, options: CallOptions) -> Call:
         include_thinking=display is not ReasoningDisplay.OMIT,
         thinking_by_default=display is ReasoningDisplay.CHAT_DEFAULT,
         whole=wire.stream is not True,
+        labels=wire.metadata or {},
         ignored=ignored.names,
         field_names=_names(wire),
     )

@@ -21,7 +21,13 @@ from bridge.core.contract import (
 from bridge.core.validation import missing
 from bridge.http_server.context import REASONING_HEADER, CallOptions, ReasoningDisplay
 from bridge.http_server.dialect import JsonDict
-from bridge.http_server.openai.responses.compaction.summaries import after_compaction, says_anything
+from bridge.http_server.openai.responses.background.rules import Storage, storage_of
+from bridge.http_server.openai.responses.compaction.summaries import (
+    after_compaction,
+    asks_to_compact,
+    callers_messages,
+    says_anything,
+)
 from bridge.http_server.openai.responses.echo import echo_of
 from bridge.http_server.openai.responses.items import PASTS, PREVIOUS, Items, call_field
 from bridge.http_server.openai.responses.kept_items import (
@@ -64,6 +70,7 @@ _WITHOUT_USE: Final = frozenset({"reasoning.encrypted_content"})
 
 _FIELDS: Final[Mapping[str, str]] = {
     r"effort": "reasoning.effort",
+    r"labels": "metadata",
     r"messages": "input",
     r"output_format\.schema": "text.format.schema",
     r"output_format": "text.format",
@@ -108,7 +115,7 @@ class ResponseCall:
     tools: Mapping[str, OfferedTool]
     """The tools on offer, by the names that the model gets."""
     stream: bool
-    store: bool
+    storage: Storage
     previous: str | None
     conversation: str | None
     """The conversation that its items are added to."""
@@ -116,6 +123,11 @@ class ResponseCall:
     """Whether the answer is to be a summary of the conversation."""
     messages: Sequence[JsonDict] = ()
     """Then the messages that stay beside the summary, as they are kept: all but the assistant's."""
+
+    @property
+    def store(self) -> bool:
+        """Whether it is stored."""
+        return self.storage is not Storage.NONE
 
 
 def parse_responses(body: object, purpose: Purpose = Purpose.ANSWER) -> ResponsesRequest:
@@ -176,24 +188,20 @@ def decode_responses(
     server stores responses.
     """
     assert isinstance(body, dict)
-    ignored = Ignored(strict=options.strict)
-    faults = Faults()
+    ignored, faults, storage = Ignored(strict=options.strict), Faults(), Storage.NONE
     with faults:
         refuse_blocking(wire.moderation)
     with faults:
         _check_include(wire.include or (), ignored)
     with faults:
-        if wire.store and not keeps:
-            ignored.add(
-                "store", why="has no effect: storing responses is turned off on this server"
-            )
+        storage = storage_of(wire, ignored, keeps=keeps)
     if purpose is Purpose.COMPACT:
         with faults:
             _check_compacting(wire, ignored)
     items = _new_items(wire, past)
     earlier = [(item, past.source) for item in parse_kept(past.items)]
-    compacts = purpose is Purpose.COMPACT or _asks_to_compact(items)
-    if compacts and not _asks_to_compact(items):
+    compacts = purpose is Purpose.COMPACT or asks_to_compact(items)
+    if compacts and not asks_to_compact(items):
         items.append(CompactionTriggerItem(type="compaction_trigger"))
     placed = [*earlier, *_placed(wire, items)]
     with faults:
@@ -225,6 +233,7 @@ def decode_responses(
         and not compacts,
         whole=wire.stream is not True,
         marks_cut_calls=True,
+        labels=wire.metadata or {},
         ignored=ignored.names,
         field_names=_names(wire),
     )
@@ -239,20 +248,12 @@ def decode_responses(
         items=kept,
         tools=offered,
         stream=wire.stream is True,
-        store=keeps and wire.store is not False,
+        storage=storage,
         previous=wire.previous_response_id,
         conversation=wire.conversation_id,
         compacts=compacts,
-        messages=_callers_messages([*past.items, *kept]) if compacts else (),
+        messages=callers_messages([*past.items, *kept]) if compacts else (),
     )
-
-
-def _asks_to_compact(items: Sequence[InputItem]) -> bool:
-    return bool(items) and isinstance(items[-1], CompactionTriggerItem)
-
-
-def _callers_messages(items: Sequence[JsonDict]) -> list[JsonDict]:
-    return [item for item in items if item["type"] == "message" and item["role"] != "assistant"]
 
 
 def _names(wire: ResponsesRequest) -> FieldNames:
@@ -325,6 +326,8 @@ def _check_include(names: Sequence[str], ignored: Ignored) -> None:
 
 
 def _check_compacting(wire: ResponsesRequest, ignored: Ignored) -> None:
+    if wire.background:
+        ignored.add("background", why="has no effect on compacting")
     if wire.stream:
         ignored.add("stream", why="has no effect on compacting, which is not streamed")
     if wire.store:

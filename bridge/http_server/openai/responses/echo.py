@@ -18,7 +18,7 @@ def echo_of(wire: ResponsesRequest, body: JsonDict) -> JsonDict:
     if written["type"] == "json_schema":
         written = {"name": "", **written}
     return {
-        "background": False,
+        "background": wire.background is True,
         "conversation": None if wire.conversation_id is None else {"id": wire.conversation_id},
         "instructions": wire.instructions,
         "max_output_tokens": wire.max_output_tokens,

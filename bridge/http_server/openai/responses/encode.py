@@ -11,6 +11,7 @@ from bridge.core.contract import (
     BridgeError,
     Finished,
     FinishReason,
+    RequestCancelledError,
     Started,
     ToolCallDelta,
     ToolCallStart,
@@ -85,12 +86,21 @@ class ResponseCollector(EventEncoder):
         end = self.ending
         assert isinstance(end, Finished)
         why = INCOMPLETE.get(end.reason)
-        reply = self._response("completed" if why is None else "incomplete")
+        reply = self.response("completed" if why is None else "incomplete")
         if why is None:
             reply["completed_at"] = int(self._clock())
         else:
             reply["incomplete_details"] = {"reason": why}
         reply["usage"] = response_usage(end.usage)
+        return reply
+
+    def failed(self, error: BridgeError, request_id: str) -> JsonDict:
+        """Build the response that an error has ended, after `fail`."""
+        if isinstance(error, RequestCancelledError):
+            return self.response("cancelled")
+        said = error_body(error, request_id)["error"]
+        reply = self.response("failed")
+        reply["error"] = {"code": _failure_code(said["type"]), "message": said["message"]}
         return reply
 
     def on_start(self, event: Started) -> None:
@@ -133,7 +143,8 @@ class ResponseCollector(EventEncoder):
         """The called tool, as its caller defined it."""
         return self._tools.get(call.name) or offered_function(call.name)
 
-    def _response(self, status: str) -> JsonDict:
+    def response(self, status: str) -> JsonDict:
+        """Build the response as it is so far."""
         return response_object(
             self.id, self._created, self._model, status, self._output, self._echo
         )
@@ -286,17 +297,18 @@ class ResponseStreamEncoder(ResponseCollector):
         if not self._begun:
             # A comment was sent before the first event, so the error has no status.
             self._begin()
+        # Only complete answers are stored.
+        self._send_error(error, request_id, self.failed(error, request_id) | {"store": False})
+
+    def _send_error(self, error: BridgeError, request_id: str, reply: JsonDict) -> None:
         said = error_body(error, request_id)["error"]
         self._event("error", code=said["code"], message=said["message"], param=said["param"])
-        # Only complete answers are stored.
-        failed = self._response("failed") | {"store": False}
-        failed["error"] = {"code": _failure_code(said["type"]), "message": said["message"]}
-        self._event("response.failed", response=failed)
+        self._event("response.failed", response=reply)
         self.emit(DONE)
 
     def _begin(self) -> None:
         self._begun = True
-        response = self._response("in_progress")
+        response = self.response("in_progress")
         self._event("response.created", response=response)
         self._event("response.in_progress", response=response)
 

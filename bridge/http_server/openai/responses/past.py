@@ -82,6 +82,12 @@ class PastReader:
                 "'conversation' instead of 'previous_response_id'.",
                 field="previous_response_id",
             )
+        if newest is not None and newest.reply["status"] not in ("completed", "incomplete"):
+            raise InvalidRequestError(
+                f"The response {shown(previous)} has no answer to build on. If it runs in the "
+                "background, wait for its end.",
+                field="previous_response_id",
+            )
         return found
 
     async def referenced(

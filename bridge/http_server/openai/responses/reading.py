@@ -47,7 +47,7 @@ class ResponseReader:
             body,
             options,
             past,
-            self._server.new_id(),
+            options.request_id.removeprefix("req_"),
             keeps=self._store is not None,
             purpose=purpose,
         )

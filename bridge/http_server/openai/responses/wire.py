@@ -20,7 +20,6 @@ from bridge.http_server.wire import (
     TopP,
     WireModel,
     named_unless,
-    refused_unless,
 )
 
 
@@ -96,7 +95,7 @@ class ResponsesRequest(WireModel):
     top_p: TopP | None = None
     metadata: dict[str, str] | None = None
     include: list[str] | None = None
-    background: Annotated[bool | None, refused_unless(False)] = None
+    background: bool | None = None
     background_options: Annotated[Any, NAMED] = None
     prompt: Annotated[Any, REFUSED] = None
     # It limits the calls of hosted tools, and there are none.

@@ -69,7 +69,26 @@ def test_a_line_has_times_in_milliseconds_and_no_word_of_the_conversation() -> N
         "cache_write_tokens": 3,
         "output_tokens": 4,
         "unseen_calls": None,
+        "client_request_id": None,
+        "labels": None,
     }
+
+
+def test_a_line_has_what_the_caller_says_of_the_request() -> None:
+    request = replace(REQUEST, client_request_id="order-1", labels={"team": "search"})
+
+    record = RequestRecord(request, 10.0)
+
+    assert record.line()["client_request_id"] == "order-1"
+    assert record.line()["labels"] == {"team": "search"}
+    assert "labels" not in record.metadata()
+
+
+def test_labels_that_are_refused_do_not_fill_the_log() -> None:
+    many = {f"{number:0100}": "v" * 1_000 for number in range(1_000)}
+    request = replace(REQUEST, client_request_id="i" * 1_000_000, labels=many)
+
+    assert len(json.dumps(RequestRecord(request, 10.0).line())) < 12_000
 
 
 def test_a_name_of_a_model_that_is_refused_for_its_length_does_not_fill_the_log() -> None:

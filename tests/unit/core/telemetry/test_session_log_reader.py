@@ -136,6 +136,16 @@ def test_requests_are_chosen_by_the_beginning_of_their_id_and_by_failure() -> No
     assert not wanted("abc", errors=True)(good)
 
 
+def test_a_request_is_wanted_by_the_callers_own_id_and_labels() -> None:
+    plain: dict[str, Any] = {"request_id": "req_1", "labels": None}
+    own = {"request_id": "req_2", "client_request_id": "order-1", "labels": {"a": "1", "b": "2"}}
+    assert [wanted("order-1")(each) for each in (plain, own)] == [False, True]
+    assert not wanted("order")(own)
+    assert [wanted(labels=[("a", "1")])(each) for each in (plain, own, {})] == [False, True, False]
+    assert wanted(labels=[("a", "1"), ("b", "2")])(own)
+    assert not wanted(labels=[("a", "1"), ("b", "1")])(own)
+
+
 def test_a_record_of_which_nothing_is_known_is_an_empty_row() -> None:
     assert set(cells({})) == {""}
     assert cells({"time": "nonsense", "queue_ms": "1"})[:2] == ("nonsense", "")
@@ -274,3 +284,18 @@ def test_the_command_follows_over_a_rotation_until_ctrl_c(
     assert following.wait(PATIENCE) == 0
     assert following.stderr is not None
     assert following.stderr.read() == ""
+
+
+def test_the_command_filters_by_label(path: Path) -> None:
+    log = SessionLog(path)
+    log.write(record(request_id="req_mine", labels={"team": "search", "app": "a=b"}))
+    log.write(record(request_id="req_theirs", labels={"team": "maps"}))
+    log.close()
+    for labels in (("team=search",), ("team=search", "app=a=b")):
+        options = [option for label in labels for option in ("--label", label)]
+        shown = run(path, "--json", *options).stdout
+        assert "req_mine" in shown
+        assert "req_theirs" not in shown
+    wrong = run(path, "--label", "team")
+    assert wrong.exit_code == 1
+    assert "NAME=VALUE" in wrong.output

@@ -60,6 +60,9 @@ SMALL = Bounds(
     title_characters=5,
     stop_characters=3,
     output_tokens=9,
+    labels=2,
+    label_name_characters=4,
+    label_value_characters=6,
 )
 IMAGE = ImagePart(InlineData("image/png", "abcd"))
 PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 3, 2)
@@ -98,6 +101,7 @@ def schema_answer(schema: dict[str, Any]) -> OutputFormat:
         asking(said(), said(at="messages[1]")),
         asking(said(IMAGE, DOCUMENT)),
         asking(said(CALL, role=Role.ASSISTANT), said(RESULT)),
+        asking(labels={"team": "search", "": ""}),
         asking(system="12345", model="12345", max_output_tokens=9),
         asking(sampling=Sampling(stop=("123", "456"))),
         asking(tools=(Tool("a"), Tool("b", parameters=nested(3)))),
@@ -132,6 +136,9 @@ SHAPES: list[tuple[CompletionRequest, str, str]] = [
     (asking(said(dataclasses.replace(CALL, name="name-6"))), "messages[0]", "5 characters"),
     (asking(said(ToolResultPart("1234"))), "messages[0]", "3 characters"),
     (asking(model="longer"), "model", "5 characters"),
+    (asking(labels={"a": "", "b": "", "c": ""}), "labels", "2 labels"),
+    (asking(labels={"names": ""}), "labels", "4 characters"),
+    (asking(labels={"a": "value 7"}), "labels.a", "6 characters"),
     (asking(max_output_tokens=10), "max_output_tokens", "9 tokens"),
     (asking(sampling=Sampling(stop=("1234",))), "sampling.stop", "3 characters"),
     (asking(tools=(Tool("a"), Tool("b"), Tool("c"))), "tools", "2 tools"),

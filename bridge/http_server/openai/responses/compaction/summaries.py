@@ -11,9 +11,11 @@ from collections.abc import Iterable, Sequence
 from typing import Final, TypeVar
 
 from bridge.core.contract import InvalidRequestError, Message, TextPart
+from bridge.http_server.dialect import JsonDict
 from bridge.http_server.openai.responses.wire_items import (
     AdditionalToolsItem,
     CompactionItem,
+    CompactionTriggerItem,
     ConfigurationItem,
     InputItem,
     MessageItem,
@@ -85,3 +87,13 @@ def _stays(item: InputItem) -> bool:
     if isinstance(item, MessageItem):
         return item.role != "assistant"
     return isinstance(item, _STAYING)
+
+
+def callers_messages(items: Sequence[JsonDict]) -> list[JsonDict]:
+    """Return the kept messages that stay beside a summary: all but the assistant's."""
+    return [item for item in items if item["type"] == "message" and item["role"] != "assistant"]
+
+
+def asks_to_compact(items: Sequence[InputItem]) -> bool:
+    """Whether a request's items end in the one that asks for a summary."""
+    return bool(items) and isinstance(items[-1], CompactionTriggerItem)

@@ -124,6 +124,8 @@ HONOURED: list[tuple[dict[str, Any], dict[str, Any]]] = [
         {"thinking": {"type": "disabled"}, "output_config": {"effort": "high"}},
         {"thinking": False, "effort": Effort.HIGH},
     ),
+    ({"metadata": {"user_id": "u"}}, {"labels": {"user_id": "u"}}),
+    ({"metadata": {"user_id": None, "other": 1}}, {"labels": {}}),
     ({"messages": [USER]}, {"messages": (Message(Role.USER, (TextPart("hi"),)),)}),
 ]
 
@@ -140,7 +142,6 @@ def test_what_is_honoured_reaches_the_core(
 
 SILENT: list[tuple[str, Any]] = [
     ("cache_control", {"type": "ephemeral", "ttl": "1h"}),
-    ("metadata", {"user_id": "u"}),
     ("service_tier", "standard_only"),
     ("service_tier", None),
     ("speed", "standard"),

@@ -96,10 +96,10 @@ SILENT: list[tuple[str, Any]] = [
     ("prompt_cache_options", {"mode": "explicit"}),
     ("prompt_cache_retention", "24h"),
     ("max_tool_calls", 3),
-    ("metadata", {"a": "b"}),
     ("include", []),
     ("include", ["reasoning.encrypted_content", "file_search_call.results"]),
     ("background", False),
+    ("background", True),
     ("top_logprobs", 0),
     ("truncation", "disabled"),
     ("context_management", []),
@@ -160,7 +160,6 @@ NAMED: list[tuple[str, Any, str]] = [
 ]
 
 REFUSED: list[tuple[str, Any, str]] = [
-    ("background", True, "background"),
     ("prompt", {"id": "pmpt_1"}, "prompt"),
     (
         "moderation",
@@ -184,6 +183,7 @@ HONOURED: list[tuple[str, Any, str, Any]] = [
     ("temperature", 0.5, "sampling", Sampling(0.5)),
     ("top_p", 0.5, "sampling", Sampling(None, 0.5)),
     ("max_output_tokens", 5, "max_output_tokens", 5),
+    ("metadata", {"a": "b"}, "labels", {"a": "b"}),
     (
         "text",
         {"format": {"type": "json_object"}},
@@ -215,10 +215,10 @@ HONOURED: list[tuple[str, Any, str, Any]] = [
 
 ELSEWHERE = {
     "previous_response_id",  # tests/unit/http_server/openai/responses/test_routes.py
+    "background",
     "conversation",  # tests/unit/http_server/openai/responses/conversations/test_routes.py
     "stream",
     "stream_options",
-    "metadata",
     "include",
     "store",
 }
@@ -422,7 +422,7 @@ def test_tool_choices(choice: object, tools: tuple[str, ...], expected: ToolChoi
 
 
 def test_options_of_the_call_reach_the_core() -> None:
-    options = CallOptions("req_1", "alice", reasoning=ReasoningDisplay.ASKED, timeout=3.0)
+    options = CallOptions("req_1", caller="alice", reasoning=ReasoningDisplay.ASKED, timeout=3.0)
     asked = options.applied_to(decode(options).request)
 
     assert (asked.request_id, asked.caller, asked.api) == ("req_1", "alice", "http")

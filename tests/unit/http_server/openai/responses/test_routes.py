@@ -104,7 +104,7 @@ async def test_a_response_is_answered_whole(app: FastAPI, service: FakeService) 
     response = check_response(reply.json)
     assert reply.status == 200
     assert reply.headers["content-type"] == "application/json"
-    assert response["id"] == "resp_0002"
+    assert response["id"] == "resp_0001"
     assert response["created_at"] == response["completed_at"] == 1_700_000_000
     assert (response["instructions"], response["metadata"]) == ("Be brief.", {"a": "b"})
     assert Response.model_validate(response).output_text == "Hello"
@@ -205,7 +205,7 @@ async def test_a_client_that_leaves_ends_the_work_and_keeps_nothing(store: Shelf
     await exchange.finished()
 
     assert service.closed.is_set()
-    assert (await get(app, "resp_0002")).status == 404
+    assert (await get(app, "resp_0001")).status == 404
 
 
 # Keeping
@@ -496,7 +496,7 @@ async def test_a_response_that_runs_is_not_cancelled_but_left(store: Shelf) -> N
     exchange = Exchange(app, "POST", URL, {"input": "hi", "stream": True})
     await exchange.until(lambda seen: b'"delta":"Hel"' in seen.body)
 
-    reply = await ask(app, "POST", f"{URL}/resp_0002/cancel")
+    reply = await ask(app, "POST", f"{URL}/resp_0001/cancel")
 
     assert (reply.status, reply.error["param"]) == (400, "response_id")
     assert "close the connection" in reply.error["message"]
@@ -504,7 +504,7 @@ async def test_a_response_that_runs_is_not_cancelled_but_left(store: Shelf) -> N
     exchange.leave()
     await exchange.finished()
     gc.collect()
-    assert (await ask(app, "POST", f"{URL}/resp_0002/cancel")).status == 404
+    assert (await ask(app, "POST", f"{URL}/resp_0001/cancel")).status == 404
 
 
 async def test_a_finished_response_is_not_streamed_again(app: FastAPI) -> None:
@@ -523,7 +523,7 @@ async def test_the_input_of_a_response_is_listed_with_all_before_it(app: FastAPI
 
     ResponseItemList.model_validate(listed)
     assert [item["content"][0]["text"] for item in listed["data"]] == ["one", "Hello", "two"]
-    assert (listed["first_id"], listed["last_id"]) == ("msg_0002_in0", "msg_0004_in0")
+    assert (listed["first_id"], listed["last_id"]) == ("msg_0001_in0", "msg_0002_in0")
     assert listed["has_more"] is False
 
 

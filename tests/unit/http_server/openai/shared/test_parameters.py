@@ -207,7 +207,7 @@ HONOURED: list[tuple[str, Any, str, Any]] = [
     # These have tests of their own below or in test_decode_tools.
     ("stream", True, "api", "http"),
     ("stream_options", {"include_usage": True}, "api", "http"),
-    ("metadata", {"a": "b"}, "api", "http"),
+    ("metadata", {"a": "b"}, "labels", {"a": "b"}),
     ("tools", [{"type": "function", "function": FUNCTION}], "api", "http"),
     ("tool_choice", "auto", "api", "http"),
     ("parallel_tool_calls", True, "api", "http"),
@@ -252,7 +252,7 @@ def test_of_two_limits_of_tokens_the_one_that_does_not_count_is_named() -> None:
 
 def test_the_options_of_the_call_reach_the_core() -> None:
     asked = ReasoningDisplay.ASKED
-    options = CallOptions("req_1", "key", strict=True, reasoning=asked, timeout=9.5)
+    options = CallOptions("req_1", caller="key", strict=True, reasoning=asked, timeout=9.5)
 
     decoded = options.applied_to(decode(options).request)
 

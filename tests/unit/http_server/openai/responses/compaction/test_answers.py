@@ -56,14 +56,14 @@ async def test_the_endpoint_answers_with_the_callers_messages_and_one_item(
     assert reply.status == 200
     message, item = reply.json["output"]
     assert (message["role"], message["content"][0]["text"]) == ("user", "hi")
-    assert item == {**ITEM, "id": "cmp_0002_0"}
+    assert item == {**ITEM, "id": "cmp_0001_0"}
     assert reply.json["object"] == "response.compaction"
-    assert reply.json["id"] == "resp_0002"
+    assert reply.json["id"] == "resp_0001"
     assert reply.json["usage"]["total_tokens"] == USAGE.total_tokens
     (asked,) = service.requests
     assert asked.system == "Help."
     assert asked.messages == (user("hi"), assistant("Hello."), user(SUMMARISE))
-    assert (await ask(app, "GET", f"{URL}/resp_0002")).status == 404
+    assert (await ask(app, "GET", f"{URL}/resp_0001")).status == 404
 
 
 async def test_what_has_no_effect_on_the_endpoint_is_named(app: FastAPI) -> None:
@@ -118,7 +118,7 @@ async def test_a_trigger_is_answered_with_one_item(
     assert reply.status == 200
     response = check_stream(reply.body).last if stream else check_response(reply.json)
     assert response["status"] == "completed"
-    assert response["output"] == [{**ITEM, "id": "cmp_0002_0"}]
+    assert response["output"] == [{**ITEM, "id": "cmp_0001_0"}]
     assert service.requests[-1].messages[-1] == user(SUMMARISE)
 
 

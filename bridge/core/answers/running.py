@@ -1,0 +1,279 @@
+"""The answers that run or are recorded: by id, for every API the same.
+
+An answer is streamed to the client that asked for it, and ends with it; or it is detached, and goes
+on in a task of the server. Both can be cancelled by id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from bridge.core.answers.claims import Claim, Claims, digest_of, in_use
+from bridge.core.answers.recording import Recording
+from bridge.core.answers.recordings import RecordingLimits, Recordings
+from bridge.core.contract import (
+    BridgeError,
+    CompletionRequest,
+    DrainingError,
+    Event,
+    InternalError,
+    NotFoundError,
+    OnEnd,
+    RequestCancelledError,
+    shown,
+)
+from bridge.core.system import off_loop
+from bridge.core.telemetry import trace_of
+from bridge.core.validation import is_large
+
+logger = logging.getLogger(__name__)
+
+CLAIM_SECONDS: Final = 600.0
+"""How long a caller's request id is taken after the end of its answer, in seconds."""
+MOST_CLAIMS: Final = 10_000
+"""The same, in requests of one key."""
+_END_SECONDS: Final = 5.0
+"""How long the end of the server waits for what follows an answer, in seconds."""
+
+Complete: TypeAlias = Callable[[CompletionRequest, Callable[[], None]], AsyncGenerator[Event, None]]
+"""Streams an answer; the second argument is called once the request waits for a process."""
+Refused: TypeAlias = Callable[[CompletionRequest, Exception], None]
+"""Records a request that is not answered."""
+
+
+@dataclass(slots=True)
+class _Running:
+    """A request whose answer is streamed to its client."""
+
+    task: asyncio.Task[Any] | None = None
+    """What waits for the next event, if anything does."""
+    cancelled: bool = False
+
+    async def next(self, events: AsyncGenerator[Event, None]) -> Event | None:
+        """Return the next event, or None after the last; raises RequestCancelledError."""
+        self._check()
+        task = self.task = asyncio.current_task()
+        try:
+            return await anext(events, None)
+        except asyncio.CancelledError:
+            assert task is not None
+            if self.cancelled and task.uncancel() == 0:
+                raise _cancelled() from None
+            raise
+        finally:
+            self.task = None
+
+    def _check(self) -> None:
+        if self.cancelled:
+            raise _cancelled()
+
+    def cancel(self) -> None:
+        """End it with a RequestCancelledError at the next event, or now if it is awaited."""
+        if self.cancelled:
+            return
+        self.cancelled = True
+        if self.task is not None and not self.task.cancelling():
+            self.task.cancel()
+
+
+class Answers:
+    """Runs requests, and keeps what is known of them by their ids."""
+
+    def __init__(
+        self,
+        complete: Complete,
+        refused: Refused,
+        limits: RecordingLimits = RecordingLimits(),  # noqa: B008 - frozen
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`complete` answers a request and records it; `clock` is monotonic."""
+        self._answered = complete
+        self._refused = refused
+        self._clock = clock
+        self._now = now
+        self._claims = Claims(CLAIM_SECONDS, MOST_CLAIMS)
+        self._running: dict[tuple[str, str], _Running] = {}
+        self._recordings = Recordings(limits, clock)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
+        """See `Service.complete`."""
+        claim = await self._claimed(request)
+        running = _Running()
+        key = (request.owner, request.request_id)
+        self._running[key] = running
+        try:
+            async with aclosing(self._answered(request, _nothing)) as events:
+                while (event := await running.next(events)) is not None:
+                    if claim is not None:
+                        claim.answered = True
+                    yield event
+        finally:
+            if self._running.get(key) is running:
+                del self._running[key]
+            if claim is not None:
+                self._claims.end(claim, self._clock())
+
+    async def detach(self, request: CompletionRequest, on_end: OnEnd | None = None) -> Recording:
+        """See `Service.detach`."""
+        digest = await _digest(request, detached=True)
+        try:
+            recording = self._begin(request, digest, on_end)
+        except BridgeError as error:
+            self._refused(request, error)
+            raise
+        try:
+            await recording.admitted.wait()
+        except asyncio.CancelledError:
+            if not request.client_request_id and recording.task is not None:
+                # Nobody knows its id.
+                recording.task.cancel()
+            raise
+        if recording.refused and recording.error is not None:
+            self._recordings.drop(recording)
+            raise recording.error.with_traceback(None)
+        return recording
+
+    def attach(self, owner: str, id: str) -> Recording:
+        """See `Service.attach`."""
+        recording = self._recordings.find(owner, self._request_id(owner, id))
+        if recording is None:
+            raise NotFoundError(
+                f"There is no detached answer with the id {shown(id)}: it was never started, or is "
+                "no longer kept.",
+                field="request_id",
+                reason="ANSWER_NOT_FOUND",
+            )
+        return recording
+
+    async def cancel(self, owner: str, id: str) -> None:
+        """See `Service.cancel`."""
+        running = self._running.get((owner, self._request_id(owner, id)))
+        if running is not None:
+            running.cancel()
+            return
+        try:
+            recording = self.attach(owner, id)
+        except NotFoundError:
+            raise NotFoundError(
+                f"No request with the id {shown(id)} is running.",
+                field="request_id",
+                reason="REQUEST_NOT_FOUND",
+            ) from None
+        if recording.task is not None:
+            if not recording.ended:
+                recording.cancelled = True
+                recording.task.cancel()
+            await asyncio.wait((recording.task,))
+
+    async def finished(self) -> None:
+        """Wait for the detached answers, and for what follows each."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def aclose(self) -> None:
+        """End the detached answers, once nothing answers them any more."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=_END_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        self._recordings.close()
+
+    def _request_id(self, owner: str, id: str) -> str:
+        if (owner, id) in self._running or self._recordings.find(owner, id) is not None:
+            return id
+        return self._claims.request_id(owner, id) or id
+
+    async def _claimed(self, request: CompletionRequest) -> Claim | None:
+        if not request.client_request_id:
+            return None
+        digest = await _digest(request, detached=False)
+        try:
+            claim, _ = self._claims.claim(request, digest, self._clock(), detached=False)
+        except BridgeError as error:
+            self._refused(request, error)
+            raise
+        return claim
+
+    # Detached answers
+
+    def _begin(self, request: CompletionRequest, digest: bytes, on_end: OnEnd | None) -> Recording:
+        """Start an answer, or find the one of an equal request with the same id."""
+        claim = None
+        if request.client_request_id:
+            claim, new = self._claims.claim(request, digest, self._clock(), detached=True)
+            if not new:
+                found = self._recordings.find(request.owner, claim.request_id)
+                if found is None:
+                    raise in_use(request, claim)
+                return found
+        recording = Recording(request, self._now(), on_end)
+        try:
+            self._recordings.add(recording)
+        except BridgeError:
+            if claim is not None:
+                self._claims.end(claim, self._clock())
+            raise
+        task = asyncio.create_task(self._record(recording, request, claim))
+        recording.task = task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return recording
+
+    async def _record(
+        self, recording: Recording, request: CompletionRequest, claim: Claim | None
+    ) -> None:
+        error = await self._recorded(recording, request, claim)
+        if claim is not None:
+            self._claims.end(claim, self._clock())
+        recording.refused = error is not None and not recording.admitted.is_set()
+        self._recordings.end(recording, error)
+        if recording.on_end is not None and not recording.refused:
+            try:
+                await recording.on_end(recording)
+            except Exception as failure:  # noqa: BLE001 - the answer itself is complete
+                logger.error("request %s: %s", request.request_id, trace_of(failure))
+
+    async def _recorded(
+        self, recording: Recording, request: CompletionRequest, claim: Claim | None
+    ) -> BridgeError | None:
+        """Record the answer to its end; return its error."""
+        try:
+            async with aclosing(self._answered(request, recording.admitted.set)) as events:
+                async for event in events:
+                    if claim is not None:
+                        claim.answered = True
+                    self._recordings.record(recording, event)
+        except BridgeError as error:
+            return error
+        except asyncio.CancelledError:
+            if recording.cancelled:
+                return _cancelled()
+            return DrainingError("The server is shutting down.")
+        except Exception as failure:  # noqa: BLE001 - it is logged, and reported as ours
+            logger.error("request %s failed\n%s", request.request_id, trace_of(failure))
+            return InternalError()
+        return None
+
+
+def _cancelled() -> RequestCancelledError:
+    return RequestCancelledError("The request was cancelled by its id.")
+
+
+async def _digest(request: CompletionRequest, *, detached: bool) -> bytes:
+    if not request.client_request_id:
+        return b""
+    return await off_loop(is_large(request), digest_of, request, detached=detached)
+
+
+def _nothing() -> None:
+    """What is called once a request is admitted whose client waits for its answer anyway."""

@@ -1,0 +1,1 @@
+"""Responses that are stored. Its modules are imported directly."""

@@ -1,0 +1,121 @@
+"""The endpoints for responses that were answered before, or are answered in the background."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, TypeAlias
+from weakref import WeakValueDictionary
+
+from fastapi import APIRouter, Query
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bridge.core.contract import InvalidRequestError, UnsupportedError
+from bridge.http_server.context import ServerContext, owner_of
+from bridge.http_server.dialect import JsonDict
+from bridge.http_server.errors import json_response
+from bridge.http_server.openai.responses.background.responses import BackgroundResponses
+from bridge.http_server.openai.responses.encode import ResponseCollector
+from bridge.http_server.openai.responses.replies import page_of
+from bridge.http_server.openai.responses.stored.keeping import Keeper
+from bridge.http_server.openai.shared.openapi import describe
+
+Running: TypeAlias = WeakValueDictionary[tuple[str, str], ResponseCollector]
+"""The responses that are answered to a client that waits, by their owner and id."""
+
+
+def add_stored_routes(
+    router: APIRouter,
+    server: ServerContext,
+    keeper: Keeper,
+    running: Running,
+    background: BackgroundResponses,
+) -> None:
+    """Add the routes of responses by id."""
+    # These are no ids of responses.
+    for url in ("/v1/responses/input_tokens", "/v1/responses/compact"):
+        router.add_api_route(url, _only_post, methods=["GET", "DELETE"], include_in_schema=False)
+    _add_retrieving_route(router, keeper, background)
+
+    @router.delete("/v1/responses/{response_id}", **describe())
+    async def delete_response(request: Request, response_id: str) -> Response:
+        """Delete a response. One that runs in the background is cancelled."""
+        owner = owner_of(request.scope)
+        await background.forget(owner, response_id)
+        await keeper.delete(owner, response_id)
+        return json_response({"id": response_id, "object": "response", "deleted": True})
+
+    @router.post("/v1/responses/{response_id}/cancel", **describe())
+    async def cancel_response(request: Request, response_id: str) -> Response:
+        """Cancel a response that runs in the background; one that has ended stays as it is."""
+        owner = owner_of(request.scope)
+        reply = await background.cancelled(owner, response_id)
+        if reply is not None:
+            return json_response(reply)
+        if (owner, response_id) not in running:
+            kept = await keeper.find(owner, response_id)
+            if kept.reply.get("background"):
+                return json_response(background.as_stored(kept.reply))
+        raise InvalidRequestError(
+            "Only background responses can be cancelled. To cancel another one that is running, "
+            "close the connection.",
+            field="response_id",
+        )
+
+    _add_list_of_items(router, server, keeper)
+
+
+async def _only_post() -> None:
+    raise HTTPException(405)
+
+
+def _add_retrieving_route(
+    router: APIRouter, keeper: Keeper, background: BackgroundResponses
+) -> None:
+    @router.get("/v1/responses/{response_id}", **describe())
+    async def retrieve_response(
+        request: Request,
+        response_id: str,
+        stream: bool = False,
+        starting_after: Annotated[int | None, Query(ge=0)] = None,
+    ) -> Response:
+        """Retrieve a response; stream the events of one that was started in the background."""
+        owner = owner_of(request.scope)
+        if starting_after is not None and not stream:
+            raise InvalidRequestError(
+                "'starting_after' needs 'stream=true': it is the number of an event.",
+                field="starting_after",
+            )
+        found = background.find(owner, response_id)
+        if found is not None:
+            return background.streamed(found, starting_after) if stream else found.response()
+        kept = await keeper.find(owner, response_id)
+        if stream:
+            raise UnsupportedError(
+                "Only background responses can be streamed again, and only for some time after "
+                "their end. Retrieve it without 'stream'.",
+                field="stream",
+            )
+        return json_response(background.as_stored(kept.reply))
+
+
+def _add_list_of_items(router: APIRouter, server: ServerContext, keeper: Keeper) -> None:
+    @router.get("/v1/responses/{response_id}/input_items", **describe())
+    async def list_input_items(
+        request: Request,
+        response_id: str,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        order: Literal["asc", "desc"] = "desc",
+        after: str | None = None,
+    ) -> Response:
+        """List the input items of a stored response, those of the earlier conversation included, in
+        pages.
+        """
+        owner = owner_of(request.scope)
+        kept = await keeper.find(owner, response_id)
+        items: Sequence[JsonDict] = kept.input
+        if kept.parent is not None:
+            most = server.settings.max_body_bytes
+            items = [*await keeper.history(owner, kept.parent, most), *items]
+        return json_response(page_of(items, limit, order, after))
