@@ -57,15 +57,23 @@ class Completion:
         record: RequestRecord,
         resources: Resources,
         admitted: Callable[[], None] = lambda: None,
+        *,
+        since: float | None = None,
     ) -> None:
-        """Start its time limits; `admitted` is called once it waits for a process."""
+        """Start its time limits, at `since` of the loop's time; None is now.
+
+        `admitted` is called once it waits for a process.
+        """
         self._request = request
         self._record = record
         self._resources = resources
         self._admitted = admitted
         self._large = is_large(request)
         self._deadlines = Deadlines(
-            resources.time_limits.within(limits_of(request)), self._progress, self._time_out
+            resources.time_limits.within(limits_of(request)),
+            self._progress,
+            self._time_out,
+            since=since,
         )
         self._attempt: Attempt | None = None
         """The latest attempt."""

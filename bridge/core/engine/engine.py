@@ -31,7 +31,7 @@ from bridge.core.contract import (
 )
 from bridge.core.engine.completion import Completion
 from bridge.core.engine.counting import count_tokens
-from bridge.core.engine.health import AccountState, status_of
+from bridge.core.engine.health import AccountState, may_be_subscription, status_of
 from bridge.core.engine.parking_policy import ParkingPolicy
 from bridge.core.engine.planning import Catalog, ModelNames, Planner
 from bridge.core.engine.requests import Requests
@@ -39,7 +39,7 @@ from bridge.core.engine.resources import Resources
 from bridge.core.engine.schema_checker import SchemaChecker
 from bridge.core.engine.timeouts import TimeLimits
 from bridge.core.engine.usage_limits import OveragePolicy, UsageLimitsState
-from bridge.core.pool import Pool, PoolLimits, Recycling, Watchdog, WatchdogLimits
+from bridge.core.pool import Budget, Pool, PoolLimits, Recycling, Watchdog, WatchdogLimits
 from bridge.core.telemetry import Observer, RequestRecord
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,9 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         on_change: Callable[[], None] = lambda: None,
+        budget: Budget | None = None,
     ) -> None:
+        """`budget` is that of several engines with the same limits; None is an own one."""
         self._launcher = launcher
         self._options = options
         self._capabilities = capabilities
@@ -94,6 +96,7 @@ class Engine:
             clock=clock,
             recycling=options.recycling,
             on_change=on_change,
+            budget=budget,
         )
         self._watchdog = Watchdog(self.pool.sessions, options.watchdog, options.recycling)
         self.account = AccountState(on_change, self._on_facts, self._ask_again)
@@ -131,6 +134,11 @@ class Engine:
             options.time_limits,
             clock,
         )
+
+    @property
+    def subscription(self) -> bool:
+        """Whether a subscription login may pay for its answers, as far as is known."""
+        return not self._options.simulated and may_be_subscription(self.account.facts)
 
     @property
     def launcher(self) -> Launcher:
@@ -195,10 +203,15 @@ class Engine:
     # Answerer
 
     def answering(
-        self, request: CompletionRequest, record: RequestRecord, admitted: Callable[[], None]
+        self,
+        request: CompletionRequest,
+        record: RequestRecord,
+        admitted: Callable[[], None],
+        *,
+        since: float | None = None,
     ) -> Completion:
-        """Begin to answer; `admitted` is called once the request waits for a process."""
-        return Completion(request, record, self.resources, admitted)
+        """Begin to answer; see `Completion`."""
+        return Completion(request, record, self.resources, admitted, since=since)
 
     async def counted(self, request: CompletionRequest) -> int:
         """Estimate the input tokens of a request; raises a BridgeError."""

@@ -4,6 +4,7 @@ Every change of a process or of the queue calls `step`, which asks the policy an
 decides. All work on processes runs in the pool's own tasks, off every request's path.
 """
 
+# long: every change of a process or of the queue, each of which leads to `step`.
 from __future__ import annotations
 
 import asyncio
@@ -51,7 +52,6 @@ class Pool:
         self._processes = Processes()
         self._queue = RequestQueue(queue_size)
         self._ids = itertools.count(1) if budget is None else budget.ids
-        self._short = 0
         if budget is not None:
             budget.join(self)
         self._tasks = ProcessTasks(self._abandon)
@@ -185,7 +185,7 @@ class Pool:
             closing=counts[State.CLOSING],
             # Nothing is held back for requests that no process can serve.
             waiting=tuple(each.view.id for each in waiting) if self.usable else (),
-            short=self._short,
+            short=self._queue.short,
         )
 
     def give_up(self) -> bool:
@@ -251,7 +251,7 @@ class Pool:
         for waiting in self._queue.present()[:free_turns]:
             # It has a turn but no process: it now waits for a start.
             waiting.spawn_awaited = True
-        self._short = decision.short
+        self._queue.short = decision.short
         self.announce()
         if self._budget is not None:
             self._budget.stepped()

@@ -94,6 +94,7 @@ class _Answer:
                 self.calls[index].append(arguments)
 
 
+# wide: one attribute for each thing that is known of a request.
 class RequestRecord:
     """The record of one request."""
 
@@ -107,6 +108,7 @@ class RequestRecord:
         "gaps",
         "model",
         "offered_model",
+        "payer",
         "request",
         "session_source",
         "times",
@@ -132,6 +134,8 @@ class RequestRecord:
         """The model that answers; empty until known."""
         self.offered_model = ""
         """The same, or else the requested one, if it is on offer; otherwise empty."""
+        self.payer = ""
+        """The payer that answers, or was asked last; empty if the server has no list of payers."""
         self.error = ""
         """The reason of the error that ended it; empty if there was none."""
         self.cause = ""
@@ -211,6 +215,7 @@ class RequestRecord:
             "key": request.caller,
             "model_asked": shown_model(request),
             "model": self.model or None,
+            "payer": self.payer or None,
             "session": self.session_source,
             "queue_ms": since(times.leased_at),
             "first_token_ms": since(times.first_token_at),

@@ -57,6 +57,7 @@ def test_a_line_has_times_in_milliseconds_and_no_word_of_the_conversation() -> N
         "key": "team",
         "model_asked": "opus",
         "model": "claude-opus-9",
+        "payer": None,
         "session": "warm",
         "queue_ms": 50,
         "first_token_ms": 500,
