@@ -188,14 +188,22 @@ async def test_a_number_needs_a_stream(store: SqliteResponseStore) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (UnavailableError("The API is overloaded."), "The API is overloaded."),
+        (LookupError("secret"), "(request req_0001)"),
+    ],
+)
 async def test_an_error_in_the_middle_fails_the_response(
-    store: SqliteResponseStore, stream: bool
+    store: SqliteResponseStore, stream: bool, error: Exception, message: str
 ) -> None:
-    service = FakeService(*HELLO[:2], UnavailableError("The API is overloaded."))
+    service = FakeService(*HELLO[:2], error)
     app = build(service, store=store)
     reply = await post(app, stream=stream)
     failed = await ended(app, service, "resp_0001")
-    assert (failed["status"], failed["error"]["message"]) == ("failed", "The API is overloaded.")
+    assert failed["status"] == "failed"
+    assert message in failed["error"]["message"]
     assert failed["output"][0]["status"] == "incomplete"
     again = await get(app, "resp_0001?stream=true")
     assert check_stream(again.body).last == failed
