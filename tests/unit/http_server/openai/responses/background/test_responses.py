@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from bridge.core.access.authentication import Access
 from bridge.core.access.keys import parse_given
-from bridge.core.answers import SqliteResponseStore
+from bridge.core.answers import SqliteResponseStore, StoredResponse
 from bridge.core.contract.errors import UnavailableError
 from bridge.core.contract.events import Event, Started, TextDelta, ThinkingDelta
 from bridge.core.contract.request import CompletionRequest
@@ -402,3 +402,47 @@ async def test_a_long_answer_is_collected_beside_the_loop(
         await post(app, input=str(pieces))
         await soon(service.answers.finished())
         assert offloaded.pop() is large
+
+
+class SlowShelf(SqliteResponseStore):
+    """A store whose first `put` waits."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.gate = Gate()
+        self.statuses: list[str] = []
+
+    async def put(self, owner: str, response: StoredResponse) -> bool:
+        self.statuses.append(response.reply["status"])
+        if len(self.statuses) == 1:
+            self.gate.reached.set()
+            await self.gate.opened.wait()
+        return await super().put(owner, response)
+
+
+async def test_an_answer_that_ends_at_once_is_stored_last(tmp_path: Path) -> None:
+    service = FakeService()
+    async with aclosing(SlowShelf(tmp_path / "responses.sqlite3")) as store:
+        app = build(service, store=store)
+        starting = Exchange(app, "POST", URL, ASKED)
+        await soon(store.gate.reached.wait())
+        answer = service.attach("", "req_0001")
+        assert [event async for _, event in answer.events()] == list(HELLO)
+        store.gate.opened.set()
+        await starting.finished()
+        assert (await ended(app, service, "resp_0001"))["status"] == "completed"
+        assert len(store.statuses) == 2
+        kept = await store.get("", "resp_0001")
+        assert kept is not None
+        assert kept.reply["status"] == "completed"
+
+
+async def test_a_failed_answer_is_not_added_to_its_conversation(
+    store: SqliteResponseStore,
+) -> None:
+    service = FakeService(*HELLO[:2], UnavailableError("Overloaded."))
+    app = build(service, store=store)
+    conversation = (await ask(app, "POST", "/v1/conversations", {})).json["id"]
+    await post(app, conversation=conversation)
+    await soon(service.answers.finished())
+    assert (await ask(app, "GET", f"/v1/conversations/{conversation}/items")).json["data"] == []
