@@ -19,6 +19,8 @@ PROTOS = Path("proto")
 PACKAGE = Path("bridge", "v1")
 DESCRIPTORS = "bridge.binpb"
 """A FileDescriptorSet of bridge.v1 with all imports, for proxies and dynamic clients."""
+DETAILS = "google/rpc/error_details.proto"
+"""No file imports the details of errors; a proxy needs them to write an error as JSON."""
 
 PLUGINS = {"protoc-gen-mypy": "main", "protoc-gen-mypy_grpc": "grpc"}
 """protoc plugins and their functions in mypy_protobuf.main."""
@@ -65,7 +67,7 @@ def _run_protoc(root: Path, sources: list[str], out: Path, scratch: Path) -> Non
     command += [f"--python_out={out}", f"--grpc_python_out={out}"]
     command += [f"--mypy_out=quiet:{out}", f"--mypy_grpc_out=quiet:{out}"]
     command += ["--include_imports", f"--descriptor_set_out={out / PACKAGE / DESCRIPTORS}"]
-    subprocess.run([*command, *sources], cwd=root, check=True)
+    subprocess.run([*command, *sources, DETAILS], cwd=root, check=True)
 
 
 def _replace(new: Path, target: Path) -> None:

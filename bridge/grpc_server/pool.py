@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import grpc
 
-from bridge.core.contract import Service
+from bridge.core.contract import PoolState, Service
 from bridge.grpc_server.call_context import Calls
 from bridge.grpc_server.wire.encode import encode_pool, encode_request
 from bridge.grpc_server.wire.paging import page_of
@@ -31,11 +31,17 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
         service: Service,
         calls: Calls,
         recent: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
+        *,
+        heartbeat_seconds: float,
     ) -> None:
-        """`recent` returns the latest requests, newest first; see `RequestRecord.metadata`."""
+        """`recent` returns the latest requests, newest first; see `RequestRecord.metadata`.
+
+        A watch sends the state again after `heartbeat_seconds` of silence.
+        """
         self._service = service
         self._calls = calls
         self._recent = recent
+        self._heartbeat_seconds = heartbeat_seconds
 
     async def GetPool(
         self, request: pb.GetPoolRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -45,13 +51,31 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
     async def WatchPool(
         self, request: pb.WatchPoolRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncGenerator[pb.WatchPoolResponse, None]:
-        """Send the state of the pool now and after each change."""
+        """Send the state of the pool now, after each change, and after each silence."""
         with self._calls.idle():
-            async with aclosing(self._service.watch_pool()) as states:
+            async with aclosing(self._states()) as states:
                 async for state in states:
                     yield pb.WatchPoolResponse(pool=encode_pool(state))
                     # The core combines changes that happen meanwhile.
                     await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _states(self) -> AsyncGenerator[PoolState, None]:
+        """Yield the states of the pool, the present one again after each silence."""
+        change: asyncio.Task[PoolState] | None = None
+        async with aclosing(self._service.watch_pool()) as states:
+            try:
+                while True:
+                    change = change or asyncio.ensure_future(anext(states))
+                    await asyncio.wait((change,), timeout=self._heartbeat_seconds)
+                    if change.done():
+                        state, change = change.result(), None
+                    else:
+                        state = self._service.pool_state()
+                    yield state
+            finally:
+                if change is not None:
+                    change.cancel()
+                    await asyncio.gather(change, return_exceptions=True)
 
     async def ListRecentRequests(
         self, request: pb.ListRecentRequestsRequest, context: grpc.aio.ServicerContext[Any, Any]

@@ -67,11 +67,11 @@ class GrpcServer:
     `max_message_bytes` limits an uncompressed message and the content of a conversation;
     `stall_seconds` how long a client may not read its answer; `request_seconds` how long a single
     request may take to arrive; `max_conversations` the open Converse calls per caller;
-    `heartbeat_seconds` after how much silence an answer gets a heartbeat. `uploads` counts the
-    requests being received, and `occupancy` what reached a limit. With `uds` the server listens on
-    that Unix socket instead of a port. Without `access` no key is required. With
-    `client_certificates` the credentials require a certificate from each client, which identifies
-    it if no key does. `recent` returns the latest requests.
+    `heartbeat_seconds` after how much silence an answer gets a heartbeat, and a watch of the pool
+    its state again. `uploads` counts the requests being received, and `occupancy` what reached a
+    limit. With `uds` the server listens on that Unix socket instead of a port. Without `access` no
+    key is required. With `client_certificates` the credentials require a certificate from each
+    client, which identifies it if no key does. `recent` returns the latest requests.
     """
 
     # long: each option is a parameter.
@@ -107,9 +107,9 @@ class GrpcServer:
         self._receiver = Receiver(
             uploads or Uploads(), max_message_bytes + _OVER_BYTES, request_seconds
         )
-        self._recent = recent
         access = access or Access()
         self._calls = Calls(access.check)
+        self._pool = PoolServicer(service, self._calls, recent, heartbeat_seconds=heartbeat_seconds)
         self._interceptor = CallInterceptor(
             self._calls,
             CallAuthenticator(access, allowed_origins, certificates=client_certificates),
@@ -164,9 +164,7 @@ class GrpcServer:
     def _add_services(self, server: grpc.aio.Server) -> None:
         completion_pb2_grpc.add_CompletionServiceServicer_to_server(self._completion, server)
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._service), server)
-        pool_pb2_grpc.add_PoolServiceServicer_to_server(
-            PoolServicer(self._service, self._calls, self._recent), server
-        )
+        pool_pb2_grpc.add_PoolServiceServicer_to_server(self._pool, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         add_reflection((*SERVICES, health.SERVICE_NAME), server)
 

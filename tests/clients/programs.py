@@ -19,13 +19,35 @@ _SECONDS = 300
 
 def installed(package: str, version: str, program: str) -> Path:
     """Return the path of a program of an npm package; skips the test where there is none."""
+    return _from_npm((f"{package}@{version}",), Path("node_modules", ".bin", program))
+
+
+def libraries(*packages: str) -> Path:
+    """Return the folder of npm packages, each with its version; skips the test without them."""
+    return _from_npm(packages, Path("node_modules"))
+
+
+def _from_npm(packages: tuple[str, ...], path: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
-        pytest.skip(f"{package}: npm is not installed")
-    folder = _CACHE / f"{package.replace('/', '_')}@{version}"
-    command = (npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund")
-    path = folder / "node_modules" / ".bin" / program
-    _install_once(package, folder, (*command, f"{package}@{version}"), path)
+        pytest.skip(f"{packages[0]}: npm is not installed")
+    folder = _CACHE / "+".join(packages).replace("/", "_")
+    command = (npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", *packages)
+    _install_once(packages[0], folder, command, folder / path)
+    return folder / path
+
+
+def unpacked(lock: Path, program: str) -> Path:
+    """Return the path of a program that is a file of a wheel, which `lock` pins with its hashes.
+
+    Skips the test where there is none, for example for this kind of machine.
+    """
+    package = lock.read_text().split()[0]
+    folder = _CACHE / package
+    command = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    hashed = ("--no-deps", "--only-binary=:all:", "--require-hashes", "--requirement", str(lock))
+    path = folder / program
+    _install_once(package, folder, (*command, *hashed, "--target", str(folder)), path)
     return path
 
 

@@ -15,7 +15,7 @@ from anthropic import beta_tool
 from anthropic.types import MessageParam, ToolParam
 from pydantic import BaseModel
 
-from tests.support.harness import PATIENCE, RunningBridge, sim
+from tests.support.harness import LONG, PATIENCE, RunningBridge, sim
 from tests.support.http.upstream import spoken, upstream
 
 WEATHER: ToolParam = {
@@ -308,10 +308,11 @@ def test_images_and_documents(
             anthropic.RateLimitError,
             "rate_limit_error",
         ),
-        (
+        pytest.param(
             {"messages": [user(sim(error={"status": 529, "message": "busy"}))]},
             anthropic.InternalServerError,
             "overloaded_error",
+            marks=LONG,
         ),
     ],
 )

@@ -14,6 +14,7 @@ import pytest
 from bridge.server.launching import bundled_cli
 from tests.clients.programs import environment
 from tests.support.harness import (
+    LONG,
     PATIENCE,
     LoopThread,
     RunningBridge,
@@ -60,7 +61,9 @@ def upstream(bridge: RunningBridge, marker: str) -> list[dict[str, Any]]:
     return [dict(each.body) for each in bridge.simulator.ledger.exchanges(containing=marker)]
 
 
-@pytest.mark.parametrize("variable", ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"])
+@pytest.mark.parametrize(
+    "variable", ["ANTHROPIC_AUTH_TOKEN", pytest.param("ANTHROPIC_API_KEY", marks=LONG)]
+)
 def test_it_answers(guarded: RunningBridge, tmp_path: Path, marker: str, variable: str) -> None:
     result = run(guarded, tmp_path, f"{marker} " + sim(text="Good day"), **{variable: KEY})
 

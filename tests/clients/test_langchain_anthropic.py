@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, Field, SecretStr
 
-from tests.support.harness import PATIENCE, RunningBridge, sim
+from tests.support.harness import LONG, PATIENCE, RunningBridge, sim
 
 pytest.importorskip(
     "langchain_anthropic", reason="langchain-anthropic is not installed: clients-langchain"
@@ -163,7 +163,7 @@ def test_a_loop_of_tools_with_thinking(
 
 
 @pytest.mark.parametrize("choice", ["any", "add"])
-@pytest.mark.parametrize("name", ["opus", "haiku"])
+@pytest.mark.parametrize("name", [pytest.param("opus", marks=LONG), "haiku"])
 def test_a_tool_choice(chat: Chat, marker: str, name: str, choice: str) -> None:
     model = chat(name).bind_tools([add, today], tool_choice=choice, parallel_tool_calls=False)
     call = {"name": "add", "input": {"a": 1, "b": 2}}
@@ -177,7 +177,7 @@ Method = Literal["function_calling", "json_schema"]
 METHODS: list[Method] = ["function_calling", "json_schema"]
 
 
-@pytest.mark.parametrize("name", ["opus", "haiku"])
+@pytest.mark.parametrize("name", ["opus", pytest.param("haiku", marks=LONG)])
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_structured_output(chat: Chat, marker: str, method: Method, name: str) -> None:
     call = {"name": "Person", "input": ADA, "fragment": 3}

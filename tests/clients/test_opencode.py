@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.clients.programs import environment, installed
-from tests.support.harness import PATIENCE, RunningBridge, sim
+from tests.support.harness import LONG, PATIENCE, RunningBridge, sim
 
 VERSION = "1.18.33"
 PACKAGES = {
@@ -74,7 +74,9 @@ class OpenCode:
         return events
 
 
-@pytest.mark.parametrize("api", PACKAGES)
+@pytest.mark.parametrize(
+    "api", ["chat", pytest.param("responses", marks=LONG), pytest.param("messages", marks=LONG)]
+)
 def test_it_edits_files(api: str, tmp_path: Path, bridge: RunningBridge) -> None:
     program = installed("opencode-ai", VERSION, "opencode")
     opencode = OpenCode(program, tmp_path, bridge, PACKAGES[api])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from tests.support.harness import PATIENCE, RunningBridge, sim
+from tests.support.harness import LONG, PATIENCE, RunningBridge, sim
 
 pytest.importorskip("pydantic_ai", reason="pydantic-ai is not installed: clients-pydantic-ai")
 
@@ -94,7 +94,7 @@ async def test_settings_arrive(model: AnthropicModel, bridge: RunningBridge, mar
     [ToolOutput(Person), NativeOutput(Person), PromptedOutput(Person)],
     ids=["tool", "native", "prompted"],
 )
-@pytest.mark.parametrize("name", [OPUS, HAIKU])
+@pytest.mark.parametrize("name", [OPUS, pytest.param(HAIKU, marks=LONG)])
 async def test_an_output_of_a_type(
     model: AnthropicModel, output_type: Any, name: str, marker: str
 ) -> None:

@@ -1,9 +1,10 @@
-"""Waiting for events, with a limit that no test comes near when all is well."""
+"""Waiting for events, with a limit that no test comes near when all is well, and for several."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from tests.support.harness import PATIENCE
@@ -14,3 +15,9 @@ T = TypeVar("T")
 async def soon(event: Awaitable[T]) -> T:
     """Wait for something that is to happen; TimeoutError if it does not."""
     return await asyncio.wait_for(event, PATIENCE)
+
+
+def at_once(*works: Callable[[], T]) -> list[T]:
+    """Do several things at the same time, each in a thread; what they return."""
+    with ThreadPoolExecutor(len(works)) as threads:
+        return list(threads.map(lambda work: work(), works))

@@ -50,7 +50,7 @@ class Attempt:
         self._unseen_usage = Usage()
         self._resources = resources
         self._large = large
-        self._reader: AnswerReader = plan.reader(resources.usage_limits.latest, spent)
+        self._reader: AnswerReader = plan.reader(spent)
 
     @property
     def usage(self) -> Usage:
@@ -78,6 +78,9 @@ class Attempt:
     async def ask(self, lease: Lease, trace_parent: str) -> None:
         """Prepare a session for the plan and ask it."""
         session, plan = lease.session, self.plan
+        # Only now: they may have been reported while the request waited for the session, which
+        # does not report them again.
+        self._reader.usage_limits = self._resources.usage_limits.latest
         if session.profile is None:
             await session.initialise(plan.scope.profile)
             self._resources.account.learn(session.facts)

@@ -154,7 +154,7 @@ def _check_messages(messages: tuple[Message, ...], names: FieldNames, bounds: Bo
             parts += 1
             _check_part(part, field, bounds)
             images += isinstance(part, ImagePart)
-            documents += isinstance(part, DocumentPart | SearchResultPart)
+            documents += isinstance(part, DocumentPart)
         all_parts += parts
         check_count("parts in one message", parts, bounds.parts, field)
         check_count("parts in all messages", all_parts, bounds.all_parts, whole)

@@ -22,7 +22,7 @@ from bridge.client import ChatError, Question, Turn
 from bridge.client.asking import Asked, Done, Text
 from bridge.client.chat_session import Conversation, load_image, readable, schema_of
 from bridge.simulator import Exchange
-from tests.support.harness import PATIENCE, RunningBridge, sim
+from tests.support.harness import LONG, PATIENCE, RunningBridge, sim
 from tests.support.terminal import at_terminal
 
 PNG = base64.b64decode(
@@ -198,7 +198,7 @@ def test_what_would_steer_the_terminal_is_left_out() -> None:
 # As a program, at a terminal
 
 
-@APIS
+@pytest.mark.parametrize("api", ["--http", pytest.param("--grpc", marks=LONG)])
 def test_ctrl_c_ends_only_the_answer_and_the_conversation_continues(
     bridge: RunningBridge, api: str
 ) -> None:
@@ -226,7 +226,7 @@ def test_ctrl_c_ends_only_the_answer_and_the_conversation_continues(
     assert second.roles.count("assistant") == 1
 
 
-@APIS
+@pytest.mark.parametrize("api", [pytest.param("--http", marks=LONG), "--grpc"])
 def test_a_single_answer_that_is_cancelled_ends_with_130(bridge: RunningBridge, api: str) -> None:
     marker = f"cancelled{api}"
     process = subprocess.Popen(

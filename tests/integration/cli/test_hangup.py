@@ -23,8 +23,7 @@ import fcntl, os, signal, sys, termios
 os.setsid()
 os.dup2(os.open(sys.argv[2], os.O_RDWR), 0)
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-if sys.argv[1] == "nohup":
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[1] == "nohup" else signal.SIG_DFL)
 os.execv(sys.executable, [sys.executable, "-m", "bridge", *sys.argv[3:]])
 """
 

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from tests.support.claude.lacking import cli_without
-from tests.support.harness import PATIENCE, sim
+from tests.support.harness import LONG, PATIENCE, sim
 
 
 class Served:
@@ -145,16 +145,24 @@ def test_the_first_start_with_another_cli_probes_it_and_the_next_one_does_not(
         assert not re.search(checking, running.output)
 
 
-def test_the_first_start_with_the_bundled_cli_probes_nothing(tmp_path: Path) -> None:
-    with served(tmp_path, "--demo", "--http", "--verbose") as running:
-        running.wait_for(r"http://127\.0\.0\.1:\d+/v1")
-        assert "checking which features" not in running.output
-    assert not (tmp_path / "log" / "probe.json").exists()
+@pytest.fixture(scope="module")
+def verbose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Served]]:
+    """A first start with `-v`, beside a variable that says otherwise."""
+    state = tmp_path_factory.mktemp("verbose")
+    with served(state, "--demo", "--http", "-v", BRIDGE_LOG_LEVEL="error") as running:
+        yield state, running
 
 
-def test_verbose_is_louder_than_the_variable(tmp_path: Path) -> None:
-    with served(tmp_path, "--demo", "--http", "-v", BRIDGE_LOG_LEVEL="error") as running:
-        running.wait_for(r"INFO bridge\.health: ok \(was starting\)")
+def test_the_first_start_with_the_bundled_cli_probes_nothing(verbose: tuple[Path, Served]) -> None:
+    state, running = verbose
+    running.wait_for(r"http://127\.0\.0\.1:\d+/v1")
+    assert "checking which features" not in running.output
+    assert not (state / "log" / "probe.json").exists()
+
+
+def test_verbose_is_louder_than_the_variable(verbose: tuple[Path, Served]) -> None:
+    _, running = verbose
+    running.wait_for(r"INFO bridge\.health: ok \(was starting\)")
 
 
 def test_sigterm_ends_it_with_status_0_and_no_process_is_left(tmp_path: Path) -> None:
@@ -299,14 +307,16 @@ def test_a_variable_that_is_no_setting_is_named_at_the_start(tmp_path: Path) -> 
         it.wait_for(r"BRIDGE_API_KEY is only sent by clients")
 
 
-def test_an_address_in_use_is_named_with_the_remedy(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("api", "variable"), [("--http", "PORT"), pytest.param("--grpc", "GRPC_PORT", marks=LONG)]
+)
+def test_an_address_in_use_is_named_with_the_remedy(
+    tmp_path: Path, api: str, variable: str
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        with served(tmp_path, "--demo", "--http", PORT=port) as running:
-            running.wait_for(rf"bridge: .*127\.0\.0\.1:{port}.*PORT")
-            assert running.end() == 1
-        with served(tmp_path, "--demo", "--grpc", GRPC_PORT=port) as running:
-            running.wait_for(rf"bridge: .*{port}")
+        with served(tmp_path, "--demo", api, **{variable: port}) as running:
+            running.wait_for(rf"bridge: .*127\.0\.0\.1:{port}.*{variable}")
             assert running.end() == 1
 
 

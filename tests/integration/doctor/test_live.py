@@ -22,7 +22,7 @@ from bridge.doctor.report import redacted, report_of
 from bridge.doctor.trials import EXACT, TRIALS
 from bridge.server.refusals import FILE_NAME, KEPT_SECONDS, read_refusals, write_refusals
 from bridge.simulator import Simulator
-from tests.support.harness import PATIENCE, LoopThread, running_engine
+from tests.support.harness import LONG, PATIENCE, LoopThread, running_engine
 from tests.support.terminal import at_terminal
 
 IDS = [trial.id for trial in TRIALS]
@@ -36,6 +36,12 @@ async def proved(folder: Path, account: Any, **options: Any) -> tuple[Proof, dic
         async for _ in prove(running.engine, proof):
             pass
     return proof, {result.trial: result for result in proof.results}
+
+
+@pytest.fixture(scope="module")
+async def of_little(tmp_path_factory: pytest.TempPathFactory) -> tuple[Proof, dict[str, Result]]:
+    """What is proved of an account that accepts little."""
+    return await proved(tmp_path_factory.mktemp("little"), "little")
 
 
 @pytest.mark.anyio
@@ -64,8 +70,10 @@ async def test_of_an_account_that_accepts_everything(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_of_an_account_that_accepts_little(tmp_path: Path) -> None:
-    proof, found = await proved(tmp_path, "little")
+async def test_of_an_account_that_accepts_little(
+    of_little: tuple[Proof, dict[str, Result]],
+) -> None:
+    proof, found = of_little
     assert found["system"].outcome is Outcome.ACCEPTED
     assert found["json"].outcome is Outcome.DONE_WITHOUT
     assert found["json"].detail == "refused: output_config"
@@ -77,7 +85,9 @@ async def test_of_an_account_that_accepts_little(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("account", ["nothing", {"failure": "revoked"}])
+@pytest.mark.parametrize(
+    "account", ["nothing", pytest.param({"failure": "revoked"}, id="revoked", marks=LONG)]
+)
 async def test_of_an_account_that_accepts_nothing_one_request_is_made(
     tmp_path: Path, account: Any
 ) -> None:
@@ -90,14 +100,14 @@ async def test_of_an_account_that_accepts_nothing_one_request_is_made(
 
 
 @pytest.mark.anyio
-async def test_what_was_refused_is_not_tried_again_after_a_start(tmp_path: Path) -> None:
-    (tmp_path / "first").mkdir()
-    (tmp_path / "next").mkdir()
-    proof, _ = await proved(tmp_path / "first", "little")
+async def test_what_was_refused_is_not_tried_again_after_a_start(
+    tmp_path: Path, of_little: tuple[Proof, dict[str, Result]]
+) -> None:
+    proof, _ = of_little
     write_refusals(tmp_path, proof.refused)
     known = read_refusals(tmp_path)
     assert known == proof.refused
-    async with running_engine(tmp_path / "next", system_prompt="", known_refusals=known) as running:
+    async with running_engine(tmp_path, system_prompt="", known_refusals=known) as running:
         running.simulator.accounts.load({"accounts": {"simulated": "little"}})
         requests = {trial.id: trial.request({}) for trial in TRIALS}
         for trial in ("json", "tools", "sampling"):

@@ -30,7 +30,7 @@ from bridge.core.contract.events import Event, TextDelta
 from bridge.core.contract.request import CompletionRequest
 from bridge.core.pool.policy import PoolLimits
 from bridge.core.pool.recycling import Recycling
-from tests.support.harness import PATIENCE, RunningEngine, running_engine, sim, user
+from tests.support.harness import LONG, PATIENCE, RunningEngine, running_engine, sim, user
 
 
 def failing(
@@ -53,13 +53,20 @@ def failing(
             PlanLimitError,
             "INSUFFICIENT_QUOTA",
         ),
-        (failing(401, "authentication_error"), NotLoggedInError, "CLAUDE_NOT_LOGGED_IN"),
+        pytest.param(
+            failing(401, "authentication_error"),
+            NotLoggedInError,
+            "CLAUDE_NOT_LOGGED_IN",
+            marks=LONG,
+        ),
         (failing(403, "permission_error"), PermissionDeniedError, "PERMISSION_DENIED"),
         (failing(404, "not_found_error"), ModelNotFoundError, "MODEL_NOT_FOUND"),
         (failing(413, "request_too_large"), TooLargeError, "REQUEST_TOO_LARGE"),
-        (failing(429, "rate_limit_error"), RateLimitedError, "RATE_LIMITED"),
+        pytest.param(
+            failing(429, "rate_limit_error"), RateLimitedError, "RATE_LIMITED", marks=LONG
+        ),
         (failing(500), UnavailableError, "UPSTREAM_ERROR"),
-        (failing(529, "overloaded_error"), UnavailableError, "OVERLOADED"),
+        pytest.param(failing(529, "overloaded_error"), UnavailableError, "OVERLOADED", marks=LONG),
         (sim(cut_after=0), UnavailableError, "UPSTREAM_ERROR"),
     ],
     ids=["400", "long", "credit", "401", "403", "404", "413", "429", "500", "529", "cut"],
@@ -88,6 +95,22 @@ async def test_a_usage_limit_is_reported_with_its_reset_time(engine: RunningEngi
     assert caught.value.retry_after is not None
     assert 3000 < caught.value.retry_after <= 3600
     assert not caught.value.retryable
+
+
+async def test_a_usage_limit_is_one_for_a_request_that_waited_for_the_same_process(
+    tmp_path: Path,
+) -> None:
+    """A process reports limits only once: here to the request before."""
+    headers = {
+        "anthropic-ratelimit-unified-status": "rejected",
+        "anthropic-ratelimit-unified-reset": str(int(time.time()) + 3600),
+    }
+    limited = failing(429, "rate_limit_error", headers=headers)
+    async with running_engine(tmp_path, PoolLimits(1, 1, 0)) as engine:
+        both = await asyncio.gather(
+            engine.ask(user(limited)), engine.ask(user(limited)), return_exceptions=True
+        )
+    assert [type(error) for error in both] == [PlanLimitError] * 2
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from bridge.v1 import completion_pb2_grpc as pb_grpc
 from tests.integration.simulator.test_login import HOSTS, login
 from tests.support.certificates import certificate
 from tests.support.front_ends import Apis, both_apis
-from tests.support.harness import PATIENCE, RunningEngine, running_engine, sim
+from tests.support.harness import LONG, PATIENCE, RunningEngine, running_engine, sim
 from tests.support.replies import Failure
 
 
@@ -57,8 +57,8 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
     ("failure", "status", "reason", "words"),
     [
         ("expired", 503, "claude_not_logged_in", "/login"),
-        ("invalid_credentials", 503, "claude_not_logged_in", "/login"),
-        ("revoked", 503, "claude_not_logged_in", "/login"),
+        pytest.param("invalid_credentials", 503, "claude_not_logged_in", "/login", marks=LONG),
+        pytest.param("revoked", 503, "claude_not_logged_in", "/login", marks=LONG),
         ("oauth_not_allowed", 503, "claude_account_refused", "API key"),
         ("organization_disabled", 503, "claude_account_refused", "disabled"),
         ("claude_code_only", 503, "claude_account_refused", "system prompt"),
@@ -150,7 +150,7 @@ async def test_an_alias_that_names_no_model_is_in_the_servers_log_at_the_start(
     assert "Did you mean 'opus'?" in caplog.text
 
 
-@pytest.mark.parametrize("kind", ["whole", "grpc"])
+@pytest.mark.parametrize("kind", ["whole", pytest.param("grpc", marks=LONG)])
 async def test_a_login_whose_refresh_is_refused_is_one_that_is_not_accepted(
     tmp_path: Path, kind: str
 ) -> None:

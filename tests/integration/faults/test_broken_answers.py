@@ -14,7 +14,7 @@ import pytest
 from bridge.core.contract import RateLimitedError, Tool, UnavailableError
 from bridge.core.pool.policy import PoolLimits
 from tests.support.front_ends import KINDS, Apis, both_apis
-from tests.support.harness import RunningEngine, running_engine, sim, user
+from tests.support.harness import LONG, RunningEngine, running_engine, sim, user
 from tests.support.replies import Failure
 
 PICK = Tool("pick", "Picks one.", {"type": "object"})
@@ -47,7 +47,9 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
 
 
 @pytest.mark.parametrize("kind", ["whole", "grpc"])
-@pytest.mark.parametrize("tools", [[], CALL], ids=["text", "call"])
+@pytest.mark.parametrize(
+    "tools", [pytest.param([], id="text"), pytest.param(CALL, id="call", marks=LONG)]
+)
 @pytest.mark.parametrize(
     ("how", "reasons"),
     [

@@ -20,7 +20,7 @@ import pytest
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 from tests.integration.cli.test_serve import served
-from tests.support.harness import PATIENCE, RunningBridge, sim
+from tests.support.harness import LONG, PATIENCE, RunningBridge, sim
 
 FULL = Path("/dev/full")
 
@@ -132,6 +132,7 @@ def test_a_server_keeps_serving_when_its_output_has_no_room(tmp_path: Path) -> N
     serves_though_it_cannot_print(tmp_path, FULL)
 
 
+@LONG
 def test_a_server_keeps_serving_when_its_output_is_not_read(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     with unread(fifo):

@@ -21,7 +21,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from bridge.v1 import completion_pb2 as pb
 from tests.integration.cli.test_serve import alive, children_of, served
 from tests.support.grpc.client import complete, question, user
-from tests.support.harness import PATIENCE, RunningBridge, sim
+from tests.support.harness import LONG, PATIENCE, RunningBridge, sim
 from tests.support.http.client import HttpCall
 from tests.support.replies import Failure
 
@@ -120,7 +120,7 @@ async def test_one_with_too_much_is_refused(
     assert http.message == proto.message
 
 
-@pytest.mark.parametrize("kind", ["answer", "itself", "tool"])
+@pytest.mark.parametrize("kind", ["answer", pytest.param("itself", marks=LONG), "tool"])
 async def test_one_that_takes_too_long_to_check_holds_up_nothing_else(
     start_bridge: Start, kind: str
 ) -> None:
@@ -168,7 +168,7 @@ def worker_of(pid: int) -> int:
     raise AssertionError("no schema is checked")
 
 
-@pytest.mark.parametrize("ends", ["SIGTERM", "SIGTERM twice", "SIGKILL"])
+@pytest.mark.parametrize("ends", ["SIGTERM", pytest.param("SIGTERM twice", marks=LONG), "SIGKILL"])
 def test_the_server_can_be_ended_meanwhile(tmp_path: Path, ends: str) -> None:
     with served(tmp_path, "--demo", "--http") as running:
         url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]

@@ -13,9 +13,9 @@ import pytest
 from bridge.server import front_ends
 from tests.support.harness import PATIENCE, RunningBridge, sim
 
-HEAD_SECONDS = 4.0
+HEAD_SECONDS = 2.0
 """How long the head of a request may take: less than the default, so that the answer can be."""
-TOKENS = 40
+TOKENS = 20
 DELAY_MS = 150
 
 

@@ -23,13 +23,14 @@ from bridge.core.contract.errors import (
     PlanLimitError,
     UnavailableError,
 )
+from bridge.core.engine import usage_limits
 from bridge.core.engine.engine import Engine, EngineOptions
 from bridge.core.pool.policy import PoolLimits
 from bridge.core.telemetry.session_log import SessionLog
 from bridge.server.launching import bundled_cli
 from bridge.simulator import Simulator
-from tests.support.front_ends import KINDS, Apis, both_apis
-from tests.support.harness import PATIENCE, RunningEngine, running_engine, sim, user
+from tests.support.front_ends import Apis, both_apis
+from tests.support.harness import LONG, PATIENCE, RunningEngine, running_engine, sim, user
 from tests.support.replies import Failure
 
 
@@ -66,7 +67,7 @@ async def test_every_failure_of_the_server_is_an_error_that_may_be_tried_again(
     assert (await stage.engine.ask(user(sim(text="next")))).text == "next"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["stream", "grpc", pytest.param("whole", marks=LONG)])
 async def test_what_the_cli_tries_again_is_not_seen_and_the_client_is_kept_waiting(
     stage: Stage, kind: str
 ) -> None:
@@ -107,7 +108,7 @@ async def test_an_api_that_cannot_be_reached_is_an_error_that_may_be_tried_again
         assert failure.retry_after is not None
 
 
-@pytest.mark.parametrize("kind", ["whole", "grpc"])
+@pytest.mark.parametrize("kind", [pytest.param("whole", marks=LONG), "grpc"])
 async def test_a_login_that_expires_shows_in_health_until_it_is_accepted_again(
     stage: Stage, kind: str
 ) -> None:
@@ -165,8 +166,9 @@ async def test_a_login_by_the_cli_itself_is_one(tmp_path: Path) -> None:
 
 
 async def test_another_account_is_not_stopped_for_the_last_ones_extra_usage(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(usage_limits, "ACCOUNT_LOOK_SECONDS", 0.2)
     async with Simulator(pace_ms=0) as simulator:
         await asyncio.to_thread(_log_in, tmp_path, "first")
         environment = hermetic_environment(os.environ, tmp_path, simulator.base_url)

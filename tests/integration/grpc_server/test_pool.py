@@ -82,6 +82,30 @@ async def test_changes_are_sent_and_simultaneous_ones_are_merged(
     await service.until_closed()
 
 
+async def test_the_state_is_sent_again_after_silence(serve: Serve, service: FakeService) -> None:
+    _, channel = await serve(heartbeat_seconds=0.01)
+    call = pb_grpc.PoolServiceStub(channel).WatchPool(pb.WatchPoolRequest())
+
+    async def following() -> pb.Pool:
+        response = await soon(call.read())
+        assert isinstance(response, pb.WatchPoolResponse)
+        return response.pool
+
+    assert [await following() for _ in range(3)] == [POOL] * 3
+    # The state at that moment, not the last one sent.
+    service.waiting = 7
+    while (await following()).waiting != 7:
+        pass
+    # Changes are still reported.
+    service.waiting = 8
+    service.changed.set()
+    while (await following()).waiting != 8:
+        pass
+    assert not service.closed.is_set()
+    call.cancel()
+    await service.until_closed()
+
+
 async def test_a_watch_does_not_hold_up_a_drain(serve: Serve, service: FakeService) -> None:
     server, channel = await serve()
     call = pb_grpc.PoolServiceStub(channel).WatchPool(pb.WatchPoolRequest())

@@ -15,7 +15,7 @@ import pytest
 from bridge.core.contract.events import TextDelta
 from bridge.http_server import HttpSettings
 from tests.support.fakes import STARTED, STOP, FakeService
-from tests.support.harness import PATIENCE
+from tests.support.harness import LONG, PATIENCE
 from tests.support.http.serving import serving
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n"
@@ -192,7 +192,7 @@ def assert_whole(response: tuple[int, bytes], *, stream: bool) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
-@pytest.mark.parametrize("writes", [1, 2])
+@pytest.mark.parametrize("writes", [1, pytest.param(2, marks=LONG)])
 @pytest.mark.parametrize("kind", LAST)
 def test_an_answer_may_take_longer_than_a_head(kind: str, writes: int, stream: bool) -> None:
     head, body = asking(*LAST[kind], stream=stream)

@@ -8,23 +8,24 @@ from pathlib import Path
 
 import grpc
 import httpx
+import pytest
 
 from bridge.simulator import Simulator
-from tests.support.harness import PATIENCE, sim, user
+from tests.support.harness import LONG, PATIENCE, sim, user
 from tests.system.soak.asking import Api, Ask, GrpcApi, HttpApi
 from tests.system.soak.serving import serving
 
 POOL_SIZE = 2
-CALLERS = 200
-QUEUE_SIZE = 90
-"""Less than the callers of either API."""
 GROWTH_MB = 64.0
 """What 200 callers may cost, with small requests, at the most that the server ever has: a
 third of a megabyte each. docs/reliability.md says so."""
 REFUSALS = ("429 queue_full", "RESOURCE_EXHAUSTED")
 
 
-async def test_200_callers_at_once_on_a_pool_of_2(tmp_path: Path) -> None:
+@pytest.mark.parametrize("callers", [40, pytest.param(200, marks=LONG)])
+async def test_many_callers_at_once_on_a_pool_of_2(tmp_path: Path, callers: int) -> None:
+    # Fewer than the callers of either API.
+    queue_size = callers // 2 - 10
     refused: Counter[str] = Counter()
     all_are_there = asyncio.Event()
 
@@ -39,7 +40,7 @@ async def test_200_callers_at_once_on_a_pool_of_2(tmp_path: Path) -> None:
         assert reply.failure.summary in REFUSALS, reply
         assert reply.failure.retry_after, reply
         refused[api.name] += 1
-        if refused.total() == CALLERS - QUEUE_SIZE:
+        if refused.total() == callers - queue_size:
             all_are_there.set()
 
     async with (
@@ -50,7 +51,7 @@ async def test_200_callers_at_once_on_a_pool_of_2(tmp_path: Path) -> None:
             POOL_SIZE=str(POOL_SIZE),
             BRIDGE_SPARES="0",
             BRIDGE_MAX_PROCESSES=str(POOL_SIZE),
-            BRIDGE_QUEUE_SIZE=str(QUEUE_SIZE),
+            BRIDGE_QUEUE_SIZE=str(queue_size),
             CLAUDE_TIMEOUT=str(10 * PATIENCE),
         ) as server,
     ):
@@ -68,13 +69,13 @@ async def test_200_callers_at_once_on_a_pool_of_2(tmp_path: Path) -> None:
             silence = Ask((user(sim(hang=True)),), timeout=PATIENCE)
             first = [asyncio.create_task(api.ask(silence)) for api in apis]
             await simulator.ledger.wait_for_async(lambda seen: len(seen) == POOL_SIZE, PATIENCE)
-            callers = [asyncio.create_task(call(apis[n % 2], n)) for n in range(CALLERS)]
+            calls = [asyncio.create_task(call(apis[n % 2], n)) for n in range(callers)]
             await asyncio.wait_for(all_are_there.wait(), PATIENCE)
-            assert (await server.ask())["waiting"] == QUEUE_SIZE
+            assert (await server.ask())["waiting"] == queue_size
             for task in first:
                 task.cancel()
-            await asyncio.wait_for(asyncio.gather(*callers), 5 * PATIENCE)
-        assert refused.total() == CALLERS - QUEUE_SIZE
+            await asyncio.wait_for(asyncio.gather(*calls), 5 * PATIENCE)
+        assert refused.total() == callers - queue_size
         assert set(refused) == {"http", "grpc"}
         # Each process has a few.
         after = await server.settled_like(lambda now: now.fds <= before.fds + 10)

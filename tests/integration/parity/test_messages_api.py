@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.harness import PATIENCE, RunningBridge, sim
 from tests.support.http.messages import ENOUGH, TYPES
+from tests.support.waiting import at_once
 
 REJECTED = {
     "anthropic-ratelimit-unified-status": "rejected",
@@ -50,8 +51,10 @@ def test_whole_answers_fail_alike(
 ) -> None:
     body = {"model": "default", "messages": [{"role": "user", "content": f"x {directive}"}]}
     with httpx.Client(base_url=bridge.url, headers=headers, timeout=PATIENCE) as client:
-        chat = client.post("/v1/chat/completions", json=body)
-        message = client.post("/v1/messages", json={**body, "max_tokens": ENOUGH})
+        chat, message = at_once(
+            lambda: client.post("/v1/chat/completions", json=body),
+            lambda: client.post("/v1/messages", json={**body, "max_tokens": ENOUGH}),
+        )
 
     assert (chat.status_code, message.status_code) == (as_chat, own)
     error = message.json()["error"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -23,6 +23,7 @@ from tests.support.http.client import Json
 from tests.support.http.messages import FIELDS as MESSAGES_FIELDS
 from tests.support.http.messages import Unwritable, body_of
 from tests.support.replies import Call, Reply
+from tests.support.waiting import at_once
 
 ANSWERED = [scenario for scenario in SCENARIOS if not scenario.code]
 FAILING = [scenario for scenario in SCENARIOS if scenario.code]
@@ -74,11 +75,8 @@ def common(scenario: Scenario, body: Json | None) -> Json | None:
 def test_all_apis_answer_alike(bridge: RunningBridge, scenario: Scenario) -> None:
     apis = apis_of(scenario)
     markers = {name: new_marker() for name in apis}
-    with ThreadPoolExecutor() as threads:
-        running = {
-            name: threads.submit(api, bridge, scenario, markers[name]) for name, api in apis.items()
-        }
-        answers = {name: answer.result() for name, answer in running.items()}
+    calls = (partial(api, bridge, scenario, markers[name]) for name, api in apis.items())
+    answers = dict(zip(apis, at_once(*calls), strict=True))
     tell = failed if scenario.abrupt else told
     replys = {name: tell(answer) for name, answer in answers.items()}
     upstream = {name: seen_by_model(bridge, marker) for name, marker in markers.items()}
@@ -118,16 +116,21 @@ def test_the_messages_api_has_words_for_all_other_scenarios() -> None:
 def test_an_answer_is_the_same_whole_and_streamed(
     bridge: RunningBridge, scenario: Scenario
 ) -> None:
-    whole = told(over_http(bridge, scenario, new_marker(), stream=False))
-    streamed = told(over_http(bridge, scenario, new_marker()))
-    assert whole == streamed
-    assert told(over_grpc(bridge, scenario, new_marker(), stream=False)) == whole
+    whole, streamed, over_the_other = at_once(
+        lambda: told(over_http(bridge, scenario, new_marker(), stream=False)),
+        lambda: told(over_http(bridge, scenario, new_marker())),
+        lambda: told(over_grpc(bridge, scenario, new_marker(), stream=False)),
+    )
+    assert whole == streamed == over_the_other
 
 
 @pytest.mark.parametrize("scenario", FAILING[::4], ids=lambda scenario: scenario.name)
 def test_an_error_is_the_same_whole_and_streamed(bridge: RunningBridge, scenario: Scenario) -> None:
-    whole = over_grpc(bridge, scenario, new_marker(), stream=False)
-    assert failed(whole) == failed(over_grpc(bridge, scenario, new_marker()))
+    whole, streamed = at_once(
+        lambda: failed(over_grpc(bridge, scenario, new_marker(), stream=False)),
+        lambda: failed(over_grpc(bridge, scenario, new_marker())),
+    )
+    assert whole == streamed
 
 
 @pytest.mark.parametrize("api", ALL_APIS)

@@ -157,6 +157,6 @@ async def test_a_history_over_grpc_continues_without_a_result(bridge: RunningBri
         events = [event async for event in answer]
     assert "".join(event.event.text_delta.text for event in events) == "ok"
     assert list(events[0].event.started.ignored_params) == [
-        "messages.parts.tool_call.arguments_json"
+        "completion.messages.parts.tool_call.arguments_json"
     ]
     assert reached(bridge, marker) == WITHOUT_THE_CALL

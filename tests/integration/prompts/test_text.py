@@ -28,6 +28,7 @@ from bridge.core.contract.request import (
 from bridge.simulator import Exchange
 from tests.integration.parity.scenarios import new_marker
 from tests.integration.parity.test_continuing import session_of
+from tests.support.all_apis import ALL_APIS
 from tests.support.apis import APIS, Scenario
 from tests.support.harness import RunningBridge, assistant, sim, user
 from tests.support.replies import Reply
@@ -115,7 +116,7 @@ def ask(
 ) -> tuple[Reply, Exchange]:
     """Ask, and give the answer and what reached the model."""
     scenario = replace(Scenario("", tuple(messages)), **changes)
-    reply = APIS[api](bridge, scenario, marker)
+    reply = ALL_APIS[api](bridge, scenario, marker)
     assert reply.failure is None, reply.failure
     bridge.wait_until_settled()
     exchange = bridge.simulator.ledger.exchanges(containing=marker)[-1]

@@ -11,7 +11,7 @@ import pytest
 
 from bridge.core.claude.turns import OPENING_PLACEHOLDER
 from tests.integration.parity.scenarios import new_marker
-from tests.support.harness import PATIENCE, RunningBridge, sim
+from tests.support.harness import LONG, PATIENCE, RunningBridge, sim
 
 Json = dict[str, Any]
 
@@ -383,7 +383,10 @@ def test_a_temperature_above_claudes_scale_is_capped_and_named(bridge: RunningBr
 @pytest.mark.parametrize(
     ("error", "status", "kind", "code", "headers"),
     [
-        (401, 503, "server_error", "claude_not_logged_in", {"x-should-retry": "false"}),
+        pytest.param(
+            *(401, 503, "server_error", "claude_not_logged_in", {"x-should-retry": "false"}),
+            marks=LONG,
+        ),
         (403, 403, "permission_error", "permission_denied", {}),
         (404, 404, "invalid_request_error", "model_not_found", {}),
         (413, 413, "invalid_request_error", "request_too_large", {}),

@@ -9,7 +9,7 @@ import sys
 from tests.support.harness import PATIENCE, SCALE
 from tests.support.paths import ROOT
 
-SECONDS = 600 if SCALE >= 10 else 30
+SECONDS = 600 if SCALE >= 10 else 10
 
 
 def test_nothing_is_wrong_or_lost_in_mixed_traffic_with_random_faults() -> None:

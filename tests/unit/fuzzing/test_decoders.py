@@ -24,7 +24,6 @@ from bridge.core.contract.events import (
     ToolCallStart,
 )
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import UsageLimits
 from bridge.core.contract.usage import Usage
 from bridge.core.engine.planning.planner import Planner
 from bridge.core.validation import validate
@@ -79,7 +78,7 @@ def prepared(request: CompletionRequest) -> None:
     told.append([[tool.name, tool.parameters] for tool in plan.scope.tools])
     # As the CLI reads it: strictly.
     json.dumps(told, allow_nan=False)
-    plan.reader(UsageLimits("allowed"), Usage())
+    plan.reader(Usage())
     plan.filters()
 
 

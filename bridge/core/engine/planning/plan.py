@@ -19,7 +19,6 @@ from bridge.core.contract import (
     OutputKind,
     Tool,
     Usage,
-    UsageLimits,
 )
 from bridge.core.engine.answer_filters import (
     AnswerFilter,
@@ -83,10 +82,9 @@ class Plan:
             return not self.last.tool_results
         return answers_exactly(calls, self.last) and all(map(deliverable, self.last.content))
 
-    def reader(self, usage_limits: UsageLimits | None, spent: Usage) -> AnswerReader:
+    def reader(self, spent: Usage) -> AnswerReader:
         """Return a reader of the CLI's lines; see AnswerReader for the arguments."""
         return AnswerReader(
-            usage_limits=usage_limits,
             spent=spent,
             include_thinking=self.request.include_thinking,
             include_signatures=self.request.include_signatures,
