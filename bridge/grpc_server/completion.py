@@ -23,7 +23,7 @@ from bridge.grpc_server.converse import ConverseCall, OpenConversations
 from bridge.grpc_server.mailbox import Heartbeat, sendable_events
 from bridge.grpc_server.wire.collect import AnswerCollector
 from bridge.grpc_server.wire.decode import SingleRequest, decode_conversation, decode_request
-from bridge.grpc_server.wire.encode import HEARTBEAT, encode_event
+from bridge.grpc_server.wire.encode import HEARTBEAT, ResponseEncoder
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 
@@ -55,13 +55,14 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
         """Stream the answer to one conversation."""
         completion = await self._decoded(request, context)
         answer = sendable_events(self._service.complete(completion), self._heartbeat_seconds)
+        encoder = ResponseEncoder(pb.CompleteResponse)
         async with aclosing(answer) as events:
             async for event in events:
                 if isinstance(event, Heartbeat):
                     yield pb.CompleteResponse(event=HEARTBEAT)
                     continue
-                for wire, number in encode_event(*event, completion.request_id):
-                    yield pb.CompleteResponse(event=wire, sequence_number=number)
+                for response in encoder.encode(*event, completion.request_id):
+                    yield response
 
     async def CreateCompletion(
         self,

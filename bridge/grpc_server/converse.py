@@ -39,8 +39,8 @@ from bridge.grpc_server.wire.decode import NOT_ONE
 from bridge.grpc_server.wire.encode import (
     CANCELLED,
     HEARTBEAT,
+    ResponseEncoder,
     encode_error,
-    encode_event,
     encode_started,
 )
 from bridge.grpc_server.wire.unknown_fields import unknown_fields
@@ -130,6 +130,7 @@ class ConverseCall:
         self._time_remaining = time_remaining
         self._mail = Mailbox[_Mail](_joined, silence=heartbeat_seconds, heartbeat=SILENCE)
         self._turn: asyncio.Task[None] | None = None
+        self._encoder = ResponseEncoder(pb.ConverseResponse)
         self._turns = 0
         self._sent = 0
         """The sequence number of the last event of the turn."""
@@ -299,10 +300,7 @@ class ConverseCall:
             # The session is released first, so that the next message finds it parked.
             await self._turn
             self._turn = None
-        return tuple(
-            pb.ConverseResponse(event=wire, sequence_number=number)
-            for wire, number in encode_event(*given, current_request_id.get())
-        )
+        return self._encoder.encode(*given, current_request_id.get())
 
     @staticmethod
     async def _stop(*tasks: asyncio.Task[None] | None) -> None:
