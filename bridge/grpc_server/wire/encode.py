@@ -77,6 +77,7 @@ def encode_event(
 ) -> tuple[tuple[pb.CompletionEvent, int], ...]:
     """Encode an event as those of the API, each with its sequence number.
 
+    There are none for what only HTTP can ask for.
     `Finished` is preceded by the usage as a separate event, which is not counted.
     """
     try:
@@ -124,7 +125,7 @@ def _encoded(
             | contract.TextStart()
             | contract.Citation()
         ):
-            # Only for requests that ask for signatures or citations, which none over gRPC does.
+            # Only in answers to requests over HTTP, which a call may be attached to.
             return None
         case contract.ToolCallDelta(index, arguments):
             delta = pb.ToolCallDelta(index=index, arguments_json=arguments)
@@ -198,7 +199,7 @@ def encode_pool(state: contract.PoolState) -> pool_pb2.Pool:
 
 
 def encode_request(line: Mapping[str, Any]) -> pool_pb2.RecentRequest:
-    """Encode the metadata of a past request; see `RequestRecord.metadata`."""
+    """Encode the metadata of a past request; see `RecentRequests.lines`."""
     end = Timestamp()
     end.FromJsonString(line["time"])
     finish = line["finish"]
@@ -219,6 +220,7 @@ def encode_request(line: Mapping[str, Any]) -> pool_pb2.RecentRequest:
         usage=_usage_of(line),
         error_cause=sendable(line["error_cause"] or ""),
         unseen_calls=line["unseen_calls"],
+        labels={sendable(name): sendable(text) for name, text in (line["labels"] or {}).items()},
     )
 
 
