@@ -26,7 +26,7 @@ from bridge.grpc_server.converse import ConverseCall, OpenConversations
 from bridge.grpc_server.mailbox import Heartbeat, numbered, sendable_events
 from bridge.grpc_server.wire.collect import AnswerCollector
 from bridge.grpc_server.wire.decode import SingleRequest, decode_conversation, decode_request
-from bridge.grpc_server.wire.encode import HEARTBEAT, encode_event
+from bridge.grpc_server.wire.encode import Response, ResponseEncoder
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 
@@ -57,18 +57,19 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
     ) -> AsyncGenerator[pb.CompleteResponse, None]:
         """Stream the answer to one conversation."""
         completion = await self._decoded(request, context)
+        encoder = ResponseEncoder(pb.CompleteResponse)
         if request.detached:
             # The deadline is that of the call.
             answer = await self._service.detach(replace(completion, timeout=None))
             current_request_id.set(answer.request_id)
             # With it, the client gets the answer's id, and can attach to it from now on.
-            yield pb.CompleteResponse(event=HEARTBEAT)
+            yield encoder.heartbeat
             events = answer.events()
         else:
             events = numbered(self._service.complete(completion))
-        async with aclosing(self._sendable(events)) as responses:
-            async for event, number in responses:
-                yield pb.CompleteResponse(event=event, sequence_number=number)
+        async with aclosing(self._responses(events, encoder)) as responses:
+            async for response in responses:
+                yield response
 
     async def AttachCompletion(
         self,
@@ -79,9 +80,10 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
         answer = self._service.attach(current_grant.get().owner, _id_in(request))
         current_request_id.set(answer.request_id)
         events = answer.events(request.after_sequence_number)
-        async with aclosing(self._sendable(events)) as responses:
-            async for event, number in responses:
-                yield pb.AttachCompletionResponse(event=event, sequence_number=number)
+        encoder = ResponseEncoder(pb.AttachCompletionResponse)
+        async with aclosing(self._responses(events, encoder)) as responses:
+            async for response in responses:
+                yield response
 
     async def CancelCompletion(
         self,
@@ -92,18 +94,18 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
         await self._service.cancel(current_grant.get().owner, _id_in(request))
         return pb.CancelCompletionResponse()
 
-    async def _sendable(
-        self, events: AsyncGenerator[tuple[int, Event], None]
-    ) -> AsyncGenerator[tuple[pb.CompletionEvent, int], None]:
+    async def _responses(
+        self, events: AsyncGenerator[tuple[int, Event], None], encoder: ResponseEncoder[Response]
+    ) -> AsyncGenerator[Response, None]:
         """Yield what to send of an answer, with heartbeats; close it to close `events`."""
         request_id = current_request_id.get()
         async with aclosing(sendable_events(events, self._heartbeat_seconds)) as sendable:
             async for event in sendable:
                 if isinstance(event, Heartbeat):
-                    yield HEARTBEAT, 0
+                    yield encoder.heartbeat
                     continue
-                for sent in encode_event(*event, request_id):
-                    yield sent
+                for response in encoder.encode(*event, request_id):
+                    yield response
 
     async def CreateCompletion(
         self,
