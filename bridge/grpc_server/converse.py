@@ -38,9 +38,8 @@ from bridge.grpc_server.status import rich_status
 from bridge.grpc_server.wire.decode import NOT_ONE
 from bridge.grpc_server.wire.encode import (
     CANCELLED,
-    HEARTBEAT,
+    ResponseEncoder,
     encode_error,
-    encode_event,
     encode_started,
 )
 from bridge.grpc_server.wire.unknown_fields import unknown_fields
@@ -50,9 +49,6 @@ _log = logging.getLogger(__name__)
 
 TOO_MANY: Final = "TOO_MANY_CONVERSATIONS"
 """google.rpc.ErrorInfo.reason if a caller has too many open calls."""
-
-
-_HEARTBEAT: Final = pb.ConverseResponse(event=HEARTBEAT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +126,7 @@ class ConverseCall:
         self._time_remaining = time_remaining
         self._mail = Mailbox[_Mail](_joined, silence=heartbeat_seconds, heartbeat=SILENCE)
         self._turn: asyncio.Task[None] | None = None
+        self._encoder = ResponseEncoder(pb.ConverseResponse)
         self._turns = 0
         self._sent = 0
         """The sequence number of the last event of the turn."""
@@ -167,7 +164,7 @@ class ConverseCall:
                 case _HalfClosed():
                     self._half_closed = True
                 case Heartbeat():
-                    yield _HEARTBEAT
+                    yield self._encoder.heartbeat
                 case BaseException() as error:
                     raise error
                 case never:
@@ -203,7 +200,7 @@ class ConverseCall:
             case "cancel":
                 return await self._cancel()
             case "ping":
-                return (_HEARTBEAT,)
+                return (self._encoder.heartbeat,)
             case None:
                 return self._rejected(InvalidRequestError(NOT_ONE, field="request"))
             case never:
@@ -299,10 +296,7 @@ class ConverseCall:
             # The session is released first, so that the next message finds it parked.
             await self._turn
             self._turn = None
-        return tuple(
-            pb.ConverseResponse(event=wire, sequence_number=number)
-            for wire, number in encode_event(*given, current_request_id.get())
-        )
+        return self._encoder.encode(*given, current_request_id.get())
 
     @staticmethod
     async def _stop(*tasks: asyncio.Task[None] | None) -> None:

@@ -138,6 +138,23 @@ EXPECTED: Mapping[str, Row] = {
         "CLAUDE_PROCESS_ERROR",
         retryable=True,
     ),
+    "AnswerTooLargeError": Row(
+        413, "server_error", "answer_too_large", StatusCode.RESOURCE_EXHAUSTED, "ANSWER_TOO_LARGE"
+    ),
+    "RequestIdInUseError": Row(
+        409,
+        "invalid_request_error",
+        "request_id_in_use",
+        StatusCode.ALREADY_EXISTS,
+        "REQUEST_ID_IN_USE",
+    ),
+    "RequestCancelledError": Row(
+        499,
+        "invalid_request_error",
+        "request_cancelled",
+        StatusCode.CANCELLED,
+        "REQUEST_CANCELLED",
+    ),
     "StoreUnavailableError": Row(
         503, "server_error", "store_unavailable", StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"
     ),

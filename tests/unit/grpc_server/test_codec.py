@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from bridge.core.contract.usage import Usage
 from bridge.core.engine.planning.planner import tools_of
 from bridge.core.validation import validate
 from bridge.grpc_server.wire.decode import decode_request
-from bridge.grpc_server.wire.encode import encode_event, encode_model
+from bridge.grpc_server.wire.encode import ResponseEncoder, encode_event, encode_model
 from bridge.v1 import completion_pb2 as pb
 from tests.support.grpc.client import question, user
 
@@ -76,7 +77,9 @@ def test_every_field_of_a_request() -> None:
             effort=pb.EFFORT_HIGH,
             include_thinking=True,
             strict=True,
-        )
+        ),
+        request_id="order-1",
+        labels={"team": "search"},
     )
     decoded = decode_request(wire, request_id="req_1", caller="me", timeout=5.0)
     data = model.InlineData("image/png", b64encode(b"\x89PNG").decode())
@@ -113,6 +116,8 @@ def test_every_field_of_a_request() -> None:
         timeout=5.0,
         strict=True,
         request_id="req_1",
+        client_request_id="order-1",
+        labels={"team": "search"},
         caller="me",
         api="grpc",
     )
@@ -136,6 +141,12 @@ def test_a_request_with_every_field_set_leaves_none_of_the_proto_untested() -> N
         "effort",
         "include_thinking",
         "strict",
+    }
+    assert {field.name for field in pb.CompleteRequest.DESCRIPTOR.fields} == {
+        "completion",
+        "request_id",
+        "labels",
+        "detached",
     }
 
 
@@ -509,6 +520,30 @@ def test_events(event: events.Event, expected: list[tuple[pb.CompletionEvent, in
 def test_finish_reasons(reason: FinishReason) -> None:
     event, _ = encode_event(events.Finished(reason, Usage()), 7, "req_1")[-1]
     assert pb.FinishReason.Name(event.finished.reason) == f"FINISH_REASON_{reason.name}"
+
+
+@pytest.mark.parametrize("kind", [pb.CompleteResponse, pb.ConverseResponse])
+def test_responses_that_share_a_message_are_those_of_the_events(
+    kind: type[pb.CompleteResponse] | type[pb.ConverseResponse],
+) -> None:
+    encoder: ResponseEncoder[Any] = ResponseEncoder(kind)
+    answer: tuple[events.Event, ...] = (
+        events.Started("claude-x"),
+        events.TextDelta("a"),
+        events.TextDelta(""),
+        events.TextDelta("b\ud83d"),
+        events.ToolCallDelta(0, "{}"),
+        events.TextDelta("c"),
+        events.Finished(FinishReason.STOP, Usage()),
+    )
+    for number, event in enumerate(answer, 1):
+        # One after the other, as they are sent.
+        sent = [response.SerializeToString() for response in encoder.encode(event, number, "r")]
+        expected = [
+            kind(event=wire, sequence_number=of_wire).SerializeToString()
+            for wire, of_wire in encode_event(event, number, "r")
+        ]
+        assert sent == expected
 
 
 def test_half_a_surrogate_pair_does_not_break_the_stream() -> None:

@@ -63,7 +63,7 @@ async def test_a_number_that_was_never_sent_is_an_error(after: int) -> None:
     answer.add(EVENTS[1])
     with pytest.raises(InvalidRequestError) as error:
         await soon(read(answer, after))
-    assert error.value.field == "after"
+    assert error.value.field == "after_sequence_number"
 
 
 async def test_several_readers_read_at_once_and_leave_as_they_like() -> None:
@@ -101,3 +101,17 @@ def test_the_size_counts_text_and_events() -> None:
     assert answer.size == sum(sizes)
     assert size_of(TextDelta("\N{SNOWMAN}" * 1000)) > 2000
     assert size_of(Citation({"cited_text": "x" * 1000})) > 1000
+
+
+async def test_a_long_answer_is_read_again_in_steps() -> None:
+    """Others are served in between."""
+    answer = recording()
+    for _ in range(2_000):
+        answer.add(TextDelta("x"))
+    answer.end(None)
+    reading = asyncio.ensure_future(read(answer))
+    turns = 0
+    while not reading.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= 2_000 / 250

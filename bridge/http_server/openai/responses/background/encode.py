@@ -45,8 +45,11 @@ class BackgroundStreamEncoder(ResponseStreamEncoder):
         self._event("response.in_progress", response=self.response("in_progress"))
 
     def on_error(self, error: BridgeError, request_id: str) -> None:
-        """Send the error, and the response as it ended."""
-        self._send_error(error, request_id, self.final())
+        """Send the error, and the response as it ended.
+
+        The id is that of the request whose answer it is, not of the one that reads it.
+        """
+        self._send_error(error, f"req_{self._hex}", self.final())
 
 
 class BackgroundCompactionEncoder(BackgroundStreamEncoder, CompactionStreamEncoder):

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from bridge.core.access.authentication import Access
 from bridge.core.access.keys import parse_given
-from bridge.core.answers import SqliteResponseStore
+from bridge.core.answers import SqliteResponseStore, StoredResponse
 from bridge.core.contract.errors import UnavailableError
 from bridge.core.contract.events import Event, Started, TextDelta, ThinkingDelta
 from bridge.core.contract.request import CompletionRequest
@@ -188,14 +188,22 @@ async def test_a_number_needs_a_stream(store: SqliteResponseStore) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (UnavailableError("The API is overloaded."), "The API is overloaded."),
+        (LookupError("secret"), "(request req_0001)"),
+    ],
+)
 async def test_an_error_in_the_middle_fails_the_response(
-    store: SqliteResponseStore, stream: bool
+    store: SqliteResponseStore, stream: bool, error: Exception, message: str
 ) -> None:
-    service = FakeService(*HELLO[:2], UnavailableError("The API is overloaded."))
+    service = FakeService(*HELLO[:2], error)
     app = build(service, store=store)
     reply = await post(app, stream=stream)
     failed = await ended(app, service, "resp_0001")
-    assert (failed["status"], failed["error"]["message"]) == ("failed", "The API is overloaded.")
+    assert failed["status"] == "failed"
+    assert message in failed["error"]["message"]
     assert failed["output"][0]["status"] == "incomplete"
     again = await get(app, "resp_0001?stream=true")
     assert check_stream(again.body).last == failed
@@ -394,3 +402,47 @@ async def test_a_long_answer_is_collected_beside_the_loop(
         await post(app, input=str(pieces))
         await soon(service.answers.finished())
         assert offloaded.pop() is large
+
+
+class SlowShelf(SqliteResponseStore):
+    """A store whose first `put` waits."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.gate = Gate()
+        self.statuses: list[str] = []
+
+    async def put(self, owner: str, response: StoredResponse) -> bool:
+        self.statuses.append(response.reply["status"])
+        if len(self.statuses) == 1:
+            self.gate.reached.set()
+            await self.gate.opened.wait()
+        return await super().put(owner, response)
+
+
+async def test_an_answer_that_ends_at_once_is_stored_last(tmp_path: Path) -> None:
+    service = FakeService()
+    async with aclosing(SlowShelf(tmp_path / "responses.sqlite3")) as store:
+        app = build(service, store=store)
+        starting = Exchange(app, "POST", URL, ASKED)
+        await soon(store.gate.reached.wait())
+        answer = service.attach("", "req_0001")
+        assert [event async for _, event in answer.events()] == list(HELLO)
+        store.gate.opened.set()
+        await starting.finished()
+        assert (await ended(app, service, "resp_0001"))["status"] == "completed"
+        assert len(store.statuses) == 2
+        kept = await store.get("", "resp_0001")
+        assert kept is not None
+        assert kept.reply["status"] == "completed"
+
+
+async def test_a_failed_answer_is_not_added_to_its_conversation(
+    store: SqliteResponseStore,
+) -> None:
+    service = FakeService(*HELLO[:2], UnavailableError("Overloaded."))
+    app = build(service, store=store)
+    conversation = (await ask(app, "POST", "/v1/conversations", {})).json["id"]
+    await post(app, conversation=conversation)
+    await soon(service.answers.finished())
+    assert (await ask(app, "GET", f"/v1/conversations/{conversation}/items")).json["data"] == []
