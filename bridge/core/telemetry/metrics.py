@@ -30,7 +30,13 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from bridge import __version__
-from bridge.core.contract import PoolState, ReplacementReason, SessionSource, UsageLimits
+from bridge.core.contract import (
+    PayerState,
+    PoolState,
+    ReplacementReason,
+    SessionSource,
+    UsageLimits,
+)
 from bridge.core.telemetry.labelled_requests import LabelledRequests
 from bridge.core.telemetry.occupancy import Occupancy
 from bridge.core.telemetry.request_record import GAP_BOUNDS, RequestRecord
@@ -97,6 +103,13 @@ class Metrics:
             "queue", "From the request to its session, by how it got one.", "session", registry
         )
 
+        self._by_payer = Counter(
+            "bridge_payer_requests",
+            "Requests that ended, by the payer that answered or was asked last, if the server has "
+            "a list of payers.",
+            ("payer", "outcome"),
+            registry=registry,
+        )
         self._labelled = LabelledRequests(labels, registry)
 
     def watch(self, watched: Watched) -> None:
@@ -124,6 +137,8 @@ class Metrics:
         finished = record.finished
         outcome = record.error or (finished.reason if finished else "unknown")
         self._requests.labels(api, model, outcome.lower()).inc()
+        if record.payer:
+            self._by_payer.labels(record.payer, outcome.lower()).inc()
         if record.request.messages:
             # One that could not be read took no time, and would make the others look fast.
             self._total.labels(model).observe(times.since_start(times.ended_at))
@@ -230,8 +245,25 @@ def _of_pool(state: PoolState) -> Iterator[Metric]:
         ("reason",),
         _from_zero(ReplacementReason, totals.processes_replaced),
     )
+    if state.payers:
+        yield from _of_payers(state.payers)
     if state.plan is not None:
         yield from _of_usage_limits(state.plan)
+
+
+def _of_payers(payers: Sequence[PayerState]) -> Iterator[Metric]:
+    serving = GaugeMetricFamily(
+        "bridge_payer_serving", "Whether a payer is expected to serve.", labels=("payer",)
+    )
+    limited = GaugeMetricFamily(
+        "bridge_payer_limited_models",
+        "Models that a payer does not serve at present, because of a limit or its login.",
+        labels=("payer",),
+    )
+    for payer in payers:
+        serving.add_metric((payer.name,), int(payer.health.serving))
+        limited.add_metric((payer.name,), len(payer.limited))
+    yield from (serving, limited)
 
 
 def _of_usage_limits(plan: UsageLimits) -> Iterator[Metric]:
