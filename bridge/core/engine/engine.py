@@ -37,6 +37,7 @@ from bridge.core.contract import (
     SessionSource,
     Totals,
 )
+from bridge.core.engine.billing import Bills, RequestBill
 from bridge.core.engine.completion import Completion
 from bridge.core.engine.counting import count_tokens
 from bridge.core.engine.health import AccountState, status_of
@@ -143,6 +144,7 @@ class Engine:
             self.usage_limits,
             ParkingPolicy(),
             quotas or Quotas(),
+            Bills(observer.booked),
             options.time_limits,
             clock,
         )
@@ -166,6 +168,7 @@ class Engine:
         await self._watchdog.aclose()
         await self.resources.schemas.aclose()
         await self.pool.aclose()
+        self.resources.bills.close()
         await self._answers.aclose()
 
     async def __aenter__(self) -> Engine:
@@ -208,11 +211,12 @@ class Engine:
             request, clock(), bodies=self._options.log_bodies, started_on=self._now()
         )
         self._observer.began(record)
+        bill = self.resources.bills.open(record)
         try:
             # Before it counts: an invalid request does not count towards its key's limits.
             request = await off_loop(is_large(request), validate, request)
             with self.resources.quotas.admitted(request.caller) as meter:
-                completion = Completion(request, record, self.resources, admitted)
+                completion = Completion(request, record, self.resources, bill, admitted)
                 try:
                     async with aclosing(completion.events()) as events:
                         async for event in events:
@@ -230,7 +234,7 @@ class Engine:
             record.error = "INTERNAL"
             raise
         finally:
-            self._ended(record)
+            self._ended(bill)
 
     async def count_tokens(self, request: CompletionRequest) -> int:
         """Estimate the input tokens of a request without answering it.
@@ -250,10 +254,16 @@ class Engine:
         record = RequestRecord(request, self.resources.clock(), started_on=self._now())
         self._observer.began(record)
         record.error = error.reason if isinstance(error, BridgeError) else "INTERNAL"
-        self._ended(record)
+        self._ended(self.resources.bills.open(record))
 
-    def _ended(self, record: RequestRecord) -> None:
+    async def booked(self) -> None:
+        """Wait until the cost of all requests so far is known, as far as it will be."""
+        await self.resources.bills.booked()
+
+    def _ended(self, bill: RequestBill) -> None:
+        record = bill.record
         record.ended(self.resources.clock(), self._now())
+        record.billed = self.account.billed
         catalog = self.resources.planner.catalog
         record.offered_model = catalog.offered(record.model or record.request.model)
         if not record.error:
@@ -265,6 +275,7 @@ class Engine:
             self._session_sources[record.session_source] += 1
         self.pool.announce()
         self._observer.ended(record)
+        bill.end()
 
     async def models(self, caller: str = "") -> tuple[Model, ...]:
         """List the models on offer that a caller may use."""
@@ -346,6 +357,7 @@ class Engine:
         self._on_change()
         await self.pool.drain()
         await self._answers.finished()
+        await self.resources.bills.booked()
 
     # Start
 

@@ -31,15 +31,13 @@ from prometheus_client.registry import Collector
 
 from bridge import __version__
 from bridge.core.contract import PoolState, ReplacementReason, SessionSource, UsageLimits
+from bridge.core.telemetry.costs import OTHER, Costs
 from bridge.core.telemetry.labelled_requests import LabelledRequests
 from bridge.core.telemetry.occupancy import Occupancy
 from bridge.core.telemetry.request_record import GAP_BOUNDS, RequestRecord
 
 SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 """Upper bounds of the buckets for times of whole requests, of first tokens and of the queue."""
-
-OTHER: Final = "other"
-"""The label of every model that Claude Code does not offer: callers choose the names."""
 
 
 class Watched(Protocol):
@@ -85,6 +83,7 @@ class Metrics:
             ("model",),
             registry=registry,
         )
+        self._costs = Costs(registry)
         self._first_token = _seconds(
             "time_to_first_token", "From the request to the first token.", "model", registry
         )
@@ -96,7 +95,6 @@ class Metrics:
         self._queue = _seconds(
             "queue", "From the request to its session, by how it got one.", "session", registry
         )
-
         self._labelled = LabelledRequests(labels, registry)
 
     def watch(self, watched: Watched) -> None:
@@ -141,6 +139,10 @@ class Metrics:
             self._tokens.labels(model, "cache_read").inc(usage.cache_read_tokens)
             self._tokens.labels(model, "cache_write").inc(usage.cache_write_tokens)
             self._tokens.labels(model, "output").inc(usage.output_tokens)
+
+    def booked(self, record: RequestRecord) -> None:
+        """Count the cost of a request."""
+        self._costs.count(record)
 
 
 def _seconds(name: str, text: str, label: str, registry: CollectorRegistry) -> Histogram:

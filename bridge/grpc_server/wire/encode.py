@@ -249,6 +249,7 @@ def encode_request(line: Mapping[str, Any]) -> pool_pb2.RecentRequest:
         usage=_usage_of(line),
         error_cause=sendable(line["error_cause"] or ""),
         unseen_calls=line["unseen_calls"],
+        cost=pb.Cost(usd=line["cost_usd"], billed=line["billed"], payer=sendable(line["payer"])),
     )
 
 

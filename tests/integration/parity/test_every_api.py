@@ -508,3 +508,6 @@ class Noted:
 
     def ended(self, record: RequestRecord) -> None:
         self.ended_ones.append(record)
+
+    def booked(self, record: RequestRecord) -> None:
+        pass
