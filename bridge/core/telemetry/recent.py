@@ -11,7 +11,7 @@ KEPT: Final = 50
 
 
 class RecentRequests:
-    """Keeps the session log's metadata of the latest requests, without their content."""
+    """Keeps the session log's metadata of the latest requests, and their labels; no content."""
 
     def __init__(self, kept: int = KEPT) -> None:
         self._lines: deque[dict[str, Any]] = deque(maxlen=kept)
@@ -23,7 +23,9 @@ class RecentRequests:
 
     def ended(self, record: RequestRecord) -> None:
         """Keep the request's metadata, but not the record, which has its messages."""
-        line = self._unbooked[id(record)] = {**record.metadata(), "cost_usd": None}
+        metadata, labels = record.metadata(), record.labels or None
+        line = {**metadata, "cost_usd": None, "labels": labels}
+        self._unbooked[id(record)] = line
         self._lines.appendleft(line)
 
     def booked(self, record: RequestRecord) -> None:
@@ -31,5 +33,5 @@ class RecentRequests:
         self._unbooked.pop(id(record))["cost_usd"] = record.cost.rounded_usd
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return the latest requests, newest first; see `RequestRecord.metadata`."""
+        """Return the latest requests, newest first: `RequestRecord.metadata`, and `labels`."""
         return list(self._lines)
