@@ -169,7 +169,8 @@ def _as_json(key: Key) -> dict[str, object]:
 def _use(*, mine: bool, payers: list[str] | None, overflow: bool) -> KeyUse:
     """Whose requests a key is for, by the options of a command; fails if they do not fit."""
     from bridge.core.access import KeyOwner, KeyUse
-    from bridge.core.payers import DEFAULT, Option, PayerError, PayerFile, list_problem
+    from bridge.core.contract import DEFAULT_PAYER
+    from bridge.core.payers import Option, PayerError, PayerFile, list_problem
 
     named = tuple(name.strip() for each in payers or () for name in each.split(","))
     if not (mine or named):
@@ -184,7 +185,7 @@ def _use(*, mine: bool, payers: list[str] | None, overflow: bool) -> KeyUse:
         fail(str(error))
     options = [Option(p.name, p.kind.subscription, p.overflow) for p in found]
     # Without a list, the server sees at each request whether its account is a subscription.
-    problem = list_problem(use, options or [Option(DEFAULT, subscription=False)])
+    problem = list_problem(use, options or [Option(DEFAULT_PAYER, subscription=False)])
     if problem:
         fail(f"--payer: {problem}.")
     return use

@@ -13,6 +13,7 @@ from bridge.core.contract.request import CompletionRequest
 from bridge.core.contract.service import Health, HealthStatus, PayerKind, PoolState, Totals
 from bridge.core.contract.usage import Usage
 from bridge.core.engine.planning.models import Catalog
+from bridge.core.intake.billing import RequestBill
 from bridge.core.payers.payers import Payers, PayingEngine, Sharing
 from bridge.core.telemetry import Observers, RequestRecord
 
@@ -87,7 +88,7 @@ class FakeEngine:
     def answering(
         self,
         request: CompletionRequest,
-        record: RequestRecord,
+        bill: RequestBill,
         admitted: Callable[[], None],
         *,
         since: float | None = None,
@@ -97,6 +98,9 @@ class FakeEngine:
     async def counted(self, request: CompletionRequest) -> int:
         self.asked.append(request)
         return 7
+
+    def billed(self, record: RequestRecord) -> bool:
+        return not self.subscription
 
     def offered_model(self, record: RequestRecord) -> str:
         return self.catalog.offered(record.model or record.request.model)

@@ -89,11 +89,13 @@ from bridge.core.contract.service import (
     UsageWindow,
 )
 from bridge.core.contract.system_messages import placed, system_part
-from bridge.core.contract.usage import Usage
+from bridge.core.contract.usage import DEFAULT_PAYER, UNKNOWN_COST, Cost, Usage
 
 __all__ = [
     "BOUNDS",
+    "DEFAULT_PAYER",
     "MAX_FAULTS",
+    "UNKNOWN_COST",
     "AccountRefusedError",
     "Allowance",
     "Allowances",
@@ -104,6 +106,7 @@ __all__ = [
     "Citation",
     "ClientClosedError",
     "CompletionRequest",
+    "Cost",
     "DeadlineError",
     "DetachedAnswer",
     "DocumentPart",

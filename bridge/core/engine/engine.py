@@ -1,5 +1,6 @@
 """The engine: serves completions from a pool of warm sessions."""
 
+# long: the face of the core, one method for each thing that a front end or the payers ask.
 from __future__ import annotations
 
 import dataclasses
@@ -34,11 +35,11 @@ from bridge.core.engine.counting import count_tokens
 from bridge.core.engine.health import AccountState, may_be_subscription, status_of
 from bridge.core.engine.parking_policy import ParkingPolicy
 from bridge.core.engine.planning import Catalog, ModelNames, Planner
-from bridge.core.engine.requests import Requests
 from bridge.core.engine.resources import Resources
 from bridge.core.engine.schema_checker import SchemaChecker
 from bridge.core.engine.timeouts import TimeLimits
 from bridge.core.engine.usage_limits import OveragePolicy, UsageLimitsState
+from bridge.core.intake import RequestBill, Requests
 from bridge.core.pool import Budget, Pool, PoolLimits, Recycling, Watchdog, WatchdogLimits
 from bridge.core.telemetry import Observer, RequestRecord
 
@@ -159,7 +160,7 @@ class Engine:
         await self._watchdog.aclose()
         await self.resources.schemas.aclose()
         await self.pool.aclose()
-        await self._requests.answers.aclose()
+        await self._requests.aclose()
 
     async def __aenter__(self) -> Engine:
         try:
@@ -205,13 +206,13 @@ class Engine:
     def answering(
         self,
         request: CompletionRequest,
-        record: RequestRecord,
+        bill: RequestBill,
         admitted: Callable[[], None],
         *,
         since: float | None = None,
     ) -> Completion:
         """Begin to answer; see `Completion`."""
-        return Completion(request, record, self.resources, admitted, since=since)
+        return Completion(request, bill.record, self.resources, bill, admitted, since=since)
 
     async def counted(self, request: CompletionRequest) -> int:
         """Estimate the input tokens of a request; raises a BridgeError."""
@@ -220,6 +221,14 @@ class Engine:
     def offered_model(self, record: RequestRecord) -> str:
         """Return the model that answered, or else the requested one, if it is on offer, or ""."""
         return self.resources.planner.catalog.offered(record.model or record.request.model)
+
+    def billed(self, record: RequestRecord) -> bool:
+        """Return whether its account is billed for each token."""
+        return self.account.billed
+
+    async def booked(self) -> None:
+        """Wait until the cost of all requests so far is known, as far as it will be."""
+        await self._requests.booked()
 
     def announce(self) -> None:
         """Inform watchers that the counts have changed."""
@@ -301,7 +310,7 @@ class Engine:
         self._draining = True
         self._on_change()
         await self.pool.drain()
-        await self._requests.answers.finished()
+        await self._requests.finished()
 
     # Start
 

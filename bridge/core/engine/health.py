@@ -17,6 +17,8 @@ LOG_IN = (
     "Claude Code is not logged in: run `bridge login`. The next request will then work; no restart "
     "is needed."
 )
+_NOT_BILLED = frozenset({"none", "claude.ai", "CLAUDE_CODE_OAUTH_TOKEN"})
+"""Sources of a login that are none, or a subscription's."""
 NEXT_REQUEST = "The next request will then work; no restart is needed."
 OVERAGE = (
     "The usage limit is reached. The server pauses until it resets instead of using paid "
@@ -168,6 +170,11 @@ class AccountState:
     def account(self) -> str:
         """The source of the login; see `account_of`."""
         return account_of(self.facts)
+
+    @property
+    def billed(self) -> bool:
+        """Whether the account is billed for each token; a subscription is not."""
+        return not self.subscription and self.account not in _NOT_BILLED
 
     @property
     def logged_in(self) -> bool:

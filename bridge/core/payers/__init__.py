@@ -2,11 +2,10 @@
 
 from bridge.core.payers.choice import Option, list_problem, payers_for, usual
 from bridge.core.payers.payer import PAYERS_FILE, Payer, PayerError, PayerFile, find
-from bridge.core.payers.payers import DEFAULT, Payers, PayingEngine, Sharing
+from bridge.core.payers.payers import Payers, PayingEngine, Sharing
 from bridge.core.payers.warnings import account_warnings
 
 __all__ = [
-    "DEFAULT",
     "PAYERS_FILE",
     "Option",
     "Payer",

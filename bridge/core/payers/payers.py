@@ -18,6 +18,7 @@ from typing import Final
 from bridge.core.access import OWNERS_USE, KeyUse, Quotas
 from bridge.core.answers import RecordingLimits
 from bridge.core.contract import (
+    DEFAULT_PAYER,
     Allowances,
     CompletionRequest,
     DetachedAnswer,
@@ -32,7 +33,8 @@ from bridge.core.contract import (
     UnavailableError,
     shown,
 )
-from bridge.core.engine import Answering, Engine, Requests
+from bridge.core.engine import Engine
+from bridge.core.intake import Answering, RequestBill, Requests
 from bridge.core.payers.choice import Option, payers_for
 from bridge.core.payers.marks import Conversations, Marks
 from bridge.core.payers.routing import Routed
@@ -63,11 +65,7 @@ class PayingEngine:
         # A billed payer whose processes report something else is not taken for one.
         known = kind is None or self.engine.account.facts is not None
         subscription = (known and self.engine.subscription) or bool(kind and kind.subscription)
-        return Option(self.name or DEFAULT, subscription, self.overflow)
-
-
-DEFAULT: Final = "default"
-"""The name of the only payer of a server without a list of payers."""
+        return Option(self.name or DEFAULT_PAYER, subscription, self.overflow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +89,7 @@ class Payers:
 
     def __init__(self, payers: Sequence[PayingEngine], observer: Observer, shared: Sharing) -> None:
         """Take over the engines, in the operator's order; the first one is the usual one."""
-        self._payers = {payer.name or DEFAULT: payer for payer in payers}
+        self._payers = {payer.name or DEFAULT_PAYER: payer for payer in payers}
         self._shared = shared
         self._requests = Requests(
             self,
@@ -160,12 +158,12 @@ class Payers:
             task.cancel()
         await asyncio.gather(*self._starting, return_exceptions=True)
         await asyncio.gather(*(engine.aclose() for engine in self.engines))
-        await self._requests.answers.aclose()
+        await self._requests.aclose()
 
     async def drain(self) -> None:
         """Refuse new requests and wait for the running ones."""
         await asyncio.gather(*(engine.drain() for engine in self.engines))
-        await self._requests.answers.finished()
+        await self._requests.finished()
 
     def forget(self, caller: str) -> None:
         """Stop holding conversations of a caller open."""
@@ -308,13 +306,13 @@ class Payers:
     # Answerer
 
     def answering(
-        self, request: CompletionRequest, record: RequestRecord, admitted: Callable[[], None]
+        self, request: CompletionRequest, bill: RequestBill, admitted: Callable[[], None]
     ) -> Answering:
         """Begin to answer; raises PermissionDeniedError if no payer may."""
         names = self.allowed(request.caller)
         if not self.named:
-            return self.usual.answering(request, record, admitted)
-        return Routed(self, names, request, record, admitted, self._shared.now)
+            return self.usual.answering(request, bill, admitted)
+        return Routed(self, names, request, bill, admitted, self._shared.now)
 
     async def counted(self, request: CompletionRequest) -> int:
         """Estimate the input tokens of a request with the first payer that can serve it."""
@@ -332,6 +330,15 @@ class Payers:
         """Return the model that answered, or else the requested one, if it is on offer, or ""."""
         found = (engine.offered_model(record) for engine in self.engines)
         return next(filter(None, found), "")
+
+    def billed(self, record: RequestRecord) -> bool:
+        """Return whether the payer of a request is billed for each token."""
+        payer = self._payers.get(record.payer)
+        return payer is not None and payer.engine.billed(record)
+
+    async def booked(self) -> None:
+        """Wait until the cost of all requests so far is known, as far as it will be."""
+        await self._requests.booked()
 
     def announce(self) -> None:
         """Inform watchers that the counts have changed."""

@@ -23,8 +23,8 @@ from bridge.core.contract import (
     Usage,
 )
 from bridge.core.engine import Engine
+from bridge.core.intake import RequestBill
 from bridge.core.payers.marks import Conversations, Marks, mark_of, overflows
-from bridge.core.telemetry import RequestRecord
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Routed:
         routes: Routes,
         names: Sequence[str],
         request: CompletionRequest,
-        record: RequestRecord,
+        bill: RequestBill,
         admitted: Callable[[], None],
         now: Callable[[], float],
     ) -> None:
@@ -70,7 +70,7 @@ class Routed:
         self._routes = routes
         self._names = names
         self._request = request
-        self._record = record
+        self._bill = bill
         self._admitted = admitted
         self._now = now
         self._model = routes.offered(names, request.model)
@@ -82,7 +82,7 @@ class Routed:
         since = asyncio.get_running_loop().time()
         refusals: list[BridgeError] = []
         for name in self._order():
-            self._record.payer = name
+            self._bill.record.payer = name
             begun = False
             try:
                 async with aclosing(self._asked(name, since)) as events:
@@ -114,7 +114,7 @@ class Routed:
     async def _asked(self, name: str, since: float) -> AsyncGenerator[Event, None]:
         """Yield the answer of one payer, which the events name."""
         completion = self._routes.engine(name).answering(
-            self._request, self._record, self._admitted, since=since
+            self._request, self._bill, self._admitted, since=since
         )
         try:
             async with aclosing(completion.events()) as events:

@@ -16,7 +16,7 @@ from typing import Any
 from bridge.core.claude import Session
 from bridge.core.contract import DrainingError, ProcessFailedError, ReplacementReason
 from bridge.core.pool.budget import Budget, Claim
-from bridge.core.pool.leases import Lease, Need, Parking, PooledProcess
+from bridge.core.pool.leases import Bill, Lease, Need, Parking, PooledProcess, free
 from bridge.core.pool.policy import Decision, PoolLimits, RequestView, State, decide, dispensable
 from bridge.core.pool.processes import Phase, Processes, ProcessTotals
 from bridge.core.pool.queue import RequestQueue
@@ -116,12 +116,14 @@ class Pool:
         turn = self._turn_times.seconds_a_turn(now - process.leased_at for process in running)
         return wait_estimate(ahead, self._limits.pool_size, turn)
 
-    def release(self, lease: Lease, parking: Parking | None = None) -> None:
-        """Return a lease; with `parking`, its conversation is held open if it ended well.
+    def release(self, lease: Lease, parking: Parking | None = None, bill: Bill = free) -> None:
+        """Return a lease at once: one of the pool's tasks does the rest.
 
-        Returns at once: one of the pool's tasks does the rest.
+        With `parking`, its conversation is held open if it ended well; `bill` is called with the
+        cost of its turn, once that is over, but not if the pool closes before.
         """
         self._turn_times.note(self._clock() - lease.process.leased_at)
+        lease.process.bill = bill
         self._hand_back(lease.process, parking)
 
     def forget(self, caller: str) -> None:

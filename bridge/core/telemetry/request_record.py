@@ -19,7 +19,9 @@ from typing import Any, Final, Protocol
 
 from bridge.core.contract import (
     BOUNDS,
+    DEFAULT_PAYER,
     CompletionRequest,
+    Cost,
     Event,
     Finished,
     SessionSource,
@@ -94,14 +96,16 @@ class _Answer:
                 self.calls[index].append(arguments)
 
 
-# wide: one attribute for each thing that is known of a request.
+# wide: one attribute for each thing that is recorded.
 class RequestRecord:
     """The record of one request."""
 
     __slots__ = (
         "_answer",
         "_last_at",
+        "billed",
         "cause",
+        "cost",
         "error",
         "finished",
         "gap_seconds",
@@ -134,8 +138,6 @@ class RequestRecord:
         """The model that answers; empty until known."""
         self.offered_model = ""
         """The same, or else the requested one, if it is on offer; otherwise empty."""
-        self.payer = ""
-        """The payer that answers, or was asked last; empty if the server has no list of payers."""
         self.error = ""
         """The reason of the error that ended it; empty if there was none."""
         self.cause = ""
@@ -147,6 +149,12 @@ class RequestRecord:
         """The sum of those gaps."""
         self.unseen_calls = 0
         """Upstream calls that Claude Code made by itself after an answer was complete."""
+        self.cost = Cost()
+        """Final once the request is booked."""
+        self.payer = DEFAULT_PAYER
+        """The name of the account that it is charged to, or was tried with last."""
+        self.billed = False
+        """Whether that account is billed for each token; a subscription is not."""
         self.trace_parent = ""
         """The `traceparent` for Claude Code, if the request is traced."""
         self.trace_state: Any = None
@@ -215,7 +223,6 @@ class RequestRecord:
             "key": request.caller,
             "model_asked": shown_model(request),
             "model": self.model or None,
-            "payer": self.payer or None,
             "session": self.session_source,
             "queue_ms": since(times.leased_at),
             "first_token_ms": since(times.first_token_at),
@@ -228,6 +235,9 @@ class RequestRecord:
             "cache_write_tokens": usage.cache_write_tokens if usage else None,
             "output_tokens": usage.output_tokens if usage else None,
             "unseen_calls": self.unseen_calls or None,
+            "cost_usd": self.cost.rounded_usd,
+            "billed": self.billed,
+            "payer": self.payer,
         }
 
     def _callers_own(self) -> dict[str, Any]:
@@ -259,7 +269,11 @@ class Observer(Protocol):
         ...
 
     def ended(self, record: RequestRecord) -> None:
-        """The request has ended, successfully or not; the record is final."""
+        """The request has ended, successfully or not; all but its cost is final."""
+        ...
+
+    def booked(self, record: RequestRecord) -> None:
+        """Its cost is known, as far as it will be: milliseconds after its end. Called last."""
         ...
 
 
@@ -280,5 +294,12 @@ class Observers:
         for observer in self._observers:
             try:
                 observer.ended(record)
+            except Exception:
+                logger.exception("%s failed", type(observer).__name__)
+
+    def booked(self, record: RequestRecord) -> None:
+        for observer in self._observers:
+            try:
+                observer.booked(record)
             except Exception:
                 logger.exception("%s failed", type(observer).__name__)

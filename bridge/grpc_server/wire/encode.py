@@ -218,6 +218,7 @@ def encode_request(line: Mapping[str, Any]) -> pool_pb2.RecentRequest:
         error_cause=sendable(line["error_cause"] or ""),
         unseen_calls=line["unseen_calls"],
         labels={sendable(name): sendable(text) for name, text in (line["labels"] or {}).items()},
+        cost=pb.Cost(usd=line["cost_usd"], billed=line["billed"], payer=sendable(line["payer"])),
     )
 
 

@@ -31,6 +31,7 @@ ELSEWHERE: Mapping[str, str] = {
     "core/claude/usage_limits": "tests/unit/core/engine/test_usage_limits.py",
     "core/contract/": "Data without decisions; tests everywhere are made of it.",
     "core/engine/": "It needs the CLI: tests/integration/engine and tests/integration/faults.",
+    "core/intake/": "Around an engine: tests/integration/engine/test_costs.py and its neighbours.",
     "core/payers/routing": "With tests/unit/core/payers/test_payers.py.",
     "core/payers/states": "With tests/unit/core/payers/test_payers.py.",
     "core/pool/": "The parts of one pool: tests/unit/core/pool/test_pool.py.",

@@ -43,6 +43,9 @@ class Log:
     def began(self, record: RequestRecord) -> None:
         """Nothing is known yet."""
 
+    def booked(self, record: RequestRecord) -> None:
+        """There is no cost."""
+
     def ended(self, record: RequestRecord) -> None:
         self.records.append(record)
 

@@ -21,6 +21,7 @@ from bridge.core.contract import (
     Totals,
     Usage,
 )
+from bridge.core.intake.billing import Bills, RequestBill
 from bridge.core.system import off_loop
 from bridge.core.telemetry import Observer, RequestRecord
 from bridge.core.validation import is_large, validate
@@ -43,7 +44,7 @@ class Answerer(Protocol):
     """What answers valid requests."""
 
     def answering(
-        self, request: CompletionRequest, record: RequestRecord, admitted: Callable[[], None]
+        self, request: CompletionRequest, bill: RequestBill, admitted: Callable[[], None]
     ) -> Answering:
         """Begin to answer; `admitted` is called once the request waits for a process."""
         ...
@@ -54,6 +55,10 @@ class Answerer(Protocol):
 
     def offered_model(self, record: RequestRecord) -> str:
         """Return the model that answered, or else the requested one, if it is on offer, or ""."""
+        ...
+
+    def billed(self, record: RequestRecord) -> bool:
+        """Return whether the account of a request is billed for each token."""
         ...
 
     def announce(self) -> None:
@@ -93,6 +98,7 @@ class Requests:
         self._now = now
         self._outcomes: Counter[_Outcome] = Counter()
         self._session_sources: Counter[SessionSource] = Counter()
+        self._bills = Bills(observer.booked)
         self.answers = Answers(self._answered, self.refused, recordings, clock=clock, now=now)
 
     async def _answered(
@@ -102,11 +108,12 @@ class Requests:
         clock = self._clock
         record = RequestRecord(request, clock(), bodies=self._log_bodies, started_on=self._now())
         self._observer.began(record)
+        bill = self._bills.open(record)
         try:
             # Before it counts: an invalid request does not count towards its key's limits.
             request = await off_loop(is_large(request), validate, request)
             with self._quotas.admitted(request.caller) as meter:
-                answering = self._answerer.answering(request, record, admitted)
+                answering = self._answerer.answering(request, bill, admitted)
                 try:
                     async with aclosing(answering.events()) as events:
                         async for event in events:
@@ -124,7 +131,7 @@ class Requests:
             record.error = "INTERNAL"
             raise
         finally:
-            self._ended(record)
+            self._ended(bill)
 
     async def count_tokens(self, request: CompletionRequest) -> int:
         """Estimate the input tokens of a request without answering it.
@@ -144,10 +151,12 @@ class Requests:
         record = RequestRecord(request, self._clock(), started_on=self._now())
         self._observer.began(record)
         record.error = error.reason if isinstance(error, BridgeError) else "INTERNAL"
-        self._ended(record)
+        self._ended(self._bills.open(record))
 
-    def _ended(self, record: RequestRecord) -> None:
+    def _ended(self, bill: RequestBill) -> None:
+        record = bill.record
         record.ended(self._clock(), self._now())
+        record.billed = self._answerer.billed(record)
         record.offered_model = self._answerer.offered_model(record)
         if not record.error:
             self._outcomes[_Outcome.ANSWERED] += 1
@@ -158,6 +167,21 @@ class Requests:
             self._session_sources[record.session_source] += 1
         self._answerer.announce()
         self._observer.ended(record)
+        bill.end()
+
+    async def booked(self) -> None:
+        """Wait until the cost of all requests so far is known, as far as it will be."""
+        await self._bills.booked()
+
+    async def finished(self) -> None:
+        """Wait for the detached answers, and until everything is booked."""
+        await self.answers.finished()
+        await self._bills.booked()
+
+    async def aclose(self) -> None:
+        """End what is left, once nothing answers requests any more."""
+        self._bills.close()
+        await self.answers.aclose()
 
     def totals(self) -> Totals:
         """Return the counts of requests since the start."""
