@@ -63,8 +63,9 @@ class Marks:
         self._marks: dict[tuple[str, str], LimitedModel] = {}
 
     def note(self, payer: str, mark: LimitedModel) -> None:
-        """Leave a payer out until the mark ends."""
-        self._marks[payer, mark.model] = mark
+        """Leave a payer out until the mark ends, or an earlier one if that ends later."""
+        known = self._marks.get((payer, mark.model), mark)
+        self._marks[payer, mark.model] = max(known, mark, key=lambda each: each.until)
 
     def works(self, payer: str, model: str) -> None:
         """Record that a payer has answered."""

@@ -56,6 +56,13 @@ def test_a_marked_payer_is_left_out_for_its_model_until_the_limit_resets() -> No
     assert marks.of("a", 51) == ()
 
 
+def test_a_shorter_mark_does_not_end_a_longer_one() -> None:
+    marks = Marks()
+    for until in (50, 20):
+        marks.note("a", LimitedModel("opus", "PLAN_LIMIT", until))
+    assert marks.usable(("a", "b"), "opus", 30) == ("b",)
+
+
 def test_if_all_are_marked_the_one_that_is_free_first_is_asked() -> None:
     marks = Marks()
     marks.note("a", LimitedModel("opus", "PLAN_LIMIT", 90))
