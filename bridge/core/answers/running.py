@@ -162,6 +162,7 @@ class Answers:
                 "no longer kept.",
                 field="request_id",
                 reason="ANSWER_NOT_FOUND",
+                id=id,
             )
         return recording
 
@@ -178,6 +179,7 @@ class Answers:
                 f"No request with the id {shown(id)} is running.",
                 field="request_id",
                 reason="REQUEST_NOT_FOUND",
+                id=id,
             ) from None
         await _ended(recording)
 
