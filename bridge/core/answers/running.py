@@ -275,7 +275,11 @@ class Answers:
                 async for event in events:
                     if claim is not None:
                         claim.answered = True
-                    self._recordings.record(recording, event)
+                    try:
+                        self._recordings.record(recording, event)
+                    except BridgeError as error:
+                        # Thus it ends what is answered, too, which logs it. No client has left.
+                        await events.athrow(error)
         except BridgeError as error:
             return error
         except asyncio.CancelledError:

@@ -363,6 +363,27 @@ async def test_an_answer_that_is_too_large_is_ended() -> None:
     await service.until_closed()
 
 
+async def test_what_answers_learns_why_its_answer_cannot_be_kept() -> None:
+    ends: list[BaseException] = []
+
+    async def endless(
+        request: CompletionRequest, queued: Callable[[], None]
+    ) -> AsyncGenerator[Event, None]:
+        queued()
+        try:
+            while True:
+                yield TextDelta("x" * 1_000)
+        except BaseException as end:
+            ends.append(end)
+            raise
+
+    answers = Answers(endless, FakeService().refused, RecordingLimits(total_bytes=10_000))
+    answer = await soon(answers.detach(ASKED))
+    await soon(answers.finished())
+    assert isinstance(answer.error, AnswerTooLargeError)
+    assert ends == [answer.error]
+
+
 async def test_a_key_can_have_so_many_detached_answers_running() -> None:
     service = FakeService(STARTED, Gate())
     answers = Answers(service._answered, service.refused, RecordingLimits(per_owner=1))
