@@ -127,7 +127,7 @@ class Recording:
                 break
             await self._more()
         if self._error is not None:
-            raise self._error.with_traceback(None)
+            raise self._error.again()
 
     def add(self, event: Event) -> int:
         """Record an event; returns its size."""
@@ -139,7 +139,7 @@ class Recording:
 
     def end(self, error: BridgeError | None) -> None:
         """Record the end."""
-        self._error = error
+        self._error = None if error is None else error.again()
         self._ended = True
         self.admitted.set()
         self._wake()

@@ -150,7 +150,7 @@ class Answers:
             raise
         if recording.refused and recording.error is not None:
             self._recordings.drop(recording)
-            raise recording.error.with_traceback(None)
+            raise recording.error.again()
         return recording
 
     def attach(self, owner: str, id: str) -> Recording:

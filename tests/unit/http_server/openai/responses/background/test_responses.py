@@ -7,6 +7,7 @@ import gc
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from bridge.core.contract.errors import NotFoundError, UnavailableError
 from bridge.core.contract.events import Event, Started, TextDelta, ThinkingDelta
 from bridge.core.contract.request import CompletionRequest
 from bridge.http_server.openai.responses.background import responses
-from tests.support.fakes import CALLS, HELLO, STARTED, STOP, FakeService, Gate
+from tests.support.fakes import CALLS, HELLO, STARTED, STOP, FakeService, Gate, script_of
 from tests.support.harness import user
 from tests.support.http.asgi import Exchange, ask, build
 from tests.support.http.response_events import check_response, check_stream, parse_stream
@@ -501,8 +502,9 @@ async def test_a_response_ends_even_if_storing_it_fails_unexpectedly(tmp_path: P
         assert check_stream((await get(app, "resp_0001?stream=true")).body).last == whole
 
 
+@pytest.mark.parametrize("steps", [HELLO, (STARTED, UnavailableError("Overloaded."))])
 async def test_the_input_is_not_kept_in_memory_beside_the_answer(
-    store: SqliteResponseStore,
+    store: SqliteResponseStore, steps: tuple[Event | BaseException, ...]
 ) -> None:
     service = FakeService()
     app = build(service, store=store)
@@ -511,6 +513,7 @@ async def test_the_input_is_not_kept_in_memory_beside_the_answer(
     tracemalloc.start()
     try:
         for number in range(10):
+            service.script = script_of(*(copy(step) for step in steps))
             await post(app, input=f"{number}" * 1_000_000)
         await soon(service.answers.finished())
         service.requests.clear()
