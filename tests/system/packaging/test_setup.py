@@ -68,7 +68,7 @@ def test_running_it_installs_only_the_runtime(checkout: Checkout, target: str) -
     assert checkout.locks(target) == RUNTIME
 
 
-@pytest.mark.parametrize("target", ["test", "test-long", "check", "bench", "soak"])
+@pytest.mark.parametrize("target", ["test", "test-long", "check", "bench", "soak", "examples"])
 def test_developing_it_installs_everything(checkout: Checkout, target: str) -> None:
     assert checkout.locks(target) == DEVELOPMENT
 
