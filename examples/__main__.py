@@ -58,12 +58,13 @@ def python_examples() -> Iterator[Example]:
 
 
 def typescript_example() -> Example | None:
-    """Install what it needs and compile it; None without Node.
+    """Install what it needs and compile it; without Node, print so and return None.
 
     Raises subprocess.CalledProcessError.
     """
     npm, node = shutil.which("npm"), shutil.which("node")
     if npm is None or node is None:
+        print("examples/typescript is skipped: Node and npm are not installed.", flush=True)
         return None
     print("Building examples/typescript", flush=True)
     # npm writes the second file when it has installed what the first one says.
@@ -125,8 +126,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as state:
         if not asyncio.run(run_all(examples, Path(state))):
             sys.exit("An example failed.")
-    if typescript is None:
-        print("\nexamples/typescript was skipped: Node and npm are not installed.")
     print("\nAll examples that ran succeeded.")
 
 

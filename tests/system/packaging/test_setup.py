@@ -73,6 +73,10 @@ def test_developing_it_installs_everything(checkout: Checkout, target: str) -> N
     assert checkout.locks(target) == DEVELOPMENT
 
 
+def test_the_examples_are_run(checkout: Checkout) -> None:
+    assert checkout.make("UV=", "examples")[-1].endswith(" -m examples")
+
+
 def test_nothing_is_installed_twice(checkout: Checkout) -> None:
     assert checkout.locks("demo") == RUNTIME
     assert checkout.locks("serve") == []
