@@ -43,7 +43,12 @@ const ADD = {
   }),
 };
 
-/** Prints the text of an answer as it arrives. Returns it, and the tool calls. */
+/**
+ * Prints the text of an answer as it arrives. Returns it, and the tool calls.
+ *
+ * It reads the call to its end: a loop that is left early leaves the timer of the deadline running,
+ * and the program with it.
+ */
 async function answer(completion: Spec) {
   const calls: Call[] = [];
   let text = "";

@@ -58,12 +58,30 @@ def results_seen(bridge: RunningBridge, marker: str) -> list[str]:
     ]
 
 
+SECRET = "sk-examples-0123456789"
+
+
+@pytest.fixture(scope="module")
+def bridge(
+    tmp_path_factory: pytest.TempPathFactory, loop_thread: LoopThread
+) -> Iterator[RunningBridge]:
+    """A bridge whose APIs require a key, which every example sends."""
+    state = tmp_path_factory.mktemp("state")
+    running = RunningBridge(
+        settings_for_tests(state, bridge_api_keys=f"examples={SECRET}"), loop_thread
+    )
+    running.start()
+    yield running
+    running.stop()
+
+
 @pytest.mark.parametrize("name", OVER_GRPC)
 def test_it_streams_runs_a_tool_and_cancels(
     bridge: RunningBridge, name: str, request: pytest.FixtureRequest
 ) -> None:
     marker = uuid.uuid4().hex
-    ran = run((*command_of(name, request), *prompts(marker)), bridge)
+    command = (*command_of(name, request), *prompts(marker))
+    ran = run(command, bridge, BRIDGE_API_KEY=SECRET)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines() == [
         "It scatters light.",
@@ -78,41 +96,17 @@ def test_it_streams_runs_a_tool_and_cancels(
     )
 
 
+@pytest.mark.parametrize("name", OVER_GRPC)
+def test_it_explains_an_error(
+    bridge: RunningBridge, name: str, request: pytest.FixtureRequest
+) -> None:
+    ran = run(command_of(name, request), bridge)
+    assert ran.returncode == 1
+    assert "(INVALID_API_KEY, retryable: false)" in ran.stderr
+
+
 def test_it_streams_over_http(bridge: RunningBridge, request: pytest.FixtureRequest) -> None:
-    ran = run((*command_of("python_openai", request), sim(text="It scatters light.")), bridge)
+    command = (*command_of("python_openai", request), sim(text="It scatters light."))
+    ran = run(command, bridge, BRIDGE_API_KEY=SECRET)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == "It scatters light.\n"
-
-
-SECRET = "sk-examples-0123456789"
-
-
-@pytest.fixture(scope="module")
-def locked(
-    tmp_path_factory: pytest.TempPathFactory, loop_thread: LoopThread
-) -> Iterator[RunningBridge]:
-    """A bridge whose APIs ask for a key."""
-    state = tmp_path_factory.mktemp("locked")
-    running = RunningBridge(
-        settings_for_tests(state, bridge_api_keys=f"examples={SECRET}"), loop_thread
-    )
-    running.start()
-    yield running
-    running.stop()
-
-
-@pytest.mark.parametrize("name", OVER_GRPC)
-def test_it_sends_the_key_and_explains_an_error(
-    locked: RunningBridge, name: str, request: pytest.FixtureRequest
-) -> None:
-    command = command_of(name, request)
-    ran = run((*command, *prompts(uuid.uuid4().hex)), locked, BRIDGE_API_KEY=SECRET)
-    assert ran.returncode == 0, ran.stderr
-    refused = run(command, locked)
-    assert refused.returncode == 1
-    assert "(INVALID_API_KEY, retryable: false)" in refused.stderr
-
-
-def test_the_key_is_sent_over_http(locked: RunningBridge, request: pytest.FixtureRequest) -> None:
-    command = (*command_of("python_openai", request), sim(text="It scatters light."))
-    assert run(command, locked, BRIDGE_API_KEY=SECRET).stdout == "It scatters light.\n"
