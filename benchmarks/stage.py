@@ -14,7 +14,8 @@ from typing import Any
 
 from benchmarks.processes import Started, descendants
 from benchmarks.record import SDK
-from benchmarks.subjects import Direct, Grpc, Http, Sdk
+from benchmarks.subjects import Direct, Grpc, Http, NodeClient, Sdk
+from benchmarks.subjects.node import installed
 from benchmarks.wire import Connection, HttpError
 from bridge.core.claude import hermetic_environment
 
@@ -32,6 +33,7 @@ class Served:
         self._host, port = http.rsplit(":", 1)
         self._port = int(port)
         self._target = grpc
+        self.addresses = {"http": http, "grpc": grpc}
         self._log = state / "sessions.jsonl"
         self._watch = Connection(self._host, self._port)
 
@@ -103,6 +105,8 @@ class Stage:
         self._bridge: Served | None = None
         self._bridge_is: tuple[int, str] = (0, "")
         self._count = 0
+        self._node: Path | None = None
+        """Where Node's client is installed."""
 
     async def __aenter__(self) -> Stage:
         try:
@@ -153,6 +157,20 @@ class Stage:
         self._scene.push_async_callback(client.aclose)
         await client.connect()
         return client
+
+    async def node_clients(
+        self, bridge: Served, streams: int, prompt: str
+    ) -> tuple[NodeClient, NodeClient]:
+        """Node's clients of the HTTP and the gRPC API, each of which has asked once."""
+        if self._node is None:
+            self._node = await installed(self.folder)
+        clients = []
+        for api, name in (("http", "HTTP API"), ("grpc", "gRPC API")):
+            address = bridge.addresses[api]
+            client = await NodeClient.start(name, api, address, streams, prompt, self._node)
+            self._scene.push_async_callback(client.aclose)
+            clients.append(client)
+        return clients[0], clients[1]
 
     def direct(self) -> Direct:
         """The simulated API, called directly."""

@@ -9,6 +9,7 @@ from benchmarks.scenarios.ceiling import Ceiling
 from benchmarks.scenarios.continued import Continued
 from benchmarks.scenarios.cpu import Cpu
 from benchmarks.scenarios.endurance import Endurance
+from benchmarks.scenarios.node import Node
 from benchmarks.scenarios.start import Start
 from benchmarks.scenarios.throughput import Throughput
 from benchmarks.scenarios.tools import Tools
@@ -31,6 +32,7 @@ _ALL: tuple[Scenario, ...] = (
     Cancel(),
     Throughput(),
     Ceiling(),
+    Node(),
     Start(),
 )
 SCENARIOS = {scenario.name: scenario for scenario in _ALL}

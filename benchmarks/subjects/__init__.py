@@ -12,6 +12,7 @@ from benchmarks.subjects.base import (
     Usage,
 )
 from benchmarks.subjects.direct import Direct
+from benchmarks.subjects.node import NodeClient
 from benchmarks.subjects.sdk import Sdk
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "FailedError",
     "Grpc",
     "Http",
+    "NodeClient",
     "NotSupportedError",
     "Request",
     "Sdk",

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import grpc
 
-from bridge.core.contract import CompletionRequest, InvalidRequestError, Service
+from bridge.core.contract import CompletionRequest, Event, InvalidRequestError, Service
 from bridge.core.system import LARGE_BYTES, off_loop
+from bridge.core.validation import missing
 from bridge.grpc_server.call_context import (
     Calls,
     current_caller,
+    current_grant,
     current_request_id,
     new_request_id,
     recording_refusals,
@@ -20,10 +23,10 @@ from bridge.grpc_server.call_context import (
 )
 from bridge.grpc_server.conversation import Conversation
 from bridge.grpc_server.converse import ConverseCall, OpenConversations
-from bridge.grpc_server.mailbox import Heartbeat, sendable_events
+from bridge.grpc_server.mailbox import Heartbeat, numbered, sendable_events
 from bridge.grpc_server.wire.collect import AnswerCollector
 from bridge.grpc_server.wire.decode import SingleRequest, decode_conversation, decode_request
-from bridge.grpc_server.wire.encode import HEARTBEAT, ResponseEncoder
+from bridge.grpc_server.wire.encode import Response, ResponseEncoder
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 
@@ -54,14 +57,54 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
     ) -> AsyncGenerator[pb.CompleteResponse, None]:
         """Stream the answer to one conversation."""
         completion = await self._decoded(request, context)
-        answer = sendable_events(self._service.complete(completion), self._heartbeat_seconds)
         encoder = ResponseEncoder(pb.CompleteResponse)
-        async with aclosing(answer) as events:
-            async for event in events:
+        if request.detached:
+            # The deadline is that of the call.
+            answer = await self._service.detach(replace(completion, timeout=None))
+            current_request_id.set(answer.request_id)
+            # With it, the client gets the answer's id, and can attach to it from now on.
+            yield encoder.heartbeat
+            events = answer.events()
+        else:
+            events = numbered(self._service.complete(completion))
+        async with aclosing(self._responses(events, encoder)) as responses:
+            async for response in responses:
+                yield response
+
+    async def AttachCompletion(
+        self,
+        request: pb.AttachCompletionRequest,
+        context: grpc.aio.ServicerContext[pb.AttachCompletionRequest, pb.AttachCompletionResponse],
+    ) -> AsyncGenerator[pb.AttachCompletionResponse, None]:
+        """Stream a detached answer, from any event on."""
+        answer = self._service.attach(current_grant.get().owner, _id_in(request))
+        current_request_id.set(answer.request_id)
+        events = answer.events(request.after_sequence_number)
+        encoder = ResponseEncoder(pb.AttachCompletionResponse)
+        async with aclosing(self._responses(events, encoder)) as responses:
+            async for response in responses:
+                yield response
+
+    async def CancelCompletion(
+        self,
+        request: pb.CancelCompletionRequest,
+        context: grpc.aio.ServicerContext[pb.CancelCompletionRequest, pb.CancelCompletionResponse],
+    ) -> pb.CancelCompletionResponse:
+        """Cancel a request by its id."""
+        await self._service.cancel(current_grant.get().owner, _id_in(request))
+        return pb.CancelCompletionResponse()
+
+    async def _responses(
+        self, events: AsyncGenerator[tuple[int, Event], None], encoder: ResponseEncoder[Response]
+    ) -> AsyncGenerator[Response, None]:
+        """Yield what to send of an answer, with heartbeats; close it to close `events`."""
+        request_id = current_request_id.get()
+        async with aclosing(sendable_events(events, self._heartbeat_seconds)) as sendable:
+            async for event in sendable:
                 if isinstance(event, Heartbeat):
-                    yield pb.CompleteResponse(event=HEARTBEAT)
+                    yield encoder.heartbeat
                     continue
-                for response in encoder.encode(*event, completion.request_id):
+                for response in encoder.encode(*event, request_id):
                     yield response
 
     async def CreateCompletion(
@@ -129,3 +172,10 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
             async with aclosing(call.responses(requests)) as responses:
                 async for response in responses:
                     yield response
+
+
+def _id_in(request: pb.AttachCompletionRequest | pb.CancelCompletionRequest) -> str:
+    """Return the id of the answer that a request is about."""
+    if not request.request_id:
+        raise missing("request_id")
+    return request.request_id

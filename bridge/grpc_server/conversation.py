@@ -36,6 +36,7 @@ from bridge.grpc_server.wire.decode import (
     decode_said,
     decode_system,
     overridden,
+    with_request_id,
 )
 from bridge.v1 import completion_pb2 as pb
 
@@ -126,6 +127,8 @@ class Conversation:
         """Fields without effect of the messages that start the next turn."""
         self._overrides: tuple[pb.TurnOverrides, str] | None = None
         """Settings of the next turn, and what they are called in errors."""
+        self._request_id: tuple[str, str] | None = None
+        """The caller's own id of the next turn, and what it is called in errors."""
         if self._messages:
             self._await_results(self._messages[-1])
         self._kept = self._now()
@@ -161,6 +164,8 @@ class Conversation:
         self._ignored |= dict.fromkeys(ignored)
         if said.HasField("overrides"):
             self._overrides = said.overrides, f"{kind}.overrides"
+        if said.request_id:
+            self._request_id = said.request_id, f"{kind}.request_id"
         if isinstance(said, pb.UserMessage):
             message = self._said(said)
             if said.system:
@@ -174,12 +179,14 @@ class Conversation:
         settings = self._settings
         if self._overrides is not None:
             settings = overridden(settings, *self._overrides)
+        if self._request_id is not None:
+            settings = with_request_id(settings, *self._request_id)
         self._due = {}
         self._cut_calls = None
         self._messages.append(message)
         self._answer = _Answer()
         ignored = (*settings.ignored, *self._ignored)
-        self._ignored, self._overrides = {}, None
+        self._ignored, self._overrides, self._request_id = {}, None, None
         system, messages = placed(settings.system, self._messages)
         return replace(settings, messages=messages, system=system, conversing=True, ignored=ignored)
 
@@ -202,7 +209,7 @@ class Conversation:
         self._due = dict.fromkeys(self._kept.due)
         self._cut_calls = self._kept.cut_calls
         self._size = self._kept.size
-        self._ignored, self._overrides = {}, None
+        self._ignored, self._overrides, self._request_id = {}, None, None
 
     def _now(self) -> _Kept:
         return _Kept(tuple(self._messages), tuple(self._due), self._cut_calls, self._size)

@@ -38,7 +38,6 @@ from bridge.grpc_server.status import rich_status
 from bridge.grpc_server.wire.decode import NOT_ONE
 from bridge.grpc_server.wire.encode import (
     CANCELLED,
-    HEARTBEAT,
     ResponseEncoder,
     encode_error,
     encode_started,
@@ -50,9 +49,6 @@ _log = logging.getLogger(__name__)
 
 TOO_MANY: Final = "TOO_MANY_CONVERSATIONS"
 """google.rpc.ErrorInfo.reason if a caller has too many open calls."""
-
-
-_HEARTBEAT: Final = pb.ConverseResponse(event=HEARTBEAT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +164,7 @@ class ConverseCall:
                 case _HalfClosed():
                     self._half_closed = True
                 case Heartbeat():
-                    yield _HEARTBEAT
+                    yield self._encoder.heartbeat
                 case BaseException() as error:
                     raise error
                 case never:
@@ -204,7 +200,7 @@ class ConverseCall:
             case "cancel":
                 return await self._cancel()
             case "ping":
-                return (_HEARTBEAT,)
+                return (self._encoder.heartbeat,)
             case None:
                 return self._rejected(InvalidRequestError(NOT_ONE, field="request"))
             case never:

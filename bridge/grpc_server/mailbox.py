@@ -157,21 +157,30 @@ class Mailbox(Generic[_T]):
         self._timer = self._loop.call_at(due, self._check)
 
 
+async def numbered(
+    events: AsyncGenerator[Event, None],
+) -> AsyncGenerator[tuple[int, Event], None]:
+    """Yield the events of an answer with their sequence numbers. Close it to close `events`."""
+    number = 0
+    async with aclosing(events):
+        async for event in events:
+            number += 1
+            yield number, event
+
+
 async def sendable_events(
-    events: AsyncGenerator[Event, None], heartbeat_seconds: float, *, after: int = 0
+    events: AsyncGenerator[tuple[int, Event], None], heartbeat_seconds: float
 ) -> AsyncGenerator[Numbered | Heartbeat, None]:
     """Yield the events of an answer, and a heartbeat after each `heartbeat_seconds` of silence.
 
-    They are numbered from `after` + 1 on. The events are read meanwhile, so that those that wait to
-    be taken can be joined. Close the generator to close `events`, within that.
+    The events, which have their sequence numbers, are read meanwhile, so that those that wait to be
+    taken can be joined. Close the generator to close `events`, within that.
     """
 
     async def read() -> None:
-        number = after
         try:
             async with aclosing(events):
-                async for event in events:
-                    number += 1
+                async for number, event in events:
                     await mailbox.put(Numbered(event, number))
             await mailbox.put(_End())
         except (Exception, asyncio.CancelledError) as error:

@@ -34,7 +34,7 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
         *,
         heartbeat_seconds: float,
     ) -> None:
-        """`recent` returns the latest requests, newest first; see `RequestRecord.metadata`.
+        """`recent` returns the latest requests, newest first; see `RecentRequests.lines`.
 
         A watch sends the state again after `heartbeat_seconds` of silence.
         """

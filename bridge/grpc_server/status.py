@@ -54,6 +54,8 @@ CODES: Final[dict[type[contract.BridgeError], StatusCode]] = {
 
 _MODEL: Final = "bridge.v1.Model"
 """google.rpc.ResourceInfo.resource_type of a model."""
+_COMPLETION: Final = "bridge.v1.Completion"
+"""The same of an answer, by the id of its request."""
 
 _MAX_MESSAGE_BYTES: Final = 800
 _MAX_OTHERS_BYTES: Final = 2_000
@@ -98,6 +100,8 @@ def rich_status(error: contract.BridgeError, request_id: str) -> status_pb2.Stat
         details.append(_quota_failure(error, subject, message))
     if isinstance(error, contract.ModelNotFoundError) and error.model:
         details.append(_resource_info(_MODEL, error.model, message))
+    if isinstance(error, contract.NotFoundError) and error.id:
+        details.append(_resource_info(_COMPLETION, error.id, message))
     if error.retry_hint is not None:
         details.append(_retry_info(error.retry_hint))
     return status_pb2.Status(code=code.value[0], message=message, details=details)

@@ -59,6 +59,7 @@ def chat_body(request: CompletionRequest) -> Json:
         top_p=request.sampling.top_p,
         stop=list(request.sampling.stop) or None,
         max_tokens=request.max_output_tokens,
+        metadata=dict(request.labels) or None,
         response_format={"type": output.kind.value}
         | (schema if output.kind is OutputKind.JSON_SCHEMA else {}),
     )
@@ -147,6 +148,7 @@ def responses_body(request: CompletionRequest) -> Json:
         temperature=request.sampling.temperature,
         top_p=request.sampling.top_p,
         max_output_tokens=request.max_output_tokens,
+        metadata=dict(request.labels) or None,
         text={"format": without_nulls(type=output.kind.value, schema=output.schema)},
     )
 
@@ -204,7 +206,9 @@ def proto(request: CompletionRequest) -> pb.CompleteRequest:
                 kind=pb.OutputFormat.Kind.Value(f"KIND_{output.kind.name}"),
                 schema_json="" if output.schema is None else json.dumps(dict(output.schema)),
             ),
-        )
+        ),
+        request_id=request.client_request_id,
+        labels=request.labels,
     )
 
 

@@ -252,7 +252,9 @@ COMPLETE: tuple[pb.CompleteRequest, ...] = (
             sampling=pb.Sampling(temperature=0.5, top_p=0.9, stop=["x"]),
             max_output_tokens=100,
             effort=pb.EFFORT_LOW,
-        )
+        ),
+        request_id="order-4711",
+        labels={"team": "search"},
     ),
     pb.CompleteRequest(
         completion=pb.CompletionSpec(
@@ -262,7 +264,8 @@ COMPLETE: tuple[pb.CompleteRequest, ...] = (
             ),
             include_thinking=True,
             strict=True,
-        )
+        ),
+        detached=True,
     ),
 )
 
@@ -283,19 +286,27 @@ def _mutate_proto(rng: Random, root: Any) -> None:
     within = [root]
     for message in within:
         for field, value in message.ListFields():
-            if field.type == FieldDescriptor.TYPE_MESSAGE:
+            if field.type == FieldDescriptor.TYPE_MESSAGE and not _is_map(field):
                 within += value if field.is_repeated else [value]
     message = rng.choice([one for one in within if one.DESCRIPTOR.fields])
     field = rng.choice(message.DESCRIPTOR.fields)
     name = field.name
     if rng.random() < 0.2:
         message.ClearField(name)
+    elif _is_map(field):
+        key, value = field.message_type.fields
+        for _ in range(rng.choice((1, 1, 2, 20))):
+            getattr(message, name)[_scalar(rng, key)] = _scalar(rng, value)
     elif field.is_repeated:
         _mutate_repeated(rng, getattr(message, name), field)
     elif field.type == FieldDescriptor.TYPE_MESSAGE:
         getattr(message, name).SetInParent()
     else:
         setattr(message, name, _scalar(rng, field))
+
+
+def _is_map(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
 
 
 def _mutate_repeated(rng: Random, values: Any, field: FieldDescriptor) -> None:

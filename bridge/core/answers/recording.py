@@ -108,7 +108,7 @@ class Recording:
             raise InvalidRequestError(
                 f"The answer has had {len(self._events)} events so far, so there is nothing after "
                 f"number {after}.",
-                field="after",
+                field="after_sequence_number",
             )
         number = after
         while True:

@@ -151,6 +151,7 @@ class Answers:
                 "no longer kept.",
                 field="request_id",
                 reason="ANSWER_NOT_FOUND",
+                id=id,
             )
         return recording
 
@@ -167,6 +168,7 @@ class Answers:
                 f"No request with the id {shown(id)} is running.",
                 field="request_id",
                 reason="REQUEST_NOT_FOUND",
+                id=id,
             ) from None
         if recording.task is not None:
             if not recording.ended:

@@ -126,13 +126,21 @@ class ModelNotFoundError(BridgeError):
 
 
 class NotFoundError(BridgeError):
-    """Nothing with this id is stored for the caller; `field` is the parameter with the id."""
+    """Nothing with this `id` exists for the caller; `field` is the parameter with it."""
 
     reason = "NOT_FOUND"
 
-    def __init__(self, message: str, *, field: str | None = None, reason: str | None = None):
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        reason: str | None = None,
+        id: str = "",
+    ) -> None:
         super().__init__(message, reason=reason)
         self.field = field
+        self.id = id
 
 
 class TooLargeError(BridgeError):

@@ -208,9 +208,9 @@ class DetachedAnswer(Protocol):
     def events(self, after: int = 0) -> AsyncGenerator[tuple[int, Event], None]:
         """Yield the events with their sequence numbers, from `after` + 1 on, to the end.
 
-        Raises the error that ended the answer, and InvalidRequestError (field `after`) for a number
-        that no event of it has had so far. Any number of readers may read at once; a reader that
-        leaves does not end the answer.
+        Raises the error that ended the answer, and InvalidRequestError (field
+        `after_sequence_number`) for a number that no event of it has had so far. Any number of
+        readers may read at once; a reader that leaves does not end the answer.
         """
         ...
 

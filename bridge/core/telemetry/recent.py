@@ -11,7 +11,7 @@ KEPT: Final = 50
 
 
 class RecentRequests:
-    """Keeps the session log's metadata of the latest requests, without their content."""
+    """Keeps the session log's metadata of the latest requests, and their labels; no content."""
 
     def __init__(self, kept: int = KEPT) -> None:
         self._lines: deque[dict[str, Any]] = deque(maxlen=kept)
@@ -21,8 +21,8 @@ class RecentRequests:
 
     def ended(self, record: RequestRecord) -> None:
         """Keep the request's metadata, but not the record, which has its messages."""
-        self._lines.appendleft(record.metadata())
+        self._lines.appendleft({**record.metadata(), "labels": record.labels or None})
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return the latest requests, newest first; see `RequestRecord.metadata`."""
+        """Return the latest requests, newest first: `RequestRecord.metadata`, and `labels`."""
         return list(self._lines)

@@ -23,7 +23,7 @@ from bridge.core.validation import (
     validate_opening,
 )
 from bridge.grpc_server.wire.encode import EFFORTS
-from bridge.grpc_server.wire.field_names import field_name_of
+from bridge.grpc_server.wire.field_names import COMPLETION, field_name_of
 from bridge.grpc_server.wire.unknown_fields import unknown_fields
 from bridge.v1 import completion_pb2 as pb
 
@@ -55,9 +55,7 @@ _EFFORTS: Final[Mapping[int, contract.Effort | None]] = {
 
 NOT_ONE: Final = "Exactly one field of the oneof must be set, and this server must know it."
 
-_COMPLETION: Final = "completion."
-"""What the fields of a CompletionSpec are called in errors: as fields of the request's field."""
-OPEN: Final = f"open.{_COMPLETION}"
+OPEN: Final = f"open.{COMPLETION}"
 
 SingleRequest: TypeAlias = pb.CompleteRequest | pb.CreateCompletionRequest | pb.CountTokensRequest
 """A request for one answer."""
@@ -72,12 +70,15 @@ def decode_request(
 ) -> contract.CompletionRequest:
     """Decode a request; raises InvalidRequestError, which names the field by its proto path."""
     spec = request.completion
-    decoded = _settings(spec, caller, _COMPLETION)
+    decoded = _settings(spec, caller, COMPLETION)
     if spec.messages and not decoded.messages:
-        messages = f"{_COMPLETION}messages"
+        messages = f"{COMPLETION}messages"
         _refuse(f"'{messages}' has no user message. Add a message of ROLE_USER.", messages)
     unknown = unknown_fields(request, strict=spec.strict)
-    return replace(decoded, request_id=request_id, timeout=timeout, ignored=unknown)
+    decoded = replace(decoded, request_id=request_id, timeout=timeout, ignored=unknown)
+    if isinstance(request, pb.CountTokensRequest):
+        return decoded
+    return replace(decoded, client_request_id=request.request_id, labels=dict(request.labels))
 
 
 def decode_conversation(
@@ -88,7 +89,8 @@ def decode_conversation(
     Raises what `validate` raises; fields are named as `open.completion.model`.
     """
     decoded = _settings(request.open.completion, caller, OPEN)
-    decoded = replace(decoded, ignored=unknown_fields(request, strict=decoded.strict))
+    unknown = unknown_fields(request, strict=decoded.strict)
+    decoded = replace(decoded, ignored=unknown, labels=dict(request.open.labels))
     if decoded.messages and decoded.messages[-1].role is not contract.Role.ASSISTANT:
         _refuse("The last message must be from the model.", decoded.messages[-1].origin)
     validate_opening(decoded)
@@ -117,6 +119,17 @@ def overridden(
         return field_name_of(prefix, place) if changed else request.field_names(place)
 
     return replace(request, field_names=field_name, **changes)
+
+
+def with_request_id(
+    request: contract.CompletionRequest, id: str, path: str
+) -> contract.CompletionRequest:
+    """Give one turn an id of its caller's; `path` is what that is called in errors."""
+
+    def field_name(place: contract.Place) -> str:
+        return path if place.path == "client_request_id" else request.field_names(place)
+
+    return replace(request, client_request_id=id, field_names=field_name)
 
 
 def decode_said(message: pb.UserMessage) -> contract.Message:

@@ -23,12 +23,12 @@ FINISH_REASONS: Final[Mapping[contract.FinishReason, pb.FinishReason.ValueType]]
     contract.FinishReason.REFUSAL: pb.FINISH_REASON_REFUSAL,
 }
 
-_Response = TypeVar("_Response", pb.CompleteResponse, pb.ConverseResponse)
+Response = TypeVar(
+    "Response", pb.CompleteResponse, pb.AttachCompletionResponse, pb.ConverseResponse
+)
 
 CANCELLED: Final = pb.CompletionEvent(finished=pb.Finished(reason=pb.FINISH_REASON_CANCELLED))
 """The end of a turn that the client cancelled."""
-
-HEARTBEAT: Final = pb.CompletionEvent(heartbeat=pb.Heartbeat())
 
 
 def encode_started(request_id: str) -> pb.CompletionEvent:
@@ -79,6 +79,7 @@ def encode_event(
 ) -> tuple[tuple[pb.CompletionEvent, int], ...]:
     """Encode an event as those of the API, each with its sequence number.
 
+    There are none for what only HTTP can ask for.
     `Finished` is preceded by the usage as a separate event, which is not counted.
     """
     try:
@@ -95,20 +96,21 @@ def encode_event(
     return () if encoded is None else ((encoded, number),)
 
 
-class ResponseEncoder(Generic[_Response]):
+class ResponseEncoder(Generic[Response]):
     """Encodes the events of answers as responses of one kind.
 
     A response is valid until the next call: the deltas of the text, the bulk of an answer, share
     one message, since making a message of three levels costs twenty times as much as changing it.
     """
 
-    def __init__(self, response: type[_Response]) -> None:
-        self._make: type[_Response] = response
-        self._shared: _Response = response()
+    def __init__(self, response: type[Response]) -> None:
+        self._make: type[Response] = response
+        self._shared: Response = response()
         self._text: pb.TextDelta = self._shared.event.text_delta
         self._text.SetInParent()
+        self.heartbeat: Response = response(event=pb.CompletionEvent(heartbeat=pb.Heartbeat()))
 
-    def encode(self, event: contract.Event, number: int, request_id: str) -> tuple[_Response, ...]:
+    def encode(self, event: contract.Event, number: int, request_id: str) -> tuple[Response, ...]:
         """Encode an event, as `encode_event` does."""
         if isinstance(event, contract.TextDelta):
             try:
@@ -154,7 +156,7 @@ def _encoded(
             | contract.TextStart()
             | contract.Citation()
         ):
-            # Only for requests that ask for signatures or citations, which none over gRPC does.
+            # Only in answers to requests over HTTP, which a call may be attached to.
             return None
         case contract.ToolCallDelta(index, arguments):
             delta = pb.ToolCallDelta(index=index, arguments_json=arguments)
@@ -228,7 +230,7 @@ def encode_pool(state: contract.PoolState) -> pool_pb2.Pool:
 
 
 def encode_request(line: Mapping[str, Any]) -> pool_pb2.RecentRequest:
-    """Encode the metadata of a past request; see `RequestRecord.metadata`."""
+    """Encode the metadata of a past request; see `RecentRequests.lines`."""
     end = Timestamp()
     end.FromJsonString(line["time"])
     finish = line["finish"]
@@ -249,6 +251,7 @@ def encode_request(line: Mapping[str, Any]) -> pool_pb2.RecentRequest:
         usage=_usage_of(line),
         error_cause=sendable(line["error_cause"] or ""),
         unseen_calls=line["unseen_calls"],
+        labels={sendable(name): sendable(text) for name, text in (line["labels"] or {}).items()},
     )
 
 

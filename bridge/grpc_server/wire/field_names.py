@@ -7,13 +7,21 @@ from typing import Final
 
 from bridge.core.contract import Place
 
+COMPLETION: Final = "completion."
+"""What the fields of a CompletionSpec are called in errors: as fields of the request's field."""
+
 _JSON: Final[Mapping[str, str]] = {"output_format.schema": "_json"}
 """Ends of names: the proto has some values as JSON text."""
+
+_BESIDE: Final[Mapping[str, str]] = {"client_request_id": "request_id", "labels": "labels"}
+"""Fields beside the CompletionSpec."""
 
 
 def field_name_of(prefix: str, place: Place) -> str:
     """The proto's name of a field; `prefix` comes before those that are not in a message."""
     if not place.origin:
+        if beside := _BESIDE.get(place.path):
+            return f"{prefix.removesuffix(COMPLETION)}{beside}"
         return f"{prefix}{place.path}{_JSON.get(place.path, '')}"
     match place.rest:
         case "":

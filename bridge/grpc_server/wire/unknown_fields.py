@@ -45,7 +45,8 @@ def _paths(message: Message, where: str) -> Iterator[str]:
     for number in range(len(unknown)):
         yield f"{where}{unknown[number].field_number}"
     for field, value in message.ListFields():
-        if field.message_type is None:
+        if field.message_type is None or field.message_type.GetOptions().map_entry:
+            # Entries of a map keep none.
             continue
         if not field.is_repeated:
             yield from _paths(value, f"{where}{field.name}.")

@@ -236,10 +236,20 @@ function showRecent(recent) {
       // A client that left is not a failure.
       if (name === "End" && line.error) cell.classList.add(line.error === "CLIENT_CLOSED" ? "quiet" : "error");
       if (name === "Id") cell.title = line.request_id;
+      if (name === "Model" && line.labels) cell.append(labelsOf(line.labels));
       row.append(cell);
     }
     return row;
   }));
+}
+
+const SHOWN_LABELS = 120;
+
+function labelsOf(labels) {
+  const all = Object.entries(labels).map(([name, value]) => `${name}=${value}`).join(" ");
+  const shown = element("span", all.length > SHOWN_LABELS ? `${all.slice(0, SHOWN_LABELS)}…` : all, "labels");
+  shown.title = all;
+  return shown;
 }
 
 // Client settings

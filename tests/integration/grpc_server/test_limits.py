@@ -42,6 +42,8 @@ def test_a_tool_can_call_the_api_by_reflection_alone(bridge: RunningBridge) -> N
             for method in pool.FindServiceByName(name).methods
         }
     assert methods == {
+        "bridge.v1.CompletionService/AttachCompletion",
+        "bridge.v1.CompletionService/CancelCompletion",
         "bridge.v1.CompletionService/Complete",
         "bridge.v1.CompletionService/Converse",
         "bridge.v1.CompletionService/CountTokens",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from typing import Any
 
 import grpc
 import pytest
@@ -22,6 +23,7 @@ from bridge.core.contract.service import (
 )
 from bridge.core.contract.usage import Usage
 from bridge.core.pool.policy import State
+from bridge.core.telemetry.recent import RecentRequests
 from bridge.core.telemetry.request_record import RequestRecord
 from bridge.grpc_server.wire.encode import encode_pool, encode_request
 from bridge.v1 import completion_pb2
@@ -190,10 +192,21 @@ def record(**fields: object) -> RequestRecord:
     return RequestRecord(request, 0.0, started_on=1_700_000_000)
 
 
+def lines(*records: RequestRecord) -> list[dict[str, Any]]:
+    """What is kept of requests, in the order in which they ended; the latest one is first."""
+    recent = RecentRequests()
+    for each in records:
+        recent.ended(each)
+    return recent.lines()
+
+
+def encoded(record: RequestRecord) -> pb.RecentRequest:
+    return encode_request(*lines(record))
+
+
 async def test_the_latest_requests_are_sent_newest_first(serve: Serve) -> None:
     older, newer = record(model="opus"), record(model="haiku", caller="laptop")
-    recent = [newer.metadata(), older.metadata()]
-    _, channel = await serve(recent=lambda: recent)
+    _, channel = await serve(recent=lambda: lines(older, newer))
     call = pb_grpc.PoolServiceStub(channel).ListRecentRequests(pb.ListRecentRequestsRequest())
     requests = (await soon(call)).requests
     assert [(request.requested_model, request.key) for request in requests] == [
@@ -209,7 +222,7 @@ def test_a_request_that_was_answered() -> None:
     seen.times.first_token_at, seen.times.ended_at = 0.5, 2.0
     seen.see(Started("claude-opus-4"), 0.5)
     seen.see(Finished(FinishReason.LENGTH, Usage(1, 2, 3, 4, 0)), 2.0)
-    request = encode_request(seen.metadata())
+    request = encoded(seen)
     assert (request.request_id, request.api) == ("req_1", pb.API_HTTP)
     assert request.session_source == pb.SESSION_SOURCE_WARM
     durations = request.queue_duration, request.first_token_duration, request.total_duration
@@ -224,7 +237,7 @@ def test_a_request_that_was_answered() -> None:
 def test_what_never_came_of_a_request_is_unset() -> None:
     failed = record()
     failed.error = "QUEUE_FULL"
-    request = encode_request(failed.metadata())
+    request = encoded(failed)
     assert (request.error_reason, request.finish_reason) == ("QUEUE_FULL", 0)
     assert not request.HasField("requested_model")
     assert not request.HasField("queue_duration")
@@ -233,8 +246,12 @@ def test_what_never_came_of_a_request_is_unset() -> None:
 
 
 def test_a_model_that_no_text_can_hold_does_not_hide_the_other_requests() -> None:
-    assert encode_request(record(model="a\ud800b").metadata()).requested_model == "a\ufffdb"
+    assert encoded(record(model="a\ud800b")).requested_model == "a\ufffdb"
+
+
+def test_the_labels_of_a_request_are_encoded_as_far_as_they_can_be() -> None:
+    assert encoded(record(labels={"team": "a\ud800b"})).labels == {"team": "a\ufffdb"}
 
 
 def test_every_logged_field_of_a_request_is_encoded() -> None:
-    assert logged_names() == set(record().metadata())
+    assert logged_names() == set(*lines(record()))

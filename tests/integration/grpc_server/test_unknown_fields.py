@@ -57,7 +57,8 @@ def known() -> pb.CompleteRequest:
             tool_choice=pb.ToolChoice(mode=pb.ToolChoice.MODE_AUTO),
             sampling=pb.Sampling(temperature=0.5),
             output_format=pb.OutputFormat(kind=pb.OutputFormat.KIND_TEXT),
-        )
+        ),
+        labels={"team": "search"},
     )
 
 

@@ -118,6 +118,7 @@ def requests(draw: st.DrawFn) -> CompletionRequest:
         sampling=Sampling(draw(unit), draw(unit)),
         max_output_tokens=draw(st.one_of(st.none(), st.integers(1, 2**31 - 1))),
         output_format=OutputFormat(kind, schema=schema),
+        labels=draw(st.dictionaries(names, texts, max_size=3)),
     )
 
 
@@ -225,6 +226,10 @@ def choosing(path: str, **fields: Any) -> Callable[[CompletionRequest], Broken]:
 
 def sampling(path: str, **fields: Any) -> Callable[[CompletionRequest], Broken]:
     return lambda request: (replace(request, sampling=Sampling(**fields)), path)
+
+
+def labelling(path: str, **labels: str) -> Callable[[CompletionRequest], Broken]:
+    return lambda request: (replace(request, labels=labels), path)
 
 
 def output(kind: OutputKind, schema: Json | None) -> Callable[[CompletionRequest], Broken]:
@@ -364,6 +369,9 @@ FAULTS = (
         HTTP,
     ),
     Fault("a schema that is not there", output(OutputKind.JSON_SCHEMA, None)),
+    Fault("too many labels", labelling("labels", **{f"n{number}": "" for number in range(17)})),
+    Fault("a label whose name is too long", labelling("labels", **{"n" * 65: ""})),
+    Fault("a label whose value is too long", labelling("labels.n", n="v" * 513)),
     Fault("a schema without need", output(OutputKind.TEXT, {"type": "object"}), GRPC),
 )
 

@@ -43,14 +43,17 @@ def test_both_apis_report_the_same_latest_requests(
     bridge: RunningBridge, http: httpx.Client
 ) -> None:
     message = {"role": "user", "content": sim(text=WORDS)}
-    http.post("/v1/chat/completions", json={"model": "opus", "messages": [message]})
+    labels = {"team": "search", "note": "a\u00e9"}
+    body = {"model": "opus", "messages": [message], "metadata": labels}
+    http.post("/v1/chat/completions", json=body)
     http.post("/v1/chat/completions", json={"model": "claude-none", "messages": [message]})
     with grpc.insecure_channel(bridge.target) as channel:
         request = pb.CompleteRequest(
             completion=pb.CompletionSpec(
                 max_output_tokens=1,
                 messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=sim(tokens=3))])],
-            )
+            ),
+            labels=labels,
         )
         list(CompletionServiceStub(channel).Complete(request, timeout=PATIENCE))
         reply = PoolServiceStub(channel).ListRecentRequests(
@@ -59,6 +62,7 @@ def test_both_apis_report_the_same_latest_requests(
     told = [in_the_words_of_the_log(request) for request in reply.requests]
     assert [request["api"] for request in told[:3]] == ["grpc", "http", "http"]
     assert [request["error"] for request in told[:3]] == [None, "MODEL_NOT_FOUND", None]
+    assert [request["labels"] for request in told[:3]] == [labels, None, labels]
     assert told == http.get("/bridge/state").json()["recent"]
     assert WORDS not in str(reply)
 

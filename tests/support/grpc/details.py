@@ -20,6 +20,7 @@ class Details:
     request_id: str
     bad_request: Any
     retry: Any
+    resource: Any
 
     @property
     def fields(self) -> list[str]:
@@ -63,6 +64,7 @@ def details_in(code: grpc.StatusCode, message: str | None, trailing: Any) -> Det
         request.request_id,
         unpacked(error_details_pb2.BadRequest),
         unpacked(error_details_pb2.RetryInfo),
+        unpacked(error_details_pb2.ResourceInfo),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -91,10 +92,10 @@ def open_page(browser: Browser) -> Iterator[Callable[..., tuple[Page, list[str]]
 OpenPage = Callable[..., tuple[Page, list[str]]]
 
 
-def ask(url: str, prompt: str, key: str = "unused", model: str = "opus") -> None:
+def ask(url: str, prompt: str, key: str = "unused", model: str = "opus", **fields: Any) -> None:
     httpx.post(
         f"{url}/v1/chat/completions",
-        json={"model": model, "messages": [{"role": "user", "content": prompt}]},
+        json={"model": model, "messages": [{"role": "user", "content": prompt}], **fields},
         headers={"authorization": f"Bearer {key}"},
         timeout=PATIENCE,
         trust_env=False,
@@ -104,12 +105,15 @@ def ask(url: str, prompt: str, key: str = "unused", model: str = "opus") -> None
 def test_it_shows_what_runs_and_a_click_streams_an_answer(
     bridge: RunningBridge, open_page: OpenPage
 ) -> None:
-    ask(bridge.url, "A prompt with words that are nobody's business.")
+    labels = {"team": "search", "note": "x" * 500}
+    ask(bridge.url, "A prompt with words that are nobody's business.", metadata=labels)
     page, problems = open_page(bridge.url)
 
     expect(page.locator("#status")).to_have_text("ok")
     expect(page.locator("#facts")).to_contain_text("simulated model")
     expect(page.locator("#recent tr").first).to_contain_text("claude-opus")
+    expect(page.locator("#recent .labels").first).to_contain_text("team=search note=xxx")
+    expect(page.locator("#recent .labels").first).to_have_attribute("title", re.compile("x{500}$"))
     assert page.locator("#pool i").count() >= 1
     assert page.locator("#model option").all_inner_texts()[0] == "default"
 
@@ -307,7 +311,7 @@ def test_it_fits_the_screen_and_the_light(
     bridge: RunningBridge, open_page: OpenPage, tmp_path: Path, width: int, scheme: str
 ) -> None:
     # Callers choose names, and long ones.
-    ask(bridge.url, "Anything.", model="claude-" + 200 * "x")
+    ask(bridge.url, "Anything.", model="claude-" + 200 * "x", metadata={"team": 500 * "x"})
     ask(bridge.url, "Anything.")
     page, problems = open_page(
         bridge.url, viewport={"width": width, "height": 844}, color_scheme=scheme

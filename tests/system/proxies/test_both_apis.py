@@ -191,6 +191,7 @@ async def test_a_request_larger_than_proxies_accept_by_default(apis: Apis, kind:
 
 
 # The others stream a request: over HTTP/1.1 its client may find the connection closed.
+@LONG
 @pytest.mark.parametrize("proxy", ["nginx"], indirect=True)
 async def test_the_bridge_itself_refuses_what_is_too_large(apis: Apis) -> None:
     body = chat_body(CompletionRequest((asking("x" * 33 * 1024 * 1024),)))

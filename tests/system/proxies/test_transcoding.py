@@ -7,7 +7,8 @@ import json
 import shutil
 import subprocess
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ async def test_a_whole_answer(http: httpx.AsyncClient) -> None:
     assert reply.json()["finish_reason"] == "FINISH_REASON_STOP"
 
 
-async def events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+async def events(response: httpx.Response) -> AsyncGenerator[dict[str, Any], None]:
     async for line in response.aiter_lines():
         if line:
             yield json.loads(line.removeprefix("data: "))["event"]
@@ -89,6 +90,21 @@ async def test_a_stream_outlives_the_limit_of_the_proxy(http: httpx.AsyncClient)
         "".join(event["text_delta"]["text"] for event in seen if "text_delta" in event) == "w0 w1 "
     )
     assert seen[-1]["finished"]["reason"] == "FINISH_REASON_STOP"
+
+
+async def test_a_detached_answer_is_attached_to(http: httpx.AsyncClient) -> None:
+    id = uuid.uuid4().hex
+    asked = {**body(sim(text="Hello")), "request_id": id, "labels": {"a": "b"}, "detached": True}
+    async with (
+        http.stream("POST", "/bridge/v1/completions:stream", json=asked) as response,
+        aclosing(events(response)) as coming,
+    ):
+        assert [next(iter(await anext(coming))) for _ in range(2)] == ["heartbeat", "started"]
+    attach = f"/bridge/v1/completions/{id}:attach?after_sequence_number=1"
+    async with http.stream("GET", attach) as response:
+        seen = [event async for event in events(response)]
+    assert [next(iter(event)) for event in seen] == ["text_delta", "usage", "finished"]
+    assert seen[0]["text_delta"] == {"text": "Hello"}
 
 
 async def test_each_token_arrives_at_once_and_a_client_that_leaves_stops_the_answer(

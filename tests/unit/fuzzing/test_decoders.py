@@ -146,10 +146,15 @@ CALLS: tuple[Event, ...] = (
 ANSWER: tuple[Event, ...] = (TextDelta("Hi"), Finished(FinishReason.STOP, Usage()))
 
 SAID = (
-    pb.ConverseRequest(message=pb.UserMessage(parts=COMPLETE[1].completion.messages[0].parts)),
+    pb.ConverseRequest(
+        message=pb.UserMessage(
+            parts=COMPLETE[1].completion.messages[0].parts, request_id="order-4711"
+        )
+    ),
     pb.ConverseRequest(
         tool_results=pb.ToolResults(
-            results=[pb.ToolResult(call_id="1", content=[pb.Part(text="seen")])]
+            results=[pb.ToolResult(call_id="1", content=[pb.Part(text="seen")])],
+            request_id="order-4712",
         )
     ),
     pb.ConverseRequest(message=pb.UserMessage(parts=COMPLETE[0].completion.messages[0].parts)),
@@ -160,7 +165,8 @@ SAID = (
 @examples(2_000)
 def test_conversations(seed: int) -> None:
     rng = Random(seed)
-    opened = pb.OpenConversation.FromString(rng.choice(COMPLETE).SerializeToString())
+    chosen = rng.choice(COMPLETE)
+    opened = pb.OpenConversation(completion=chosen.completion, labels=dict(chosen.labels))
     if rng.random() < 0.5:
         # The history must end with the model.
         del opened.completion.messages[-1:]

@@ -77,7 +77,9 @@ def test_every_field_of_a_request() -> None:
             effort=pb.EFFORT_HIGH,
             include_thinking=True,
             strict=True,
-        )
+        ),
+        request_id="order-1",
+        labels={"team": "search"},
     )
     decoded = decode_request(wire, request_id="req_1", caller="me", timeout=5.0)
     data = model.InlineData("image/png", b64encode(b"\x89PNG").decode())
@@ -114,6 +116,8 @@ def test_every_field_of_a_request() -> None:
         timeout=5.0,
         strict=True,
         request_id="req_1",
+        client_request_id="order-1",
+        labels={"team": "search"},
         caller="me",
         api="grpc",
     )
@@ -137,6 +141,12 @@ def test_a_request_with_every_field_set_leaves_none_of_the_proto_untested() -> N
         "effort",
         "include_thinking",
         "strict",
+    }
+    assert {field.name for field in pb.CompleteRequest.DESCRIPTOR.fields} == {
+        "completion",
+        "request_id",
+        "labels",
+        "detached",
     }
 
 

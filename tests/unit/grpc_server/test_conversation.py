@@ -365,3 +365,43 @@ def test_overrides_are_of_one_turn_and_named_in_its_errors() -> None:
     again = talk.take(said("one"))
     assert again is not None
     assert again.max_output_tokens is None
+
+
+def test_an_id_is_of_one_turn_and_named_in_its_errors() -> None:
+    talk = conversation()
+    message = said("one")
+    message.request_id = "not an id"
+    message.overrides.max_output_tokens = 0
+    request = talk.take(message)
+    assert request is not None
+    assert request.client_request_id == "not an id"
+    with pytest.raises(InvalidRequestError) as caught:
+        validate(request)
+    fields = [each.field for each in (caught.value, *caught.value.others)]
+    assert fields == ["message.overrides.max_output_tokens", "message.request_id"]
+    talk.fail()
+    again = talk.take(said("one"))
+    assert again is not None
+    assert again.client_request_id == ""
+
+
+def test_the_last_id_of_several_results_counts() -> None:
+    talk = conversation()
+    talk.take(said("one"))
+    run(talk, *CALLS, reason=FinishReason.TOOL_CALLS)
+    first, second = results("a"), results("b")
+    first.request_id, second.request_id = "first", "second"
+    assert talk.take(first) is None
+    request = talk.take(second)
+    assert request is not None
+    assert request.client_request_id == "second"
+
+
+def test_an_id_of_a_message_that_begins_no_turn_is_forgotten() -> None:
+    talk = conversation()
+    with pytest.raises(InvalidRequestError):
+        talk.take(pb.UserMessage(request_id="turn-1"))
+    talk.fail()
+    request = talk.take(said("one"))
+    assert request is not None
+    assert request.client_request_id == ""

@@ -22,6 +22,7 @@ from bridge.grpc_server.mailbox import (
     Mailbox,
     Numbered,
     joined,
+    numbered,
     sendable_events,
 )
 from tests.support.fakes import STARTED, STOP
@@ -121,7 +122,7 @@ async def test_the_events_of_an_answer_are_closed_within_it() -> None:
             await asyncio.sleep(0)
             closed.set()
 
-    async with aclosing(sendable_events(endless(), NEVER)) as events:
+    async with aclosing(sendable_events(numbered(endless()), NEVER)) as events:
         assert await soon(anext(events)) == Numbered(STARTED, 1)
     assert closed.is_set()
 
@@ -132,7 +133,7 @@ async def test_the_error_of_an_answer_comes_after_its_events() -> None:
         yield TextDelta("a")
         raise ValueError("b")
 
-    async with aclosing(sendable_events(failing(), NEVER)) as events:
+    async with aclosing(sendable_events(numbered(failing()), NEVER)) as events:
         assert await anext(events) == Numbered(STARTED, 1)
         assert await anext(events) == Numbered(TextDelta("a"), 2)
         with pytest.raises(ValueError, match="b"):
@@ -148,7 +149,7 @@ async def test_a_reader_that_takes_nothing_holds_up_the_answer() -> None:
             made += 1
             yield TextDelta("x" * 1024)
 
-    async with aclosing(sendable_events(flood(), NEVER)) as events:
+    async with aclosing(sendable_events(numbered(flood()), NEVER)) as events:
         await soon(anext(events))
         for _ in range(100):
             await asyncio.sleep(0)

@@ -153,6 +153,13 @@ def test_a_model_that_does_not_exist_is_named() -> None:
     )
 
 
+def test_an_answer_that_does_not_exist_is_named() -> None:
+    error = errors.NotFoundError("x", field="request_id", id="req_2")
+    assert details_of(status_of(error, "req_1"))[2] == error_details_pb2.ResourceInfo(
+        resource_type="bridge.v1.Completion", resource_name="req_2", description="x"
+    )
+
+
 def test_a_usage_limit_has_its_reset_time_but_is_not_retried_by_policy() -> None:
     status = status_of(errors.PlanLimitError("x", retry_after=3600), "req_1")
     retry = details_of(status)[-1]

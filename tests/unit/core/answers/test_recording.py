@@ -63,7 +63,7 @@ async def test_a_number_that_was_never_sent_is_an_error(after: int) -> None:
     answer.add(EVENTS[1])
     with pytest.raises(InvalidRequestError) as error:
         await soon(read(answer, after))
-    assert error.value.field == "after"
+    assert error.value.field == "after_sequence_number"
 
 
 async def test_several_readers_read_at_once_and_leave_as_they_like() -> None:
