@@ -134,9 +134,15 @@ class BackgroundResponse:
         reply = collector.response("in_progress" if recorded else "queued")
         return reply if recorded else {**reply, "model": self._model_asked}
 
-    def response(self) -> Response:
+    async def whole(self) -> JsonDict:
+        """Build the same, off the event loop if it is long."""
+        answer = self.answer
+        long = answer is not None and answer.ended and len(answer.recorded) > _MANY_EVENTS
+        return await off_loop(long and self._final is None, self.reply)
+
+    async def response(self) -> Response:
         """Reply with it."""
-        return json_response(self.reply(), headers=ignored_header(self.ignored))
+        return json_response(await self.whole(), headers=ignored_header(self.ignored))
 
     def encoder(self, after: int) -> BackgroundStreamEncoder:
         """Return an encoder of its events after a number."""
@@ -225,7 +231,7 @@ class BackgroundResponses:
             # An equal request has had the same id of the caller's: this is its answer.
             del self._known[owner, found.id]
             found = self._of(owner, answer)
-        return self.streamed(found, None) if call.stream else found.response()
+        return self.streamed(found, None) if call.stream else await found.response()
 
     def find(self, owner: str, id: str) -> BackgroundResponse | None:
         """Return one that is running or ended a short time ago, started over any API."""
@@ -243,7 +249,7 @@ class BackgroundResponses:
         encoder = found.encoder(-1 if after is None else after)
 
         async def last_frame() -> bytes:
-            return encoder.last_frame(found.reply())
+            return encoder.last_frame(await found.whole())
 
         return EventStreamResponse(
             found.events(),
@@ -260,7 +266,7 @@ class BackgroundResponses:
         if found is None:
             return None
         await self._server.service.cancel(owner, found.request_id)
-        return found.reply()
+        return await found.whole()
 
     async def forget(self, owner: str, id: str) -> bool:
         """Cancel one, started over any API, and find it no more; False if there is none."""

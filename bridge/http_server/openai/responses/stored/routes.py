@@ -92,7 +92,9 @@ def _add_retrieving_route(
             )
         found = background.find(owner, response_id)
         if found is not None:
-            return background.streamed(found, starting_after) if stream else found.response()
+            if stream:
+                return background.streamed(found, starting_after)
+            return await found.response()
         kept = await keeper.find(owner, response_id)
         if stream:
             raise UnsupportedError(

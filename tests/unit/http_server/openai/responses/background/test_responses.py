@@ -437,6 +437,12 @@ async def test_a_long_answer_is_collected_beside_the_loop(
         await post(app, input=str(pieces))
         await soon(service.answers.finished())
         assert offloaded.pop() is large
+        # This is not stored, and so made for each request.
+        await service.detach(CompletionRequest((user("hi"),), request_id=f"req_a{pieces}"))
+        await soon(service.answers.finished())
+        for path in (f"resp_a{pieces}", f"resp_a{pieces}?stream=true"):
+            assert (await get(app, path)).status == 200
+            assert offloaded.pop() is large
 
 
 class SlowShelf(SqliteResponseStore):
