@@ -154,7 +154,7 @@ async def serving(
         telemetry.metrics.watch(service)
         health_log = HealthLog()
         stack.callback(changes.follow(lambda: health_log.look(service.pool_state())))
-        access.on_revoked = service.forget
+        access.on_revoked = service.forget_caller
         await stack.enter_async_context(access.following())
         bridge = Bridge(service, front_ends, simulator, access, telemetry.log, telemetry.metrics)
         bridge.live_tls = tls

@@ -193,6 +193,10 @@ class Engine:
         """Cancel a running request, detached or not; raises NotFoundError."""
         await self._requests.answers.cancel(owner, id)
 
+    async def forget(self, owner: str, id: str) -> bool:
+        """Cancel a detached answer and keep it no longer; False if there is none."""
+        return await self._requests.answers.forget(owner, id)
+
     async def count_tokens(self, request: CompletionRequest) -> int:
         """Estimate the input tokens of a request without answering it; takes a turn of the pool."""
         return await self._requests.count_tokens(request)

@@ -165,7 +165,7 @@ class Payers:
         await asyncio.gather(*(engine.drain() for engine in self.engines))
         await self._requests.finished()
 
-    def forget(self, caller: str) -> None:
+    def forget_caller(self, caller: str) -> None:
         """Stop holding conversations of a caller open."""
         for engine in self.engines:
             engine.pool.forget(caller)
@@ -196,6 +196,10 @@ class Payers:
     async def cancel(self, owner: str, id: str) -> None:
         """Cancel a running request, detached or not; raises NotFoundError."""
         await self._requests.answers.cancel(owner, id)
+
+    async def forget(self, owner: str, id: str) -> bool:
+        """Cancel a detached answer and keep it no longer; False if there is none."""
+        return await self._requests.answers.forget(owner, id)
 
     async def count_tokens(self, request: CompletionRequest) -> int:
         """Estimate the input tokens of a request without answering it; takes a turn of the pool."""

@@ -180,7 +180,7 @@ def test_an_answer_goes_on_with_the_payer_of_its_key(paid: PaidBridge) -> None:
 
 def _forget(paid: PaidBridge) -> Callable[[], Any]:
     async def forget() -> None:
-        paid.bridge.bridge.service.forget("ben")
+        paid.bridge.bridge.service.forget_caller("ben")
 
     return forget
 
