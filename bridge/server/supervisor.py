@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from bridge.core.access import USAGE_FILE, Access, Quotas, Uploads
 from bridge.core.engine import Engine
+from bridge.core.ledger import LEDGER_FILE, Ledger
 from bridge.core.system import OrphanGuard
 from bridge.core.telemetry import (
     HealthLog,
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
     from bridge.simulator import Simulator
 
 logger = logging.getLogger(__name__)
+
+DEMO_LEDGER_FILE = f"demo-{LEDGER_FILE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ async def serving(
         simulator = await _simulator(stack) if front_ends.demo else None
         cli = claude_cli(settings)
         capabilities = await cli_capabilities(cli, settings, guard, say)
-        telemetry = _telemetry(settings, stack, say)
+        telemetry = _telemetry(settings, stack, say, demo=front_ends.demo)
         launcher = make_launcher(cli, settings, simulator, guard, stack)
         if telemetry.traced:
             launcher = replace(launcher, telemetry=cli_environment(os.environ))
@@ -177,21 +180,27 @@ class _Telemetry:
     metrics: Metrics
     log: SessionLog
     recent: RecentRequests
+    ledger: Ledger
     observers: Observers
     traced: bool
 
 
-def _telemetry(settings: Settings, stack: AsyncExitStack, say: Callable[[str], None]) -> _Telemetry:
+def _telemetry(
+    settings: Settings, stack: AsyncExitStack, say: Callable[[str], None], *, demo: bool
+) -> _Telemetry:
     """Open the observers of requests; the stack closes them."""
     log = SessionLog(settings.session_log_path, _rotation(settings))
     stack.callback(log.close)
     metrics, recent = Metrics(settings.bridge_metric_labels), RecentRequests()
-    observers: list[Observer] = [metrics, log, recent, ServerLog()]
+    # What a simulated model costs is nobody's.
+    ledger = Ledger(settings.bridge_state_dir / (DEMO_LEDGER_FILE if demo else LEDGER_FILE))
+    stack.push_async_callback(ledger.aclose)
+    observers: list[Observer] = [metrics, log, recent, ledger, ServerLog()]
     tracing = start_tracing(os.environ, say)
     if tracing is not None:
         observers.append(tracing)
         stack.callback(tracing.close)
-    return _Telemetry(metrics, log, recent, Observers(observers), tracing is not None)
+    return _Telemetry(metrics, log, recent, ledger, Observers(observers), tracing is not None)
 
 
 async def _simulator(stack: AsyncExitStack) -> Simulator:

@@ -223,7 +223,8 @@ class Engine:
                             record.see(event, clock())
                             yield event
                 finally:
-                    meter.tokens = completion.usage.total_tokens
+                    record.spent = completion.usage
+                    meter.tokens = record.spent.total_tokens
         except BridgeError as error:
             record.error, record.cause = error.reason, error.for_log
             raise
