@@ -159,7 +159,8 @@ async def serving(
         bridge.live_tls = tls
         bridge.system_prompt = options.system_prompt
         uploads = Uploads(settings.bridge_upload_megabytes * 1024 * 1024)
-        shared = Shared(engine, settings, access, uploads, telemetry.metrics, telemetry.recent, tls)
+        metrics, recent = telemetry.metrics, telemetry.recent
+        shared = Shared(engine, settings, access, uploads, metrics, recent, telemetry.ledger, tls)
         if plan.grpc is not None:
             bridge.grpc_address = await serve_grpc(shared, plan.grpc, stack, changes)
         if listener is not None:

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from bridge.core.contract import StoreUnavailableError
+from bridge.core.contract import UnavailableError
 from bridge.core.ledger import tables
 from bridge.core.ledger.entries import Dimension, Entry, UsageRow, entry_of
 from bridge.core.system import identity_of
@@ -31,6 +31,15 @@ LEDGER_FILE: Final = "ledger.sqlite3"
 """Its name in the state folder."""
 MAX_WAITING: Final = 10_000
 """Requests that wait for a file that cannot be written; further ones are lost, the oldest first."""
+
+
+def unavailable() -> UnavailableError:
+    """Return the error of a question that cannot be answered."""
+    return UnavailableError(
+        "This server cannot read its ledger; its log has the reason.",
+        reason="LEDGER_UNAVAILABLE",
+        retryable=False,
+    )
 
 
 class Ledger:
@@ -74,7 +83,7 @@ class Ledger:
     async def request(self, id: str, key: str | None = None) -> Entry | None:
         """Return a request of a key that has ended, by the server's or the caller's own id.
 
-        `key` None is any key. Waits for the cost. Raises StoreUnavailableError if the file cannot
+        `key` None is any key. Waits for the cost. Raises UnavailableError if the file cannot
         be read.
         """
         while any(_matches(record, id, key) for record in self._unbooked):
@@ -87,7 +96,7 @@ class Ledger:
     ) -> list[UsageRow]:
         """Return the sums of the UTC days from `since` to `until`, both included (YYYY-MM-DD).
 
-        `key` None is all keys. Raises StoreUnavailableError if the file cannot be read.
+        `key` None is all keys. Raises UnavailableError if the file cannot be read.
         """
         return await self._ask(partial(tables.rows, by=by, since=since, until=until, key=key))
 
@@ -110,7 +119,7 @@ class Ledger:
             return question(self._connection())
         except (sqlite3.Error, OSError) as error:
             self._failed(error)
-            raise StoreUnavailableError from error
+            raise unavailable() from error
 
     def _write(self) -> None:
         entries = list(self._waiting)

@@ -32,6 +32,7 @@ ELSEWHERE: Mapping[str, str] = {
     "core/claude/usage_limits": "tests/unit/core/engine/test_usage_limits.py",
     "core/contract/": "Data without decisions; tests everywhere are made of it.",
     "core/engine/": "It needs the CLI: tests/integration/engine and tests/integration/faults.",
+    "core/ledger/questions": "Over every API: tests/integration/parity/test_usage.py.",
     "core/ledger/tables": "With tests/unit/core/ledger/test_ledger.py.",
     "core/pool/": "The parts of one pool: tests/unit/core/pool/test_pool.py.",
     "core/pool/starts": "tests/integration/faults/test_crash_loop.py",

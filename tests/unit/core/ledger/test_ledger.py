@@ -13,7 +13,7 @@ from bridge.core.contract import (
     Cost,
     SessionSource,
     Started,
-    StoreUnavailableError,
+    UnavailableError,
     Usage,
 )
 from bridge.core.ledger import LEDGER_FILE, Dimension, Ledger, read_rows
@@ -140,7 +140,7 @@ async def test_what_cannot_be_written_is_written_later(
     block(path)
     ledger = Ledger(path, now=lambda: NOW)
     put(ledger, record("1"), record("2"))
-    with pytest.raises(StoreUnavailableError):
+    with pytest.raises(UnavailableError):
         await ledger.usage(Dimension.KEY)
     assert caplog.text.count("cannot be used") == 1
     unblock(path)
@@ -170,7 +170,7 @@ async def test_of_those_that_wait_the_oldest_are_lost_beyond_a_limit(
     block(path)
     ledger = Ledger(path, now=lambda: NOW, max_waiting=2)
     put(ledger, *(record(str(number)) for number in range(4)))
-    with pytest.raises(StoreUnavailableError):
+    with pytest.raises(UnavailableError):
         await ledger.usage(Dimension.KEY)
     unblock(path)
     assert [row.totals.requests for row in await ledger.usage(Dimension.KEY)] == [2]
