@@ -26,7 +26,7 @@ PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo 'demo, serve and proto install only the runtime; test, check, bench and soak add the development tools.'
+	@echo 'demo, serve and proto install only the runtime; test, check, bench, soak and examples add the development tools.'
 
 .PHONY: demo
 demo: setup ## HTTP and gRPC API on the built-in simulated model, with one streamed completion each
@@ -64,6 +64,10 @@ check: setup-dev ## Lint, format, types, imports and dependencies, as CI runs th
 bench: setup-dev ## Measure the overhead compared with driving Claude Code directly
 	@$(PY) -m benchmarks $(ARGS)
 
+.PHONY: examples
+examples: setup-dev ## Build and run every program in examples/ against the built-in simulated model
+	@$(PY) -m examples
+
 .PHONY: probe
 probe: setup ## Write the report on the bundled CLI's behaviours; run it after changing the pinned SDK
 	@$(PY) -m bridge.probe
@@ -75,6 +79,7 @@ soak: setup-dev ## Mixed traffic with random faults: make soak ARGS="--seconds 6
 .PHONY: clean
 clean: ## Remove everything that the other targets created, including .venv
 	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis
+	rm -rf $(addprefix examples/typescript/,dist gen node_modules protos)
 	rm -f bridge/v1/*_pb2*.py bridge/v1/*_pb2*.pyi bridge/v1/*.proto bridge/v1/bridge.binpb
 	find bridge tests $(wildcard benchmarks) -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -10,8 +10,14 @@ import typer
 
 from bridge.cli.common import fail
 
-GOOGLE = ("annotations.proto", "field_behavior.proto", "http.proto")
-"""What the files of bridge.v1 import from google/api; google/protobuf comes with every compiler."""
+GOOGLE = (
+    "api/annotations.proto",
+    "api/field_behavior.proto",
+    "api/http.proto",
+    "rpc/error_details.proto",
+    "rpc/status.proto",
+)
+"""What bridge.v1 imports, and what its errors are made of; google/protobuf is in every compiler."""
 
 
 def protos(
@@ -19,7 +25,7 @@ def protos(
         Path, typer.Argument(help="Where to write them; created if it does not exist.")
     ],
 ) -> None:
-    """Write the .proto files of the gRPC API, with what they import from google/api.
+    """Write the .proto files of the gRPC API, with what they use of google/api and google/rpc.
 
     Beside them bridge.binpb, a binary descriptor with all imports, for proxies and dynamic clients.
     """
@@ -27,9 +33,9 @@ def protos(
 
     import bridge.v1
 
-    ours, googles = Path(bridge.v1.__path__[0]), Path(http_pb2.__file__).parent
+    ours, googles = Path(bridge.v1.__path__[0]), Path(http_pb2.__file__).parents[1]
     files = [(path, Path("bridge", "v1", path.name)) for path in sorted(ours.glob("*.proto"))]
-    files += [(googles / name, Path("google", "api", name)) for name in GOOGLE]
+    files += [(googles / name, Path("google", name)) for name in GOOGLE]
     files.append((ours / "bridge.binpb", Path("bridge.binpb")))
     try:
         for source, name in files:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
@@ -25,6 +26,20 @@ def installed(package: str, version: str, program: str) -> Path:
 def libraries(*packages: str) -> Path:
     """Return the folder of npm packages, each with its version; skips the test without them."""
     return _from_npm(packages, Path("node_modules"))
+
+
+def libraries_of(project: Path) -> Path:
+    """Return the folder of the npm packages that a project's lock pins; skips without them."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip(f"{project.name}: npm is not installed")
+    files = tuple(project / name for name in ("package.json", "package-lock.json"))
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    folder = _CACHE / f"{project.name}-{digest[:16]}"
+    options = ("--no-audit", "--no-fund", "--ignore-scripts")
+    command = (npm, "ci", "--prefix", str(folder), *options)
+    _install_once(project.name, folder, command, folder / "node_modules", files)
+    return folder / "node_modules"
 
 
 def _from_npm(packages: tuple[str, ...], path: Path) -> Path:
@@ -65,12 +80,20 @@ def python_with(package: str, version: str) -> Path:
     return python
 
 
-def _install_once(package: str, folder: Path, command: tuple[str, ...], path: Path) -> None:
+def _install_once(
+    package: str,
+    folder: Path,
+    command: tuple[str, ...],
+    path: Path,
+    files: tuple[Path, ...] = (),
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # Two workers of a run must not install it at once.
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "complete").exists():
+            for file in files:
+                shutil.copy(file, folder)
             try:
                 done = subprocess.run(
                     command, capture_output=True, text=True, timeout=_SECONDS, check=False

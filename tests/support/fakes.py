@@ -157,6 +157,9 @@ class FakeService:
     async def cancel(self, owner: str, id: str) -> None:
         await self.answers.cancel(owner, id)
 
+    async def forget(self, owner: str, id: str) -> bool:
+        return await self.answers.forget(owner, id)
+
     async def _answered(
         self, request: CompletionRequest, admitted: Callable[[], None]
     ) -> AsyncGenerator[Event, None]:

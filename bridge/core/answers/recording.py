@@ -98,6 +98,11 @@ class Recording:
         return self._ended
 
     @property
+    def complete(self) -> bool:
+        """Whether it has had its last event; what is done after that changes nothing."""
+        return bool(self._events) and isinstance(self._events[-1], Finished)
+
+    @property
     def error(self) -> BridgeError | None:
         """The error that ended it, if any."""
         return self._error
@@ -122,7 +127,7 @@ class Recording:
                 break
             await self._more()
         if self._error is not None:
-            raise self._error.with_traceback(None)
+            raise self._error.again()
 
     def add(self, event: Event) -> int:
         """Record an event; returns its size."""
@@ -134,10 +139,17 @@ class Recording:
 
     def end(self, error: BridgeError | None) -> None:
         """Record the end."""
-        self._error = error
+        self._error = None if error is None else error.again()
         self._ended = True
         self.admitted.set()
         self._wake()
+
+    def cancel(self) -> None:
+        """End it; no effect once it is complete."""
+        if self.task is None or self.cancelled or self._ended or self.complete:
+            return
+        self.cancelled = True
+        self.task.cancel()
 
     async def _more(self) -> None:
         reader = asyncio.get_running_loop().create_future()

@@ -22,6 +22,7 @@ from bridge.core.contract import (
     CompletionRequest,
     DrainingError,
     Event,
+    Finished,
     InternalError,
     NotFoundError,
     OnEnd,
@@ -54,31 +55,41 @@ class _Running:
     task: asyncio.Task[Any] | None = None
     """What waits for the next event, if anything does."""
     cancelled: bool = False
+    interrupted: bool = False
+    """Whether the task was cancelled for that."""
+    complete: bool = False
+    """Whether the answer has had its last event."""
 
     async def next(self, events: AsyncGenerator[Event, None]) -> Event | None:
         """Return the next event, or None after the last; raises RequestCancelledError."""
-        self._check()
+        if self.cancelled:
+            raise _cancelled()
         task = self.task = asyncio.current_task()
+        assert task is not None
         try:
-            return await anext(events, None)
+            event = await anext(events, None)
         except asyncio.CancelledError:
-            assert task is not None
-            if self.cancelled and task.uncancel() == 0:
+            if self.interrupted and task.cancelling() == 1:
                 raise _cancelled() from None
             raise
         finally:
             self.task = None
-
-    def _check(self) -> None:
-        if self.cancelled:
-            raise _cancelled()
+            if self.interrupted:
+                # However it ended: the task goes on, and is not cancelled for its owner.
+                task.uncancel()
+        self.complete = isinstance(event, Finished)
+        return event
 
     def cancel(self) -> None:
-        """End it with a RequestCancelledError at the next event, or now if it is awaited."""
-        if self.cancelled:
+        """End it with a RequestCancelledError at the next event, or now if it is awaited.
+
+        No effect once the answer is complete.
+        """
+        if self.cancelled or self.complete:
             return
         self.cancelled = True
         if self.task is not None and not self.task.cancelling():
+            self.interrupted = True
             self.task.cancel()
 
 
@@ -133,13 +144,13 @@ class Answers:
         try:
             await recording.admitted.wait()
         except asyncio.CancelledError:
-            if not request.client_request_id and recording.task is not None:
+            if not request.client_request_id:
                 # Nobody knows its id.
-                recording.task.cancel()
+                recording.cancel()
             raise
         if recording.refused and recording.error is not None:
             self._recordings.drop(recording)
-            raise recording.error.with_traceback(None)
+            raise recording.error.again()
         return recording
 
     def attach(self, owner: str, id: str) -> Recording:
@@ -170,11 +181,16 @@ class Answers:
                 reason="REQUEST_NOT_FOUND",
                 id=id,
             ) from None
-        if recording.task is not None:
-            if not recording.ended:
-                recording.cancelled = True
-                recording.task.cancel()
-            await asyncio.wait((recording.task,))
+        await _ended(recording)
+
+    async def forget(self, owner: str, id: str) -> bool:
+        """See `Service.forget`."""
+        recording = self._recordings.find(owner, self._request_id(owner, id))
+        if recording is None:
+            return False
+        await _ended(recording)
+        self._recordings.drop(recording)
+        return True
 
     async def finished(self) -> None:
         """Wait for the detached answers, and for what follows each."""
@@ -228,17 +244,22 @@ class Answers:
         task = asyncio.create_task(self._record(recording, request, claim))
         recording.task = task
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if not recording.ended:
+                # Cancelled before its first step, so that nothing of it has run.
+                error = _why_cancelled(recording)
+                self._refused(request, error)
+                self._end(recording, claim, error)
+
+        task.add_done_callback(done)
         return recording
 
     async def _record(
         self, recording: Recording, request: CompletionRequest, claim: Claim | None
     ) -> None:
-        error = await self._recorded(recording, request, claim)
-        if claim is not None:
-            self._claims.end(claim, self._clock())
-        recording.refused = error is not None and not recording.admitted.is_set()
-        self._recordings.end(recording, error)
+        self._end(recording, claim, await self._recorded(recording, request, claim))
         if recording.on_end is not None and not recording.refused:
             try:
                 await recording.on_end(recording)
@@ -254,17 +275,38 @@ class Answers:
                 async for event in events:
                     if claim is not None:
                         claim.answered = True
-                    self._recordings.record(recording, event)
+                    try:
+                        self._recordings.record(recording, event)
+                    except BridgeError as error:
+                        # Thus it ends what is answered, too, which logs it. No client has left.
+                        await events.athrow(error)
         except BridgeError as error:
             return error
         except asyncio.CancelledError:
-            if recording.cancelled:
-                return _cancelled()
-            return DrainingError("The server is shutting down.")
+            return None if recording.complete else _why_cancelled(recording)
         except Exception as failure:  # noqa: BLE001 - it is logged, and reported as ours
             logger.error("request %s failed\n%s", request.request_id, trace_of(failure))
             return InternalError()
         return None
+
+    def _end(self, recording: Recording, claim: Claim | None, error: BridgeError | None) -> None:
+        if claim is not None:
+            self._claims.end(claim, self._clock())
+        recording.refused = error is not None and not recording.admitted.is_set()
+        self._recordings.end(recording, error)
+
+
+async def _ended(recording: Recording) -> None:
+    """End a detached answer, and wait for what follows it."""
+    recording.cancel()
+    if recording.task is not None:
+        await asyncio.wait((recording.task,))
+
+
+def _why_cancelled(recording: Recording) -> BridgeError:
+    if recording.cancelled:
+        return _cancelled()
+    return DrainingError("The server is shutting down.")
 
 
 def _cancelled() -> RequestCancelledError:

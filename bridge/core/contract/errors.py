@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
-from typing import Final
+from typing import Final, Self
 
 SHOWN_CHARACTERS: Final = 100
 """How many characters of a caller's name are repeated."""
@@ -71,6 +71,16 @@ class BridgeError(Exception):
             self.reason = reason
         if retryable is not None:
             self.retryable = retryable
+
+    def again(self) -> Self:
+        """Return an equal error that has not been raised.
+
+        One that is kept must not have been: its traceback keeps all that its way has seen, such as
+        the request.
+        """
+        made = type(self).__new__(type(self), *self.args)
+        made.__dict__.update(self.__dict__)
+        return made
 
     @property
     def retry_hint(self) -> float | None:

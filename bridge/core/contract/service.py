@@ -255,6 +255,10 @@ class Service(Protocol):
         """
         ...
 
+    async def forget(self, owner: str, id: str) -> bool:
+        """Cancel a detached answer and keep it no longer; False if there is none."""
+        ...
+
     async def count_tokens(self, request: CompletionRequest) -> int:
         """Estimate the input tokens of a request without answering it; raises a BridgeError."""
         ...

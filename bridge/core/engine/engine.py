@@ -202,6 +202,10 @@ class Engine:
         """Cancel a running request, detached or not; raises NotFoundError."""
         await self._answers.cancel(owner, id)
 
+    async def forget(self, owner: str, id: str) -> bool:
+        """Cancel a detached answer and keep it no longer; False if there is none."""
+        return await self._answers.forget(owner, id)
+
     async def _answered(
         self, request: CompletionRequest, admitted: Callable[[], None]
     ) -> AsyncGenerator[Event, None]:

@@ -283,7 +283,7 @@ for await (const chunk of stream) {
 }`,
   grpcurl: () => state.grpc ? `grpcurl ${secure() ? "" : "-plaintext "}${isSocket() ? "-unix " : ""}\\${state.keys ? `
   -H 'authorization: Bearer ${shownKey()}' \\` : ""}
-  -d '{"messages": [{"role": "ROLE_USER", "parts": [{"text": "Hello"}]}]}' \\
+  -d '{"completion": {"messages": [{"role": "ROLE_USER", "parts": [{"text": "Hello"}]}]}}' \\
   ${target().replace("unix:", "")} bridge.v1.CompletionService/Complete` : NO_GRPC,
   "gRPC Python": () => state.grpc ? `import grpc
 from bridge.v1 import completion_pb2 as pb
@@ -291,10 +291,10 @@ from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 
 with grpc.${secure() ? "secure" : "insecure"}_channel("${target()}"${secure() ? ", grpc.ssl_channel_credentials()" : ""}) as channel:
     message = pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text="Hello")])
-    request = pb.CompleteRequest(messages=[message])${state.keys ? `
+    request = pb.CompleteRequest(completion=pb.CompletionSpec(messages=[message]))${state.keys ? `
     metadata = (("authorization", "Bearer ${shownKey()}"),)` : ""}
     for response in CompletionServiceStub(channel).Complete(request${state.keys ? ", metadata=metadata" : ""}):
-        print(response.text_delta.text, end="", flush=True)` : NO_GRPC,
+        print(response.event.text_delta.text, end="", flush=True)` : NO_GRPC,
   "Open WebUI": () => `Settings, Connections, OpenAI API, +
 
 URL      ${base()}

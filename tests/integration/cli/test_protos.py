@@ -26,6 +26,7 @@ def test_stubs_can_be_generated_from_what_is_written(tmp_path: Path) -> None:
     assert {path.relative_to(folder).parts[:2] for path in written} == {
         ("bridge", "v1"),
         ("google", "api"),
+        ("google", "rpc"),
         ("bridge.binpb",),
     }
     out.mkdir()

@@ -235,7 +235,7 @@ async def test_the_id_of_a_detached_answer_comes_before_its_first_event(
     serve: Serve, service: FakeService
 ) -> None:
     service.script = for_ever_before_the_first_event
-    _, channel = await serve()
+    _, channel = await serve(heartbeat_seconds=3600)
     call = complete(channel, detached=True)
     assert await call.read()
     assert call.reply.comments == 1
@@ -377,6 +377,7 @@ async def test_an_answer_belongs_to_its_key(serve: Serve, service: FakeService) 
             await cancel(channel, id, metadata=bob)
         assert refused.value.code() is NOT_FOUND
 
+    assert await started(attach(channel, "order-1", metadata=alice)) == call.reply.request_id
     await cancel(channel, "order-1", metadata=alice)
     assert failure_in(await call.turn())[1] == "REQUEST_CANCELLED"
 

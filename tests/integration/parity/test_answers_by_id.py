@@ -143,6 +143,26 @@ async def test_each_api_cancels_what_was_started_over_the_other(
     await asyncio.to_thread(bridge.wait_until_settled)
 
 
+async def test_a_drain_lets_an_answer_and_its_readers_finish(
+    start_bridge: Callable[..., RunningBridge],
+) -> None:
+    running = await asyncio.to_thread(start_bridge, pool_size=1, bridge_spares=0)
+    async with grpc.aio.insecure_channel(running.target) as channel:
+        stub: Any = CompletionServiceStub(channel)
+        request = asked(sim(tokens=30, delay_ms=30), detached=True)
+        call = GrpcCall(stub.Complete(request, timeout=PATIENCE))
+        hex = await text_begins(call)
+        await call.leave()
+        attached = attach(stub, f"req_{hex}")
+        await text_begins(attached)
+        draining = asyncio.create_task(
+            asyncio.to_thread(running.call, lambda: running.bridge.drain(PATIENCE))
+        )
+        reply = await attached.turn()
+        assert (reply.text, reply.finish) == (WORDS, "stop")
+        await soon(draining)
+
+
 @pytest.mark.parametrize("url", BODIES)
 async def test_a_stream_over_http_is_cancelled_over_grpc(
     http: httpx.AsyncClient, stub: Any, url: str

@@ -18,6 +18,7 @@ TARGETS = {
     "unit",
     "check",
     "bench",
+    "examples",
     "probe",
     "soak",
     "clean",

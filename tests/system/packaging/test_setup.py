@@ -68,9 +68,13 @@ def test_running_it_installs_only_the_runtime(checkout: Checkout, target: str) -
     assert checkout.locks(target) == RUNTIME
 
 
-@pytest.mark.parametrize("target", ["test", "test-long", "check", "bench", "soak"])
+@pytest.mark.parametrize("target", ["test", "test-long", "check", "bench", "soak", "examples"])
 def test_developing_it_installs_everything(checkout: Checkout, target: str) -> None:
     assert checkout.locks(target) == DEVELOPMENT
+
+
+def test_the_examples_are_run(checkout: Checkout) -> None:
+    assert checkout.make("UV=", "examples")[-1].endswith(" -m examples")
 
 
 def test_nothing_is_installed_twice(checkout: Checkout) -> None:

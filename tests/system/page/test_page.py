@@ -14,9 +14,11 @@ from typing import Any
 
 import httpx
 import pytest
+from google.protobuf import json_format
 from playwright.sync_api import Browser, Page, Playwright, Route, expect, sync_playwright
 
 from bridge.core.contract.service import UsageLimits, UsageWindow
+from bridge.v1 import completion_pb2 as pb
 from tests.support.harness import PATIENCE, LoopThread, RunningBridge, settings_for_tests, sim
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
@@ -251,6 +253,7 @@ def test_each_client_has_its_settings_with_this_servers_address(
 ) -> None:
     page, _ = open_page(bridge.url)
     texts = {}
+    expect(page.get_by_role("tab").first).to_be_visible()
     for tab in page.get_by_role("tab").all():
         tab.click()
         texts[tab.inner_text()] = page.locator("#code").inner_text()
@@ -268,6 +271,9 @@ def test_each_client_has_its_settings_with_this_servers_address(
         with contextlib.redirect_stdout(said):
             exec(compile(texts[name], name, "exec"), {})
         assert "simulated answer" in said.getvalue()
+    given = re.search("-d '(.+)'", texts["grpcurl"])
+    assert given is not None
+    assert json_format.Parse(given[1], pb.CompleteRequest()).HasField("completion")
     for name in ("grpcurl", "gRPC Python"):
         assert bridge.target in texts.pop(name)
     assert all(f"{bridge.url}/v1" in text for text in texts.values())

@@ -10,6 +10,7 @@ import grpc_testing
 import pytest
 
 from bridge.v1 import completion_pb2 as pb
+from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 from examples.python_sync import ask
 
 SERVICE = pb.DESCRIPTOR.services_by_name["CompletionService"]
@@ -17,7 +18,7 @@ COMPLETE = SERVICE.methods_by_name["Complete"]
 
 
 def answer(channel: grpc.Channel) -> str:
-    return "".join(ask(channel, "Hello?"))
+    return "".join(ask(CompletionServiceStub(channel), "Hello?"))
 
 
 @pytest.fixture

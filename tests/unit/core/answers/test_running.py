@@ -76,6 +76,53 @@ async def test_an_answer_can_be_cancelled_by_the_callers_own_id() -> None:
         await soon(answering)
 
 
+async def test_cancelling_a_complete_answer_does_not_make_it_fail() -> None:
+    service = FakeService(*HELLO, gate := Gate())
+    answering = asyncio.ensure_future(all_of(service.complete(ASKED)))
+    await soon(gate.reached.wait())
+    await service.cancel("laptop", "req_1")
+    gate.opened.set()
+    assert await soon(answering) == [*HELLO]
+
+
+async def test_a_client_that_has_left_is_not_told_of_a_cancelled_request() -> None:
+    service = FakeService(gate := Gate())
+    answering = asyncio.ensure_future(all_of(service.complete(ASKED)))
+    await soon(gate.reached.wait())
+    answering.cancel()
+    await service.cancel("laptop", "req_1")
+    with pytest.raises(asyncio.CancelledError):
+        await soon(answering)
+
+
+async def test_a_cancelled_answer_that_fails_otherwise_leaves_its_task_uncancelled() -> None:
+    waiting = asyncio.Event()
+
+    async def fails(
+        request: CompletionRequest, queued: Callable[[], None]
+    ) -> AsyncGenerator[Event, None]:
+        try:
+            waiting.set()
+            await asyncio.Event().wait()
+            yield STARTED
+        finally:
+            raise UnavailableError("gone")
+
+    answers = Answers(fails, FakeService().refused)
+
+    async def asked() -> int:
+        with pytest.raises(UnavailableError):
+            await all_of(answers.complete(ASKED))
+        task = asyncio.current_task()
+        assert task is not None
+        return task.cancelling()
+
+    asking = asyncio.ensure_future(asked())
+    await soon(waiting.wait())
+    await answers.cancel("laptop", "req_1")
+    assert await soon(asking) == 0
+
+
 async def test_a_client_that_leaves_is_not_a_cancelled_request() -> None:
     service = FakeService(gate := Gate())
     answering = asyncio.ensure_future(all_of(service.complete(ASKED)))
@@ -249,6 +296,44 @@ async def test_cancelling_an_answer_that_has_ended_changes_nothing() -> None:
     assert answer.error is None
 
 
+async def test_cancelling_a_complete_answer_changes_nothing_while_it_is_cleaned_up() -> None:
+    service = FakeService(*HELLO, gate := Gate())
+    answer = await soon(service.detach(ASKED))
+    await soon(gate.reached.wait())
+    cancelling = asyncio.ensure_future(service.cancel("laptop", "req_1"))
+    await asyncio.sleep(0)
+    gate.opened.set()
+    await soon(cancelling)
+    assert answer.error is None
+
+
+async def test_an_answer_can_be_cancelled_before_it_has_begun() -> None:
+    service, refused = FakeService(*HELLO), []
+    answers = Answers(service._answered, lambda request, error: refused.append(request.request_id))
+    detaching = asyncio.ensure_future(answers.detach(OWN_ID))
+    cancelling = asyncio.ensure_future(answers.cancel("laptop", "order-1"))
+    with pytest.raises(RequestCancelledError):
+        await soon(detaching)
+    await soon(cancelling)
+    assert refused == ["req_1"]
+    # The id is free again: nothing was paid for.
+    assert len(await numbered(await soon(answers.detach(AGAIN)))) == len(HELLO)
+
+
+@pytest.mark.parametrize("over", [False, True])
+async def test_a_forgotten_answer_is_ended_and_no_longer_kept(over: bool) -> None:
+    service = FakeService(*HELLO) if over else FakeService(STARTED, Gate())
+    answer = await soon(service.detach(ASKED))
+    if over:
+        await soon(numbered(answer))
+    assert not await soon(service.forget("phone", "req_1"))
+    assert await soon(service.forget("laptop", "req_1"))
+    assert answer.ended
+    with pytest.raises(NotFoundError):
+        service.attach("laptop", "req_1")
+    assert not await soon(service.forget("laptop", "req_1"))
+
+
 async def test_errors_are_recorded() -> None:
     service = FakeService(STARTED, UnavailableError("Overloaded."))
     answer = await soon(service.detach(ASKED))
@@ -276,6 +361,27 @@ async def test_an_answer_that_is_too_large_is_ended() -> None:
     with pytest.raises(AnswerTooLargeError):
         await soon(numbered(answer))
     await service.until_closed()
+
+
+async def test_what_answers_learns_why_its_answer_cannot_be_kept() -> None:
+    ends: list[BaseException] = []
+
+    async def endless(
+        request: CompletionRequest, queued: Callable[[], None]
+    ) -> AsyncGenerator[Event, None]:
+        queued()
+        try:
+            while True:
+                yield TextDelta("x" * 1_000)
+        except BaseException as end:
+            ends.append(end)
+            raise
+
+    answers = Answers(endless, FakeService().refused, RecordingLimits(total_bytes=10_000))
+    answer = await soon(answers.detach(ASKED))
+    await soon(answers.finished())
+    assert isinstance(answer.error, AnswerTooLargeError)
+    assert [type(end) for end in ends] == [AnswerTooLargeError]
 
 
 async def test_a_key_can_have_so_many_detached_answers_running() -> None:

@@ -69,3 +69,15 @@ def test_the_clock_is_this_machines(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_the_hint_to_retry(error: contract.BridgeError, hint: float | None) -> None:
     assert error.retry_hint == hint
+
+
+def test_an_error_can_be_raised_again_without_what_it_has_passed_through() -> None:
+    error = contract.PlanLimitError("Reached.")
+    error.tell_reset(RESET, RESET - 60)
+    with pytest.raises(contract.PlanLimitError):
+        raise error from ValueError("inner")
+    again = error.again()
+    assert type(again) is contract.PlanLimitError
+    assert (again.message, again.resets_at) == (error.message, RESET)
+    assert again.retry_hint == 60
+    assert (again.__traceback__, again.__cause__, again.__context__) == (None, None, None)

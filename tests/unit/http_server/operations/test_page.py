@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
+from google.protobuf import json_format
 
 from bridge.core.access.authentication import KeyScope
 from bridge.http_server.middleware.access import needed_for
 from bridge.http_server.operations.page import FILES
+from bridge.v1 import completion_pb2 as pb
 from tests.support.fakes import FakeService
 from tests.support.http.asgi import ask, build
 
@@ -26,6 +28,17 @@ async def test_its_files_allow_nothing_from_elsewhere(path: str) -> None:
     text = reply.body.decode()
     assert not re.search(r"(?:src|href)=\"(?:https?:)?//", text)
     assert not re.search(r"\son\w+=|style=", text)
+
+
+async def test_its_examples_for_grpc_are_requests_of_the_api() -> None:
+    script = (await ask(build(FakeService()), "GET", "/page.js")).body.decode()
+
+    (given,) = re.findall(r"-d '(.+)' .*\n.*CompletionService/Complete", script)
+    asked = json_format.Parse(given, pb.CompleteRequest())
+    (written,) = re.findall(r"request = (pb\.CompleteRequest\(.+?)\$", script)
+    message = pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text="Hello")])
+    assert eval(written, {"pb": pb, "message": message}) == asked
+    assert [field.name for field, _ in asked.ListFields()] == ["completion"]
 
 
 async def test_its_state_is_the_pools_and_names_no_words() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
@@ -68,7 +69,7 @@ class BackgroundResponse:
     @property
     def id(self) -> str:
         """The id of the response."""
-        return f"resp_{self.call.hex}"
+        return response_id(self.call.hex)
 
     @property
     def request_id(self) -> str:
@@ -100,6 +101,10 @@ class BackgroundResponse:
         finally:
             self._placed.set()
 
+    def not_placed(self) -> None:
+        """Have it stored at its end only."""
+        self._placed.set()
+
     async def conclude(self, answer: DetachedAnswer) -> None:
         """Store how it ended. An OnEnd."""
         self.answer = answer
@@ -111,6 +116,8 @@ class BackgroundResponse:
             store = self._keeper.keep if whole else self._keeper.put
             self._final = await store(self.owner, self.call, reply)
         finally:
+            self.call = _without_input(self.call, stored=self._final is not None)
+            self._keeper = None
             self._concluded.set()
 
     def reply(self) -> JsonDict:
@@ -127,9 +134,15 @@ class BackgroundResponse:
         reply = collector.response("in_progress" if recorded else "queued")
         return reply if recorded else {**reply, "model": self._model_asked}
 
-    def response(self) -> Response:
+    async def whole(self) -> JsonDict:
+        """Build the same, off the event loop if it is long."""
+        answer = self.answer
+        long = answer is not None and answer.ended and len(answer.recorded) > _MANY_EVENTS
+        return await off_loop(long and self._final is None, self.reply)
+
+    async def response(self) -> Response:
         """Reply with it."""
-        return json_response(self.reply(), headers=ignored_header(self.ignored))
+        return json_response(await self.whole(), headers=ignored_header(self.ignored))
 
     def encoder(self, after: int) -> BackgroundStreamEncoder:
         """Return an encoder of its events after a number."""
@@ -208,6 +221,7 @@ class BackgroundResponses:
         try:
             answer = await self._server.service.detach(asked, found.conclude)
         except BaseException:
+            found.not_placed()
             del self._known[owner, found.id]
             raise
         if answer.request_id == asked.request_id:
@@ -217,7 +231,7 @@ class BackgroundResponses:
             # An equal request has had the same id of the caller's: this is its answer.
             del self._known[owner, found.id]
             found = self._of(owner, answer)
-        return self.streamed(found, None) if call.stream else found.response()
+        return self.streamed(found, None) if call.stream else await found.response()
 
     def find(self, owner: str, id: str) -> BackgroundResponse | None:
         """Return one that is running or ended a short time ago, started over any API."""
@@ -235,7 +249,7 @@ class BackgroundResponses:
         encoder = found.encoder(-1 if after is None else after)
 
         async def last_frame() -> bytes:
-            return encoder.last_frame(found.reply())
+            return encoder.last_frame(await found.whole())
 
         return EventStreamResponse(
             found.events(),
@@ -252,13 +266,11 @@ class BackgroundResponses:
         if found is None:
             return None
         await self._server.service.cancel(owner, found.request_id)
-        return found.reply()
+        return await found.whole()
 
-    async def forget(self, owner: str, id: str) -> None:
-        """Cancel one that was started over this API, and find it no more."""
-        found = self._known.pop((owner, id), None)
-        if found is not None and found.answer is not None:
-            await self._server.service.cancel(owner, found.request_id)
+    async def forget(self, owner: str, id: str) -> bool:
+        """Cancel one, started over any API, and find it no more; False if there is none."""
+        return await self._server.service.forget(owner, f"req_{_hex(id)}")
 
     def as_stored(self, reply: JsonDict) -> JsonDict:
         """Return a response as it was stored; the server has stopped in the middle of a pending
@@ -273,7 +285,7 @@ class BackgroundResponses:
     def _of(self, owner: str, answer: DetachedAnswer) -> BackgroundResponse:
         """Return the response of an answer, which another API may have started."""
         hex = _hex(answer.request_id)
-        found = self._known.get((owner, f"resp_{hex}"))
+        found = self._known.get((owner, response_id(hex)))
         if found is None:
             echo = {**echo_of(ResponsesRequest(input=""), {}), "background": True}
             call = ResponseCall(
@@ -290,6 +302,18 @@ class BackgroundResponses:
             found = BackgroundResponse(owner, call, int(answer.started_on), self._server.clock)
             found.answer = answer
         return found
+
+
+def _without_input(call: ResponseCall, *, stored: bool) -> ResponseCall:
+    """Return what is needed of a call once its response has ended: the input may be large."""
+    asked = CompletionRequest((), model=call.request.model, ignored=call.request.ignored)
+    storage = call.storage if stored else Storage.NONE
+    return replace(call, request=asked, items=(), messages=(), storage=storage)
+
+
+def response_id(id: str) -> str:
+    """Return the id of a response that a request or the response itself has."""
+    return f"resp_{_hex(id)}"
 
 
 def _hex(id: str) -> str:

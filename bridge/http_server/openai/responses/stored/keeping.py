@@ -51,10 +51,9 @@ class Keeper:
         found = None if self._store is None else await self._store.history(owner, id, most)
         return found or ()
 
-    async def delete(self, owner: str, id: str) -> None:
-        """Delete a response; raises NotFoundError."""
-        if self._store is None or not await self._store.delete(owner, id):
-            raise not_found(id)
+    async def delete(self, owner: str, id: str) -> bool:
+        """Delete a response; return whether it existed."""
+        return self._store is not None and await self._store.delete(owner, id)
 
 
 def not_found(id: str) -> NotFoundError:

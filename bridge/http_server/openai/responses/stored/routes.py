@@ -16,9 +16,10 @@ from bridge.http_server.context import ServerContext, owner_of
 from bridge.http_server.dialect import JsonDict
 from bridge.http_server.errors import json_response
 from bridge.http_server.openai.responses.background.responses import BackgroundResponses
+from bridge.http_server.openai.responses.background.responses import response_id as response_id_of
 from bridge.http_server.openai.responses.encode import ResponseCollector
 from bridge.http_server.openai.responses.replies import page_of
-from bridge.http_server.openai.responses.stored.keeping import Keeper
+from bridge.http_server.openai.responses.stored.keeping import Keeper, not_found
 from bridge.http_server.openai.shared.openapi import describe
 
 Running: TypeAlias = WeakValueDictionary[tuple[str, str], ResponseCollector]
@@ -42,8 +43,10 @@ def add_stored_routes(
     async def delete_response(request: Request, response_id: str) -> Response:
         """Delete a response. One that runs in the background is cancelled."""
         owner = owner_of(request.scope)
-        await background.forget(owner, response_id)
-        await keeper.delete(owner, response_id)
+        # It is stored once it has ended.
+        recorded = await background.forget(owner, response_id)
+        if not await keeper.delete(owner, response_id_of(response_id)) and not recorded:
+            raise not_found(response_id)
         return json_response({"id": response_id, "object": "response", "deleted": True})
 
     @router.post("/v1/responses/{response_id}/cancel", **describe())
@@ -89,7 +92,9 @@ def _add_retrieving_route(
             )
         found = background.find(owner, response_id)
         if found is not None:
-            return background.streamed(found, starting_after) if stream else found.response()
+            if stream:
+                return background.streamed(found, starting_after)
+            return await found.response()
         kept = await keeper.find(owner, response_id)
         if stream:
             raise UnsupportedError(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,11 @@ from fastapi import FastAPI
 from bridge.core.access.authentication import Access
 from bridge.core.access.keys import parse_given
 from bridge.core.answers import SqliteResponseStore, StoredResponse
-from bridge.core.contract.errors import UnavailableError
+from bridge.core.contract.errors import NotFoundError, UnavailableError
 from bridge.core.contract.events import Event, Started, TextDelta, ThinkingDelta
 from bridge.core.contract.request import CompletionRequest
 from bridge.http_server.openai.responses.background import responses
-from tests.support.fakes import CALLS, HELLO, STARTED, STOP, FakeService, Gate
+from tests.support.fakes import CALLS, HELLO, STARTED, STOP, FakeService, Gate, script_of
 from tests.support.harness import user
 from tests.support.http.asgi import Exchange, ask, build
 from tests.support.http.response_events import check_response, check_stream, parse_stream
@@ -290,6 +293,38 @@ async def test_a_response_that_runs_is_ended_by_deleting_it(store: SqliteRespons
     assert await store.get("", "resp_0001") is None
 
 
+@pytest.mark.parametrize("over", [False, True])
+@pytest.mark.parametrize("prefix", ["resp_", "req_"])
+async def test_a_deleted_response_is_gone_at_every_api(
+    store: SqliteResponseStore, over: bool, prefix: str
+) -> None:
+    service = FakeService(*HELLO) if over else gated(Gate(), *HELLO)
+    app = build(service, store=store)
+    await post(app)
+    if over:
+        await ended(app, service, "resp_0001")
+    assert (await ask(app, "DELETE", f"{URL}/{prefix}0001")).status == 200
+    for method, path in (
+        ("GET", "resp_0001"),
+        ("GET", "resp_0001?stream=true"),
+        ("POST", "resp_0001/cancel"),
+        ("DELETE", "resp_0001"),
+    ):
+        assert (await ask(app, method, f"{URL}/{path}")).status == 404
+    with pytest.raises(NotFoundError):
+        service.attach("", "req_0001")
+
+
+async def test_an_answer_that_another_api_started_can_be_deleted(
+    store: SqliteResponseStore,
+) -> None:
+    service = FakeService()
+    app = build(service, store=store)
+    await service.detach(CompletionRequest((user("hi"),), request_id="req_abcd", api="grpc"))
+    assert (await ask(app, "DELETE", f"{URL}/resp_abcd")).status == 200
+    assert (await get(app, "resp_abcd")).status == 404
+
+
 # Who may have it
 
 
@@ -402,6 +437,12 @@ async def test_a_long_answer_is_collected_beside_the_loop(
         await post(app, input=str(pieces))
         await soon(service.answers.finished())
         assert offloaded.pop() is large
+        # This is not stored, and so made for each request.
+        await service.detach(CompletionRequest((user("hi"),), request_id=f"req_a{pieces}"))
+        await soon(service.answers.finished())
+        for path in (f"resp_a{pieces}", f"resp_a{pieces}?stream=true"):
+            assert (await get(app, path)).status == 200
+            assert offloaded.pop() is large
 
 
 class SlowShelf(SqliteResponseStore):
@@ -446,3 +487,44 @@ async def test_a_failed_answer_is_not_added_to_its_conversation(
     await post(app, conversation=conversation)
     await soon(service.answers.finished())
     assert (await ask(app, "GET", f"/v1/conversations/{conversation}/items")).json["data"] == []
+
+
+class BrokenShelf(SqliteResponseStore):
+    """A store that fails at the end of a response, in a way of which nobody has thought."""
+
+    async def put(self, owner: str, response: StoredResponse) -> bool:
+        if response.reply["status"] == "completed":
+            raise RuntimeError
+        return await super().put(owner, response)
+
+
+async def test_a_response_ends_even_if_storing_it_fails_unexpectedly(tmp_path: Path) -> None:
+    service = FakeService()
+    async with aclosing(BrokenShelf(tmp_path / "responses.sqlite3")) as store:
+        app = build(service, store=store)
+        await post(app)
+        whole = await ended(app, service, "resp_0001")
+        assert (whole["status"], whole["store"]) == ("completed", False)
+        assert check_stream((await get(app, "resp_0001?stream=true")).body).last == whole
+
+
+@pytest.mark.parametrize("steps", [HELLO, (STARTED, UnavailableError("Overloaded."))])
+async def test_the_input_is_not_kept_in_memory_beside_the_answer(
+    store: SqliteResponseStore, steps: tuple[Event | BaseException, ...]
+) -> None:
+    service = FakeService()
+    app = build(service, store=store)
+    await post(app)
+    await ended(app, service, "resp_0001")
+    tracemalloc.start()
+    try:
+        for number in range(10):
+            service.script = script_of(*(copy(step) for step in steps))
+            await post(app, input=f"{number}" * 1_000_000)
+        await soon(service.answers.finished())
+        service.requests.clear()
+        gc.collect()
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 2_000_000
