@@ -1,5 +1,5 @@
-"""The commands: `bridge serve | doctor | chat | models | pool | logs | protos | keys | payers |
-login | version`.
+"""The commands: `bridge serve | doctor | chat | models | pool | logs | usage | protos | keys |
+payers | login | version`.
 
 Options and output only. Each command imports what is slow to import when it runs.
 """
@@ -20,12 +20,13 @@ from bridge.cli.models import models
 from bridge.cli.pool import pool
 from bridge.cli.protos import protos
 from bridge.cli.serve import serve
+from bridge.cli.usage import usage
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (serve, doctor, chat, models, pool, logs, protos, login):
+for command in (serve, doctor, chat, models, pool, logs, usage, protos, login):
     app.command()(command)
 app.add_typer(keys, name="keys")
 app.add_typer(payers, name="payers")

@@ -14,6 +14,7 @@ from bridge import __version__
 from bridge.core.access import Access, KeyFileError, Uploads
 from bridge.core.answers import ResponseStore, SqliteResponseStore
 from bridge.core.contract import BOUNDS, Service
+from bridge.core.ledger import Ledger
 from bridge.core.system import UnixSocketError, is_loopback
 from bridge.core.telemetry import Metrics, RecentRequests
 from bridge.grpc_server import ConnectionLimits, GrpcServer
@@ -59,6 +60,7 @@ class Shared:
     uploads: Uploads
     metrics: Metrics
     recent: RecentRequests
+    ledger: Ledger
     tls: LiveTls | None
 
 
@@ -133,6 +135,7 @@ async def serve_grpc(
         limits=limits,
         occupancy=shared.metrics.occupancy,
         recent=shared.recent.lines,
+        ledger=shared.ledger,
     )
     try:
         port = await server.start()
@@ -148,7 +151,6 @@ async def serve_grpc(
         server.keys_changed()
 
     access.on_revoked = revoked
-
     stack.callback(changes.follow(server.refresh_health))
     if not isinstance(address, Tcp):
         return address
@@ -214,6 +216,7 @@ async def serve_http(
         uploads=shared.uploads,
         metrics=shared.metrics.render,
         recent=shared.recent.lines,
+        ledger=shared.ledger,
     )
     http = connections(server_settings, dialects, shared.metrics.occupancy)
     server = HttpServer(_uvicorn_config(app, http, shared.tls))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from bridge.core.access import USAGE_FILE, Access, Quotas, Uploads
 from bridge.core.claude import Capabilities, Launcher
 from bridge.core.engine import Engine, EngineOptions
+from bridge.core.ledger import LEDGER_FILE, Ledger
 from bridge.core.payers import Payer, Payers, PayingEngine, Sharing, account_warnings
 from bridge.core.pool import Budget
 from bridge.core.system import OrphanGuard, is_loopback
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
     from bridge.simulator import Simulator
 
 logger = logging.getLogger(__name__)
+
+DEMO_LEDGER_FILE = f"demo-{LEDGER_FILE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,7 @@ async def serving(
         simulator = await _simulator(stack) if front_ends.demo else None
         cli = claude_cli(settings)
         capabilities = await cli_capabilities(cli, settings, guard, say)
-        telemetry = _telemetry(settings, stack, say)
+        telemetry = _telemetry(settings, stack, say, demo=front_ends.demo)
         changes = Changes()
         options = engine_options(settings, demo=front_ends.demo)
         parts = _Parts(settings, options, capabilities, access, telemetry)
@@ -160,9 +163,8 @@ async def serving(
         bridge.live_tls = tls
         bridge.system_prompt = options.system_prompt
         uploads = Uploads(settings.bridge_upload_megabytes * 1024 * 1024)
-        shared = Shared(
-            service, settings, access, uploads, telemetry.metrics, telemetry.recent, tls
-        )
+        metrics, recent = telemetry.metrics, telemetry.recent
+        shared = Shared(service, settings, access, uploads, metrics, recent, telemetry.ledger, tls)
         if plan.grpc is not None:
             bridge.grpc_address = await serve_grpc(shared, plan.grpc, stack, changes)
         if listener is not None:
@@ -243,21 +245,27 @@ class _Telemetry:
     metrics: Metrics
     log: SessionLog
     recent: RecentRequests
+    ledger: Ledger
     observers: Observers
     traced: bool
 
 
-def _telemetry(settings: Settings, stack: AsyncExitStack, say: Callable[[str], None]) -> _Telemetry:
+def _telemetry(
+    settings: Settings, stack: AsyncExitStack, say: Callable[[str], None], *, demo: bool
+) -> _Telemetry:
     """Open the observers of requests; the stack closes them."""
     log = SessionLog(settings.session_log_path, _rotation(settings))
     stack.callback(log.close)
     metrics, recent = Metrics(settings.bridge_metric_labels), RecentRequests()
-    observers: list[Observer] = [metrics, log, recent, ServerLog()]
+    # What a simulated model costs is nobody's.
+    ledger = Ledger(settings.bridge_state_dir / (DEMO_LEDGER_FILE if demo else LEDGER_FILE))
+    stack.push_async_callback(ledger.aclose)
+    observers: list[Observer] = [metrics, log, recent, ledger, ServerLog()]
     tracing = start_tracing(os.environ, say)
     if tracing is not None:
         observers.append(tracing)
         stack.callback(tracing.close)
-    return _Telemetry(metrics, log, recent, Observers(observers), tracing is not None)
+    return _Telemetry(metrics, log, recent, ledger, Observers(observers), tracing is not None)
 
 
 async def _simulator(stack: AsyncExitStack) -> Simulator:

@@ -177,6 +177,13 @@ class Access:
         if not key.scope.includes(needed):
             raise PermissionDeniedError(_NO_ADMIN)
 
+    def is_admin(self, grant: Grant) -> bool:
+        """Whether a caller has the scope admin, as everyone has while no key is required."""
+        if grant == ANYONE:
+            return not self._required
+        key = self._keys.get(grant.name)
+        return key is not None and key.digest == grant.digest and key.scope is KeyScope.ADMIN
+
     @contextmanager
     def temporary_key(self, name: str) -> Iterator[str | None]:
         """Yield a secret that is valid within the block, or None if no key is required."""

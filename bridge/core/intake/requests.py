@@ -120,7 +120,8 @@ class Requests:
                             record.see(event, clock())
                             yield event
                 finally:
-                    meter.tokens = answering.usage.total_tokens
+                    record.spent = answering.usage
+                    meter.tokens = record.spent.total_tokens
         except BridgeError as error:
             record.error, record.cause = error.reason, error.for_log
             raise

@@ -115,6 +115,7 @@ class RequestRecord:
         "payer",
         "request",
         "session_source",
+        "spent",
         "times",
         "trace_parent",
         "trace_state",
@@ -149,6 +150,8 @@ class RequestRecord:
         """The sum of those gaps."""
         self.unseen_calls = 0
         """Upstream calls that Claude Code made by itself after an answer was complete."""
+        self.spent = Usage()
+        """Tokens of all its upstream calls, also of an answer that was cut."""
         self.cost = Cost()
         """Final once the request is booked."""
         self.payer = DEFAULT_PAYER
