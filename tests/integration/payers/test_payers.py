@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import queue
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def complete(paid: PaidBridge, key: str, text: str) -> httpx.Response:
     def call(stub: CompletionServiceStub, metadata: Any) -> str:
         request = pb.CompleteRequest(completion=spec(text))
         sent = list(stub.Complete(request, metadata=metadata))
-        return next(e.started.payer for r in sent for e in _events(r) if e.HasField("started"))
+        return next(r.event.started.payer for r in sent if r.event.HasField("started"))
 
     return over_grpc(paid, key, call)
 
@@ -120,13 +121,59 @@ def count(paid: PaidBridge, key: str, text: str) -> httpx.Response:
     return over_grpc(paid, key, call)
 
 
-def _events(response: pb.CompleteResponse) -> list[pb.CompletionEvent]:
-    return list(response.events) if hasattr(response, "events") else [response.event]
+def converse(paid: PaidBridge, key: str, text: str) -> httpx.Response:
+    """Two turns of a conversation; a turn that fails ends it with its error."""
+
+    def call(stub: CompletionServiceStub, metadata: Any) -> str:
+        sent: queue.SimpleQueue[pb.ConverseRequest | None] = queue.SimpleQueue()
+        completion = pb.CompletionSpec(model="default")
+        sent.put(pb.ConverseRequest(open=pb.OpenConversation(completion=completion)))
+        message = pb.UserMessage(parts=[pb.Part(text=text)])
+        sent.put(pb.ConverseRequest(message=message))
+        received = stub.Converse(iter(sent.get, None), metadata=metadata, timeout=PATIENCE)
+        payers = []
+        for response in received:
+            if response.HasField("turn_failed"):
+                sent.put(None)
+                raise TurnFailed(response.turn_failed)
+            if response.event.HasField("started"):
+                payers.append(response.event.started.payer)
+            if response.event.HasField("finished"):
+                sent.put(None if len(payers) > 1 else pb.ConverseRequest(message=message))
+        (payer,) = set(payers)
+        return payer
+
+    try:
+        return over_grpc(paid, key, call)
+    except TurnFailed as failed:
+        return httpx.Response(403 if failed.code == 7 else 500, text=failed.message)
+
+
+class TurnFailed(Exception):
+    """A turn of a conversation has failed."""
+
+    def __init__(self, status: pb.ErrorStatus) -> None:
+        super().__init__(status.message)
+        self.code, self.message = status.code, status.message
+
+
+def detached(paid: PaidBridge, key: str, text: str) -> httpx.Response:
+    """An answer that is attached to, by id, once it is complete."""
+
+    def call(stub: CompletionServiceStub, metadata: Any) -> str:
+        id = uuid.uuid4().hex
+        request = pb.CompleteRequest(completion=spec(text), detached=True, request_id=id)
+        list(stub.Complete(request, metadata=metadata, timeout=PATIENCE))
+        asked = pb.AttachCompletionRequest(request_id=id)
+        events = list(stub.AttachCompletion(asked, metadata=metadata, timeout=PATIENCE))
+        return next(e.event.started.payer for e in events if e.event.HasField("started"))
+
+    return over_grpc(paid, key, call)
 
 
 WAYS = [
     *(chat, stream, completions, responses, background, anthropic, counting),
-    *(complete, create, count),
+    *(complete, create, converse, detached, count),
 ]
 
 
@@ -183,6 +230,30 @@ def _forget(paid: PaidBridge) -> Callable[[], Any]:
         paid.bridge.bridge.service.forget_caller("ben")
 
     return forget
+
+
+def test_the_answer_of_the_owner_does_not_exist_for_another(paid: PaidBridge) -> None:
+    """What a login has answered is not handed out either."""
+    id = uuid.uuid4().hex
+
+    def ask(stub: CompletionServiceStub, metadata: Any) -> str:
+        request = pb.CompleteRequest(
+            completion=spec(f"of the owner {sim(text='mine')}"), detached=True, request_id=id
+        )
+        list(stub.Complete(request, metadata=metadata, timeout=PATIENCE))
+        return ""
+
+    def attach(stub: CompletionServiceStub, metadata: Any) -> str:
+        request = pb.AttachCompletionRequest(request_id=id)
+        return f"{len(list(stub.AttachCompletion(request, metadata=metadata)))} events"
+
+    assert over_grpc(paid, "me", ask).status_code == 200
+    assert paid.credentials("of the owner") == {LOGIN}
+    assert over_grpc(paid, "me", attach).status_code == 200
+    for key in ("anna", "ben", "carl"):
+        refused = over_grpc(paid, key, attach)
+        assert refused.status_code == 500
+        assert "no detached answer" in refused.text
 
 
 def test_a_payer_that_is_logged_out_is_left_to_the_next_one_and_shown(paid: PaidBridge) -> None:
@@ -278,7 +349,8 @@ def test_a_login_whose_folder_is_deleted_while_it_is_used_is_left_to_the_next_on
 ) -> None:
     with paid_bridge(tmp_path, loop_thread, ("mine", "team"), {"me": USES["me"]}) as paid:
         assert paid.ask("me", sim(text="hi")).headers["x-bridge-payer"] == "mine"
-        shutil.rmtree(tmp_path / "mine")
+        # At once: its processes write there.
+        (tmp_path / "mine").rename(tmp_path / "gone")
 
         async def end_processes() -> None:
             for session in paid.bridge.bridge.service.engine("mine").pool.sessions():
