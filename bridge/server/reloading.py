@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from bridge.core.claude import read_user_settings
+from bridge.core.payers import Payer, PayerError, PayerFile
 from bridge.server.addresses import ListenError
 
 if TYPE_CHECKING:
@@ -38,6 +39,14 @@ def reload(bridge: Bridge, settings: Settings) -> None:
     logger.info("environment variables and flags are only read at start")
 
 
+def _payers(settings: Settings) -> tuple[Payer, ...] | None:
+    """The list of payers; None if it cannot be read."""
+    try:
+        return PayerFile(settings.bridge_state_dir).read()
+    except PayerError:
+        return None
+
+
 def _changed(bridge: Bridge, settings: Settings) -> Iterator[str]:
     """What has changed since the start but needs a restart."""
     try:
@@ -46,6 +55,8 @@ def _changed(bridge: Bridge, settings: Settings) -> Iterator[str]:
         prompt = None
     if prompt != bridge.system_prompt:
         yield f"the BRIDGE_SYSTEM_PROMPT file {settings.bridge_system_prompt}"
+    if bridge.simulator is None and _payers(settings) != bridge.payers:
+        yield "the list of payers"
     launcher = bridge.engine.launcher
     reads_user = "user" in settings.bridge_setting_sources and bridge.simulator is None
     if reads_user and read_user_settings(os.environ) != launcher.user_settings:

@@ -93,6 +93,8 @@ class Bridge:
         self.http_address: Address | None = None
         self.grpc_address: Address | None = None
         self.live_tls: LiveTls | None = None
+        self.payers: tuple[Payer, ...] = ()
+        """The operator's list of payers, as read at the start."""
         self.system_prompt: str | None = None
         """The default of requests without one; None is Claude Code's preset."""
 
@@ -149,9 +151,10 @@ async def serving(
         changes = Changes()
         options = engine_options(settings, demo=front_ends.demo)
         parts = _Parts(settings, options, capabilities, access, telemetry)
+        payers = () if front_ends.demo else named_payers(settings)
         launchers = {
             payer: make_launcher(cli, settings, simulator, guard, stack, payer)
-            for payer in (() if front_ends.demo else named_payers(settings)) or (None,)
+            for payer in payers or (None,)
         }
         service = _service(launchers, parts, changes.announce)
         telemetry.metrics.watch(service)
@@ -161,6 +164,7 @@ async def serving(
         await stack.enter_async_context(access.following())
         bridge = Bridge(service, front_ends, simulator, access, telemetry.log, telemetry.metrics)
         bridge.live_tls = tls
+        bridge.payers = payers
         bridge.system_prompt = options.system_prompt
         uploads = Uploads(settings.bridge_upload_megabytes * 1024 * 1024)
         metrics, recent = telemetry.metrics, telemetry.recent

@@ -89,7 +89,6 @@ class PaidBridge:
         return {exchange.credential for exchange in self.upstream(containing)}
 
     def records(self) -> list[dict[str, Any]]:
-        self.bridge.call(self.bridge.bridge.service.booked)
         lines = self.bridge.log_path.read_text().splitlines()
         return [json.loads(line) for line in lines]
 

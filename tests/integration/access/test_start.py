@@ -15,7 +15,7 @@ Start = Callable[..., RunningBridge]
 
 
 def test_a_key_file_that_was_named_must_be_there(start_bridge: Start, tmp_path: Path) -> None:
-    with pytest.raises(StartError, match=r"BRIDGE_KEYS_FILE: .* `bridge keys add NAME`"):
+    with pytest.raises(StartError, match=r"BRIDGE_KEYS_FILE: .* `bridge keys add NAME --mine`"):
         start_bridge(bridge_keys_file=tmp_path / "nowhere.json")
 
 
