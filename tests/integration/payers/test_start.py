@@ -12,11 +12,10 @@ from bridge.core.access.keys import KeyFile
 from bridge.core.contract.service import PayerKind
 from bridge.core.payers.payer import Payer, PayerFile
 from bridge.server.launching import named_payers
-from bridge.server.reloading import reload
 from bridge.server.start_error import StartError
 from bridge.server.supervisor import FrontEnds, serving
-from tests.support.harness import LoopThread, settings_for_tests
-from tests.support.paid_server import KEY, TOKEN, paid_bridge, secret
+from tests.support.harness import settings_for_tests
+from tests.support.paid_server import KEY, TOKEN, secret
 
 
 def test_there_are_no_more_payers_than_processes(tmp_path: Path) -> None:
@@ -62,18 +61,3 @@ async def test_a_demo_uses_no_payer_and_warns_of_no_key(
             async with asyncio.timeout(0):
                 await bridge.service.drain()
     assert "count as yours" not in caplog.text
-
-
-def test_a_changed_list_is_named_by_a_reload(
-    tmp_path: Path, loop_thread: LoopThread, caplog: pytest.LogCaptureFixture
-) -> None:
-    with paid_bridge(tmp_path, loop_thread, ("team",), {}) as paid:
-
-        async def reloaded() -> None:
-            reload(paid.bridge.bridge, paid.bridge.settings)
-
-        paid.bridge.call(reloaded)
-        assert "the list of payers" not in caplog.text
-        PayerFile(tmp_path / "state").add(Payer("cloud", PayerKind.BEDROCK))
-        paid.bridge.call(reloaded)
-        assert "not reloaded: the list of payers has changed" in caplog.text

@@ -12,6 +12,8 @@ import pytest
 
 from bridge.core.access import Access, KeyFile
 from bridge.core.claude import read_user_settings
+from bridge.core.contract import PayerKind
+from bridge.core.payers import Payer, PayerFile
 from bridge.server.reloading import reload
 from bridge.server.settings import Settings
 from tests.support.harness import settings_for_tests
@@ -33,6 +35,7 @@ class Reloaded:
             system_prompt=self.settings.system_prompt(),
             engine=SimpleNamespace(launcher=launcher),
             simulator=None,
+            payers=(),
         )
 
     def reload(self) -> None:
@@ -75,6 +78,22 @@ def test_a_login_that_is_not_used_is_not_named(
     started.reload()
 
     assert "not reloaded" not in caplog.text
+
+
+def test_a_changed_list_of_payers_is_named(
+    started: Reloaded, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = PayerFile(started.settings.bridge_state_dir)
+    file.add(Payer("cloud", PayerKind.BEDROCK))
+    started.reload()
+    assert "not reloaded: the list of payers has changed" in caplog.text
+    started.bridge.payers = file.read()
+    caplog.clear()
+    started.reload()
+    assert "payers" not in caplog.text
+    file.path.write_text("{")
+    started.reload()
+    assert "the list of payers has changed" in caplog.text
 
 
 def test_where_nothing_has_changed_nothing_is_named(
