@@ -204,8 +204,11 @@ def _service(
     settings, access, options = parts.settings, parts.access, parts.options
     quotas = Quotas(access.limits_of, settings.bridge_state_dir / USAGE_FILE)
     budget = Budget(options.limits) if len(launchers) > 1 else None
-    engines = []
+    engines: list[PayingEngine] = []
     for payer, launcher in launchers.items():
+        if engines:
+            # They were found out with the first payer's account.
+            options = replace(options, known_refusals={})
         if parts.telemetry.traced:
             launcher = replace(launcher, telemetry=cli_environment(os.environ))
         engine = Engine(
