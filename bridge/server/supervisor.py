@@ -140,6 +140,7 @@ async def serving(
         launcher = make_launcher(cli, settings, simulator, guard, stack)
         if telemetry.traced:
             launcher = replace(launcher, telemetry=cli_environment(os.environ))
+        quotas = Quotas(access.limits_of, settings.bridge_state_dir / USAGE_FILE)
         changes = Changes()
         options = engine_options(settings, demo=front_ends.demo)
         engine = Engine(
@@ -147,10 +148,11 @@ async def serving(
             options,
             telemetry.observers,
             capabilities=capabilities,
-            quotas=Quotas(access.limits_of, settings.bridge_state_dir / USAGE_FILE),
+            quotas=quotas,
             on_change=changes.announce,
         )
         telemetry.metrics.watch(engine)
+        telemetry.metrics.watch_budgets(lambda: quotas.all_budget_shares(access.keys))
         health_log = HealthLog()
         stack.callback(changes.follow(lambda: health_log.look(engine.pool_state())))
         access.on_revoked = engine.pool.forget

@@ -144,7 +144,7 @@ class Engine:
             self.usage_limits,
             ParkingPolicy(),
             quotas or Quotas(),
-            Bills(observer.booked),
+            Bills(self._booked),
             options.time_limits,
             clock,
         )
@@ -260,6 +260,10 @@ class Engine:
         self._observer.began(record)
         record.error = error.reason if isinstance(error, BridgeError) else "INTERNAL"
         self._ended(self.resources.bills.open(record))
+
+    def _booked(self, record: RequestRecord) -> None:
+        self.resources.quotas.charge(record.request.caller, record.cost.usd)
+        self._observer.booked(record)
 
     async def booked(self) -> None:
         """Wait until the cost of all requests so far is known, as far as it will be."""

@@ -31,7 +31,7 @@ from prometheus_client.registry import Collector
 
 from bridge import __version__
 from bridge.core.contract import PoolState, ReplacementReason, SessionSource, UsageLimits
-from bridge.core.telemetry.costs import OTHER, Costs
+from bridge.core.telemetry.costs import OTHER, Budgets, BudgetShares, Costs
 from bridge.core.telemetry.labelled_requests import LabelledRequests
 from bridge.core.telemetry.occupancy import Occupancy
 from bridge.core.telemetry.request_record import GAP_BOUNDS, RequestRecord
@@ -100,6 +100,10 @@ class Metrics:
     def watch(self, watched: Watched) -> None:
         """Report the state of this engine's pool, too."""
         self._registry.register(_Pool(watched))
+
+    def watch_budgets(self, used: BudgetShares) -> None:
+        """Report how much of its budgets each key has used."""
+        self._registry.register(Budgets(used))
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """Return the metrics and their media type, in the format that the `Accept` header
