@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 keys = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
 
 
+# long: each option is a parameter.
 @keys.command()
 def add(
     name: Annotated[str, typer.Argument(help="Name of the key, such as laptop.")],
