@@ -86,7 +86,7 @@ from bridge.core.contract.service import (
     UsageWindow,
 )
 from bridge.core.contract.system_messages import placed, system_part
-from bridge.core.contract.usage import DEFAULT_PAYER, UNKNOWN_COST, Cost, Usage
+from bridge.core.contract.usage import DEFAULT_PAYER, UNKNOWN_COST, Charge, Cost, Usage
 
 __all__ = [
     "BOUNDS",
@@ -100,6 +100,7 @@ __all__ = [
     "AuthenticationError",
     "Bounds",
     "BridgeError",
+    "Charge",
     "Citation",
     "ClientClosedError",
     "CompletionRequest",

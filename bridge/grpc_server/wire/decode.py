@@ -198,6 +198,7 @@ def _settings(settings: pb.CompletionSpec, caller: str, prefix: str) -> contract
         effort=effort,
         include_thinking=settings.include_thinking,
         strict=settings.strict,
+        include_cost=settings.include_cost,
         caller=caller,
         api="grpc",
         field_names=names,

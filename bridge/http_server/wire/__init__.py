@@ -1,5 +1,6 @@
 """Reading a request's JSON, for every dialect: models, what becomes of each field, errors."""
 
+from bridge.http_server.wire.costs import cost_object
 from bridge.http_server.wire.media import checked_base64
 from bridge.http_server.wire.model import (
     UNSERVED,
@@ -41,6 +42,7 @@ __all__ = [
     "WireModel",
     "apply_rules",
     "checked_base64",
+    "cost_object",
     "is_json_object",
     "json_schemas_of",
     "named_unless",

@@ -77,6 +77,7 @@ def test_every_field_of_a_request() -> None:
             effort=pb.EFFORT_HIGH,
             include_thinking=True,
             strict=True,
+            include_cost=True,
         ),
         request_id="order-1",
         labels={"team": "search"},
@@ -115,6 +116,7 @@ def test_every_field_of_a_request() -> None:
         include_thinking=True,
         timeout=5.0,
         strict=True,
+        include_cost=True,
         request_id="req_1",
         client_request_id="order-1",
         labels={"team": "search"},
@@ -141,6 +143,7 @@ def test_a_request_with_every_field_set_leaves_none_of_the_proto_untested() -> N
         "effort",
         "include_thinking",
         "strict",
+        "include_cost",
     }
     assert {field.name for field in pb.CompleteRequest.DESCRIPTOR.fields} == {
         "completion",
