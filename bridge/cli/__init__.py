@@ -1,5 +1,5 @@
 """The commands: `bridge serve | doctor | chat | models | pool | logs | usage | protos | keys |
-version`.
+payers | login | version`.
 
 Options and output only. Each command imports what is slow to import when it runs.
 """
@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from bridge import __version__
+from bridge.cli.accounts import login, payers
 from bridge.cli.chat import chat
 from bridge.cli.doctor import doctor
 from bridge.cli.keys import keys
@@ -25,9 +26,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (serve, doctor, chat, models, pool, logs, usage, protos):
+for command in (serve, doctor, chat, models, pool, logs, usage, protos, login):
     app.command()(command)
 app.add_typer(keys, name="keys")
+app.add_typer(payers, name="payers")
 
 
 @app.command()

@@ -13,8 +13,7 @@ from fastapi import FastAPI
 from bridge import __version__
 from bridge.core.access import Access, KeyFileError, Uploads
 from bridge.core.answers import ResponseStore, SqliteResponseStore
-from bridge.core.contract import BOUNDS
-from bridge.core.engine import Engine
+from bridge.core.contract import BOUNDS, Service
 from bridge.core.ledger import Ledger
 from bridge.core.system import UnixSocketError, is_loopback
 from bridge.core.telemetry import Metrics, RecentRequests
@@ -55,7 +54,7 @@ class HttpServer(uvicorn.Server):
 class Shared:
     """What both servers use."""
 
-    engine: Engine
+    service: Service
     settings: Settings
     access: Access
     uploads: Uploads
@@ -71,7 +70,7 @@ def access_of(settings: Settings) -> Access:
         # A missing file must not open the server to everyone.
         raise StartError(
             f"BRIDGE_KEYS_FILE: {settings.bridge_keys_file} does not exist. "
-            "Create a key with `bridge keys add NAME`."
+            "Create a key with `bridge keys add NAME --mine`."
         )
     try:
         return Access(settings.bridge_api_keys, settings.keys_file)
@@ -122,7 +121,7 @@ async def serve_grpc(
     tls, settings, access = shared.tls, shared.settings, shared.access
     limits = connection_limits(settings)
     server = GrpcServer(
-        shared.engine,
+        shared.service,
         host=settings.host,
         port=settings.grpc_port,
         uds=address.path if isinstance(address, Unix) else None,
@@ -209,7 +208,7 @@ async def serve_http(
         await store.expire()
     dialects = all_dialects(store)
     app = create_app(
-        shared.engine,
+        shared.service,
         dialects,
         version=__version__,
         settings=server_settings,

@@ -141,7 +141,7 @@ class RunningBridge:
     @property
     def log_path(self) -> Path:
         """The session log, with all that has ended so far."""
-        self.call(self.bridge.engine.booked)
+        self.call(self.bridge.service.booked)
         self.bridge.log.flush()
         return self.settings.bridge_state_dir / "sessions.jsonl"
 

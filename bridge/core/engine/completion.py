@@ -25,10 +25,10 @@ from bridge.core.contract import (
 )
 from bridge.core.engine.admission import check_model, lease_for, limits_of
 from bridge.core.engine.attempt import Attempt
-from bridge.core.engine.billing import RequestBill
 from bridge.core.engine.resources import Resources
 from bridge.core.engine.timeouts import AnswerProgress, Deadlines
 from bridge.core.engine.usage_limits import Admission
+from bridge.core.intake import RequestBill
 from bridge.core.pool import Lease, Parking
 from bridge.core.system import off_loop
 from bridge.core.telemetry import RequestRecord, kind_of
@@ -60,8 +60,13 @@ class Completion:
         resources: Resources,
         bill: RequestBill,
         admitted: Callable[[], None] = lambda: None,
+        *,
+        since: float | None = None,
     ) -> None:
-        """Start its time limits; `admitted` is called once it waits for a process."""
+        """Start its time limits, at `since` of the loop's time; None is now.
+
+        `admitted` is called once it waits for a process.
+        """
         self._request = request
         self._record = record
         self._resources = resources
@@ -69,7 +74,10 @@ class Completion:
         self._admitted = admitted
         self._large = is_large(request)
         self._deadlines = Deadlines(
-            resources.time_limits.within(limits_of(request)), self._progress, self._time_out
+            resources.time_limits.within(limits_of(request)),
+            self._progress,
+            self._time_out,
+            since=since,
         )
         self._attempt: Attempt | None = None
         """The latest attempt."""

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bridge.core.access import Quotas
-from bridge.core.engine.billing import Bills
 from bridge.core.engine.health import AccountState
 from bridge.core.engine.parking_policy import ParkingPolicy
 from bridge.core.engine.planning import Planner
@@ -27,6 +26,5 @@ class Resources:
     usage_limits: UsageLimitsState
     parking_policy: ParkingPolicy
     quotas: Quotas
-    bills: Bills
     time_limits: TimeLimits
     clock: Callable[[], float]

@@ -155,7 +155,7 @@ class RequestRecord:
         self.cost = Cost()
         """Final once the request is booked."""
         self.payer = DEFAULT_PAYER
-        """The name of the account that it was charged to."""
+        """The name of the account that it is charged to, or was tried with last."""
         self.billed = False
         """Whether that account is billed for each token; a subscription is not."""
         self.trace_parent = ""

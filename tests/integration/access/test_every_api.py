@@ -284,7 +284,7 @@ def test_dollars_a_month(guarded: Guarded, ask: Ask) -> None:
     for _ in range(2):
         assert not ask(guarded, shadow).refused
     assert not ask(guarded, secret).refused
-    guarded.running.call(guarded.running.bridge.engine.booked)
+    guarded.running.call(guarded.running.bridge.service.booked)
     for api in BOTH:
         outcome = api(guarded, secret)
         assert outcome.refused == "RESOURCE_EXHAUSTED"

@@ -25,7 +25,8 @@ from bridge.core.contract.usage import UNKNOWN_COST, Cost, Usage
 from bridge.core.pool.policy import State
 from bridge.core.telemetry.recent import RecentRequests
 from bridge.core.telemetry.request_record import RequestRecord
-from bridge.grpc_server.wire.encode import encode_pool, encode_request
+from bridge.grpc_server.wire.encode import encode_request
+from bridge.grpc_server.wire.pool_state import encode_pool
 from bridge.v1 import completion_pb2
 from bridge.v1 import pool_pb2 as pb
 from bridge.v1 import pool_pb2_grpc as pb_grpc

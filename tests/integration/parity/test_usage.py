@@ -200,7 +200,7 @@ def test_an_answer_over_grpc_has_its_cost_if_it_is_asked_for(used: Used, *, aske
 def test_the_sums_of_an_admin_are_those_of_claude_code(
     used: Used, spent: dict[Session, float]
 ) -> None:
-    used.running.call(used.running.bridge.engine.booked)
+    used.running.call(used.running.bridge.service.booked)
     told = used.get("boss", by="key").raise_for_status().json()
     reply = used.call("boss", by="key")
     assert [row["key"] for row in told["data"]] == [row.name for row in reply.rows]
