@@ -22,7 +22,7 @@ from bridge.http_server.wire.parameters import (
     refused_unless,
     rules_of,
 )
-from bridge.http_server.wire.problems import parse
+from bridge.http_server.wire.problems import expectation, parse
 from bridge.http_server.wire.schemas import json_schemas_of
 from bridge.http_server.wire.turns import Turns, is_json_object
 
@@ -41,6 +41,7 @@ __all__ = [
     "WireModel",
     "apply_rules",
     "checked_base64",
+    "expectation",
     "is_json_object",
     "json_schemas_of",
     "named_unless",
