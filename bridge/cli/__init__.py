@@ -1,4 +1,5 @@
-"""The commands: `bridge serve | doctor | chat | models | pool | logs | protos | keys | version`.
+"""The commands: `bridge serve | doctor | chat | models | pool | logs | usage | protos | keys |
+payers | login | version`.
 
 Options and output only. Each command imports what is slow to import when it runs.
 """
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 
 from bridge import __version__
+from bridge.cli.accounts import login, payers
 from bridge.cli.chat import chat
 from bridge.cli.doctor import doctor
 from bridge.cli.keys import keys
@@ -18,14 +20,16 @@ from bridge.cli.models import models
 from bridge.cli.pool import pool
 from bridge.cli.protos import protos
 from bridge.cli.serve import serve
+from bridge.cli.usage import usage
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (serve, doctor, chat, models, pool, logs, protos):
+for command in (serve, doctor, chat, models, pool, logs, usage, protos, login):
     app.command()(command)
 app.add_typer(keys, name="keys")
+app.add_typer(payers, name="payers")
 
 
 @app.command()

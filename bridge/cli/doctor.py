@@ -63,14 +63,15 @@ async def _examine(*, live: bool, demo: bool, quiet: bool, confirm: bool) -> lis
     async for finding in examine(demo=demo, live=live, agreed=agreed):
         findings.append(finding)
         if not quiet:
-            _print(finding)
+            print_finding(finding)
     return findings
 
 
-def _print(finding: Finding) -> None:
+def print_finding(finding: Finding) -> None:
+    """Print a finding, with its remedy."""
     fine, plain, colour = _MARKS[finding.mark]
     mark = typer.style(fine if _can_print(fine) else plain, fg=colour)
-    typer.echo(f"{mark} {finding.check:<10} {printable(finding.found)}")
+    typer.echo(f"{mark} {printable(finding.check):<10} {printable(finding.found)}")
     if finding.remedy:
         typer.echo(f"  {'':<10} {printable(finding.remedy)}")
     sys.stdout.flush()

@@ -119,6 +119,8 @@ def rows_of(pool: dict[str, Any]) -> list[tuple[str, str]]:
                 f"{totals['processes_started']} processes · {totals['processes_ended']} ended",
             ),
         ]
+    for payer in pool.get("payers", ()):
+        rows.append((f"payer {payer['name']}", _payer(payer)))
     if plan := pool.get("plan"):
         rows.append(("plan", _plan(plan)))
         rows += [("", _window(window)) for window in plan.get("windows", ())]
@@ -135,6 +137,19 @@ def _enum(value: str, prefix: str) -> str:
 def _counts(counts: dict[str, int]) -> str:
     parts = [f"{int(count)} {name}" for name, count in counts.items() if int(count)]
     return " · ".join(parts) or "none"
+
+
+def _payer(payer: dict[str, Any]) -> str:
+    parts = [
+        _enum(payer["kind"], "KIND_"),
+        _enum(payer["status"], "STATUS_"),
+        f"{payer['answered']} answered",
+    ]
+    for limited in payer.get("limited_models", ()):
+        until = datetime.fromisoformat(limited["end_time"]).astimezone()
+        model = limited["model"] or "every model"
+        parts.append(f"not for {model} until {until:%a %H:%M} ({limited['reason'].lower()})")
+    return " · ".join(parts)
 
 
 def _plan(plan: dict[str, Any]) -> str:

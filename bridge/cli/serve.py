@@ -209,16 +209,34 @@ async def _until(stop: asyncio.Event, work: Callable[[], Any]) -> None:
 
 async def _warm(bridge: Bridge, say: Callable[[str], None]) -> None:
     unready = ("starting", "preparing", "resetting", "closing")
-    pool = bridge.engine.pool
-    await pool.wait_for(lambda counts: not any(counts[state] for state in unready))
-    count = sum(pool.counts().values())
+    count = 0
+    for engine in bridge.service.engines:
+        await engine.pool.wait_for(lambda counts: not any(counts[state] for state in unready))
+        count += sum(engine.pool.counts().values())
     say(f"{count} Claude Code {'process is' if count == 1 else 'processes are'} warm")
+
+
+def _announce_payers(bridge: Bridge, say: Callable[[str], None]) -> None:
+    state = bridge.service.pool_state()
+    for payer in state.payers:
+        account = payer.health.account if payer.health.logged_in else "NOT LOGGED IN (bridge login)"
+        whose = "serves you only" if payer.kind.subscription else "billed"
+        say(f"  payer    {payer.name}: {payer.kind}, {account}, {whose}")
+    if state.payers:
+        return
+    if state.health.simulated:
+        say("  account  none: simulated model (--demo)")
+    elif state.health.logged_in:
+        say(f"  account  {state.health.account} pays for every answer")
+    else:
+        say("  account  NOT LOGGED IN: run `bridge login`, or set CLAUDE_CODE_OAUTH_TOKEN (from")
+        say("           `bridge login --token`). To try it without an account: bridge serve --demo")
 
 
 def _announce(bridge: Bridge, say: Callable[[str], None]) -> None:
     from bridge.server import CLIENT_KEY, http_api_url
 
-    health = bridge.engine.health()
+    health = bridge.service.health()
     say(f"claude-code-bridge {__version__}")
     tls = bridge.tls
     if bridge.http_address is not None:
@@ -229,19 +247,13 @@ def _announce(bridge: Bridge, say: Callable[[str], None]) -> None:
     if bridge.access.required:
         say(f"  keys     required; {len(bridge.access.keys)} configured (bridge keys list)")
     else:
-        say("  keys     none: every client that can connect may use it (bridge keys add NAME)")
+        say("  keys     none: every client that can connect may use it")
+        say("           (bridge keys add NAME --mine)")
         if os.environ.get(CLIENT_KEY):
             say(f"           {CLIENT_KEY} is only sent by clients such as `bridge chat`; the")
             say("           server's keys are set in BRIDGE_API_KEYS")
     say(f"  CLI      Claude Code {health.cli_version}")
-    if health.simulated:
-        say("  account  none: simulated model (--demo)")
-    elif health.logged_in:
-        say(f"  account  {health.account} pays for every answer")
-    else:
-        say("  account  NOT LOGGED IN: run `claude` and type /login, or set")
-        say("           CLAUDE_CODE_OAUTH_TOKEN (from `claude setup-token`). To try it")
-        say("           without an account: bridge serve --demo")
+    _announce_payers(bridge, say)
     if (tools := bridge.engine.launcher.builtin_tools) is not None:
         say(f"  tools    Claude Code's built-in tools, for every caller, in {tools.folder}")
         for line in tools.described():

@@ -2,6 +2,7 @@
 
 from bridge.doctor.examination import examine
 from bridge.doctor.findings import Finding
+from bridge.doctor.payers import check_payers
 from bridge.doctor.proving import question
 
-__all__ = ["Finding", "examine", "question"]
+__all__ = ["Finding", "check_payers", "examine", "question"]

@@ -10,6 +10,7 @@ from collections.abc import (
     AsyncGenerator,
     Callable,
     Mapping,
+    Sequence,
 )
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -19,6 +20,7 @@ from pydantic import ValidationError
 
 from bridge.core.claude import ControlError, Launcher, ProcessGoneError
 from bridge.core.engine import Engine, EngineOptions
+from bridge.core.payers import Payer
 from bridge.core.pool import PoolLimits
 from bridge.core.system import OrphanGuard
 from bridge.core.telemetry import Observers
@@ -37,6 +39,7 @@ from bridge.doctor.findings import (
 )
 from bridge.doctor.listening import listening_findings
 from bridge.doctor.machine import available_memory, disk_of
+from bridge.doctor.payers import checked
 from bridge.doctor.proving import live_findings
 from bridge.probe import ProbeError, report_for
 from bridge.server import (
@@ -44,6 +47,7 @@ from bridge.server import (
     StartError,
     claude_cli,
     make_launcher,
+    named_payers,
     unknown_variables,
     wrong_values,
 )
@@ -77,13 +81,19 @@ async def examine(
         except StartError as error:
             yield Finding("claude", Mark.BAD, str(error), REINSTALL)
             return
-        launcher = await _launcher(cli, settings, stack, demo=demo)
+        try:
+            payers = () if demo else named_payers(settings)
+            launcher = await _launcher(cli, settings, stack, payers, demo=demo)
+        except StartError as error:
+            yield Finding("payers", Mark.BAD, str(error))
+            return
         yield cli_finding(cli, await _version_of(launcher))
         options = EngineOptions(PoolLimits(1, 1, 0), system_prompt="", simulated=demo)
         engine = Engine(launcher, options, Observers(()))
         stack.push_async_callback(engine.aclose)
         login, ready = await _start(engine, launcher)
-        yield login
+        for finding in await checked(settings, payers) if payers else [login]:
+            yield finding
         yield await _probe_finding(cli, settings)
         async for finding in listening_findings(settings):
             yield finding
@@ -102,7 +112,7 @@ async def _start(engine: Engine, launcher: Launcher) -> tuple[Finding, float | N
     try:
         await engine.start()
     except (OSError, ControlError, ProcessGoneError) as error:
-        remedy = "Run `claude` manually to see whether it works on this machine."
+        remedy = "Run it manually to see whether it works: bridge login"
         return Finding("login", Mark.BAD, not_started(error), remedy), None
     ready = time.perf_counter() - began
     return login_finding(engine.health(), uses_key=_uses_key(launcher, engine)), ready
@@ -133,11 +143,13 @@ async def _version_of(launcher: Launcher) -> str:
 
 
 async def _launcher(
-    cli: Path, settings: Settings, stack: AsyncExitStack, *, demo: bool
+    cli: Path, settings: Settings, stack: AsyncExitStack, payers: Sequence[Payer], *, demo: bool
 ) -> Launcher:
+    """The launcher of the first payer's processes."""
     guard = await stack.enter_async_context(OrphanGuard())
     if not demo:
-        return make_launcher(cli, settings, None, guard, stack)
+        payer = payers[0] if payers else None
+        return make_launcher(cli, settings, None, guard, stack, payer)
     from bridge.simulator import Simulator
 
     simulator = await stack.enter_async_context(Simulator())
@@ -152,5 +164,5 @@ async def _probe_finding(cli: Path, settings: Settings) -> Finding:
     try:
         return probe_finding(await report_for(cli, settings.bridge_state_dir))
     except (ProbeError, OSError) as error:
-        remedy = "Run `claude` manually to see whether it works."
+        remedy = "Run it manually to see whether it works: bridge login"
         return Finding("probe", Mark.BAD, not_started(error), remedy)

@@ -111,8 +111,8 @@ def cli_finding(cli: Path, version: str) -> Finding:
 
 
 _LOG_IN = (
-    "Run `claude` and type /login, or set CLAUDE_CODE_OAUTH_TOKEN (from `claude setup-token`). "
-    "To try it without an account: bridge serve --demo"
+    "Run: bridge login. Or set CLAUDE_CODE_OAUTH_TOKEN (from `bridge login --token`). To try it "
+    "without an account: bridge serve --demo"
 )
 
 
@@ -128,8 +128,8 @@ def not_started(error: Exception) -> str:
     return f"Claude Code exited during its start. {cause}".rstrip()
 
 
-def login_finding(health: Health, *, uses_key: bool = False) -> Finding:
-    """Which account pays."""
+def login_finding(health: Health, *, uses_key: bool = False, payer: str = "") -> Finding:
+    """Which account pays, or that of a payer of the operator's list."""
     facts = {
         "logged_in": health.logged_in,
         "account": health.account,
@@ -139,7 +139,8 @@ def login_finding(health: Health, *, uses_key: bool = False) -> Finding:
     if health.simulated:
         return Finding("login", Mark.GOOD, "none: simulated model (--demo)", facts=facts)
     if not health.logged_in:
-        return Finding("login", Mark.BAD, "Claude Code is not logged in.", _LOG_IN, facts)
+        remedy = f"Run: bridge login {payer}" if payer else _LOG_IN
+        return Finding("login", Mark.BAD, "Claude Code is not logged in.", remedy, facts)
     found = f"{health.account} pays for every answer"
     if health.subscription:
         found += f" ({health.subscription})"

@@ -89,7 +89,7 @@ def result_finding(result: Result, ready: float) -> Finding:
     answered = result.outcome in (Outcome.DONE_WITHOUT, Outcome.OTHERWISE)
     nothing = result.trial == TRIALS[0].id and not answered
     remedy = (
-        "The other requests were skipped. See the checks above, or run `claude` manually."
+        "The other requests were skipped. See the checks above, or run `bridge login`."
         if nothing
         else _REMEDIES[result.outcome]
     )

@@ -19,6 +19,8 @@ NEEDS: Final[Mapping[str, KeyScope | None]] = {
     "bridge.v1.CompletionService": KeyScope.COMPLETE,
     "bridge.v1.ModelService": KeyScope.COMPLETE,
     "bridge.v1.PoolService": KeyScope.ADMIN,
+    # What a key sees depends on its scope.
+    "bridge.v1.UsageService": KeyScope.COMPLETE,
     "grpc.reflection.v1.ServerReflection": KeyScope.COMPLETE,
     "grpc.reflection.v1alpha.ServerReflection": KeyScope.COMPLETE,
     "grpc.health.v1.Health": None,

@@ -12,8 +12,9 @@ import grpc
 
 from bridge.core.contract import PoolState, Service
 from bridge.grpc_server.call_context import Calls
-from bridge.grpc_server.wire.encode import encode_pool, encode_request
+from bridge.grpc_server.wire.encode import encode_request
 from bridge.grpc_server.wire.paging import page_of
+from bridge.grpc_server.wire.pool_state import encode_pool
 from bridge.v1 import pool_pb2 as pb
 from bridge.v1 import pool_pb2_grpc as pb_grpc
 

@@ -20,6 +20,7 @@ from grpc_health.v1 import (
 
 from bridge.core.access import Access, Uploads
 from bridge.core.contract import BOUNDS, Service
+from bridge.core.ledger import Ledger
 from bridge.core.system import UnixSocket, make_unix_socket
 from bridge.core.telemetry import Occupancy
 from bridge.grpc_server.authenticator import CallAuthenticator
@@ -34,6 +35,7 @@ from bridge.grpc_server.models import ModelServicer
 from bridge.grpc_server.pool import PoolServicer
 from bridge.grpc_server.receiving import Receiver
 from bridge.grpc_server.reflection import add_reflection
+from bridge.grpc_server.usage import UsageServicer
 from bridge.v1 import (
     completion_pb2,
     completion_pb2_grpc,
@@ -41,6 +43,8 @@ from bridge.v1 import (
     model_pb2_grpc,
     pool_pb2,
     pool_pb2_grpc,
+    usage_pb2,
+    usage_pb2_grpc,
 )
 
 _log = logging.getLogger(__name__)
@@ -49,6 +53,7 @@ SERVICES: Final = (
     completion_pb2.DESCRIPTOR.services_by_name["CompletionService"].full_name,
     model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
     pool_pb2.DESCRIPTOR.services_by_name["PoolService"].full_name,
+    usage_pb2.DESCRIPTOR.services_by_name["UsageService"].full_name,
 )
 """The bridge's own services, by their full names."""
 
@@ -71,7 +76,8 @@ class GrpcServer:
     its state again. `uploads` counts the requests being received, and `occupancy` what reached a
     limit. With `uds` the server listens on that Unix socket instead of a port. Without `access` no
     key is required. With `client_certificates` the credentials require a certificate from each
-    client, which identifies it if no key does. `recent` returns the latest requests.
+    client, which identifies it if no key does. `recent` returns the latest requests, and `ledger`
+    what they used.
     """
 
     # long: each option is a parameter.
@@ -95,6 +101,7 @@ class GrpcServer:
         limits: ConnectionLimits | None = None,
         occupancy: Occupancy | None = None,
         recent: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
+        ledger: Ledger | None = None,
     ) -> None:
         self._service = service
         self._host = host
@@ -110,6 +117,7 @@ class GrpcServer:
         access = access or Access()
         self._calls = Calls(access.check)
         self._pool = PoolServicer(service, self._calls, recent, heartbeat_seconds=heartbeat_seconds)
+        self._usage = UsageServicer(ledger, access.is_admin)
         self._interceptor = CallInterceptor(
             self._calls,
             CallAuthenticator(access, allowed_origins, certificates=client_certificates),
@@ -165,6 +173,7 @@ class GrpcServer:
         completion_pb2_grpc.add_CompletionServiceServicer_to_server(self._completion, server)
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._service), server)
         pool_pb2_grpc.add_PoolServiceServicer_to_server(self._pool, server)
+        usage_pb2_grpc.add_UsageServiceServicer_to_server(self._usage, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         add_reflection((*SERVICES, health.SERVICE_NAME), server)
 

@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 
 from bridge.core.access import Access, Uploads
 from bridge.core.contract import Service
+from bridge.core.ledger import Ledger
 from bridge.http_server.context import HttpSettings, ServerContext
 from bridge.http_server.dialect import Dialect
 from bridge.http_server.fallback import answer_http_exception, answer_validation_error
@@ -48,12 +49,14 @@ def create_app(
     new_id: Callable[[], str] = new_hex_id,
     metrics: Callable[[str], tuple[bytes, str]] | None = None,
     recent: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
+    ledger: Ledger | None = None,
 ) -> FastAPI:
     """Build the app that serves a service in some dialects; the first is the default.
 
     Without `access`, no key is required. `uploads` counts the bodies being received, `clock`
     returns the time of day, `timer` measures durations, `new_id` generates ids, `metrics` renders
-    the metrics for an `Accept` header, and `recent` returns the latest requests.
+    the metrics for an `Accept` header, `recent` returns the latest requests, and `ledger` what they
+    used.
     """
     settings = settings or HttpSettings()
     keys = access or Access()
@@ -67,6 +70,7 @@ def create_app(
         recent,
         asks_for_keys=lambda: keys.required,
         uploads=uploads or Uploads(),
+        ledger=ledger,
     )
     routing = DialectRouting(dialects)
     headers = tuple(dialect.browser_headers for dialect in dialects)

@@ -21,6 +21,7 @@ from bridge.core.contract import (
     Place,
     Service,
 )
+from bridge.core.ledger import Ledger
 from bridge.core.system import off_loop
 from bridge.core.validation import seconds_from
 
@@ -92,6 +93,8 @@ class ServerContext:
     """Whether a key is required now."""
     uploads: Uploads = field(default_factory=Uploads)
     """Counts the bodies being received."""
+    ledger: Ledger | None = None
+    """What was used; None if that is not recorded."""
 
 
 class ReasoningDisplay(Enum):
@@ -164,7 +167,7 @@ def owner_of(scope: Scope) -> str:
 
 
 def is_admin(scope: Scope) -> bool:
-    """Whether a request to a URL that requires no key has a key with the scope admin."""
+    """Whether a request has a key with the scope admin, as all have if no key is required."""
     admin: bool = scope["state"]["admin"]
     return admin
 

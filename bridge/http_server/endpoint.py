@@ -24,7 +24,7 @@ from bridge.http_server.context import (
 from bridge.http_server.dialect import Call, Collector, Decoder, DetachedCall, StreamedCall
 from bridge.http_server.disconnect import disconnected, run_until
 from bridge.http_server.errors import json_response
-from bridge.http_server.sse import EventStreamResponse, ignored_header
+from bridge.http_server.sse import EventStreamResponse, ignored_header, payer_header
 
 T = TypeVar("T")
 
@@ -49,9 +49,9 @@ async def respond(request: Request, server: ServerContext, decode: Decoder) -> R
     if isinstance(call, DetachedCall):
         return await call.start(asked)
     collecting = _collect(server.service, asked, call.collector)
-    ignored = await run_until(collecting, disconnected(request.receive))
+    ignored, payer = await run_until(collecting, disconnected(request.receive))
     reply = call.collector.reply() if call.conclude is None else await call.conclude()
-    return json_response(reply, headers=ignored_header(ignored))
+    return json_response(reply, headers={**ignored_header(ignored), **payer_header(payer)})
 
 
 async def received(
@@ -88,12 +88,13 @@ def recording_refusals(request: Request, server: ServerContext) -> Iterator[None
 
 async def _collect(
     service: Service, asked: CompletionRequest, collector: Collector
-) -> tuple[str, ...]:
-    """Collect a complete answer; return the ignored parameters."""
-    ignored = asked.ignored
+) -> tuple[tuple[str, ...], str]:
+    """Collect a complete answer; return the ignored parameters and the payer."""
+    ignored, payer = asked.ignored, ""
     async with aclosing(service.complete(asked)) as events:
         async for event in events:
             if isinstance(event, Started):
                 ignored += event.ignored
+                payer = event.payer
             collector.feed(event)
-    return ignored
+    return ignored, payer

@@ -21,6 +21,7 @@ from bridge.http_server.errors import as_bridge_error
 from bridge.http_server.event_encoder import EventEncoder
 
 IGNORED_HEADER: Final = "x-bridge-ignored-params"
+PAYER_HEADER: Final = "x-bridge-payer"
 
 _HIGH_WATER: Final = 64 * 1024
 """Bytes of unsent frames beyond which the answer waits."""
@@ -39,6 +40,11 @@ def ignored_header(names: Iterable[str]) -> dict[str, str]:
         re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:_MAX_NAME_LENGTH] or "_" for name in names
     )
     return {IGNORED_HEADER: ",".join(list(safe)[:_MAX_NAMES])} if safe else {}
+
+
+def payer_header(payer: str) -> dict[str, str]:
+    """Return the header with the payer of an answer, if the server has a list of them."""
+    return {PAYER_HEADER: payer} if payer else {}
 
 
 class EventStreamResponse(Response):
@@ -66,6 +72,7 @@ class EventStreamResponse(Response):
         self._encoder = encoder
         self._settings = settings
         self._ignored = ignored
+        self._payer = ""
         self._conclude = conclude
         self._opening = opening
 
@@ -109,6 +116,7 @@ class EventStreamResponse(Response):
             async for event in events:
                 if isinstance(event, Started):
                     self._ignored += event.ignored
+                    self._payer = event.payer
                 if frame := feed(event):
                     writer.write(frame)
                     if writer.full:
@@ -123,6 +131,7 @@ class EventStreamResponse(Response):
             "cache-control": "no-cache",
             "x-accel-buffering": "no",
             **ignored_header(self._ignored),
+            **payer_header(self._payer),
         }
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
         return {"type": "http.response.start", "status": 200, "headers": raw}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         plan_listening,
     )
     from bridge.server.front_ends import access_of
-    from bridge.server.launching import claude_cli, make_launcher
+    from bridge.server.launching import claude_cli, make_launcher, named_payers
     from bridge.server.refusals import write_refusals
     from bridge.server.reloading import reload
     from bridge.server.settings import Settings
@@ -49,6 +49,7 @@ else:
             "launching": (
                 "claude_cli",
                 "make_launcher",
+                "named_payers",
             ),
             "refusals": ("write_refusals",),
             "reloading": ("reload",),
@@ -93,6 +94,7 @@ __all__ = [
     "local_address",
     "local_url",
     "make_launcher",
+    "named_payers",
     "own_client_context",
     "plan_listening",
     "read_tls",

@@ -158,7 +158,8 @@ def plan_listening(
         raise ListenError(
             f"HOST is {settings.host or 'empty'}, which other machines can reach, but the server "
             "has no keys.\n"
-            f"Create one with `bridge keys add NAME`{certificates}, or set HOST to 127.0.0.1."
+            f"Create one with `bridge keys add NAME --mine`{certificates}, or set HOST to "
+            "127.0.0.1."
         )
     return plan
 

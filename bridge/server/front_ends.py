@@ -13,8 +13,8 @@ from fastapi import FastAPI
 from bridge import __version__
 from bridge.core.access import Access, KeyFileError, Uploads
 from bridge.core.answers import ResponseStore, SqliteResponseStore
-from bridge.core.contract import BOUNDS
-from bridge.core.engine import Engine
+from bridge.core.contract import BOUNDS, Service
+from bridge.core.ledger import Ledger
 from bridge.core.system import UnixSocketError, is_loopback
 from bridge.core.telemetry import Metrics, RecentRequests
 from bridge.grpc_server import ConnectionLimits, GrpcServer
@@ -54,12 +54,13 @@ class HttpServer(uvicorn.Server):
 class Shared:
     """What both servers use."""
 
-    engine: Engine
+    service: Service
     settings: Settings
     access: Access
     uploads: Uploads
     metrics: Metrics
     recent: RecentRequests
+    ledger: Ledger
     tls: LiveTls | None
 
 
@@ -69,7 +70,7 @@ def access_of(settings: Settings) -> Access:
         # A missing file must not open the server to everyone.
         raise StartError(
             f"BRIDGE_KEYS_FILE: {settings.bridge_keys_file} does not exist. "
-            "Create a key with `bridge keys add NAME`."
+            "Create a key with `bridge keys add NAME --mine`."
         )
     try:
         return Access(settings.bridge_api_keys, settings.keys_file)
@@ -120,7 +121,7 @@ async def serve_grpc(
     tls, settings, access = shared.tls, shared.settings, shared.access
     limits = connection_limits(settings)
     server = GrpcServer(
-        shared.engine,
+        shared.service,
         host=settings.host,
         port=settings.grpc_port,
         uds=address.path if isinstance(address, Unix) else None,
@@ -134,6 +135,7 @@ async def serve_grpc(
         limits=limits,
         occupancy=shared.metrics.occupancy,
         recent=shared.recent.lines,
+        ledger=shared.ledger,
     )
     try:
         port = await server.start()
@@ -149,7 +151,6 @@ async def serve_grpc(
         server.keys_changed()
 
     access.on_revoked = revoked
-
     stack.callback(changes.follow(server.refresh_health))
     if not isinstance(address, Tcp):
         return address
@@ -207,7 +208,7 @@ async def serve_http(
         await store.expire()
     dialects = all_dialects(store)
     app = create_app(
-        shared.engine,
+        shared.service,
         dialects,
         version=__version__,
         settings=server_settings,
@@ -215,6 +216,7 @@ async def serve_http(
         uploads=shared.uploads,
         metrics=shared.metrics.render,
         recent=shared.recent.lines,
+        ledger=shared.ledger,
     )
     http = connections(server_settings, dialects, shared.metrics.occupancy)
     server = HttpServer(_uvicorn_config(app, http, shared.tls))

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib.util import find_spec
@@ -19,14 +19,17 @@ from bridge.core.claude import (
     NOTHING,
     OVERRULING,
     Capabilities,
+    Credential,
     Launcher,
     hermetic_environment,
     passed_on,
     read_user_settings,
 )
+from bridge.core.contract import PayerKind
 from bridge.core.engine import EngineOptions, ModelNames, TimeLimits
+from bridge.core.payers import Payer, PayerError, PayerFile
 from bridge.core.pool import PoolLimits
-from bridge.core.system import OrphanGuard, is_loopback
+from bridge.core.system import OrphanGuard, is_loopback, private_folder
 from bridge.probe import (
     ProbeError,
     Shipped,
@@ -68,33 +71,31 @@ def make_launcher(
     simulator: Simulator | None,
     guard: OrphanGuard,
     stack: AsyncExitStack,
+    payer: Payer | None = None,
 ) -> Launcher:
-    """Build the launcher of the CLI processes; the stack removes its folder."""
-    folder = Path(
-        stack.enter_context(
-            # A process that is exiting may still write to it.
-            tempfile.TemporaryDirectory(prefix="claude-code-bridge-", ignore_cleanup_errors=True)
-        )
-    )
+    """Build the launcher of the CLI processes of a payer; the stack removes its folder.
+
+    Without one, the account is the one of the operator's Claude Code. Raises StartError.
+    """
+    folder = _temporary_folder(stack)
     if simulator is not None:
-        home = folder / "home"
-        home.mkdir()
-        work = folder / "work"
-        work.mkdir()
-        return Launcher(
-            cli,
-            hermetic_environment(os.environ, home, simulator.base_url),
-            work,
-            builtin_tools=settings.builtin_tools(),
-            guard=guard,
-        )
+        return _simulated(cli, settings, simulator, guard, folder)
     for name in sorted(OVERRULING.intersection(os.environ)):
         logger.warning(
             "%s is not passed on to Claude Code: it would override callers' parameters", name
         )
     sources = settings.bridge_setting_sources
-    user_settings = read_user_settings(os.environ) if "user" in sources else NOTHING
-    environment = {**os.environ, **user_settings.environment}
+    own: Mapping[str, str] = os.environ
+    credential = None if payer is None else _credential(payer, settings.bridge_state_dir)
+    if credential is not None:
+        own = credential.environment(own)
+    # Those of the payer, if it is a login.
+    login = payer is None or payer.kind is PayerKind.LOGIN
+    user_settings = read_user_settings(own if login else os.environ)
+    user_settings = user_settings if "user" in sources else NOTHING
+    if credential is not None:
+        user_settings = credential.settings(user_settings)
+    environment = {**own, **user_settings.environment}
     check_base_url(environment.get("ANTHROPIC_BASE_URL", ""), settings.host, settings.port)
     return Launcher(
         cli,
@@ -102,10 +103,60 @@ def make_launcher(
         folder,
         setting_sources=tuple(source for source in sources if source != "user"),
         user_settings=user_settings,
-        use_api_key=settings.bridge_use_api_key,
+        use_api_key=settings.bridge_use_api_key if payer is None else not login,
         builtin_tools=settings.builtin_tools(),
         guard=guard,
     )
+
+
+def _temporary_folder(stack: AsyncExitStack) -> Path:
+    # A process that is exiting may still write to it.
+    made = tempfile.TemporaryDirectory(prefix="claude-code-bridge-", ignore_cleanup_errors=True)
+    return Path(stack.enter_context(made))
+
+
+def _simulated(
+    cli: Path, settings: Settings, simulator: Simulator, guard: OrphanGuard, folder: Path
+) -> Launcher:
+    home, work = folder / "home", folder / "work"
+    home.mkdir()
+    work.mkdir()
+    return Launcher(
+        cli,
+        hermetic_environment(os.environ, home, simulator.base_url),
+        work,
+        builtin_tools=settings.builtin_tools(),
+        guard=guard,
+    )
+
+
+def _credential(payer: Payer, state: Path) -> Credential:
+    """How a payer logs in; raises StartError."""
+    folder = payer.config_folder(state)
+    try:
+        if folder is not None:
+            private_folder(folder)
+        return Credential(payer.kind, folder, payer.secret())
+    except PayerError as error:
+        raise StartError(str(error)) from error
+    except OSError as error:
+        raise StartError(
+            f"Payer {payer.name}: the folder {folder} cannot be used: {error.strerror}."
+        ) from error
+
+
+def named_payers(settings: Settings) -> tuple[Payer, ...]:
+    """The operator's list of payers, which may be empty; raises StartError."""
+    try:
+        payers = PayerFile(settings.bridge_state_dir).read()
+    except PayerError as error:
+        raise StartError(str(error)) from error
+    if len(payers) > settings.max_processes:
+        raise StartError(
+            f"There are {len(payers)} payers, but at most {settings.max_processes} processes: each "
+            f"payer needs one. Set BRIDGE_MAX_PROCESSES to at least {len(payers)}."
+        )
+    return payers
 
 
 def check_base_url(base_url: str, host: str, port: int) -> None:
@@ -162,7 +213,7 @@ async def cli_capabilities(
 
 def not_started(error: Exception) -> StartError:
     return StartError(
-        f"Claude Code could not be started: {type(error).__name__}. Run `claude` manually to see "
+        f"Claude Code could not be started: {type(error).__name__}. Run `bridge login` to see "
         "whether it works on this machine."
     )
 

@@ -143,6 +143,11 @@ class Settings(ListeningSettings):
     bridge_use_api_key: bool = Field(
         False, description="Use ANTHROPIC_API_KEY even if Claude Code is logged in."
     )
+    bridge_share_login: bool = Field(
+        False,
+        description="Let a subscription login serve keys that are not marked as yours: see "
+        "docs/accounts.md.",
+    )
     bridge_pass_env: CommaSeparated[PassedVariable] = Field(
         (),
         description='Further environment variables to pass to Claude Code: "NAME,PREFIX_*".',
@@ -179,7 +184,7 @@ class Settings(ListeningSettings):
         description="Folder for the session log, the keys and the stored responses.",
     )
     bridge_api_keys: Annotated[tuple[Key, ...], NoDecode] = Field(
-        (), description="API keys, comma-separated: secret, name=secret or name:admin=secret."
+        (), description="API keys, comma-separated: secret, name=secret or name:admin:mine=secret."
     )
     bridge_keys_file: Path | None = Field(
         None,

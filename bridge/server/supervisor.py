@@ -10,14 +10,18 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bridge.core.access import USAGE_FILE, Access, Quotas, Uploads
-from bridge.core.engine import Engine
-from bridge.core.system import OrphanGuard
+from bridge.core.claude import Capabilities, Launcher
+from bridge.core.engine import Engine, EngineOptions
+from bridge.core.ledger import LEDGER_FILE, Ledger
+from bridge.core.payers import Payer, Payers, PayingEngine, Sharing, account_warnings
+from bridge.core.pool import Budget
+from bridge.core.system import OrphanGuard, is_loopback
 from bridge.core.telemetry import (
     HealthLog,
     Metrics,
@@ -44,6 +48,7 @@ from bridge.server.launching import (
     cli_capabilities,
     engine_options,
     make_launcher,
+    named_payers,
     not_started,
 )
 from bridge.server.live_tls import LiveTls
@@ -54,6 +59,8 @@ if TYPE_CHECKING:
     from bridge.simulator import Simulator
 
 logger = logging.getLogger(__name__)
+
+DEMO_LEDGER_FILE = f"demo-{LEDGER_FILE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +77,14 @@ class Bridge:
 
     def __init__(
         self,
-        engine: Engine,
+        service: Payers,
         front_ends: FrontEnds,
         simulator: Simulator | None,
         access: Access,
         log: SessionLog,
         metrics: Metrics,
     ) -> None:
-        self.engine = engine
+        self.service = service
         self.access = access
         self.log = log
         self.metrics = metrics
@@ -88,6 +95,11 @@ class Bridge:
         self.live_tls: LiveTls | None = None
         self.system_prompt: str | None = None
         """The default of requests without one; None is Claude Code's preset."""
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of the first payer."""
+        return self.service.usual
 
     @property
     def http_port(self) -> int:
@@ -108,7 +120,7 @@ class Bridge:
         """Refuse new requests and give the running ones time to finish."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self.engine.drain()
+                await self.service.drain()
 
 
 # long: the order in which a server starts, of which the end is the reverse.
@@ -133,43 +145,99 @@ async def serving(
         simulator = await _simulator(stack) if front_ends.demo else None
         cli = claude_cli(settings)
         capabilities = await cli_capabilities(cli, settings, guard, say)
-        telemetry = _telemetry(settings, stack, say)
-        launcher = make_launcher(cli, settings, simulator, guard, stack)
-        if telemetry.traced:
-            launcher = replace(launcher, telemetry=cli_environment(os.environ))
+        telemetry = _telemetry(settings, stack, say, demo=front_ends.demo)
         changes = Changes()
         options = engine_options(settings, demo=front_ends.demo)
-        engine = Engine(
-            launcher,
-            options,
-            telemetry.observers,
-            capabilities=capabilities,
-            quotas=Quotas(access.limits_of, settings.bridge_state_dir / USAGE_FILE),
-            on_change=changes.announce,
-        )
-        telemetry.metrics.watch(engine)
+        parts = _Parts(settings, options, capabilities, access, telemetry)
+        launchers = {
+            payer: make_launcher(cli, settings, simulator, guard, stack, payer)
+            for payer in (() if front_ends.demo else named_payers(settings)) or (None,)
+        }
+        service = _service(launchers, parts, changes.announce)
+        telemetry.metrics.watch(service)
         health_log = HealthLog()
-        stack.callback(changes.follow(lambda: health_log.look(engine.pool_state())))
-        access.on_revoked = engine.pool.forget
+        stack.callback(changes.follow(lambda: health_log.look(service.pool_state())))
+        access.on_revoked = service.forget_caller
         await stack.enter_async_context(access.following())
-        bridge = Bridge(engine, front_ends, simulator, access, telemetry.log, telemetry.metrics)
+        bridge = Bridge(service, front_ends, simulator, access, telemetry.log, telemetry.metrics)
         bridge.live_tls = tls
         bridge.system_prompt = options.system_prompt
         uploads = Uploads(settings.bridge_upload_megabytes * 1024 * 1024)
-        shared = Shared(engine, settings, access, uploads, telemetry.metrics, telemetry.recent, tls)
+        metrics, recent = telemetry.metrics, telemetry.recent
+        shared = Shared(service, settings, access, uploads, metrics, recent, telemetry.ledger, tls)
         if plan.grpc is not None:
             bridge.grpc_address = await serve_grpc(shared, plan.grpc, stack, changes)
         if listener is not None:
             bridge.http_address = listener.address
             await serve_http(shared, listener, bridge.grpc_address, stack)
         # Closed before the front ends, so that these report the error of answers still running.
-        stack.push_async_callback(engine.aclose)
+        stack.push_async_callback(service.aclose)
         try:
-            await engine.start()
+            await service.start()
         except Exception as error:
             logger.exception("the first Claude Code process failed to start")
             raise not_started(error) from error
+        if not front_ends.demo:
+            _warn(settings, access, service)
         yield bridge
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What all engines are built from."""
+
+    settings: Settings
+    options: EngineOptions
+    capabilities: Capabilities
+    access: Access
+    telemetry: _Telemetry
+
+
+def _service(
+    launchers: Mapping[Payer | None, Launcher], parts: _Parts, on_change: Callable[[], None]
+) -> Payers:
+    """An engine for each payer, behind one service."""
+    settings, access, options = parts.settings, parts.access, parts.options
+    quotas = Quotas(access.limits_of, settings.bridge_state_dir / USAGE_FILE)
+    budget = Budget(options.limits) if len(launchers) > 1 else None
+    engines = []
+    for payer, launcher in launchers.items():
+        if parts.telemetry.traced:
+            launcher = replace(launcher, telemetry=cli_environment(os.environ))
+        engine = Engine(
+            launcher,
+            options,
+            # Requests pass the service first, which records them.
+            Observers(()),
+            capabilities=parts.capabilities,
+            quotas=quotas,
+            on_change=on_change,
+            budget=budget,
+        )
+        if payer is None:
+            engines.append(PayingEngine(engine))
+        else:
+            engines.append(PayingEngine(engine, payer.name, payer.kind, payer.overflow))
+    shared = Sharing(
+        quotas,
+        access.use_of,
+        settings.bridge_share_login,
+        options.recordings,
+        options.log_bodies,
+    )
+    return Payers(engines, parts.telemetry.observers, shared)
+
+
+def _warn(settings: Settings, access: Access, service: Payers) -> None:
+    """Log what the operator should know about who pays for whom."""
+    beyond = not is_loopback(settings.host) or bool(settings.bridge_allowed_hosts)
+    for sentence in account_warnings(
+        service.options,
+        access.unmarked,
+        share_login=settings.bridge_share_login,
+        beyond_loopback=beyond,
+    ):
+        logger.warning("%s", sentence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,21 +245,27 @@ class _Telemetry:
     metrics: Metrics
     log: SessionLog
     recent: RecentRequests
+    ledger: Ledger
     observers: Observers
     traced: bool
 
 
-def _telemetry(settings: Settings, stack: AsyncExitStack, say: Callable[[str], None]) -> _Telemetry:
+def _telemetry(
+    settings: Settings, stack: AsyncExitStack, say: Callable[[str], None], *, demo: bool
+) -> _Telemetry:
     """Open the observers of requests; the stack closes them."""
     log = SessionLog(settings.session_log_path, _rotation(settings))
     stack.callback(log.close)
     metrics, recent = Metrics(settings.bridge_metric_labels), RecentRequests()
-    observers: list[Observer] = [metrics, log, recent, ServerLog()]
+    # What a simulated model costs is nobody's.
+    ledger = Ledger(settings.bridge_state_dir / (DEMO_LEDGER_FILE if demo else LEDGER_FILE))
+    stack.push_async_callback(ledger.aclose)
+    observers: list[Observer] = [metrics, log, recent, ledger, ServerLog()]
     tracing = start_tracing(os.environ, say)
     if tracing is not None:
         observers.append(tracing)
         stack.callback(tracing.close)
-    return _Telemetry(metrics, log, recent, Observers(observers), tracing is not None)
+    return _Telemetry(metrics, log, recent, ledger, Observers(observers), tracing is not None)
 
 
 async def _simulator(stack: AsyncExitStack) -> Simulator:

@@ -20,13 +20,15 @@ class Account:
 
     `failure` answers every request. `refuses` has lists of fields by model, "" for all models: a
     field is a path with dots, and with `=value` only that value is refused. `models` are words; a
-    model is served if its name contains one of them. After this many `requests` the usage limit is
-    reached. `headers` are added to every answer, such as the state of the limits.
+    model is served if its name contains one of them. `limited` are words of models whose usage
+    limit is reached, "" for all. After this many `requests` the usage limit is reached for every
+    model. `headers` are added to every answer, such as the state of the limits.
     """
 
     failure: Failure | None = None
     refuses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     models: tuple[str, ...] | None = None
+    limited: tuple[str, ...] = ()
     requests: int | None = None
     claude_code_only: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -38,7 +40,8 @@ class Account:
         model = str(body.get("model"))
         if self.models is not None and not any(word in model for word in self.models):
             return Failure(404, "not_found_error", f"model: {model}")
-        if self.requests is not None and before >= self.requests:
+        used_up = self.requests is not None and before >= self.requests
+        if used_up or any(word in model for word in self.limited):
             return FAILURES["usage_limit"]
         if self.claude_code_only and not _CLAUDE_CODE.search(text_of(body.get("system"))):
             return FAILURES["claude_code_only"]
@@ -117,6 +120,7 @@ def parse(value: object) -> Account:
         "failure": (None, "a failure"),
         "refuses": (_object, "an object: lists of fields by model"),
         "models": (lambda words: isinstance(words, list), "a list of words in models' names"),
+        "limited": (lambda words: isinstance(words, list), "a list of words in models' names"),
         "requests": (lambda count: isinstance(count, int), "a count"),
         "claude_code_only": (lambda flag: isinstance(flag, bool), "true or false"),
         "headers": (_texts, "strings by name"),
@@ -125,8 +129,8 @@ def parse(value: object) -> Account:
     account = _NAMED[given.pop("like", "everything")]
     if "failure" in given:
         given["failure"] = failure(given["failure"], "account.failure")
-    if "models" in given:
-        given["models"] = tuple(given["models"])
+    for name in given.keys() & {"models", "limited"}:
+        given[name] = tuple(given[name])
     if "refuses" in given:
         given["refuses"] = {model: tuple(names) for model, names in given["refuses"].items()}
     return replace(account, **given)

@@ -141,6 +141,7 @@ class RunningBridge:
     @property
     def log_path(self) -> Path:
         """The session log, with all that has ended so far."""
+        self.call(self.bridge.engine.booked)
         self.bridge.log.flush()
         return self.settings.bridge_state_dir / "sessions.jsonl"
 
@@ -190,6 +191,7 @@ class RunningEngine:
         async with aclosing(self.engine.complete(request)) as events:
             async for event in events:
                 answer.add(event)
+        await self.engine.booked()
         (answer.record,) = [line for line in self.records() if line["request_id"] == request_id]
         return answer
 

@@ -4,11 +4,14 @@ from bridge.core.access.authentication import ANYONE, Access, Grant, bearer
 from bridge.core.access.fair_turns import FairTurns
 from bridge.core.access.keys import (
     KEYS_FILE,
+    OWNERS_USE,
     Key,
     KeyFile,
     KeyFileError,
     KeyLimits,
+    KeyOwner,
     KeyScope,
+    KeyUse,
     parse_given,
 )
 from bridge.core.access.quotas import USAGE_FILE, Quotas
@@ -17,6 +20,7 @@ from bridge.core.access.uploads import Upload, Uploads
 __all__ = [
     "ANYONE",
     "KEYS_FILE",
+    "OWNERS_USE",
     "USAGE_FILE",
     "Access",
     "FairTurns",
@@ -25,7 +29,9 @@ __all__ = [
     "KeyFile",
     "KeyFileError",
     "KeyLimits",
+    "KeyOwner",
     "KeyScope",
+    "KeyUse",
     "Quotas",
     "Upload",
     "Uploads",

@@ -18,12 +18,15 @@ from pathlib import Path
 from typing import Final
 
 from bridge.core.access.keys import (
+    OWNERS_USE,
     SECRET_PREFIX,
     Key,
     KeyFile,
     KeyFileError,
     KeyLimits,
+    KeyOwner,
     KeyScope,
+    KeyUse,
     digest_of,
 )
 from bridge.core.contract import AuthenticationError, PermissionDeniedError
@@ -38,7 +41,7 @@ LOOK_SECONDS: Final = 1.0
 _MISSING: Final = "This server requires an API key: send `authorization: Bearer KEY`."
 _WRONG: Final = "Invalid API key."
 _REVOKED: Final = "This API key has been revoked."
-_NO_ADMIN: Final = "This requires a key with the scope admin: bridge keys add NAME --admin."
+_NO_ADMIN: Final = "This requires a key with the scope admin: bridge keys add NAME --mine --admin."
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,21 @@ class Access:
             raise AuthenticationError(_REVOKED if caller else _MISSING)
         return KeyLimits()
 
+    def use_of(self, caller: str) -> KeyUse:
+        """Return who may pay for the requests of the key with this name.
+
+        Raises AuthenticationError as `limits_of` does.
+        """
+        self.limits_of(caller)
+        key = self._keys.get(caller)
+        # Where no key is required, every caller is the owner.
+        return OWNERS_USE if key is None else key.use
+
+    @property
+    def unmarked(self) -> tuple[str, ...]:
+        """The names of the keys that do not say whose requests they are for."""
+        return tuple(name for name, key in self._keys.items() if key.use.owner is KeyOwner.UNMARKED)
+
     def authenticate(self, secret: str | None, needed: KeyScope = KeyScope.COMPLETE) -> Grant:
         """Find the key with this secret.
 
@@ -159,6 +177,13 @@ class Access:
         if not key.scope.includes(needed):
             raise PermissionDeniedError(_NO_ADMIN)
 
+    def is_admin(self, grant: Grant) -> bool:
+        """Whether a caller has the scope admin, as everyone has while no key is required."""
+        if grant == ANYONE:
+            return not self._required
+        key = self._keys.get(grant.name)
+        return key is not None and key.digest == grant.digest and key.scope is KeyScope.ADMIN
+
     @contextmanager
     def temporary_key(self, name: str) -> Iterator[str | None]:
         """Yield a secret that is valid within the block, or None if no key is required."""
@@ -167,7 +192,7 @@ class Access:
             return
         secret = SECRET_PREFIX + random_secrets.token_urlsafe(32)
         # No user's key has brackets in its name.
-        key = Key(f"({name})", digest_of(secret))
+        key = Key(f"({name})", digest_of(secret), use=OWNERS_USE)
         self._given[key.name] = self._keys[key.name] = key
         try:
             yield secret

@@ -15,7 +15,7 @@ import secrets
 import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +30,9 @@ MIN_SECRET_LENGTH: Final = 16
 MAX_FILE_BYTES: Final = 1024 * 1024
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_GIVEN: Final = re.compile(rf"(?P<name>{_NAME.pattern})(?P<admin>:admin)?=(?P<secret>.*)")
+_GIVEN: Final = re.compile(
+    rf"(?P<name>{_NAME.pattern})(?P<admin>:admin)?(?P<mine>:mine)?=(?P<secret>.*)"
+)
 _VISIBLE: Final = re.compile(r"[!-~]+")
 _OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
@@ -66,6 +68,36 @@ class KeyLimits:
                 raise ValueError(f"{name} must be a whole number of at least 1")
 
 
+class KeyOwner(StrEnum):
+    """Whose requests a key is for."""
+
+    MINE = "mine"
+    """The owner's of the server: a subscription login may serve them."""
+    OTHER = "other"
+    """Someone else's: a subscription login may not."""
+    UNMARKED = "unmarked"
+    """Not said, as by earlier versions: counts as the owner's."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUse:
+    """Whose requests a key is for, and who pays for them."""
+
+    owner: KeyOwner = KeyOwner.UNMARKED
+    payers: tuple[str, ...] = ()
+    """In order; empty means the owner's usual ones."""
+    overflow: bool = False
+    """Whether a billed payer of the list may answer when the login before it cannot."""
+
+    @property
+    def mine(self) -> bool:
+        """Whether it counts as the owner's."""
+        return self.owner is not KeyOwner.OTHER
+
+
+OWNERS_USE: Final = KeyUse(KeyOwner.MINE)
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """A key without its secret."""
@@ -77,6 +109,7 @@ class Key:
     limits: KeyLimits = KeyLimits()
     created_at: int = 0
     """In Unix seconds; 0 if unknown."""
+    use: KeyUse = KeyUse()
 
 
 class KeyFileError(Exception):
@@ -99,7 +132,7 @@ def check_name(name: str) -> str:
 
 
 def parse_given(text: str) -> tuple[Key, ...]:
-    """Parse the keys of `BRIDGE_API_KEYS`: `secret`, `name=secret` or `name:admin=secret`.
+    """Parse the keys of `BRIDGE_API_KEYS`: `secret`, `name=secret` or `name:admin:mine=secret`.
 
     They are separated by commas. Raises ValueError, which contains no part of any secret.
     """
@@ -113,7 +146,8 @@ def parse_given(text: str) -> tuple[Key, ...]:
                 "ASCII characters (a secret that contains = needs a name before it: name=secret)"
             )
         scope = KeyScope.ADMIN if match and match["admin"] else KeyScope.COMPLETE
-        keys.append(Key(name, digest_of(secret), scope))
+        use = OWNERS_USE if match and match["mine"] else KeyUse()
+        keys.append(Key(name, digest_of(secret), scope, use=use))
     if not keys:
         raise ValueError("it contains no key; unset it to serve without keys")
     if len({key.name for key in keys}) < len(keys):
@@ -159,7 +193,7 @@ class KeyFile:
             # The error's own text could repeat the file's content.
             raise KeyFileError(
                 f"The key file {self.path} is broken. Restore it, or move it away and create new "
-                "keys with `bridge keys add NAME`."
+                "keys with `bridge keys add NAME --mine`."
             ) from None
 
     def add(
@@ -167,6 +201,7 @@ class KeyFile:
         name: str,
         scope: KeyScope = KeyScope.COMPLETE,
         limits: KeyLimits = KeyLimits(),
+        use: KeyUse = KeyUse(),
         *,
         now: Callable[[], float] = time.time,
     ) -> str:
@@ -175,7 +210,7 @@ class KeyFile:
         Raises KeyFileError, and ValueError if the name is taken or invalid.
         """
         secret = SECRET_PREFIX + secrets.token_urlsafe(32)
-        key = Key(check_name(name), digest_of(secret), scope, limits, int(now()))
+        key = Key(check_name(name), digest_of(secret), scope, limits, int(now()), use)
 
         def added(keys: tuple[Key, ...]) -> tuple[Key, ...]:
             if any(other.name == name for other in keys):
@@ -198,6 +233,19 @@ class KeyFile:
             return left
 
         return len(self._change(removed))
+
+    def mark(self, name: str, use: KeyUse) -> None:
+        """Say whose requests a key is for, and who pays for them.
+
+        Raises KeyFileError, and KeyError if there is no key with this name.
+        """
+
+        def marked(keys: tuple[Key, ...]) -> tuple[Key, ...]:
+            if all(key.name != name for key in keys):
+                raise KeyError(name)
+            return tuple(replace(key, use=use) if key.name == name else key for key in keys)
+
+        self._change(marked)
 
     def _change(self, change: Callable[[tuple[Key, ...]], tuple[Key, ...]]) -> tuple[Key, ...]:
         try:
@@ -250,7 +298,18 @@ def _key_of(entry: Mapping[str, Any]) -> Key:
         KeyScope(entry["scope"]),
         KeyLimits(models=tuple(models), **limits),
         int(entry["created_at"]),
+        _use_of(entry),
     )
+
+
+def _use_of(entry: Mapping[str, Any]) -> KeyUse:
+    # Files of earlier versions do not say it.
+    payers, overflow = entry.get("payers", []), entry.get("overflow", False)
+    if not (isinstance(payers, list) and all(isinstance(payer, str) for payer in payers)):
+        raise ValueError
+    if not isinstance(overflow, bool):
+        raise ValueError
+    return KeyUse(KeyOwner(entry.get("owner", KeyOwner.UNMARKED)), tuple(payers), overflow)
 
 
 def _text_of(keys: tuple[Key, ...]) -> str:
@@ -261,6 +320,7 @@ def _text_of(keys: tuple[Key, ...]) -> str:
             "scope": key.scope,
             "limits": asdict(key.limits),
             "created_at": key.created_at,
+            **asdict(key.use),
         }
         for key in keys
     ]

@@ -8,10 +8,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from bridge.core.answers.database import dumps, loads, transaction
+from bridge.core.answers.database import dumps, loads
 from bridge.core.answers.file import SqliteFile
 from bridge.core.answers.store import JsonDict, StoredConversation
 from bridge.core.contract import TooLargeError
+from bridge.core.system import transaction
 
 _MINE = (
     "SELECT o.created_at, o.metadata FROM conversation_objects AS o "

@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
-from bridge.core.answers.database import connect, identity_of, transaction, used_bytes
+from bridge.core.answers.database import connect, used_bytes
 from bridge.core.contract import StoreUnavailableError
+from bridge.core.system import identity_of, transaction
 
 logger = logging.getLogger(__name__)
 

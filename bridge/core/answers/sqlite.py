@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Final
 
 from bridge.core.answers.conversations import SqliteConversationStore
-from bridge.core.answers.database import dumps, loads, transaction
+from bridge.core.answers.database import dumps, loads
 from bridge.core.answers.file import SqliteFile
 from bridge.core.answers.store import JsonDict, StoredResponse
 from bridge.core.contract import StoreUnavailableError, TooLargeError
+from bridge.core.system import transaction
 
 logger = logging.getLogger(__name__)
 

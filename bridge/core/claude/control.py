@@ -36,6 +36,9 @@ END_SECONDS = 2.0
 CONTROL_TIMEOUT = 30.0
 """Seconds a control request may take; it usually takes milliseconds."""
 
+_USAGE_SECONDS = 5.0
+"""Seconds that `get_usage` may take; it usually takes one millisecond."""
+
 _ENDED_BY_ITSELF = (0, 128 + signal.SIGTERM)
 _OWN_PREFIX = "bridge-"
 _MCP_TOOLS = "mcp_tools"
@@ -170,6 +173,10 @@ class ControlTransport(Transport):
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ControlError("get_context_usage has another form") from error
+
+    async def usage(self) -> Wire:
+        """Return the tokens and the cost of the process so far, also in the middle of a turn."""
+        return await self.request("get_usage", timeout=_USAGE_SECONDS, skip_behaviors=True)
 
     async def interrupt(self) -> list[str]:
         """Stop the current turn; its `result` line follows.

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from bridge.core.claude.reading import Spending
 from bridge.core.claude.turns import BREAKPOINT, Turn
 from bridge.core.claude.wire import Wire
 from bridge.core.contract import Role
@@ -110,6 +111,7 @@ class Conversation:
         self.open_turns = 0
         """Turns whose `result` line has not arrived."""
         self.last_result: Wire = {}
+        self.spending = Spending()
         self.used_builtin_tool = False
         """Whether one of the CLI's own tools was called in it."""
 

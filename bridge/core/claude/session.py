@@ -23,12 +23,17 @@ from bridge.core.claude.control import (
 from bridge.core.claude.inbox import Inbox
 from bridge.core.claude.lines import Conversation, UserLine
 from bridge.core.claude.processes import Launcher, ProcessGoneError, start_cause
-from bridge.core.claude.reading import calls_builtin_tool
+from bridge.core.claude.reading import (
+    Spent,
+    calls_builtin_tool,
+    spent_in,
+    spent_in_report,
+)
 from bridge.core.claude.sdk_client import SdkClient
 from bridge.core.claude.turn_settings import AppliedSettings, Profile, TurnSettings
 from bridge.core.claude.turns import Turn
 from bridge.core.claude.wire import Wire
-from bridge.core.contract import Tool
+from bridge.core.contract import Cost, Tool
 from bridge.core.telemetry import kind_of
 
 logger = logging.getLogger(__name__)
@@ -285,6 +290,24 @@ class Session:
             self._arrived.clear()
             await self._arrived.wait()
         return line
+
+    async def unbooked(self) -> Cost:
+        """Return what was spent since the last booking; only part of it while an answer streams."""
+        return self._conversation.spending.unbooked(await self._spent())
+
+    async def book(self) -> Cost:
+        """Return the same once, so that each cost is booked to one request."""
+        return self._conversation.spending.book(await self._spent())
+
+    async def _spent(self) -> Spent | None:
+        """Return what the process has spent; None if it was killed in the middle of a turn."""
+        if self._conversation.settled():
+            result = self._conversation.last_result
+            return spent_in(result) if result else Spent()
+        try:
+            return spent_in_report(await self._transport.usage())
+        except (ControlError, ProcessGoneError):
+            return None
 
     async def stop(self) -> None:
         """Interrupt whatever still runs and wait until nothing does."""

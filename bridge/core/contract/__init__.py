@@ -75,8 +75,11 @@ from bridge.core.contract.service import (
     DetachedAnswer,
     Health,
     HealthStatus,
+    LimitedModel,
     Model,
     OnEnd,
+    PayerKind,
+    PayerState,
     PoolState,
     ReplacementReason,
     Service,
@@ -86,11 +89,13 @@ from bridge.core.contract.service import (
     UsageWindow,
 )
 from bridge.core.contract.system_messages import placed, system_part
-from bridge.core.contract.usage import Usage
+from bridge.core.contract.usage import DEFAULT_PAYER, UNKNOWN_COST, Cost, Usage
 
 __all__ = [
     "BOUNDS",
+    "DEFAULT_PAYER",
     "MAX_FAULTS",
+    "UNKNOWN_COST",
     "AccountRefusedError",
     "Allowance",
     "Allowances",
@@ -101,6 +106,7 @@ __all__ = [
     "Citation",
     "ClientClosedError",
     "CompletionRequest",
+    "Cost",
     "DeadlineError",
     "DetachedAnswer",
     "DocumentPart",
@@ -119,6 +125,7 @@ __all__ = [
     "InternalError",
     "InvalidRequestError",
     "JsonObject",
+    "LimitedModel",
     "Message",
     "Model",
     "ModelNotFoundError",
@@ -128,6 +135,8 @@ __all__ = [
     "OutputFormat",
     "OutputKind",
     "Part",
+    "PayerKind",
+    "PayerState",
     "PermissionDeniedError",
     "Pieces",
     "Place",

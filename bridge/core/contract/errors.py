@@ -119,8 +119,10 @@ class PermissionDeniedError(BridgeError):
 
     reason = "PERMISSION_DENIED"
 
-    def __init__(self, message: str, *, field: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, field: str | None = None, reason: str | None = None
+    ) -> None:
+        super().__init__(message, reason=reason)
         self.field = field
 
 

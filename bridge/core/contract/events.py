@@ -33,6 +33,8 @@ class Started:
     """Parameters of the request that had no effect."""
     usage: Usage = field(default=Usage(), compare=False)
     """Tokens so far: those of the prompt."""
+    payer: str = ""
+    """The payer of the answer; empty if the server has no list of payers."""
 
 
 @dataclass(frozen=True, slots=True)

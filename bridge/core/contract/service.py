@@ -38,6 +38,24 @@ class HealthStatus(StrEnum):
     """Serving has stopped before paid extra usage."""
 
 
+class PayerKind(StrEnum):
+    """The kind of account that pays for answers."""
+
+    LOGIN = "login"
+    """A subscription, by the login in a folder of Claude Code."""
+    TOKEN = "token"
+    """A subscription, by a token of `claude setup-token`."""
+    API_KEY = "api-key"
+    BEDROCK = "bedrock"
+    VERTEX = "vertex"
+    FOUNDRY = "foundry"
+
+    @property
+    def subscription(self) -> bool:
+        """Whether it is a subscription login, which serves its owner only."""
+        return self in (PayerKind.LOGIN, PayerKind.TOKEN)
+
+
 class SessionSource(StrEnum):
     """How a request got its session."""
 
@@ -147,6 +165,32 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitedModel:
+    """A model that a payer does not serve at present."""
+
+    model: str
+    """Its full name; empty means every model."""
+    reason: str
+    """The reason of the error that it gave last."""
+    until: float
+    """When the payer is asked for it again, in Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class PayerState:
+    """The state of one of several payers."""
+
+    name: str
+    kind: PayerKind
+    health: Health
+    answered: int = 0
+    """Requests that it answered completely, since the start."""
+    limited: tuple[LimitedModel, ...] = ()
+    plan: UsageLimits | None = None
+    """None until the API has reported something."""
+
+
+@dataclass(frozen=True, slots=True)
 class PoolState:
     """A snapshot of the pool."""
 
@@ -155,6 +199,8 @@ class PoolState:
     totals: Totals
     plan: UsageLimits | None = None
     """None until the API has reported something."""
+    payers: tuple[PayerState, ...] = ()
+    """The payers, if the server has a list of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
-"""Tokens used by a request."""
+"""Tokens used by a request, and what they cost."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +29,33 @@ class Usage:
     def total_tokens(self) -> int:
         """Prompt and output together."""
         return self.prompt_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The list price of a request's upstream calls, as Claude Code computes it."""
+
+    usd: float = 0.0
+    """US dollars; the part that is known."""
+    by_model: Mapping[str, float] = field(default_factory=dict)
+    """The same for each model that was called, by its full name."""
+    known: bool = True
+    """Whether it is the whole cost: what a process spent that was killed is unknown."""
+
+    def __add__(self, other: Cost) -> Cost:
+        models = dict.fromkeys((*self.by_model, *other.by_model))
+        return Cost(
+            self.usd + other.usd,
+            {m: self.by_model.get(m, 0.0) + other.by_model.get(m, 0.0) for m in models},
+            self.known and other.known,
+        )
+
+    @property
+    def rounded_usd(self) -> float | None:
+        """US dollars to the billionth; None if not all of it is known."""
+        return round(self.usd, 9) if self.known else None
+
+
+UNKNOWN_COST = Cost(known=False)
+DEFAULT_PAYER = "default"
+"""The payer of a server that has one only."""

@@ -4,4 +4,9 @@ from bridge.core.engine.engine import Engine, EngineOptions
 from bridge.core.engine.planning import ModelNames
 from bridge.core.engine.timeouts import TimeLimits
 
-__all__ = ["Engine", "EngineOptions", "ModelNames", "TimeLimits"]
+__all__ = [
+    "Engine",
+    "EngineOptions",
+    "ModelNames",
+    "TimeLimits",
+]

@@ -27,7 +27,8 @@ from bridge.core.engine.attempt import Attempt
 from bridge.core.engine.resources import Resources
 from bridge.core.engine.timeouts import AnswerProgress, Deadlines
 from bridge.core.engine.usage_limits import Admission
-from bridge.core.pool import Parking
+from bridge.core.intake import RequestBill
+from bridge.core.pool import Lease, Parking
 from bridge.core.system import off_loop
 from bridge.core.telemetry import RequestRecord, kind_of
 from bridge.core.validation import UnfitAnswerError, is_large
@@ -56,16 +57,26 @@ class Completion:
         request: CompletionRequest,
         record: RequestRecord,
         resources: Resources,
+        bill: RequestBill,
         admitted: Callable[[], None] = lambda: None,
+        *,
+        since: float | None = None,
     ) -> None:
-        """Start its time limits; `admitted` is called once it waits for a process."""
+        """Start its time limits, at `since` of the loop's time; None is now.
+
+        `admitted` is called once it waits for a process.
+        """
         self._request = request
         self._record = record
         self._resources = resources
+        self._bill = bill
         self._admitted = admitted
         self._large = is_large(request)
         self._deadlines = Deadlines(
-            resources.time_limits.within(limits_of(request)), self._progress, self._time_out
+            resources.time_limits.within(limits_of(request)),
+            self._progress,
+            self._time_out,
+            since=since,
         )
         self._attempt: Attempt | None = None
         """The latest attempt."""
@@ -167,18 +178,18 @@ class Completion:
                 async with asyncio.timeout_at(at):
                     await attempt.ask(lease, self._record.trace_parent)
             except TimeoutError as error:
-                resources.pool.release(lease)
+                self._give_back(lease)
                 raise self._deadlines.error(limit) from error
             except (ControlError, ProcessGoneError) as error:
                 lease.session.kill()
-                resources.pool.release(lease)
+                self._give_back(lease)
                 logger.warning("process %s failed: %s", lease.session.pid, kind_of(error))
                 if not first:
                     raise ProcessFailedError(
                         "Claude Code failed to accept the request.", retry_after=1
                     ) from error
             except BaseException:
-                resources.pool.release(lease)
+                self._give_back(lease)
                 raise
             else:
                 self._record.times.asked_at = resources.clock()
@@ -211,7 +222,10 @@ class Completion:
         self._record.unseen_calls += attempt.unseen_calls
         if attempt.lease is not None:
             lease, attempt.lease = attempt.lease, None
-            self._resources.pool.release(lease, parking)
+            self._give_back(lease, parking)
+
+    def _give_back(self, lease: Lease, parking: Parking | None = None) -> None:
+        self._resources.pool.release(lease, parking, self._bill.expect())
 
     def _failed(self, attempt: Attempt, error: Exception) -> None:
         """Count a failed attempt; raise if there is no other one."""

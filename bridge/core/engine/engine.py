@@ -1,20 +1,16 @@
 """The engine: serves completions from a pool of warm sessions."""
 
-# long: the face of the core, one method for each thing that a front end asks.
+# long: the face of the core, one method for each thing that a front end or the payers ask.
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import logging
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
 from dataclasses import dataclass, field
-from enum import Enum, auto
 
 from bridge.core.access import Quotas
-from bridge.core.answers import Answers, RecordingLimits
+from bridge.core.answers import RecordingLimits
 from bridge.core.claude import (
     ALL,
     AccountFile,
@@ -26,7 +22,6 @@ from bridge.core.claude import (
 )
 from bridge.core.contract import (
     Allowances,
-    BridgeError,
     CompletionRequest,
     DetachedAnswer,
     Event,
@@ -34,22 +29,19 @@ from bridge.core.contract import (
     Model,
     OnEnd,
     PoolState,
-    SessionSource,
-    Totals,
 )
 from bridge.core.engine.completion import Completion
 from bridge.core.engine.counting import count_tokens
-from bridge.core.engine.health import AccountState, status_of
+from bridge.core.engine.health import AccountState, may_be_subscription, status_of
 from bridge.core.engine.parking_policy import ParkingPolicy
 from bridge.core.engine.planning import Catalog, ModelNames, Planner
 from bridge.core.engine.resources import Resources
 from bridge.core.engine.schema_checker import SchemaChecker
 from bridge.core.engine.timeouts import TimeLimits
 from bridge.core.engine.usage_limits import OveragePolicy, UsageLimitsState
-from bridge.core.pool import Pool, PoolLimits, Recycling, Watchdog, WatchdogLimits
-from bridge.core.system import off_loop
+from bridge.core.intake import RequestBill, Requests
+from bridge.core.pool import Budget, Pool, PoolLimits, Recycling, Watchdog, WatchdogLimits
 from bridge.core.telemetry import Observer, RequestRecord
-from bridge.core.validation import is_large, validate
 
 logger = logging.getLogger(__name__)
 
@@ -75,15 +67,6 @@ class EngineOptions:
     recordings: RecordingLimits = field(default_factory=RecordingLimits)
 
 
-class _Outcome(Enum):
-    """How a request ended."""
-
-    ANSWERED = auto()
-    FAILED = auto()
-    LEFT = auto()
-    """Its caller disconnected."""
-
-
 class Engine:
     """Serves completions from a pool of warm sessions. Use as an async context manager."""
 
@@ -99,15 +82,13 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         on_change: Callable[[], None] = lambda: None,
+        budget: Budget | None = None,
     ) -> None:
+        """`budget` is that of several engines with the same limits; None is an own one."""
         self._launcher = launcher
         self._options = options
-        self._observer = observer
         self._capabilities = capabilities
-        self._now = now
         self._on_change = on_change
-        self._outcomes: Counter[_Outcome] = Counter()
-        self._session_sources: Counter[SessionSource] = Counter()
         self._draining = False
         self.pool = Pool(
             self._spawn,
@@ -116,6 +97,7 @@ class Engine:
             clock=clock,
             recycling=options.recycling,
             on_change=on_change,
+            budget=budget,
         )
         self._watchdog = Watchdog(self.pool.sessions, options.watchdog, options.recycling)
         self.account = AccountState(on_change, self._on_facts, self._ask_again)
@@ -126,8 +108,15 @@ class Engine:
             account=AccountFile(launcher.environment).id,
             on_other_account=self.account.relearn,
         )
-        self._answers = Answers(
-            self._answered, self.refused, options.recordings, clock=clock, now=now
+        quotas = quotas or Quotas()
+        self._requests = Requests(
+            self,
+            observer,
+            quotas,
+            options.recordings,
+            log_bodies=options.log_bodies,
+            clock=clock,
+            now=now,
         )
         builtin_tools = launcher.builtin_tools is not None
         self.resources = Resources(
@@ -142,10 +131,15 @@ class Engine:
             self.account,
             self.usage_limits,
             ParkingPolicy(),
-            quotas or Quotas(),
+            quotas,
             options.time_limits,
             clock,
         )
+
+    @property
+    def subscription(self) -> bool:
+        """Whether a subscription login may pay for its answers, as far as is known."""
+        return not self._options.simulated and may_be_subscription(self.account.facts)
 
     @property
     def launcher(self) -> Launcher:
@@ -166,7 +160,7 @@ class Engine:
         await self._watchdog.aclose()
         await self.resources.schemas.aclose()
         await self.pool.aclose()
-        await self._answers.aclose()
+        await self._requests.aclose()
 
     async def __aenter__(self) -> Engine:
         try:
@@ -183,92 +177,66 @@ class Engine:
 
     def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
         """Stream the answer; close the generator to cancel it."""
-        return self._answers.complete(request)
+        return self._requests.answers.complete(request)
 
     async def detach(
         self, request: CompletionRequest, on_end: OnEnd | None = None
     ) -> DetachedAnswer:
         """Start an answer that goes on without its client; returns once it is admitted."""
-        return await self._answers.detach(request, on_end)
+        return await self._requests.answers.detach(request, on_end)
 
     def attach(self, owner: str, id: str) -> DetachedAnswer:
         """Return a detached answer; raises NotFoundError."""
-        return self._answers.attach(owner, id)
+        return self._requests.answers.attach(owner, id)
 
     async def cancel(self, owner: str, id: str) -> None:
         """Cancel a running request, detached or not; raises NotFoundError."""
-        await self._answers.cancel(owner, id)
+        await self._requests.answers.cancel(owner, id)
 
     async def forget(self, owner: str, id: str) -> bool:
         """Cancel a detached answer and keep it no longer; False if there is none."""
-        return await self._answers.forget(owner, id)
-
-    async def _answered(
-        self, request: CompletionRequest, admitted: Callable[[], None]
-    ) -> AsyncGenerator[Event, None]:
-        """Answer a request and record it; calls `admitted` once it waits for a process."""
-        clock = self.resources.clock
-        record = RequestRecord(
-            request, clock(), bodies=self._options.log_bodies, started_on=self._now()
-        )
-        self._observer.began(record)
-        try:
-            # Before it counts: an invalid request does not count towards its key's limits.
-            request = await off_loop(is_large(request), validate, request)
-            with self.resources.quotas.admitted(request.caller) as meter:
-                completion = Completion(request, record, self.resources, admitted)
-                try:
-                    async with aclosing(completion.events()) as events:
-                        async for event in events:
-                            record.see(event, clock())
-                            yield event
-                finally:
-                    meter.tokens = completion.usage.total_tokens
-        except BridgeError as error:
-            record.error, record.cause = error.reason, error.for_log
-            raise
-        except (asyncio.CancelledError, GeneratorExit):
-            record.error = record.error or ("" if record.finished else "CLIENT_CLOSED")
-            raise
-        except Exception:
-            record.error = "INTERNAL"
-            raise
-        finally:
-            self._ended(record)
+        return await self._requests.answers.forget(owner, id)
 
     async def count_tokens(self, request: CompletionRequest) -> int:
-        """Estimate the input tokens of a request without answering it.
-
-        It takes a turn of the pool. Only a failure is recorded: a count is no completion.
-        """
-        try:
-            request = await off_loop(is_large(request), validate, request)
-            with self.resources.quotas.admitted(request.caller):
-                return await count_tokens(request, self.resources)
-        except BridgeError as error:
-            self.refused(request, error)
-            raise
+        """Estimate the input tokens of a request without answering it; takes a turn of the pool."""
+        return await self._requests.count_tokens(request)
 
     def refused(self, request: CompletionRequest, error: Exception) -> None:
         """Record a request that a front end could not decode, as far as it is known."""
-        record = RequestRecord(request, self.resources.clock(), started_on=self._now())
-        self._observer.began(record)
-        record.error = error.reason if isinstance(error, BridgeError) else "INTERNAL"
-        self._ended(record)
+        self._requests.refused(request, error)
 
-    def _ended(self, record: RequestRecord) -> None:
-        record.ended(self.resources.clock(), self._now())
-        catalog = self.resources.planner.catalog
-        record.offered_model = catalog.offered(record.model or record.request.model)
-        if not record.error:
-            self._outcomes[_Outcome.ANSWERED] += 1
-        else:
-            left = record.error == "CLIENT_CLOSED"
-            self._outcomes[_Outcome.LEFT if left else _Outcome.FAILED] += 1
-        if record.session_source:
-            self._session_sources[record.session_source] += 1
+    # Answerer
+
+    def answering(
+        self,
+        request: CompletionRequest,
+        bill: RequestBill,
+        admitted: Callable[[], None],
+        *,
+        since: float | None = None,
+    ) -> Completion:
+        """Begin to answer; see `Completion`."""
+        return Completion(request, bill.record, self.resources, bill, admitted, since=since)
+
+    async def counted(self, request: CompletionRequest) -> int:
+        """Estimate the input tokens of a request; raises a BridgeError."""
+        return await count_tokens(request, self.resources)
+
+    def offered_model(self, record: RequestRecord) -> str:
+        """Return the model that answered, or else the requested one, if it is on offer, or ""."""
+        return self.resources.planner.catalog.offered(record.model or record.request.model)
+
+    def billed(self, record: RequestRecord) -> bool:
+        """Return whether its account is billed for each token."""
+        return self.account.billed
+
+    async def booked(self) -> None:
+        """Wait until the cost of all requests so far is known, as far as it will be."""
+        await self._requests.booked()
+
+    def announce(self) -> None:
+        """Inform watchers that the counts have changed."""
         self.pool.announce()
-        self._observer.ended(record)
 
     async def models(self, caller: str = "") -> tuple[Model, ...]:
         """List the models on offer that a caller may use."""
@@ -317,11 +285,8 @@ class Engine:
     def pool_state(self) -> PoolState:
         """Return the current state of the pool."""
         counts = self.pool.totals
-        totals = Totals(
-            answered=self._outcomes[_Outcome.ANSWERED],
-            failed=self._outcomes[_Outcome.FAILED],
-            left=self._outcomes[_Outcome.LEFT],
-            sessions={str(source): n for source, n in self._session_sources.items()},
+        totals = dataclasses.replace(
+            self._requests.totals(),
             processes_started=counts.started,
             processes_ended=counts.ended,
             processes_replaced={str(reason): n for reason, n in counts.replaced.items()},
@@ -349,7 +314,7 @@ class Engine:
         self._draining = True
         self._on_change()
         await self.pool.drain()
-        await self._answers.finished()
+        await self._requests.finished()
 
     # Start
 

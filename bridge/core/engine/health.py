@@ -14,9 +14,11 @@ from bridge.core.telemetry import kind_of
 logger = logging.getLogger(__name__)
 
 LOG_IN = (
-    "Claude Code is not logged in: run `claude` and type /login. The next request will then "
-    "work; no restart is needed."
+    "Claude Code is not logged in: run `bridge login`. The next request will then work; no restart "
+    "is needed."
 )
+_NOT_BILLED = frozenset({"none", "claude.ai", "CLAUDE_CODE_OAUTH_TOKEN"})
+"""Sources of a login that are none, or a subscription's."""
 NEXT_REQUEST = "The next request will then work; no restart is needed."
 OVERAGE = (
     "The usage limit is reached. The server pauses until it resets instead of using paid "
@@ -38,6 +40,22 @@ def account_of(facts: Facts | None) -> str:
         return str(plan)
     provider = account.get("apiProvider")
     return str(provider) if provider and provider != "firstParty" else "none"
+
+
+def may_be_subscription(facts: Facts | None) -> bool:
+    """Return whether the account may be a subscription; only certainty to the contrary counts.
+
+    An API key, also of a helper command, is used before a login, and a cloud provider instead.
+    """
+    if facts is None:
+        return True
+    account = facts.account
+    if account.get("apiProvider") not in (None, "", "firstParty"):
+        return False
+    nothing = (None, "", "none")
+    if account.get("subscriptionType") or account.get("tokenSource") not in nothing:
+        return True
+    return account.get("apiKeySource") in nothing
 
 
 def status_of(
@@ -152,6 +170,11 @@ class AccountState:
     def account(self) -> str:
         """The source of the login; see `account_of`."""
         return account_of(self.facts)
+
+    @property
+    def billed(self) -> bool:
+        """Whether the account is billed for each token; a subscription is not."""
+        return not self.subscription and self.account not in _NOT_BILLED
 
     @property
     def logged_in(self) -> bool:

@@ -123,17 +123,20 @@ class Deadlines:
         answer: Callable[[], AnswerProgress] = AnswerProgress,
         on_reached: Callable[[], None] = lambda: None,
         messages: Mapping[Limit, str] = MESSAGES,
+        *,
+        since: float | None = None,
     ) -> None:
-        """Start now. `answer` returns the progress of the answer; for `on_reached` see `watch`.
+        """Start at `since`, in seconds of the loop; None is now.
 
-        `messages` are those of the errors, with a place for the seconds.
+        `answer` returns the progress of the answer; for `on_reached` see `watch`. `messages` are
+        those of the errors, with a place for the seconds.
         """
         self._limits = limits
         self._answer = answer
         self._on_reached = on_reached
         self._messages = messages
         self._time = asyncio.get_running_loop().time
-        self._started_at = self._time()
+        self._started_at = self._time() if since is None else since
         self._waits_since = self._started_at
         self._leased = False
         self._timer: asyncio.TimerHandle | None = None

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from bridge.core.claude import Profile, Session
-from bridge.core.contract import SessionSource
+from bridge.core.contract import UNKNOWN_COST, Cost, SessionSource
 from bridge.core.pool.backoff import PROOF_SECONDS
 from bridge.core.pool.policy import ProcessView, State
+
+Bill: TypeAlias = Callable[[Cost], None]
+"""Called once with the cost of a turn, after its end."""
+
+
+def free(cost: Cost) -> None:
+    """Charge nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,8 @@ class PooledProcess:
     """Whether it has been of use."""
     leased_at: float = 0.0
     """When its current turn began."""
+    bill: Bill = free
+    """For the cost of its latest turn, until that was charged."""
     preparing: Profile | None = None
     """The profile it is being initialised with, ahead of the request that will need it."""
 
@@ -63,6 +74,11 @@ class PooledProcess:
     def sound(self, now: float) -> bool:
         """Whether it is not part of a crash loop."""
         return self.proven or now - self.up_at >= PROOF_SECONDS
+
+    def charge(self, cost: Cost = UNKNOWN_COST) -> None:
+        """Charge its latest turn, once."""
+        bill, self.bill = self.bill, free
+        bill(cost)
 
     @property
     def last_words(self) -> str:

@@ -110,6 +110,8 @@ class Decision:
     """How many processes to start."""
     look_again_at: float | None = None
     """When time alone will change the decision."""
+    short: int = 0
+    """Requests that have a turn but no process, and for which none can be started here."""
 
 
 # long: each phase works with what the previous ones have left over.
@@ -201,6 +203,7 @@ def decide(  # noqa: C901
     close = sacrifice[: max(needed - max(room, 0) - closing, 0)]
     start = max(min(wanted, room, limits.starts_at_once - len(starting)), 0)
 
+    met = start + len(starting) + closing + len(close) + max(room - start, 0)
     stale = [p for p in idle if p not in close and now - p.used_at >= limits.idle_seconds]
     surplus = len(processes) - closing - len(close) - limits.minimum
     if not waiting and not start:
@@ -217,7 +220,16 @@ def decide(  # noqa: C901
             limits,
             now,
         ),
+        max(unmet - met, 0),
     )
+
+
+def dispensable(processes: Sequence[ProcessView]) -> int | None:
+    """Return the unused process that is worth least, for a pool that gives one up to another."""
+    for state in (State.BLANK, State.IDLE, State.PARKED):
+        if found := _in(processes, state):
+            return min(found, key=_eviction_order).id
+    return None
 
 
 def _unserved_profile(

@@ -1,9 +1,10 @@
 """The pool of CLI processes: executes the decisions of the policy.
 
-Every change of a process or of the queue calls `_step`, which asks the policy and starts what it
+Every change of a process or of the queue calls `step`, which asks the policy and starts what it
 decides. All work on processes runs in the pool's own tasks, off every request's path.
 """
 
+# long: every change of a process or of the queue, each of which leads to `step`.
 from __future__ import annotations
 
 import asyncio
@@ -14,8 +15,9 @@ from typing import Any
 
 from bridge.core.claude import Session
 from bridge.core.contract import DrainingError, ProcessFailedError, ReplacementReason
-from bridge.core.pool.leases import Lease, Need, Parking, PooledProcess
-from bridge.core.pool.policy import Decision, PoolLimits, RequestView, State, decide
+from bridge.core.pool.budget import Budget, Claim
+from bridge.core.pool.leases import Bill, Lease, Need, Parking, PooledProcess, free
+from bridge.core.pool.policy import Decision, PoolLimits, RequestView, State, decide, dispensable
 from bridge.core.pool.processes import Phase, Processes, ProcessTotals
 from bridge.core.pool.queue import RequestQueue
 from bridge.core.pool.recycling import Recycling
@@ -39,16 +41,21 @@ class Pool:
         clock: Callable[[], float],
         recycling: Recycling = Recycling(),  # noqa: B008 - frozen
         on_change: Callable[[], None] = lambda: None,
+        budget: Budget | None = None,
     ) -> None:
+        """`budget` is that of several pools with these limits together; None is an own one."""
         self._limits = limits
+        self._budget = budget
         self._recycling = recycling
         self._clock = clock
         self._on_change = on_change
         self._processes = Processes()
         self._queue = RequestQueue(queue_size)
-        self._ids = itertools.count(1)
+        self._ids = itertools.count(1) if budget is None else budget.ids
+        if budget is not None:
+            budget.join(self)
         self._tasks = ProcessTasks(self._abandon)
-        self._starter = Starter(spawn, clock, self._step)
+        self._starter = Starter(spawn, clock, self.step)
         self._turn_times = TurnTimes()
         self._timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
@@ -59,14 +66,14 @@ class Pool:
         """Start launching processes."""
         if self._phase is Phase.NEW:
             self._phase = Phase.OPEN
-        self._step()
+        self.step()
 
     def adopt(self, session: Session) -> None:
         """Add a session that was started and initialised elsewhere."""
         now = self._clock()
         process = PooledProcess(next(self._ids), State.IDLE, now, session=session)
         process.started_at = process.up_at = now
-        session.on_gone = self._step
+        session.on_gone = self.step
         self._processes[process.id] = process
         self.totals.started += 1
 
@@ -86,7 +93,7 @@ class Pool:
             raise DrainingError("The server is shutting down.", retry_after=5)
         view = RequestView(next(self._ids), need.profile, need.caller, need.continues)
         waiting = self._queue.join(view)
-        self._step()
+        self.step()
         if not admitted:
             self._queue.check_size(waiting, lambda: self.wait_estimate(need))
         queued()
@@ -97,7 +104,7 @@ class Pool:
             if (left := waiting.taken_back()) is not None:
                 # Nothing was sent to it, so it may stay parked.
                 self._hand_back(left, left.parking)
-            self._step()
+            self.step()
             raise
         return Lease.of(process, spawn_awaited=waiting.spawn_awaited)
 
@@ -109,12 +116,14 @@ class Pool:
         turn = self._turn_times.seconds_a_turn(now - process.leased_at for process in running)
         return wait_estimate(ahead, self._limits.pool_size, turn)
 
-    def release(self, lease: Lease, parking: Parking | None = None) -> None:
-        """Return a lease; with `parking`, its conversation is held open if it ended well.
+    def release(self, lease: Lease, parking: Parking | None = None, bill: Bill = free) -> None:
+        """Return a lease at once: one of the pool's tasks does the rest.
 
-        Returns at once: one of the pool's tasks does the rest.
+        With `parking`, its conversation is held open if it ended well; `bill` is called with the
+        cost of its turn, once that is over, but not if the pool closes before.
         """
         self._turn_times.note(self._clock() - lease.process.leased_at)
+        lease.process.bill = bill
         self._hand_back(lease.process, parking)
 
     def forget(self, caller: str) -> None:
@@ -125,7 +134,7 @@ class Pool:
         self._queue.forget(caller)
         for process in self._processes.forget(caller):
             self._hand_back(process, None, step=False)
-        self._step()
+        self.step()
 
     # For the operator
 
@@ -167,6 +176,27 @@ class Pool:
         self._changed.clear()
         await self._changed.wait()
 
+    # For the other pools of its budget
+
+    def claim(self) -> Claim:
+        """Return what it has and needs of the budget."""
+        counts, waiting = self.counts(), self._queue.present()
+        return Claim(
+            processes=len(self._processes),
+            running=counts[State.RUNNING],
+            closing=counts[State.CLOSING],
+            # Nothing is held back for requests that no process can serve.
+            waiting=tuple(each.view.id for each in waiting) if self.usable else (),
+            short=self._queue.short,
+        )
+
+    def give_up(self) -> bool:
+        """End an unused process for another pool; returns whether there was one."""
+        found = None if self.closed else dispensable(self._processes.views())
+        if found is not None:
+            self._close(self._processes[found])
+        return found is not None
+
     # Shutdown
 
     async def drain(self) -> None:
@@ -192,7 +222,8 @@ class Pool:
 
     # Internals
 
-    def _step(self) -> None:
+    def step(self) -> None:
+        """Act on what has changed."""
         if self._phase in (Phase.NEW, Phase.CLOSED):
             return
         for process in self._processes.dead():
@@ -201,10 +232,11 @@ class Pool:
             logger.warning("process %s ended while unused%s", pid, words)
             self._close(process, ReplacementReason.DIED)
         proof_at = self._starter.check_age(self._processes.values())
+        limits = self._limits if self._budget is None else self._budget.limits_of(self)
         decision = decide(
             self._processes.views(),
             [waiting.view for waiting in self._queue.present()],
-            self._limits,
+            limits,
             self._clock(),
             self._queue.served,
         )
@@ -217,11 +249,14 @@ class Pool:
         if self._starter.ready:
             for _ in range(decision.start):
                 self._start()
-        free_turns = max(self._limits.pool_size - len(self._processes.running()), 0)
+        free_turns = max(limits.pool_size - len(self._processes.running()), 0)
         for waiting in self._queue.present()[:free_turns]:
             # It has a turn but no process: it now waits for a start.
             waiting.spawn_awaited = True
+        self._queue.short = decision.short
         self.announce()
+        if self._budget is not None:
+            self._budget.stepped()
 
     def _change(self, decision: Decision) -> None:
         """Change the existing processes as decided."""
@@ -245,7 +280,7 @@ class Pool:
             self._timer = None
         if at is not None:
             delay = max(at - self._clock(), 0.0)
-            self._timer = asyncio.get_running_loop().call_later(delay, self._step)
+            self._timer = asyncio.get_running_loop().call_later(delay, self.step)
 
     def announce(self) -> None:
         """Inform watchers of a change."""
@@ -268,12 +303,12 @@ class Pool:
             raise
         if started:
             assert process.session is not None
-            process.session.on_gone = self._step
+            process.session.on_gone = self.step
             self.totals.started += 1
         else:
             del self._processes[process.id]
             self._failed(process)
-        self._step()
+        self.step()
 
     def _failed(self, process: PooledProcess) -> None:
         """Delay the next start if processes keep failing."""
@@ -297,7 +332,7 @@ class Pool:
         process.parking = parking if may_park else None
         self._tasks.run(self._settle, process)
         if step:
-            self._step()
+            self.step()
 
     async def _settle(self, process: PooledProcess) -> None:
         """Prepare a process for the next request, or end it."""
@@ -306,7 +341,7 @@ class Pool:
             self._close(process, unfit)
         elif process.session and process.session.answers:
             self._starter.proven(process)
-        self._step()
+        self.step()
 
     async def _initialise(self, process: PooledProcess) -> None:
         unfit = await initialise(process)
@@ -316,7 +351,7 @@ class Pool:
             process.state = State.IDLE
             process.used_at = self._clock()
         process.preparing = None
-        self._step()
+        self.step()
 
     def _close(self, process: PooledProcess, replaced: ReplacementReason | None = None) -> None:
         if replaced is not None:
@@ -336,7 +371,7 @@ class Pool:
         finally:
             self._processes.pop(process.id, None)
             self.totals.ended += 1
-        self._step()
+        self.step()
 
     def _abandon(self, process: PooledProcess) -> None:
         """End a process whose state is unknown."""
@@ -345,4 +380,4 @@ class Pool:
             self._failed(process)
         elif process.state is not State.CLOSING:
             self._close(process, ReplacementReason.FAILED)
-        self._step()
+        self.step()

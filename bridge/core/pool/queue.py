@@ -38,6 +38,8 @@ class RequestQueue:
         """`size` is the maximum number of waiting requests per caller."""
         self._size = size
         self._waiting: dict[int, Waiting] = {}
+        self.short = 0
+        """How many have a turn but can get no process within the limits of this pool."""
         self.served: dict[str, int] = {}
         """The number of each caller's last turn. Callers are key names, so there are few."""
 

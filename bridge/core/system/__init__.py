@@ -18,6 +18,7 @@ from bridge.core.system.private_files import (
     private_folder,
     replace_file,
 )
+from bridge.core.system.sqlite_files import identity_of, open_database, transaction
 from bridge.core.system.tcp_connections import connections_to
 from bridge.core.system.threads import LARGE_BYTES, off_loop
 from bridge.core.system.unix_sockets import UnixSocket, UnixSocketError, is_served, make_unix_socket
@@ -33,16 +34,19 @@ __all__ = [
     "check_origin",
     "connections_to",
     "freeze_garbage",
+    "identity_of",
     "is_loopback",
     "is_served",
     "locked",
     "make_unix_socket",
     "matches",
     "off_loop",
+    "open_database",
     "open_private",
     "private_file",
     "private_folder",
     "replace_file",
     "same_origin",
     "split_host",
+    "transaction",
 ]

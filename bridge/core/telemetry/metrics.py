@@ -30,16 +30,20 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from bridge import __version__
-from bridge.core.contract import PoolState, ReplacementReason, SessionSource, UsageLimits
+from bridge.core.contract import (
+    PoolState,
+    ReplacementReason,
+    SessionSource,
+    UsageLimits,
+)
+from bridge.core.telemetry.costs import OTHER, Costs
 from bridge.core.telemetry.labelled_requests import LabelledRequests
 from bridge.core.telemetry.occupancy import Occupancy
+from bridge.core.telemetry.payers import PayerRequests, of_payers
 from bridge.core.telemetry.request_record import GAP_BOUNDS, RequestRecord
 
 SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 """Upper bounds of the buckets for times of whole requests, of first tokens and of the queue."""
-
-OTHER: Final = "other"
-"""The label of every model that Claude Code does not offer: callers choose the names."""
 
 
 class Watched(Protocol):
@@ -64,8 +68,7 @@ class Metrics:
         ProcessCollector(registry=registry)
         self._requests = Counter(
             "bridge_requests",
-            "Requests that ended, by the finish reason of their answer or the reason of their "
-            "error.",
+            "Requests that ended, by the finish reason of the answer or the reason of the error.",
             ("api", "model", "outcome"),
             registry=registry,
         )
@@ -85,6 +88,7 @@ class Metrics:
             ("model",),
             registry=registry,
         )
+        self._costs = Costs(registry)
         self._first_token = _seconds(
             "time_to_first_token", "From the request to the first token.", "model", registry
         )
@@ -96,7 +100,7 @@ class Metrics:
         self._queue = _seconds(
             "queue", "From the request to its session, by how it got one.", "session", registry
         )
-
+        self._payers = PayerRequests(registry)
         self._labelled = LabelledRequests(labels, registry)
 
     def watch(self, watched: Watched) -> None:
@@ -124,6 +128,7 @@ class Metrics:
         finished = record.finished
         outcome = record.error or (finished.reason if finished else "unknown")
         self._requests.labels(api, model, outcome.lower()).inc()
+        self._payers.count(record, outcome.lower())
         if record.request.messages:
             # One that could not be read took no time, and would make the others look fast.
             self._total.labels(model).observe(times.since_start(times.ended_at))
@@ -141,6 +146,10 @@ class Metrics:
             self._tokens.labels(model, "cache_read").inc(usage.cache_read_tokens)
             self._tokens.labels(model, "cache_write").inc(usage.cache_write_tokens)
             self._tokens.labels(model, "output").inc(usage.output_tokens)
+
+    def booked(self, record: RequestRecord) -> None:
+        """Count the cost of a request."""
+        self._costs.count(record)
 
 
 def _seconds(name: str, text: str, label: str, registry: CollectorRegistry) -> Histogram:
@@ -185,7 +194,9 @@ class _Pool(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Every metric of the pool."""
-        yield from _of_pool(self._watched.pool_state())
+        state = self._watched.pool_state()
+        yield from _of_pool(state)
+        yield from of_payers(state.payers)
 
 
 def _of_pool(state: PoolState) -> Iterator[Metric]:

@@ -19,7 +19,9 @@ from typing import Any, Final, Protocol
 
 from bridge.core.contract import (
     BOUNDS,
+    DEFAULT_PAYER,
     CompletionRequest,
+    Cost,
     Event,
     Finished,
     SessionSource,
@@ -94,21 +96,26 @@ class _Answer:
                 self.calls[index].append(arguments)
 
 
+# wide: one attribute for each thing that is recorded.
 class RequestRecord:
     """The record of one request."""
 
     __slots__ = (
         "_answer",
         "_last_at",
+        "billed",
         "cause",
+        "cost",
         "error",
         "finished",
         "gap_seconds",
         "gaps",
         "model",
         "offered_model",
+        "payer",
         "request",
         "session_source",
+        "spent",
         "times",
         "trace_parent",
         "trace_state",
@@ -143,6 +150,14 @@ class RequestRecord:
         """The sum of those gaps."""
         self.unseen_calls = 0
         """Upstream calls that Claude Code made by itself after an answer was complete."""
+        self.spent = Usage()
+        """Tokens of all its upstream calls, also of an answer that was cut."""
+        self.cost = Cost()
+        """Final once the request is booked."""
+        self.payer = DEFAULT_PAYER
+        """The name of the account that it is charged to, or was tried with last."""
+        self.billed = False
+        """Whether that account is billed for each token; a subscription is not."""
         self.trace_parent = ""
         """The `traceparent` for Claude Code, if the request is traced."""
         self.trace_state: Any = None
@@ -223,6 +238,9 @@ class RequestRecord:
             "cache_write_tokens": usage.cache_write_tokens if usage else None,
             "output_tokens": usage.output_tokens if usage else None,
             "unseen_calls": self.unseen_calls or None,
+            "cost_usd": self.cost.rounded_usd,
+            "billed": self.billed,
+            "payer": self.payer,
         }
 
     def _callers_own(self) -> dict[str, Any]:
@@ -254,7 +272,11 @@ class Observer(Protocol):
         ...
 
     def ended(self, record: RequestRecord) -> None:
-        """The request has ended, successfully or not; the record is final."""
+        """The request has ended, successfully or not; all but its cost is final."""
+        ...
+
+    def booked(self, record: RequestRecord) -> None:
+        """Its cost is known, as far as it will be: milliseconds after its end. Called last."""
         ...
 
 
@@ -275,5 +297,12 @@ class Observers:
         for observer in self._observers:
             try:
                 observer.ended(record)
+            except Exception:
+                logger.exception("%s failed", type(observer).__name__)
+
+    def booked(self, record: RequestRecord) -> None:
+        for observer in self._observers:
+            try:
+                observer.booked(record)
             except Exception:
                 logger.exception("%s failed", type(observer).__name__)

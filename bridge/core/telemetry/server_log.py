@@ -57,6 +57,9 @@ class ServerLog:
         """Do nothing: only finished requests are logged."""
 
     def ended(self, record: RequestRecord) -> None:
+        """Do nothing: the cost follows."""
+
+    def booked(self, record: RequestRecord) -> None:
         """Log the session log's metadata."""
         level = logging.WARNING if record.error in _NOT_THE_CALLERS else logging.INFO
         if not requests.isEnabledFor(level):
@@ -65,7 +68,7 @@ class ServerLog:
             name: value
             for name, value in record.metadata().items()
             # Each line has its own timestamp.
-            if name != "time" and value not in (None, "")
+            if name != "time" and value not in (None, "") and value is not False
         }
         requests.log(level, "%s", _text_of(fields), extra={_FIELDS: fields})
 

@@ -80,6 +80,9 @@ class SessionLog:
         """Do nothing: only finished requests are logged."""
 
     def ended(self, record: RequestRecord) -> None:
+        """Do nothing: the cost follows."""
+
+    def booked(self, record: RequestRecord) -> None:
         """Append the record of a request."""
         self._put(record.line)
 

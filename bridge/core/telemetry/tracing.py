@@ -131,6 +131,9 @@ class Tracing:
         record.trace_state = (span, context)
 
     def ended(self, record: RequestRecord) -> None:
+        """Do nothing: the cost follows."""
+
+    def booked(self, record: RequestRecord) -> None:
         """End the span, with its children."""
         span, context = record.trace_state
         times = record.times
@@ -185,6 +188,8 @@ def answer_attributes(record: RequestRecord) -> dict[str, Any]:
         "gen_ai.response.model": record.model or None,
         "gen_ai.response.finish_reasons": (str(finished.reason),) if finished else None,
         "error.type": record.error or None,
+        "bridge.cost_usd": record.cost.rounded_usd,
+        "bridge.payer": record.payer,
         "bridge.session": record.session_source and str(record.session_source),
     }
     if usage is not None:

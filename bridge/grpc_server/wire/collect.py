@@ -41,8 +41,9 @@ class AnswerCollector:
                 self._calls.append((event, []))
             case ToolCallDelta(index, arguments):
                 self._calls[index][1].append(arguments)
-            case Started(model, ignored):
+            case Started(model, ignored, payer=payer):
                 self._response.model = model
+                self._response.payer = payer
                 self._response.ignored_params.extend(ignored)
             case Finished(reason, usage, stop_sequence):
                 self._response.finish_reason = FINISH_REASONS[reason]

@@ -11,7 +11,6 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import status_pb2
 
-from bridge import __version__
 from bridge.core import contract
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import model_pb2, pool_pb2
@@ -58,19 +57,6 @@ _SOURCES: Final[Mapping[contract.SessionSource | None, pool_pb2.SessionSource.Va
     contract.SessionSource.WARM: pool_pb2.SESSION_SOURCE_WARM,
     contract.SessionSource.INITIALISED: pool_pb2.SESSION_SOURCE_INITIALISED,
     contract.SessionSource.SPAWNED: pool_pb2.SESSION_SOURCE_SPAWNED,
-}
-_PLAN_STATUSES: Final[Mapping[str, pool_pb2.Plan.Status.ValueType]] = {
-    "allowed": pool_pb2.Plan.STATUS_ALLOWED,
-    "allowed_warning": pool_pb2.Plan.STATUS_ALLOWED_WARNING,
-    "rejected": pool_pb2.Plan.STATUS_REJECTED,
-}
-_STATUSES: Final[Mapping[str, pool_pb2.Pool.Status.ValueType]] = {
-    "ok": pool_pb2.Pool.STATUS_OK,
-    "starting": pool_pb2.Pool.STATUS_STARTING,
-    "draining": pool_pb2.Pool.STATUS_DRAINING,
-    "not_logged_in": pool_pb2.Pool.STATUS_NOT_LOGGED_IN,
-    "unavailable": pool_pb2.Pool.STATUS_UNAVAILABLE,
-    "overage_ahead": pool_pb2.Pool.STATUS_OVERAGE_AHEAD,
 }
 
 
@@ -164,8 +150,10 @@ def _encoded(
         case contract.ToolCallStart(index, call_id, name):
             call = pb.ToolCallStart(index=index, id=call_id, name=name)
             return pb.CompletionEvent(tool_call_start=call)
-        case contract.Started(answering, ignored):
-            started = pb.Started(request_id=request_id, model=answering, ignored_params=ignored)
+        case contract.Started(answering, ignored, payer=payer):
+            started = pb.Started(
+                request_id=request_id, model=answering, ignored_params=ignored, payer=payer
+            )
             return pb.CompletionEvent(started=started)
         case never:
             assert_never(never)
@@ -207,28 +195,6 @@ def encode_model(offered: contract.Model) -> model_pb2.Model:
     )
 
 
-def encode_pool(state: contract.PoolState) -> pool_pb2.Pool:
-    """Encode the state of the pool, without what this version of the API has no field for."""
-    health = state.health
-    return pool_pb2.Pool(
-        status=_STATUSES.get(health.status, pool_pb2.Pool.STATUS_UNSPECIFIED),
-        account=health.account,
-        logged_in=health.logged_in,
-        simulated=health.simulated,
-        cli_version=health.cli_version,
-        lacking=health.lacking,
-        pool_size=health.pool_size,
-        max_processes=state.max_processes,
-        waiting=health.waiting,
-        processes=pool_pb2.Processes(**_known(pool_pb2.Processes, health.processes)),
-        totals=_totals(state.totals),
-        plan=None if state.plan is None else _plan(state.plan),
-        detail=health.detail,
-        version=__version__,
-        subscription=health.subscription,
-    )
-
-
 def encode_request(line: Mapping[str, Any]) -> pool_pb2.RecentRequest:
     """Encode the metadata of a past request; see `RecentRequests.lines`."""
     end = Timestamp()
@@ -252,6 +218,7 @@ def encode_request(line: Mapping[str, Any]) -> pool_pb2.RecentRequest:
         error_cause=sendable(line["error_cause"] or ""),
         unseen_calls=line["unseen_calls"],
         labels={sendable(name): sendable(text) for name, text in (line["labels"] or {}).items()},
+        cost=pb.Cost(usd=line["cost_usd"], billed=line["billed"], payer=sendable(line["payer"])),
     )
 
 
@@ -266,52 +233,6 @@ def _usage_of(line: Mapping[str, Any]) -> pb.Usage | None:
     )
 
 
-def _totals(totals: contract.Totals) -> pool_pb2.Totals:
-    return pool_pb2.Totals(
-        answered=totals.answered,
-        failed=totals.failed,
-        left=totals.left,
-        sessions=pool_pb2.Sessions(**_known(pool_pb2.Sessions, totals.sessions)),
-        processes_started=totals.processes_started,
-        processes_ended=totals.processes_ended,
-        processes_replaced=pool_pb2.Replaced(
-            **_known(pool_pb2.Replaced, totals.processes_replaced)
-        ),
-    )
-
-
-def _plan(plan: contract.UsageLimits) -> pool_pb2.Plan:
-    return pool_pb2.Plan(
-        status=_plan_status(plan.status),
-        reset_time=None if plan.resets_at is None else _timestamp(plan.resets_at),
-        limit=plan.limit,
-        utilization=plan.utilization,
-        using_overage=plan.using_overage,
-        overage_status=_plan_status(plan.overage_status),
-        windows=[_window(window) for window in plan.windows],
-        report_time=_timestamp(plan.said_at),
-    )
-
-
-def _plan_status(status: str) -> pool_pb2.Plan.Status.ValueType:
-    return _PLAN_STATUSES.get(status, pool_pb2.Plan.STATUS_UNSPECIFIED)
-
-
-def _window(window: contract.UsageWindow) -> pool_pb2.PlanWindow:
-    return pool_pb2.PlanWindow(
-        limit=window.limit,
-        utilization=window.utilization,
-        reset_time=None if window.resets_at is None else _timestamp(window.resets_at),
-    )
-
-
-def _known(
-    kind: type[pool_pb2.Processes | pool_pb2.Sessions | pool_pb2.Replaced],
-    counts: Mapping[str, int],
-) -> dict[str, int]:
-    return {name: counts[name] for name in counts if name in kind.DESCRIPTOR.fields_by_name}
-
-
 def _duration(milliseconds: int | None) -> Duration | None:
     if milliseconds is None:
         return None
@@ -320,7 +241,7 @@ def _duration(milliseconds: int | None) -> Duration | None:
     return duration
 
 
-def _timestamp(seconds: float) -> Timestamp | None:
+def timestamp(seconds: float) -> Timestamp | None:
     """None if the value, which comes from outside, is not a valid time."""
     timestamp = Timestamp()
     try:

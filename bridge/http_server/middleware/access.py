@@ -42,8 +42,8 @@ def needed_for(path: str, needs: Mapping[str, KeyScope | None] = NEEDS) -> KeySc
 class AccessMiddleware:
     """Refuses requests by origin and key, and records the key of the others.
 
-    Plain ASGI; inside `RequestIdMiddleware`, which answers the errors raised here. For a URL that
-    requires no key, it records whether the request has a key with the scope `admin`.
+    Plain ASGI; inside `RequestIdMiddleware`, which answers the errors raised here. It also records
+    whether the request has a key with the scope `admin`, if it needs a key or not.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class AccessMiddleware:
             if needed is not None:
                 grant = self._access.authenticate(secret, needed)
                 state["caller"], state["owner"] = grant.name, grant.owner
+                state["admin"] = self._access.is_admin(grant)
                 receive = self._checked(receive, grant, needed)
             else:
                 state["admin"] = self._is_admin(secret)

@@ -38,7 +38,15 @@ _OWN_HEADERS: Final = BrowserHeaders(
         }
     ),
     sent_prefixes=("x-bridge-",),
-    read=frozenset({"retry-after", "retry-after-ms", "x-bridge-ignored-params", "x-should-retry"}),
+    read=frozenset(
+        {
+            "retry-after",
+            "retry-after-ms",
+            "x-bridge-ignored-params",
+            "x-bridge-payer",
+            "x-should-retry",
+        }
+    ),
 )
 _PREFLIGHT_SECONDS: Final = "600"
 _SHOWN: Final = 100

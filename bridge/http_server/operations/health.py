@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.core.contract import UsageLimits
+from bridge.core.contract import PayerState, UsageLimits
 from bridge.http_server.context import ServerContext, is_admin
 from bridge.http_server.dialect import JsonDict
 from bridge.http_server.errors import json_response
@@ -25,6 +25,23 @@ def plan_object(plan: UsageLimits) -> JsonDict:
     }
 
 
+def payer_object(payer: PayerState) -> JsonDict:
+    """Return the state of a payer; times in Unix seconds."""
+    return {
+        "name": payer.name,
+        "kind": payer.kind,
+        "status": payer.health.status,
+        "detail": payer.health.detail,
+        "account": payer.health.account,
+        "answered": payer.answered,
+        "limited": [
+            {"model": each.model or None, "reason": each.reason, "until": each.until}
+            for each in payer.limited
+        ],
+        "plan": None if payer.plan is None else plan_object(payer.plan),
+    }
+
+
 def health_routes(server: ServerContext) -> APIRouter:
     router = APIRouter()
 
@@ -35,8 +52,9 @@ def health_routes(server: ServerContext) -> APIRouter:
         status = 200 if now.serving else 503
         if server.settings.public and not is_admin(request.scope):
             return json_response({"status": now.status}, status)
-        plan = server.service.pool_state().plan
-        content = {
+        state = server.service.pool_state()
+        plan = state.plan
+        content: JsonDict = {
             "status": now.status,
             "detail": now.detail,
             "version": server.version,
@@ -52,6 +70,8 @@ def health_routes(server: ServerContext) -> APIRouter:
             },
             "plan": None if plan is None else plan_object(plan),
         }
+        if state.payers:
+            content["payers"] = [payer_object(payer) for payer in state.payers]
         return json_response(content, status)
 
     return router

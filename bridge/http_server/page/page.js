@@ -335,7 +335,7 @@ function shownKey() {
 
 function showClients() {
   say("code", CLIENTS[chosen]());
-  say("place", state.keys ? "Replace YOUR_KEY with a key from bridge keys add NAME." : "No key required: any value works.");
+  say("place", state.keys ? "Replace YOUR_KEY with a key from bridge keys add NAME --mine." : "No key required: any value works.");
 }
 
 function choose(name) {

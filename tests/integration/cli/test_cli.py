@@ -35,7 +35,17 @@ def test_the_version_is_printed(asked: str) -> None:
 
 def test_without_a_command_the_commands_are_listed() -> None:
     result = run()
-    for command in ("serve", "doctor", "chat", "models", "pool", "logs", "protos", "version"):
+    for command in (
+        "serve",
+        "doctor",
+        "chat",
+        "models",
+        "pool",
+        "logs",
+        "usage",
+        "protos",
+        "version",
+    ):
         assert command in result.output
 
 

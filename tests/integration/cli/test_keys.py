@@ -28,7 +28,7 @@ def run(state: Path, *arguments: str, **env: str) -> Result:
 
 
 def test_a_key_is_made_listed_and_revoked(state: Path) -> None:
-    added = run(state, "add", "laptop")
+    added = run(state, "add", "laptop", "--mine")
     assert added.exit_code == 0
     secret = added.stdout.strip()
     assert secret.startswith("sk-bridge-")
@@ -45,7 +45,10 @@ def test_a_key_is_made_listed_and_revoked(state: Path) -> None:
 
 def test_scope_and_limits(state: Path) -> None:
     options = ["--admin", "--concurrent", "2", "--per-minute", "30", "--tokens-per-day", "1000"]
-    assert run(state, "add", "op", *options, "--model", "opus", "--model", "haiku").exit_code == 0
+    assert (
+        run(state, "add", "op", "--mine", *options, "--model", "opus", "--model", "haiku").exit_code
+        == 0
+    )
     (key,) = Access(file=state / "keys.json").keys.values()
     assert key.scope is KeyScope.ADMIN
     assert key.limits == KeyLimits(2, 30, 1000, ("opus", "haiku"))
@@ -56,7 +59,7 @@ def test_scope_and_limits(state: Path) -> None:
 
 
 def test_no_secret_is_ever_listed(state: Path) -> None:
-    secret = run(state, "add", "laptop", "--concurrent", "1").stdout.strip()
+    secret = run(state, "add", "laptop", "--mine", "--concurrent", "1").stdout.strip()
     (digest,) = (key.digest for key in Access(file=state / "keys.json").keys.values())
     for options in ((), ("--json",)):
         listed = run(state, "list", *options)
@@ -72,9 +75,13 @@ def test_no_secret_is_ever_listed(state: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "env", "said"),
     [
-        (("add", "laptop"), {}, "revoke it first"),
-        (("add", "no good"), {}, "letters"),
-        (("add", "given"), {"BRIDGE_API_KEYS": "given=a-secret-long-enough"}, "another name"),
+        (("add", "laptop", "--mine"), {}, "revoke it first"),
+        (("add", "no good", "--mine"), {}, "letters"),
+        (
+            ("add", "given", "--mine"),
+            {"BRIDGE_API_KEYS": "given=a-secret-long-enough"},
+            "another name",
+        ),
         (("revoke", "nobody"), {}, "bridge keys list"),
         (("list",), {"BRIDGE_KEYS_FILE": "/dev/null/keys.json"}, "cannot be read"),
     ],
@@ -82,7 +89,7 @@ def test_no_secret_is_ever_listed(state: Path) -> None:
 def test_an_error_is_one_line_with_the_remedy(
     state: Path, arguments: tuple[str, ...], env: dict[str, str], said: str
 ) -> None:
-    run(state, "add", "laptop")
+    run(state, "add", "laptop", "--mine")
     result = run(state, *arguments, **env)
     assert result.exit_code == 1
     assert result.stdout == ""
@@ -92,15 +99,15 @@ def test_an_error_is_one_line_with_the_remedy(
 
 
 def test_revoking_the_last_key_prints_the_consequence(state: Path) -> None:
-    run(state, "add", "a")
-    run(state, "add", "b")
+    run(state, "add", "a", "--mine")
+    run(state, "add", "b", "--mine")
     assert run(state, "revoke", "a").stderr == ""
     assert "refuses every request" in run(state, "revoke", "b").stderr
 
 
 def test_another_file_can_be_named(state: Path) -> None:
     file = state.parent / "elsewhere" / "bridge-keys"
-    run(state, "add", "laptop", BRIDGE_KEYS_FILE=str(file))
+    run(state, "add", "laptop", "--mine", BRIDGE_KEYS_FILE=str(file))
     assert list(Access(file=file).keys) == ["laptop"]
     assert not state.exists()
 

@@ -225,7 +225,7 @@ def test_each_request_is_a_line_of_its_output_and_none_has_a_word_of_it(tmp_path
         running.wait_for(r"INFO bridge\.requests: .* finish=stop .*output_tokens=\d+")
         assert _ask(url, f"unmistakable {sim(error={'status': 401})}").status_code == 503
         running.wait_for(r"WARNING bridge\.requests: .* error=CLAUDE_NOT_LOGGED_IN")
-        running.wait_for(r"WARNING bridge\.health: not_logged_in \(was ok\): .*/login")
+        running.wait_for(r"WARNING bridge\.health: not_logged_in \(was ok\): .*bridge login")
     assert "unmistakable" not in running.output
     assert "answering" not in running.output
 
@@ -255,7 +255,7 @@ def test_at_level_warning_successful_requests_are_not_logged(tmp_path: Path) -> 
 def test_a_missing_login_is_reported_and_never_answered_from_the_simulator(tmp_path: Path) -> None:
     with served(tmp_path, "--http") as running:
         url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
-        running.wait_for(r"NOT LOGGED IN.*/login")
+        running.wait_for(r"NOT LOGGED IN.*bridge login")
         running.wait_for(r"bridge serve --demo")
         health = httpx.get(f"{url}/health", timeout=PATIENCE)
         assert (health.status_code, health.json()["status"]) == (503, "not_logged_in")

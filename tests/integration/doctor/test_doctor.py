@@ -103,7 +103,7 @@ def test_the_login() -> None:
     assert "Claude Max" in plan.found
     none = login_finding(health(logged_in=False, account="none"))
     assert none.mark is Mark.BAD
-    for way in ("/login", "CLAUDE_CODE_OAUTH_TOKEN", "--demo"):
+    for way in ("bridge login", "CLAUDE_CODE_OAUTH_TOKEN", "--demo"):
         assert way in none.remedy
     key = login_finding(health(account="ANTHROPIC_API_KEY"), uses_key=True)
     assert key.mark is Mark.WARNING
@@ -306,7 +306,7 @@ def test_what_is_not_well_is_marked_with_what_to_do_and_fails(tmp_path: Path) ->
     assert marks["settings"] == "!"
     assert "Did you mean BRIDGE_STRICT?" in lines[2]
     assert marks["login"] == marks["http port"] == "✗"
-    assert "/login" in lines[lines.index(next(li for li in lines if "login" in li)) + 1]
+    assert "bridge login" in lines[lines.index(next(li for li in lines if "login" in li)) + 1]
     assert result.stderr == ""
 
 

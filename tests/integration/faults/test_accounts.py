@@ -56,9 +56,11 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
 @pytest.mark.parametrize(
     ("failure", "status", "reason", "words"),
     [
-        ("expired", 503, "claude_not_logged_in", "/login"),
-        pytest.param("invalid_credentials", 503, "claude_not_logged_in", "/login", marks=LONG),
-        pytest.param("revoked", 503, "claude_not_logged_in", "/login", marks=LONG),
+        ("expired", 503, "claude_not_logged_in", "bridge login"),
+        pytest.param(
+            "invalid_credentials", 503, "claude_not_logged_in", "bridge login", marks=LONG
+        ),
+        pytest.param("revoked", 503, "claude_not_logged_in", "bridge login", marks=LONG),
         ("oauth_not_allowed", 503, "claude_account_refused", "API key"),
         ("organization_disabled", 503, "claude_account_refused", "disabled"),
         ("claude_code_only", 503, "claude_account_refused", "system prompt"),
@@ -185,7 +187,7 @@ async def test_a_login_whose_refresh_is_refused_is_one_that_is_not_accepted(
                 assert told.status == (503 if kind == "whole" else "FAILED_PRECONDITION")
                 assert told.reason.lower() == "claude_not_logged_in"
                 assert told.retry_after is None
-                assert "/login" in told.message
+                assert "bridge login" in told.message
                 health = engine.health()
                 assert (health.status, health.logged_in) == ("not_logged_in", False)
         assert "platform.claude.com:443" in proxy.hosts

@@ -15,6 +15,7 @@ from bridge.core.contract.request import CompletionRequest
 from bridge.core.engine import attempt
 from bridge.core.engine.completion import Completion
 from bridge.core.engine.engine import Engine, EngineOptions
+from bridge.core.intake.billing import RequestBill
 from bridge.core.telemetry.request_record import RequestRecord
 from bridge.core.telemetry.session_log import SessionLog
 from bridge.core.validation.schemas import UnfitAnswerError
@@ -57,7 +58,8 @@ async def test_an_answer_that_was_cut_stands_whatever_becomes_of_its_process(
 async def test_a_process_that_dies_is_replaced_though_the_request_was_tried_again_before() -> None:
     engine = Engine(fake_launcher(), EngineOptions(ONE), SessionLog(None))
     request = CompletionRequest((user("Hello?"),))
-    completion = Completion(request, RequestRecord(request, 0.0), engine.resources)
+    record, resources = RequestRecord(request, 0.0), engine.resources
+    completion = Completion(request, record, resources, RequestBill(record, lambda bill: None))
     tried = await completion._new_attempt()
     # An unfit answer is requested again: no fault of the process.
     completion._failed(tried, UnfitAnswerError("is not valid JSON"))

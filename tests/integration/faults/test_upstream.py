@@ -124,7 +124,7 @@ async def test_a_login_that_expires_shows_in_health_until_it_is_accepted_again(
         health = await client.get("/health")
         assert (health.status_code, health.json()["status"]) == (503, "not_logged_in")
         assert health.json()["logged_in"] is False
-        assert "/login" in health.json()["detail"]
+        assert "bridge login" in health.json()["detail"]
         assert await stage.apis.ask(kind, sim(text="again")) == "again"
         health = await client.get("/health")
         assert (health.status_code, health.json()["detail"]) == (200, "")

@@ -24,7 +24,7 @@ from bridge.grpc_server.interceptors import KEYLESS_BYTES
 from bridge.grpc_server.reflection import NAMES as REFLECTION
 from bridge.grpc_server.server import SERVICES, GrpcServer
 from bridge.v1 import completion_pb2 as pb
-from bridge.v1 import completion_pb2_grpc, model_pb2, pool_pb2, pool_pb2_grpc
+from bridge.v1 import completion_pb2_grpc, model_pb2, pool_pb2, pool_pb2_grpc, usage_pb2
 from tests.integration.grpc_server.conftest import Serve
 from tests.support.certificates import Certificate, certificate
 from tests.support.fakes import STARTED, STOP, FakeService
@@ -55,6 +55,8 @@ METHODS: dict[str, Any] = {
     "/bridge.v1.PoolService/GetPool": pool_pb2.GetPoolRequest(),
     "/bridge.v1.PoolService/WatchPool": pool_pb2.WatchPoolRequest(),
     "/bridge.v1.PoolService/ListRecentRequests": pool_pb2.ListRecentRequestsRequest(),
+    "/bridge.v1.UsageService/GetUsage": usage_pb2.GetUsageRequest(),
+    "/bridge.v1.UsageService/GetRequestUsage": usage_pb2.GetRequestUsageRequest(request_id="r"),
     **{
         f"/{name}/ServerReflectionInfo": reflection_pb2.ServerReflectionRequest(list_services="")
         for name in REFLECTION

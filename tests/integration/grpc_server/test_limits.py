@@ -53,6 +53,8 @@ def test_a_tool_can_call_the_api_by_reflection_alone(bridge: RunningBridge) -> N
         "bridge.v1.PoolService/GetPool",
         "bridge.v1.PoolService/ListRecentRequests",
         "bridge.v1.PoolService/WatchPool",
+        "bridge.v1.UsageService/GetRequestUsage",
+        "bridge.v1.UsageService/GetUsage",
     }
 
 

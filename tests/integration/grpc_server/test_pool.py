@@ -21,11 +21,12 @@ from bridge.core.contract.service import (
     UsageLimits,
     UsageWindow,
 )
-from bridge.core.contract.usage import Usage
+from bridge.core.contract.usage import UNKNOWN_COST, Cost, Usage
 from bridge.core.pool.policy import State
 from bridge.core.telemetry.recent import RecentRequests
 from bridge.core.telemetry.request_record import RequestRecord
-from bridge.grpc_server.wire.encode import encode_pool, encode_request
+from bridge.grpc_server.wire.encode import encode_request
+from bridge.grpc_server.wire.pool_state import encode_pool
 from bridge.v1 import completion_pb2
 from bridge.v1 import pool_pb2 as pb
 from bridge.v1 import pool_pb2_grpc as pb_grpc
@@ -197,6 +198,7 @@ def lines(*records: RequestRecord) -> list[dict[str, Any]]:
     recent = RecentRequests()
     for each in records:
         recent.ended(each)
+        recent.booked(each)
     return recent.lines()
 
 
@@ -222,6 +224,7 @@ def test_a_request_that_was_answered() -> None:
     seen.times.first_token_at, seen.times.ended_at = 0.5, 2.0
     seen.see(Started("claude-opus-4"), 0.5)
     seen.see(Finished(FinishReason.LENGTH, Usage(1, 2, 3, 4, 0)), 2.0)
+    seen.cost = Cost(0.25)
     request = encoded(seen)
     assert (request.request_id, request.api) == ("req_1", pb.API_HTTP)
     assert request.session_source == pb.SESSION_SOURCE_WARM
@@ -229,6 +232,7 @@ def test_a_request_that_was_answered() -> None:
     assert [duration.ToMilliseconds() for duration in durations] == [250, 500, 2000]
     assert (request.model, request.error_reason) == ("claude-opus-4", "")
     assert request.finish_reason == completion_pb2.FINISH_REASON_LENGTH
+    assert request.cost == completion_pb2.Cost(usd=0.25, payer="default")
     assert request.usage == completion_pb2.Usage(
         input_tokens=1, cache_read_tokens=2, cache_write_tokens=3, output_tokens=4
     )
@@ -236,13 +240,14 @@ def test_a_request_that_was_answered() -> None:
 
 def test_what_never_came_of_a_request_is_unset() -> None:
     failed = record()
-    failed.error = "QUEUE_FULL"
+    failed.error, failed.cost = "QUEUE_FULL", UNKNOWN_COST
     request = encoded(failed)
     assert (request.error_reason, request.finish_reason) == ("QUEUE_FULL", 0)
     assert not request.HasField("requested_model")
     assert not request.HasField("queue_duration")
     assert not request.HasField("first_token_duration")
     assert not request.HasField("usage")
+    assert not request.cost.HasField("usd")
 
 
 def test_a_model_that_no_text_can_hold_does_not_hide_the_other_requests() -> None:

@@ -35,6 +35,7 @@ SERVICES = [
     "bridge.v1.CompletionService",
     "bridge.v1.ModelService",
     "bridge.v1.PoolService",
+    "bridge.v1.UsageService",
 ]
 
 
@@ -146,6 +147,7 @@ async def test_reflection_lists_every_service_and_describes_it(serve: Serve, ver
         "bridge.v1.CompletionService",
         "bridge.v1.ModelService",
         "bridge.v1.PoolService",
+        "bridge.v1.UsageService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",

@@ -516,3 +516,6 @@ class Noted:
 
     def ended(self, record: RequestRecord) -> None:
         self.ended_ones.append(record)
+
+    def booked(self, record: RequestRecord) -> None:
+        pass

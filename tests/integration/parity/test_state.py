@@ -109,8 +109,7 @@ async def test_a_request_that_cannot_be_read_is_one_too(
         ("grpc", "sonnet"): 1,
         ("grpc", "opus"): 1,
     }
-    bridge.bridge.log.flush()
-    log = (bridge.settings.bridge_state_dir / "sessions.jsonl").read_text()
+    log = bridge.log_path.read_text()
     assert {json.loads(line)["request_id"] for line in log.splitlines()} == told.keys()
     assert 'bridge_requests_total{api="http",' in metrics
     assert 'outcome="invalid_value"' in metrics

@@ -25,8 +25,9 @@ from bridge.core.contract.service import (
     UsageLimits,
     UsageWindow,
 )
-from bridge.core.contract.usage import Usage
-from bridge.core.telemetry.metrics import OTHER, Metrics
+from bridge.core.contract.usage import UNKNOWN_COST, Cost, Usage
+from bridge.core.telemetry.costs import OTHER
+from bridge.core.telemetry.metrics import Metrics
 from bridge.core.telemetry.request_record import RequestRecord
 from tests.support.harness import PATIENCE, RunningBridge, sim, user
 
@@ -300,3 +301,20 @@ def test_a_process_that_dies_counts_as_a_restart(
     told = scrape(bridge)
     assert value(told, "bridge_process_restarts_total", reason="died") == 1
     assert value(told, "bridge_processes_ended_total") == 1
+
+
+def test_costs_are_counted_by_model_and_payer_and_unknown_ones_by_themselves() -> None:
+    metrics = Metrics()
+    one, other = answered(101.0), answered(101.0)
+    one.cost = Cost(0.75, {"claude-opus-9": 0.5, "claude-small-9": 0.25})
+    other.cost, other.billed, other.payer = Cost(2.0, {"claude-opus-9[1m]": 2.0}), True, "team"
+    killed = answered(101.0)
+    killed.cost = UNKNOWN_COST
+    for each in (one, other, killed):
+        metrics.booked(each)
+    told = rendered(metrics)
+    opus, name = "claude-opus-9", "bridge_cost_usd_total"
+    assert value(told, name, model=opus, payer="default", billed="false") == 0.5
+    assert value(told, name, model="other", payer="default", billed="false") == 0.25
+    assert value(told, name, model=opus, payer="team", billed="true") == 2.0
+    assert value(told, "bridge_unknown_costs_total") == 1

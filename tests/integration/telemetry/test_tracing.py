@@ -18,7 +18,7 @@ import pytest
 from bridge.core.contract.events import Finished, FinishReason, Started, TextDelta
 from bridge.core.contract.request import CompletionRequest, OutputFormat, OutputKind, Sampling
 from bridge.core.contract.service import SessionSource
-from bridge.core.contract.usage import Usage
+from bridge.core.contract.usage import Cost, Usage
 from bridge.core.telemetry.request_record import RequestRecord, TraceContext, incoming_trace
 from bridge.core.telemetry.tracing import cli_environment, is_wanted, start_tracing
 from bridge.v1 import completion_pb2 as pb
@@ -123,7 +123,8 @@ def test_a_request_is_a_span_with_the_conventions_attributes_and_three_children(
     record.see(TextDelta("secret"), 51.0)
     record.see(Finished(FinishReason.STOP, Usage(1, 2, 3, 4)), 52.0)
     record.times.ended_at = 52.0
-    tracer.tracing.ended(record)
+    record.cost = Cost(0.25)
+    tracer.tracing.booked(record)
     spans = tracer.spans
     assert list(spans) == ["queue", "prepare", "answer", "chat opus"]
     root = spans["chat opus"]
@@ -144,6 +145,8 @@ def test_a_request_is_a_span_with_the_conventions_attributes_and_three_children(
         "gen_ai.usage.output_tokens": 4,
         "bridge.request.id": "req_1",
         "bridge.api": "http",
+        "bridge.cost_usd": 0.25,
+        "bridge.payer": "default",
         "bridge.session": "warm",
     }
     assert root.kind.name == "CLIENT"
@@ -166,7 +169,7 @@ def test_a_request_that_failed_in_the_queue_has_its_error_and_no_more_children(
 ) -> None:
     record = begun(tracer)
     record.error, record.times.ended_at = "QUEUE_FULL", 51.0
-    tracer.tracing.ended(record)
+    tracer.tracing.booked(record)
     assert list(tracer.spans) == ["queue", "chat default"]
     root = tracer.spans["chat default"]
     assert not root.status.is_ok
@@ -183,7 +186,7 @@ def test_the_trace_of_a_caller_is_continued_if_it_is_valid(
     token = incoming_trace.set(TraceContext(parent, "vendor=1"))
     record = begun(tracer)
     incoming_trace.reset(token)
-    tracer.tracing.ended(record)
+    tracer.tracing.booked(record)
     root = tracer.spans["chat default"]
     assert (f"{root.context.trace_id:032x}" == TRACE) is continued
     assert (root.parent is not None) is continued

@@ -23,12 +23,14 @@ NAMES: Final[Mapping[str, str]] = {
 
 TOKENS: Final = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
 """What the log has of Usage."""
+COSTS = ("cost_usd", "billed", "payer")
+"""What the log has of Cost."""
 
 
 def logged_names() -> set[str]:
     """What the log calls all the fields."""
-    fields = {field.name for field in pool_pb2.RecentRequest.DESCRIPTOR.fields} - {"usage"}
-    return {NAMES.get(name, name) for name in fields} | set(TOKENS)
+    fields = {field.name for field in pool_pb2.RecentRequest.DESCRIPTOR.fields} - {"usage", "cost"}
+    return {NAMES.get(name, name) for name in fields} | set(TOKENS) | set(COSTS)
 
 
 def in_the_words_of_the_log(request: pool_pb2.RecentRequest) -> dict[str, Any]:
@@ -37,6 +39,9 @@ def in_the_words_of_the_log(request: pool_pb2.RecentRequest) -> dict[str, Any]:
     told["key"] = ""
     if request.HasField("usage"):
         told |= {name: getattr(request.usage, name) for name in TOKENS}
+    cost = request.cost
+    told |= {"cost_usd": cost.usd if cost.HasField("usd") else None}
+    told |= {"billed": cost.billed, "payer": cost.payer}
     for name, value in MessageToDict(request, preserving_proto_field_name=True).items():
         known = NAMES.get(name, name)
         if known.endswith("_ms"):
@@ -50,6 +55,6 @@ def in_the_words_of_the_log(request: pool_pb2.RecentRequest) -> dict[str, Any]:
         elif known == "unseen_calls":
             # JSON's way of a number of 64 bits is a text.
             told[known] = int(value)
-        elif known != "usage":
+        elif known not in ("usage", "cost"):
             told[known] = value
     return told

@@ -11,7 +11,7 @@ from bridge.core.contract.service import (
     UsageLimits,
     UsageWindow,
 )
-from bridge.grpc_server.wire.encode import encode_pool
+from bridge.grpc_server.wire.pool_state import encode_pool
 
 
 def rows(health: Health, plan: UsageLimits | None = None) -> list[tuple[str, str]]:

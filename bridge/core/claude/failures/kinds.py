@@ -53,14 +53,14 @@ CONTEXT_TOO_LONG: Final = Kind(
 
 NOT_LOGGED_IN: Final = Kind(
     NotLoggedInError,
-    "Claude Code is not logged in. The operator of this server must run `claude` and type /login, "
-    "or start the server with --demo.",
+    "Claude Code is not logged in. The operator of this server must run `bridge login`, or start "
+    "the server with --demo.",
 )
 
 LOGIN_REFUSED: Final = Kind(
     NotLoggedInError,
     "The Anthropic API no longer accepts Claude Code's login. The operator of this server must log "
-    "in again: run `claude` and type /login.",
+    "in again: bridge login.",
 )
 
 NO_CREDIT: Final = Kind(
@@ -191,11 +191,11 @@ API_ERRORS: Final[Mapping[str, Kind]] = MappingProxyType(
         ),
         "stored_login_refused": _provider(
             "Claude Code may not use its stored login: an administrator's settings require another "
-            "one. The operator of this server must run `claude` to see what they require."
+            "one. The operator of this server must run `bridge login` to see what they require."
         ),
         "oauth_refresh_store_refused": _provider(
             "Claude Code cannot store its refreshed login. The operator of this server must unlock "
-            "the system's keychain, or run `claude setup-token`."
+            "the system's keychain, or run `bridge login --token`."
         ),
         "media_removed": _refused(
             "The Anthropic API refuses an image or a document of the request."
@@ -221,16 +221,16 @@ API_ERRORS: Final[Mapping[str, Kind]] = MappingProxyType(
         ),
         "gateway_signin_required": _provider(
             "Claude Code is not signed in to its cloud gateway. The operator of this server must "
-            "run `claude` and type /login."
+            "run `bridge login`."
         ),
         "gateway_session_expired": _provider(
             "Claude Code's session with its cloud gateway has expired. The operator of this server "
-            "must run `claude` and type /login, or replace the gateway's token."
+            "must run `bridge login`, or replace the gateway's token."
         ),
         "api_key_auth_disabled": Kind(
             AccountRefusedError,
             "The organization has turned off API keys. The operator of this server must log in "
-            "with an account: run `claude` and type /login.",
+            "with an account: bridge login.",
         ),
         "org_disabled_credential": Kind(
             AccountRefusedError,
@@ -291,7 +291,7 @@ ERRORS: Final[Mapping[str, Kind | None]] = MappingProxyType(
         "verification_required": Kind(
             AccountRefusedError,
             "Anthropic requires a verification of this server's account. Its operator must run "
-            "`claude` and follow the instructions.",
+            "`bridge login` and follow the instructions.",
         ),
         "billing_error": NO_CREDIT,
         "cloud_credential_error": _provider(

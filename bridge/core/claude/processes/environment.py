@@ -44,6 +44,9 @@ _OF_PROVIDERS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """What a cloud provider's login may need, by the variable that selects the provider."""
 
+PROVIDER_SWITCHES: Final = frozenset(_OF_PROVIDERS)
+"""The variables that select a cloud provider."""
+
 OVERRULING: Final = frozenset(
     {
         # They override the effort that a caller requests.

@@ -75,6 +75,7 @@ LONGEST_VARIABLE = 100_000
 
 API_KEY = "ANTHROPIC_API_KEY"
 AUTH_TOKEN = "ANTHROPIC_AUTH_TOKEN"
+OAUTH_TOKEN = "CLAUDE_CODE_OAUTH_TOKEN"
 _OTHER_PROVIDERS = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
 
 
@@ -198,7 +199,7 @@ def hermetic_environment(base: Mapping[str, str], home: Path, upstream: str) -> 
         "CLAUDE_CONFIG_DIR": str(home / ".claude"),
         "ANTHROPIC_BASE_URL": upstream,
         # Any token works; with one, the CLI behaves as with a subscription.
-        "CLAUDE_CODE_OAUTH_TOKEN": "simulated",
+        OAUTH_TOKEN: "simulated",
         "DISABLE_TELEMETRY": "1",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
     }

@@ -69,6 +69,9 @@ def test_a_line_has_times_in_milliseconds_and_no_word_of_the_conversation() -> N
         "cache_write_tokens": 3,
         "output_tokens": 4,
         "unseen_calls": None,
+        "cost_usd": 0.0,
+        "billed": False,
+        "payer": "default",
         "client_request_id": None,
         "labels": None,
     }
@@ -121,7 +124,7 @@ class Broken:
     def began(self, record: RequestRecord) -> None:
         raise RuntimeError
 
-    ended = began
+    ended = booked = began
 
 
 class Told:
@@ -134,6 +137,9 @@ class Told:
     def ended(self, record: RequestRecord) -> None:
         self.of.append("ended")
 
+    def booked(self, record: RequestRecord) -> None:
+        self.of.append("booked")
+
 
 def test_an_observer_that_fails_costs_neither_the_others_nor_the_answer(
     caplog: pytest.LogCaptureFixture,
@@ -142,8 +148,9 @@ def test_an_observer_that_fails_costs_neither_the_others_nor_the_answer(
     observers = Observers((Broken(), told))
     observers.began(answered(bodies=False))
     observers.ended(answered(bodies=False))
-    assert told.of == ["began", "ended"]
-    assert caplog.text.count("Broken failed") == 2
+    observers.booked(answered(bodies=False))
+    assert told.of == ["began", "ended", "booked"]
+    assert caplog.text.count("Broken failed") == 3
 
 
 def test_a_model_is_reported_by_its_full_name_only_if_it_is_on_offer() -> None:

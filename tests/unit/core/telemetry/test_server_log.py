@@ -52,14 +52,15 @@ def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 def test_a_request_is_one_line_at_info_without_a_word_of_it(
     log: pytest.LogCaptureFixture,
 ) -> None:
-    ServerLog().ended(ended())
+    ServerLog().booked(ended())
     (record,) = log.records
     line = TextFormatter().format(record)
     assert record.levelno == logging.INFO
     assert line.endswith(
         "INFO bridge.requests: request_id=req_1 api=grpc key=team model_asked=opus "
         "model=claude-opus-9 session=warm queue_ms=50 first_token_ms=500 total_ms=2000 "
-        "finish=stop input_tokens=1 cache_read_tokens=2 cache_write_tokens=3 output_tokens=4"
+        "finish=stop input_tokens=1 cache_read_tokens=2 cache_write_tokens=3 output_tokens=4 "
+        "cost_usd=0.0 payer=default"
     )
     parsed = json.loads(JsonFormatter().format(record))
     assert (parsed["level"], parsed["logger"]) == ("info", "bridge.requests")
@@ -85,7 +86,7 @@ def test_a_request_is_one_line_at_info_without_a_word_of_it(
 def test_an_error_that_is_not_the_callers_is_a_warning(
     log: pytest.LogCaptureFixture, reason: str, level: str
 ) -> None:
-    ServerLog().ended(ended(error=reason))
+    ServerLog().booked(ended(error=reason))
     (record,) = log.records
     assert record.levelname == level
     assert f" error={reason}" in record.getMessage()
@@ -93,7 +94,7 @@ def test_an_error_that_is_not_the_callers_is_a_warning(
 
 def test_a_callers_name_makes_no_line_of_its_own(log: pytest.LogCaptureFixture) -> None:
     evil = "x\n2030-01-01 INFO bridge.requests: request_id=forged \x1b[31m"
-    ServerLog().ended(ended(replace(REQUEST, model=evil, request_id="a b\r\n\u2028c")))
+    ServerLog().booked(ended(replace(REQUEST, model=evil, request_id="a b\r\n\u2028c")))
     (record,) = log.records
     for formatter in (TextFormatter(), JsonFormatter()):
         line = formatter.format(record)

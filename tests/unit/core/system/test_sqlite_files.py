@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.answers import database
+from bridge.core.system import sqlite_files
 
 
 class Opened:
@@ -31,18 +31,18 @@ class Opened:
 
 def test_a_lock_that_sqlite_does_not_wait_for_is_waited_for() -> None:
     opened = Opened(busy=2)
-    database._set(opened, "journal_mode = WAL")  # type: ignore[arg-type]
+    sqlite_files._set(opened, "journal_mode = WAL")  # type: ignore[arg-type]
     assert opened.busy == 0
 
 
 def test_one_that_stays_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(sqlite_files, "_BUSY_SECONDS", 0.01)
     with pytest.raises(sqlite3.OperationalError):
-        database._set(Opened(busy=float("inf")), "journal_mode = WAL")  # type: ignore[arg-type]
+        sqlite_files._set(Opened(busy=float("inf")), "journal_mode = WAL")  # type: ignore[arg-type]
 
 
 def test_any_other_error_is_one_at_once() -> None:
     opened = Opened(busy=2, code=sqlite3.SQLITE_READONLY)
     with pytest.raises(sqlite3.OperationalError):
-        database._set(opened, "journal_mode = WAL")  # type: ignore[arg-type]
+        sqlite_files._set(opened, "journal_mode = WAL")  # type: ignore[arg-type]
     assert opened.busy == 1

@@ -1,0 +1,205 @@
+"""What was used and what it cost, asked for over HTTP and gRPC: the same answers and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from google.protobuf.json_format import MessageToDict
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from bridge.core.access.keys import KeyFile, KeyScope
+from bridge.core.claude.session import Session
+from bridge.v1 import completion_pb2, usage_pb2
+from bridge.v1.completion_pb2_grpc import CompletionServiceStub
+from bridge.v1.usage_pb2_grpc import UsageServiceStub
+from tests.support.harness import PATIENCE, LoopThread, RunningBridge, settings_for_tests, sim
+
+TOKENS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
+
+
+class Used:
+    """A bridge whose keys have used something."""
+
+    def __init__(self, running: RunningBridge) -> None:
+        self.running = running
+        file = KeyFile(running.settings.keys_file)
+        self.secrets = {name: file.add(name) for name in ("anna", "bob")}
+        self.secrets["boss"] = file.add("boss", KeyScope.ADMIN)
+        self.http = httpx.Client(base_url=running.url, timeout=PATIENCE, trust_env=False)
+        self.channel = grpc.insecure_channel(running.target)
+        self.ids = [self.over_http("anna"), self.over_http("bob"), self.over_grpc("bob")]
+
+    def close(self) -> None:
+        self.http.close()
+        self.channel.close()
+
+    def over_http(self, key: str) -> str:
+        """Ask; returns the request's id."""
+        body = {"model": "opus", "messages": [{"role": "user", "content": sim(text="Hi.")}]}
+        reply = self.http.post("/v1/chat/completions", json=body, headers=self.head(key))
+        return reply.raise_for_status().headers["x-request-id"]
+
+    def over_grpc(self, key: str) -> str:
+        """Ask; returns the request's id."""
+        part = completion_pb2.Part(text=sim(text="Hi."))
+        message = completion_pb2.Message(role=completion_pb2.ROLE_USER, parts=[part])
+        spec = completion_pb2.CompletionSpec(model="haiku", messages=[message])
+        reply = CompletionServiceStub(self.channel).CreateCompletion(
+            completion_pb2.CreateCompletionRequest(completion=spec),
+            metadata=self.metadata(key),
+            timeout=PATIENCE,
+        )
+        return reply.request_id
+
+    def head(self, key: str) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.secrets[key]}"}
+
+    def metadata(self, key: str) -> tuple[tuple[str, str], ...]:
+        return tuple(self.head(key).items())
+
+    def get(self, caller: str, /, **asked: str) -> httpx.Response:
+        return self.http.get("/v1/usage", params=asked, headers=self.head(caller))
+
+    def call(self, caller: str, /, **asked: str) -> Any:
+        """The same over gRPC: the reply, or the error."""
+        stub, sender = UsageServiceStub(self.channel), self.metadata(caller)
+        try:
+            if "request_id" in asked:
+                one = usage_pb2.GetRequestUsageRequest(**asked)
+                return stub.GetRequestUsage(one, metadata=sender, timeout=PATIENCE)
+            sums = usage_pb2.GetUsageRequest(**asked)
+            return stub.GetUsage(sums, metadata=sender, timeout=PATIENCE)
+        except grpc.RpcError as error:
+            return error
+
+
+@pytest.fixture(scope="module")
+def sessions() -> Iterator[set[Session]]:
+    """All sessions that the servers of this module have."""
+    seen: set[Session] = set()
+    book = Session.book
+
+    async def noted(session: Session) -> Any:
+        seen.add(session)
+        return await book(session)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "book", noted)
+        yield seen
+
+
+@pytest.fixture(scope="module")
+def used(
+    tmp_path_factory: pytest.TempPathFactory, loop_thread: LoopThread, sessions: set[Session]
+) -> Iterator[Used]:
+    settings = settings_for_tests(
+        tmp_path_factory.mktemp("used"), bridge_api_keys="given=a-secret-that-is-long-enough"
+    )
+    running = RunningBridge(settings, loop_thread)
+    running.start()
+    try:
+        used = Used(running)
+        yield used
+        used.close()
+    finally:
+        running.stop()
+
+
+def test_a_request_is_told_with_its_cost_right_after_its_answer(used: Used) -> None:
+    for id in (used.over_http("anna"), used.over_grpc("anna")):
+        told = used.get("anna", request_id=id).raise_for_status().json()
+        reply = used.call("anna", request_id=id)
+        assert told["request_id"] == reply.request_id == id
+        assert told["cost_usd"] == reply.cost.usd > 0
+        assert told["billed"] is reply.cost.billed is False
+        assert (told["payer"], told["key"]) == (reply.cost.payer, reply.key) == ("default", "anna")
+        assert told["model"] == reply.model
+        assert [told[name] for name in TOKENS] == [getattr(reply.tokens, name) for name in TOKENS]
+        assert told["output_tokens"] > 0
+
+
+def test_the_sums_of_an_admin_are_those_of_claude_code(used: Used, sessions: set[Session]) -> None:
+    used.running.call(used.running.bridge.engine.booked)
+    told = used.get("boss", by="key").raise_for_status().json()
+    reply = used.call("boss", by="key")
+    assert [row["key"] for row in told["data"]] == [row.name for row in reply.rows]
+    assert {"anna", "bob"} <= {row.name for row in reply.rows}
+    spent = sum(session.spent_usd or 0.0 for session in sessions)
+    assert told["total"]["cost_usd"] == reply.total.cost_usd == pytest.approx(spent, abs=1e-8)
+    assert sum(row["cost_usd"] for row in told["data"]) == pytest.approx(spent, abs=1e-8)
+    assert told["total"]["billed_usd"] == told["total"]["unknown_costs"] == 0
+    for row, encoded in zip(told["data"], reply.rows, strict=True):
+        totals = encoded.totals
+        assert row["requests"] == totals.requests > 0
+        assert [row[name] for name in TOKENS] == [getattr(totals.tokens, name) for name in TOKENS]
+    by_model = used.get("boss", by="model", since="1d").raise_for_status().json()
+    assert {row["model"] for row in by_model["data"]} == {"claude-haiku-5-5", "claude-opus-5-5"}
+    assert by_model["total"] == told["total"]
+
+
+def test_a_key_sees_its_own_only(used: Used) -> None:
+    for key in ("anna", "bob"):
+        (row,) = used.get(key, by="key").json()["data"]
+        (encoded,) = used.call(key, by="key").rows
+        assert row["key"] == encoded.name == key
+        assert used.get(key, by="key", key=key).json()["data"] == [row]
+    (row,) = used.get("boss", by="key", key="bob").json()["data"]
+    assert row["key"] == "bob"
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "code", "field"),
+    [
+        ({"by": "moon"}, 400, grpc.StatusCode.INVALID_ARGUMENT, "by"),
+        ({"since": "noon"}, 400, grpc.StatusCode.INVALID_ARGUMENT, "since"),
+        ({"until": "2026-02-30"}, 400, grpc.StatusCode.INVALID_ARGUMENT, "until"),
+        ({"key": "bob"}, 403, grpc.StatusCode.PERMISSION_DENIED, "key"),
+        ({"request_id": "req_none"}, 404, grpc.StatusCode.NOT_FOUND, "request_id"),
+    ],
+)
+def test_errors_are_the_same(
+    used: Used, asked: dict[str, str], status: int, code: grpc.StatusCode, field: str
+) -> None:
+    refused, error = used.get("anna", **asked), used.call("anna", **asked)
+    told = refused.json()["error"]
+    assert (refused.status_code, told["param"]) == (status, field)
+    assert error.code() is code
+    assert error.details() == told["message"]
+
+
+def test_the_request_of_another_key_does_not_exist(used: Used) -> None:
+    bobs = used.ids[1]
+    assert used.get("anna", request_id=bobs).status_code == 404
+    assert used.call("anna", request_id=bobs).code() is grpc.StatusCode.NOT_FOUND
+    assert used.get("boss", request_id=bobs).json()["key"] == "bob"
+
+
+def test_what_only_one_api_can_get_wrong(used: Used) -> None:
+    unknown = used.get("anna", sinse="7d")
+    assert (unknown.status_code, unknown.json()["error"]["param"]) == (400, "sinse")
+    both = used.get("anna", request_id=used.ids[0], by="day")
+    assert (both.status_code, both.json()["error"]["param"]) == (400, "by")
+    empty = used.call("anna", request_id="")
+    assert empty.code() is grpc.StatusCode.INVALID_ARGUMENT
+    status = rpc_status.from_call(empty)
+    assert status is not None
+    details = error_details_pb2.BadRequest()
+    assert any(each.Unpack(details) for each in status.details)
+    assert details.field_violations[0].field == "request_id"
+
+
+def test_without_keys_everyone_sees_everything(start_bridge: Callable[..., RunningBridge]) -> None:
+    running = start_bridge()
+    body = {"messages": [{"role": "user", "content": sim(text="Hi.")}]}
+    with httpx.Client(base_url=running.url, timeout=PATIENCE, trust_env=False) as http:
+        id = http.post("/v1/chat/completions", json=body).headers["x-request-id"]
+        assert http.get("/v1/usage", params={"request_id": id}).json()["key"] == ""
+        (row,) = http.get("/v1/usage").json()["data"]
+    with grpc.insecure_channel(running.target) as channel:
+        reply = UsageServiceStub(channel).GetUsage(usage_pb2.GetUsageRequest(), timeout=PATIENCE)
+    assert MessageToDict(reply)["rows"][0]["name"] == row["day"]
