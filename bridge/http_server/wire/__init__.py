@@ -23,7 +23,7 @@ from bridge.http_server.wire.parameters import (
     refused_unless,
     rules_of,
 )
-from bridge.http_server.wire.problems import parse
+from bridge.http_server.wire.problems import expectation, parse
 from bridge.http_server.wire.schemas import json_schemas_of
 from bridge.http_server.wire.turns import Turns, is_json_object
 
@@ -43,6 +43,7 @@ __all__ = [
     "apply_rules",
     "checked_base64",
     "cost_object",
+    "expectation",
     "is_json_object",
     "json_schemas_of",
     "named_unless",

@@ -435,6 +435,33 @@ def test_what_is_refused_is_named(request_: pb.CompleteRequest, field: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (
+            pb.Part(),
+            "parts[0]' must have exactly one of the fields "
+            "text, image, document, tool_call and tool_result.",
+        ),
+        (
+            pb.Part(image=pb.Image()),
+            "parts[0].image' must have exactly one of the fields data and url.",
+        ),
+    ],
+    ids=["part", "source"],
+)
+def test_the_error_about_an_empty_oneof_lists_its_fields(part: pb.Part, said: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        decode_request(question(messages=[says(part)]))
+    assert str(caught.value) == f"'completion.messages[0].{said}"
+
+
+def test_errors_about_a_message_without_content_name_it() -> None:
+    for parts in ([], [pb.Part(text="")]):
+        with pytest.raises(InvalidRequestError, match=r"'completion\.messages\[0\]'"):
+            validate(decode_request(question(messages=[says(*parts)])))
+
+
+@pytest.mark.parametrize(
     "request_",
     [
         question(messages=[called(), says(RESULT), called(), says(RESULT)]),
