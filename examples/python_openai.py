@@ -1,6 +1,6 @@
 """Send a prompt to the bridge with OpenAI's client.
 
-    python examples/python_openai.py "Why is the sky blue?"
+    python examples/python_openai.py [PROMPT]
 
 BRIDGE_URL is the address (default http://127.0.0.1:8000/v1), BRIDGE_API_KEY the key if the server
 requires one. Needs only `openai`, not the bridge's package.
@@ -31,7 +31,7 @@ def ask(client: OpenAI, prompt: str, *, model: str = "default") -> Iterator[str]
     raise EOFError("incomplete answer")
 
 
-def main(prompt: str) -> None:
+def main(prompt: str = "Why is the sky blue?") -> None:
     """Print the answer to one prompt."""
     client = OpenAI(
         base_url=os.environ.get("BRIDGE_URL", "http://127.0.0.1:8000/v1"),

@@ -53,7 +53,7 @@ def options(
         ),
     ] = False,
 ) -> None:
-    """Serve OpenAI's API and gRPC from your own Claude subscription."""
+    """Serve OpenAI's and Anthropic's API, and gRPC, from your own Claude subscription."""
 
 
 def main() -> None:

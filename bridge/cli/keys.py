@@ -35,6 +35,7 @@ _Overflow = Annotated[
 ]
 
 
+# long: each option is a parameter.
 @keys.command()
 def add(
     name: Annotated[str, typer.Argument(help="Name of the key, such as laptop.")],
@@ -52,6 +53,19 @@ def add(
     tokens_per_day: Annotated[
         int | None, typer.Option(min=1, help="Tokens per day (UTC), prompts and answers together.")
     ] = None,
+    tokens_per_month: Annotated[
+        int | None, typer.Option(min=1, help="The same, per month (UTC).")
+    ] = None,
+    usd_per_day: Annotated[
+        float | None, typer.Option(help="US dollars per day (UTC), at list price.")
+    ] = None,
+    usd_per_month: Annotated[float | None, typer.Option(help="The same, per month (UTC).")] = None,
+    warn_at: Annotated[
+        int, typer.Option(min=1, max=100, help="Percentage of these from which the log warns.")
+    ] = 80,
+    shadow: Annotated[
+        bool, typer.Option("--shadow", help="Only count tokens and dollars: refuse nothing.")
+    ] = False,
     model: Annotated[
         list[str] | None, typer.Option(help="Model that the key may use. Repeatable.")
     ] = None,
@@ -60,7 +74,20 @@ def add(
     from bridge.core.access import KeyFileError, KeyLimits, KeyScope
 
     file, use = _file(), _use(mine=mine, payers=payer, overflow=overflow)
-    limits = KeyLimits(concurrent, per_minute, tokens_per_day, tuple(model or ()))
+    try:
+        limits = KeyLimits(
+            concurrent,
+            per_minute,
+            tokens_per_day,
+            tuple(model or ()),
+            tokens_per_month,
+            usd_per_day,
+            usd_per_month,
+            warn_at,
+            shadow,
+        )
+    except ValueError as error:
+        fail(f"No key was created: {error}.")
     scope = KeyScope.ADMIN if admin else KeyScope.COMPLETE
     if any(key.name == name for key in settings_from({}).bridge_api_keys):
         fail(f"BRIDGE_API_KEYS already has a key named {name}: choose another name.")
@@ -210,6 +237,10 @@ def _limits(limits: KeyLimits) -> str:
         "concurrent": limits.concurrent,
         "per minute": limits.per_minute,
         "tokens per day": limits.tokens_per_day,
+        "tokens per month": limits.tokens_per_month,
+        "USD per day": limits.usd_per_day,
+        "USD per month": limits.usd_per_month,
     }
     parts = [f"{value} {unit}" for unit, value in values.items() if value is not None]
-    return ", ".join([*parts, *(f"model {model}" for model in limits.models)])
+    shadow = ["shadow"] if limits.shadow else []
+    return ", ".join([*parts, *shadow, *(f"model {model}" for model in limits.models)])

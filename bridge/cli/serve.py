@@ -37,7 +37,9 @@ _N = "NUMBER"
 
 # long: Typer takes each option as a parameter.
 def serve(
-    http: Annotated[bool, typer.Option("--http", help="Serve OpenAI's API.")] = False,
+    http: Annotated[
+        bool, typer.Option("--http", help="Serve OpenAI's and Anthropic's API.")
+    ] = False,
     grpc: Annotated[bool, typer.Option("--grpc", help="Serve gRPC.")] = False,
     demo: Annotated[
         bool, typer.Option("--demo", help="Answer with a built-in simulated model.")

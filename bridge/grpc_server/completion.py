@@ -155,7 +155,9 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
             with self._calls.idle():
                 first = await anext(requests, None)
             if first is None or first.WhichOneof("request") != "open":
-                raise InvalidRequestError("The first message must be open.", field="open")
+                raise InvalidRequestError(
+                    "The first message of the call must be 'open'.", field="open"
+                )
             with recording_refusals(self._service, first.open.completion.model):
                 large = first.ByteSize() > LARGE_BYTES
                 opened = await off_loop(large, decode_conversation, first, caller=caller)

@@ -21,7 +21,6 @@ from bridge.core.contract import (
     DrainingError,
     Finished,
     InternalError,
-    InvalidRequestError,
     QueueFullError,
     Service,
 )
@@ -35,13 +34,13 @@ from bridge.grpc_server.call_context import (
 from bridge.grpc_server.conversation import Conversation, already_open, turn_running
 from bridge.grpc_server.mailbox import SILENCE, Heartbeat, Mailbox, Numbered, joined
 from bridge.grpc_server.status import rich_status
-from bridge.grpc_server.wire.decode import NOT_ONE
 from bridge.grpc_server.wire.encode import (
     CANCELLED,
     ResponseEncoder,
     encode_error,
     encode_started,
 )
+from bridge.grpc_server.wire.field_names import not_one
 from bridge.grpc_server.wire.unknown_fields import unknown_fields
 from bridge.v1 import completion_pb2 as pb
 
@@ -202,7 +201,7 @@ class ConverseCall:
             case "ping":
                 return (self._encoder.heartbeat,)
             case None:
-                return self._rejected(InvalidRequestError(NOT_ONE, field="request"))
+                return self._rejected(not_one(request, "request", "request"))
             case never:
                 assert_never(never)
 

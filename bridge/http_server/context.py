@@ -34,6 +34,7 @@ FIRST_TOKEN_TIMEOUT_HEADER = "x-bridge-first-token-timeout"
 IDLE_TIMEOUT_HEADER = "x-bridge-idle-timeout"
 STRICT_HEADER = "x-bridge-strict"
 REASONING_HEADER = "x-bridge-include-reasoning"
+COST_HEADER = "x-bridge-include-cost"
 REQUEST_ID_HEADER = "Idempotency-Key"
 
 _MADE_BY_CLIENT = re.compile(r"stainless-[a-z]+-retry-.+")
@@ -116,6 +117,7 @@ class CallOptions:
     owner: str = ""
     strict: bool = False
     reasoning: ReasoningDisplay = ReasoningDisplay.OMIT
+    include_cost: bool = False
     timeout: float | None = None
     queue_timeout: float | None = None
     first_token_timeout: float | None = None
@@ -137,6 +139,7 @@ class CallOptions:
             owner=self.owner,
             api="http",
             strict=self.strict,
+            include_cost=self.include_cost,
             timeout=self.timeout,
             queue_timeout=self.queue_timeout,
             first_token_timeout=self.first_token_timeout,
@@ -182,6 +185,7 @@ def call_options(scope: Scope, settings: HttpSettings) -> CallOptions:
         owner=owner_of(scope),
         strict=_flag(headers, STRICT_HEADER) or settings.strict,
         reasoning=_reasoning(headers, settings),
+        include_cost=_flag(headers, COST_HEADER),
         timeout=_timeout(headers, TIMEOUT_HEADER),
         queue_timeout=_timeout(headers, QUEUE_TIMEOUT_HEADER),
         first_token_timeout=_timeout(headers, FIRST_TOKEN_TIMEOUT_HEADER),

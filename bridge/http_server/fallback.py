@@ -11,10 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import compile_path
 
-from bridge.core.contract import BridgeError, InvalidRequestError
+from bridge.core.contract import BridgeError
+from bridge.core.validation import invalid
 from bridge.http_server.context import request_id_of
 from bridge.http_server.dialect import dialect_of
 from bridge.http_server.errors import HttpError, MethodNotSupportedError, UnknownUrlError
+from bridge.http_server.wire import expectation
 
 _SHOWN: Final = 200
 """Characters of a URL that are repeated to the caller."""
@@ -51,7 +53,7 @@ async def answer_validation_error(request: Request, exc: Exception) -> Response:
     first = exc.errors()[0]
     # The location starts with the kind of parameter, such as `query`.
     field = ".".join(map(str, first["loc"][1:]))
-    error = InvalidRequestError(f"Invalid value for '{field}': {first['msg']}.", field=field)
+    error = invalid(field, expectation(first))
     return _in_dialect(request, error, {})
 
 

@@ -203,6 +203,7 @@ def _service(
     """An engine for each payer, behind one service."""
     settings, access, options = parts.settings, parts.access, parts.options
     quotas = Quotas(access.limits_of, settings.bridge_state_dir / USAGE_FILE)
+    parts.telemetry.metrics.watch_budgets(lambda: quotas.all_budget_shares(access.keys))
     budget = Budget(options.limits) if len(launchers) > 1 else None
     engines: list[PayingEngine] = []
     for payer, launcher in launchers.items():

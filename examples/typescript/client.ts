@@ -46,8 +46,8 @@ const ADD = {
 /**
  * Prints the text of an answer as it arrives. Returns it, and the tool calls.
  *
- * It reads the call to its end: a loop that is left early leaves the timer of the deadline running,
- * and the program with it.
+ * It reads the call to its end: a loop that is left early does not cancel the call, so the answer and
+ * the program run on. `cancel` shows how to stop one.
  */
 async function answer(completion: Spec) {
   const calls: Call[] = [];

@@ -14,7 +14,8 @@ from bridge.core.access.keys import (
     KeyUse,
     parse_given,
 )
-from bridge.core.access.quotas import USAGE_FILE, Quotas
+from bridge.core.access.quotas import Quotas
+from bridge.core.access.spending import USAGE_FILE
 from bridge.core.access.uploads import Upload, Uploads
 
 __all__ = [

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -60,12 +61,34 @@ class KeyLimits:
     """Tokens of prompts and answers, cached ones included, per UTC day."""
     models: tuple[str, ...] = ()
     """The models that the key may use, by any of their names."""
+    tokens_per_month: int | None = None
+    """The same, per UTC month."""
+    usd_per_day: float | None = None
+    """US dollars at list price, per UTC day."""
+    usd_per_month: float | None = None
+    """The same, per UTC month."""
+    warn_at: int = 80
+    """The percentage of a budget from which the log warns."""
+    shadow: bool = False
+    """Whether budgets are counted only: a request over one is not refused."""
 
     def __post_init__(self) -> None:
-        for name in ("concurrent", "per_minute", "tokens_per_day"):
+        for name in ("concurrent", "per_minute", "tokens_per_day", "tokens_per_month"):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < 1):
                 raise ValueError(f"{name} must be a whole number of at least 1")
+        for name in ("usd_per_day", "usd_per_month"):
+            usd = getattr(self, name)
+            if usd is not None and not (type(usd) in (int, float) and 0 < usd < math.inf):
+                raise ValueError(f"{name} must be a number above 0")
+        if type(self.warn_at) is not int or not 1 <= self.warn_at <= 100:
+            raise ValueError("warn_at must be a whole number from 1 to 100")
+        if type(self.shadow) is not bool:
+            raise ValueError("shadow must be true or false")
+
+    def has_budget(self, unit: str) -> bool:
+        """Whether there is a budget in this unit, `tokens` or `usd`."""
+        return any(getattr(self, f"{unit}_per_{period}") is not None for period in ("day", "month"))
 
 
 class KeyOwner(StrEnum):

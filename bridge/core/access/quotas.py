@@ -1,30 +1,27 @@
-"""The limits of each key and its use: concurrent requests, requests per minute, tokens per day.
+"""The limits of each key and its use: concurrent requests, requests per minute, budgets.
 
 Whether a request is over a limit is decided by one pure function; the rest counts.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from bridge.core.access.budgets import BUDGETS, TOKENS_PER_DAY, Spent, exhausted, shares
 from bridge.core.access.keys import KeyLimits
-from bridge.core.contract import Allowance, Allowances, RateLimitedError
-from bridge.core.system import locked, private_folder, replace_file
+from bridge.core.access.spending import SpendingFile
+from bridge.core.contract import Allowance, Allowances, AuthenticationError, RateLimitedError
 
 logger = logging.getLogger(__name__)
 
-USAGE_FILE: Final = "usage.json"
-"""Its name in the state folder."""
 MINUTE: Final = 60.0
-DAY: Final = 86_400.0
 AT_ONCE_RETRY_SECONDS: Final = 1.0
 """Used for concurrent requests: it is unknown when one of them ends."""
 
@@ -37,16 +34,16 @@ class Use:
     """Requests admitted and not finished."""
     begun: tuple[float, ...] = ()
     """When its latest requests were admitted, in seconds of a monotonic clock, in order."""
-    tokens_today: int = 0
+    spent: Spent = Spent()  # noqa: RUF009 - frozen
+    """What it has used of its budgets."""
 
 
-def refusal(
-    limits: KeyLimits, use: Use, now: float, until_midnight: float
-) -> RateLimitedError | None:
+def refusal(limits: KeyLimits, use: Use, now: float, unix_now: float) -> RateLimitedError | None:
     """Return why one more request is refused, or None if it is admitted.
 
-    `now` is from the same clock as `use.begun`. If several limits are reached, the one that holds
-    longest is reported, so that a retry after `retry_after` is not refused by another.
+    `now` is from the same clock as `use.begun`, `unix_now` in Unix seconds. If several limits are
+    reached, the one that holds longest is reported, so that a retry after `retry_after` is not
+    refused by another.
     """
     found: list[RateLimitedError] = []
     if limits.concurrent is not None and use.running >= limits.concurrent:
@@ -67,22 +64,12 @@ def refusal(
                     retry_after=max(recent[-limits.per_minute] + MINUTE - now, 0.0),
                 )
             )
-    if limits.tokens_per_day is not None and use.tokens_today >= limits.tokens_per_day:
-        found.append(
-            RateLimitedError(
-                f"This key has reached its limit of {limits.tokens_per_day} tokens per day "
-                f"({use.tokens_today} used). The limit resets at midnight UTC.",
-                reason="KEY_TOKENS_PER_DAY",
-                retry_after=until_midnight,
-                retryable=False,
-            )
-        )
+    if not limits.shadow:
+        found += exhausted(limits, use.spent, unix_now)
     return max(found, key=lambda error: error.retry_after or 0.0, default=None)
 
 
-def allowances(
-    limits: KeyLimits, use: Use, now: float, until_midnight: float, unix_now: float
-) -> Allowances:
+def allowances(limits: KeyLimits, use: Use, now: float, unix_now: float) -> Allowances:
     """Return what is left of the limits that are counted over time; see `refusal`."""
     requests, tokens = None, None
     if limits.per_minute is not None:
@@ -90,9 +77,10 @@ def allowances(
         left = max(limits.per_minute - len(recent), 0)
         seconds = recent[-1] + MINUTE - now if recent else 0.0
         requests = Allowance(limits.per_minute, left, unix_now + seconds)
-    if limits.tokens_per_day is not None:
-        left = max(limits.tokens_per_day - use.tokens_today, 0)
-        tokens = Allowance(limits.tokens_per_day, left, unix_now + until_midnight)
+    if limits.tokens_per_day is not None and not limits.shadow:
+        left = max(limits.tokens_per_day - use.spent.tokens_per_day, 0)
+        resets_at = unix_now + TOKENS_PER_DAY.seconds_left(unix_now)
+        tokens = Allowance(limits.tokens_per_day, left, resets_at)
     return Allowances(requests, tokens)
 
 
@@ -110,10 +98,10 @@ class _Count:
 
 
 class Quotas:
-    """Counts the use of each key; the day's tokens survive a restart.
+    """Counts the use of each key; what it has used of its budgets survives a restart.
 
-    A day is a UTC day. An admitted request is answered to its end, so the last ones of a day can
-    exceed the limit by what they use.
+    Days and months are in UTC. An admitted request is answered to its end, and its cost is known
+    later, so the last ones of a day can exceed a budget by what they use.
     """
 
     def __init__(
@@ -124,15 +112,14 @@ class Quotas:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Store the day's tokens in `file`; None keeps them in memory only."""
+        """Store what is used of budgets in `file`; None keeps it in memory only."""
         self.limits_of = limits_of
-        self._file = file
         self._clock = clock
         self._now = now
         self._counts: dict[str, _Count] = {}
-        self._day = ""
-        self._tokens: dict[str, int] = {}
-        self._complained = False
+        self._spending = SpendingFile(file, now)
+        self._warned: dict[tuple[str, str], tuple[str, float]] = {}
+        """By key and budget: the period and the share that was logged last."""
 
     @contextmanager
     def admitted(self, caller: str) -> Iterator[Meter]:
@@ -147,7 +134,7 @@ class Quotas:
             return
         count = self._counts.setdefault(caller, _Count())
         now = self._clock()
-        error = refusal(limits, self._use(caller), now, DAY - self._now() % DAY)
+        error = refusal(limits, self._use(caller), now, self._now())
         if error is not None:
             raise error
         del count.begun[: bisect_right(count.begun, now - MINUTE)]
@@ -158,66 +145,58 @@ class Quotas:
             yield meter
         finally:
             count.running -= 1
-            if limits.tokens_per_day is not None:
-                self._spend(caller, meter.tokens)
+            if meter.tokens and limits.has_budget("tokens"):
+                self._spending.add(caller, tokens=meter.tokens)
+                self._warn(caller, limits)
+
+    def charge(self, caller: str, usd: float) -> None:
+        """Count what a request cost, in US dollars at list price, once that is known."""
+        try:
+            limits = self.limits_of(caller)
+        except AuthenticationError:
+            # The key has been revoked meanwhile.
+            return
+        if usd and limits.has_budget("usd"):
+            self._spending.add(caller, usd=usd)
+            self._warn(caller, limits)
 
     def allowances(self, caller: str) -> Allowances:
         """Return what a key may use now."""
         limits = self.limits_of(caller)
         if limits == KeyLimits():
             return Allowances()
-        now = self._now()
-        return allowances(limits, self._use(caller), self._clock(), DAY - now % DAY, now)
+        return allowances(limits, self._use(caller), self._clock(), self._now())
+
+    def budget_shares(self, caller: str) -> dict[str, float]:
+        """Return the used share of each budget of a key, by the name of the budget."""
+        return shares(self.limits_of(caller), self._spending.of(caller))
+
+    def all_budget_shares(self, keys: Iterable[str]) -> Iterator[tuple[str, str, float]]:
+        """Yield each key with each of its budgets and the used share of it."""
+        for key in list(keys):
+            for budget, share in self.budget_shares(key).items():
+                yield key, budget, share
 
     def _use(self, caller: str) -> Use:
         count = self._counts.get(caller, _Count())
-        return Use(count.running, tuple(count.begun), self.tokens_today(caller))
+        return Use(count.running, tuple(count.begun), self._spending.of(caller))
 
-    def tokens_today(self, caller: str) -> int:
-        """Return the tokens that a key has used since midnight UTC."""
-        if self._day != self._today():
-            self._day, self._tokens = self._today(), self._kept()
-        return self._tokens.get(caller, 0)
-
-    def _today(self) -> str:
-        return time.strftime("%Y-%m-%d", time.gmtime(self._now()))
-
-    def _spend(self, caller: str, tokens: int) -> None:
-        if tokens == 0:
-            return
-        before = self.tokens_today(caller)
-        if self._file is None:
-            self._tokens[caller] = before + tokens
-            return
-        try:
-            private_folder(self._file.parent)
-            with locked(self._file):
-                # Another server with the same folder may have updated the file.
-                kept = self._kept()
-                kept[caller] = kept.get(caller, 0) + tokens
-                text = json.dumps({"day": self._day, "tokens": kept}) + "\n"
-                # This runs on the event loop after each request: do not wait for the disk.
-                replace_file(self._file, text, durable=False)
-                self._tokens = kept
-        except OSError as error:
-            self._tokens[caller] = before + tokens
-            if not self._complained:
-                self._complained = True
-                logger.warning("key usage cannot be stored in %s: %s", self._file, error)
-
-    def _kept(self) -> dict[str, int]:
-        """Return today's tokens, as stored in the file."""
-        if self._file is None:
-            return {}
-        try:
-            content: Any = json.loads(self._file.read_text(encoding="utf-8"))
-            if content["day"] != self._today():
-                return {}
-            return {str(name): int(tokens) for name, tokens in content["tokens"].items()}
-        except FileNotFoundError:
-            return {}
-        except (
-            OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError
-        ) as error:  # fmt: skip
-            logger.warning("key usage cannot be read from %s: %s", self._file, error)
-            return {}
+    def _warn(self, caller: str, limits: KeyLimits) -> None:
+        """Log, once in a day or month, that most of a budget is used, and that all of it is."""
+        spent, now = self._spending.of(caller), self._now()
+        for budget in BUDGETS:
+            share = shares(limits, spent).get(budget.name, 0.0)
+            step = next((each for each in (1.0, limits.warn_at / 100) if share >= each), 0.0)
+            period = budget.period(now)
+            if not step or self._warned.get((caller, budget.name), ("", 0.0)) >= (period, step):
+                continue
+            self._warned[caller, budget.name] = (period, step)
+            refuses = "; nothing is refused (shadow)" if limits.shadow else ""
+            logger.warning(
+                "key %s has used %d%% of its %s: %s%s",
+                caller,
+                int(share * 100),
+                budget.name,
+                budget.shown(budget.used_in(spent)),
+                refuses if step == 1.0 else "",
+            )

@@ -109,7 +109,12 @@ class Recording:
 
     async def events(self, after: int = 0) -> AsyncGenerator[tuple[int, Event], None]:
         """Yield the events with their sequence numbers, from `after` + 1 on, to the end."""
-        if not 0 <= after <= len(self._events):
+        if after < 0:
+            raise InvalidRequestError(
+                "Invalid value for 'after_sequence_number': expected at least 0.",
+                field="after_sequence_number",
+            )
+        if after > len(self._events):
             raise InvalidRequestError(
                 f"The answer has had {len(self._events)} events so far, so there is nothing after "
                 f"number {after}.",

@@ -89,7 +89,7 @@ from bridge.core.contract.service import (
     UsageWindow,
 )
 from bridge.core.contract.system_messages import placed, system_part
-from bridge.core.contract.usage import DEFAULT_PAYER, UNKNOWN_COST, Cost, Usage
+from bridge.core.contract.usage import DEFAULT_PAYER, UNKNOWN_COST, Charge, Cost, Usage
 
 __all__ = [
     "BOUNDS",
@@ -103,6 +103,7 @@ __all__ = [
     "AuthenticationError",
     "Bounds",
     "BridgeError",
+    "Charge",
     "Citation",
     "ClientClosedError",
     "CompletionRequest",

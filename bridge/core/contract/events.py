@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from bridge.core.contract.request import JsonObject
-from bridge.core.contract.usage import Usage
+from bridge.core.contract.usage import Charge, Usage
 
 
 class FinishReason(StrEnum):
@@ -112,6 +112,8 @@ class Finished:
     """The model's own word for the reason, if it is the model that ended the answer."""
     stop_details: JsonObject | None = field(default=None, compare=False)
     """What the API says about the reason."""
+    charge: Charge | None = field(default=None, compare=False)
+    """What the request cost, if it asks for that."""
 
 
 Event: TypeAlias = (

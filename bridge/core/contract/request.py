@@ -294,6 +294,8 @@ class CompletionRequest:
     """Whether the thinking that is sent is signed, so that it can be sent back."""
     thinking_by_default: bool = False
     """Whether the caller has not asked for it, so that it need not know if there is none."""
+    include_cost: bool = False
+    """Whether the end of the answer waits for its cost."""
     whole: bool = False
     """Whether the caller gets the answer in one piece, so that parts of it can be held back."""
     timeout: float | None = None

@@ -56,6 +56,18 @@ class Cost:
         return round(self.usd, 9) if self.known else None
 
 
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What a caller is told of the cost of its request."""
+
+    usd: float | None
+    """US dollars at list price; None if it is unknown."""
+    billed: bool
+    """Whether the account is billed for it; a subscription is not."""
+    payer: str
+    """The name of the account."""
+
+
 UNKNOWN_COST = Cost(known=False)
 DEFAULT_PAYER = "default"
 """The payer of a server that has one only."""

@@ -7,10 +7,11 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bridge.core.claude import ControlError, ProcessGoneError
 from bridge.core.contract import (
+    Charge,
     CompletionRequest,
     DrainingError,
     Event,
@@ -119,6 +120,8 @@ class Completion:
                                 self._resources.account.login_works()
                             elif not isinstance(event, Finished):
                                 self._answered = True
+                            elif request.include_cost:
+                                event = replace(event, charge=await self._charge(attempt))
                             yield event
                     await self._await_usage_limits(attempt)
                     finished = True
@@ -195,6 +198,15 @@ class Completion:
                 self._record.times.asked_at = resources.clock()
                 self._deadlines.watch()
                 return
+
+    async def _charge(self, attempt: Attempt) -> Charge:
+        """Return what the request has cost; its answer is complete."""
+        assert attempt.lease is not None
+        if attempt.parking is None:
+            # The model may still write: a stop sequence has ended the answer, not the turn.
+            await attempt.end_turn()
+        cost = self._bill.so_far + await attempt.lease.session.unbooked()
+        return Charge(cost.rounded_usd, self._resources.account.billed, self._record.payer)
 
     async def _await_usage_limits(self, attempt: Attempt) -> None:
         """Wait for the usage limits that the API reports with this answer, for other requests'

@@ -98,7 +98,7 @@ class Requests:
         self._now = now
         self._outcomes: Counter[_Outcome] = Counter()
         self._session_sources: Counter[SessionSource] = Counter()
-        self._bills = Bills(observer.booked)
+        self._bills = Bills(self._booked)
         self.answers = Answers(self._answered, self.refused, recordings, clock=clock, now=now)
 
     async def _answered(
@@ -169,6 +169,10 @@ class Requests:
         self._answerer.announce()
         self._observer.ended(record)
         bill.end()
+
+    def _booked(self, record: RequestRecord) -> None:
+        self._quotas.charge(record.request.caller, record.cost.usd)
+        self._observer.booked(record)
 
     async def booked(self) -> None:
         """Wait until the cost of all requests so far is known, as far as it will be."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from bridge.core.telemetry.request_record import RequestRecord
 
@@ -39,3 +43,30 @@ class Costs:
             self._usd.labels(label, record.payer, billed).inc(usd)
         if not cost.known:
             self._unknown.inc()
+
+
+BudgetShares: TypeAlias = Callable[[], Iterable[tuple[str, str, float]]]
+"""Returns the name of a key, the name of one of its budgets, and the used share of it."""
+
+
+class Budgets(Collector):
+    """How much of its budgets each key has used, read when the metrics are."""
+
+    def __init__(self, used: BudgetShares) -> None:
+        self._used = used
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: the keys may change."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """One series for each budget of a key: the operator makes them, not the callers."""
+        family = GaugeMetricFamily(
+            "bridge_key_budget_used_ratio",
+            "The used share of a key's budget.",
+            labels=("key", "budget"),
+        )
+        for key, budget, share in self._used():
+            family.add_metric((key, budget), share)
+        if family.samples:
+            yield family

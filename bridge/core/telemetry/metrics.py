@@ -36,7 +36,7 @@ from bridge.core.contract import (
     SessionSource,
     UsageLimits,
 )
-from bridge.core.telemetry.costs import OTHER, Costs
+from bridge.core.telemetry.costs import OTHER, Budgets, BudgetShares, Costs
 from bridge.core.telemetry.labelled_requests import LabelledRequests
 from bridge.core.telemetry.occupancy import Occupancy
 from bridge.core.telemetry.payers import PayerRequests, of_payers
@@ -106,6 +106,10 @@ class Metrics:
     def watch(self, watched: Watched) -> None:
         """Report the state of this engine's pool, too."""
         self._registry.register(_Pool(watched))
+
+    def watch_budgets(self, used: BudgetShares) -> None:
+        """Report how much of its budgets each key has used."""
+        self._registry.register(Budgets(used))
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """Return the metrics and their media type, in the format that the `Accept` header

@@ -42,7 +42,7 @@ def without_effect(field: str, why: str = "has no effect on this server") -> Uns
 def empty_last_message(where: str) -> InvalidRequestError:
     """The last message, in `where`, is empty."""
     return InvalidRequestError(
-        "The last message must be from the user and must not be empty.", field=where
+        f"'{where}', the last message, must be from the user and must not be empty.", field=where
     )
 
 

@@ -107,7 +107,7 @@ def check_message(message: Message, names: FieldNames, index: int = 0) -> None:
     """Raise InvalidRequestError for the first fault of a message by itself, the `index`th."""
     if not message.parts:
         field = names(Place(f"messages[{index}]", message.origin))
-        raise InvalidRequestError("A message needs at least one part.", field=field)
+        raise InvalidRequestError(f"'{field}' must have at least one part.", field=field)
     for number, part in enumerate(message.parts):
         if not isinstance(part, TextPart):
             _check_part(_Where(index, message, number), part, names)

@@ -18,7 +18,7 @@ from bridge.core.contract import (
     ToolCallStart,
     UnavailableError,
 )
-from bridge.grpc_server.wire.encode import FINISH_REASONS, encode_usage, sendable
+from bridge.grpc_server.wire.encode import FINISH_REASONS, encode_charge, encode_usage, sendable
 from bridge.v1 import completion_pb2 as pb
 
 
@@ -49,6 +49,8 @@ class AnswerCollector:
                 self._response.finish_reason = FINISH_REASONS[reason]
                 self._response.usage.CopyFrom(encode_usage(usage))
                 self._response.stop_sequence = sendable(stop_sequence or "")
+                if (cost := encode_charge(event.charge)) is not None:
+                    self._response.cost.CopyFrom(cost)
             case ThinkingSignature() | EncryptedThinking() | TextStart() | Citation():
                 pass  # Only for requests that ask for them, which none over gRPC does.
             case never:

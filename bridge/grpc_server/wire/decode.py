@@ -23,7 +23,7 @@ from bridge.core.validation import (
     validate_opening,
 )
 from bridge.grpc_server.wire.encode import EFFORTS
-from bridge.grpc_server.wire.field_names import COMPLETION, field_name_of
+from bridge.grpc_server.wire.field_names import COMPLETION, field_name_of, not_one
 from bridge.grpc_server.wire.unknown_fields import unknown_fields
 from bridge.v1 import completion_pb2 as pb
 
@@ -52,8 +52,6 @@ _EFFORTS: Final[Mapping[int, contract.Effort | None]] = {
     pb.EFFORT_UNSPECIFIED: None,
     **{value: contract.Effort(name) for name, value in EFFORTS.items()},
 }
-
-NOT_ONE: Final = "Exactly one field of the oneof must be set, and this server must know it."
 
 OPEN: Final = f"open.{COMPLETION}"
 
@@ -198,6 +196,7 @@ def _settings(settings: pb.CompletionSpec, caller: str, prefix: str) -> contract
         effort=effort,
         include_thinking=settings.include_thinking,
         strict=settings.strict,
+        include_cost=settings.include_cost,
         caller=caller,
         api="grpc",
         field_names=names,
@@ -261,7 +260,7 @@ def _part(part: pb.Part, path: str) -> contract.Part:
         case "tool_result":
             return _tool_result(part.tool_result, f"{path}.tool_result")
         case None:
-            _refuse(NOT_ONE, path)
+            raise not_one(part, "part", path)
         case never:
             assert_never(never)
 
@@ -285,7 +284,7 @@ def _source(holder: pb.Image | pb.Document, path: str) -> contract.InlineData | 
         case "url":
             return contract.UrlSource(holder.url)
         case None:
-            _refuse("Set data or url.", path)
+            raise not_one(holder, "source", path)
         case never:
             assert_never(never)
 

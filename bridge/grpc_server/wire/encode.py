@@ -116,7 +116,15 @@ def _finished(event: contract.Finished) -> pb.Finished:
         reason=FINISH_REASONS[event.reason],
         usage=encode_usage(event.usage),
         stop_sequence=event.stop_sequence or "",
+        cost=encode_charge(event.charge),
     )
+
+
+def encode_charge(charge: contract.Charge | None) -> pb.Cost | None:
+    """Encode what a request cost; None if that was not asked for."""
+    if charge is None:
+        return None
+    return pb.Cost(usd=charge.usd, billed=charge.billed, payer=sendable(charge.payer))
 
 
 def _encoded(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from bridge.core.contract import Place
+from google.protobuf.message import Message
+
+from bridge.core.contract import InvalidRequestError, Place
 
 COMPLETION: Final = "completion."
 """What the fields of a CompletionSpec are called in errors: as fields of the request's field."""
@@ -33,3 +35,11 @@ def field_name_of(prefix: str, place: Place) -> str:
             return f"{place.origin}{place.rest.removeprefix('.tool_call')}"
         case _:
             return place.origin
+
+
+def not_one(message: Message, oneof: str, path: str) -> InvalidRequestError:
+    """A oneof has no field, or one that this server's version of the proto does not have."""
+    *names, last = (field.name for field in message.DESCRIPTOR.oneofs_by_name[oneof].fields)
+    return InvalidRequestError(
+        f"'{path}' must have exactly one of the fields {', '.join(names)} and {last}.", field=path
+    )

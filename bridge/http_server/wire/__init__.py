@@ -1,5 +1,6 @@
 """Reading a request's JSON, for every dialect: models, what becomes of each field, errors."""
 
+from bridge.http_server.wire.costs import cost_object
 from bridge.http_server.wire.media import checked_base64
 from bridge.http_server.wire.model import (
     UNSERVED,
@@ -22,7 +23,7 @@ from bridge.http_server.wire.parameters import (
     refused_unless,
     rules_of,
 )
-from bridge.http_server.wire.problems import parse
+from bridge.http_server.wire.problems import expectation, parse
 from bridge.http_server.wire.schemas import json_schemas_of
 from bridge.http_server.wire.turns import Turns, is_json_object
 
@@ -41,6 +42,8 @@ __all__ = [
     "WireModel",
     "apply_rules",
     "checked_base64",
+    "cost_object",
+    "expectation",
     "is_json_object",
     "json_schemas_of",
     "named_unless",

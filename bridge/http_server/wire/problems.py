@@ -19,8 +19,10 @@ _EXPECTED: Mapping[str, str] = {
     "string_unicode": "a string",
     "int_type": "an integer",
     "int_from_float": "an integer",
+    "int_parsing": "an integer",
     "float_type": "a number",
     "bool_type": "true or false",
+    "bool_parsing": "true or false",
     "list_type": "an array",
     "dict_type": "an object",
     "model_type": "an object",
@@ -70,7 +72,7 @@ def _from_validation(errors: Sequence[ErrorDetails], body: object) -> InvalidReq
     if any(error["type"] in _ABSENT for error in here) or _is_null(body, deepest):
         return missing(field)
     wrong_type = all(error["type"] in _EXPECTED for error in here)
-    expected = " or ".join(dict.fromkeys(map(_expectation, here)))
+    expected = " or ".join(dict.fromkeys(map(expectation, here)))
     if not wrong_type:
         return invalid(field, expected)
     return InvalidRequestError(
@@ -117,7 +119,8 @@ def dotted(path: Sequence[str | int]) -> str:
     return "".join(steps).removeprefix(".")
 
 
-def _expectation(error: ErrorDetails) -> str:
+def expectation(error: ErrorDetails) -> str:
+    """What a value should have been, to follow `expected`."""
     kind = error["type"]
     if kind == "union_tag_invalid":
         return f"one of {error['ctx']['expected_tags']}"

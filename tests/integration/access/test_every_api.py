@@ -18,8 +18,8 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from bridge.cli.tour import take_tour
+from bridge.core.access.budgets import DAY
 from bridge.core.access.keys import KeyFile, KeyLimits, KeyScope
-from bridge.core.access.quotas import DAY
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import model_pb2
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
@@ -124,6 +124,7 @@ CODES = {
     "KEY_REQUESTS_AT_ONCE": "rate_limit_exceeded",
     "KEY_REQUESTS_PER_MINUTE": "rate_limit_exceeded",
     "KEY_TOKENS_PER_DAY": "rate_limit_exceeded",
+    "KEY_USD_PER_MONTH": "rate_limit_exceeded",
 }
 
 
@@ -274,6 +275,33 @@ def test_tokens_a_day(guarded: Guarded, ask: Ask) -> None:
         to_midnight = DAY - time.time() % DAY
         assert abs(outcome.retry_after - to_midnight) % DAY < PATIENCE
     assert name in (guarded.running.settings.bridge_state_dir / "usage.json").read_text()
+
+
+@both
+def test_dollars_a_month(guarded: Guarded, ask: Ask) -> None:
+    name, secret = guarded.key(usd_per_month=0.000001)
+    shadowed, shadow = guarded.key(usd_per_month=0.000001, shadow=True)
+    for _ in range(2):
+        assert not ask(guarded, shadow).refused
+    assert not ask(guarded, secret).refused
+    guarded.running.call(guarded.running.bridge.service.booked)
+    for api in BOTH:
+        outcome = api(guarded, secret)
+        assert outcome.refused == "RESOURCE_EXHAUSTED"
+        assert "$0.00 per month" in outcome.message
+        assert not outcome.retried
+        assert outcome.retry_after is not None
+        assert outcome.retry_after < 31 * DAY
+    metrics = httpx.get(
+        f"{guarded.running.url}/metrics",
+        headers={"authorization": f"Bearer {guarded.key(KeyScope.ADMIN)[1]}"},
+        timeout=PATIENCE,
+        trust_env=False,
+    ).text
+    for key in (name, shadowed):
+        series = f'bridge_key_budget_used_ratio{{budget="usd_per_month",key="{key}"}} '
+        (line,) = (line for line in metrics.splitlines() if line.startswith(series))
+        assert float(line.removeprefix(series)) > 1
 
 
 def test_tokens_of_an_answer_that_was_left_count_too(guarded: Guarded) -> None:

@@ -58,6 +58,21 @@ def test_scope_and_limits(state: Path) -> None:
     )
 
 
+def test_budgets(state: Path) -> None:
+    options = ["--mine", "--tokens-per-month", "9000", "--usd-per-day", "0.5"]
+    options += ["--usd-per-month", "5", "--warn-at", "50", "--shadow"]
+    assert run(state, "add", "anna", *options).exit_code == 0
+    (key,) = Access(file=state / "keys.json").keys.values()
+    assert key.limits == KeyLimits(
+        tokens_per_month=9000, usd_per_day=0.5, usd_per_month=5, warn_at=50, shadow=True
+    )
+    (line,) = run(state, "list").stdout.splitlines()
+    assert line.endswith("9000 tokens per month, 0.5 USD per day, 5.0 USD per month, shadow")
+    wrong = run(state, "add", "bob", "--mine", "--usd-per-day", "0")
+    assert wrong.exit_code == 1
+    assert "usd_per_day must be a number above 0" in wrong.stderr
+
+
 def test_no_secret_is_ever_listed(state: Path) -> None:
     secret = run(state, "add", "laptop", "--mine", "--concurrent", "1").stdout.strip()
     (digest,) = (key.digest for key in Access(file=state / "keys.json").keys.values())

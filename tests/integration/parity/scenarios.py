@@ -630,7 +630,7 @@ FAILURES = [
         (user("{id}"),),
         http={"model": "opus-next"},
         grpc={"model": "opus-next"},
-        said="The model 'opus-next' does not exist. On offer: default, ",
+        said="The model 'opus-next' does not exist. Available: default, ",
         code="model_not_found",
         field="model",
     ),

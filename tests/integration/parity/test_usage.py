@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -79,14 +80,17 @@ class Used:
 
 
 @pytest.fixture(scope="module")
-def sessions() -> Iterator[set[Session]]:
-    """All sessions that the servers of this module have."""
-    seen: set[Session] = set()
+def spent() -> Iterator[dict[Session, float]]:
+    """What Claude Code says in total of each session of this module's servers."""
+    seen: dict[Session, float] = {}
     book = Session.book
 
     async def noted(session: Session) -> Any:
-        seen.add(session)
-        return await book(session)
+        cost = await book(session)
+        total = await session._spent()
+        assert total is not None
+        seen[session] = total.usd
+        return cost
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Session, "book", noted)
@@ -95,7 +99,7 @@ def sessions() -> Iterator[set[Session]]:
 
 @pytest.fixture(scope="module")
 def used(
-    tmp_path_factory: pytest.TempPathFactory, loop_thread: LoopThread, sessions: set[Session]
+    tmp_path_factory: pytest.TempPathFactory, loop_thread: LoopThread, spent: dict[Session, float]
 ) -> Iterator[Used]:
     settings = settings_for_tests(
         tmp_path_factory.mktemp("used"), bridge_api_keys="given=a-secret-that-is-long-enough"
@@ -123,15 +127,87 @@ def test_a_request_is_told_with_its_cost_right_after_its_answer(used: Used) -> N
         assert told["output_tokens"] > 0
 
 
-def test_the_sums_of_an_admin_are_those_of_claude_code(used: Used, sessions: set[Session]) -> None:
-    used.running.call(used.running.bridge.engine.booked)
+COST = {"x-bridge-include-cost": "true"}
+QUESTION = [{"role": "user", "content": sim(text="One two.")}]
+TOOL = {"name": "f", "input_schema": {"type": "object"}}
+CHAT = {"model": "opus", "messages": QUESTION}
+CALL = {**CHAT, "messages": [{"role": "user", "content": sim(tools=[{"name": "f"}])}]}
+STREAM = {"stream": True, "stream_options": {"include_usage": True}}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("chat/completions", CHAT),
+        ("chat/completions", {**CHAT, **STREAM}),
+        ("completions", {"model": "opus", "prompt": sim(text="One.")}),
+        ("completions", {"model": "opus", "prompt": sim(text="One."), **STREAM}),
+        ("responses", {"model": "opus", "input": sim(text="One.")}),
+        ("responses", {"model": "opus", "input": sim(text="One."), "stream": True}),
+        ("messages", {**CHAT, "max_tokens": 9}),
+        ("messages", {**CHAT, "max_tokens": 9, "stream": True}),
+        # These end in other ways: cut by the bridge, and with a call that waits for its result.
+        ("messages", {**CHAT, "max_tokens": 9, "stop_sequences": ["two"]}),
+        ("messages", {**CALL, "max_tokens": 9, "tools": [TOOL]}),
+    ],
+)
+def test_a_reply_has_its_cost_if_it_is_asked_for(
+    used: Used, path: str, body: dict[str, Any]
+) -> None:
+    reply = used.http.post(f"/v1/{path}", json=body, headers={**used.head("anna"), **COST})
+    cost = last_cost(reply.raise_for_status().text)
+    id = reply.headers.get("x-request-id") or reply.headers["request-id"]
+    told = used.get("anna", request_id=id).json()
+    assert cost == {name: told[f"cost_{name}" if name == "usd" else name] for name in cost}
+    assert set(cost) == {"usd", "billed", "payer"}
+    assert cost["usd"] > 0
+    plain = used.http.post(f"/v1/{path}", json=body, headers=used.head("anna"))
+    assert '"cost"' not in plain.raise_for_status().text
+
+
+def last_cost(text: str) -> Any:
+    """The cost in a reply, or in the event of a stream that has one."""
+    _, found, rest = text.rpartition('"cost":')
+    assert found, text
+    return json.JSONDecoder().raw_decode(rest.strip())[0]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_an_answer_over_grpc_has_its_cost_if_it_is_asked_for(used: Used, *, asked: bool) -> None:
+    part = completion_pb2.Part(text=sim(text="Hi."))
+    message = completion_pb2.Message(role=completion_pb2.ROLE_USER, parts=[part])
+    spec = completion_pb2.CompletionSpec(model="haiku", messages=[message], include_cost=asked)
+    stub, sender = CompletionServiceStub(used.channel), used.metadata("bob")
+    whole = stub.CreateCompletion(
+        completion_pb2.CreateCompletionRequest(completion=spec), metadata=sender, timeout=PATIENCE
+    )
+    events = [
+        response.event
+        for response in stub.Complete(
+            completion_pb2.CompleteRequest(completion=spec), metadata=sender, timeout=PATIENCE
+        )
+    ]
+    for id, end in (
+        (whole.request_id, whole),
+        (events[0].started.request_id, events[-1].finished),
+    ):
+        assert end.HasField("cost") is asked
+        told = used.call("bob", request_id=id)
+        assert told.cost == end.cost or not asked
+        assert told.cost.usd > 0
+
+
+def test_the_sums_of_an_admin_are_those_of_claude_code(
+    used: Used, spent: dict[Session, float]
+) -> None:
+    used.running.call(used.running.bridge.service.booked)
     told = used.get("boss", by="key").raise_for_status().json()
     reply = used.call("boss", by="key")
     assert [row["key"] for row in told["data"]] == [row.name for row in reply.rows]
     assert {"anna", "bob"} <= {row.name for row in reply.rows}
-    spent = sum(session.spent_usd or 0.0 for session in sessions)
-    assert told["total"]["cost_usd"] == reply.total.cost_usd == pytest.approx(spent, abs=1e-8)
-    assert sum(row["cost_usd"] for row in told["data"]) == pytest.approx(spent, abs=1e-8)
+    in_total = sum(spent.values())
+    assert told["total"]["cost_usd"] == reply.total.cost_usd == pytest.approx(in_total, abs=1e-8)
+    assert sum(row["cost_usd"] for row in told["data"]) == pytest.approx(in_total, abs=1e-8)
     assert told["total"]["billed_usd"] == told["total"]["unknown_costs"] == 0
     for row, encoded in zip(told["data"], reply.rows, strict=True):
         totals = encoded.totals

@@ -11,7 +11,6 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from textwrap import indent
 from typing import Any
 
 import pytest
@@ -64,9 +63,6 @@ def test_python(bridge: RunningBridge, snippet: str, tmp_path: Path) -> None:
         if find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
     code = at(bridge, snippet)
-    if "\nasync " in code:
-        # A part of a coroutine, as its readers will know.
-        code = f"import asyncio\nasync def main():\n{indent(code, '    ')}\nasyncio.run(main())"
     done = run([sys.executable, "-c", code], tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() or "print(" not in snippet

@@ -77,6 +77,7 @@ def test_every_field_of_a_request() -> None:
             effort=pb.EFFORT_HIGH,
             include_thinking=True,
             strict=True,
+            include_cost=True,
         ),
         request_id="order-1",
         labels={"team": "search"},
@@ -115,6 +116,7 @@ def test_every_field_of_a_request() -> None:
         include_thinking=True,
         timeout=5.0,
         strict=True,
+        include_cost=True,
         request_id="req_1",
         client_request_id="order-1",
         labels={"team": "search"},
@@ -141,6 +143,7 @@ def test_a_request_with_every_field_set_leaves_none_of_the_proto_untested() -> N
         "effort",
         "include_thinking",
         "strict",
+        "include_cost",
     }
     assert {field.name for field in pb.CompleteRequest.DESCRIPTOR.fields} == {
         "completion",
@@ -429,6 +432,33 @@ def test_what_is_refused_is_named(request_: pb.CompleteRequest, field: str) -> N
     with pytest.raises(InvalidRequestError) as caught:
         validate(decode_request(request_))
     assert caught.value.field == f"completion.{field}"
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (
+            pb.Part(),
+            "parts[0]' must have exactly one of the fields "
+            "text, image, document, tool_call and tool_result.",
+        ),
+        (
+            pb.Part(image=pb.Image()),
+            "parts[0].image' must have exactly one of the fields data and url.",
+        ),
+    ],
+    ids=["part", "source"],
+)
+def test_the_error_about_an_empty_oneof_lists_its_fields(part: pb.Part, said: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        decode_request(question(messages=[says(part)]))
+    assert str(caught.value) == f"'completion.messages[0].{said}"
+
+
+def test_errors_about_a_message_without_content_name_it() -> None:
+    for parts in ([], [pb.Part(text="")]):
+        with pytest.raises(InvalidRequestError, match=r"'completion\.messages\[0\]'"):
+            validate(decode_request(question(messages=[says(*parts)])))
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ class Catalog:
         meant = f" (an alias of {shown(asked)})" if asked != name else ""
         return ModelNotFoundError(
             f"The model {shown(name)}{meant} does not exist.{self._hint(_bare(asked))} "
-            f"On offer: {offered or 'none known yet'}.",
+            f"Available: {offered or 'none known yet'}.",
             model=name,
         )
 

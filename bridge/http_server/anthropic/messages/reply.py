@@ -9,6 +9,7 @@ from bridge.core.contract import Citation, Finished, Started, ToolCallDelta, Too
 from bridge.http_server.anthropic.messages.replies import ending, message_object, usage_object
 from bridge.http_server.dialect import JsonDict
 from bridge.http_server.event_encoder import EventEncoder
+from bridge.http_server.wire import cost_object
 
 
 class MessageCollector(EventEncoder):
@@ -79,7 +80,10 @@ class MessageCollector(EventEncoder):
 
     def on_finish(self, event: Finished) -> None:
         """Note how the answer ended."""
-        self._message |= {**ending(event), "usage": usage_object(event.usage)}
+        self._message |= {
+            **ending(event),
+            "usage": {**usage_object(event.usage), **cost_object(event)},
+        }
 
     def reply(self) -> JsonDict:
         """Build the message; raises UnavailableError if the answer ended prematurely."""

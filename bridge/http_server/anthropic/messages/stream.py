@@ -17,6 +17,7 @@ from bridge.http_server.anthropic.errors import error_body
 from bridge.http_server.anthropic.messages.replies import delta_usage_object, ending, message_object
 from bridge.http_server.dialect import JsonDict
 from bridge.http_server.event_encoder import EventEncoder
+from bridge.http_server.wire import cost_object
 
 PING: Final = b'event: ping\ndata: {"type":"ping"}\n\n'
 _DELTA: Final = "event: content_block_delta\n"
@@ -94,7 +95,8 @@ class MessageStreamEncoder(EventEncoder):
 
     def on_finish(self, event: Finished) -> None:
         """Send why the answer ended, with all tokens."""
-        self._send("message_delta", delta=ending(event), usage=delta_usage_object(event.usage))
+        usage = {**delta_usage_object(event.usage), **cost_object(event)}
+        self._send("message_delta", delta=ending(event), usage=usage)
         self._send("message_stop")
 
     def on_error(self, error: BridgeError, request_id: str) -> None:

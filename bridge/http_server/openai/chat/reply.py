@@ -9,6 +9,7 @@ from bridge.http_server.dialect import JsonDict
 from bridge.http_server.event_encoder import EventEncoder
 from bridge.http_server.openai.chat.stream import finish_reason
 from bridge.http_server.openai.shared.replies import usage_object
+from bridge.http_server.wire import cost_object
 
 
 class ChatReplyCollector(EventEncoder):
@@ -72,7 +73,7 @@ class ChatReplyCollector(EventEncoder):
                     "finish_reason": finish_reason(self._end.reason, self._function_call_form),
                 }
             ],
-            "usage": usage_object(self._end.usage),
+            "usage": {**usage_object(self._end.usage), **cost_object(self._end)},
             "service_tier": "default",
         }
         if self._metadata is not None:

@@ -16,6 +16,7 @@ from bridge.http_server.event_encoder import EventEncoder
 from bridge.http_server.openai.shared.errors import error_body
 from bridge.http_server.openai.shared.replies import DONE, FINISH_REASONS, usage_object
 from bridge.http_server.sse import data_frame
+from bridge.http_server.wire import cost_object
 
 
 class ChatStreamEncoder(EventEncoder):
@@ -83,7 +84,8 @@ class ChatStreamEncoder(EventEncoder):
         """Send the finish reason, the usage if requested, and the end mark."""
         self._delta("{}", finish_reason(event.reason, self._function_call_form))
         if self._include_usage:
-            usage = json.dumps(usage_object(event.usage), separators=(",", ":"))
+            whole = {**usage_object(event.usage), **cost_object(event)}
+            usage = json.dumps(whole, separators=(",", ":"))
             self.emit(f'{self._head}"choices":[],"usage":{usage}}}\n\n'.encode())
         self.emit(DONE)
 

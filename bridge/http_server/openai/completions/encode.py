@@ -8,6 +8,7 @@ from bridge.http_server.event_encoder import EventEncoder
 from bridge.http_server.openai.shared.errors import error_body
 from bridge.http_server.openai.shared.replies import DONE, FINISH_REASONS, usage_object
 from bridge.http_server.sse import data_frame
+from bridge.http_server.wire import cost_object
 
 
 class TextStreamEncoder(EventEncoder):
@@ -32,7 +33,7 @@ class TextStreamEncoder(EventEncoder):
         """Send the finish reason, the usage if requested, and the end mark."""
         self._chunk([text_choice("", FINISH_REASONS[event.reason])])
         if self._include_usage:
-            self._chunk([], usage_object(event.usage))
+            self._chunk([], {**usage_object(event.usage), **cost_object(event)})
         self.emit(DONE)
 
     def on_error(self, error: BridgeError, request_id: str) -> None:
@@ -72,7 +73,7 @@ class TextReplyCollector(EventEncoder):
         assert self._end is not None
         choice = text_choice("".join(self._text), FINISH_REASONS[self._end.reason])
         completion = text_completion(self._id, self._created, self._model, [choice])
-        return {**completion, "usage": usage_object(self._end.usage)}
+        return {**completion, "usage": {**usage_object(self._end.usage), **cost_object(self._end)}}
 
 
 def text_choice(text: str, finish_reason: str | None) -> JsonDict:

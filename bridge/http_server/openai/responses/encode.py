@@ -31,7 +31,7 @@ from bridge.http_server.openai.responses.replies import (
 from bridge.http_server.openai.responses.tools import OfferedTool, ToolKind, offered_function
 from bridge.http_server.openai.shared.errors import USAGE_LIMIT, error_body
 from bridge.http_server.openai.shared.replies import DONE
-from bridge.http_server.wire import is_json_object
+from bridge.http_server.wire import cost_object, is_json_object
 
 INCOMPLETE: Final = {
     FinishReason.LENGTH: "max_output_tokens",
@@ -91,7 +91,7 @@ class ResponseCollector(EventEncoder):
             reply["completed_at"] = int(self._clock())
         else:
             reply["incomplete_details"] = {"reason": why}
-        reply["usage"] = response_usage(end.usage)
+        reply["usage"] = {**response_usage(end.usage), **cost_object(end)}
         return reply
 
     def failed(self, error: BridgeError, request_id: str) -> JsonDict:

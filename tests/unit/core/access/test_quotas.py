@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.core.access.budgets import DAY, Spent
 from bridge.core.access.keys import KeyLimits
-from bridge.core.access.quotas import DAY, MINUTE, Quotas, Use, allowances, refusal
+from bridge.core.access.quotas import MINUTE, Quotas, Use, allowances, refusal
 from bridge.core.contract.errors import RateLimitedError
 from bridge.core.contract.service import Allowance, Allowances
 from tests.support.harness import SCALE
@@ -22,7 +23,7 @@ MIDNIGHT = 1_700_006_400.0
 counts = st.none() | st.integers(1, 6)
 limits = st.builds(KeyLimits, counts, counts, st.none() | st.integers(1, 300))
 times = st.lists(st.floats(0, 200), max_size=12).map(lambda begun: tuple(sorted(begun)))
-uses = st.builds(Use, st.integers(0, 8), times, st.integers(0, 400))
+uses = st.builds(Use, st.integers(0, 8), times, st.builds(Spent, st.integers(0, 400)))
 
 
 def over(limits: KeyLimits, use: Use, now: float) -> set[str]:
@@ -33,39 +34,39 @@ def over(limits: KeyLimits, use: Use, now: float) -> set[str]:
     recent = [begun for begun in use.begun if begun > now - MINUTE]
     if limits.per_minute is not None and len(recent) + 1 > limits.per_minute:
         found.add("KEY_REQUESTS_PER_MINUTE")
-    if limits.tokens_per_day is not None and use.tokens_today >= limits.tokens_per_day:
+    if limits.tokens_per_day is not None and use.spent.tokens_per_day >= limits.tokens_per_day:
         found.add("KEY_TOKENS_PER_DAY")
     return found
 
 
-@given(limits, uses, st.floats(0, DAY))
+@given(limits, uses, st.integers(1, int(DAY)))
 def test_a_request_is_refused_exactly_when_it_is_over_a_limit(
-    limits: KeyLimits, use: Use, until_midnight: float
+    limits: KeyLimits, use: Use, until_midnight: int
 ) -> None:
     now = use.begun[-1] if use.begun else 0.0
-    error = refusal(limits, use, now, until_midnight)
+    error = refusal(limits, use, now, MIDNIGHT + DAY - until_midnight)
     expected = over(limits, use, now)
     assert (error is not None) is bool(expected)
     assert error is None or error.reason in expected
 
 
-@given(limits, uses, st.floats(0, DAY))
+@given(limits, uses, st.integers(1, int(DAY)))
 def test_a_retry_after_the_given_time_is_neither_too_early_nor_too_late(
-    limits: KeyLimits, use: Use, until_midnight: float
+    limits: KeyLimits, use: Use, until_midnight: int
 ) -> None:
     now = use.begun[-1] if use.begun else 0.0
-    error = refusal(limits, use, now, until_midnight)
+    error = refusal(limits, use, now, MIDNIGHT + DAY - until_midnight)
     if error is None:
         return
     wait = error.retry_after
     assert wait is not None
     # A hair more: floats round.
     then = now + wait + 1e-6
-    spent = 0 if wait >= until_midnight else use.tokens_today
+    spent = Spent() if wait >= until_midnight else use.spent
     later = Use(0, use.begun, spent)
-    assert refusal(limits, later, then, DAY) is None
+    assert refusal(limits, later, then, MIDNIGHT) is None
     if error.reason == "KEY_REQUESTS_PER_MINUTE" and wait > 1e-3:
-        sooner = refusal(limits, later, then - 1e-3, DAY)
+        sooner = refusal(limits, later, then - 1e-3, MIDNIGHT)
         assert sooner is not None
         assert sooner.reason == error.reason
 
@@ -93,18 +94,25 @@ def spend(quotas: Quotas, tokens: int = 0, caller: str = "k") -> None:
         meter.tokens = tokens
 
 
+def tokens_today(quotas: Quotas) -> int:
+    left = quotas.allowances("k").tokens
+    assert left is not None
+    return left.limit - left.remaining
+
+
 def refused(quotas: Quotas, caller: str = "k") -> RateLimitedError:
     with pytest.raises(RateLimitedError) as raised:
         spend(quotas, caller=caller)
     return raised.value
 
 
-@given(limits, uses, st.floats(0, DAY))
+@given(limits, uses, st.integers(1, int(DAY)))
 def test_a_request_is_refused_exactly_when_nothing_is_left(
-    limits: KeyLimits, use: Use, until_midnight: float
+    limits: KeyLimits, use: Use, until_midnight: int
 ) -> None:
     now = use.begun[-1] if use.begun else 0.0
-    left = allowances(limits, use, now, until_midnight, MIDNIGHT)
+    at = MIDNIGHT + DAY - until_midnight
+    left = allowances(limits, use, now, at)
     found = {
         "KEY_REQUESTS_PER_MINUTE": left.requests,
         "KEY_TOKENS_PER_DAY": left.tokens,
@@ -117,10 +125,10 @@ def test_a_request_is_refused_exactly_when_nothing_is_left(
     # Once all of it is back, the same use leaves as much as none.
     for allowance in (left.requests, left.tokens):
         assert allowance is None or 0 <= allowance.remaining <= allowance.limit
-        assert allowance is None or MIDNIGHT <= allowance.resets_at <= MIDNIGHT + DAY
+        assert allowance is None or at <= allowance.resets_at <= at + DAY + 1e-6
     if left.requests is not None:
-        later = now + left.requests.resets_at - MIDNIGHT + 1e-6
-        again = allowances(limits, use, later, until_midnight, MIDNIGHT).requests
+        later = now + left.requests.resets_at - at + 1e-5
+        again = allowances(limits, use, later, at).requests
         assert again is not None
         assert again.remaining == again.limit
 
@@ -201,12 +209,19 @@ def test_tokens_are_kept_over_a_restart_and_shared_with_other_servers(
     spend(one, 60)
     spend(other, 30)
     spend(one, 10)
-    assert clocks.quotas(limits, file).tokens_today("k") == 100
+    assert tokens_today(clocks.quotas(limits, file)) == 100
     refused(clocks.quotas(limits, file))
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert json.loads(file.read_text()) == {"day": "2023-11-15", "tokens": {"k": 100}}
+    assert json.loads(file.read_text()) == {
+        "day": "2023-11-15",
+        "month": "2023-11",
+        "tokens": {"k": 100},
+        "tokens_per_month": {"k": 100},
+        "usd_per_day": {},
+        "usd_per_month": {},
+    }
     clocks.pass_(DAY)
-    assert clocks.quotas(limits, file).tokens_today("k") == 0
+    assert tokens_today(clocks.quotas(limits, file)) == 0
     spend(one, 5)
     assert json.loads(file.read_text())["tokens"] == {"k": 5}
 

@@ -56,12 +56,12 @@ async def test_a_reader_continues_after_a_number(after: int) -> None:
     assert await soon(read(answer, after)) == NUMBERED[after:]
 
 
-@pytest.mark.parametrize("after", [-1, 3])
-async def test_a_number_that_was_never_sent_is_an_error(after: int) -> None:
+@pytest.mark.parametrize(("after", "said"), [(-1, "at least 0"), (3, "had 2 events")])
+async def test_a_number_that_was_never_sent_is_an_error(after: int, said: str) -> None:
     answer = recording()
     answer.add(EVENTS[0])
     answer.add(EVENTS[1])
-    with pytest.raises(InvalidRequestError) as error:
+    with pytest.raises(InvalidRequestError, match=said) as error:
         await soon(read(answer, after))
     assert error.value.field == "after_sequence_number"
 

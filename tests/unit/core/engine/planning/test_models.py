@@ -172,7 +172,7 @@ def test_another_vendors_name_is_an_error_where_the_operator_wants_that(name: st
 
 
 def test_another_vendors_name_is_an_error_to_a_strict_request() -> None:
-    with pytest.raises(ModelNotFoundError, match=r"gpt-4o.*On offer: default"):
+    with pytest.raises(ModelNotFoundError, match=r"gpt-4o.*Available: default"):
         catalog().choose("gpt-4o", strict=True)
     assert catalog({"gpt-4*": "opus"}).choose("gpt-4o", strict=True) == Choice("opus")
 

@@ -181,10 +181,16 @@ async def test_a_response_without_a_stream_can_be_streamed_too(store: SqliteResp
 async def test_a_number_needs_a_stream(store: SqliteResponseStore) -> None:
     app = build(FakeService(), store=store)
     id = (await post(app)).json["id"]
-    for query, field in (("starting_after=1", "starting_after"), ("starting_after=-1", None)):
+    for query, said in (
+        ("starting_after=1", "needs 'stream=true'"),
+        ("starting_after=-1", "'starting_after': expected at least 0."),
+        ("starting_after=last", "'starting_after': expected an integer."),
+        ("stream=maybe", "'stream': expected true or false."),
+    ):
         reply = await get(app, f"{id}?{query}")
         assert reply.status == 400
-        assert field is None or reply.error["param"] == field
+        assert reply.error["param"] == query.partition("=")[0]
+        assert said in reply.error["message"]
 
 
 # Errors
