@@ -15,6 +15,7 @@ from bridge.core.claude import (
 from bridge.probe.checks.check import Behaviour
 from bridge.probe.checks.conversations import (
     as_written,
+    costs,
     counted,
     error_status,
     interrupt,
@@ -163,6 +164,11 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
         "token-count",
         "The tokens of a conversation are counted without a call of the model.",
         counted,
+    ),
+    Behaviour(
+        "costs",
+        "What a process has spent is reported, also within an answer.",
+        costs,
     ),
     Behaviour(
         "error-status",

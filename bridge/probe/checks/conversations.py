@@ -126,6 +126,19 @@ async def counted(stage: Stage) -> None:
     require(len(stage.ledger.exchanges()) == before, "the model is asked in order to count")
 
 
+async def costs(stage: Stage) -> None:
+    """The running total can be asked for within an answer, and has its cost at its end."""
+    session = await stage.warm()
+    await session.book()
+    await session.ask(user(sim(endless=True, delay_ms=5)))
+    await stage.until_text(session)
+    within = await session.unbooked()
+    require(within.known, "the cost is not reported within an answer")
+    await session.stop()
+    cost = await session.book()
+    require(cost.known and cost.usd > 0, f"the cost of an answer is {cost.rounded_usd}")
+
+
 async def error_status(stage: Stage) -> None:
     session = await stage.warm()
     result = (await stage.ask(session, say=sim(error={"status": 400}))).result

@@ -266,6 +266,7 @@ LACKS: dict[str, Callable[[], Lack]] = {
     "partial-messages": lambda: Started("--include-partial-messages"),
     "usage": lambda: Edits(to_bridge=_usage),
     "token-count": lambda: Refuses("get_context_usage"),
+    "costs": lambda: Refuses("get_usage"),
     "error-status": lambda: Edits(to_bridge=_error_status),
     "failure-kinds": lambda: Edits(to_bridge=_failure_kinds),
     "no-second-call": lambda: Started(CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK=None),

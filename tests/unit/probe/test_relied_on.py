@@ -36,6 +36,7 @@ SHOWN_BY = {
     "rewind_conversation": "rewind-after-answers",
     "interrupt": "interrupt",
     "get_context_usage": "token-count",
+    "get_usage": "costs",
 }
 
 
