@@ -194,11 +194,11 @@ def test_a_conversation_goes_on_in_its_process(
             }
         ],
     }
-    before = bridge.bridge.engine.pool_state().totals.sessions.get("continued", 0)
+    before = bridge.bridge.service.pool_state().totals.sessions.get("continued", 0)
     second = client.messages.create(**asked(question, first.to_param(), result, **options))
 
     assert getattr(second.content[-1], "text", "") == "Sunny."
-    after = bridge.bridge.engine.pool_state().totals.sessions["continued"]
+    after = bridge.bridge.service.pool_state().totals.sessions["continued"]
     assert after == before + 1
 
 

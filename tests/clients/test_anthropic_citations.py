@@ -143,7 +143,7 @@ def test_an_answer_goes_back_as_its_blocks_without_their_citations(
 
 def continued(bridge: RunningBridge) -> int:
     """How many requests were answered by the process of their conversation."""
-    return bridge.bridge.engine.pool_state().totals.sessions.get("continued", 0)
+    return bridge.bridge.service.pool_state().totals.sessions.get("continued", 0)
 
 
 def test_citations_exclude_a_format(client: anthropic.Anthropic) -> None:

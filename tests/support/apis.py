@@ -80,7 +80,7 @@ FINER_CODES = frozenset(
 )
 """What is told apart of invalid values; an API may see more than the other."""
 
-_PLACE = re.compile(r"'[a-z_]+(\[\d+\])?([.\[][\w.\[\]]+)?'(?= |:|\.)")
+_PLACE = re.compile(r"'[a-z_]+(\[\d+\])?([.\[][\w.\[\]]+)?'(?= |:|\.|,)")
 """The name of a field in an error's words, which are its API's own."""
 
 STATUSES: Mapping[int, str] = {

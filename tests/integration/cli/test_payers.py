@@ -12,6 +12,7 @@ from bridge.cli import app
 from bridge.core.access.keys import KeyFile, KeyOwner, KeyUse
 from bridge.core.contract.service import PayerKind
 from bridge.core.payers.payer import Payer, PayerFile
+from tests.support.harness import LONG
 from tests.support.paid_server import KEY, TOKEN, log_in, secret
 
 
@@ -106,6 +107,7 @@ def test_each_payer_is_checked_with_its_own_account(state: Path) -> None:
     assert "ANTHROPIC_API_KEY" in team
 
 
+@LONG
 def test_the_doctor_examines_each_payer_and_is_content_with_one(state: Path) -> None:
     with_payers(state)
     examined = run(state, "doctor", "--json", PORT="0", GRPC_PORT="0")

@@ -241,7 +241,7 @@ async def test_converse_continues_in_its_session_and_is_replayed_when_that_is_go
     marker = mark()
 
     def sessions() -> dict[str, int]:
-        return dict(single.bridge.engine.pool_state().totals.sessions)
+        return dict(single.bridge.service.pool_state().totals.sessions)
 
     talk = await Talk(channel).open(tools=[ADD])
     turn = await talk.ask(f"{marker} " + sim(tools=[{"name": "add", "input": {"a": 1}}]))

@@ -45,7 +45,7 @@ async def test_many_streams_on_a_small_pool_all_end_right(start_bridge: Start) -
         answers = await asyncio.gather(*(ask(channel, prompt) for prompt in prompts))
     assert answers == [f"The answer {number}." for number in range(STREAMS)]
     await asyncio.to_thread(bridge.wait_until_settled)
-    totals = bridge.bridge.engine.pool_state().totals
+    totals = bridge.bridge.service.pool_state().totals
     assert (totals.answered, totals.failed, totals.left) == (STREAMS, 0, 0)
 
 

@@ -11,8 +11,8 @@ import grpc
 import httpx
 import pytest
 
-from bridge.core.engine import engine as engine_module
 from bridge.core.engine.planning import plan as plan_module
+from bridge.core.intake import requests as intake_module
 from bridge.grpc_server import completion as grpc_module
 from bridge.http_server.body import reading
 from bridge.http_server.openai.chat import routes as chat
@@ -70,7 +70,7 @@ def test_over_http(
 ) -> None:
     body, decoding = HTTP[path]
     parsed, decoded = watched(reading, "parse_json"), watched(*decoding)
-    validated = watched(engine_module, "validate")
+    validated = watched(intake_module, "validate")
     compared = watched(plan_module, "fingerprint")
     with httpx.Client(timeout=PATIENCE, trust_env=False) as client:
         reply = client.post(f"{bridge.url}{path}", content=json.dumps(body))
@@ -89,7 +89,7 @@ def test_over_http(
 
 def test_over_grpc(bridge: RunningBridge, watched: Callable[[Any, str], list[str]]) -> None:
     decoded = watched(grpc_module, "decode_request")
-    validated = watched(engine_module, "validate")
+    validated = watched(intake_module, "validate")
     compared = watched(plan_module, "fingerprint")
     request = question(system="x" * 200_000)
     for _ in range(MANY):

@@ -267,7 +267,7 @@ def test_what_the_program_itself_writes_holds_nothing_either(
     assert LABEL not in running.output
     assert all(request_id in running.output for request_id in ids)
     for file in (tmp_path / "log").iterdir():
-        assert MARK not in file.read_text()
+        assert MARK.encode() not in file.read_bytes()
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o700
 

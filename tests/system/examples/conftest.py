@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,8 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("copy") / "examples"
     shutil.copytree(EXAMPLES, folder, ignore=BUILT)
     (folder / "typescript" / "node_modules").symlink_to(packages)
+    # As if it was installed here: installing again would empty the cache behind the link.
+    os.utime(folder / "typescript" / "package-lock.json", (0, 0))
     return folder
 
 
