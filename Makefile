@@ -19,8 +19,9 @@ DEV_LOCK := requirements/dev.lock
 # Passed on to the command: make test ARGS="-k parity"
 ARGS :=
 
-# Two workers on any machine: each runs real CLI processes of 210 MB. tests/conftest.py orders the files.
-PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Three workers on any machine: the tests wait more than they compute, and each worker runs real CLI
+# processes of 210 MB. tests/conftest.py orders the files.
+PYTEST := -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help
 help: ## List the targets

@@ -146,6 +146,10 @@ class FakeService:
     def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
         return self.answers.complete(request)
 
+    def forget_ids(self) -> None:
+        """Forget the ids of ended requests, which are kept for minutes."""
+        self.answers = Answers(self._answered, self.refused)
+
     async def detach(
         self, request: CompletionRequest, on_end: OnEnd | None = None
     ) -> DetachedAnswer:

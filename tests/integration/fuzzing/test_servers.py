@@ -169,6 +169,7 @@ async def test_the_grpc_api_on_a_fake_service() -> None:
                 else:
                     await converse(channel, rng)
             service.requests.clear()
+            service.forget_ids()
 
         await nothing_stays(batch)
         assert server.running == 0
