@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
@@ -81,29 +80,18 @@ class OpenConversations:
     def __init__(self, limit: int, occupancy: Occupancy) -> None:
         self._limit = limit
         self._occupancy = occupancy
-        self._open: Counter[str] = Counter()
 
     @contextmanager
     def one_more(self, caller: str) -> Iterator[None]:
         """Count a call; raises QueueFullError if there are too many."""
-        if self._open[caller] >= self._limit:
+        if self._occupancy.held(Limit.CONVERSATIONS, caller) >= self._limit:
             self._occupancy.refused(Limit.CONVERSATIONS)
             raise QueueFullError(
                 f"This caller already has {self._limit} open conversations, its limit. Close one.",
                 reason=TOO_MANY,
             )
-        self._changed(caller, 1)
-        try:
+        with self._occupancy.one_more(Limit.CONVERSATIONS, caller, self._limit):
             yield
-        finally:
-            self._changed(caller, -1)
-
-    def _changed(self, caller: str, by: int) -> None:
-        self._open[caller] += by
-        count = self._open[caller]
-        if not count:
-            del self._open[caller]
-        self._occupancy.of(Limit.CONVERSATIONS, caller, count, self._limit)
 
 
 class ConverseCall:

@@ -23,11 +23,8 @@ from bridge.core.claude import (
 from bridge.core.contract import (
     Allowances,
     CompletionRequest,
-    DetachedAnswer,
-    Event,
     Health,
     Model,
-    OnEnd,
     PoolState,
 )
 from bridge.core.engine.completion import Completion
@@ -39,7 +36,7 @@ from bridge.core.engine.resources import Resources
 from bridge.core.engine.schema_checker import SchemaChecker
 from bridge.core.engine.timeouts import TimeLimits
 from bridge.core.engine.usage_limits import OveragePolicy, UsageLimitsState
-from bridge.core.intake import RequestBill, Requests
+from bridge.core.intake import RequestBill, Requests, ServesRequests
 from bridge.core.pool import Budget, Pool, PoolLimits, Recycling, Watchdog, WatchdogLimits
 from bridge.core.telemetry import Observer, RequestRecord
 
@@ -67,7 +64,7 @@ class EngineOptions:
     recordings: RecordingLimits = field(default_factory=RecordingLimits)
 
 
-class Engine:
+class Engine(ServesRequests):
     """Serves completions from a pool of warm sessions. Use as an async context manager."""
 
     # long: creates the parts of the engine and connects their callbacks.
@@ -173,38 +170,6 @@ class Engine:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    # Service
-
-    def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
-        """Stream the answer; close the generator to cancel it."""
-        return self._requests.answers.complete(request)
-
-    async def detach(
-        self, request: CompletionRequest, on_end: OnEnd | None = None
-    ) -> DetachedAnswer:
-        """Start an answer that goes on without its client; returns once it is admitted."""
-        return await self._requests.answers.detach(request, on_end)
-
-    def attach(self, owner: str, id: str) -> DetachedAnswer:
-        """Return a detached answer; raises NotFoundError."""
-        return self._requests.answers.attach(owner, id)
-
-    async def cancel(self, owner: str, id: str) -> None:
-        """Cancel a running request, detached or not; raises NotFoundError."""
-        await self._requests.answers.cancel(owner, id)
-
-    async def forget(self, owner: str, id: str) -> bool:
-        """Cancel a detached answer and keep it no longer; False if there is none."""
-        return await self._requests.answers.forget(owner, id)
-
-    async def count_tokens(self, request: CompletionRequest) -> int:
-        """Estimate the input tokens of a request without answering it; takes a turn of the pool."""
-        return await self._requests.count_tokens(request)
-
-    def refused(self, request: CompletionRequest, error: Exception) -> None:
-        """Record a request that a front end could not decode, as far as it is known."""
-        self._requests.refused(request, error)
-
     # Answerer
 
     def answering(
@@ -229,10 +194,6 @@ class Engine:
     def billed(self, record: RequestRecord) -> bool:
         """Return whether its account is billed for each token."""
         return self.account.billed
-
-    async def booked(self) -> None:
-        """Wait until the cost of all requests so far is known, as far as it will be."""
-        await self._requests.booked()
 
     def announce(self) -> None:
         """Inform watchers that the counts have changed."""

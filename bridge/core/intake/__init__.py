@@ -2,5 +2,6 @@
 
 from bridge.core.intake.billing import Bills, RequestBill
 from bridge.core.intake.requests import Answerer, Answering, Requests
+from bridge.core.intake.serving import ServesRequests
 
-__all__ = ["Answerer", "Answering", "Bills", "RequestBill", "Requests"]
+__all__ = ["Answerer", "Answering", "Bills", "RequestBill", "Requests", "ServesRequests"]

@@ -21,12 +21,9 @@ from bridge.core.contract import (
     DEFAULT_PAYER,
     Allowances,
     CompletionRequest,
-    DetachedAnswer,
-    Event,
     Health,
     Model,
     ModelNotFoundError,
-    OnEnd,
     PayerKind,
     PayerState,
     PoolState,
@@ -34,7 +31,7 @@ from bridge.core.contract import (
     shown,
 )
 from bridge.core.engine import Engine
-from bridge.core.intake import Answering, RequestBill, Requests
+from bridge.core.intake import Answering, RequestBill, Requests, ServesRequests
 from bridge.core.payers.choice import Option, payers_for
 from bridge.core.payers.marks import Conversations, Marks
 from bridge.core.payers.routing import Routed
@@ -84,7 +81,7 @@ class Sharing:
     now: Callable[[], float] = time.time
 
 
-class Payers:
+class Payers(ServesRequests):
     """Serves every request with the engine of a payer that may pay for it."""
 
     def __init__(self, payers: Sequence[PayingEngine], observer: Observer, shared: Sharing) -> None:
@@ -178,36 +175,6 @@ class Payers:
         return payers_for(use, self.options, share_login=shared.share_login)
 
     # Service
-
-    def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
-        """Stream the answer; close the generator to cancel it."""
-        return self._requests.answers.complete(request)
-
-    async def detach(
-        self, request: CompletionRequest, on_end: OnEnd | None = None
-    ) -> DetachedAnswer:
-        """Start an answer that goes on without its client; returns once it is admitted."""
-        return await self._requests.answers.detach(request, on_end)
-
-    def attach(self, owner: str, id: str) -> DetachedAnswer:
-        """Return a detached answer; raises NotFoundError."""
-        return self._requests.answers.attach(owner, id)
-
-    async def cancel(self, owner: str, id: str) -> None:
-        """Cancel a running request, detached or not; raises NotFoundError."""
-        await self._requests.answers.cancel(owner, id)
-
-    async def forget(self, owner: str, id: str) -> bool:
-        """Cancel a detached answer and keep it no longer; False if there is none."""
-        return await self._requests.answers.forget(owner, id)
-
-    async def count_tokens(self, request: CompletionRequest) -> int:
-        """Estimate the input tokens of a request without answering it; takes a turn of the pool."""
-        return await self._requests.count_tokens(request)
-
-    def refused(self, request: CompletionRequest, error: Exception) -> None:
-        """Record a request that a front end could not decode, as far as it is known."""
-        self._requests.refused(request, error)
 
     async def models(self, caller: str = "") -> tuple[Model, ...]:
         """List the models of the payers that may answer a caller, each once."""
@@ -339,10 +306,6 @@ class Payers:
         """Return whether the payer of a request is billed for each token."""
         payer = self._payers.get(record.payer)
         return payer is not None and payer.engine.billed(record)
-
-    async def booked(self) -> None:
-        """Wait until the cost of all requests so far is known, as far as it will be."""
-        await self._requests.booked()
 
     def announce(self) -> None:
         """Inform watchers that the counts have changed."""

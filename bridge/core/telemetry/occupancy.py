@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Final
 
@@ -52,6 +54,7 @@ class Occupancy(Collector):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._open: dict[Limit, tuple[int, int]] = {}
+        self._held: dict[Limit, Counter[str]] = defaultdict(Counter)
         self._full: set[tuple[Limit, str]] = set()
         self._warned: dict[Limit, float] = {}
         self._reached = dict.fromkeys(Limit, 0)
@@ -74,6 +77,24 @@ class Occupancy(Collector):
             if self._clock() - self._warned.get(limit, -QUIET_SECONDS) >= QUIET_SECONDS:
                 self._warned[limit] = self._clock()
                 logger.warning(_WARNINGS[limit], most)
+
+    @contextmanager
+    def one_more(self, limit: Limit, whose: str, most: int) -> Iterator[None]:
+        """Count something that a caller or a connection has open within the block."""
+        held = self._held[limit]
+        held[whose] += 1
+        self.of(limit, whose, held[whose], most)
+        try:
+            yield
+        finally:
+            held[whose] -= 1
+            self.of(limit, whose, held[whose], most)
+            if not held[whose]:
+                del held[whose]
+
+    def held(self, limit: Limit, whose: str) -> int:
+        """Return how many a caller or a connection has open now, by `one_more`."""
+        return self._held[limit][whose]
 
     def refused(self, limit: Limit) -> None:
         """Count a client that was refused because of a limit."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,7 +17,6 @@ class Streams:
     def __init__(self, most: int, occupancy: Occupancy) -> None:
         self._most = most
         self._occupancy = occupancy
-        self._open: Counter[str] = Counter()
 
     @contextmanager
     def one_more(self, peer: str) -> Iterator[None]:
@@ -26,15 +24,5 @@ class Streams:
         if peer.startswith("unix:"):
             yield
             return
-        self._changed(peer, 1)
-        try:
+        with self._occupancy.one_more(Limit.GRPC_STREAMS, peer, self._most):
             yield
-        finally:
-            self._changed(peer, -1)
-
-    def _changed(self, peer: str, by: int) -> None:
-        self._open[peer] += by
-        count = self._open[peer]
-        if not count:
-            del self._open[peer]
-        self._occupancy.of(Limit.GRPC_STREAMS, peer, count, self._most)
