@@ -14,6 +14,7 @@ from bridge.core.access.keys import (
     KeyUse,
     parse_given,
 )
+from bridge.core.access.local_counts import LocalCounts
 from bridge.core.access.quotas import Quotas
 from bridge.core.access.spending import USAGE_FILE
 from bridge.core.access.uploads import Upload, Uploads
@@ -33,6 +34,7 @@ __all__ = [
     "KeyOwner",
     "KeyScope",
     "KeyUse",
+    "LocalCounts",
     "Quotas",
     "Upload",
     "Uploads",
