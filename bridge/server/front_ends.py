@@ -114,6 +114,7 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
     )
 
 
+# long: each option of the server is named.
 async def serve_grpc(
     shared: Shared, address: Address, stack: AsyncExitStack, changes: Changes
 ) -> Address:
@@ -136,6 +137,7 @@ async def serve_grpc(
         occupancy=shared.metrics.occupancy,
         recent=shared.recent.lines,
         ledger=shared.ledger,
+        replica=settings.replica,
     )
     try:
         port = await server.start()
@@ -175,6 +177,7 @@ def http_settings(settings: Settings, grpc_address: Address | None) -> HttpSetti
         public=not is_loopback(settings.host) or bool(settings.bridge_allowed_hosts),
         allowed_hosts=(settings.host.lower(), *settings.bridge_allowed_hosts),
         allowed_origins=settings.bridge_allowed_origins,
+        replica=settings.replica,
     )
 
 
