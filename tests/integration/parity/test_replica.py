@@ -84,7 +84,7 @@ def test_every_reply_over_grpc_has_it_whether_it_succeeds_or_not(channel: grpc.C
     with pytest.raises(grpc.RpcError) as refused:
         ModelServiceStub(channel).GetModel(model_pb2.GetModelRequest(id="no"), timeout=PATIENCE)
     metadata = {each.key: each.value for each in refused.value.trailing_metadata()}
-    assert metadata[HEADER] == NAME
+    assert str(metadata[HEADER]) == NAME
 
 
 async def test_a_turn_of_a_conversation_has_it_even_if_it_is_cancelled_early(
