@@ -39,7 +39,7 @@ from bridge.core.contract import (
 from bridge.core.telemetry.costs import OTHER, Budgets, BudgetShares, Costs
 from bridge.core.telemetry.labelled_requests import LabelledRequests
 from bridge.core.telemetry.occupancy import Occupancy
-from bridge.core.telemetry.payers import PayerRequests, of_payers
+from bridge.core.telemetry.payers import KeyAndPayerRequests, of_payers
 from bridge.core.telemetry.request_record import GAP_BOUNDS, RequestRecord
 
 SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -100,7 +100,7 @@ class Metrics:
         self._queue = _seconds(
             "queue", "From the request to its session, by how it got one.", "session", registry
         )
-        self._payers = PayerRequests(registry)
+        self._by_key_and_payer = KeyAndPayerRequests(registry)
         self._labelled = LabelledRequests(labels, registry)
 
     def watch(self, watched: Watched) -> None:
@@ -132,7 +132,7 @@ class Metrics:
         finished = record.finished
         outcome = record.error or (finished.reason if finished else "unknown")
         self._requests.labels(api, model, outcome.lower()).inc()
-        self._payers.count(record, outcome.lower())
+        self._by_key_and_payer.count(record, outcome.lower())
         if record.request.messages:
             # One that could not be read took no time, and would make the others look fast.
             self._total.labels(model).observe(times.since_start(times.ended_at))
