@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from bridge import __version__
-from bridge.core.access import Access, KeyFileError, Uploads
+from bridge.core.access import USED_FILE, Access, KeyFile, KeyStore, KeyStoreError, Uploads
 from bridge.core.answers import (
     RedisResponseStore,
     RedisStorage,
@@ -71,6 +71,12 @@ class Shared:
     redis: RedisLink | None = None
 
 
+def key_store(settings: Settings) -> KeyStore:
+    """Where the keys of `bridge keys` are."""
+    # A file of keys may be where nothing can be written beside it.
+    return KeyFile(settings.keys_file, settings.bridge_state_dir / USED_FILE)
+
+
 def access_of(settings: Settings) -> Access:
     """The keys; raises StartError if they cannot be read."""
     if settings.bridge_keys_file is not None and not settings.bridge_keys_file.exists():
@@ -80,8 +86,8 @@ def access_of(settings: Settings) -> Access:
             "Create a key with `bridge keys add NAME --mine`."
         )
     try:
-        return Access(settings.bridge_api_keys, settings.keys_file)
-    except KeyFileError as error:
+        return Access(settings.bridge_api_keys, key_store(settings))
+    except KeyStoreError as error:
         raise StartError(str(error)) from error
 
 
@@ -127,6 +133,7 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
     )
 
 
+# long: each option of the server is named.
 async def serve_grpc(
     shared: Shared, address: Address, stack: AsyncExitStack, changes: Changes
 ) -> Address:
@@ -149,6 +156,7 @@ async def serve_grpc(
         occupancy=shared.metrics.occupancy,
         recent=shared.recent.lines,
         ledger=shared.ledger,
+        replica=settings.replica,
     )
     try:
         port = await server.start()
@@ -188,6 +196,7 @@ def http_settings(settings: Settings, grpc_address: Address | None) -> HttpSetti
         public=not is_loopback(settings.host) or bool(settings.bridge_allowed_hosts),
         allowed_hosts=(settings.host.lower(), *settings.bridge_allowed_hosts),
         allowed_origins=settings.bridge_allowed_origins,
+        replica=settings.replica,
     )
 
 
