@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bridge.core.access import USAGE_FILE, Access, LocalCounts, Quotas, Uploads
+from bridge.core.answers import CLAIM_SECONDS, Fleet, RedisFleet
 from bridge.core.claude import Capabilities, Launcher
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.ledger import LEDGER_FILE, Ledger
@@ -152,7 +153,8 @@ async def serving(
         telemetry = _telemetry(settings, stack, say, demo=front_ends.demo)
         changes = Changes()
         options = engine_options(settings, demo=front_ends.demo)
-        parts = _Parts(settings, options, capabilities, access, telemetry)
+        fleet = _fleet(settings, redis, stack)
+        parts = _Parts(settings, options, capabilities, access, telemetry, fleet)
         payers = () if front_ends.demo else named_payers(settings)
         launchers = {
             payer: make_launcher(cli, settings, simulator, guard, stack, payer)
@@ -201,6 +203,7 @@ class _Parts:
     capabilities: Capabilities
     access: Access
     telemetry: _Telemetry
+    fleet: Fleet | None
 
 
 def _service(
@@ -238,6 +241,7 @@ def _service(
         settings.bridge_share_login,
         options.recordings,
         options.log_bodies,
+        fleet=parts.fleet,
     )
     return Payers(engines, parts.telemetry.observers, shared)
 
@@ -290,6 +294,16 @@ async def _redis(settings: Settings, stack: AsyncExitStack) -> RedisLink | None:
     stack.push_async_callback(link.aclose)
     await link.start()
     return link
+
+
+def _fleet(settings: Settings, redis: RedisLink | None, stack: AsyncExitStack) -> RedisFleet | None:
+    """The other servers, if there are any."""
+    if redis is None:
+        return None
+    fleet = RedisFleet(redis, settings.replica, claim_seconds=CLAIM_SECONDS)
+    stack.push_async_callback(fleet.aclose)
+    fleet.start()
+    return fleet
 
 
 async def _simulator(stack: AsyncExitStack) -> Simulator:

@@ -26,6 +26,15 @@ def eventually(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """The same without blocking the event loop."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if await condition():
+                return
+            await asyncio.sleep(0.01)
+
+
 def at_once(*works: Callable[[], T]) -> list[T]:
     """Do several things at the same time, each in a thread; what they return."""
     with ThreadPoolExecutor(len(works)) as threads:

@@ -2,6 +2,7 @@
 
 from bridge.core.contract.errors import (
     AccountRefusedError,
+    AnswerElsewhereError,
     AnswerTooLargeError,
     AuthenticationError,
     BridgeError,
@@ -99,6 +100,7 @@ __all__ = [
     "AccountRefusedError",
     "Allowance",
     "Allowances",
+    "AnswerElsewhereError",
     "AnswerTooLargeError",
     "AuthenticationError",
     "Bounds",

@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 from starlette.responses import Response
 
 from bridge.core.contract import (
+    AnswerElsewhereError,
     BridgeError,
     CompletionRequest,
     DetachedAnswer,
@@ -239,15 +240,20 @@ class BackgroundResponses:
             found = self._of(owner, answer)
         return self.streamed(found, None) if call.stream else await found.response()
 
-    def find(self, owner: str, id: str) -> BackgroundResponse | None:
-        """Return one that is running or ended a short time ago, started over any API."""
+    async def find(self, owner: str, id: str) -> BackgroundResponse | None:
+        """Return one that is running or ended a short time ago, started over any API.
+
+        Raises AnswerElsewhereError if another server of the fleet has it.
+        """
         known = self._known.get((owner, id))
         if known is not None and not known.concluded:
             return known
         try:
-            answer = self._server.service.attach(owner, f"req_{_hex(id)}")
+            answer = await self._server.service.attach(owner, f"req_{_hex(id)}")
         except NotFoundError:
             return None
+        except AnswerElsewhereError as error:
+            raise _elsewhere(id, error) from None
         return known or self._of(owner, answer)
 
     def streamed(self, found: BackgroundResponse, after: int | None) -> Response:
@@ -267,8 +273,17 @@ class BackgroundResponses:
         )
 
     async def cancelled(self, owner: str, id: str) -> JsonDict | None:
-        """Cancel one and return how it ended; None if there is none."""
-        found = self.find(owner, id)
+        """Cancel one and return how it ended; None if there is none.
+
+        Raises AnswerElsewhereError if it runs on another server of the fleet.
+        """
+        try:
+            found = await self.find(owner, id)
+        except AnswerElsewhereError:
+            reply = (await self._keeper.find(owner, response_id(_hex(id)))).reply
+            if reply["status"] in PENDING:
+                raise
+            return reply
         if found is None:
             return None
         await self._server.service.cancel(owner, found.request_id)
@@ -276,13 +291,21 @@ class BackgroundResponses:
 
     async def forget(self, owner: str, id: str) -> bool:
         """Cancel one, started over any API, and find it no more; False if there is none."""
-        return await self._server.service.forget(owner, f"req_{_hex(id)}")
+        try:
+            return await self._server.service.forget(owner, f"req_{_hex(id)}")
+        except AnswerElsewhereError as error:
+            raise _elsewhere(id, error) from None
 
-    def as_stored(self, reply: JsonDict) -> JsonDict:
-        """Return a response as it was stored; the server has stopped in the middle of a pending
-        one.
+    async def as_stored(self, owner: str, reply: JsonDict) -> JsonDict:
+        """Return a response as it was stored.
+
+        The server has stopped in the middle of a pending one, unless another one answers it.
         """
         if reply["status"] not in PENDING:
+            return reply
+        try:
+            await self.find(owner, reply["id"])
+        except AnswerElsewhereError:
             return reply
         message = "The server stopped before the response was complete."
         error = {"code": "server_error", "message": message}
@@ -308,6 +331,11 @@ class BackgroundResponses:
             found = BackgroundResponse(owner, call, int(answer.started_on), self._server.clock)
             found.answer = answer
         return found
+
+
+def _elsewhere(id: str, error: AnswerElsewhereError) -> AnswerElsewhereError:
+    """The error as the client knows the response."""
+    return AnswerElsewhereError(response_id(id), error.replica, field="response_id")
 
 
 def _without_input(call: ResponseCall, *, stored: bool) -> ResponseCall:
