@@ -119,6 +119,10 @@ class Bridge:
         """The TLS files in use; None is plain text."""
         return None if self.live_tls is None else self.live_tls.tls
 
+    def announce_stop(self) -> None:
+        """Fail the health checks, so that a balancer sends no more; requests are still served."""
+        self.service.announce_stop()
+
     async def drain(self, seconds: float) -> None:
         """Refuse new requests and give the running ones time to finish."""
         with contextlib.suppress(TimeoutError):
