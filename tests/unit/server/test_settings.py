@@ -55,6 +55,7 @@ VALUES: list[tuple[str, str, object]] = [
     ("BRIDGE_ALLOWED_ORIGINS", "https://Chat.example.com", ("https://chat.example.com",)),
     ("BRIDGE_RESPONSES_DAYS", "0.5", 0.5),
     ("BRIDGE_RESPONSES_MEGABYTES", "7", 7),
+    ("BRIDGE_RESPONSES_STORE", "memory", "memory"),
     ("BRIDGE_REDIS_URL", "redis://:pw@cache/1", RedisAddress("cache", database=1, password="pw")),
 ]
 
@@ -83,6 +84,7 @@ DEFAULTS: dict[str, object] = {
     "bridge_use_api_key": False,
     "bridge_responses_days": 30.0,
     "bridge_responses_megabytes": 256,
+    "bridge_responses_store": None,
     "bridge_redis_url": None,
     "bridge_session_log": "metadata",
     "bridge_api_keys": (),
@@ -276,6 +278,10 @@ def test_without_tools_none_are_on_and_the_folder_does_not_matter(tmp_path: Path
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        (
+            {"bridge_responses_store": "redis"},
+            "BRIDGE_RESPONSES_STORE=redis requires BRIDGE_REDIS_URL",
+        ),
         ({"bridge_claude_tools": "Read"}, "BRIDGE_CLAUDE_TOOLS requires BRIDGE_CLAUDE_FOLDER"),
         ({"bridge_claude_tools": "Agent"}, "'Agent' is not one of"),
         (
