@@ -28,6 +28,7 @@ from bridge.http_server.openai.responses.background.encode import (
     BackgroundCompactionEncoder,
     BackgroundStreamEncoder,
 )
+from bridge.http_server.openai.responses.background.ids import elsewhere, hex_of, response_id
 from bridge.http_server.openai.responses.background.rules import Storage
 from bridge.http_server.openai.responses.compaction.answers import CompactionCollector
 from bridge.http_server.openai.responses.decode import ResponseCall
@@ -249,11 +250,11 @@ class BackgroundResponses:
         if known is not None and not known.concluded:
             return known
         try:
-            answer = await self._server.service.attach(owner, f"req_{_hex(id)}")
+            answer = await self._server.service.attach(owner, f"req_{hex_of(id)}")
         except NotFoundError:
             return None
         except AnswerElsewhereError as error:
-            raise _elsewhere(id, error) from None
+            raise elsewhere(id, error) from None
         return known or self._of(owner, answer)
 
     def streamed(self, found: BackgroundResponse, after: int | None) -> Response:
@@ -280,7 +281,7 @@ class BackgroundResponses:
         try:
             found = await self.find(owner, id)
         except AnswerElsewhereError:
-            reply = (await self._keeper.find(owner, response_id(_hex(id)))).reply
+            reply = (await self._keeper.find(owner, response_id(hex_of(id)))).reply
             if reply["status"] in PENDING:
                 raise
             return reply
@@ -292,9 +293,9 @@ class BackgroundResponses:
     async def forget(self, owner: str, id: str) -> bool:
         """Cancel one, started over any API, and find it no more; False if there is none."""
         try:
-            return await self._server.service.forget(owner, f"req_{_hex(id)}")
+            return await self._server.service.forget(owner, f"req_{hex_of(id)}")
         except AnswerElsewhereError as error:
-            raise _elsewhere(id, error) from None
+            raise elsewhere(id, error) from None
 
     async def as_stored(self, owner: str, reply: JsonDict) -> JsonDict:
         """Return a response as it was stored.
@@ -313,7 +314,7 @@ class BackgroundResponses:
 
     def _of(self, owner: str, answer: DetachedAnswer) -> BackgroundResponse:
         """Return the response of an answer, which another API may have started."""
-        hex = _hex(answer.request_id)
+        hex = hex_of(answer.request_id)
         found = self._known.get((owner, response_id(hex)))
         if found is None:
             echo = {**echo_of(ResponsesRequest(input=""), {}), "background": True}
@@ -333,22 +334,8 @@ class BackgroundResponses:
         return found
 
 
-def _elsewhere(id: str, error: AnswerElsewhereError) -> AnswerElsewhereError:
-    """The error as the client knows the response."""
-    return AnswerElsewhereError(response_id(id), error.replica, field="response_id")
-
-
 def _without_input(call: ResponseCall, *, stored: bool) -> ResponseCall:
     """Return what is needed of a call once its response has ended: the input may be large."""
     asked = CompletionRequest((), model=call.request.model, ignored=call.request.ignored)
     storage = call.storage if stored else Storage.NONE
     return replace(call, request=asked, items=(), messages=(), storage=storage)
-
-
-def response_id(id: str) -> str:
-    """Return the id of a response that a request or the response itself has."""
-    return f"resp_{_hex(id)}"
-
-
-def _hex(id: str) -> str:
-    return id.removeprefix("resp_").removeprefix("req_")

@@ -20,8 +20,8 @@ from bridge.core.contract import (
 from bridge.http_server.context import ServerContext, owner_of
 from bridge.http_server.dialect import JsonDict
 from bridge.http_server.errors import json_response
+from bridge.http_server.openai.responses.background.ids import response_id as response_id_of
 from bridge.http_server.openai.responses.background.responses import BackgroundResponses
-from bridge.http_server.openai.responses.background.responses import response_id as response_id_of
 from bridge.http_server.openai.responses.encode import ResponseCollector
 from bridge.http_server.openai.responses.replies import page_of
 from bridge.http_server.openai.responses.stored.keeping import Keeper, not_found
