@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bridge.core.access import USAGE_FILE, Access, LocalCounts, Quotas, Uploads
+from bridge.core.access import USAGE_FILE, Access, LocalCounts, Quotas, RedisCounts, Uploads
 from bridge.core.claude import Capabilities, Launcher
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.ledger import LEDGER_FILE, Ledger
@@ -141,6 +141,7 @@ async def serving(
         guard = await stack.enter_async_context(OrphanGuard())
         redis = await _redis(settings, stack)
         access = access_of(settings)
+        quotas = await _quotas(settings, access, redis, stack)
         plan, tls, listener = open_listeners(
             settings, access, http=front_ends.http, grpc=front_ends.grpc
         )
@@ -152,7 +153,7 @@ async def serving(
         telemetry = _telemetry(settings, stack, say, demo=front_ends.demo)
         changes = Changes()
         options = engine_options(settings, demo=front_ends.demo)
-        parts = _Parts(settings, options, capabilities, access, telemetry)
+        parts = _Parts(settings, options, capabilities, access, quotas, telemetry)
         payers = () if front_ends.demo else named_payers(settings)
         launchers = {
             payer: make_launcher(cli, settings, simulator, guard, stack, payer)
@@ -200,6 +201,7 @@ class _Parts:
     options: EngineOptions
     capabilities: Capabilities
     access: Access
+    quotas: Quotas
     telemetry: _Telemetry
 
 
@@ -208,7 +210,7 @@ def _service(
 ) -> Payers:
     """An engine for each payer, behind one service."""
     settings, access, options = parts.settings, parts.access, parts.options
-    quotas = Quotas(access.limits_of, LocalCounts(settings.bridge_state_dir / USAGE_FILE))
+    quotas = parts.quotas
     parts.telemetry.metrics.watch_budgets(lambda: quotas.all_budget_shares(access.keys))
     budget = Budget(options.limits) if len(launchers) > 1 else None
     engines: list[PayingEngine] = []
@@ -280,6 +282,16 @@ def _telemetry(
         observers.append(tracing)
         stack.callback(tracing.close)
     return _Telemetry(metrics, log, recent, ledger, Observers(observers), tracing is not None)
+
+
+async def _quotas(
+    settings: Settings, access: Access, redis: RedisLink | None, stack: AsyncExitStack
+) -> Quotas:
+    """What counts the requests of each key: in Redis, if there is one."""
+    own = LocalCounts(settings.bridge_state_dir / USAGE_FILE)
+    counts = own if redis is None else RedisCounts(redis, own)
+    await stack.enter_async_context(counts.counting())
+    return Quotas(access.limits_of, counts)
 
 
 async def _redis(settings: Settings, stack: AsyncExitStack) -> RedisLink | None:
