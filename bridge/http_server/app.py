@@ -98,6 +98,7 @@ def create_app(
                 new_id=new_id,
                 timer=timer,
                 limit_headers=limit_headers,
+                replica=settings.replica,
             ),
             Middleware(AccessMiddleware, access=keys, rules=rules, needs={**NEEDS, **open_urls}),
         ],

@@ -11,8 +11,13 @@ import uvicorn
 from fastapi import FastAPI
 
 from bridge import __version__
-from bridge.core.access import Access, KeyFileError, Uploads
-from bridge.core.answers import ResponseStore, SqliteResponseStore
+from bridge.core.access import USED_FILE, Access, KeyFile, KeyStore, KeyStoreError, Uploads
+from bridge.core.answers import (
+    RedisResponseStore,
+    RedisStorage,
+    ResponseStore,
+    SqliteResponseStore,
+)
 from bridge.core.contract import BOUNDS, Service
 from bridge.core.ledger import Ledger
 from bridge.core.redis import RedisLink
@@ -66,6 +71,12 @@ class Shared:
     redis: RedisLink | None = None
 
 
+def key_store(settings: Settings) -> KeyStore:
+    """Where the keys of `bridge keys` are."""
+    # A file of keys may be where nothing can be written beside it.
+    return KeyFile(settings.keys_file, settings.bridge_state_dir / USED_FILE)
+
+
 def access_of(settings: Settings) -> Access:
     """The keys; raises StartError if they cannot be read."""
     if settings.bridge_keys_file is not None and not settings.bridge_keys_file.exists():
@@ -75,8 +86,8 @@ def access_of(settings: Settings) -> Access:
             "Create a key with `bridge keys add NAME --mine`."
         )
     try:
-        return Access(settings.bridge_api_keys, settings.keys_file)
-    except KeyFileError as error:
+        return Access(settings.bridge_api_keys, key_store(settings))
+    except KeyStoreError as error:
         raise StartError(str(error)) from error
 
 
@@ -92,15 +103,21 @@ def open_listeners(
         raise StartError(str(error)) from error
 
 
-def response_store(settings: Settings) -> ResponseStore | None:
+def response_store(settings: Settings, redis: RedisLink | None = None) -> ResponseStore | None:
     """The store of responses; None if storing is off."""
-    if settings.bridge_responses_days == 0:
+    days = settings.bridge_responses_days
+    max_bytes = settings.bridge_responses_megabytes * 1024 * 1024
+    if days == 0:
         return None
-    return SqliteResponseStore(
-        settings.bridge_state_dir / RESPONSES,
-        days=settings.bridge_responses_days,
-        max_bytes=settings.bridge_responses_megabytes * 1024 * 1024,
-    )
+    match settings.responses_store:
+        case "redis":
+            assert redis is not None
+            return RedisResponseStore(RedisStorage(redis, days=days, max_bytes=max_bytes))
+        case "memory":
+            return SqliteResponseStore(None, days=days, max_bytes=max_bytes)
+        case "file":
+            path = settings.bridge_state_dir / RESPONSES
+            return SqliteResponseStore(path, days=days, max_bytes=max_bytes)
 
 
 def connection_limits(settings: Settings) -> ConnectionLimits:
@@ -116,6 +133,7 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
     )
 
 
+# long: each option of the server is named.
 async def serve_grpc(
     shared: Shared, address: Address, stack: AsyncExitStack, changes: Changes
 ) -> Address:
@@ -138,6 +156,7 @@ async def serve_grpc(
         occupancy=shared.metrics.occupancy,
         recent=shared.recent.lines,
         ledger=shared.ledger,
+        replica=settings.replica,
     )
     try:
         port = await server.start()
@@ -177,6 +196,7 @@ def http_settings(settings: Settings, grpc_address: Address | None) -> HttpSetti
         public=not is_loopback(settings.host) or bool(settings.bridge_allowed_hosts),
         allowed_hosts=(settings.host.lower(), *settings.bridge_allowed_hosts),
         allowed_origins=settings.bridge_allowed_origins,
+        replica=settings.replica,
     )
 
 
@@ -204,7 +224,7 @@ async def serve_http(
     """Serve HTTP on a listening socket until the stack is closed."""
     settings, redis = shared.settings, shared.redis
     server_settings = http_settings(settings, grpc_address)
-    store = response_store(settings)
+    store = response_store(settings, redis)
     if store is not None:
         stack.push_async_callback(store.aclose)
         await store.expire()
