@@ -85,14 +85,16 @@ class Place:
         self.clocks = Clocks(time)
         self.limits = KeyLimits()
         self.redis: RedisServer | None = None
+        self._url = ""
         self._folder = folder
         self._stack = stack
         self._replicas = 0
         self._alone: Quotas | None = None
 
-    def use(self, redis: RedisServer) -> None:
-        """Count in this Redis."""
+    def use(self, redis: RedisServer, url: str = "") -> None:
+        """Count in this Redis, by default as its administrator."""
         self.redis = redis
+        self._url = url or redis.url
 
     async def server(self, limits: KeyLimits | None = None) -> Quotas:
         """Start a server, which counts with the others."""
@@ -107,8 +109,7 @@ class Place:
 
     async def replica(self, file: Path | None = None) -> Replica:
         """Start a server that counts in Redis."""
-        assert self.redis is not None
-        link = CountingLink(parse_redis_url(self.redis.url))
+        link = CountingLink(parse_redis_url(self._url))
         self._stack.push_async_callback(link.aclose)
         own = self._local(file)
         counts = RedisCounts(link, own, clock=self._now, now=self._time)

@@ -36,12 +36,12 @@ end
 
 local function lease(id)
   redis.call('ZADD', running, now + told.lease, id)
-  redis.call('PEXPIRE', running, math.ceil(told.lease / 1000))
+  redis.call('EXPIRE', running, math.ceil(told.lease / 1000000))
 end
 
 local function begin(id, age)
   redis.call('ZADD', begun, now - age, id)
-  redis.call('PEXPIRE', begun, minute / 1000)
+  redis.call('EXPIRE', begun, 60)
 end
 
 local function used(key, by_unit, seconds)

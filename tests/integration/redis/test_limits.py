@@ -30,7 +30,8 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     async with AsyncExitStack() as stack:
         place = Place(request.param, tmp_path, NOON, stack)
         if place.kind == "redis":
-            place.use(stack.enter_context(_redis(tmp_path / "redis")))
+            redis = stack.enter_context(_redis(tmp_path / "redis"))
+            place.use(redis, redis.documented_user())
         yield place
 
 
