@@ -107,8 +107,17 @@ class Settings(ListeningSettings):
         description="Seconds a conversation keeps its process for the next message; 0 disables it.",
     )
     bridge_queue_size: int = Field(32, ge=0, description="Requests per key that may be queued.")
+    bridge_drain_delay: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="Seconds at shutdown for which requests are still taken while health checks "
+        "fail, so that a balancer can send them elsewhere.",
+    )
     bridge_drain_seconds: float = Field(
-        30.0, ge=0, description="Seconds that running answers get to finish at shutdown."
+        30.0,
+        ge=0,
+        description="Seconds that running answers get to finish at shutdown, after that delay.",
     )
     bridge_system_prompt: str = Field(
         "claude_code",
