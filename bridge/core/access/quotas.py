@@ -161,8 +161,12 @@ class Quotas:
             self._warn(caller, limits)
 
     def allowances(self, caller: str) -> Allowances:
-        """Return what a key may use now."""
-        limits = self.limits_of(caller)
+        """Return what a key may use now; nothing is known of one that is no longer valid."""
+        try:
+            limits = self.limits_of(caller)
+        except AuthenticationError:
+            # Revoked while it was being answered.
+            return Allowances()
         if limits == KeyLimits():
             return Allowances()
         return allowances(limits, self._use(caller), self._clock(), self._now())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bridge.core.access.budgets import DAY, Spent
 from bridge.core.access.keys import KeyLimits
 from bridge.core.access.quotas import MINUTE, Quotas, Use, allowances, refusal
-from bridge.core.contract.errors import RateLimitedError
+from bridge.core.contract.errors import AuthenticationError, RateLimitedError
 from bridge.core.contract.service import Allowance, Allowances
 from tests.support.harness import SCALE
 
@@ -131,6 +131,13 @@ def test_a_request_is_refused_exactly_when_nothing_is_left(
         again = allowances(limits, use, later, at).requests
         assert again is not None
         assert again.remaining == again.limit
+
+
+def test_nothing_is_left_to_show_for_a_key_that_is_revoked_while_it_is_answered() -> None:
+    def limits_of(caller: str) -> KeyLimits:
+        raise AuthenticationError("This API key has been revoked.")
+
+    assert Quotas(limits_of).allowances("k") == Allowances()
 
 
 def test_what_is_left_of_a_keys_limits(clocks: Clocks) -> None:
