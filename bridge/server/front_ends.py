@@ -23,7 +23,12 @@ from bridge.core.access import (
     RedisKeys,
     Uploads,
 )
-from bridge.core.answers import ResponseStore, SqliteResponseStore
+from bridge.core.answers import (
+    RedisResponseStore,
+    RedisStorage,
+    ResponseStore,
+    SqliteResponseStore,
+)
 from bridge.core.contract import BOUNDS, Service
 from bridge.core.ledger import Ledger
 from bridge.core.redis import RedisLink
@@ -143,15 +148,21 @@ def open_listeners(
         raise StartError(str(error)) from error
 
 
-def response_store(settings: Settings) -> ResponseStore | None:
+def response_store(settings: Settings, redis: RedisLink | None = None) -> ResponseStore | None:
     """The store of responses; None if storing is off."""
-    if settings.bridge_responses_days == 0:
+    days = settings.bridge_responses_days
+    max_bytes = settings.bridge_responses_megabytes * 1024 * 1024
+    if days == 0:
         return None
-    return SqliteResponseStore(
-        settings.bridge_state_dir / RESPONSES,
-        days=settings.bridge_responses_days,
-        max_bytes=settings.bridge_responses_megabytes * 1024 * 1024,
-    )
+    match settings.responses_store:
+        case "redis":
+            assert redis is not None
+            return RedisResponseStore(RedisStorage(redis, days=days, max_bytes=max_bytes))
+        case "memory":
+            return SqliteResponseStore(None, days=days, max_bytes=max_bytes)
+        case "file":
+            path = settings.bridge_state_dir / RESPONSES
+            return SqliteResponseStore(path, days=days, max_bytes=max_bytes)
 
 
 def connection_limits(settings: Settings) -> ConnectionLimits:
@@ -167,6 +178,7 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
     )
 
 
+# long: each option of the server is named.
 async def serve_grpc(
     shared: Shared, address: Address, stack: AsyncExitStack, changes: Changes
 ) -> Address:
@@ -189,6 +201,7 @@ async def serve_grpc(
         occupancy=shared.metrics.occupancy,
         recent=shared.recent.lines,
         ledger=shared.ledger,
+        replica=settings.replica,
     )
     try:
         port = await server.start()
@@ -228,6 +241,7 @@ def http_settings(settings: Settings, grpc_address: Address | None) -> HttpSetti
         public=not is_loopback(settings.host) or bool(settings.bridge_allowed_hosts),
         allowed_hosts=(settings.host.lower(), *settings.bridge_allowed_hosts),
         allowed_origins=settings.bridge_allowed_origins,
+        replica=settings.replica,
     )
 
 
@@ -255,7 +269,7 @@ async def serve_http(
     """Serve HTTP on a listening socket until the stack is closed."""
     settings, redis = shared.settings, shared.redis
     server_settings = http_settings(settings, grpc_address)
-    store = response_store(settings)
+    store = response_store(settings, redis)
     if store is not None:
         stack.push_async_callback(store.aclose)
         await store.expire()

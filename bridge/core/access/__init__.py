@@ -24,6 +24,7 @@ from bridge.core.access.keys import (
     seconds_of,
     shown_time,
 )
+from bridge.core.access.local_counts import LocalCounts
 from bridge.core.access.quotas import Quotas
 from bridge.core.access.spending import USAGE_FILE
 from bridge.core.access.uploads import Upload, Uploads
@@ -48,6 +49,7 @@ __all__ = [
     "KeyStore",
     "KeyStoreError",
     "KeyUse",
+    "LocalCounts",
     "Quotas",
     "RedisKeys",
     "Upload",

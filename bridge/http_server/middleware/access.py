@@ -20,6 +20,8 @@ NEEDS: Final[Mapping[str, KeyScope | None]] = {
     "/page.css": None,
     "/page.js": None,
     "/health": None,
+    "/livez": None,
+    "/readyz": None,
     "/bridge/": KeyScope.ADMIN,
     "/metrics": KeyScope.ADMIN,
 }
