@@ -110,6 +110,8 @@ class Access:
         "" when keys become required. `now` returns Unix seconds.
         """
         self.on_revoked = on_revoked
+        self.on_known: Callable[[], None] = lambda: None
+        """Called when the stored keys have become known."""
         self._now = now
         self._given = {key.caller: key for key in given}
         self._store = store
@@ -249,8 +251,7 @@ class Access:
             while True:
                 await asyncio.sleep(seconds)
                 try:
-                    if self._store is not None:
-                        await self._store.look()
+                    await self._look()
                     self.refresh()
                     await self._store_use()
                 except KeyStoreError as error:
@@ -266,6 +267,13 @@ class Access:
             with suppress(asyncio.CancelledError):
                 await task
             await self._store_use(at_once=True)
+
+    async def _look(self) -> None:
+        if self._store is not None:
+            known = self._store.known
+            await self._store.look()
+            if self._store.known and not known:
+                self.on_known()
 
     def refresh(self) -> None:
         """Read the stored keys again if they have changed, and note which have expired."""

@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from typer.testing import CliRunner, Result
 
 from bridge.cli import app
@@ -20,6 +22,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
 Start = Callable[..., RunningBridge]
+SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 GIVEN = "env-secret-that-is-long-enough"
 
 
@@ -43,6 +46,12 @@ def client_of(running: RunningBridge, stack: ExitStack) -> Client:
 def statuses(client: Client, secret: str) -> set[str]:
     """What every API says to a secret."""
     return {ask(client, secret, "hi").status for ask in APIS.values()}
+
+
+def health(client: Client) -> int:
+    """What grpc.health.v1 reports."""
+    stub: Any = HealthStub(client.channel)
+    return int(stub.Check(HealthCheckRequest()).status)
 
 
 def test_every_server_follows_each_change(
@@ -106,12 +115,17 @@ def test_a_server_that_never_saw_the_keys_refuses_until_it_does(
         assert statuses(client, secret) == {"UNAVAILABLE"}
     refused = APIS["chat"](client, "none", "hi")
     assert "not been able to read its API keys" in refused.message
+    ready = client.http.get("/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (503, "starting")
+    assert health(client) == NOT_SERVING
     # Those of its own environment are known.
     assert statuses(client, GIVEN) == {"ok"}
     redis_server.start()
     secret = RedisKeys(address).add("phone")
     eventually(lambda: statuses(client, secret) == {"ok"})
     assert statuses(client, "none") == {"UNAUTHENTICATED"}
+    assert client.http.get("/readyz").status_code == 200
+    eventually(lambda: health(client) == SERVING)
 
 
 def test_without_any_key_a_server_on_loopback_opens_once_that_is_known(
