@@ -35,8 +35,8 @@ from bridge.core.access.keys import (
 from bridge.core.contract import (
     AuthenticationError,
     BridgeError,
+    KeysUnavailableError,
     PermissionDeniedError,
-    UnavailableError,
 )
 
 __all__ = ["ANYONE", "Access", "Grant", "bearer"]
@@ -176,7 +176,7 @@ class Access:
         """Find the key with this secret.
 
         Raises AuthenticationError if the secret is missing or wrong, PermissionDeniedError if the
-        key's scope does not include `needed`, and UnavailableError if the keys are not known.
+        key's scope does not include `needed`, and KeysUnavailableError if the keys are not known.
         """
         self.refresh()
         if not self.required:
@@ -202,7 +202,7 @@ class Access:
     def check(self, grant: Grant, needed: KeyScope = KeyScope.COMPLETE) -> None:
         """Raise AuthenticationError if the grant is no longer valid.
 
-        Raises PermissionDeniedError and UnavailableError as `authenticate` does.
+        Raises PermissionDeniedError and KeysUnavailableError as `authenticate` does.
         """
         self.refresh()
         if not self.required:
@@ -324,7 +324,7 @@ class Access:
     def _refusal(self, message: str) -> BridgeError:
         """Return the error of a request without a valid key."""
         if not self.known:
-            return UnavailableError(_UNKNOWN, reason="KEYS_UNAVAILABLE", retry_after=1.0)
+            return KeysUnavailableError(_UNKNOWN)
         return AuthenticationError(message)
 
     def _check_valid(self, key: Key, digest: str) -> None:

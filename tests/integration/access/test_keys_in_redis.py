@@ -115,6 +115,12 @@ def test_a_server_that_never_saw_the_keys_refuses_until_it_does(
         assert statuses(client, secret) == {"UNAVAILABLE"}
     refused = APIS["chat"](client, "none", "hi")
     assert "not been able to read its API keys" in refused.message
+    reply = client.http.get("/v1/models")
+    assert reply.json()["error"]["code"] == "keys_unavailable"
+    assert (reply.headers["retry-after"], reply.headers["x-bridge-error"]) == (
+        "1",
+        "KEYS_UNAVAILABLE",
+    )
     ready = client.http.get("/readyz")
     assert (ready.status_code, ready.json()["status"]) == (503, "starting")
     assert health(client) == NOT_SERVING
