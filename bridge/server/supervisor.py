@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bridge.core.access import USAGE_FILE, Access, LocalCounts, Quotas, Uploads
+from bridge.core.access import USAGE_FILE, Access, LocalCounts, Quotas, RedisCounts, Uploads
 from bridge.core.answers import CLAIM_SECONDS, Fleet, RedisFleet
 from bridge.core.claude import Capabilities, Launcher
 from bridge.core.engine import Engine, EngineOptions
@@ -147,6 +147,7 @@ async def serving(
         guard = await stack.enter_async_context(OrphanGuard())
         redis = await redis_link(settings, stack)
         access = await access_of(settings, redis)
+        quotas = await _quotas(settings, access, redis, stack)
         plan, tls, listener = open_listeners(
             settings, access, http=front_ends.http, grpc=front_ends.grpc
         )
@@ -159,7 +160,7 @@ async def serving(
         changes = Changes()
         options = engine_options(settings, demo=front_ends.demo)
         fleet = _fleet(settings, redis, stack)
-        parts = _Parts(settings, options, capabilities, access, telemetry, fleet)
+        parts = _Parts(settings, options, capabilities, access, quotas, telemetry, fleet)
         payers = () if front_ends.demo else named_payers(settings)
         launchers = {
             payer: make_launcher(cli, settings, simulator, guard, stack, payer)
@@ -170,6 +171,7 @@ async def serving(
         health_log = HealthLog()
         stack.callback(changes.follow(lambda: health_log.look(service.pool_state())))
         access.on_revoked = service.forget_caller
+        access.on_known = changes.announce
         await stack.enter_async_context(access.following())
         bridge = Bridge(service, front_ends, simulator, access, telemetry.log, telemetry.metrics)
         bridge.live_tls = tls
@@ -207,6 +209,7 @@ class _Parts:
     options: EngineOptions
     capabilities: Capabilities
     access: Access
+    quotas: Quotas
     telemetry: _Telemetry
     fleet: Fleet | None
 
@@ -216,7 +219,7 @@ def _service(
 ) -> Payers:
     """An engine for each payer, behind one service."""
     settings, access, options = parts.settings, parts.access, parts.options
-    quotas = Quotas(access.limits_of, LocalCounts(settings.bridge_state_dir / USAGE_FILE))
+    quotas = parts.quotas
     parts.telemetry.metrics.watch_budgets(lambda: quotas.all_budget_shares(access.keys))
     budget = Budget(options.limits) if len(launchers) > 1 else None
     engines: list[PayingEngine] = []
@@ -243,6 +246,7 @@ def _service(
     shared = Sharing(
         quotas,
         access.use_of,
+        lambda: access.known,
         settings.bridge_share_login,
         options.recordings,
         options.log_bodies,
@@ -299,6 +303,16 @@ def _fleet(settings: Settings, redis: RedisLink | None, stack: AsyncExitStack) -
     stack.push_async_callback(fleet.aclose)
     fleet.start()
     return fleet
+
+
+async def _quotas(
+    settings: Settings, access: Access, redis: RedisLink | None, stack: AsyncExitStack
+) -> Quotas:
+    """What counts the requests of each key: in Redis, if there is one."""
+    own = LocalCounts(settings.bridge_state_dir / USAGE_FILE)
+    counts = own if redis is None else RedisCounts(redis, own)
+    await stack.enter_async_context(counts.counting())
+    return Quotas(access.limits_of, counts)
 
 
 async def _simulator(stack: AsyncExitStack) -> Simulator:

@@ -26,13 +26,14 @@ def eventually(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """The same without blocking the event loop."""
+async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Wait until something that sends no event is as it should be."""
     async with asyncio.timeout(PATIENCE):
         while True:
-            if await condition():
+            found = condition()
+            if found if isinstance(found, bool) else await found:
                 return
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.005)
 
 
 def at_once(*works: Callable[[], T]) -> list[T]:
