@@ -13,8 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, nullcontext
 from functools import partial
 from inspect import isasyncgenfunction
-from types import TracebackType
-from typing import Any, Final, NoReturn, Self, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -24,6 +23,8 @@ from bridge.core.access import Grant
 from bridge.core.telemetry import TraceContext, incoming_trace, kind_of, trace_of
 from bridge.grpc_server.authenticator import CallAuthenticator, needed_for
 from bridge.grpc_server.call_context import (
+    ERROR_KEY,
+    REPLICA_KEY,
     REQUEST_ID_KEY,
     Calls,
     current_grant,
@@ -31,6 +32,7 @@ from bridge.grpc_server.call_context import (
     is_cancelled,
     new_request_id,
 )
+from bridge.grpc_server.connections.stalls import StallTimeout
 from bridge.grpc_server.connections.streams import Streams
 from bridge.grpc_server.receiving import Receiver
 from bridge.grpc_server.status import CallStatus, status_of
@@ -41,6 +43,12 @@ KEYLESS_BYTES: Final = 4096
 """The maximum request of a method that requires no key. A health watch keeps its request in memory
 as long as its caller wants, and 30 MB of one letter cross the network as 30 kB."""
 
+_UNKNOWN_METHOD: Final = CallStatus(
+    # In the words of gRPC itself.
+    grpc.StatusCode.UNIMPLEMENTED,
+    "Method not found!",
+    ((ERROR_KEY, "UNKNOWN_METHOD"),),
+)
 _STATUS_SECONDS: Final = 1.0
 _CANCELLED_SECONDS: Final = 1.0
 
@@ -49,51 +57,12 @@ _Wire: TypeAlias = Any
 _Context: TypeAlias = grpc.aio.ServicerContext[_Wire, _Wire]
 _Handler: TypeAlias = "grpc.RpcMethodHandler[_Wire, _Wire]"  # a generic only in its stubs
 _Coroutine: TypeAlias = Callable[[_Wire, _Context], Awaitable[_Wire]]
+_Metadata: TypeAlias = tuple[tuple[str, str], ...]
 _Decode: TypeAlias = Callable[[bytes], _Wire]
 
 
-class StallTimeout:
-    """Cancels the current task when one write takes longer than `limit` seconds.
-
-    A write waits until the client has read enough of the earlier ones: a client that stops reading
-    without disconnecting would occupy its process forever.
-
-    The writer sets `since` to the loop's time before each write and to None after it, which costs
-    less per token than a timer.
-    """
-
-    __slots__ = ("_handle", "_limit", "_loop", "_task", "since", "stalled")
-
-    def __init__(self, limit: float) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
-        self._limit = limit
-        self._handle: asyncio.TimerHandle | None = None
-        self.since: float | None = None
-        self.stalled = False
-        """Whether this cancelled the task."""
-
-    def __enter__(self) -> Self:
-        self._handle = self._loop.call_later(self._limit, self._check)
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-
-    def _check(self) -> None:
-        now = self._loop.time()
-        due = (now if self.since is None else self.since) + self._limit
-        if due > now:
-            self._handle = self._loop.call_at(due, self._check)
-        elif self._task is not None:
-            self.stalled = True
-            self._task.cancel()
+class _UnknownMethodError(Exception):
+    """No service has a method of this name."""
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -108,26 +77,29 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         *,
         stall_seconds: float,
         max_message_bytes: int,
+        replica: str = "",
         make_id: Callable[[], str] = new_request_id,
     ) -> None:
+        """`replica` is the name of this server; empty if it has none."""
         self._calls = calls
         self._authenticator = authenticator
         self._receiver = receiver
         self._streams = streams
         self._stall_seconds = stall_seconds
         self._max_message_bytes = max_message_bytes
+        self._own_metadata = ((REPLICA_KEY, replica),) if replica else ()
         self._make_id = make_id
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> _Handler | None:
-        """Wrap the handler of a call; None, for an unknown method, stays UNIMPLEMENTED."""
+    ) -> _Handler:
+        """Wrap the handler of a call; an unknown method gets one that refuses."""
         handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
         method = handler_call_details.method
+        if handler is None:
+            return self._refused(_UnknownMethodError(), method)
         try:
             grant = self._authenticator.admit(
                 method, handler_call_details.invocation_metadata or ()
@@ -161,7 +133,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         else:
             make = grpc.stream_unary_rpc_method_handler
             behaviour = handler.stream_unary or handler.unary_unary
-            answer = _unary(behaviour)
+            answer = self._unary(behaviour)
         guarded = self._guarded(answer, method, grant, single=not handler.request_streaming)
         return make(guarded, deserializer, handler.response_serializer)
 
@@ -202,7 +174,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                         if status is None:
                             raise
                     request = None
-                    await _abort(context, status)
+                    await _abort(context, status, self._own_metadata)
                 except grpc.aio.InternalError:
                     # A write failed: the client already has its status, or has disconnected.
                     # grpc.aio would log this with a traceback, but not a cancelled call.
@@ -217,7 +189,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             with StallTimeout(self._stall_seconds) as stall:
                 try:
                     async with aclosing(behaviour(request, context)) as responses:
-                        await _write_all(responses, context, stall)
+                        await _write_all(responses, context, stall, self._own_metadata)
                 except asyncio.CancelledError:
                     if not stall.stalled:
                         raise
@@ -227,6 +199,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     ) from None
 
         return stream
+
+    def _unary(self, behaviour: _Coroutine) -> _Coroutine:
+        async def unary(request: _Wire, context: _Context) -> _Wire:
+            response = await behaviour(request, context)
+            await _send_head(context, self._own_metadata)
+            return response
+
+        return unary
 
     def _status(self, error: BaseException, method: str) -> CallStatus | None:
         """The status for the client; None if grpc.aio itself has to handle the exception."""
@@ -245,9 +225,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if isinstance(error, grpc.aio.BaseError) and not isinstance(error, grpc.aio.UsageError):
             # Aborted by the handler, or the server has stopped.
             return None
-        if isinstance(error, NotImplementedError) and not method.startswith("/bridge."):
+        ours = method.startswith("/bridge.")
+        if isinstance(error, _UnknownMethodError) or (
             # A generated method without an implementation: Health.List.
-            return CallStatus(grpc.StatusCode.UNIMPLEMENTED, "Method not found!", ())
+            isinstance(error, NotImplementedError) and not ours
+        ):
+            return _UNKNOWN_METHOD
         _log.error("request %s: %s failed\n%s", request_id, method, trace_of(error))
         return status_of(contract.InternalError(), request_id)
 
@@ -268,7 +251,10 @@ def _uncancel() -> None:
 
 
 async def _write_all(
-    responses: AsyncGenerator[_Wire, None], context: _Context, stall: StallTimeout
+    responses: AsyncGenerator[_Wire, None],
+    context: _Context,
+    stall: StallTimeout,
+    own_metadata: _Metadata,
 ) -> None:
     now = asyncio.get_running_loop().time
     begun = False
@@ -278,7 +264,7 @@ async def _write_all(
             if not begun:
                 # Not earlier: once a client has seen metadata, its retry policy no longer applies,
                 # and a call that fails before the first event may be retried.
-                await _send_request_id(context)
+                await _send_head(context, own_metadata)
                 begun = True
             await context.write(response)
             stall.since = None
@@ -292,10 +278,11 @@ async def _write_all(
         stall.since = None
 
 
-async def _abort(context: _Context, status: CallStatus) -> NoReturn:
+async def _abort(context: _Context, status: CallStatus, own_metadata: _Metadata) -> NoReturn:
     try:
         async with asyncio.timeout(_STATUS_SECONDS):
-            await context.abort(status.code, status.details, status.trailing_metadata)
+            metadata = (*status.trailing_metadata, *own_metadata)
+            await context.abort(status.code, status.details, metadata)
     except TimeoutError:
         # The client does not read. gRPC has the status and delivers it if the client resumes;
         # there is no need to wait.
@@ -316,14 +303,6 @@ def _decoded(request: _Wire, decode: _Decode | None, limit: int) -> _Wire:
         ) from None
 
 
-def _unary(behaviour: _Coroutine) -> _Coroutine:
-    async def unary(request: _Wire, context: _Context) -> _Wire:
-        response = await behaviour(request, context)
-        await _send_request_id(context)
-        return response
-
-    return unary
-
-
-async def _send_request_id(context: _Context) -> None:
-    await context.send_initial_metadata(((REQUEST_ID_KEY, current_request_id.get()),))
+async def _send_head(context: _Context, own_metadata: _Metadata) -> None:
+    request_id = (REQUEST_ID_KEY, current_request_id.get())
+    await context.send_initial_metadata((request_id, *own_metadata))

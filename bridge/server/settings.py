@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from bridge.core.access import KEYS_FILE, Key, parse_given
+from bridge.core.redis import RedisAddress, parse_redis_url
 from bridge.core.validation import BuiltinTools, check_folder, parsed_rules
 from bridge.server.listening_settings import CommaSeparated, ListeningSettings
 
@@ -39,6 +40,10 @@ def _passed(value: str) -> str:
     from bridge.core.claude import check_passed
 
     return check_passed(value)
+
+
+def _redis(value: object) -> object:
+    return parse_redis_url(value) if isinstance(value, str) else value
 
 
 PassedVariable: TypeAlias = Annotated[str, AfterValidator(_passed)]
@@ -102,8 +107,17 @@ class Settings(ListeningSettings):
         description="Seconds a conversation keeps its process for the next message; 0 disables it.",
     )
     bridge_queue_size: int = Field(32, ge=0, description="Requests per key that may be queued.")
+    bridge_drain_delay: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="Seconds at shutdown for which requests are still taken while health checks "
+        "fail, so that a balancer can send them elsewhere.",
+    )
     bridge_drain_seconds: float = Field(
-        30.0, ge=0, description="Seconds that running answers get to finish at shutdown."
+        30.0,
+        ge=0,
+        description="Seconds that running answers get to finish at shutdown, after that delay.",
     )
     bridge_system_prompt: str = Field(
         "claude_code",
@@ -191,6 +205,11 @@ class Settings(ListeningSettings):
         description="File of the keys created by `bridge keys`. "
         "Default: keys.json in BRIDGE_STATE_DIR.",
     )
+    bridge_responses_store: Literal["file", "memory", "redis"] | None = Field(
+        None,
+        description="Where responses are stored: file (in BRIDGE_STATE_DIR), memory (gone with the "
+        "process) or redis. Default: redis with BRIDGE_REDIS_URL, otherwise file.",
+    )
     bridge_responses_days: float = Field(
         30.0,
         ge=0,
@@ -211,6 +230,13 @@ class Settings(ListeningSettings):
         128,
         ge=4,
         description="Memory for the events of detached answers, in MB; one may use a quarter.",
+    )
+
+    bridge_redis_url: Annotated[RedisAddress | None, NoDecode, BeforeValidator(_redis)] = Field(
+        None,
+        description="Redis in which several servers keep what they share: "
+        "redis://USER:PASSWORD@HOST:PORT/DATABASE, rediss:// for TLS, or unix:///PATH. See "
+        "docs/redis.md.",
     )
 
     @model_validator(mode="before")
@@ -258,11 +284,20 @@ class Settings(ListeningSettings):
             raise ValueError(
                 "BRIDGE_CLAUDE_TOOLS requires BRIDGE_CLAUDE_FOLDER, the folder they run in"
             )
+        if self.bridge_responses_store == "redis" and self.bridge_redis_url is None:
+            raise ValueError("BRIDGE_RESPONSES_STORE=redis requires BRIDGE_REDIS_URL")
         try:
             self.builtin_tools()
         except ValueError as error:
             raise ValueError(f"BRIDGE_CLAUDE_FOLDER: {error}") from None
         return self
+
+    @property
+    def responses_store(self) -> Literal["file", "memory", "redis"]:
+        """Where responses are stored."""
+        if self.bridge_responses_store is not None:
+            return self.bridge_responses_store
+        return "file" if self.bridge_redis_url is None else "redis"
 
     @property
     def max_processes(self) -> int:

@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bridge.core.access import USAGE_FILE, Access, Quotas, Uploads
+from bridge.core.access import USAGE_FILE, Access, LocalCounts, Quotas, Uploads
 from bridge.core.claude import Capabilities, Launcher
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.ledger import LEDGER_FILE, Ledger
@@ -40,6 +40,7 @@ from bridge.server.front_ends import (
     Shared,
     access_of,
     open_listeners,
+    redis_link,
     serve_grpc,
     serve_http,
 )
@@ -118,6 +119,10 @@ class Bridge:
         """The TLS files in use; None is plain text."""
         return None if self.live_tls is None else self.live_tls.tls
 
+    def announce_stop(self) -> None:
+        """Fail the health checks, so that a balancer sends no more; requests are still served."""
+        self.service.announce_stop()
+
     async def drain(self, seconds: float) -> None:
         """Refuse new requests and give the running ones time to finish."""
         with contextlib.suppress(TimeoutError):
@@ -138,7 +143,8 @@ async def serving(
     """
     async with AsyncExitStack() as stack:
         guard = await stack.enter_async_context(OrphanGuard())
-        access = access_of(settings)
+        redis = await redis_link(settings, stack)
+        access = await access_of(settings, redis)
         plan, tls, listener = open_listeners(
             settings, access, http=front_ends.http, grpc=front_ends.grpc
         )
@@ -157,7 +163,7 @@ async def serving(
             for payer in payers or (None,)
         }
         service = _service(launchers, parts, changes.announce)
-        telemetry.metrics.watch(service)
+        telemetry.metrics.watch(service, settings.replica)
         health_log = HealthLog()
         stack.callback(changes.follow(lambda: health_log.look(service.pool_state())))
         access.on_revoked = service.forget_caller
@@ -168,7 +174,11 @@ async def serving(
         bridge.system_prompt = options.system_prompt
         uploads = Uploads(settings.bridge_upload_megabytes * 1024 * 1024)
         metrics, recent = telemetry.metrics, telemetry.recent
-        shared = Shared(service, settings, access, uploads, metrics, recent, telemetry.ledger, tls)
+        if redis is not None:
+            metrics.watch_redis(lambda: redis.up)
+        shared = Shared(
+            service, settings, access, uploads, metrics, recent, telemetry.ledger, tls, redis
+        )
         if plan.grpc is not None:
             bridge.grpc_address = await serve_grpc(shared, plan.grpc, stack, changes)
         if listener is not None:
@@ -202,7 +212,7 @@ def _service(
 ) -> Payers:
     """An engine for each payer, behind one service."""
     settings, access, options = parts.settings, parts.access, parts.options
-    quotas = Quotas(access.limits_of, settings.bridge_state_dir / USAGE_FILE)
+    quotas = Quotas(access.limits_of, LocalCounts(settings.bridge_state_dir / USAGE_FILE))
     parts.telemetry.metrics.watch_budgets(lambda: quotas.all_budget_shares(access.keys))
     budget = Budget(options.limits) if len(launchers) > 1 else None
     engines: list[PayingEngine] = []
@@ -262,14 +272,14 @@ def _telemetry(
     settings: Settings, stack: AsyncExitStack, say: Callable[[str], None], *, demo: bool
 ) -> _Telemetry:
     """Open the observers of requests; the stack closes them."""
-    log = SessionLog(settings.session_log_path, _rotation(settings))
+    log = SessionLog(settings.session_log_path, _rotation(settings), settings.replica)
     stack.callback(log.close)
     metrics, recent = Metrics(settings.bridge_metric_labels), RecentRequests()
     # What a simulated model costs is nobody's.
     ledger = Ledger(settings.bridge_state_dir / (DEMO_LEDGER_FILE if demo else LEDGER_FILE))
     stack.push_async_callback(ledger.aclose)
     observers: list[Observer] = [metrics, log, recent, ledger, ServerLog()]
-    tracing = start_tracing(os.environ, say)
+    tracing = start_tracing(os.environ, say, settings.replica)
     if tracing is not None:
         observers.append(tracing)
         stack.callback(tracing.close)

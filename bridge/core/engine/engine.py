@@ -222,9 +222,9 @@ class Engine(ServesRequests):
         resources = self.resources
         return resources.planner.catalog.limited_to(resources.quotas.limits_of(caller).models)
 
-    def allowances(self, caller: str) -> Allowances:
+    async def allowances(self, caller: str) -> Allowances:
         """Return what a key may use now."""
-        return self.resources.quotas.allowances(caller)
+        return await self.resources.quotas.allowances(caller)
 
     def health(self) -> Health:
         """Return whether completions work now."""
@@ -279,10 +279,14 @@ class Engine(ServesRequests):
             else:
                 await self.pool.changed()
 
+    def announce_stop(self) -> None:
+        """Report that the server stops. Requests are still served until `drain`."""
+        self._draining = True
+        self.pool.announce()
+
     async def drain(self) -> None:
         """Refuse new requests and wait for the running ones."""
-        self._draining = True
-        self._on_change()
+        self.announce_stop()
         await self.pool.drain()
         await self._requests.finished()
 

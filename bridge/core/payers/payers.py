@@ -157,6 +157,11 @@ class Payers(ServesRequests):
         await asyncio.gather(*(engine.aclose() for engine in self.engines))
         await self._requests.aclose()
 
+    def announce_stop(self) -> None:
+        """Report that the server stops. Requests are still served until `drain`."""
+        for engine in self.engines:
+            engine.announce_stop()
+
     async def drain(self) -> None:
         """Refuse new requests and wait for the running ones."""
         await asyncio.gather(*(engine.drain() for engine in self.engines))
@@ -199,9 +204,9 @@ class Payers(ServesRequests):
         engines = [self.engine(name) for name in self.allowed(caller)]
         return [engine for engine in engines if engine.account.facts is not None] or engines[:1]
 
-    def allowances(self, caller: str) -> Allowances:
+    async def allowances(self, caller: str) -> Allowances:
         """Return what a key may use now."""
-        return self._shared.quotas.allowances(caller)
+        return await self._shared.quotas.allowances(caller)
 
     def health(self) -> Health:
         """Return whether completions work: they do while any payer can serve."""

@@ -241,7 +241,9 @@ async def test_a_refusal_waits_for_no_message(guarded: grpc.aio.Channel, method:
 async def test_an_unknown_method_is_unimplemented_for_everyone(guarded: grpc.aio.Channel) -> None:
     for method in ("/bridge.v1.CompletionService/Nothing", "/nobody.v1.Service/Nothing"):
         unary: Any = guarded.unary_unary(method)
-        assert await soon(unary(b"").code()) is grpc.StatusCode.UNIMPLEMENTED
+        call = unary(b"")
+        assert await soon(call.code()) is grpc.StatusCode.UNIMPLEMENTED
+        assert dict(tuple(await call.trailing_metadata()))["x-bridge-error"] == "UNKNOWN_METHOD"
 
 
 async def test_the_name_of_the_key_goes_with_the_request(
@@ -275,7 +277,7 @@ class Revocable:
     def __init__(self, folder: Path) -> None:
         self.file = KeyFile(folder / "keys.json")
         self.secret = self.file.add("mine", KeyScope.ADMIN)
-        self.access = Access((), self.file.path)
+        self.access = Access((), self.file)
 
     async def start(self, serve: Serve) -> grpc.aio.Channel:
         server, channel = await serve(access=self.access)
@@ -371,7 +373,7 @@ async def test_when_keys_begin_to_be_asked_for_those_without_are_out(
     serve: Serve, tmp_path: Path
 ) -> None:
     file = KeyFile(tmp_path / "keys.json")
-    access = Access((), file.path)
+    access = Access((), file)
     server, channel = await serve(access=access)
     access.on_revoked = lambda name: server.keys_changed()
     talk = Talk(channel)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from bridge.grpc_server.call_context import current_request_id
-from bridge.grpc_server.interceptors import StallTimeout, _write_all
+from bridge.grpc_server.connections.stalls import StallTimeout
+from bridge.grpc_server.interceptors import _write_all
 from tests.support.waiting import soon
 
 
@@ -35,7 +36,7 @@ async def test_a_reply_whose_head_is_not_taken_is_given_up() -> None:
         with StallTimeout(0.02) as guard:
             try:
                 async with aclosing(responses()) as given:
-                    await _write_all(given, Full(), guard)  # type: ignore[arg-type]
+                    await _write_all(given, Full(), guard, ())  # type: ignore[arg-type]
             finally:
                 assert guard.stalled
 
