@@ -50,13 +50,14 @@ def create_app(
     metrics: Callable[[str], tuple[bytes, str]] | None = None,
     recent: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
     ledger: Ledger | None = None,
+    redis_up: Callable[[], bool] | None = None,
 ) -> FastAPI:
     """Build the app that serves a service in some dialects; the first is the default.
 
     Without `access`, no key is required. `uploads` counts the bodies being received, `clock`
     returns the time of day, `timer` measures durations, `new_id` generates ids, `metrics` renders
-    the metrics for an `Accept` header, `recent` returns the latest requests, and `ledger` what they
-    used.
+    the metrics for an `Accept` header, `recent` returns the latest requests, `ledger` what they
+    used, and `redis_up` whether Redis can be used, if there is one.
     """
     settings = settings or HttpSettings()
     keys = access or Access()
@@ -71,10 +72,15 @@ def create_app(
         asks_for_keys=lambda: keys.required,
         uploads=uploads or Uploads(),
         ledger=ledger,
+        redis_up=redis_up,
     )
     routing = DialectRouting(dialects)
     headers = tuple(dialect.browser_headers for dialect in dialects)
     rules = BrowserRules(settings.allowed_hosts, settings.allowed_origins, headers)
+
+    async def limit_headers(dialect: Dialect, caller: str) -> Mapping[str, str]:
+        return dialect.limit_headers(await service.allowances(caller), clock())
+
     open_urls = {url: None for dialect in dialects for url in dialect.open_urls}
     app = FastAPI(
         title="Claude Code bridge",
@@ -91,9 +97,8 @@ def create_app(
                 dialect_for=routing.dialect_for,
                 new_id=new_id,
                 timer=timer,
-                limit_headers=lambda dialect, caller: dialect.limit_headers(
-                    service.allowances(caller), clock()
-                ),
+                limit_headers=limit_headers,
+                replica=settings.replica,
             ),
             Middleware(AccessMiddleware, access=keys, rules=rules, needs={**NEEDS, **open_urls}),
         ],

@@ -11,10 +11,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from bridge import __version__
-from bridge.core.access import Access, KeyFileError, Uploads
+from bridge.core.access import USED_FILE, Access, KeyFile, KeyStore, KeyStoreError, Uploads
 from bridge.core.answers import ResponseStore, SqliteResponseStore
 from bridge.core.contract import BOUNDS, Service
 from bridge.core.ledger import Ledger
+from bridge.core.redis import RedisLink
 from bridge.core.system import UnixSocketError, is_loopback
 from bridge.core.telemetry import Metrics, RecentRequests
 from bridge.grpc_server import ConnectionLimits, GrpcServer
@@ -62,6 +63,13 @@ class Shared:
     recent: RecentRequests
     ledger: Ledger
     tls: LiveTls | None
+    redis: RedisLink | None = None
+
+
+def key_store(settings: Settings) -> KeyStore:
+    """Where the keys of `bridge keys` are."""
+    # A file of keys may be where nothing can be written beside it.
+    return KeyFile(settings.keys_file, settings.bridge_state_dir / USED_FILE)
 
 
 def access_of(settings: Settings) -> Access:
@@ -73,8 +81,8 @@ def access_of(settings: Settings) -> Access:
             "Create a key with `bridge keys add NAME --mine`."
         )
     try:
-        return Access(settings.bridge_api_keys, settings.keys_file)
-    except KeyFileError as error:
+        return Access(settings.bridge_api_keys, key_store(settings))
+    except KeyStoreError as error:
         raise StartError(str(error)) from error
 
 
@@ -114,6 +122,7 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
     )
 
 
+# long: each option of the server is named.
 async def serve_grpc(
     shared: Shared, address: Address, stack: AsyncExitStack, changes: Changes
 ) -> Address:
@@ -136,6 +145,7 @@ async def serve_grpc(
         occupancy=shared.metrics.occupancy,
         recent=shared.recent.lines,
         ledger=shared.ledger,
+        replica=settings.replica,
     )
     try:
         port = await server.start()
@@ -175,6 +185,7 @@ def http_settings(settings: Settings, grpc_address: Address | None) -> HttpSetti
         public=not is_loopback(settings.host) or bool(settings.bridge_allowed_hosts),
         allowed_hosts=(settings.host.lower(), *settings.bridge_allowed_hosts),
         allowed_origins=settings.bridge_allowed_origins,
+        replica=settings.replica,
     )
 
 
@@ -200,7 +211,7 @@ async def serve_http(
     shared: Shared, listener: Listener, grpc_address: Address | None, stack: AsyncExitStack
 ) -> None:
     """Serve HTTP on a listening socket until the stack is closed."""
-    settings = shared.settings
+    settings, redis = shared.settings, shared.redis
     server_settings = http_settings(settings, grpc_address)
     store = response_store(settings)
     if store is not None:
@@ -217,6 +228,7 @@ async def serve_http(
         metrics=shared.metrics.render,
         recent=shared.recent.lines,
         ledger=shared.ledger,
+        redis_up=None if redis is None else lambda: redis.up,
     )
     http = connections(server_settings, dialects, shared.metrics.occupancy)
     server = HttpServer(_uvicorn_config(app, http, shared.tls))

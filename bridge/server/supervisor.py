@@ -15,12 +15,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bridge.core.access import USAGE_FILE, Access, Quotas, Uploads
+from bridge.core.access import USAGE_FILE, Access, LocalCounts, Quotas, Uploads
 from bridge.core.claude import Capabilities, Launcher
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.ledger import LEDGER_FILE, Ledger
 from bridge.core.payers import Payer, Payers, PayingEngine, Sharing, account_warnings
 from bridge.core.pool import Budget
+from bridge.core.redis import RedisLink
 from bridge.core.system import OrphanGuard, is_loopback
 from bridge.core.telemetry import (
     HealthLog,
@@ -138,6 +139,7 @@ async def serving(
     """
     async with AsyncExitStack() as stack:
         guard = await stack.enter_async_context(OrphanGuard())
+        redis = await _redis(settings, stack)
         access = access_of(settings)
         plan, tls, listener = open_listeners(
             settings, access, http=front_ends.http, grpc=front_ends.grpc
@@ -157,7 +159,7 @@ async def serving(
             for payer in payers or (None,)
         }
         service = _service(launchers, parts, changes.announce)
-        telemetry.metrics.watch(service)
+        telemetry.metrics.watch(service, settings.replica)
         health_log = HealthLog()
         stack.callback(changes.follow(lambda: health_log.look(service.pool_state())))
         access.on_revoked = service.forget_caller
@@ -168,7 +170,11 @@ async def serving(
         bridge.system_prompt = options.system_prompt
         uploads = Uploads(settings.bridge_upload_megabytes * 1024 * 1024)
         metrics, recent = telemetry.metrics, telemetry.recent
-        shared = Shared(service, settings, access, uploads, metrics, recent, telemetry.ledger, tls)
+        if redis is not None:
+            metrics.watch_redis(lambda: redis.up)
+        shared = Shared(
+            service, settings, access, uploads, metrics, recent, telemetry.ledger, tls, redis
+        )
         if plan.grpc is not None:
             bridge.grpc_address = await serve_grpc(shared, plan.grpc, stack, changes)
         if listener is not None:
@@ -202,7 +208,7 @@ def _service(
 ) -> Payers:
     """An engine for each payer, behind one service."""
     settings, access, options = parts.settings, parts.access, parts.options
-    quotas = Quotas(access.limits_of, settings.bridge_state_dir / USAGE_FILE)
+    quotas = Quotas(access.limits_of, LocalCounts(settings.bridge_state_dir / USAGE_FILE))
     parts.telemetry.metrics.watch_budgets(lambda: quotas.all_budget_shares(access.keys))
     budget = Budget(options.limits) if len(launchers) > 1 else None
     engines: list[PayingEngine] = []
@@ -262,18 +268,28 @@ def _telemetry(
     settings: Settings, stack: AsyncExitStack, say: Callable[[str], None], *, demo: bool
 ) -> _Telemetry:
     """Open the observers of requests; the stack closes them."""
-    log = SessionLog(settings.session_log_path, _rotation(settings))
+    log = SessionLog(settings.session_log_path, _rotation(settings), settings.replica)
     stack.callback(log.close)
     metrics, recent = Metrics(settings.bridge_metric_labels), RecentRequests()
     # What a simulated model costs is nobody's.
     ledger = Ledger(settings.bridge_state_dir / (DEMO_LEDGER_FILE if demo else LEDGER_FILE))
     stack.push_async_callback(ledger.aclose)
     observers: list[Observer] = [metrics, log, recent, ledger, ServerLog()]
-    tracing = start_tracing(os.environ, say)
+    tracing = start_tracing(os.environ, say, settings.replica)
     if tracing is not None:
         observers.append(tracing)
         stack.callback(tracing.close)
     return _Telemetry(metrics, log, recent, ledger, Observers(observers), tracing is not None)
+
+
+async def _redis(settings: Settings, stack: AsyncExitStack) -> RedisLink | None:
+    """The link to Redis, if there is to be one; closed last, after all that uses it."""
+    if settings.bridge_redis_url is None:
+        return None
+    link = RedisLink(settings.bridge_redis_url)
+    stack.push_async_callback(link.aclose)
+    await link.start()
+    return link
 
 
 async def _simulator(stack: AsyncExitStack) -> Simulator:

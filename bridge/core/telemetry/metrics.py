@@ -6,7 +6,7 @@ request ends, from its record. Everything lives in a registry of one server: not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import accumulate
 from typing import Any, Final, Protocol
@@ -37,9 +37,10 @@ from bridge.core.contract import (
     UsageLimits,
 )
 from bridge.core.telemetry.costs import OTHER, Budgets, BudgetShares, Costs
+from bridge.core.telemetry.keys import KeyRequests
 from bridge.core.telemetry.labelled_requests import LabelledRequests
 from bridge.core.telemetry.occupancy import Occupancy
-from bridge.core.telemetry.payers import KeyAndPayerRequests, of_payers
+from bridge.core.telemetry.payers import PayerRequests, of_payers
 from bridge.core.telemetry.request_record import GAP_BOUNDS, RequestRecord
 
 SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -64,8 +65,7 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry = CollectorRegistry()
         registry.register(self.occupancy)
-        # CPU, memory, file descriptors and start time of the server itself, on Linux.
-        ProcessCollector(registry=registry)
+        ProcessCollector(registry=registry)  # The server's own, on Linux.
         self._requests = Counter(
             "bridge_requests",
             "Requests that ended, by the finish reason of the answer or the reason of the error.",
@@ -100,12 +100,18 @@ class Metrics:
         self._queue = _seconds(
             "queue", "From the request to its session, by how it got one.", "session", registry
         )
-        self._by_key_and_payer = KeyAndPayerRequests(registry)
+        self._payers = PayerRequests(registry)
+        self._keys = KeyRequests(registry)
         self._labelled = LabelledRequests(labels, registry)
 
-    def watch(self, watched: Watched) -> None:
-        """Report the state of this engine's pool, too."""
-        self._registry.register(_Pool(watched))
+    def watch(self, watched: Watched, replica: str = "") -> None:
+        """Report the state of this engine's pool, too; `replica` is the name of the server."""
+        self._registry.register(_Pool(watched, replica))
+
+    def watch_redis(self, up: Callable[[], bool]) -> None:
+        """Report whether Redis can be used."""
+        gauge = Gauge("bridge_redis_up", "Whether Redis can be used.", registry=self._registry)
+        gauge.set_function(up)
 
     def watch_budgets(self, used: BudgetShares) -> None:
         """Report how much of its budgets each key has used."""
@@ -132,7 +138,7 @@ class Metrics:
         finished = record.finished
         outcome = record.error or (finished.reason if finished else "unknown")
         self._requests.labels(api, model, outcome.lower()).inc()
-        self._by_key_and_payer.count(record, outcome.lower())
+        self._payers.count(record, outcome.lower())
         if record.request.messages:
             # One that could not be read took no time, and would make the others look fast.
             self._total.labels(model).observe(times.since_start(times.ended_at))
@@ -143,6 +149,7 @@ class Metrics:
             self._gap.add(model, record.gaps, record.gap_seconds)
         if record.unseen_calls:
             self._unseen_calls.labels(model).inc(record.unseen_calls)
+        self._keys.count(record, outcome.lower())
         self._labelled.count(record)
         usage = record.usage
         if usage is not None:
@@ -154,6 +161,7 @@ class Metrics:
     def booked(self, record: RequestRecord) -> None:
         """Count the cost of a request."""
         self._costs.count(record)
+        self._keys.count_cost(record)
 
 
 def _seconds(name: str, text: str, label: str, registry: CollectorRegistry) -> Histogram:
@@ -189,8 +197,9 @@ class _Gaps(Collector):
 class _Pool(Collector):
     """The state of an engine's pool, read when the metrics are."""
 
-    def __init__(self, watched: Watched) -> None:
+    def __init__(self, watched: Watched, replica: str) -> None:
         self._watched = watched
+        self._replica = replica
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: what there is depends on the state, which is not to be asked at the start."""
@@ -199,19 +208,20 @@ class _Pool(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every metric of the pool."""
         state = self._watched.pool_state()
-        yield from _of_pool(state)
+        yield from _of_pool(state, self._replica)
         yield from of_payers(state.payers)
 
 
-def _of_pool(state: PoolState) -> Iterator[Metric]:
+def _of_pool(state: PoolState, replica: str) -> Iterator[Metric]:
     health, totals = state.health, state.totals
     info = {
         "version": __version__,
+        "replica": replica,
         "cli_version": health.cli_version,
         "account": health.account,
         "simulated": str(health.simulated).lower(),
     }
-    yield InfoMetricFamily("bridge", "Versions of the running server.", value=info)
+    yield InfoMetricFamily("bridge", "Name and versions of the running server.", value=info)
     yield GaugeMetricFamily(
         "bridge_serving", "Whether completions are expected to work.", int(health.serving)
     )

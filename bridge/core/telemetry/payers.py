@@ -1,4 +1,4 @@
-"""The metrics of keys and payers: whose requests there were, who paid, and who can serve."""
+"""The metrics of payers: what each answered, and whether it can serve."""
 
 from __future__ import annotations
 
@@ -12,17 +12,11 @@ from bridge.core.contract import PayerState
 from bridge.core.telemetry.request_record import RequestRecord
 
 
-class KeyAndPayerRequests:
-    """Counts requests by their key and by their payer, which the operator names, not callers."""
+class PayerRequests:
+    """Counts requests by payer."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._of_keys = Counter(
-            "bridge_key_requests",
-            "Requests that ended, by the name of their key, which is empty without keys.",
-            ("key", "outcome"),
-            registry=registry,
-        )
-        self._of_payers = Counter(
+        self._requests = Counter(
             "bridge_payer_requests",
             "Requests that ended, by the payer that answered or was asked last.",
             ("payer", "outcome"),
@@ -31,8 +25,7 @@ class KeyAndPayerRequests:
 
     def count(self, record: RequestRecord, outcome: str) -> None:
         """Count a request that has ended."""
-        self._of_keys.labels(record.request.caller, outcome).inc()
-        self._of_payers.labels(record.payer, outcome).inc()
+        self._requests.labels(record.payer, outcome).inc()
 
 
 def of_payers(payers: Sequence[PayerState]) -> Iterator[Metric]:

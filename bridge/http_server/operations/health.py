@@ -57,6 +57,7 @@ def health_routes(server: ServerContext) -> APIRouter:
         content: JsonDict = {
             "status": now.status,
             "detail": now.detail,
+            "replica": server.settings.replica,
             "version": server.version,
             "cli_version": now.cli_version,
             "logged_in": now.logged_in,
@@ -72,6 +73,8 @@ def health_routes(server: ServerContext) -> APIRouter:
         }
         if state.payers:
             content["payers"] = [payer_object(payer) for payer in state.payers]
+        if server.redis_up is not None:
+            content["redis"] = {"up": server.redis_up()}
         return json_response(content, status)
 
     return router

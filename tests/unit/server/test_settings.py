@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from bridge.core.access.keys import parse_given
+from bridge.core.redis import RedisAddress
 from bridge.server.settings import Settings
 
 
@@ -23,6 +24,7 @@ VALUES: list[tuple[str, str, object]] = [
     ("PORT", "9000", 9000),
     ("PORT", "0", 0),
     ("GRPC_PORT", "9001", 9001),
+    ("BRIDGE_REPLICA", "bridge-7", "bridge-7"),
     ("POOL_SIZE", "7", 7),
     ("CLAUDE_TIMEOUT", "2.5", 2.5),
     ("BRIDGE_SPARES", "0", 0),
@@ -52,6 +54,7 @@ VALUES: list[tuple[str, str, object]] = [
     ("BRIDGE_ALLOWED_ORIGINS", "https://Chat.example.com", ("https://chat.example.com",)),
     ("BRIDGE_RESPONSES_DAYS", "0.5", 0.5),
     ("BRIDGE_RESPONSES_MEGABYTES", "7", 7),
+    ("BRIDGE_REDIS_URL", "redis://:pw@cache/1", RedisAddress("cache", database=1, password="pw")),
 ]
 
 DEFAULTS: dict[str, object] = {
@@ -79,6 +82,7 @@ DEFAULTS: dict[str, object] = {
     "bridge_use_api_key": False,
     "bridge_responses_days": 30.0,
     "bridge_responses_megabytes": 256,
+    "bridge_redis_url": None,
     "bridge_session_log": "metadata",
     "bridge_api_keys": (),
     "bridge_keys_file": None,

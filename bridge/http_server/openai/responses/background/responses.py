@@ -135,8 +135,14 @@ class BackgroundResponse:
         return reply if recorded else {**reply, "model": self._model_asked}
 
     async def whole(self) -> JsonDict:
-        """Build the same, off the event loop if it is long."""
+        """Build the same, off the event loop if it is long.
+
+        If the answer has just ended, it waits until that is stored: a client that has read the end
+        over another API is not told that the response is still in progress.
+        """
         answer = self.answer
+        if answer is not None and answer.ended:
+            await self._kept()
         long = answer is not None and answer.ended and len(answer.recorded) > _MANY_EVENTS
         return await off_loop(long and self._final is None, self.reply)
 
