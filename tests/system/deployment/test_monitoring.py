@@ -53,7 +53,9 @@ def paid(tmp_path_factory: pytest.TempPathFactory, loop_thread: LoopThread) -> I
     """A bridge with two payers and a budget, which has answered and failed."""
     home = tmp_path_factory.mktemp("monitored")
     use = KeyUse(KeyOwner.OTHER, ("team",))
-    with paid_bridge(home, loop_thread, ("mine", "team"), {}) as paid:
+    # Nothing listens at this address: the state of the link is a metric all the same.
+    nowhere = {"bridge_redis_url": "redis://127.0.0.1:9/0"}
+    with paid_bridge(home, loop_thread, ("mine", "team"), {}, **nowhere) as paid:
         file = KeyFile(home / "state" / "keys.json")
         monitor = file.add("monitor", KeyScope.ADMIN, use=KeyUse(KeyOwner.MINE))
         user = file.add("anna", limits=KeyLimits(tokens_per_day=1_000_000), use=use)
