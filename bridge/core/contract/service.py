@@ -102,6 +102,8 @@ class Health:
     """Requests in the queue."""
     detail: str = ""
     """The problem and its remedy, in a sentence; empty if there is none."""
+    resets_at: float | None = None
+    """When serving is expected to resume, in Unix seconds, if that is known."""
     lacking: tuple[str, ...] = ()
     """Features that this Claude Code lacks and the bridge works without, in the probe's words."""
 

@@ -270,10 +270,14 @@ class Engine(ServesRequests):
             else:
                 await self.pool.changed()
 
+    def announce_stop(self) -> None:
+        """Report that the server stops. Requests are still served until `drain`."""
+        self._draining = True
+        self.pool.announce()
+
     async def drain(self) -> None:
         """Refuse new requests and wait for the running ones."""
-        self._draining = True
-        self._on_change()
+        self.announce_stop()
         await self.pool.drain()
         await self._requests.finished()
 
