@@ -123,11 +123,13 @@ class UsageWindow:
     """The used share, 0 to 1."""
     resets_at: float | None = None
     """When it resets, in Unix seconds."""
+    of_model: bool = False
+    """Whether it is for one model or some of them only."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsageLimits:
-    """The account's usage limits, as last reported by the API."""
+    """The account's usage limits, as last reported by the API: at the start, or with an answer."""
 
     status: str
     """`allowed`, `allowed_warning` or `rejected`, in the API's own words."""

@@ -35,7 +35,6 @@ ELSEWHERE: Mapping[str, str] = {
     "core/claude/inbox": "With tests/unit/core/claude/test_session.py.",
     "core/claude/tool_definitions": "tests/integration/prompts/test_exact.py",
     "core/claude/turns": "With tests/unit/core/claude/test_turn_settings.py.",
-    "core/claude/usage_limits": "tests/unit/core/engine/test_usage_limits.py",
     "core/contract/": "Data without decisions; tests everywhere are made of it.",
     "core/engine/": "It needs the CLI: tests/integration/engine and tests/integration/faults.",
     "core/intake/": "Around an engine: tests/integration/engine/test_costs.py and its neighbours.",
