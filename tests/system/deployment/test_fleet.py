@@ -152,7 +152,6 @@ def test_docker_compose_accepts_the_file(secrets: Path) -> None:
 
 def test_the_replicas_are_told_what_they_know() -> None:
     known = {name.upper() for name in Settings.model_fields} | {"CLAUDE_CONFIG_DIR"}
-    known |= {"BRIDGE_DRAIN_DELAY"}
     for name in REPLICAS:
         environment = FLEET["services"][name]["environment"]
         assert set(environment) <= known
