@@ -94,25 +94,21 @@ class Service(Protocol):
         ...
 
     async def attach(self, owner: str, id: str) -> DetachedAnswer:
-        """Return a detached answer; raises NotFoundError (field `request_id`).
-
-        Raises AnswerElsewhereError if another server of the fleet has it, and StoreUnavailableError
-        if that cannot be found out now.
-        """
+        """Return a detached answer; raises NotFoundError (field `request_id`), AnswerElsewhereError
+        if another server has it, or StoreUnavailableError if that cannot be found out."""
         ...
 
     async def cancel(self, owner: str, id: str) -> None:
         """Cancel a running request, detached or not; returns once a detached one has ended.
 
-        No effect on a detached answer that has ended. Raises NotFoundError (field `request_id`),
-        and what `attach` raises.
+        No effect on a detached answer that has ended. Raises what `attach` raises.
         """
         ...
 
     async def forget(self, owner: str, id: str) -> bool:
         """Cancel a detached answer and keep it no longer; False if there is none.
 
-        Raises AnswerElsewhereError if it runs on another server of the fleet.
+        Raises AnswerElsewhereError if it runs on another server.
         """
         ...
 
