@@ -2,6 +2,7 @@
 
 from bridge.core.contract.errors import (
     AccountRefusedError,
+    AnswerElsewhereError,
     AnswerTooLargeError,
     AuthenticationError,
     BridgeError,
@@ -100,6 +101,7 @@ __all__ = [
     "AccountRefusedError",
     "Allowance",
     "Allowances",
+    "AnswerElsewhereError",
     "AnswerTooLargeError",
     "AuthenticationError",
     "Bounds",

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bridge.core.access import OWNERS_USE, KeyUse, Quotas
-from bridge.core.answers import RecordingLimits
+from bridge.core.answers import Fleet, RecordingLimits
 from bridge.core.contract import (
     DEFAULT_PAYER,
     Allowances,
@@ -81,6 +81,8 @@ class Sharing:
     log_bodies: bool = False
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
+    fleet: Fleet | None = None
+    """The other servers; None if there is none."""
 
 
 class Payers(ServesRequests):
@@ -95,6 +97,7 @@ class Payers(ServesRequests):
             observer,
             shared.quotas,
             shared.recordings,
+            fleet=shared.fleet,
             log_bodies=shared.log_bodies,
             clock=shared.clock,
             now=shared.now,
