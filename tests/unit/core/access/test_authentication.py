@@ -138,6 +138,17 @@ def test_a_new_key_of_an_old_name_is_another(file: KeyFile) -> None:
     assert access.limits_of("phone#2") == KeyLimits()
 
 
+def test_a_key_of_a_new_file_is_another_than_the_one_of_its_name(file: KeyFile) -> None:
+    file.add("phone")
+    access = Access(store=file)
+    old = access.keys["phone"]
+    file.path.unlink()
+    secret = file.add("phone")
+    with pytest.raises(AuthenticationError, match="has been revoked"):
+        access.check(Grant("phone", old.digest, old.id))
+    assert access.authenticate(secret).owner != Grant("phone", old.digest, old.id).owner
+
+
 def test_an_expired_key_is_refused_and_only_its_holder_is_told(file: KeyFile) -> None:
     revoked: list[str] = []
     now = 1000.0
