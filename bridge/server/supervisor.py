@@ -16,10 +16,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bridge.core.access import USAGE_FILE, Access, LocalCounts, Quotas, RedisCounts, Uploads
-from bridge.core.claude import Capabilities, Launcher
+from bridge.core.claude import AccountFingerprint, Capabilities, Launcher
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.ledger import LEDGER_FILE, Ledger
-from bridge.core.payers import Payer, Payers, PayingEngine, Sharing, account_warnings
+from bridge.core.payers import (
+    Marks,
+    Payer,
+    Payers,
+    PayingEngine,
+    SharedMarks,
+    Sharing,
+    account_warnings,
+)
 from bridge.core.pool import Budget
 from bridge.core.redis import RedisLink
 from bridge.core.system import OrphanGuard, is_loopback
@@ -158,7 +166,7 @@ async def serving(
         telemetry = _telemetry(settings, stack, say, demo=front_ends.demo)
         changes = Changes()
         options = engine_options(settings, demo=front_ends.demo)
-        parts = _Parts(settings, options, capabilities, access, quotas, telemetry)
+        parts = _Parts(settings, options, capabilities, access, quotas, redis, telemetry)
         payers = () if front_ends.demo else named_payers(settings)
         launchers = {
             payer: make_launcher(cli, settings, simulator, guard, stack, payer)
@@ -207,6 +215,7 @@ class _Parts:
     capabilities: Capabilities
     access: Access
     quotas: Quotas
+    redis: RedisLink | None
     telemetry: _Telemetry
 
 
@@ -245,8 +254,21 @@ def _service(
         settings.bridge_share_login,
         options.recordings,
         options.log_bodies,
+        _marks(launchers, parts.redis),
     )
     return Payers(engines, parts.telemetry.observers, shared)
+
+
+def _marks(launchers: Mapping[Payer | None, Launcher], redis: RedisLink | None) -> Marks:
+    """What is known of the limits of the payers' accounts: in Redis, if there is one."""
+    if redis is None:
+        return Marks()
+    accounts = {
+        payer.name: AccountFingerprint(launcher).value
+        for payer, launcher in launchers.items()
+        if payer is not None
+    }
+    return SharedMarks(redis, accounts)
 
 
 def _warn(settings: Settings, access: Access, service: Payers) -> None:
