@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bridge.core.access import USAGE_FILE, Access, LocalCounts, Quotas, RedisCounts, Uploads
+from bridge.core.answers import CLAIM_SECONDS, Fleet, RedisFleet
 from bridge.core.claude import AccountFingerprint, Capabilities, Launcher
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.ledger import LEDGER_FILE, Ledger
@@ -166,7 +167,8 @@ async def serving(
         telemetry = _telemetry(settings, stack, say, demo=front_ends.demo)
         changes = Changes()
         options = engine_options(settings, demo=front_ends.demo)
-        parts = _Parts(settings, options, capabilities, access, quotas, redis, telemetry)
+        fleet = _fleet(settings, redis, stack)
+        parts = _Parts(settings, options, capabilities, access, quotas, telemetry, redis, fleet)
         payers = () if front_ends.demo else named_payers(settings)
         launchers = {
             payer: make_launcher(cli, settings, simulator, guard, stack, payer)
@@ -177,6 +179,7 @@ async def serving(
         health_log = HealthLog()
         stack.callback(changes.follow(lambda: health_log.look(service.pool_state())))
         access.on_revoked = service.forget_caller
+        access.on_known = changes.announce
         await stack.enter_async_context(access.following())
         bridge = Bridge(service, front_ends, simulator, access, telemetry.log, telemetry.metrics)
         bridge.live_tls = tls
@@ -215,8 +218,9 @@ class _Parts:
     capabilities: Capabilities
     access: Access
     quotas: Quotas
-    redis: RedisLink | None
     telemetry: _Telemetry
+    redis: RedisLink | None
+    fleet: Fleet | None
 
 
 def _service(
@@ -251,10 +255,12 @@ def _service(
     shared = Sharing(
         quotas,
         access.use_of,
+        lambda: access.known,
         settings.bridge_share_login,
         options.recordings,
         options.log_bodies,
         _marks(launchers, parts.redis),
+        fleet=parts.fleet,
     )
     return Payers(engines, parts.telemetry.observers, shared)
 
@@ -309,6 +315,16 @@ def _telemetry(
         observers.append(tracing)
         stack.callback(tracing.close)
     return _Telemetry(metrics, log, recent, ledger, Observers(observers), tracing is not None)
+
+
+def _fleet(settings: Settings, redis: RedisLink | None, stack: AsyncExitStack) -> RedisFleet | None:
+    """The other servers, if there are any."""
+    if redis is None:
+        return None
+    fleet = RedisFleet(redis, settings.replica, claim_seconds=CLAIM_SECONDS)
+    stack.push_async_callback(fleet.aclose)
+    fleet.start()
+    return fleet
 
 
 async def _quotas(
