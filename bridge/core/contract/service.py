@@ -36,6 +36,8 @@ class HealthStatus(StrEnum):
     UNAVAILABLE = "unavailable"
     OVERAGE_AHEAD = "overage_ahead"
     """Serving has stopped before paid extra usage."""
+    USAGE_LIMIT = "usage_limit"
+    """The account's usage limit is reached."""
 
 
 class PayerKind(StrEnum):
