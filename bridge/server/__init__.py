@@ -70,7 +70,6 @@ else:
                 "first_certificate",
                 "own_client_context",
                 "read_tls",
-                "redis_link",
             ),
         },
     )

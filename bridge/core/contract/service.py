@@ -1,5 +1,6 @@
 """The interface between the front ends and the core."""
 
+# long: the one seam of the core, with all that it reports of its state.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -125,11 +126,13 @@ class UsageWindow:
     """The used share, 0 to 1."""
     resets_at: float | None = None
     """When it resets, in Unix seconds."""
+    of_model: bool = False
+    """Whether it is for one model or some of them only."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsageLimits:
-    """The account's usage limits, as last reported by the API."""
+    """The account's usage limits, as last reported by the API: at the start, or with an answer."""
 
     status: str
     """`allowed`, `allowed_warning` or `rejected`, in the API's own words."""
@@ -294,19 +297,27 @@ class Service(Protocol):
         """
         ...
 
-    def attach(self, owner: str, id: str) -> DetachedAnswer:
-        """Return a detached answer; raises NotFoundError (field `request_id`)."""
+    async def attach(self, owner: str, id: str) -> DetachedAnswer:
+        """Return a detached answer; raises NotFoundError (field `request_id`).
+
+        Raises AnswerElsewhereError if another server of the fleet has it, and StoreUnavailableError
+        if that cannot be found out now.
+        """
         ...
 
     async def cancel(self, owner: str, id: str) -> None:
         """Cancel a running request, detached or not; returns once a detached one has ended.
 
-        No effect on a detached answer that has ended. Raises NotFoundError (field `request_id`).
+        No effect on a detached answer that has ended. Raises NotFoundError (field `request_id`),
+        and what `attach` raises.
         """
         ...
 
     async def forget(self, owner: str, id: str) -> bool:
-        """Cancel a detached answer and keep it no longer; False if there is none."""
+        """Cancel a detached answer and keep it no longer; False if there is none.
+
+        Raises AnswerElsewhereError if it runs on another server of the fleet.
+        """
         ...
 
     async def count_tokens(self, request: CompletionRequest) -> int:

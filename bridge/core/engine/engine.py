@@ -3,6 +3,7 @@
 # long: the face of the core, one method for each thing that a front end or the payers ask.
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import time
@@ -15,9 +16,11 @@ from bridge.core.claude import (
     ALL,
     AccountFile,
     Capabilities,
+    ControlError,
     Facts,
     Launcher,
     LoginFiles,
+    ProcessGoneError,
     Profile,
     Session,
 )
@@ -41,7 +44,7 @@ from bridge.core.engine.timeouts import TimeLimits
 from bridge.core.engine.usage_limits import AtLimit, OveragePolicy, UsageLimitsState
 from bridge.core.intake import RequestBill, Requests, ServesRequests
 from bridge.core.pool import Budget, Pool, PoolLimits, Recycling, Watchdog, WatchdogLimits
-from bridge.core.telemetry import Observer, RequestRecord
+from bridge.core.telemetry import Observer, RequestRecord, kind_of
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +92,9 @@ class Engine(ServesRequests):
         self._launcher = launcher
         self._options = options
         self._capabilities = capabilities
+        self._now = now
         self._draining = False
+        self._asking_plan: asyncio.Task[None] | None = None
         self.pool = Pool(
             self._spawn,
             options.limits,
@@ -151,7 +156,8 @@ class Engine(ServesRequests):
 
     async def start(self) -> None:
         """Start the first process, then the others. Raises what `Session.spawn` raises."""
-        await self._start_first()
+        session = await self._start_first()
+        self._asking_plan = asyncio.create_task(self._ask_plan(session))
         self.pool.start()
         self._watchdog.start()
 
@@ -160,6 +166,9 @@ class Engine(ServesRequests):
         self.usage_limits.close()
         self._draining = True
         await self._login_watch.aclose()
+        if self._asking_plan is not None:
+            self._asking_plan.cancel()
+            await asyncio.wait((self._asking_plan,))
         await self.account.aclose()
         await self._watchdog.aclose()
         await self.resources.schemas.aclose()
@@ -299,7 +308,7 @@ class Engine(ServesRequests):
         session.on_usage_limits = self.usage_limits.note
         return session
 
-    async def _start_first(self) -> None:
+    async def _start_first(self) -> Session:
         """Find out from a first process which models and which account the CLI has.
 
         Raises what `Session.spawn` raises.
@@ -311,11 +320,27 @@ class Engine(ServesRequests):
             self._launcher = dataclasses.replace(self._launcher, use_api_key=True)
             session = await self._first_session()
         self.pool.adopt(session)
+        return session
 
     async def _ask_again(self) -> None:
         """Find out the same from a separate process, which serves no requests."""
         session = await self._first_session()
-        await session.close()
+        try:
+            await self._ask_plan(session)
+        finally:
+            await session.close()
+
+    async def _ask_plan(self, session: Session) -> None:
+        """Find out the account's usage limits, if Claude Code knows them without an answer."""
+        try:
+            self.usage_limits.begin_with(await session.usage_limits(self._now()))
+        except (ControlError, ProcessGoneError) as error:
+            logger.info("the usage limits are known after the first answer: %s", kind_of(error))
+
+    async def plan_asked(self) -> None:
+        """Wait until the usage limits are known, if they can be without an answer."""
+        if self._asking_plan is not None:
+            await asyncio.wait((self._asking_plan,))
 
     async def _first_session(self) -> Session:
         session = await self._spawn()
