@@ -162,7 +162,7 @@ class Totals:
     failed: int = 0
     """Requests that ended in an error."""
     left: int = 0
-    """Requests whose caller disconnected."""
+    """Requests whose caller disconnected, or cancelled them."""
     sessions: dict[str, int] = field(default_factory=dict)
     """Requests by the `SessionSource` of their session."""
     processes_started: int = 0
