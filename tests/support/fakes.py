@@ -163,7 +163,10 @@ class FakeService:
         return await self.answers.forget(owner, id)
 
     async def _answered(
-        self, request: CompletionRequest, admitted: Callable[[], None]
+        self,
+        request: CompletionRequest,
+        admitted: Callable[[], None],
+        cancelled: Callable[[], bool],
     ) -> AsyncGenerator[Event, None]:
         validate(request)
         admitted()

@@ -16,6 +16,8 @@ class HealthStatus(StrEnum):
     UNAVAILABLE = "unavailable"
     OVERAGE_AHEAD = "overage_ahead"
     """Serving has stopped before paid extra usage."""
+    USAGE_LIMIT = "usage_limit"
+    """The account's usage limit is reached."""
 
 
 class PayerKind(StrEnum):
@@ -139,7 +141,7 @@ class Totals:
     failed: int = 0
     """Requests that ended in an error."""
     left: int = 0
-    """Requests whose caller disconnected."""
+    """Requests whose caller disconnected, or cancelled them."""
     sessions: dict[str, int] = field(default_factory=dict)
     """Requests by the `SessionSource` of their session."""
     processes_started: int = 0
