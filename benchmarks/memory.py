@@ -1,8 +1,8 @@
 """`python -m benchmarks.memory`: what the Claude Code processes of a bridge take of the memory.
 
-Linux only. Processes share the program's own pages, so the sum of their resident sizes counts those
-many times. The proportional size (PSS) counts each shared page once over all processes; the unshared
-one (USS) is what one more process adds. Both in MB of 2**20 bytes.
+Linux only. Processes share the program's own pages, so the sum of their resident sizes counts
+those many times. The proportional size (PSS) counts each shared page once over all processes; the
+unshared one (USS) is what one more process adds. Both in MB of 2**20 bytes.
 """
 
 from __future__ import annotations
