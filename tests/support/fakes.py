@@ -155,8 +155,8 @@ class FakeService:
     ) -> DetachedAnswer:
         return await self.answers.detach(request, on_end)
 
-    def attach(self, owner: str, id: str) -> DetachedAnswer:
-        return self.answers.attach(owner, id)
+    async def attach(self, owner: str, id: str) -> DetachedAnswer:
+        return await self.answers.attach(owner, id)
 
     async def cancel(self, owner: str, id: str) -> None:
         await self.answers.cancel(owner, id)

@@ -30,13 +30,12 @@ from bridge.core.access.keys import (
     KeyUse,
     LastUsed,
     digest_of,
-    shown_time,
 )
 from bridge.core.contract import (
     AuthenticationError,
     BridgeError,
+    KeysUnavailableError,
     PermissionDeniedError,
-    UnavailableError,
 )
 
 __all__ = ["ANYONE", "Access", "Grant", "bearer"]
@@ -110,12 +109,15 @@ class Access:
         "" when keys become required. `now` returns Unix seconds.
         """
         self.on_revoked = on_revoked
+        self.on_known: Callable[[], None] = lambda: None
+        """Called when the stored keys have become known."""
         self._now = now
         self._given = {key.caller: key for key in given}
         self._store = store
         self._last_used = LastUsed(store, now=now) if store is not None else None
         self._signature: Hashable | None = None
         self._keys: dict[str, Key] = dict(self._given)
+        self._secrets = self._all_secrets()
         self._required = bool(self._keys)
         self._live: frozenset[tuple[str, str]] = frozenset()
         self._next_end = math.inf
@@ -174,7 +176,7 @@ class Access:
         """Find the key with this secret.
 
         Raises AuthenticationError if the secret is missing or wrong, PermissionDeniedError if the
-        key's scope does not include `needed`, and UnavailableError if the keys are not known.
+        key's scope does not include `needed`, and KeysUnavailableError if the keys are not known.
         """
         self.refresh()
         if not self.required:
@@ -184,10 +186,9 @@ class Access:
         digest = digest_of(secret)
         found: Key | None = None
         # Compare with every secret, so that the time taken does not reveal which one matched.
-        for key in self._keys.values():
-            for each in key.digests:
-                if hmac.compare_digest(each, digest):
-                    found = key
+        for each, key in self._secrets:
+            if hmac.compare_digest(each, digest):
+                found = key
         if found is None:
             raise self._refusal(_WRONG)
         self._check_valid(found, digest)
@@ -200,7 +201,7 @@ class Access:
     def check(self, grant: Grant, needed: KeyScope = KeyScope.COMPLETE) -> None:
         """Raise AuthenticationError if the grant is no longer valid.
 
-        Raises PermissionDeniedError and UnavailableError as `authenticate` does.
+        Raises PermissionDeniedError and KeysUnavailableError as `authenticate` does.
         """
         self.refresh()
         if not self.required:
@@ -230,11 +231,13 @@ class Access:
         # No user's key has brackets in its name.
         key = Key(f"({name})", digest_of(secret), use=OWNERS_USE)
         self._given[key.name] = self._keys[key.name] = key
+        self._secrets = self._all_secrets()
         try:
             yield secret
         finally:
             self._given.pop(key.name, None)
             self._keys.pop(key.name, None)
+            self._secrets = self._all_secrets()
             self.on_revoked(key.name)
 
     @asynccontextmanager
@@ -249,8 +252,7 @@ class Access:
             while True:
                 await asyncio.sleep(seconds)
                 try:
-                    if self._store is not None:
-                        await self._store.look()
+                    await self._look()
                     self.refresh()
                     await self._store_use()
                 except KeyStoreError as error:
@@ -266,6 +268,13 @@ class Access:
             with suppress(asyncio.CancelledError):
                 await task
             await self._store_use(at_once=True)
+
+    async def _look(self) -> None:
+        if self._store is not None:
+            known = self._store.known
+            await self._store.look()
+            if self._store.known and not known:
+                self.on_known()
 
     def refresh(self) -> None:
         """Read the stored keys again if they have changed, and note which have expired."""
@@ -297,10 +306,15 @@ class Access:
         was_required = self._required
         kept = {key.caller: key for key in stored if key.name not in overridden}
         self._keys = kept | self._given
+        self._secrets = self._all_secrets()
         self._required = was_required or self._signature is not None or bool(self._keys)
         self._note_ended()
         if self._required and not was_required:
             self.on_revoked("")
+
+    def _all_secrets(self) -> tuple[tuple[str, Key], ...]:
+        """Return the digest of each secret, also of those that have ended, with its key."""
+        return tuple((digest, key) for key in self._keys.values() for digest in key.digests)
 
     def _note_ended(self) -> None:
         """Report the callers of which a secret is no longer valid."""
@@ -316,22 +330,13 @@ class Access:
     def _refusal(self, message: str) -> BridgeError:
         """Return the error of a request without a valid key."""
         if not self.known:
-            return UnavailableError(_UNKNOWN, reason="KEYS_UNAVAILABLE", retry_after=1.0)
+            return KeysUnavailableError(_UNKNOWN)
         return AuthenticationError(message)
 
     def _check_valid(self, key: Key, digest: str) -> None:
         """Raise AuthenticationError if the key has expired, or this secret of it has ended."""
-        now = self._now()
-        if key.expired(now):
-            raise AuthenticationError(
-                f"This API key expired on {shown_time(key.expires_at or 0)}. The operator of this "
-                f"server can renew it: bridge keys edit {key.name} --expires 90d."
-            )
-        if digest not in key.valid_digests(now):
-            raise AuthenticationError(
-                "This secret of the API key has been replaced. Use the new one that bridge keys "
-                f"rotate {key.name} printed."
-            )
+        if why := key.ended(digest, self._now()):
+            raise AuthenticationError(why)
 
     async def _store_use(self, *, at_once: bool = False) -> None:
         if self._last_used is not None:

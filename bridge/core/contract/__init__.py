@@ -2,6 +2,7 @@
 
 from bridge.core.contract.errors import (
     AccountRefusedError,
+    AnswerElsewhereError,
     AnswerTooLargeError,
     AuthenticationError,
     BridgeError,
@@ -10,6 +11,7 @@ from bridge.core.contract.errors import (
     DrainingError,
     InternalError,
     InvalidRequestError,
+    KeysUnavailableError,
     ModelNotFoundError,
     NotFoundError,
     NotLoggedInError,
@@ -99,6 +101,7 @@ __all__ = [
     "AccountRefusedError",
     "Allowance",
     "Allowances",
+    "AnswerElsewhereError",
     "AnswerTooLargeError",
     "AuthenticationError",
     "Bounds",
@@ -126,6 +129,7 @@ __all__ = [
     "InternalError",
     "InvalidRequestError",
     "JsonObject",
+    "KeysUnavailableError",
     "LimitedModel",
     "Message",
     "Model",

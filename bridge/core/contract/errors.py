@@ -191,6 +191,24 @@ class RequestIdInUseError(BridgeError):
         self.field = field
 
 
+class AnswerElsewhereError(BridgeError):
+    """The answer belongs to another server of the fleet: `replica` is its name.
+
+    A proxy may send the request there, or try the others.
+    """
+
+    reason = "ANSWER_ELSEWHERE"
+
+    def __init__(self, id: str, replica: str, *, field: str | None = None) -> None:
+        super().__init__(
+            f"The answer with the id {shown(id)} belongs to the server {shown(replica)} of this "
+            "fleet. Send the request there."
+        )
+        self.id = id
+        self.replica = replica
+        self.field = field
+
+
 class RequestCancelledError(BridgeError):
     """The caller cancelled the request by its id."""
 
@@ -277,6 +295,13 @@ class StoreUnavailableError(UnavailableError):
             "do not build on one can still be answered.",
             retryable=retryable,
         )
+
+
+class KeysUnavailableError(UnavailableError):
+    """The server does not know its API keys yet: where they are stored cannot be reached."""
+
+    reason = "KEYS_UNAVAILABLE"
+    retry_seconds = 1.0
 
 
 class DrainingError(UnavailableError):

@@ -294,19 +294,27 @@ class Service(Protocol):
         """
         ...
 
-    def attach(self, owner: str, id: str) -> DetachedAnswer:
-        """Return a detached answer; raises NotFoundError (field `request_id`)."""
+    async def attach(self, owner: str, id: str) -> DetachedAnswer:
+        """Return a detached answer; raises NotFoundError (field `request_id`).
+
+        Raises AnswerElsewhereError if another server of the fleet has it, and StoreUnavailableError
+        if that cannot be found out now.
+        """
         ...
 
     async def cancel(self, owner: str, id: str) -> None:
         """Cancel a running request, detached or not; returns once a detached one has ended.
 
-        No effect on a detached answer that has ended. Raises NotFoundError (field `request_id`).
+        No effect on a detached answer that has ended. Raises NotFoundError (field `request_id`),
+        and what `attach` raises.
         """
         ...
 
     async def forget(self, owner: str, id: str) -> bool:
-        """Cancel a detached answer and keep it no longer; False if there is none."""
+        """Cancel a detached answer and keep it no longer; False if there is none.
+
+        Raises AnswerElsewhereError if it runs on another server of the fleet.
+        """
         ...
 
     async def count_tokens(self, request: CompletionRequest) -> int:

@@ -205,7 +205,7 @@ class Completion:
         if attempt.parking is None:
             # The model may still write: a stop sequence has ended the answer, not the turn.
             await attempt.end_turn()
-        cost = self._bill.so_far + await attempt.lease.session.unbooked()
+        cost = await self._bill.so_far() + await attempt.lease.session.unbooked()
         return Charge(cost.rounded_usd, self._resources.account.billed, self._record.payer)
 
     async def _await_usage_limits(self, attempt: Attempt) -> None:

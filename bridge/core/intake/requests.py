@@ -12,7 +12,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from bridge.core.access import Quotas
-from bridge.core.answers import Answers, RecordingLimits
+from bridge.core.answers import Answers, Fleet, RecordingLimits
 from bridge.core.contract import (
     BridgeError,
     CompletionRequest,
@@ -85,6 +85,7 @@ class Requests:
         quotas: Quotas,
         recordings: RecordingLimits,
         *,
+        fleet: Fleet | None = None,
         log_bodies: bool = False,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
@@ -99,7 +100,9 @@ class Requests:
         self._outcomes: Counter[_Outcome] = Counter()
         self._session_sources: Counter[SessionSource] = Counter()
         self._bills = Bills(self._booked)
-        self.answers = Answers(self._answered, self.refused, recordings, clock=clock, now=now)
+        self.answers = Answers(
+            self._answered, self.refused, recordings, fleet=fleet, clock=clock, now=now
+        )
 
     async def _answered(
         self, request: CompletionRequest, admitted: Callable[[], None]

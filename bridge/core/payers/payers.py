@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bridge.core.access import OWNERS_USE, KeyUse, Quotas
-from bridge.core.answers import RecordingLimits
+from bridge.core.answers import Fleet, RecordingLimits
 from bridge.core.contract import (
     DEFAULT_PAYER,
     Allowances,
@@ -35,7 +35,7 @@ from bridge.core.intake import Answering, RequestBill, Requests, ServesRequests
 from bridge.core.payers.choice import Option, payers_for
 from bridge.core.payers.marks import Conversations, Marks
 from bridge.core.payers.routing import Routed
-from bridge.core.payers.states import health_of, totals_of
+from bridge.core.payers.states import health_of, totals_of, without_keys
 from bridge.core.telemetry import Observer, RequestRecord, kind_of
 
 logger = logging.getLogger(__name__)
@@ -72,6 +72,8 @@ class Sharing:
     quotas: Quotas = field(default_factory=Quotas)
     use_of: Callable[[str], KeyUse] = lambda caller: OWNERS_USE
     """Whose requests those of a key are."""
+    knows_keys: Callable[[], bool] = lambda: True
+    """Whether the keys are known: until they are, no request with one is served."""
     share_login: bool = False
     """Whether a subscription login serves requests that are not its owner's, as the operator says
     (BRIDGE_SHARE_LOGIN)."""
@@ -79,6 +81,8 @@ class Sharing:
     log_bodies: bool = False
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
+    fleet: Fleet | None = None
+    """The other servers; None if there is none."""
 
 
 class Payers(ServesRequests):
@@ -93,6 +97,7 @@ class Payers(ServesRequests):
             observer,
             shared.quotas,
             shared.recordings,
+            fleet=shared.fleet,
             log_bodies=shared.log_bodies,
             clock=shared.clock,
             now=shared.now,
@@ -210,9 +215,10 @@ class Payers(ServesRequests):
 
     def health(self) -> Health:
         """Return whether completions work: they do while any payer can serve."""
-        if not self.named:
-            return self.usual.health()
-        return health_of({name: each.engine.health() for name, each in self._payers.items()})
+        now = self.usual.health()
+        if self.named:
+            now = health_of({name: each.engine.health() for name, each in self._payers.items()})
+        return now if self._shared.knows_keys() else without_keys(now)
 
     def pool_state(self) -> PoolState:
         """Return the current state of the pools together, and of each payer."""

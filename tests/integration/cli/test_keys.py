@@ -176,6 +176,7 @@ def test_a_name_that_is_used_again_is_told_apart(state: Path) -> None:
     run(state, "revoke", "phone")
     again = run(state, "add", "phone", "--mine")
     assert "in logs, metrics and usage, this one is phone#2" in again.stderr
+    assert run(state, "list").stdout.strip().endswith("yours, counted as phone#2")
     (entry,) = json.loads(run(state, "list", "--json").stdout)
     assert (entry["name"], entry["caller"]) == ("phone", "phone#2")
     assert run(state, "revoke", "phone").exit_code == 0

@@ -63,7 +63,7 @@ async def test_a_detached_answer_runs_without_a_reader_and_is_read_by_several(
     answer = await soon(engine.engine.detach(request))
 
     async def read(after: int = 0) -> list[tuple[int, Event]]:
-        found = engine.engine.attach(engine.caller, request.request_id)
+        found = await engine.engine.attach(engine.caller, request.request_id)
         return [each async for each in found.events(after)]
 
     one, two = await soon(asyncio.gather(read(), read()))

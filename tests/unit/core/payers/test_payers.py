@@ -321,7 +321,7 @@ async def do(payers: Payers, action: str, request: CompletionRequest) -> None:
             await payers.detach(replace(request, request_id="e", client_request_id="d"))
         case "attach":
             # Of the other one too: by its id alone it is not found.
-            other = payers.attach(request.owner, "d")
+            other = await payers.attach(request.owner, "d")
             assert other.request_id in ("d", "e")
         case "count":
             assert await payers.count_tokens(request) == 7
