@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 
 from tests.support.harness import LoopThread, RunningBridge, settings_for_tests
+from tests.support.redis_server import RedisServer
 
 
 def pytest_configure() -> None:
@@ -132,3 +133,12 @@ def start_bridge(tmp_path: Path, loop_thread: LoopThread) -> Iterator[Callable[.
     yield start
     for running in started:
         running.stop()
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of one's own, which runs; skips the test where none is installed."""
+    server = RedisServer(tmp_path / "redis")
+    server.start()
+    yield server
+    server.close()

@@ -41,6 +41,7 @@ from bridge.doctor.listening import listening_findings
 from bridge.doctor.machine import available_memory, disk_of
 from bridge.doctor.payers import checked
 from bridge.doctor.proving import live_findings
+from bridge.doctor.redis import redis_findings
 from bridge.probe import ProbeError, report_for
 from bridge.server import (
     Settings,
@@ -95,8 +96,9 @@ async def examine(
         for finding in await checked(settings, payers) if payers else [login]:
             yield finding
         yield await _probe_finding(cli, settings)
-        async for finding in listening_findings(settings):
-            yield finding
+        for findings in (listening_findings(settings), redis_findings(settings)):
+            async for finding in findings:
+                yield finding
         yield disk_finding(settings, *disk_of(settings.bridge_state_dir))
         yield memory_finding(settings.pool_size, settings.max_processes, available_memory())
         if live and ready is not None and agreed(engine.health().account):

@@ -50,13 +50,14 @@ def create_app(
     metrics: Callable[[str], tuple[bytes, str]] | None = None,
     recent: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
     ledger: Ledger | None = None,
+    redis_up: Callable[[], bool] | None = None,
 ) -> FastAPI:
     """Build the app that serves a service in some dialects; the first is the default.
 
     Without `access`, no key is required. `uploads` counts the bodies being received, `clock`
     returns the time of day, `timer` measures durations, `new_id` generates ids, `metrics` renders
-    the metrics for an `Accept` header, `recent` returns the latest requests, and `ledger` what they
-    used.
+    the metrics for an `Accept` header, `recent` returns the latest requests, `ledger` what they
+    used, and `redis_up` whether Redis can be used, if there is one.
     """
     settings = settings or HttpSettings()
     keys = access or Access()
@@ -71,6 +72,7 @@ def create_app(
         asks_for_keys=lambda: keys.required,
         uploads=uploads or Uploads(),
         ledger=ledger,
+        redis_up=redis_up,
     )
     routing = DialectRouting(dialects)
     headers = tuple(dialect.browser_headers for dialect in dialects)

@@ -96,6 +96,8 @@ class ServerContext:
     """Counts the bodies being received."""
     ledger: Ledger | None = None
     """What was used; None if that is not recorded."""
+    redis_up: Callable[[], bool] | None = None
+    """Whether Redis can be used; None without one."""
 
 
 class ReasoningDisplay(Enum):

@@ -15,6 +15,7 @@ from bridge.core.access import Access, KeyFileError, Uploads
 from bridge.core.answers import ResponseStore, SqliteResponseStore
 from bridge.core.contract import BOUNDS, Service
 from bridge.core.ledger import Ledger
+from bridge.core.redis import RedisLink
 from bridge.core.system import UnixSocketError, is_loopback
 from bridge.core.telemetry import Metrics, RecentRequests
 from bridge.grpc_server import ConnectionLimits, GrpcServer
@@ -62,6 +63,7 @@ class Shared:
     recent: RecentRequests
     ledger: Ledger
     tls: LiveTls | None
+    redis: RedisLink | None = None
 
 
 def access_of(settings: Settings) -> Access:
@@ -200,7 +202,7 @@ async def serve_http(
     shared: Shared, listener: Listener, grpc_address: Address | None, stack: AsyncExitStack
 ) -> None:
     """Serve HTTP on a listening socket until the stack is closed."""
-    settings = shared.settings
+    settings, redis = shared.settings, shared.redis
     server_settings = http_settings(settings, grpc_address)
     store = response_store(settings)
     if store is not None:
@@ -217,6 +219,7 @@ async def serve_http(
         metrics=shared.metrics.render,
         recent=shared.recent.lines,
         ledger=shared.ledger,
+        redis_up=None if redis is None else lambda: redis.up,
     )
     http = connections(server_settings, dialects, shared.metrics.occupancy)
     server = HttpServer(_uvicorn_config(app, http, shared.tls))

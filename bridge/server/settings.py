@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from bridge.core.access import KEYS_FILE, Key, parse_given
+from bridge.core.redis import RedisAddress, parse_redis_url
 from bridge.core.validation import BuiltinTools, check_folder, parsed_rules
 from bridge.server.listening_settings import CommaSeparated, ListeningSettings
 
@@ -39,6 +40,10 @@ def _passed(value: str) -> str:
     from bridge.core.claude import check_passed
 
     return check_passed(value)
+
+
+def _redis(value: object) -> object:
+    return parse_redis_url(value) if isinstance(value, str) else value
 
 
 PassedVariable: TypeAlias = Annotated[str, AfterValidator(_passed)]
@@ -211,6 +216,13 @@ class Settings(ListeningSettings):
         128,
         ge=4,
         description="Memory for the events of detached answers, in MB; one may use a quarter.",
+    )
+
+    bridge_redis_url: Annotated[RedisAddress | None, NoDecode, BeforeValidator(_redis)] = Field(
+        None,
+        description="Redis in which several servers keep what they share: "
+        "redis://USER:PASSWORD@HOST:PORT/DATABASE, rediss:// for TLS, or unix:///PATH. See "
+        "docs/redis.md.",
     )
 
     @model_validator(mode="before")

@@ -21,6 +21,7 @@ from bridge.core.engine import Engine, EngineOptions
 from bridge.core.ledger import LEDGER_FILE, Ledger
 from bridge.core.payers import Payer, Payers, PayingEngine, Sharing, account_warnings
 from bridge.core.pool import Budget
+from bridge.core.redis import RedisLink
 from bridge.core.system import OrphanGuard, is_loopback
 from bridge.core.telemetry import (
     HealthLog,
@@ -138,6 +139,7 @@ async def serving(
     """
     async with AsyncExitStack() as stack:
         guard = await stack.enter_async_context(OrphanGuard())
+        redis = await _redis(settings, stack)
         access = access_of(settings)
         plan, tls, listener = open_listeners(
             settings, access, http=front_ends.http, grpc=front_ends.grpc
@@ -168,7 +170,11 @@ async def serving(
         bridge.system_prompt = options.system_prompt
         uploads = Uploads(settings.bridge_upload_megabytes * 1024 * 1024)
         metrics, recent = telemetry.metrics, telemetry.recent
-        shared = Shared(service, settings, access, uploads, metrics, recent, telemetry.ledger, tls)
+        if redis is not None:
+            metrics.watch_redis(lambda: redis.up)
+        shared = Shared(
+            service, settings, access, uploads, metrics, recent, telemetry.ledger, tls, redis
+        )
         if plan.grpc is not None:
             bridge.grpc_address = await serve_grpc(shared, plan.grpc, stack, changes)
         if listener is not None:
@@ -274,6 +280,16 @@ def _telemetry(
         observers.append(tracing)
         stack.callback(tracing.close)
     return _Telemetry(metrics, log, recent, ledger, Observers(observers), tracing is not None)
+
+
+async def _redis(settings: Settings, stack: AsyncExitStack) -> RedisLink | None:
+    """The link to Redis, if there is to be one; closed last, after all that uses it."""
+    if settings.bridge_redis_url is None:
+        return None
+    link = RedisLink(settings.bridge_redis_url)
+    stack.push_async_callback(link.aclose)
+    await link.start()
+    return link
 
 
 async def _simulator(stack: AsyncExitStack) -> Simulator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -15,6 +16,14 @@ T = TypeVar("T")
 async def soon(event: Awaitable[T]) -> T:
     """Wait for something that is to happen; TimeoutError if it does not."""
     return await asyncio.wait_for(event, PATIENCE)
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait until something outside this process, which sends no event, is as it should be."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def at_once(*works: Callable[[], T]) -> list[T]:

@@ -6,7 +6,7 @@ request ends, from its record. Everything lives in a registry of one server: not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import accumulate
 from typing import Any, Final, Protocol
@@ -106,6 +106,11 @@ class Metrics:
     def watch(self, watched: Watched) -> None:
         """Report the state of this engine's pool, too."""
         self._registry.register(_Pool(watched))
+
+    def watch_redis(self, up: Callable[[], bool]) -> None:
+        """Report whether Redis can be used."""
+        gauge = Gauge("bridge_redis_up", "Whether Redis can be used.", registry=self._registry)
+        gauge.set_function(up)
 
     def watch_budgets(self, used: BudgetShares) -> None:
         """Report how much of its budgets each key has used."""

@@ -72,6 +72,8 @@ def health_routes(server: ServerContext) -> APIRouter:
         }
         if state.payers:
             content["payers"] = [payer_object(payer) for payer in state.payers]
+        if server.redis_up is not None:
+            content["redis"] = {"up": server.redis_up()}
         return json_response(content, status)
 
     return router

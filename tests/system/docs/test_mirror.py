@@ -41,6 +41,7 @@ ELSEWHERE: Mapping[str, str] = {
     "core/pool/": "The parts of one pool: tests/unit/core/pool/test_pool.py.",
     "core/pool/starts": "tests/integration/faults/test_crash_loop.py",
     "core/pool/watchdog": "tests/integration/faults/test_process.py",
+    "core/redis/": "With a real Redis: tests/integration/redis/test_link.py.",
     "core/system/": "A process of its own: tests/integration/system/test_orphan_guard.py.",
     "core/telemetry/": "What leaves the server: tests/integration/telemetry.",
     "core/validation/": "Each rule is broken in tests/integration/parity/test_every_api.py.",

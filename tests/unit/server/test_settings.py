@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from bridge.core.access.keys import parse_given
+from bridge.core.redis import RedisAddress
 from bridge.server.settings import Settings
 
 
@@ -52,6 +53,7 @@ VALUES: list[tuple[str, str, object]] = [
     ("BRIDGE_ALLOWED_ORIGINS", "https://Chat.example.com", ("https://chat.example.com",)),
     ("BRIDGE_RESPONSES_DAYS", "0.5", 0.5),
     ("BRIDGE_RESPONSES_MEGABYTES", "7", 7),
+    ("BRIDGE_REDIS_URL", "redis://:pw@cache/1", RedisAddress("cache", database=1, password="pw")),
 ]
 
 DEFAULTS: dict[str, object] = {
@@ -79,6 +81,7 @@ DEFAULTS: dict[str, object] = {
     "bridge_use_api_key": False,
     "bridge_responses_days": 30.0,
     "bridge_responses_megabytes": 256,
+    "bridge_redis_url": None,
     "bridge_session_log": "metadata",
     "bridge_api_keys": (),
     "bridge_keys_file": None,

@@ -46,6 +46,11 @@ NO_FLAGS: dict[str, Any] = {}
             "user,system",
             "BRIDGE_SETTING_SOURCES is 'system'{one of user, project, local}",
         ),
+        (
+            "BRIDGE_REDIS_URL",
+            "redis://:sesame@cache/first",
+            "BRIDGE_REDIS_URL: the database must be a number, as in redis://HOST:PORT/0.",
+        ),
         ("BRIDGE_MODEL_ALIASES", "a", "BRIDGE_MODEL_ALIASES: 'a' is not of the form NAME=MODEL."),
         ("PORT", "9" * 99, f"PORT (--port) is '{'9' * 60}…'{{an integer from 0 to 65535}}"),
     ],
