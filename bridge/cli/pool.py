@@ -102,6 +102,8 @@ def rows_of(pool: dict[str, Any]) -> list[tuple[str, str]]:
     if plan_name := pool.get("subscription"):
         account = f"{account} ({plan_name})"
     rows = [("status", status)]
+    if replica := pool.get("replica"):
+        rows.insert(0, ("replica", str(replica)))
     if detail := pool.get("detail"):
         rows.append(("", str(detail)))
     rows += [

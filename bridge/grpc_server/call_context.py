@@ -22,6 +22,9 @@ from bridge.core.validation import seconds_from
 REQUEST_ID_KEY: Final = "x-request-id"
 """The metadata key that carries the id to the client."""
 
+REPLICA_KEY: Final = "x-bridge-replica"
+"""The metadata key that carries the name of the server."""
+
 QUEUE_TIMEOUT_KEY: Final = "x-bridge-queue-timeout"
 FIRST_TOKEN_TIMEOUT_KEY: Final = "x-bridge-first-token-timeout"
 IDLE_TIMEOUT_KEY: Final = "x-bridge-idle-timeout"

@@ -42,8 +42,10 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
         *,
         max_conversation_bytes: int,
         heartbeat_seconds: float,
+        replica: str = "",
     ) -> None:
-        """See `Mailbox` for `heartbeat_seconds`."""
+        """See `Mailbox` for `heartbeat_seconds`. `replica` is the name of this server."""
+        self._replica = replica
         self._heartbeat_seconds = heartbeat_seconds
         self._service = service
         self._calls = calls
@@ -57,7 +59,7 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
     ) -> AsyncGenerator[pb.CompleteResponse, None]:
         """Stream the answer to one conversation."""
         completion = await self._decoded(request, context)
-        encoder = ResponseEncoder(pb.CompleteResponse)
+        encoder = ResponseEncoder(pb.CompleteResponse, self._replica)
         if request.detached:
             # The deadline is that of the call.
             answer = await self._service.detach(replace(completion, timeout=None))
@@ -80,7 +82,7 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
         answer = self._service.attach(current_grant.get().owner, _id_in(request))
         current_request_id.set(answer.request_id)
         events = answer.events(request.after_sequence_number)
-        encoder = ResponseEncoder(pb.AttachCompletionResponse)
+        encoder = ResponseEncoder(pb.AttachCompletionResponse, self._replica)
         async with aclosing(self._responses(events, encoder)) as responses:
             async for response in responses:
                 yield response
@@ -114,7 +116,7 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
     ) -> pb.CreateCompletionResponse:
         """Answer one conversation with one message."""
         completion = await self._decoded(request, context)
-        collector = AnswerCollector(completion.request_id)
+        collector = AnswerCollector(completion.request_id, self._replica)
         async with aclosing(self._service.complete(completion)) as events:
             async for event in events:
                 collector.see(event)
@@ -170,6 +172,7 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
                 new_id=new_request_id,
                 time_remaining=context.time_remaining,
                 heartbeat_seconds=self._heartbeat_seconds,
+                replica=self._replica,
             )
             async with aclosing(call.responses(requests)) as responses:
                 async for response in responses:

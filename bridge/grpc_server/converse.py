@@ -37,7 +37,6 @@ from bridge.grpc_server.wire.encode import (
     CANCELLED,
     ResponseEncoder,
     encode_error,
-    encode_started,
 )
 from bridge.grpc_server.wire.field_names import not_one
 from bridge.grpc_server.wire.unknown_fields import unknown_fields
@@ -104,8 +103,12 @@ class ConverseCall:
         new_id: Callable[[], str],
         time_remaining: Callable[[], float | None],
         heartbeat_seconds: float,
+        replica: str = "",
     ) -> None:
-        """The first turn has the id of the call, later ones get theirs from `new_id`."""
+        """The first turn has the id of the call, later ones get theirs from `new_id`.
+
+        `replica` is the name of this server.
+        """
         self._service = service
         self._calls = calls
         self._conversation = conversation
@@ -113,7 +116,7 @@ class ConverseCall:
         self._time_remaining = time_remaining
         self._mail = Mailbox[_Mail](_joined, silence=heartbeat_seconds, heartbeat=SILENCE)
         self._turn: asyncio.Task[None] | None = None
-        self._encoder = ResponseEncoder(pb.ConverseResponse)
+        self._encoder = ResponseEncoder(pb.ConverseResponse, replica)
         self._turns = 0
         self._sent = 0
         """The sequence number of the last event of the turn."""
@@ -208,7 +211,7 @@ class ConverseCall:
         self._turn = None
         self._conversation.cancel()
         # Always first: it has the turn's request id.
-        started = () if self._sent else (encode_started(current_request_id.get()),)
+        started = () if self._sent else (self._encoder.started(current_request_id.get()),)
         return tuple(
             pb.ConverseResponse(event=event, sequence_number=number)
             for number, event in enumerate((*started, CANCELLED), self._sent + 1)

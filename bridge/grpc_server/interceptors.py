@@ -24,6 +24,7 @@ from bridge.core.access import Grant
 from bridge.core.telemetry import TraceContext, incoming_trace, kind_of, trace_of
 from bridge.grpc_server.authenticator import CallAuthenticator, needed_for
 from bridge.grpc_server.call_context import (
+    REPLICA_KEY,
     REQUEST_ID_KEY,
     Calls,
     current_grant,
@@ -49,6 +50,7 @@ _Wire: TypeAlias = Any
 _Context: TypeAlias = grpc.aio.ServicerContext[_Wire, _Wire]
 _Handler: TypeAlias = "grpc.RpcMethodHandler[_Wire, _Wire]"  # a generic only in its stubs
 _Coroutine: TypeAlias = Callable[[_Wire, _Context], Awaitable[_Wire]]
+_Metadata: TypeAlias = tuple[tuple[str, str], ...]
 _Decode: TypeAlias = Callable[[bytes], _Wire]
 
 
@@ -108,14 +110,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         *,
         stall_seconds: float,
         max_message_bytes: int,
+        replica: str = "",
         make_id: Callable[[], str] = new_request_id,
     ) -> None:
+        """`replica` is the name of this server; empty if it has none."""
         self._calls = calls
         self._authenticator = authenticator
         self._receiver = receiver
         self._streams = streams
         self._stall_seconds = stall_seconds
         self._max_message_bytes = max_message_bytes
+        self._own_metadata = ((REPLICA_KEY, replica),) if replica else ()
         self._make_id = make_id
 
     async def intercept_service(
@@ -161,7 +166,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         else:
             make = grpc.stream_unary_rpc_method_handler
             behaviour = handler.stream_unary or handler.unary_unary
-            answer = _unary(behaviour)
+            answer = self._unary(behaviour)
         guarded = self._guarded(answer, method, grant, single=not handler.request_streaming)
         return make(guarded, deserializer, handler.response_serializer)
 
@@ -202,7 +207,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                         if status is None:
                             raise
                     request = None
-                    await _abort(context, status)
+                    await _abort(context, status, self._own_metadata)
                 except grpc.aio.InternalError:
                     # A write failed: the client already has its status, or has disconnected.
                     # grpc.aio would log this with a traceback, but not a cancelled call.
@@ -217,7 +222,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             with StallTimeout(self._stall_seconds) as stall:
                 try:
                     async with aclosing(behaviour(request, context)) as responses:
-                        await _write_all(responses, context, stall)
+                        await _write_all(responses, context, stall, self._own_metadata)
                 except asyncio.CancelledError:
                     if not stall.stalled:
                         raise
@@ -227,6 +232,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     ) from None
 
         return stream
+
+    def _unary(self, behaviour: _Coroutine) -> _Coroutine:
+        async def unary(request: _Wire, context: _Context) -> _Wire:
+            response = await behaviour(request, context)
+            await _send_head(context, self._own_metadata)
+            return response
+
+        return unary
 
     def _status(self, error: BaseException, method: str) -> CallStatus | None:
         """The status for the client; None if grpc.aio itself has to handle the exception."""
@@ -268,7 +281,10 @@ def _uncancel() -> None:
 
 
 async def _write_all(
-    responses: AsyncGenerator[_Wire, None], context: _Context, stall: StallTimeout
+    responses: AsyncGenerator[_Wire, None],
+    context: _Context,
+    stall: StallTimeout,
+    own_metadata: _Metadata,
 ) -> None:
     now = asyncio.get_running_loop().time
     begun = False
@@ -278,7 +294,7 @@ async def _write_all(
             if not begun:
                 # Not earlier: once a client has seen metadata, its retry policy no longer applies,
                 # and a call that fails before the first event may be retried.
-                await _send_request_id(context)
+                await _send_head(context, own_metadata)
                 begun = True
             await context.write(response)
             stall.since = None
@@ -292,10 +308,11 @@ async def _write_all(
         stall.since = None
 
 
-async def _abort(context: _Context, status: CallStatus) -> NoReturn:
+async def _abort(context: _Context, status: CallStatus, own_metadata: _Metadata) -> NoReturn:
     try:
         async with asyncio.timeout(_STATUS_SECONDS):
-            await context.abort(status.code, status.details, status.trailing_metadata)
+            metadata = (*status.trailing_metadata, *own_metadata)
+            await context.abort(status.code, status.details, metadata)
     except TimeoutError:
         # The client does not read. gRPC has the status and delivers it if the client resumes;
         # there is no need to wait.
@@ -316,14 +333,6 @@ def _decoded(request: _Wire, decode: _Decode | None, limit: int) -> _Wire:
         ) from None
 
 
-def _unary(behaviour: _Coroutine) -> _Coroutine:
-    async def unary(request: _Wire, context: _Context) -> _Wire:
-        response = await behaviour(request, context)
-        await _send_request_id(context)
-        return response
-
-    return unary
-
-
-async def _send_request_id(context: _Context) -> None:
-    await context.send_initial_metadata(((REQUEST_ID_KEY, current_request_id.get()),))
+async def _send_head(context: _Context, own_metadata: _Metadata) -> None:
+    request_id = (REQUEST_ID_KEY, current_request_id.get())
+    await context.send_initial_metadata((request_id, *own_metadata))

@@ -34,11 +34,14 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
         recent: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
         *,
         heartbeat_seconds: float,
+        replica: str = "",
     ) -> None:
         """`recent` returns the latest requests, newest first; see `RecentRequests.lines`.
 
-        A watch sends the state again after `heartbeat_seconds` of silence.
+        A watch sends the state again after `heartbeat_seconds` of silence. `replica` is the name of
+        this server.
         """
+        self._replica = replica
         self._service = service
         self._calls = calls
         self._recent = recent
@@ -47,7 +50,7 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
     async def GetPool(
         self, request: pb.GetPoolRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GetPoolResponse:
-        return pb.GetPoolResponse(pool=encode_pool(self._service.pool_state()))
+        return pb.GetPoolResponse(pool=encode_pool(self._service.pool_state(), self._replica))
 
     async def WatchPool(
         self, request: pb.WatchPoolRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -56,7 +59,7 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
         with self._calls.idle():
             async with aclosing(self._states()) as states:
                 async for state in states:
-                    yield pb.WatchPoolResponse(pool=encode_pool(state))
+                    yield pb.WatchPoolResponse(pool=encode_pool(state, self._replica))
                     # The core combines changes that happen meanwhile.
                     await asyncio.sleep(PAUSE_SECONDS)
 

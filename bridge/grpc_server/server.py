@@ -77,7 +77,7 @@ class GrpcServer:
     limit. With `uds` the server listens on that Unix socket instead of a port. Without `access` no
     key is required. With `client_certificates` the credentials require a certificate from each
     client, which identifies it if no key does. `recent` returns the latest requests, and `ledger`
-    what they used.
+    what they used. `replica` is the name of this server among several, sent with every reply.
     """
 
     # long: each option is a parameter.
@@ -102,6 +102,7 @@ class GrpcServer:
         occupancy: Occupancy | None = None,
         recent: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
         ledger: Ledger | None = None,
+        replica: str = "",
     ) -> None:
         self._service = service
         self._host = host
@@ -116,7 +117,9 @@ class GrpcServer:
         )
         access = access or Access()
         self._calls = Calls(access.check)
-        self._pool = PoolServicer(service, self._calls, recent, heartbeat_seconds=heartbeat_seconds)
+        self._pool = PoolServicer(
+            service, self._calls, recent, heartbeat_seconds=heartbeat_seconds, replica=replica
+        )
         self._usage = UsageServicer(ledger, access.is_admin)
         self._interceptor = CallInterceptor(
             self._calls,
@@ -125,6 +128,7 @@ class GrpcServer:
             Streams(limits.max_streams, occupancy),
             stall_seconds=stall_seconds,
             max_message_bytes=max_message_bytes,
+            replica=replica,
         )
         self._completion = CompletionServicer(
             service,
@@ -132,6 +136,7 @@ class GrpcServer:
             OpenConversations(max_conversations, occupancy),
             max_conversation_bytes=max_message_bytes,
             heartbeat_seconds=heartbeat_seconds,
+            replica=replica,
         )
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None

@@ -96,6 +96,7 @@ def create_app(
                 limit_headers=lambda dialect, caller: dialect.limit_headers(
                     service.allowances(caller), clock()
                 ),
+                replica=settings.replica,
             ),
             Middleware(AccessMiddleware, access=keys, rules=rules, needs={**NEEDS, **open_urls}),
         ],

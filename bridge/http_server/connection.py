@@ -24,7 +24,7 @@ from bridge.core.contract import (
     RequestTimeoutError,
 )
 from bridge.core.telemetry import Limit, Occupancy
-from bridge.http_server.context import HttpSettings
+from bridge.http_server.context import REPLICA_HEADER, HttpSettings
 from bridge.http_server.dialect import Dialect
 from bridge.http_server.feeding import BODY_BYTES, PIECE_BYTES, Feeder
 
@@ -267,6 +267,8 @@ class LimitedConnection(H11Protocol):
             return
         response = self.dialect.error_response(error, "")
         response.headers["connection"] = "close"
+        if self.settings.replica:
+            response.headers[REPLICA_HEADER] = self.settings.replica
         phrase = HTTPStatus(response.status_code).phrase
         head = [f"HTTP/1.1 {response.status_code} {phrase}".encode()]
         head += [name + b": " + value for name, value in response.raw_headers]

@@ -36,6 +36,7 @@ STRICT_HEADER = "x-bridge-strict"
 REASONING_HEADER = "x-bridge-include-reasoning"
 COST_HEADER = "x-bridge-include-cost"
 REQUEST_ID_HEADER = "Idempotency-Key"
+REPLICA_HEADER = "x-bridge-replica"
 
 _MADE_BY_CLIENT = re.compile(r"stainless-[a-z]+-retry-.+")
 """What the vendors' clients set by themselves, each time anew: their retries are to have an answer,
@@ -73,6 +74,8 @@ class HttpSettings:
     """Names of this server besides localhost and its addresses; may begin with `*.`."""
     allowed_origins: tuple[str, ...] = ()
     """Origins of other web pages that may use the server."""
+    replica: str = ""
+    """The name of this server among several, sent with every reply; empty if it has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,7 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
     )
 
 
+# long: each option of the server is named.
 async def serve_grpc(
     shared: Shared, address: Address, stack: AsyncExitStack, changes: Changes
 ) -> Address:
@@ -138,6 +139,7 @@ async def serve_grpc(
         occupancy=shared.metrics.occupancy,
         recent=shared.recent.lines,
         ledger=shared.ledger,
+        replica=settings.replica,
     )
     try:
         port = await server.start()
@@ -177,6 +179,7 @@ def http_settings(settings: Settings, grpc_address: Address | None) -> HttpSetti
         public=not is_loopback(settings.host) or bool(settings.bridge_allowed_hosts),
         allowed_hosts=(settings.host.lower(), *settings.bridge_allowed_hosts),
         allowed_origins=settings.bridge_allowed_origins,
+        replica=settings.replica,
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode
 
-from bridge.core.system import check_host, check_origin
+from bridge.core.system import check_host, check_origin, check_replica, replica_of_host
 
 DAY: Final = 86_400
 MOST: Final = 65_536
@@ -26,6 +27,7 @@ CommaSeparated: TypeAlias = Annotated[tuple[_Item, ...], NoDecode, BeforeValidat
 """Items separated by commas; a variable's value is not JSON."""
 Host: TypeAlias = Annotated[str, AfterValidator(check_host)]
 Origin: TypeAlias = Annotated[str, AfterValidator(check_origin)]
+Replica: TypeAlias = Annotated[str, AfterValidator(check_replica)]
 
 
 # wide: one field a setting.
@@ -36,6 +38,11 @@ class ListeningSettings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port of the HTTP API; 0 picks a free one.")
     grpc_port: int = Field(
         50051, ge=0, le=65535, description="Port of the gRPC API; 0 picks a free one."
+    )
+    bridge_replica: Replica | None = Field(
+        None,
+        description="Name of this server among several, in headers, logs, metrics and traces. "
+        "Default: the name of the host.",
     )
     bridge_uds: Path | None = Field(
         None, description="Unix socket that the HTTP API listens on instead of a port."
@@ -122,3 +129,8 @@ class ListeningSettings(BaseSettings):
         description="Seconds that the calls of such a connection may continue; 0 means until they "
         "end.",
     )
+
+    @property
+    def replica(self) -> str:
+        """The name of this server."""
+        return self.bridge_replica or replica_of_host(socket.gethostname())

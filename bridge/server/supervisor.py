@@ -159,7 +159,7 @@ async def serving(
             for payer in payers or (None,)
         }
         service = _service(launchers, parts, changes.announce)
-        telemetry.metrics.watch(service)
+        telemetry.metrics.watch(service, settings.replica)
         health_log = HealthLog()
         stack.callback(changes.follow(lambda: health_log.look(service.pool_state())))
         access.on_revoked = service.forget_caller
@@ -268,14 +268,14 @@ def _telemetry(
     settings: Settings, stack: AsyncExitStack, say: Callable[[str], None], *, demo: bool
 ) -> _Telemetry:
     """Open the observers of requests; the stack closes them."""
-    log = SessionLog(settings.session_log_path, _rotation(settings))
+    log = SessionLog(settings.session_log_path, _rotation(settings), settings.replica)
     stack.callback(log.close)
     metrics, recent = Metrics(settings.bridge_metric_labels), RecentRequests()
     # What a simulated model costs is nobody's.
     ledger = Ledger(settings.bridge_state_dir / (DEMO_LEDGER_FILE if demo else LEDGER_FILE))
     stack.push_async_callback(ledger.aclose)
     observers: list[Observer] = [metrics, log, recent, ledger, ServerLog()]
-    tracing = start_tracing(os.environ, say)
+    tracing = start_tracing(os.environ, say, settings.replica)
     if tracing is not None:
         observers.append(tracing)
         stack.callback(tracing.close)

@@ -4,8 +4,10 @@ from bridge.core.system.garbage import freeze_garbage
 from bridge.core.system.hosts import (
     check_host,
     check_origin,
+    check_replica,
     is_loopback,
     matches,
+    replica_of_host,
     same_origin,
     split_host,
 )
@@ -32,6 +34,7 @@ __all__ = [
     "born",
     "check_host",
     "check_origin",
+    "check_replica",
     "connections_to",
     "freeze_garbage",
     "identity_of",
@@ -46,6 +49,7 @@ __all__ = [
     "private_file",
     "private_folder",
     "replace_file",
+    "replica_of_host",
     "same_origin",
     "split_host",
     "transaction",

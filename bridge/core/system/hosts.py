@@ -1,4 +1,4 @@
-"""Names of hosts and origins, in browser headers and in settings. Pure."""
+"""Names of hosts, origins and replicas, in browser headers and in settings. Pure."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ _LABEL: Final = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _DNS_NAME: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _HOST_HEADER: Final = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[^:\[\]]+)(:(?P<port>[0-9]{1,5}))?")
 _ORIGIN: Final = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>[^/?#@\s]+)")
+_REPLICA: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -87,3 +88,19 @@ def check_origin(origin: str) -> str:
     if not _ORIGIN.fullmatch(lower) or "*" in lower:
         raise ValueError(f"{origin!r} is not an origin such as https://chat.example.com")
     return lower
+
+
+def check_replica(name: str) -> str:
+    """Return the name of a replica, which is sent in headers; raises ValueError."""
+    if not _REPLICA.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is not a name of up to 64 letters, digits, dots, dashes and underscores "
+            "that starts with a letter or digit, such as bridge-1"
+        )
+    return name
+
+
+def replica_of_host(host: str) -> str:
+    """Make the name of a host that of a replica."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", host).lstrip("._-")[:64]
+    return name or "localhost"

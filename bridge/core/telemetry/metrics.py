@@ -103,9 +103,9 @@ class Metrics:
         self._payers = PayerRequests(registry)
         self._labelled = LabelledRequests(labels, registry)
 
-    def watch(self, watched: Watched) -> None:
-        """Report the state of this engine's pool, too."""
-        self._registry.register(_Pool(watched))
+    def watch(self, watched: Watched, replica: str = "") -> None:
+        """Report the state of this engine's pool, too; `replica` is the name of the server."""
+        self._registry.register(_Pool(watched, replica))
 
     def watch_redis(self, up: Callable[[], bool]) -> None:
         """Report whether Redis can be used."""
@@ -194,8 +194,9 @@ class _Gaps(Collector):
 class _Pool(Collector):
     """The state of an engine's pool, read when the metrics are."""
 
-    def __init__(self, watched: Watched) -> None:
+    def __init__(self, watched: Watched, replica: str) -> None:
         self._watched = watched
+        self._replica = replica
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: what there is depends on the state, which is not to be asked at the start."""
@@ -204,19 +205,20 @@ class _Pool(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every metric of the pool."""
         state = self._watched.pool_state()
-        yield from _of_pool(state)
+        yield from _of_pool(state, self._replica)
         yield from of_payers(state.payers)
 
 
-def _of_pool(state: PoolState) -> Iterator[Metric]:
+def _of_pool(state: PoolState, replica: str) -> Iterator[Metric]:
     health, totals = state.health, state.totals
     info = {
         "version": __version__,
+        "replica": replica,
         "cli_version": health.cli_version,
         "account": health.account,
         "simulated": str(health.simulated).lower(),
     }
-    yield InfoMetricFamily("bridge", "Versions of the running server.", value=info)
+    yield InfoMetricFamily("bridge", "Name and versions of the running server.", value=info)
     yield GaugeMetricFamily(
         "bridge_serving", "Whether completions are expected to work.", int(health.serving)
     )

@@ -65,9 +65,12 @@ def locked(path: Path, *, exclusive: bool) -> Iterator[None]:
 class SessionLog:
     """Appends records to a file that only its owner can read. An Observer."""
 
-    def __init__(self, path: Path | None, rotation: Rotation = Rotation()) -> None:
-        """Write to `path`; None disables the log."""
+    def __init__(
+        self, path: Path | None, rotation: Rotation = Rotation(), replica: str = ""
+    ) -> None:
+        """Write to `path`; None disables the log. `replica` is the name of this server."""
         self._path = path
+        self._replica = replica
         self._rotation = rotation
         self._fd: int | None = None
         self._complained = False
@@ -84,7 +87,7 @@ class SessionLog:
 
     def booked(self, record: RequestRecord) -> None:
         """Append the record of a request."""
-        self._put(record.line)
+        self._put(lambda: {**record.line(), "replica": self._replica})
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append one record, without waiting."""

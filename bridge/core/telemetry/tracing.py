@@ -55,9 +55,12 @@ def cli_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def start_tracing(
-    environ: Mapping[str, str], say: Callable[[str], None] = logger.info
+    environ: Mapping[str, str], say: Callable[[str], None] = logger.info, replica: str = ""
 ) -> Tracing | None:
-    """Start tracing if the environment enables it; `say` reports missing packages."""
+    """Start tracing if the environment enables it; `say` reports missing packages.
+
+    `replica` is the name of this server, which the environment may override.
+    """
     if not is_wanted(environ):
         return None
     try:
@@ -73,10 +76,11 @@ def start_tracing(
         )
         return None
     resource = Resource.create({"service.version": __version__})
-    if not environ.get("OTEL_SERVICE_NAME") and "service.name" not in environ.get(
-        "OTEL_RESOURCE_ATTRIBUTES", ""
-    ):
+    given = environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    if not environ.get("OTEL_SERVICE_NAME") and "service.name" not in given:
         resource = resource.merge(Resource({"service.name": "claude-code-bridge"}))
+    if replica and "service.instance.id" not in given:
+        resource = resource.merge(Resource({"service.instance.id": replica}))
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return Tracing(provider)

@@ -25,8 +25,9 @@ from bridge.v1 import completion_pb2 as pb
 class AnswerCollector:
     """Pass each event to `see`, then take the `response`."""
 
-    def __init__(self, request_id: str) -> None:
-        self._response = pb.CreateCompletionResponse(request_id=request_id)
+    def __init__(self, request_id: str, replica: str = "") -> None:
+        """`replica` is the name of this server."""
+        self._response = pb.CreateCompletionResponse(request_id=request_id, replica=replica)
         self._text: list[str] = []
         self._thinking: list[str] = []
         self._calls: list[tuple[ToolCallStart, list[str]]] = []

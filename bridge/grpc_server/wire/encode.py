@@ -30,11 +30,6 @@ CANCELLED: Final = pb.CompletionEvent(finished=pb.Finished(reason=pb.FINISH_REAS
 """The end of a turn that the client cancelled."""
 
 
-def encode_started(request_id: str) -> pb.CompletionEvent:
-    """Encode `started` for a turn that was cancelled before a model was called."""
-    return pb.CompletionEvent(started=pb.Started(request_id=request_id))
-
-
 def encode_error(status: status_pb2.Status) -> pb.ErrorStatus:
     """Encode why a turn failed or a message was refused."""
     return pb.ErrorStatus(code=status.code, message=status.message, details=status.details)
@@ -61,12 +56,13 @@ _SOURCES: Final[Mapping[contract.SessionSource | None, pool_pb2.SessionSource.Va
 
 
 def encode_event(
-    event: contract.Event, number: int, request_id: str
+    event: contract.Event, number: int, request_id: str, replica: str = ""
 ) -> tuple[tuple[pb.CompletionEvent, int], ...]:
     """Encode an event as those of the API, each with its sequence number.
 
     There are none for what only HTTP can ask for.
-    `Finished` is preceded by the usage as a separate event, which is not counted.
+    `Finished` is preceded by the usage as a separate event, which is not counted. `replica` is the
+    name of this server.
     """
     try:
         if isinstance(event, contract.Finished):
@@ -75,10 +71,10 @@ def encode_event(
                 (pb.CompletionEvent(usage=finished.usage), 0),
                 (pb.CompletionEvent(finished=finished), number),
             )
-        encoded = _encoded(event, request_id)
+        encoded = _encoded(event, request_id, replica)
     except UnicodeEncodeError:
         # JSON can contain half of a surrogate pair, protobuf cannot.
-        return encode_event(_encodable(event), number, request_id)
+        return encode_event(_encodable(event), number, request_id, replica)
     return () if encoded is None else ((encoded, number),)
 
 
@@ -89,12 +85,18 @@ class ResponseEncoder(Generic[Response]):
     one message, since making a message of three levels costs twenty times as much as changing it.
     """
 
-    def __init__(self, response: type[Response]) -> None:
+    def __init__(self, response: type[Response], replica: str = "") -> None:
+        """`replica` is the name of this server."""
         self._make: type[Response] = response
+        self._replica = replica
         self._shared: Response = response()
         self._text: pb.TextDelta = self._shared.event.text_delta
         self._text.SetInParent()
         self.heartbeat: Response = response(event=pb.CompletionEvent(heartbeat=pb.Heartbeat()))
+
+    def started(self, request_id: str) -> pb.CompletionEvent:
+        """Encode `started` for a turn that was cancelled before a model was called."""
+        return pb.CompletionEvent(started=pb.Started(request_id=request_id, replica=self._replica))
 
     def encode(self, event: contract.Event, number: int, request_id: str) -> tuple[Response, ...]:
         """Encode an event, as `encode_event` does."""
@@ -107,7 +109,7 @@ class ResponseEncoder(Generic[Response]):
             return (self._shared,)
         return tuple(
             self._make(event=wire, sequence_number=of_wire)
-            for wire, of_wire in encode_event(event, number, request_id)
+            for wire, of_wire in encode_event(event, number, request_id, self._replica)
         )
 
 
@@ -138,6 +140,7 @@ def _encoded(
     | contract.ToolCallStart
     | contract.ToolCallDelta,
     request_id: str,
+    replica: str,
 ) -> pb.CompletionEvent | None:
     match event:
         case contract.TextDelta(text):
@@ -160,7 +163,11 @@ def _encoded(
             return pb.CompletionEvent(tool_call_start=call)
         case contract.Started(answering, ignored, payer=payer):
             started = pb.Started(
-                request_id=request_id, model=answering, ignored_params=ignored, payer=payer
+                request_id=request_id,
+                model=answering,
+                ignored_params=ignored,
+                payer=payer,
+                replica=replica,
             )
             return pb.CompletionEvent(started=started)
         case never:

@@ -33,8 +33,11 @@ _KINDS: Final[Mapping[contract.PayerKind, pool_pb2.Payer.Kind.ValueType]] = {
 }
 
 
-def encode_pool(state: contract.PoolState) -> pool_pb2.Pool:
-    """Encode the state of the pool, without what this version of the API has no field for."""
+def encode_pool(state: contract.PoolState, replica: str = "") -> pool_pb2.Pool:
+    """Encode the state of the pool, without what this version of the API has no field for.
+
+    `replica` is the name of this server.
+    """
     health = state.health
     return pool_pb2.Pool(
         status=_STATUSES.get(health.status, pool_pb2.Pool.STATUS_UNSPECIFIED),
@@ -53,6 +56,7 @@ def encode_pool(state: contract.PoolState) -> pool_pb2.Pool:
         version=__version__,
         subscription=health.subscription,
         payers=map(_payer, state.payers),
+        replica=replica,
     )
 
 

@@ -44,6 +44,7 @@ _OWN_HEADERS: Final = BrowserHeaders(
             "retry-after-ms",
             "x-bridge-ignored-params",
             "x-bridge-payer",
+            "x-bridge-replica",
             "x-should-retry",
         }
     ),

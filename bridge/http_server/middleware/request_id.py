@@ -8,6 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bridge.core.telemetry import TraceContext, incoming_trace
+from bridge.http_server.context import REPLICA_HEADER
 from bridge.http_server.dialect import Dialect
 from bridge.http_server.errors import as_bridge_error
 
@@ -26,13 +27,18 @@ class RequestIdMiddleware:
         new_id: Callable[[], str],
         timer: Callable[[], float],
         limit_headers: Callable[[Dialect, str], Mapping[str, str]],
+        replica: str = "",
     ) -> None:
-        """`limit_headers` returns those of a dialect that show the limits of a key."""
+        """`limit_headers` returns those of a dialect that show the limits of a key.
+
+        `replica` is the name of this server; empty if it has none.
+        """
         self._app = app
         self._dialect_for = dialect_for
         self._new_id = new_id
         self._timer = timer
         self._limit_headers = limit_headers
+        self._own_headers = {REPLICA_HEADER: replica} if replica else {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -53,6 +59,7 @@ class RequestIdMiddleware:
             if message["type"] == "http.response.start":
                 started = True
                 reply = MutableHeaders(scope=message)
+                reply.update(self._own_headers)
                 reply.update(dialect.reply_headers(request_id, self._timer() - began))
                 if caller := scope["state"].get("caller"):
                     reply.update(self._limit_headers(dialect, caller))

@@ -57,6 +57,7 @@ def health_routes(server: ServerContext) -> APIRouter:
         content: JsonDict = {
             "status": now.status,
             "detail": now.detail,
+            "replica": server.settings.replica,
             "version": server.version,
             "cli_version": now.cli_version,
             "logged_in": now.logged_in,

@@ -47,6 +47,7 @@ def page_routes(server: ServerContext) -> APIRouter:
     async def state(request: Request) -> Response:
         """The state of the pool and the usage limits, and the latest requests without content."""
         content = {
+            "replica": server.settings.replica,
             "version": server.version,
             "grpc": server.settings.grpc,
             "keys": server.asks_for_keys(),

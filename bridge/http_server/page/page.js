@@ -97,7 +97,7 @@ function badge(text, good) {
 
 function show() {
   const { pool } = state;
-  say("version", state.version);
+  say("version", state.replica ? `${state.version} on ${state.replica}` : state.version);
   badge(words(pool.status), pool.status === "ok");
   say("detail", pool.detail);
   if (changed("figures", [pool.totals, pool.processes.running, pool.waiting])) showFigures(pool);

@@ -201,6 +201,8 @@ class Collector:
 
     def __init__(self) -> None:
         self.spans: list[Any] = []
+        self.instances: dict[str, str] = {}
+        """The names of instances by their services."""
         self._arrived = threading.Condition()
         collector = self
 
@@ -229,6 +231,8 @@ class Collector:
         request = ExportTraceServiceRequest.FromString(body)
         with self._arrived:
             for resource in request.resource_spans:
+                named = {each.key: each.value.string_value for each in resource.resource.attributes}
+                self.instances[named["service.name"]] = named.get("service.instance.id", "")
                 for scope in resource.scope_spans:
                     self.spans += scope.spans
             self._arrived.notify_all()
@@ -264,7 +268,7 @@ def test_one_trace_goes_from_the_caller_by_either_api_through_to_claude_code(
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
-    bridge = start_bridge(pool_size=1)
+    bridge = start_bridge(pool_size=1, bridge_replica="bridge-7")
     traces = {api: f"{n:x}bf92f3577b34da6a3ce929d0e0e4736" for n, api in enumerate(("h", "g"), 1)}
     prompts = {api: f"traced-{api} {sim(text='ok')}" for api in traces}
     parents = {api: f"00-{trace}-00f067aa0ba902b7-01" for api, trace in traces.items()}
@@ -305,6 +309,7 @@ def test_one_trace_goes_from_the_caller_by_either_api_through_to_claude_code(
     for api, trace in traces.items():
         root = collector.wait_for("chat default", trace)
         assert root.parent_span_id.hex() == "00f067aa0ba902b7"
+        assert collector.instances["claude-code-bridge"] == "bridge-7"
         for child in ("queue", "prepare", "answer"):
             assert collector.wait_for(child, trace).parent_span_id == root.span_id
         # Claude Code's own spans of the turn, in the same trace.

@@ -35,7 +35,7 @@ async def test_a_reply_whose_head_is_not_taken_is_given_up() -> None:
         with StallTimeout(0.02) as guard:
             try:
                 async with aclosing(responses()) as given:
-                    await _write_all(given, Full(), guard)  # type: ignore[arg-type]
+                    await _write_all(given, Full(), guard, ())  # type: ignore[arg-type]
             finally:
                 assert guard.stalled
 

@@ -388,12 +388,13 @@ async def test_an_unknown_model(app: FastAPI, id: str) -> None:
     assert (reply.error["param"], reply.error["code"]) == ("model", "model_not_found")
 
 
-async def test_health(app: FastAPI) -> None:
-    reply = await ask(app, "GET", "/health")
+async def test_health(service: FakeService) -> None:
+    reply = await ask(build(service, HttpSettings(replica="bridge-7")), "GET", "/health")
 
     assert reply.status == 200
     assert reply.json == {
         "status": "ok",
+        "replica": "bridge-7",
         "version": "1.2.3",
         "cli_version": "2.1.0",
         "logged_in": True,

@@ -24,6 +24,7 @@ VALUES: list[tuple[str, str, object]] = [
     ("PORT", "9000", 9000),
     ("PORT", "0", 0),
     ("GRPC_PORT", "9001", 9001),
+    ("BRIDGE_REPLICA", "bridge-7", "bridge-7"),
     ("POOL_SIZE", "7", 7),
     ("CLAUDE_TIMEOUT", "2.5", 2.5),
     ("BRIDGE_SPARES", "0", 0),

@@ -5,8 +5,10 @@ import pytest
 from bridge.core.system.hosts import (
     check_host,
     check_origin,
+    check_replica,
     is_loopback,
     matches,
+    replica_of_host,
     same_origin,
     split_host,
 )
@@ -145,3 +147,15 @@ def test_an_allowed_origin(origin: str) -> None:
 def test_what_is_no_origin_is_refused(origin: str) -> None:
     with pytest.raises(ValueError, match="origin"):
         check_origin(origin)
+
+
+@pytest.mark.parametrize("name", ["a", "bridge-7", "pod_1.eu", "9" * 64])
+def test_a_name_of_a_replica(name: str) -> None:
+    assert check_replica(name) == replica_of_host(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "-a", ".", "a b", "é", "a\r\nb", "9" * 65])
+def test_what_cannot_be_the_name_of_a_replica_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="letters, digits"):
+        check_replica(name)
+    assert check_replica(replica_of_host(name))
