@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from bridge.simulator import Exchange, Simulator
 from tests.support.harness import LoopThread
+from tests.support.redis_server import RedisServer
 from tests.support.user_server import running_simulator
 from tests.system.fleet.envoy import Envoy, envoy
 from tests.system.fleet.programs import eventually, left_behind
@@ -27,6 +28,7 @@ class Fleet:
 
     replicas: tuple[Replica, ...]
     envoy: Envoy
+    redis: RedisServer
     simulator: Simulator
 
     def __getitem__(self, name: str) -> Replica:
@@ -54,6 +56,7 @@ class Fleet:
     def mend(self) -> None:
         """Make the fleet whole again, whatever a test has done to it."""
         self.accounts()
+        self.redis.restore()
         for one in self.replicas:
             if one.program.running:
                 one.program.signal(signal.SIGCONT)
@@ -67,15 +70,19 @@ class Fleet:
 def running_fleet(folder: Path, loop: LoopThread, **settings: str) -> Iterator[Fleet]:
     """Run a fleet; what it has started is gone at the end."""
     with running_simulator(loop) as simulator, ExitStack() as stack:
+        redis = RedisServer(folder / "redis")
+        stack.callback(redis.close)
+        redis.start()
         shared = {
             "ANTHROPIC_BASE_URL": simulator.base_url,
             "BRIDGE_API_KEYS": f"someone:admin:mine={KEY}",
             "BRIDGE_ALLOWED_HOSTS": NAME,
+            "BRIDGE_REDIS_URL": redis.url,
             **settings,
         }
         replicas = tuple(replica(name, folder, shared) for name in NAMES)
         front = envoy(folder / "envoy", replicas)
-        fleet = Fleet(replicas, front, simulator)
+        fleet = Fleet(replicas, front, redis, simulator)
         fleet.accounts()
         for program in (*(one.program for one in replicas), front.program):
             stack.callback(program.close)

@@ -15,6 +15,7 @@ from tests.clients.programs import environment
 from tests.support.harness import PATIENCE
 from tests.support.paid_server import log_in
 from tests.system.fleet.programs import Program, eventually, lasting_port
+from tests.system.proxies.recipes import KEY
 
 NAMES: Final = ("anna", "ben", "cleo")
 POOL_SIZE: Final = 1
@@ -53,9 +54,14 @@ class Replica:
 
         eventually(started, lambda: f"{self.name} starts:\n{self.program.output[-2000:]}")
 
-    def get(self, path: str) -> httpx.Response:
-        """Ask the replica itself, without a proxy."""
-        return httpx.get(self.url + path, timeout=PATIENCE, trust_env=False)
+    def ask(
+        self, path: str, body: Mapping[str, Any] | None = None, *, key: str = KEY, **more: str
+    ) -> httpx.Response:
+        """Ask the replica itself, without a proxy; `more` are headers."""
+        method, bearer = "GET" if body is None else "POST", f"Bearer {key}"
+        headers = {"authorization": bearer, **more}
+        with httpx.Client(base_url=self.url, timeout=PATIENCE, trust_env=False) as client:
+            return client.request(method, path, json=body, headers=headers)
 
     def records(self) -> list[dict[str, Any]]:
         """Its session log, oldest first."""
