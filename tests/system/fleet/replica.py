@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,6 +63,21 @@ class Replica:
         headers = {"authorization": bearer, **more}
         with httpx.Client(base_url=self.url, timeout=PATIENCE, trust_env=False) as client:
             return client.request(method, path, json=body, headers=headers)
+
+    def run(self, *arguments: str) -> str:
+        """Run the command `bridge` where the replica runs; return what it prints."""
+        command = [str(self.program.command[0]), *arguments]
+        done = subprocess.run(
+            command,
+            env=dict(self.program.environment),
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
 
     def records(self) -> list[dict[str, Any]]:
         """Its session log, oldest first."""
