@@ -27,6 +27,9 @@ _ID = typer.Option(
 _LABEL = typer.Option(
     "--label", metavar="NAME=VALUE", help="Only requests with this label; repeatable."
 )
+_KEY = typer.Option(
+    "--key", metavar="NAME", help="Only requests with this key, also a revoked one of that name."
+)
 
 
 def logs(
@@ -36,16 +39,23 @@ def logs(
     count: Annotated[int, typer.Option("-n", min=0, help="Number of lines to show first.")] = 20,
     request_id: Annotated[str | None, _ID] = None,
     label: Annotated[list[str] | None, _LABEL] = None,
+    key: Annotated[str | None, _KEY] = None,
     errors: Annotated[bool, typer.Option("--errors", help="Only failed requests.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the raw JSON lines.")] = False,
 ) -> None:
     """Show the latest requests from the session log."""
+    from bridge.core.access import has_name
     from bridge.core.telemetry import LogReader, wanted
 
     path = settings_from({}).session_log_path
     if path is None:
         fail("The session log is off (BRIDGE_SESSION_LOG=off).")
-    chosen = wanted(request_id, errors=errors, labels=[_label(each) for each in label or ()])
+    chosen = wanted(
+        request_id,
+        errors=errors,
+        labels=[_label(each) for each in label or ()],
+        key=None if key is None else lambda caller: has_name(caller, key),
+    )
     with LogReader(path) as reader:
         try:
             if not follow and not path.exists():

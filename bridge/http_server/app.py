@@ -77,6 +77,10 @@ def create_app(
     routing = DialectRouting(dialects)
     headers = tuple(dialect.browser_headers for dialect in dialects)
     rules = BrowserRules(settings.allowed_hosts, settings.allowed_origins, headers)
+
+    async def limit_headers(dialect: Dialect, caller: str) -> Mapping[str, str]:
+        return dialect.limit_headers(await service.allowances(caller), clock())
+
     open_urls = {url: None for dialect in dialects for url in dialect.open_urls}
     app = FastAPI(
         title="Claude Code bridge",
@@ -93,9 +97,7 @@ def create_app(
                 dialect_for=routing.dialect_for,
                 new_id=new_id,
                 timer=timer,
-                limit_headers=lambda dialect, caller: dialect.limit_headers(
-                    service.allowances(caller), clock()
-                ),
+                limit_headers=limit_headers,
                 replica=settings.replica,
             ),
             Middleware(AccessMiddleware, access=keys, rules=rules, needs={**NEEDS, **open_urls}),

@@ -53,6 +53,7 @@ from bridge.probe.checks.starting import (
     cache_breakpoints,
     facts,
     no_built_in_tools,
+    no_title,
     own_tools,
     preset,
     system_prompt,
@@ -133,6 +134,11 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
         "user-agent",
         "The upstream request names the bridge in its User-Agent.",
         user_agent,
+    ),
+    Behaviour(
+        "no-title",
+        "A question is one upstream call: none is made for a title of the session.",
+        no_title,
     ),
     Behaviour(
         "cache-breakpoints",

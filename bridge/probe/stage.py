@@ -27,6 +27,7 @@ from bridge.core.claude import (
     Session,
     Turn,
     TurnSettings,
+    cut_off,
     hermetic_environment,
     read_user_settings,
 )
@@ -234,6 +235,16 @@ class Stage:
         """A process with some of Claude Code's own tools, for one check."""
         tools = BuiltinTools(self.launcher.folder, names)
         launcher = replace(self.launcher, builtin_tools=tools)
+        session = await self._started(launcher, Profile(SYSTEM), self.capabilities)
+        try:
+            yield session
+        finally:
+            await session.close()
+
+    @asynccontextmanager
+    async def as_for_a_user(self) -> AsyncGenerator[Session, None]:
+        """A process that does all that it does for a user, for one check."""
+        launcher = replace(self.launcher, environment=cut_off(self.launcher.environment))
         session = await self._started(launcher, Profile(SYSTEM), self.capabilities)
         try:
             yield session

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         local_url,
         plan_listening,
     )
-    from bridge.server.front_ends import access_of
+    from bridge.server.front_ends import access_of, key_store
     from bridge.server.launching import claude_cli, make_launcher, named_payers
     from bridge.server.refusals import write_refusals
     from bridge.server.reloading import reload
@@ -45,7 +45,7 @@ else:
                 "local_url",
                 "plan_listening",
             ),
-            "front_ends": ("access_of",),
+            "front_ends": ("access_of", "key_store"),
             "launching": (
                 "claude_cli",
                 "make_launcher",
@@ -91,6 +91,7 @@ __all__ = [
     "grpc_address",
     "http_address",
     "http_api_url",
+    "key_store",
     "local_address",
     "local_url",
     "make_launcher",

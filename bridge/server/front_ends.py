@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from bridge import __version__
-from bridge.core.access import Access, KeyFileError, Uploads
+from bridge.core.access import USED_FILE, Access, KeyFile, KeyStore, KeyStoreError, Uploads
 from bridge.core.answers import ResponseStore, SqliteResponseStore
 from bridge.core.contract import BOUNDS, Service
 from bridge.core.ledger import Ledger
@@ -66,6 +66,12 @@ class Shared:
     redis: RedisLink | None = None
 
 
+def key_store(settings: Settings) -> KeyStore:
+    """Where the keys of `bridge keys` are."""
+    # A file of keys may be where nothing can be written beside it.
+    return KeyFile(settings.keys_file, settings.bridge_state_dir / USED_FILE)
+
+
 def access_of(settings: Settings) -> Access:
     """The keys; raises StartError if they cannot be read."""
     if settings.bridge_keys_file is not None and not settings.bridge_keys_file.exists():
@@ -75,8 +81,8 @@ def access_of(settings: Settings) -> Access:
             "Create a key with `bridge keys add NAME --mine`."
         )
     try:
-        return Access(settings.bridge_api_keys, settings.keys_file)
-    except KeyFileError as error:
+        return Access(settings.bridge_api_keys, key_store(settings))
+    except KeyStoreError as error:
         raise StartError(str(error)) from error
 
 

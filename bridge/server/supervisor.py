@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bridge.core.access import USAGE_FILE, Access, Quotas, Uploads
+from bridge.core.access import USAGE_FILE, Access, LocalCounts, Quotas, Uploads
 from bridge.core.claude import Capabilities, Launcher
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.ledger import LEDGER_FILE, Ledger
@@ -208,7 +208,7 @@ def _service(
 ) -> Payers:
     """An engine for each payer, behind one service."""
     settings, access, options = parts.settings, parts.access, parts.options
-    quotas = Quotas(access.limits_of, settings.bridge_state_dir / USAGE_FILE)
+    quotas = Quotas(access.limits_of, LocalCounts(settings.bridge_state_dir / USAGE_FILE))
     parts.telemetry.metrics.watch_budgets(lambda: quotas.all_budget_shares(access.keys))
     budget = Budget(options.limits) if len(launchers) > 1 else None
     engines: list[PayingEngine] = []

@@ -185,7 +185,7 @@ class FakeService:
         self.requests.append(request)
         return COUNTED
 
-    def allowances(self, caller: str) -> Allowances:
+    async def allowances(self, caller: str) -> Allowances:
         return self.left
 
     def refused(self, request: CompletionRequest, error: Exception) -> None:

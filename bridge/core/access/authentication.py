@@ -10,33 +10,36 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import math
 import secrets as random_secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from bridge.core.access.keys import (
     OWNERS_USE,
     SECRET_PREFIX,
     Key,
-    KeyFile,
-    KeyFileError,
     KeyLimits,
     KeyOwner,
     KeyScope,
+    KeyStore,
+    KeyStoreError,
     KeyUse,
+    LastUsed,
     digest_of,
+    shown_time,
 )
 from bridge.core.contract import AuthenticationError, PermissionDeniedError
 
-__all__ = ["ANYONE", "Access", "Grant", "Key", "KeyFileError", "KeyLimits", "KeyScope", "bearer"]
+__all__ = ["ANYONE", "Access", "Grant", "bearer"]
 
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 1.0
-"""How often the key file is checked for changes while no request arrives."""
+"""How often the stored keys are checked for changes while no request arrives."""
 
 _MISSING: Final = "This server requires an API key: send `authorization: Bearer KEY`."
 _WRONG: Final = "Invalid API key."
@@ -49,16 +52,19 @@ class Grant:
     """The key that a request was authenticated with."""
 
     name: str = ""
-    """The key's name: the `caller` of its requests. Empty if no key is required."""
+    """The `caller` of its requests. Empty if no key is required."""
     digest: str = ""
+    """Of the secret that it was authenticated with."""
+    id: str = ""
+    """The key's; see `Key.id`."""
 
     @property
     def owner(self) -> str:
         """The owner of what the server stores for such a request.
 
-        The name alone is not enough: a new key may reuse the name of a revoked one.
+        The name alone is not enough: the number of a key is forgotten with the file of keys.
         """
-        return f"{self.name}:{self.digest[:32]}" if self.digest else self.name
+        return f"{self.name}:{self.id}" if self.id else self.name
 
 
 ANYONE: Final = Grant()
@@ -73,33 +79,39 @@ def bearer(header: str | None) -> str | None:
 
 
 class Access:
-    """The keys in force. They follow the key file while `following` runs.
+    """The keys in force. They follow the stored keys while `following` runs.
 
     As long as there has never been a key, none is required and every caller may do everything. Once
-    there is a key, keys stay required until the server stops: if the file breaks, the previous keys
-    stay in force; if it disappears, its keys are revoked. An empty file has no valid key.
+    there is a key, keys stay required until the server stops: if the stored keys become unreadable,
+    the previous ones stay in force; if they disappear, they are revoked. None left is no valid key.
     """
 
     def __init__(
         self,
         given: Iterable[Key] = (),
-        file: Path | None = None,
+        store: KeyStore | None = None,
         *,
         on_revoked: Callable[[str], None] = lambda name: None,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        """Load the given keys and those of the file; raises KeyFileError.
+        """Load the given keys and the stored ones; raises KeyStoreError.
 
-        `on_revoked` is called with the name of each revoked key, or "" when keys become required.
+        `on_revoked` is called with the caller of each key of which a secret is no longer valid, or
+        "" when keys become required. `now` returns Unix seconds.
         """
         self.on_revoked = on_revoked
-        self._given = {key.name: key for key in given}
-        self._file = KeyFile(file) if file is not None else None
-        self._signature: tuple[int, ...] | None = None
+        self._now = now
+        self._given = {key.caller: key for key in given}
+        self._store = store
+        self._last_used = LastUsed(store, now=now) if store is not None else None
+        self._signature: Hashable | None = None
         self._keys: dict[str, Key] = dict(self._given)
         self._required = bool(self._keys)
-        if self._file is not None:
-            self._signature = self._file.signature()
-            self._take(self._file.read())
+        self._live: frozenset[tuple[str, str]] = frozenset()
+        self._next_end = math.inf
+        if store is not None:
+            self._signature = store.signature()
+            self._take(store.read())
 
     @property
     def required(self) -> bool:
@@ -108,11 +120,11 @@ class Access:
 
     @property
     def keys(self) -> Mapping[str, Key]:
-        """The keys in force, by name."""
+        """The keys in force, by caller."""
         return self._keys
 
     def limits_of(self, caller: str) -> KeyLimits:
-        """Return the limits of the key with this name.
+        """Return the limits of a key.
 
         Raises AuthenticationError if a key is required and this one is no longer valid: a key can
         be revoked between the head of a request and its end.
@@ -125,7 +137,7 @@ class Access:
         return KeyLimits()
 
     def use_of(self, caller: str) -> KeyUse:
-        """Return who may pay for the requests of the key with this name.
+        """Return who may pay for the requests of a key.
 
         Raises AuthenticationError as `limits_of` does.
         """
@@ -137,7 +149,7 @@ class Access:
     @property
     def unmarked(self) -> tuple[str, ...]:
         """The names of the keys that do not say whose requests they are for."""
-        return tuple(name for name, key in self._keys.items() if key.use.owner is KeyOwner.UNMARKED)
+        return tuple(key.name for key in self._keys.values() if key.use.owner is KeyOwner.UNMARKED)
 
     def authenticate(self, secret: str | None, needed: KeyScope = KeyScope.COMPLETE) -> Grant:
         """Find the key with this secret.
@@ -152,15 +164,19 @@ class Access:
             raise AuthenticationError(_MISSING)
         digest = digest_of(secret)
         found: Key | None = None
-        # Compare with every key, so that the time taken does not reveal which one matched.
+        # Compare with every secret, so that the time taken does not reveal which one matched.
         for key in self._keys.values():
-            if hmac.compare_digest(key.digest, digest):
-                found = key
+            for each in key.digests:
+                if hmac.compare_digest(each, digest):
+                    found = key
         if found is None:
             raise AuthenticationError(_WRONG)
+        self._check_valid(found, digest)
         if not found.scope.includes(needed):
             raise PermissionDeniedError(_NO_ADMIN)
-        return Grant(found.name, found.digest)
+        if self._last_used is not None and found.caller not in self._given:
+            self._last_used.note(found)
+        return Grant(found.caller, digest, found.id)
 
     def check(self, grant: Grant, needed: KeyScope = KeyScope.COMPLETE) -> None:
         """Raise AuthenticationError if the grant is no longer valid.
@@ -171,9 +187,10 @@ class Access:
         if not self._required:
             return
         key = self._keys.get(grant.name)
-        # A new key may have the name of a revoked one.
-        if key is None or key.digest != grant.digest:
+        # Another key may have the name of a revoked one.
+        if key is None or key.id != grant.id or grant.digest not in key.digests:
             raise AuthenticationError(_REVOKED if grant.name else _MISSING)
+        self._check_valid(key, grant.digest)
         if not key.scope.includes(needed):
             raise PermissionDeniedError(_NO_ADMIN)
 
@@ -182,7 +199,7 @@ class Access:
         if grant == ANYONE:
             return not self._required
         key = self._keys.get(grant.name)
-        return key is not None and key.digest == grant.digest and key.scope is KeyScope.ADMIN
+        return key is not None and key.id == grant.id and key.scope is KeyScope.ADMIN
 
     @contextmanager
     def temporary_key(self, name: str) -> Iterator[str | None]:
@@ -203,9 +220,10 @@ class Access:
 
     @asynccontextmanager
     async def following(self, seconds: float = LOOK_SECONDS) -> AsyncIterator[None]:
-        """Check the file for changes at regular intervals within the block.
+        """Check the stored keys for changes at regular intervals within the block.
 
-        This ends the parked conversations of a revoked key even if no request arrives.
+        This ends the parked conversations of a revoked key even if no request arrives. It also
+        stores when keys were last used.
         """
 
         async def look() -> None:
@@ -213,8 +231,9 @@ class Access:
                 await asyncio.sleep(seconds)
                 try:
                     self.refresh()
+                    await self._store_use()
                 except Exception:
-                    logger.exception("the key file could not be checked for changes")
+                    logger.exception("the stored keys could not be checked for changes")
 
         task = asyncio.create_task(look())
         try:
@@ -223,36 +242,68 @@ class Access:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+            await self._store_use(at_once=True)
 
     def refresh(self) -> None:
-        """Read the key file again if it has changed."""
-        if self._file is None:
-            return
-        signature = self._file.signature()
-        if signature == self._signature:
-            return
+        """Read the stored keys again if they have changed, and note which have expired."""
+        if self._store is not None:
+            signature = self._store.signature()
+            if signature != self._signature:
+                self._reread(self._store, signature)
+        if self._now() >= self._next_end:
+            self._note_ended()
+
+    def _reread(self, store: KeyStore, signature: Hashable | None) -> None:
         # Taken before reading, so that a change during the read is noticed the next time.
         self._signature = signature
         if signature is None:
-            logger.warning("the key file %s is gone; its keys are revoked", self._file.path)
+            logger.warning("%s is gone; its keys are revoked", store.place)
         try:
-            keys = self._file.read()
-        except KeyFileError as error:
-            # An unchanged file is not read again, so this is logged once.
+            keys = store.read()
+        except KeyStoreError as error:
+            # What has not changed is not read again, so this is logged once.
             logger.error("%s The previous keys stay in force.", error)
             return
         self._take(keys)
 
-    def _take(self, from_file: tuple[Key, ...]) -> None:
-        for key in from_file:
-            if key.name in self._given:
-                logger.warning("the key %s of BRIDGE_API_KEYS overrides the file's", key.name)
-        before, was_required = self._keys, self._required
-        self._keys = {key.name: key for key in from_file} | self._given
+    def _take(self, stored: tuple[Key, ...]) -> None:
+        overridden = {key.name for key in self._given.values()}
+        for key in stored:
+            if key.name in overridden:
+                logger.warning("the key %s of BRIDGE_API_KEYS overrides the stored one", key.name)
+        was_required = self._required
+        kept = {key.caller: key for key in stored if key.name not in overridden}
+        self._keys = kept | self._given
         self._required = was_required or self._signature is not None or bool(self._keys)
-        for name, key in before.items():
-            now = self._keys.get(name)
-            if now is None or now.digest != key.digest:
-                self.on_revoked(name)
+        self._note_ended()
         if self._required and not was_required:
             self.on_revoked("")
+
+    def _note_ended(self) -> None:
+        """Report the callers of which a secret is no longer valid."""
+        now, before = self._now(), self._live
+        self._live = frozenset(
+            (key.caller, digest) for key in self._keys.values() for digest in key.valid_digests(now)
+        )
+        ends = (end for key in self._keys.values() for end in key.ends() if end > now)
+        self._next_end = min(ends, default=math.inf)
+        for caller in dict.fromkeys(caller for caller, _ in sorted(before - self._live)):
+            self.on_revoked(caller)
+
+    def _check_valid(self, key: Key, digest: str) -> None:
+        """Raise AuthenticationError if the key has expired, or this secret of it has ended."""
+        now = self._now()
+        if key.expired(now):
+            raise AuthenticationError(
+                f"This API key expired on {shown_time(key.expires_at or 0)}. The operator of this "
+                f"server can renew it: bridge keys edit {key.name} --expires 90d."
+            )
+        if digest not in key.valid_digests(now):
+            raise AuthenticationError(
+                "This secret of the API key has been replaced. Use the new one that bridge keys "
+                f"rotate {key.name} printed."
+            )
+
+    async def _store_use(self, *, at_once: bool = False) -> None:
+        if self._last_used is not None:
+            await self._last_used.store(at_once=at_once)

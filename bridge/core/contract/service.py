@@ -324,7 +324,7 @@ class Service(Protocol):
         """Return one model that a caller may use; raises ModelNotFoundError."""
         ...
 
-    def allowances(self, caller: str) -> Allowances:
+    async def allowances(self, caller: str) -> Allowances:
         """Return what a key may use now."""
         ...
 

@@ -213,9 +213,9 @@ class Engine(ServesRequests):
         resources = self.resources
         return resources.planner.catalog.limited_to(resources.quotas.limits_of(caller).models)
 
-    def allowances(self, caller: str) -> Allowances:
+    async def allowances(self, caller: str) -> Allowances:
         """Return what a key may use now."""
-        return self.resources.quotas.allowances(caller)
+        return await self.resources.quotas.allowances(caller)
 
     def health(self) -> Health:
         """Return whether completions work now."""

@@ -112,7 +112,7 @@ class Requests:
         try:
             # Before it counts: an invalid request does not count towards its key's limits.
             request = await off_loop(is_large(request), validate, request)
-            with self._quotas.admitted(request.caller) as meter:
+            async with self._quotas.admitted(request.caller) as meter:
                 answering = self._answerer.answering(request, bill, admitted)
                 try:
                     async with aclosing(answering.events()) as events:
@@ -141,7 +141,7 @@ class Requests:
         """
         try:
             request = await off_loop(is_large(request), validate, request)
-            with self._quotas.admitted(request.caller):
+            async with self._quotas.admitted(request.caller):
                 return await self._answerer.counted(request)
         except BridgeError as error:
             self.refused(request, error)

@@ -16,7 +16,7 @@ from bridge.core.contract import PermissionDeniedError
 NOT_SHARED: Final = (
     "This API key is not marked as belonging to the owner of the server, and a subscription login "
     "serves its owner only. The operator of this server can give the key another payer, such as an "
-    "API key (bridge keys mark NAME --payer PAYER), or mark it as their own (bridge keys mark NAME "
+    "API key (bridge keys edit NAME --payer PAYER), or mark it as their own (bridge keys edit NAME "
     "--mine)."
 )
 
@@ -51,7 +51,7 @@ def payers_for(
     if not listed:
         raise PermissionDeniedError(
             f"This API key names the payer {', '.join(names)}, which this server does not have. "
-            "The operator of this server can give it another one: bridge keys mark NAME.",
+            "The operator of this server can give it another one: bridge keys edit NAME.",
             reason="PAYER_NOT_FOUND",
         )
     if not (use.mine or share_login):

@@ -199,9 +199,9 @@ class Payers(ServesRequests):
         engines = [self.engine(name) for name in self.allowed(caller)]
         return [engine for engine in engines if engine.account.facts is not None] or engines[:1]
 
-    def allowances(self, caller: str) -> Allowances:
+    async def allowances(self, caller: str) -> Allowances:
         """Return what a key may use now."""
-        return self._shared.quotas.allowances(caller)
+        return await self._shared.quotas.allowances(caller)
 
     def health(self) -> Health:
         """Return whether completions work: they do while any payer can serve."""

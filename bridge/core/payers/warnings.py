@@ -20,7 +20,7 @@ def account_warnings(
     if unmarked:
         yield (
             f"not marked, so they count as yours: {', '.join(unmarked)}. Mark each key: bridge "
-            "keys mark NAME --mine, or --payer PAYER if it is someone else's; in BRIDGE_API_KEYS, "
+            "keys edit NAME --mine, or --payer PAYER if it is someone else's; in BRIDGE_API_KEYS, "
             "NAME:mine=SECRET."
         )
     if beyond_loopback and all(option.subscription for option in options):

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter
 
+from bridge.core.telemetry.bounded import Bounded
 from bridge.core.telemetry.request_record import RequestRecord
-
-MOST_VALUES: Final = 100
-"""Values of one label that are counted apart: each is a series for ever."""
-
-OTHER_VALUES: Final = "other"
-"""What all further values are counted as."""
 
 
 class LabelledRequests:
@@ -21,7 +15,7 @@ class LabelledRequests:
 
     def __init__(self, names: Iterable[str], registry: CollectorRegistry) -> None:
         """`names` are the labels that are counted; without any, there are no metrics."""
-        self._values: dict[str, set[str]] = {name: set() for name in names}
+        self._values = {name: Bounded() for name in names}
         self._requests = Counter(
             "bridge_labelled_requests",
             "Requests that ended, by the callers' labels in BRIDGE_METRIC_LABELS; failed ones have "
@@ -44,15 +38,8 @@ class LabelledRequests:
         for label, value in record.labels.items():
             if label not in self._values:
                 continue
-            counted = self._counted(label, value)
+            counted = self._values[label].counted(value)
             self._requests.labels(label, counted, "true" if record.error else "false").inc()
             if usage is not None:
                 self._tokens.labels(label, counted, "input").inc(usage.prompt_tokens)
                 self._tokens.labels(label, counted, "output").inc(usage.output_tokens)
-
-    def _counted(self, label: str, value: str) -> str:
-        values = self._values[label]
-        if value not in values and len(values) >= MOST_VALUES:
-            return OTHER_VALUES
-        values.add(value)
-        return value

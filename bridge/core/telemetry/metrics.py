@@ -37,6 +37,7 @@ from bridge.core.contract import (
     UsageLimits,
 )
 from bridge.core.telemetry.costs import OTHER, Budgets, BudgetShares, Costs
+from bridge.core.telemetry.keys import KeyRequests
 from bridge.core.telemetry.labelled_requests import LabelledRequests
 from bridge.core.telemetry.occupancy import Occupancy
 from bridge.core.telemetry.payers import PayerRequests, of_payers
@@ -64,8 +65,7 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry = CollectorRegistry()
         registry.register(self.occupancy)
-        # CPU, memory, file descriptors and start time of the server itself, on Linux.
-        ProcessCollector(registry=registry)
+        ProcessCollector(registry=registry)  # The server's own, on Linux.
         self._requests = Counter(
             "bridge_requests",
             "Requests that ended, by the finish reason of the answer or the reason of the error.",
@@ -101,6 +101,7 @@ class Metrics:
             "queue", "From the request to its session, by how it got one.", "session", registry
         )
         self._payers = PayerRequests(registry)
+        self._keys = KeyRequests(registry)
         self._labelled = LabelledRequests(labels, registry)
 
     def watch(self, watched: Watched, replica: str = "") -> None:
@@ -148,6 +149,7 @@ class Metrics:
             self._gap.add(model, record.gaps, record.gap_seconds)
         if record.unseen_calls:
             self._unseen_calls.labels(model).inc(record.unseen_calls)
+        self._keys.count(record, outcome.lower())
         self._labelled.count(record)
         usage = record.usage
         if usage is not None:
@@ -159,6 +161,7 @@ class Metrics:
     def booked(self, record: RequestRecord) -> None:
         """Count the cost of a request."""
         self._costs.count(record)
+        self._keys.count_cost(record)
 
 
 def _seconds(name: str, text: str, label: str, registry: CollectorRegistry) -> Histogram:

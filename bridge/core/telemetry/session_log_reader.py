@@ -33,14 +33,18 @@ def wanted(
     *,
     errors: bool = False,
     labels: Sequence[tuple[str, str]] = (),
+    key: Callable[[str], bool] | None = None,
 ) -> Wanted:
     """Return a filter for one request, for failures, for requests with all these labels.
 
-    A prefix of the request's id is enough; or it is the caller's own id as a whole.
+    A prefix of the request's id is enough; or it is the caller's own id as a whole. `key` decides
+    by the key of a request, which is empty if none was required.
     """
 
     def is_wanted(record: Mapping[str, Any]) -> bool:
         if errors and not record.get("error"):
+            return False
+        if key is not None and not key(str(record.get("key", ""))):
             return False
         has = record.get("labels")
         if labels and not (isinstance(has, dict) and all(has.get(n) == v for n, v in labels)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -26,7 +26,7 @@ class RequestIdMiddleware:
         dialect_for: Callable[[Scope], Dialect],
         new_id: Callable[[], str],
         timer: Callable[[], float],
-        limit_headers: Callable[[Dialect, str], Mapping[str, str]],
+        limit_headers: Callable[[Dialect, str], Awaitable[Mapping[str, str]]],
         replica: str = "",
     ) -> None:
         """`limit_headers` returns those of a dialect that show the limits of a key.
@@ -62,7 +62,7 @@ class RequestIdMiddleware:
                 reply.update(self._own_headers)
                 reply.update(dialect.reply_headers(request_id, self._timer() - began))
                 if caller := scope["state"].get("caller"):
-                    reply.update(self._limit_headers(dialect, caller))
+                    reply.update(await self._limit_headers(dialect, caller))
                 for name, value in scope["state"].get("reply_headers", {}).items():
                     reply.setdefault(name, value)
             await send(message)

@@ -70,6 +70,13 @@ async def no_built_in_tools(stage: Stage) -> None:
     require(not tools, f"{[tool.get('name') for tool in tools]} are offered")
 
 
+async def no_title(stage: Stage) -> None:
+    """A turn is one upstream call, also where the CLI may do more than answer."""
+    async with stage.as_for_a_user() as session:
+        calls = len((await stage.ask(session)).exchanges)
+    require(calls == 1, f"a question is sent in {calls} upstream calls")
+
+
 async def own_tools(stage: Stage) -> None:
     async with stage.with_own_tools("Bash") as session:
         await session.offer([Tool("Bash")])

@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 
 from bridge.core.claude.processes.environment import OVERRULING, check_passed, passed_on
-from bridge.core.claude.processes.launch import Launcher, hermetic_environment
+from bridge.core.claude.processes.launch import (
+    NO_EXTRAS,
+    Launcher,
+    cut_off,
+    hermetic_environment,
+)
 from bridge.core.claude.session import Session
 from bridge.core.claude.turn_settings import Profile, TurnSettings
 from bridge.core.claude.turns import Turn
@@ -114,6 +119,7 @@ def seen(exchanges: Sequence[Any]) -> Any:
         return None
     body = exchanges[0].body
     return {
+        "calls": len(exchanges),
         "effort": body["output_config"]["effort"],
         "tools": [tool["name"] for tool in body["tools"]],
         "texts": [len(message["content"]) for message in body["messages"]],
@@ -125,6 +131,16 @@ def seen(exchanges: Sequence[Any]) -> Any:
         ],
         "added": "Token usage:" in str(body["messages"]),
     }
+
+
+async def test_what_the_cli_does_for_a_user_besides_leaves_a_request_as_it_is(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    """Tests run without it, so that they reach no other host; a user's processes do it."""
+    more = {**cut_off({}), NO_EXTRAS: ""}
+    usual = await soon(upstream(simulator, tmp_path / "usual", more))
+    assert usual == await soon(upstream(simulator, tmp_path / "quiet", {}))
+    assert usual["calls"] == 1
 
 
 VALUES = {

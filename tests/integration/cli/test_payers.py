@@ -157,7 +157,7 @@ def test_a_key_of_an_earlier_version_is_marked_without_a_new_secret(state: Path)
     (before,) = file.read()
     assert before.use == KeyUse()
     assert "not marked" in run(state, "keys", "list").stdout
-    marked = run(state, "keys", "mark", "old", "--payer", "team")
+    marked = run(state, "keys", "edit", "old", "--payer", "team")
     assert "someone else's, payer team" in marked.stdout
     (after,) = file.read()
     assert (after.digest, after.use) == (before.digest, KeyUse(KeyOwner.OTHER, ("team",)))
@@ -171,8 +171,8 @@ def test_a_key_of_an_earlier_version_is_marked_without_a_new_secret(state: Path)
         (("add", "a", "--payer", "none"), "the payers are mine, team"),
         (("add", "a", "--mine", "--payer", "mine,team"), "add --overflow"),
         (("add", "a", "--mine", "--payer", "mine", "--payer", "mine"), "named twice"),
-        (("mark", "nobody", "--mine"), "bridge keys list"),
-        (("mark", "given", "--mine"), "given:mine=SECRET"),
+        (("edit", "nobody", "--mine"), "bridge keys list"),
+        (("edit", "given", "--mine"), "given:mine=SECRET"),
     ],
 )
 def test_a_key_is_not_given_what_it_must_not_have(

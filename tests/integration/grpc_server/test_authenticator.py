@@ -275,7 +275,7 @@ class Revocable:
     def __init__(self, folder: Path) -> None:
         self.file = KeyFile(folder / "keys.json")
         self.secret = self.file.add("mine", KeyScope.ADMIN)
-        self.access = Access((), self.file.path)
+        self.access = Access((), self.file)
 
     async def start(self, serve: Serve) -> grpc.aio.Channel:
         server, channel = await serve(access=self.access)
@@ -371,7 +371,7 @@ async def test_when_keys_begin_to_be_asked_for_those_without_are_out(
     serve: Serve, tmp_path: Path
 ) -> None:
     file = KeyFile(tmp_path / "keys.json")
-    access = Access((), file.path)
+    access = Access((), file)
     server, channel = await serve(access=access)
     access.on_revoked = lambda name: server.keys_changed()
     talk = Talk(channel)

@@ -194,7 +194,7 @@ def test_a_request_of_another_never_reaches_a_login(
     refused = way(paid, "carl", sim(text="hi"))
     assert refused.status_code == 403, refused.text
     assert "serves its owner only" in refused.text
-    assert "bridge keys mark" in refused.text
+    assert "bridge keys edit" in refused.text
     assert len(paid.simulator.ledger.exchanges()) == before
 
 

@@ -260,6 +260,7 @@ LACKS: dict[str, Callable[[], Lack]] = {
     "no-built-in-tools": lambda: Started("--tools="),
     "own-tools": lambda: Started(CLAUDE_CODE_DISABLE_BACKGROUND_TASKS=None),
     "user-agent": lambda: Started(CLAUDE_AGENT_SDK_CLIENT_APP=None),
+    "no-title": lambda: Started(CLAUDE_CODE_DISABLE_TERMINAL_TITLE=None),
     "cache-breakpoints": lambda: Started(CLAUDE_CODE_PROMPT_CACHE_TTL="5m"),
     "replay": lambda: Edits(_last_block),
     "as-written": lambda: Edits(_composed),

@@ -18,6 +18,8 @@ ELSEWHERE: Mapping[str, str] = {
     "cli/logs": "tests/unit/core/telemetry/test_session_log_reader.py",
     "cli/tour": "It is run by tests/integration/server/test_listening.py.",
     "client/": "tests/integration/client/test_client.py: all of it against one small server.",
+    "core/access/counts": "With tests/unit/core/access/test_decision.py and test_quotas.py.",
+    "core/access/local_counts": "With tests/unit/core/access/test_quotas.py and test_budgets.py.",
     "core/access/spending": "With tests/unit/core/access/test_quotas.py and test_budgets.py.",
     "core/answers/database": "With tests/unit/core/answers/test_sqlite.py.",
     "core/answers/file": "With tests/unit/core/answers/test_sqlite.py.",

@@ -21,6 +21,7 @@ SHOWN_BY = {
     "CLAUDE_CODE_DISABLE_CLAUDE_MDS": "own-settings",
     "CLAUDE_CODE_DISABLE_REFUSAL_RETRY": "refused-once",
     "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK": "no-second-call",
+    "CLAUDE_CODE_DISABLE_TERMINAL_TITLE": "no-title",
     "CLAUDE_CODE_RETRY_WATCHDOG": "reported-waits",
     "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "own-tools",
     "CLAUDE_CODE_PROMPT_CACHE_TTL": "cache-breakpoints",

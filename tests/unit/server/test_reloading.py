@@ -25,7 +25,7 @@ class Reloaded:
     def __init__(self, state: Path) -> None:
         self.settings: Settings = settings_for_tests(state, bridge_setting_sources="user")
         self.keys = KeyFile(state / "keys.json")
-        self.access = Access(file=self.keys.path)
+        self.access = Access(store=self.keys)
         self.config = state / "settings.json"
         environment = {"CLAUDE_CONFIG_DIR": str(state)}
         launcher = SimpleNamespace(user_settings=read_user_settings(environment))

@@ -3,7 +3,7 @@
 from bridge.core.claude.processes.account import AccountFile
 from bridge.core.claude.processes.credentials import Credential
 from bridge.core.claude.processes.environment import OVERRULING, check_passed, passed_on
-from bridge.core.claude.processes.launch import Launcher, hermetic_environment
+from bridge.core.claude.processes.launch import Launcher, cut_off, hermetic_environment
 from bridge.core.claude.processes.leftovers import Leftovers
 from bridge.core.claude.processes.login import LoginStatus, login_command, status_command
 from bridge.core.claude.processes.process import Command, LineProcess, ProcessGoneError
@@ -22,6 +22,7 @@ __all__ = [
     "LoginStatus",
     "ProcessGoneError",
     "check_passed",
+    "cut_off",
     "hermetic_environment",
     "login_command",
     "passed_on",

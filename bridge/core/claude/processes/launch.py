@@ -51,6 +51,9 @@ _ENVIRONMENT = {
     # Makes the CLI report how long the API wants it to wait, even beyond a minute. The bridge
     # decides how often and how long it may retry.
     "CLAUDE_CODE_RETRY_WATCHDOG": "1",
+    # Do not ask the model for a title of the session: nobody sees it, and every question would be
+    # sent, and paid for, twice.
+    "CLAUDE_CODE_DISABLE_TERMINAL_TITLE": "1",
     # Do not cut the descriptions of the caller's tools.
     "CLAUDE_CODE_MAX_MCP_DESCRIPTION_LENGTH": "10000000",
 }
@@ -190,6 +193,10 @@ class Launcher:
         )
 
 
+NO_EXTRAS = "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"
+"""With this variable, the CLI calls nothing but the Messages API, and the server of its login."""
+
+
 def hermetic_environment(base: Mapping[str, str], home: Path, upstream: str) -> dict[str, str]:
     """Return an environment in which the CLI sees no login, no settings and only `upstream`."""
     kept = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TZ")
@@ -201,5 +208,14 @@ def hermetic_environment(base: Mapping[str, str], home: Path, upstream: str) -> 
         # Any token works; with one, the CLI behaves as with a subscription.
         OAUTH_TOKEN: "simulated",
         "DISABLE_TELEMETRY": "1",
-        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        NO_EXTRAS: "1",
     }
+
+
+def cut_off(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return a hermetic environment in which the CLI does all that it does for a user.
+
+    Of the hosts that it calls then, it reaches the one on loopback only.
+    """
+    there = {name: value for name, value in environment.items() if name != NO_EXTRAS}
+    return {**there, "HTTPS_PROXY": "http://127.0.0.1:1", "NO_PROXY": "127.0.0.1"}

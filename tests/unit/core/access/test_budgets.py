@@ -11,6 +11,7 @@ import pytest
 
 from bridge.core.access.budgets import BUDGETS, Budget, Spent, exhausted
 from bridge.core.access.keys import KeyLimits
+from bridge.core.access.local_counts import LocalCounts
 from bridge.core.access.quotas import Quotas
 from bridge.core.access.spending import USAGE_FILE
 from bridge.core.contract import AuthenticationError, RateLimitedError
@@ -24,7 +25,8 @@ class Clock:
         self.time = NOON
 
     def quotas(self, limits: KeyLimits, file: Path | None = None) -> Quotas:
-        return Quotas(lambda caller: limits, file, now=lambda: self.time)
+        counts = LocalCounts(file, now=lambda: self.time)
+        return Quotas(lambda caller: limits, counts, now=lambda: self.time)
 
 
 @pytest.fixture
@@ -32,8 +34,8 @@ def clock() -> Clock:
     return Clock()
 
 
-def use(quotas: Quotas, tokens: int = 0, usd: float = 0.0) -> None:
-    with quotas.admitted("k") as meter:
+async def use(quotas: Quotas, tokens: int = 0, usd: float = 0.0) -> None:
+    async with quotas.admitted("k") as meter:
         meter.tokens = tokens
     quotas.charge("k", usd)
 
@@ -56,25 +58,25 @@ def test_a_month_ends_where_the_next_one_starts(
 
 @pytest.mark.parametrize("budget", BUDGETS, ids=lambda budget: budget.name)
 @pytest.mark.parametrize("kept", [True, False])
-def test_a_budget_that_is_used_up_refuses_until_its_reset(
+async def test_a_budget_that_is_used_up_refuses_until_its_reset(
     clock: Clock, tmp_path: Path, budget: Budget, *, kept: bool
 ) -> None:
     limits = KeyLimits(**{budget.name: 10})  # type: ignore[arg-type]
     quotas = clock.quotas(limits, tmp_path / USAGE_FILE if kept else None)
-    use(quotas, 9, 9.0)
-    use(quotas, 1, 1.0)
+    await use(quotas, 9, 9.0)
+    await use(quotas, 1, 1.0)
     with pytest.raises(RateLimitedError) as raised:
-        use(quotas)
+        await use(quotas)
     error = raised.value
     assert error.reason == f"KEY_{budget.name.upper()}"
     assert error.retry_after == budget.seconds_left(clock.time)
     assert not error.retryable
     clock.time += budget.seconds_left(clock.time) - 1
     with pytest.raises(RateLimitedError):
-        use(quotas)
+        await use(quotas)
     clock.time += 1
-    use(quotas, 9, 9.0)
-    use(quotas)
+    await use(quotas, 9, 9.0)
+    await use(quotas)
 
 
 def test_the_words_name_the_limit_the_use_and_the_reset() -> None:
@@ -90,28 +92,28 @@ def test_the_words_name_the_limit_the_use_and_the_reset() -> None:
     )
 
 
-def test_a_new_day_leaves_what_the_month_has_used(clock: Clock, tmp_path: Path) -> None:
+async def test_a_new_day_leaves_what_the_month_has_used(clock: Clock, tmp_path: Path) -> None:
     for file in (tmp_path / USAGE_FILE, None):
         clock.time = NOON
         quotas = clock.quotas(KeyLimits(usd_per_day=5, usd_per_month=8), file)
-        use(quotas, usd=4.0)
+        await use(quotas, usd=4.0)
         clock.time += DAY
-        use(quotas, usd=2.0)
+        await use(quotas, usd=2.0)
         assert quotas.budget_shares("k") == {"usd_per_day": 0.4, "usd_per_month": 0.75}
 
 
-def test_in_shadow_it_counts_and_refuses_nothing(
+async def test_in_shadow_it_counts_and_refuses_nothing(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     quotas = clock.quotas(KeyLimits(usd_per_day=1, tokens_per_day=10, shadow=True))
-    use(quotas, 50, 5.0)
-    use(quotas, 50, 5.0)
+    await use(quotas, 50, 5.0)
+    await use(quotas, 50, 5.0)
     assert quotas.budget_shares("k") == {"usd_per_day": 10.0, "tokens_per_day": 10.0}
-    assert quotas.allowances("k").tokens is None
+    assert (await quotas.allowances("k")).tokens is None
     assert "nothing is refused (shadow)" in caplog.text
 
 
-def test_the_log_warns_once_when_most_is_used_and_once_when_all_is(
+async def test_the_log_warns_once_when_most_is_used_and_once_when_all_is(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     quotas = clock.quotas(KeyLimits(usd_per_day=10, warn_at=50))
@@ -119,7 +121,7 @@ def test_the_log_warns_once_when_most_is_used_and_once_when_all_is(
     for _ in range(2):
         for usd in (4.0, 2.0, 3.0, 1.0):
             caplog.clear()
-            use(quotas, usd=usd)
+            await use(quotas, usd=usd)
             said.append([record.getMessage() for record in caplog.records])
         clock.time += DAY
     assert said == 2 * [

@@ -45,9 +45,9 @@ def test_who_may_answer(use: KeyUse, payers: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("use", "reason", "remedy"),
     [
-        (others("mine"), "LOGIN_NOT_SHARED", "bridge keys mark NAME --payer"),
+        (others("mine"), "LOGIN_NOT_SHARED", "bridge keys edit NAME --payer"),
         (others(), "LOGIN_NOT_SHARED", "--mine"),
-        (others("gone"), "PAYER_NOT_FOUND", "bridge keys mark NAME"),
+        (others("gone"), "PAYER_NOT_FOUND", "bridge keys edit NAME"),
         (own("gone"), "PAYER_NOT_FOUND", "gone"),
     ],
 )

@@ -7,7 +7,8 @@ from prometheus_client import CollectorRegistry
 from bridge.core.contract.events import Finished, FinishReason
 from bridge.core.contract.request import CompletionRequest
 from bridge.core.contract.usage import Usage
-from bridge.core.telemetry.labelled_requests import MOST_VALUES, LabelledRequests
+from bridge.core.telemetry.bounded import MOST_VALUES
+from bridge.core.telemetry.labelled_requests import LabelledRequests
 from bridge.core.telemetry.metrics import Metrics
 from bridge.core.telemetry.request_record import RequestRecord
 

@@ -217,6 +217,21 @@ def test_on_a_narrow_terminal_nothing_is_lost(
     assert run(written).stdout.split() == wide
 
 
+def test_the_requests_of_a_key_and_of_earlier_ones_of_its_name(path: Path) -> None:
+    log = SessionLog(path)
+    for key in ("team", "team#2", "teams", None):
+        log.write(record(key=key))
+    log.close()
+
+    def keys(name: str) -> list[str]:
+        lines = run(path, "--key", name, "--json").stdout.splitlines()
+        return [json.loads(line)["key"] for line in lines]
+
+    assert keys("team") == ["team", "team#2"]
+    assert keys("team#2") == ["team#2"]
+    assert keys("tea") == []
+
+
 def test_lines_are_chosen_by_flags_and_given_as_they_are(written: Path) -> None:
     whole = [json.loads(line) for line in run(written, "--json").stdout.splitlines()]
     assert [line["request_id"][:8] for line in whole] == ["req_0123", "req_fail", "req_evil"]

@@ -132,7 +132,7 @@ async def test_a_key_that_is_revoked_while_the_body_comes_is_refused(tmp_path: P
     file = KeyFile(tmp_path / "keys.json")
     secret = file.add("laptop")
     service = FakeService()
-    app = create_app(service, all_dialects(), version="1", access=Access(file=file.path))
+    app = create_app(service, all_dialects(), version="1", access=Access(store=file))
     body = b'{"model": "opus", "messages": [{"role": "user", "content": "hi"}]}'
     exchange = Exchange(
         app, "POST", "/v1/chat/completions", headers=with_key(secret), chunks=[body[:9], body[9:]]

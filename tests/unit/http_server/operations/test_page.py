@@ -7,7 +7,7 @@ import re
 import pytest
 from google.protobuf import json_format
 
-from bridge.core.access.authentication import KeyScope
+from bridge.core.access.keys import KeyScope
 from bridge.http_server.middleware.access import needed_for
 from bridge.http_server.operations.page import FILES
 from bridge.v1 import completion_pb2 as pb

@@ -436,7 +436,7 @@ async def test_a_new_key_of_the_name_of_a_revoked_one_gets_nothing_of_it(
 ) -> None:
     file = KeyFile(tmp_path / "keys.json")
     before = file.add("phone")
-    app = build(service, store=store, access=Access(file=file.path))
+    app = build(service, store=store, access=Access(store=file))
     mine = (await respond(app, {"authorization": f"Bearer {before}"})).json
     file.revoke("phone")
     after = file.add("phone")
