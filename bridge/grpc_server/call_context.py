@@ -22,6 +22,9 @@ from bridge.core.validation import seconds_from
 REQUEST_ID_KEY: Final = "x-request-id"
 """The metadata key that carries the id to the client."""
 
+ERROR_KEY: Final = "x-bridge-error"
+"""The metadata key that carries the reason of an error: proxies decide by it whether to retry."""
+
 REPLICA_KEY: Final = "x-bridge-replica"
 """The metadata key that carries the name of the server."""
 

@@ -13,8 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, nullcontext
 from functools import partial
 from inspect import isasyncgenfunction
-from types import TracebackType
-from typing import Any, Final, NoReturn, Self, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -24,6 +23,7 @@ from bridge.core.access import Grant
 from bridge.core.telemetry import TraceContext, incoming_trace, kind_of, trace_of
 from bridge.grpc_server.authenticator import CallAuthenticator, needed_for
 from bridge.grpc_server.call_context import (
+    ERROR_KEY,
     REPLICA_KEY,
     REQUEST_ID_KEY,
     Calls,
@@ -32,6 +32,7 @@ from bridge.grpc_server.call_context import (
     is_cancelled,
     new_request_id,
 )
+from bridge.grpc_server.connections.stalls import StallTimeout
 from bridge.grpc_server.connections.streams import Streams
 from bridge.grpc_server.receiving import Receiver
 from bridge.grpc_server.status import CallStatus, status_of
@@ -42,6 +43,12 @@ KEYLESS_BYTES: Final = 4096
 """The maximum request of a method that requires no key. A health watch keeps its request in memory
 as long as its caller wants, and 30 MB of one letter cross the network as 30 kB."""
 
+_UNKNOWN_METHOD: Final = CallStatus(
+    # In the words of gRPC itself.
+    grpc.StatusCode.UNIMPLEMENTED,
+    "Method not found!",
+    ((ERROR_KEY, "UNKNOWN_METHOD"),),
+)
 _STATUS_SECONDS: Final = 1.0
 _CANCELLED_SECONDS: Final = 1.0
 
@@ -54,48 +61,8 @@ _Metadata: TypeAlias = tuple[tuple[str, str], ...]
 _Decode: TypeAlias = Callable[[bytes], _Wire]
 
 
-class StallTimeout:
-    """Cancels the current task when one write takes longer than `limit` seconds.
-
-    A write waits until the client has read enough of the earlier ones: a client that stops reading
-    without disconnecting would occupy its process forever.
-
-    The writer sets `since` to the loop's time before each write and to None after it, which costs
-    less per token than a timer.
-    """
-
-    __slots__ = ("_handle", "_limit", "_loop", "_task", "since", "stalled")
-
-    def __init__(self, limit: float) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
-        self._limit = limit
-        self._handle: asyncio.TimerHandle | None = None
-        self.since: float | None = None
-        self.stalled = False
-        """Whether this cancelled the task."""
-
-    def __enter__(self) -> Self:
-        self._handle = self._loop.call_later(self._limit, self._check)
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-
-    def _check(self) -> None:
-        now = self._loop.time()
-        due = (now if self.since is None else self.since) + self._limit
-        if due > now:
-            self._handle = self._loop.call_at(due, self._check)
-        elif self._task is not None:
-            self.stalled = True
-            self._task.cancel()
+class _UnknownMethodError(Exception):
+    """No service has a method of this name."""
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -127,12 +94,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> _Handler | None:
-        """Wrap the handler of a call; None, for an unknown method, stays UNIMPLEMENTED."""
+    ) -> _Handler:
+        """Wrap the handler of a call; an unknown method gets one that refuses."""
         handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
         method = handler_call_details.method
+        if handler is None:
+            return self._refused(_UnknownMethodError(), method)
         try:
             grant = self._authenticator.admit(
                 method, handler_call_details.invocation_metadata or ()
@@ -258,9 +225,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if isinstance(error, grpc.aio.BaseError) and not isinstance(error, grpc.aio.UsageError):
             # Aborted by the handler, or the server has stopped.
             return None
-        if isinstance(error, NotImplementedError) and not method.startswith("/bridge."):
+        ours = method.startswith("/bridge.")
+        if isinstance(error, _UnknownMethodError) or (
             # A generated method without an implementation: Health.List.
-            return CallStatus(grpc.StatusCode.UNIMPLEMENTED, "Method not found!", ())
+            isinstance(error, NotImplementedError) and not ours
+        ):
+            return _UNKNOWN_METHOD
         _log.error("request %s: %s failed\n%s", request_id, method, trace_of(error))
         return status_of(contract.InternalError(), request_id)
 

@@ -11,7 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 
 from bridge.core import contract
-from bridge.grpc_server.call_context import REQUEST_ID_KEY
+from bridge.grpc_server.call_context import ERROR_KEY, REQUEST_ID_KEY
 
 DOMAIN: Final = "claude-code-bridge"
 """google.rpc.ErrorInfo.domain of every error that the bridge itself reports."""
@@ -79,6 +79,7 @@ def status_of(error: contract.BridgeError, request_id: str) -> CallStatus:
     metadata: list[tuple[str, str | bytes]] = [
         (DETAILS_KEY, status.SerializeToString()),
         (REQUEST_ID_KEY, request_id),
+        (ERROR_KEY, error.reason),
     ]
     if not error.retryable:
         # A client's retry policy for the code must not retry this error.

@@ -19,6 +19,10 @@ _RETRIED_STATUSES: Final = frozenset({408, 409, 429})
 """Statuses that the vendors' clients retry by default, besides every 5xx."""
 
 
+ERROR_HEADER: Final = "x-bridge-error"
+"""The header of every error reply, with the stable name of its reason: proxies decide by it whether
+to retry."""
+
 _MAX_MESSAGE: Final = 1_000
 _MAX_FIELD: Final = 200
 
@@ -84,12 +88,12 @@ def _cut(text: str, length: int) -> str:
 
 
 def error_headers(error: BridgeError, status: int) -> dict[str, str]:
-    """Set the retry hints; clients must not retry where it cannot help.
+    """Set the reason and the retry hints; clients must not retry where it cannot help.
 
     A retried POST is another turn that is paid for. Proxies and plain clients read `retry-after`,
     the vendors' clients the other two as well.
     """
-    headers = {}
+    headers = {ERROR_HEADER: error.reason}
     seconds = error.retry_hint
     if seconds is not None:
         headers["retry-after"] = str(math.ceil(seconds))

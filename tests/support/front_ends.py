@@ -98,14 +98,20 @@ async def connected(url: str, target: str) -> AsyncIterator[Apis]:
 
 @asynccontextmanager
 async def both_apis(
-    service: Service, *, keep_alive: float = 10.0, stall: float = 60.0
+    service: Service,
+    *,
+    keep_alive: float = 10.0,
+    stall: float = 60.0,
+    hosts: tuple[str, ...] = (),
 ) -> AsyncIterator[Apis]:
     """Serve both, on the loop of the test.
 
     `keep_alive` is when a silent stream gets a comment or a heartbeat, `stall` how long a client
-    may leave its answer unread.
+    may leave its answer unread, `hosts` are further names of the server.
     """
-    settings = HttpSettings(keep_alive_seconds=keep_alive, stalled_client_seconds=stall)
+    settings = HttpSettings(
+        keep_alive_seconds=keep_alive, stalled_client_seconds=stall, allowed_hosts=hosts
+    )
     app = create_app(service, all_dialects(), version="1.2.3", settings=settings)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         # Inherited by what is accepted: so that little is on its way to one who does not read.

@@ -241,7 +241,9 @@ async def test_a_refusal_waits_for_no_message(guarded: grpc.aio.Channel, method:
 async def test_an_unknown_method_is_unimplemented_for_everyone(guarded: grpc.aio.Channel) -> None:
     for method in ("/bridge.v1.CompletionService/Nothing", "/nobody.v1.Service/Nothing"):
         unary: Any = guarded.unary_unary(method)
-        assert await soon(unary(b"").code()) is grpc.StatusCode.UNIMPLEMENTED
+        call = unary(b"")
+        assert await soon(call.code()) is grpc.StatusCode.UNIMPLEMENTED
+        assert dict(tuple(await call.trailing_metadata()))["x-bridge-error"] == "UNKNOWN_METHOD"
 
 
 async def test_the_name_of_the_key_goes_with_the_request(

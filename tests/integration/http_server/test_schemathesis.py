@@ -169,6 +169,7 @@ def ends_as_its_dialect_does(ctx: CheckContext, response: Response, case: Case[A
     """An error is the dialect's object with exactly its keys; a stream has an end."""
     anthropics = case.path.startswith(("/v1/messages", "/api/"))
     beside, within, end = ANTHROPICS if anthropics else OPENAIS
+    assert ("x-bridge-error" in response.headers) is (response.status_code >= 400)
     if response.status_code >= 400:
         body = json.loads(response.content)
         assert set(body) == {"error"} | beside, body

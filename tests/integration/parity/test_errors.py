@@ -15,10 +15,10 @@ from bridge.grpc_server.server import GrpcServer
 from bridge.grpc_server.status import DETAILS_KEY
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
-from tests.support.fakes import FakeService
+from tests.support.fakes import HELLO, FakeService
 from tests.support.grpc.client import Talk, question
 from tests.support.grpc.details import Details, details_in, details_of
-from tests.support.http.asgi import build, chat
+from tests.support.http.asgi import ask, build, chat
 from tests.support.waiting import soon
 
 
@@ -238,9 +238,56 @@ async def test_over_http(name: str) -> None:
     assert error["param"] == ("model" if name in NAMED else None)
     assert error["message"].startswith(made(name).message)
     # OpenAI's clients retry these statuses unless they are told not to.
+    assert exchange.headers["x-bridge-error"] == row.reason
     retried = row.http >= 500 or row.http in (408, 409, 429)
     told_not_to = exchange.headers.get("x-should-retry") == "false"
     assert (retried and not told_not_to) is row.retryable
+
+
+PROMPTS: Mapping[str, dict[str, object]] = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "hi"}]},
+    "/v1/responses": {"input": "hi"},
+    "/v1/completions": {"prompt": "hi"},
+    "/v1/messages": {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 9},
+}
+"""A request of each API over HTTP."""
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("url", PROMPTS)
+async def test_the_header_for_proxies_is_the_reason_at_every_api_over_http(
+    url: str, stream: bool
+) -> None:
+    body = {"model": "opus", "stream": stream, **PROMPTS[url]}
+    for name, row in EXPECTED.items():
+        exchange = await ask(build(FakeService(made(name))), "POST", url, body)
+        assert exchange.headers["x-bridge-error"] == row.reason, name
+    answered = await ask(build(FakeService()), "POST", url, body)
+    assert answered.status == 200
+    assert "x-bridge-error" not in answered.headers
+    # Too late for a header: the error is in the stream.
+    late = await ask(build(FakeService(*HELLO[:2], made("DrainingError"))), "POST", url, body)
+    assert ("x-bridge-error" in late.headers) is not stream
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status", "reason"),
+    [
+        ("GET", "/nowhere", {}, 404, "UNKNOWN_URL"),
+        ("PUT", "/v1/models", {}, 405, "METHOD_NOT_SUPPORTED"),
+        ("GET", "/v1/responses", {"upgrade": "websocket"}, 426, "HTTP_ERROR"),
+        ("POST", "/v1/responses", {"content-encoding": "br"}, 415, "UNSUPPORTED_CONTENT_ENCODING"),
+        ("POST", "/v1/responses", {"content-length": "99999999999"}, 413, "REQUEST_TOO_LARGE"),
+        ("GET", "/v1/models", {"host": "elsewhere.example"}, 403, "PERMISSION_DENIED"),
+        ("GET", "/v1/responses/resp_1?starting_after=-1", {}, 400, "INVALID_VALUE"),
+    ],
+)
+async def test_errors_of_http_itself_have_it_too(
+    method: str, path: str, headers: dict[str, str], status: int, reason: str
+) -> None:
+    body = {"input": "hi"} if method == "POST" else None
+    exchange = await ask(build(FakeService()), method, path, body, headers)
+    assert (exchange.status, exchange.headers.get("x-bridge-error")) == (status, reason)
 
 
 @pytest.mark.parametrize("way", [over_complete, over_converse], ids=["Complete", "Converse"])

@@ -77,4 +77,6 @@ async def details_of(call: Any) -> Details:
         trailing = await call.trailing_metadata()
     details = details_in(code, message, trailing)
     assert details is not None, f"no details: {code} {message}"
+    # Proxies decide by it whether to retry.
+    assert dict(tuple(trailing or ()))["x-bridge-error"] == details.info.reason
     return details

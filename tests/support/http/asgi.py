@@ -16,6 +16,8 @@ from bridge.http_server import HttpSettings, all_dialects, create_app
 from tests.support.fakes import FakeService
 
 CLOCK = 1_700_000_000.9
+HEALTH = ("/health", "/readyz")
+"""URLs whose status is their answer: 503 is no error."""
 
 
 def build(
@@ -166,7 +168,11 @@ async def ask(
     chunks: list[bytes] | None = None,
 ) -> Exchange:
     """Send a request and wait for its whole answer."""
-    return await Exchange(app, method, path, body, headers, chunks).finished()
+    exchange = await Exchange(app, method, path, body, headers, chunks).finished()
+    if exchange.messages and path not in HEALTH:
+        # Proxies decide by this header whether to retry.
+        assert ("x-bridge-error" in exchange.headers) is (exchange.status >= 400), path
+    return exchange
 
 
 async def chat(

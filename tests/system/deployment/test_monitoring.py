@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import socket
 import subprocess
 import time
@@ -30,6 +29,7 @@ from tests.system.deployment.monitoring import (
     panels,
     variables_used,
 )
+from tests.system.deployment.tools import program
 
 PROMETHEUS: Final = ROOT / "deploy" / "prometheus"
 JOB: Final = "claude-code-bridge"
@@ -144,7 +144,7 @@ def test_panels_do_not_overlap_and_use_the_variables_there_are() -> None:
 
 
 def test_the_alerts_fire_when_they_should() -> None:
-    promtool = _program("promtool")
+    promtool = program("promtool")
     for command in (("check", "rules", "alerts.yaml"), ("test", "rules", "alerts.test.yaml")):
         done = subprocess.run(
             [promtool, *command], cwd=PROMETHEUS, capture_output=True, text=True, check=False
@@ -181,17 +181,10 @@ def _result(client: httpx.Client, query: Query) -> list[Any]:
     return result
 
 
-def _program(name: str) -> str:
-    program = shutil.which(name)
-    if program is None:
-        pytest.skip(f"{name} is not installed")
-    return program
-
-
 @contextmanager
 def _prometheus(paid: PaidBridge, folder: Path) -> Iterator[str]:
     """Prometheus with the alerts, reading the metrics of a bridge; skips where it is absent."""
-    program = _program("prometheus")
+    prometheus = program("prometheus")
     scrape: Mapping[str, Any] = {
         "job_name": JOB,
         "scrape_interval": "500ms",
@@ -208,7 +201,7 @@ def _prometheus(paid: PaidBridge, folder: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = (program, f"--config.file={folder}/prometheus.yaml")
+    command = (prometheus, f"--config.file={folder}/prometheus.yaml")
     options = (f"--storage.tsdb.path={folder}/data", f"--web.listen-address={address}")
     with (folder / "output").open("w+") as output:
         running = subprocess.Popen((*command, *options), stdout=output, stderr=output)

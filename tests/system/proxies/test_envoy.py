@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import pytest
 
+from bridge.core.contract.errors import (
+    BridgeError,
+    DrainingError,
+    PlanLimitError,
+    QueueFullError,
+)
 from bridge.core.contract.request import CompletionRequest
 from bridge.grpc_server.call_context import FIRST_TOKEN_TIMEOUT_KEY
 from bridge.v1 import completion_pb2 as pb
 from tests.support.encoding import proto
-from tests.support.front_ends import Apis
+from tests.support.fakes import FakeService
+from tests.support.front_ends import KINDS, Apis, both_apis
 from tests.support.harness import PATIENCE, LoopThread, RunningBridge, sim
 from tests.support.harness import user as asking
 from tests.support.replies import Failure
 from tests.system.proxies.grpc_web import COMPLETE, PAGE, complete_from_a_page
-from tests.system.proxies.recipes import LIMIT_SECONDS, Proxy, bridge_for_proxies, proxied, records
+from tests.system.proxies.recipes import (
+    LIMIT_SECONDS,
+    NAME,
+    Proxy,
+    bridge_for_proxies,
+    proxied,
+    records,
+)
 
 # Refuses connections: no machine has had the discard service for decades.
 _NOBODY: Final = "endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: 9}}}"
@@ -79,6 +96,50 @@ async def test_what_reached_a_server_is_not_repeated(
     before = len(records(behind))
     assert isinstance(await apis.ask(kind, sim(**fault)), Failure)
     assert len(records(behind)) == before + 1
+
+
+def _retrying(recipe: str, ports: tuple[int, int], other: Apis) -> str:
+    """A file with a second server of each API, which retries what that refuses for two reasons."""
+    if "retriable_headers" not in recipe:
+        headers = ", ".join(
+            f"{{name: x-bridge-error, string_match: {{exact: {reason}}}}}"
+            for reason in ("DRAINING", "QUEUE_FULL")
+        )
+        recipe, changed = re.subn(
+            r"( *)retry_on: .*",
+            rf"\1retry_on: connect-failure,refused-stream,retriable-headers\n"
+            rf"\1retriable_headers: [{headers}]",
+            recipe,
+        )
+        assert changed == 1
+    for own, more in zip(
+        ports, (urlsplit(other.url).port, other.target.rpartition(":")[2]), strict=True
+    ):
+        recipe, changed = re.subn(
+            rf"( *- endpoint: .*port_value: ){own}(\b.*)", rf"\g<0>\n\g<1>{more}\g<2>", recipe
+        )
+        assert changed == 1
+    return recipe
+
+
+@pytest.mark.parametrize(
+    ("error", "retried"),
+    [(DrainingError("a"), True), (QueueFullError("a"), True), (PlanLimitError("a"), False)],
+    ids=["draining", "queue full", "plan limit"],
+)
+async def test_only_what_another_server_may_answer_is_retried_by_the_header(
+    behind: RunningBridge, tmp_path: Path, error: BridgeError, retried: bool
+) -> None:
+    async with both_apis(FakeService(error), hosts=(NAME,)) as other:
+        ports = behind.bridge.http_port, behind.bridge.grpc_port
+        with proxied(
+            "envoy", behind, tmp_path, lambda recipe: _retrying(recipe, ports, other)
+        ) as running:
+            async with running.connected() as both:
+                for kind in KINDS:
+                    outcomes = [await both.ask(kind, sim(text="Served.")) for _ in range(4)]
+                    failures = [each for each in outcomes if each != "Served."]
+                    assert (failures == []) is retried, kind
 
 
 async def test_a_page_gets_every_token_at_once_and_leaves(

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from bridge.grpc_server.call_context import current_request_id
-from bridge.grpc_server.interceptors import StallTimeout, _write_all
+from bridge.grpc_server.connections.stalls import StallTimeout
+from bridge.grpc_server.interceptors import _write_all
 from tests.support.waiting import soon
 
 

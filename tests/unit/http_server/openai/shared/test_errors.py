@@ -185,7 +185,8 @@ def test_only_an_internal_error_has_the_request_id() -> None:
     ],
 )
 def test_retry_headers(made: errors.BridgeError, headers: dict[str, str]) -> None:
-    assert error_headers(made, row_of(made).status) == headers
+    named = {"x-bridge-error": made.reason, **headers}
+    assert error_headers(made, row_of(made).status) == named
 
 
 def test_a_response_carries_status_envelope_and_headers() -> None:
