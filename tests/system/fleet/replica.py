@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,7 @@ import httpx
 
 from tests.clients.programs import environment
 from tests.support.harness import PATIENCE
+from tests.support.http.client import CHAT
 from tests.support.paid_server import log_in
 from tests.system.fleet.programs import Program, eventually, lasting_port
 from tests.system.proxies.recipes import KEY
@@ -64,6 +66,22 @@ class Replica:
         with httpx.Client(base_url=self.url, timeout=PATIENCE, trust_env=False) as client:
             return client.request(method, path, json=body, headers=headers)
 
+    @contextmanager
+    def streaming(self, text: str, *, key: str = KEY) -> Iterator[None]:
+        """Have an answer to this streamed, which is left at the end."""
+        body = {"model": "default", "messages": [{"role": "user", "content": text}]}
+        with (
+            httpx.Client(base_url=self.url, timeout=PATIENCE, trust_env=False) as client,
+            client.stream(
+                "POST",
+                CHAT,
+                json={**body, "stream": True},
+                headers={"authorization": f"Bearer {key}"},
+            ) as answer,
+        ):
+            assert answer.status_code == 200
+            yield
+
     def run(self, *arguments: str) -> str:
         """Run the command `bridge` where the replica runs; return what it prints."""
         command = [str(self.program.command[0]), *arguments]
@@ -106,6 +124,8 @@ def replica(name: str, folder: Path, settings: Mapping[str, str]) -> Replica:
         BRIDGE_MAX_PROCESSES=str(POOL_SIZE),
         BRIDGE_STATE_DIR=str(home / "state"),
         BRIDGE_REPLICA=name,
+        # Not for the answers without end of some tests.
+        BRIDGE_DRAIN_SECONDS="10",
         **settings,
     )
     command = Path(sys.executable).with_name("bridge")
