@@ -23,8 +23,10 @@ ENV PATH=/opt/bridge/bin:$PATH \
 # The login (.claude) and the state (keys, log, stored responses) belong to the user: mount them.
 VOLUME ["/home/bridge/.claude", "/home/bridge/.local/state/claude-code-bridge"]
 EXPOSE 8000 50051
+# Not /readyz: what is unhealthy may be restarted, and that helps neither a login nor a usage limit.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
-  CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('PORT', '8000') + '/health', timeout=4)"]
-# SIGTERM drains: running answers may finish. Set a stop timeout longer than BRIDGE_DRAIN_SECONDS.
+  CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('PORT', '8000') + '/livez', timeout=4)"]
+# SIGTERM drains: running answers may finish. Set a stop timeout longer than
+# BRIDGE_DRAIN_DELAY and BRIDGE_DRAIN_SECONDS together.
 STOPSIGNAL SIGTERM
 CMD ["bridge", "serve", "--grpc", "--http"]

@@ -147,6 +147,8 @@ def _payer(payer: dict[str, Any]) -> str:
         _enum(payer["status"], "STATUS_"),
         f"{payer['answered']} answered",
     ]
+    if plan := payer.get("plan"):
+        parts.append(_window(plan))
     for limited in payer.get("limited_models", ()):
         until = datetime.fromisoformat(limited["end_time"]).astimezone()
         model = limited["model"] or "every model"

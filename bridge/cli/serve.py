@@ -170,8 +170,20 @@ async def _serve(
         # A shell forwards the SIGHUP of its terminal, so it arrives twice: the second one does not
         # ask to stop at once.
         _on_hangup(terminal, lambda: None)
-        say("stopping: waiting for running answers; press Ctrl-C again to stop at once")
-        await _until(stop, lambda: bridge.drain(settings.bridge_drain_seconds))
+        await _drain(bridge, settings, stop, say)
+
+
+async def _drain(
+    bridge: Bridge, settings: Settings, stop: asyncio.Event, say: Callable[[str], None]
+) -> None:
+    """Stop serving in order; each further signal ends what is being waited for."""
+    if delay := settings.bridge_drain_delay:
+        bridge.announce_stop()
+        say(f"stopping: refusing requests in {delay:g} seconds; press Ctrl-C again for now")
+        await _until(stop, lambda: asyncio.sleep(delay))
+        stop.clear()
+    say("stopping: waiting for running answers; press Ctrl-C again to stop at once")
+    await _until(stop, lambda: bridge.drain(settings.bridge_drain_seconds))
 
 
 def _on_signals(act: Callable[[], object]) -> None:

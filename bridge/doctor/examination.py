@@ -117,7 +117,9 @@ async def _start(engine: Engine, launcher: Launcher) -> tuple[Finding, float | N
         remedy = "Run it manually to see whether it works: bridge login"
         return Finding("login", Mark.BAD, not_started(error), remedy), None
     ready = time.perf_counter() - began
-    return login_finding(engine.health(), uses_key=_uses_key(launcher, engine)), ready
+    await engine.plan_asked()
+    plan = engine.pool_state().plan
+    return login_finding(engine.health(), plan=plan, uses_key=_uses_key(launcher, engine)), ready
 
 
 async def _version_of(launcher: Launcher) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bridge.core.claude import ControlError, ProcessGoneError
-from bridge.core.contract import Health
+from bridge.core.contract import Health, UsageLimits
 from bridge.probe import Report, Shipped, fallbacks, missing
 from bridge.server import Settings
 
@@ -128,9 +128,20 @@ def not_started(error: Exception) -> str:
     return f"Claude Code exited during its start. {cause}".rstrip()
 
 
-def login_finding(health: Health, *, uses_key: bool = False, payer: str = "") -> Finding:
-    """Which account pays, or that of a payer of the operator's list."""
-    facts = {
+def login_finding(
+    health: Health,
+    *,
+    plan: UsageLimits | None = None,
+    uses_key: bool = False,
+    payer: str = "",
+) -> Finding:
+    """Which account pays, or that of a payer of the operator's list; `plan` is what it has used."""
+    windows = () if plan is None else plan.windows
+    facts: dict[str, object] = {
+        "usage": [
+            {"limit": each.limit, "utilization": each.utilization, "resets_at": each.resets_at}
+            for each in windows
+        ],
         "logged_in": health.logged_in,
         "account": health.account,
         "plan": health.subscription,
@@ -144,12 +155,18 @@ def login_finding(health: Health, *, uses_key: bool = False, payer: str = "") ->
     found = f"{health.account} pays for every answer"
     if health.subscription:
         found += f" ({health.subscription})"
+        used = ", ".join(f"{_words(each.limit)} {each.utilization:.0%}" for each in windows)
+        found += f"; used: {used or 'known after the first answer'}"
     if uses_key:
         remedy = (
             "An API key is billed per token. To use your subscription, unset ANTHROPIC_API_KEY."
         )
         return Finding("login", Mark.WARNING, found, remedy, facts)
     return Finding("login", Mark.GOOD, found, facts=facts)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def probe_finding(report: Report) -> Finding:

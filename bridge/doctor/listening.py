@@ -13,6 +13,7 @@ from collections.abc import (
     Callable,
     Mapping,
 )
+from contextlib import AsyncExitStack
 from typing import Any, Final, TypeAlias
 
 import httpx
@@ -44,6 +45,7 @@ from bridge.server import (
     own_client_context,
     plan_listening,
     read_tls,
+    redis_link,
 )
 
 _ANSWER_SECONDS: Final = 3.0
@@ -56,8 +58,9 @@ Ask: TypeAlias = "Callable[[Address, Tls | None], Awaitable[Reply]]"
 async def listening_findings(settings: Settings) -> AsyncGenerator[Finding, None]:
     """Whether both APIs can listen on their addresses."""
     try:
-        keys = access_of(settings).required
-        plan = plan_listening(settings, http=True, grpc=True, has_keys=keys)
+        async with AsyncExitStack() as stack:
+            access = await access_of(settings, await redis_link(settings, stack))
+        plan = plan_listening(settings, http=True, grpc=True, has_keys=access.required)
         tls = read_tls(plan.tls) if plan.tls is not None else None
     except (ListenError, StartError) as error:
         found, _, remedy = str(error).partition("\n")

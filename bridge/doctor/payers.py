@@ -45,8 +45,9 @@ async def _check(cli: Path, settings: Settings, guard: OrphanGuard, payer: Payer
             await engine.start()
         except (OSError, ControlError, ProcessGoneError) as error:
             return _finding(payer, Finding("", Mark.BAD, not_started(error)))
-        health = engine.health()
-        found = login_finding(health, payer=payer.name)
+        await engine.plan_asked()
+        state = engine.pool_state()
+        found = login_finding(state.health, plan=state.plan, payer=payer.name)
         return _finding(payer, found)
 
 

@@ -63,6 +63,34 @@ each call counts as the largest message while it is read: more would leave room 
 _CLEANUP_SECONDS: Final = 10.0
 
 
+LIVENESS: Final = "liveness"
+"""The name under which grpc.health.v1 reports that the process lives, whether it serves or not."""
+
+_SERVING: Final = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class _Health:
+    """grpc.health.v1: whether requests are served, by the names of the services."""
+
+    def __init__(self) -> None:
+        self.servicer = health.aio.HealthServicer()
+        self._stopped = False
+
+    async def report(self, *, serving: bool) -> None:
+        """Report it for every service; no effect after `stop`."""
+        if self._stopped:
+            return
+        await self.servicer.set(LIVENESS, _SERVING)
+        for name in ("", *SERVICES):
+            await self.servicer.set(name, _SERVING if serving else _NOT_SERVING)
+
+    async def stop(self) -> None:
+        """Report that no requests are served any more."""
+        await self.report(serving=False)
+        self._stopped = True
+
+
 class GrpcServer:
     """Serves a `Service` over gRPC on the running event loop.
 
@@ -138,7 +166,7 @@ class GrpcServer:
             heartbeat_seconds=heartbeat_seconds,
             replica=replica,
         )
-        self._health = health.aio.HealthServicer()
+        self._health = _Health()
         self._server: grpc.aio.Server | None = None
 
     @property
@@ -179,7 +207,7 @@ class GrpcServer:
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._service), server)
         pool_pb2_grpc.add_PoolServiceServicer_to_server(self._pool, server)
         usage_pb2_grpc.add_UsageServiceServicer_to_server(self._usage, server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
         add_reflection((*SERVICES, health.SERVICE_NAME), server)
 
     def _listen(self, server: grpc.aio.Server) -> None:
@@ -207,10 +235,7 @@ class GrpcServer:
 
     async def refresh_health(self) -> None:
         """Report the service's health over grpc.health.v1; no effect once a drain has started."""
-        serving = self._service.health().serving
-        statuses = health_pb2.HealthCheckResponse
-        for name in ("", *SERVICES):
-            await self._health.set(name, statuses.SERVING if serving else statuses.NOT_SERVING)
+        await self._health.report(serving=self._service.health().serving)
 
     async def drain(self, grace: float) -> None:
         """Refuse new calls, give the running ones `grace` seconds, then end everything.
@@ -221,7 +246,7 @@ class GrpcServer:
         whole grace for a client that watches the health. This waits for exactly the bridge's own
         calls, cleanup included: the pool may be closed after it.
         """
-        await self._health.enter_graceful_shutdown()
+        await self._health.stop()
         if self._socket is not None:
             # No client can connect from here on. While it is open, no other has its identity.
             self._socket.remove()

@@ -12,7 +12,7 @@ from bridge.core.claude import (
     MAX_RESULT_CHARACTERS,
     TurnSettings,
 )
-from bridge.probe.checks.check import Behaviour
+from bridge.probe.checks.check import NO_REWIND, Behaviour
 from bridge.probe.checks.conversations import (
     as_written,
     costs,
@@ -55,6 +55,7 @@ from bridge.probe.checks.starting import (
     no_built_in_tools,
     no_title,
     own_tools,
+    plan,
     preset,
     system_prompt,
     user_agent,
@@ -100,19 +101,19 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
         "rewind-after-answers",
         "Rewinding a conversation removes all of it.",
         rewind_after_answers,
-        required=False,
+        fallback=NO_REWIND,
     ),
     Behaviour(
         "rewind-after-interrupt",
         "Rewinding removes an interrupted answer.",
         rewind_after_interrupt,
-        required=False,
+        fallback=NO_REWIND,
     ),
     Behaviour(
         "rewind-after-tools",
         "Rewinding removes tool calls, answered and unanswered.",
         rewind_after_tools,
-        required=False,
+        fallback=NO_REWIND,
     ),
     Behaviour(
         "system-prompt",
@@ -175,6 +176,12 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
         "costs",
         "What a process has spent is reported, also within an answer.",
         costs,
+    ),
+    Behaviour(
+        "plan",
+        "Whether there are usage limits of a plan is reported without an answer.",
+        plan,
+        fallback="the usage limits are known after the first answer",
     ),
     Behaviour(
         "error-status",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from bridge.core.claude import Capabilities
 from bridge.probe.behaviours import BEHAVIOURS
-from bridge.probe.checks.check import Behaviour
+from bridge.probe.checks.check import NO_REWIND, Behaviour
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def capabilities_of(report: Report) -> Capabilities:
     """Return how the bridge uses this CLI, if nothing is missing."""
     lacking = report.lacking
     return Capabilities(
-        rewind=all(behaviour.required for behaviour in lacking),
+        rewind=all(behaviour.fallback != NO_REWIND for behaviour in lacking),
         lacking=tuple(behaviour.id for behaviour in lacking),
     )
 
@@ -50,7 +50,7 @@ def capabilities_of(report: Report) -> Capabilities:
 def fallbacks(report: Report) -> tuple[str, ...]:
     """Return the fallbacks for lacking behaviours, one line each: for the log."""
     return tuple(
-        f"{behaviour.id}: each process is closed after its conversation instead of being reset"
+        f"{behaviour.id}: {behaviour.fallback}"
         for behaviour in report.lacking
         if not behaviour.required
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from bridge.core.claude import ProcessGoneError
 from bridge.core.system import OrphanGuard
 from bridge.probe.behaviours import BEHAVIOURS
-from bridge.probe.checks.check import Behaviour
+from bridge.probe.checks.check import NO_REWIND, Behaviour
 from bridge.probe.report import Report
 from bridge.probe.stage import Lacking, NoProcessError, Stage
 
@@ -63,7 +63,7 @@ async def _seen(stage: Stage, behaviours: Sequence[Behaviour], timeout: float) -
             continue
         details[behaviour.id] = problem
         logger.warning("this Claude Code lacks %s: %s", behaviour.id, problem)
-        if not behaviour.required:
+        if behaviour.fallback == NO_REWIND:
             stage.capabilities = replace(stage.capabilities, rewind=False)
     return Report(stage.cli_version, found, details)
 

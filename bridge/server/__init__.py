@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         local_url,
         plan_listening,
     )
-    from bridge.server.front_ends import access_of, key_store
+    from bridge.server.front_ends import access_of, key_store, redis_link
     from bridge.server.launching import claude_cli, make_launcher, named_payers
     from bridge.server.refusals import write_refusals
     from bridge.server.reloading import reload
@@ -45,7 +45,7 @@ else:
                 "local_url",
                 "plan_listening",
             ),
-            "front_ends": ("access_of", "key_store"),
+            "front_ends": ("access_of", "key_store", "redis_link"),
             "launching": (
                 "claude_cli",
                 "make_launcher",
@@ -99,6 +99,7 @@ __all__ = [
     "own_client_context",
     "plan_listening",
     "read_tls",
+    "redis_link",
     "reload",
     "serving",
     "unknown_variables",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -11,8 +12,23 @@ import uvicorn
 from fastapi import FastAPI
 
 from bridge import __version__
-from bridge.core.access import USED_FILE, Access, KeyFile, KeyStore, KeyStoreError, Uploads
-from bridge.core.answers import ResponseStore, SqliteResponseStore
+from bridge.core.access import (
+    USED_FILE,
+    Access,
+    FollowedKeys,
+    KeyFile,
+    KeySource,
+    KeyStore,
+    KeyStoreError,
+    RedisKeys,
+    Uploads,
+)
+from bridge.core.answers import (
+    RedisResponseStore,
+    RedisStorage,
+    ResponseStore,
+    SqliteResponseStore,
+)
 from bridge.core.contract import BOUNDS, Service
 from bridge.core.ledger import Ledger
 from bridge.core.redis import RedisLink
@@ -36,6 +52,8 @@ from bridge.server.live_tls import LiveTls
 from bridge.server.settings import Settings
 from bridge.server.start_error import StartError
 from bridge.server.tls import read_tls
+
+logger = logging.getLogger(__name__)
 
 RESPONSES = "responses.sqlite3"
 MAX_REQUEST_BYTES = BOUNDS.request_bytes
@@ -67,29 +85,61 @@ class Shared:
 
 
 def key_store(settings: Settings) -> KeyStore:
-    """Where the keys of `bridge keys` are."""
+    """Where the keys of `bridge keys` are: in Redis, unless a file is named."""
+    if settings.bridge_redis_url is not None and settings.bridge_keys_file is None:
+        return RedisKeys(settings.bridge_redis_url)
     # A file of keys may be where nothing can be written beside it.
     return KeyFile(settings.keys_file, settings.bridge_state_dir / USED_FILE)
 
 
-def access_of(settings: Settings) -> Access:
-    """The keys; raises StartError if they cannot be read."""
+async def redis_link(settings: Settings, stack: AsyncExitStack) -> RedisLink | None:
+    """The link to Redis, if there is to be one, until the stack is closed."""
+    if settings.bridge_redis_url is None:
+        return None
+    link = RedisLink(settings.bridge_redis_url)
+    stack.push_async_callback(link.aclose)
+    await link.start()
+    return link
+
+
+async def access_of(settings: Settings, redis: RedisLink | None) -> Access:
+    """The keys; raises StartError if they cannot be used."""
     if settings.bridge_keys_file is not None and not settings.bridge_keys_file.exists():
         # A missing file must not open the server to everyone.
         raise StartError(
             f"BRIDGE_KEYS_FILE: {settings.bridge_keys_file} does not exist. "
             "Create a key with `bridge keys add NAME --mine`."
         )
+    source: KeySource = key_store(settings)
+    if redis is not None and settings.bridge_keys_file is None:
+        source = FollowedKeys(redis)
     try:
-        return Access(settings.bridge_api_keys, key_store(settings))
+        await source.look()
+        access = Access(settings.bridge_api_keys, source)
     except KeyStoreError as error:
         raise StartError(str(error)) from error
+    if isinstance(source, FollowedKeys) and settings.keys_file.exists():
+        # A server that required keys continues to.
+        access.require()
+        if source.known and not source.read():
+            logger.warning(
+                "the keys are in Redis now, and those in %s are not used: bridge keys import %s",
+                settings.keys_file,
+                settings.keys_file,
+            )
+    return access
 
 
 def open_listeners(
     settings: Settings, access: Access, *, http: bool, grpc: bool
 ) -> tuple[Plan, LiveTls | None, Listener | None]:
     """Decide where to listen, and open the HTTP API's socket; raises StartError."""
+    if not access.known:
+        try:
+            plan_listening(settings, http=http, grpc=grpc, has_keys=False)
+        except ListenError:
+            # It is safe to listen there if there turns out to be none.
+            access.require()
     try:
         plan = plan_listening(settings, http=http, grpc=grpc, has_keys=access.required)
         tls = LiveTls(read_tls(plan.tls)) if plan.tls is not None else None
@@ -98,15 +148,21 @@ def open_listeners(
         raise StartError(str(error)) from error
 
 
-def response_store(settings: Settings) -> ResponseStore | None:
+def response_store(settings: Settings, redis: RedisLink | None = None) -> ResponseStore | None:
     """The store of responses; None if storing is off."""
-    if settings.bridge_responses_days == 0:
+    days = settings.bridge_responses_days
+    max_bytes = settings.bridge_responses_megabytes * 1024 * 1024
+    if days == 0:
         return None
-    return SqliteResponseStore(
-        settings.bridge_state_dir / RESPONSES,
-        days=settings.bridge_responses_days,
-        max_bytes=settings.bridge_responses_megabytes * 1024 * 1024,
-    )
+    match settings.responses_store:
+        case "redis":
+            assert redis is not None
+            return RedisResponseStore(RedisStorage(redis, days=days, max_bytes=max_bytes))
+        case "memory":
+            return SqliteResponseStore(None, days=days, max_bytes=max_bytes)
+        case "file":
+            path = settings.bridge_state_dir / RESPONSES
+            return SqliteResponseStore(path, days=days, max_bytes=max_bytes)
 
 
 def connection_limits(settings: Settings) -> ConnectionLimits:
@@ -213,7 +269,7 @@ async def serve_http(
     """Serve HTTP on a listening socket until the stack is closed."""
     settings, redis = shared.settings, shared.redis
     server_settings = http_settings(settings, grpc_address)
-    store = response_store(settings)
+    store = response_store(settings, redis)
     if store is not None:
         stack.push_async_callback(store.aclose)
         await store.expire()

@@ -107,8 +107,17 @@ class Settings(ListeningSettings):
         description="Seconds a conversation keeps its process for the next message; 0 disables it.",
     )
     bridge_queue_size: int = Field(32, ge=0, description="Requests per key that may be queued.")
+    bridge_drain_delay: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="Seconds at shutdown for which requests are still taken while health checks "
+        "fail, so that a balancer can send them elsewhere.",
+    )
     bridge_drain_seconds: float = Field(
-        30.0, ge=0, description="Seconds that running answers get to finish at shutdown."
+        30.0,
+        ge=0,
+        description="Seconds that running answers get to finish at shutdown, after that delay.",
     )
     bridge_system_prompt: str = Field(
         "claude_code",
@@ -196,6 +205,11 @@ class Settings(ListeningSettings):
         description="File of the keys created by `bridge keys`. "
         "Default: keys.json in BRIDGE_STATE_DIR.",
     )
+    bridge_responses_store: Literal["file", "memory", "redis"] | None = Field(
+        None,
+        description="Where responses are stored: file (in BRIDGE_STATE_DIR), memory (gone with the "
+        "process) or redis. Default: redis with BRIDGE_REDIS_URL, otherwise file.",
+    )
     bridge_responses_days: float = Field(
         30.0,
         ge=0,
@@ -270,11 +284,20 @@ class Settings(ListeningSettings):
             raise ValueError(
                 "BRIDGE_CLAUDE_TOOLS requires BRIDGE_CLAUDE_FOLDER, the folder they run in"
             )
+        if self.bridge_responses_store == "redis" and self.bridge_redis_url is None:
+            raise ValueError("BRIDGE_RESPONSES_STORE=redis requires BRIDGE_REDIS_URL")
         try:
             self.builtin_tools()
         except ValueError as error:
             raise ValueError(f"BRIDGE_CLAUDE_FOLDER: {error}") from None
         return self
+
+    @property
+    def responses_store(self) -> Literal["file", "memory", "redis"]:
+        """Where responses are stored."""
+        if self.bridge_responses_store is not None:
+            return self.bridge_responses_store
+        return "file" if self.bridge_redis_url is None else "redis"
 
     @property
     def max_processes(self) -> int:

@@ -21,7 +21,6 @@ from bridge.core.engine import Engine, EngineOptions
 from bridge.core.ledger import LEDGER_FILE, Ledger
 from bridge.core.payers import Payer, Payers, PayingEngine, Sharing, account_warnings
 from bridge.core.pool import Budget
-from bridge.core.redis import RedisLink
 from bridge.core.system import OrphanGuard, is_loopback
 from bridge.core.telemetry import (
     HealthLog,
@@ -41,6 +40,7 @@ from bridge.server.front_ends import (
     Shared,
     access_of,
     open_listeners,
+    redis_link,
     serve_grpc,
     serve_http,
 )
@@ -119,6 +119,10 @@ class Bridge:
         """The TLS files in use; None is plain text."""
         return None if self.live_tls is None else self.live_tls.tls
 
+    def announce_stop(self) -> None:
+        """Fail the health checks, so that a balancer sends no more; requests are still served."""
+        self.service.announce_stop()
+
     async def drain(self, seconds: float) -> None:
         """Refuse new requests and give the running ones time to finish."""
         with contextlib.suppress(TimeoutError):
@@ -139,8 +143,8 @@ async def serving(
     """
     async with AsyncExitStack() as stack:
         guard = await stack.enter_async_context(OrphanGuard())
-        redis = await _redis(settings, stack)
-        access = access_of(settings)
+        redis = await redis_link(settings, stack)
+        access = await access_of(settings, redis)
         plan, tls, listener = open_listeners(
             settings, access, http=front_ends.http, grpc=front_ends.grpc
         )
@@ -280,16 +284,6 @@ def _telemetry(
         observers.append(tracing)
         stack.callback(tracing.close)
     return _Telemetry(metrics, log, recent, ledger, Observers(observers), tracing is not None)
-
-
-async def _redis(settings: Settings, stack: AsyncExitStack) -> RedisLink | None:
-    """The link to Redis, if there is to be one; closed last, after all that uses it."""
-    if settings.bridge_redis_url is None:
-        return None
-    link = RedisLink(settings.bridge_redis_url)
-    stack.push_async_callback(link.aclose)
-    await link.start()
-    return link
 
 
 async def _simulator(stack: AsyncExitStack) -> Simulator:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from bridge.simulator.api import FAILURES, Failure
+from bridge.simulator.api import FAILURES, Failure, Refused
 from bridge.simulator.ledger import text_of
 from bridge.simulator.script import BadDirective, checked, failure
 
@@ -22,7 +22,8 @@ class Account:
     field is a path with dots, and with `=value` only that value is refused. `models` are words; a
     model is served if its name contains one of them. `limited` are words of models whose usage
     limit is reached, "" for all. After this many `requests` the usage limit is reached for every
-    model. `headers` are added to every answer, such as the state of the limits.
+    model. `headers` are added to every answer, such as the state of the limits. `usage` is the
+    share of each limit that is used, in percent, as Claude Code's `/usage` asks for it.
     """
 
     failure: Failure | None = None
@@ -32,6 +33,7 @@ class Account:
     requests: int | None = None
     claude_code_only: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
+    usage: Mapping[str, Any] = field(default_factory=dict)
 
     def refusal(self, body: Mapping[str, Any], before: int) -> Failure | None:
         """Return why this request is refused after `before` accepted ones, or None."""
@@ -78,9 +80,11 @@ class Accounts:
     """The accounts by credential; if there are none, any credential is accepted.
 
     `refresh_tokens` maps a refresh token to its credential: others are an `invalid_grant`.
+    `usage_reads` are the credentials that `usage` was called with.
     """
 
     def __init__(self) -> None:
+        self.usage_reads: list[str] = []
         self.by_credential: dict[str, Account] = {}
         self.refresh_tokens: dict[str, str] = {}
         self._accepted: Counter[str] = Counter()
@@ -95,6 +99,17 @@ class Accounts:
         if found is None:
             self._accepted[credential] += 1
         return found
+
+    def usage(self, credential: str, account: Account) -> dict[str, Any]:
+        """Return the limits of a plan, in the form that Claude Code reads: unused ones, by default.
+
+        Refused if the account is.
+        """
+        self.usage_reads.append(credential)
+        if account.failure is not None:
+            raise Refused(account.failure)
+        unused = {"utilization": 0.0, "resets_at": None}
+        return {"five_hour": unused, "seven_day": unused, **account.usage}
 
     def load(self, value: object) -> None:
         """Replace everything by the JSON object {accounts, refresh_tokens}. BadDirective."""
@@ -124,6 +139,7 @@ def parse(value: object) -> Account:
         "requests": (lambda count: isinstance(count, int), "a count"),
         "claude_code_only": (lambda flag: isinstance(flag, bool), "true or false"),
         "headers": (_texts, "strings by name"),
+        "usage": (_object, "an object: limits by name"),
     }
     given = checked(value, kinds, "account")
     account = _NAMED[given.pop("like", "everything")]

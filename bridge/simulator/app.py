@@ -97,6 +97,9 @@ class Application:
             blocks = prefixes(body)
             count = {"input_tokens": blocks[-1].tokens if blocks else 0}
             await respond(send, 200, count, request_id)
+        elif method == "GET" and path == "/api/oauth/usage" and "authorization" in headers:
+            usage = self.accounts.usage(credential(headers), self._authenticate(headers))
+            await respond(send, 200, usage, request_id)
         elif method in ("GET", "HEAD") and path in _GREETINGS:
             await respond(send, 200, {"simulator": "Anthropic Messages API"}, request_id)
         elif (answer := await self._admin.answer(method, path, receive)) is not None:

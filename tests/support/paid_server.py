@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,18 @@ from bridge.core.contract.service import PayerKind
 from bridge.core.payers.payer import Payer, PayerFile
 from bridge.simulator import Exchange, Simulator
 from tests.support.harness import PATIENCE, LoopThread
-from tests.support.user_server import UserBridge, running_simulator, user_bridge
+from tests.support.user_server import (
+    NOTHING_MORE,
+    UserBridge,
+    everything_reaches,
+    running_simulator,
+    user_bridge,
+)
 
 LOGIN, TOKEN, KEY = "login-of-mine", "sk-ant-oat01-ci", "sk-ant-api03-team"
 CREDENTIALS = {"mine": LOGIN, "ci": TOKEN, "team": KEY}
 """What the upstream calls of each payer bear."""
+EVERYTHING = dict.fromkeys(CREDENTIALS.values(), "everything")
 
 
 def log_in(folder: Path, token: str = LOGIN) -> None:
@@ -99,18 +106,29 @@ def paid_bridge(
     loop: LoopThread,
     payers: tuple[str, ...],
     uses: Mapping[str, KeyUse],
+    *,
+    everything: bool = False,
+    accounts: Mapping[str, Any] = EVERYTHING,
     **settings: Any,
 ) -> Iterator[PaidBridge]:
-    """Serve with these payers, in order, and with keys of these uses."""
+    """Serve with these payers, in order, and with keys of these uses.
+
+    With `everything`, Claude Code calls whatever it calls for a user, and reaches the simulator.
+    """
     state = home / "state"
     for name in payers:
         PayerFile(state).add(payer_named(name, home))
     file = KeyFile(state / "keys.json")
     keys = {name: file.add(name, use=use) for name, use in uses.items()}
     with running_simulator(loop) as simulator, pytest.MonkeyPatch.context() as patch:
-        simulator.accounts.load({"accounts": dict.fromkeys(CREDENTIALS.values(), "everything")})
+        simulator.accounts.load({"accounts": {**accounts}})
         patch.setenv("ANTHROPIC_BASE_URL", simulator.base_url)
         for name in ("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "CLAUDE_CONFIG_DIR"):
             patch.delenv(name, raising=False)
-        with user_bridge(home, loop, simulator, **settings) as bridge:
-            yield PaidBridge(bridge, simulator, home, keys)
+        with ExitStack() as stack:
+            variables: Mapping[str, str] = NOTHING_MORE
+            if everything:
+                reached = everything_reaches(simulator, home, loop)
+                variables = stack.enter_context(reached)
+            bridge = user_bridge(home, loop, simulator, variables, **settings)
+            yield PaidBridge(stack.enter_context(bridge), simulator, home, keys)

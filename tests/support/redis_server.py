@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import signal
 import socket
@@ -13,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.support.paths import ROOT
 
 _SECONDS = 60.0
 """For a start or an end; far more than it takes."""
@@ -95,6 +98,14 @@ class RedisServer:
         with self._connected() as connection:
             connection.sendall(sent)
             return connection.recv(1 << 20).decode()
+
+    def documented_user(self) -> str:
+        """Create the user of docs/redis.md, and return the URL with its login."""
+        lines = re.findall("^ACL .*$", (ROOT / "docs" / "redis.md").read_text(), re.MULTILINE)
+        assert lines
+        for line in lines:
+            assert self.command(*line.split()) == "+OK\r\n"
+        return self.url.replace("//", "//bridge:PASSWORD@", 1)
 
     def close(self) -> None:
         """End it if it runs."""

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import ssl
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
+from bridge.core.claude.processes.launch import NO_EXTRAS
 from bridge.server.supervisor import FrontEnds, serving
 from bridge.simulator import Simulator
+from bridge.simulator.proxy import Proxy
+from tests.support.certificates import certificate
 from tests.support.harness import LoopThread, RunningBridge, settings_for_tests
+
+HOSTS = ("platform.claude.com", "api.anthropic.com")
+NOTHING_MORE = MappingProxyType({NO_EXTRAS: "1"})
 
 
 class UserBridge(RunningBridge):
@@ -45,14 +53,42 @@ def running_simulator(loop: LoopThread) -> Iterator[Simulator]:
 
 
 @contextmanager
+def everything_reaches(
+    simulator: Simulator, home: Path, loop: LoopThread
+) -> Iterator[dict[str, str]]:
+    """Variables with which the CLI does all that it does for a user, whatever host it calls."""
+    authority = certificate("authority")
+    trusted, _ = authority.write(home, "authority")
+    pair = certificate(HOSTS[0], also=HOSTS, signed_by=authority).write(home, "leaf")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*pair)
+    proxy = Proxy(simulator.port, context)
+    loop.call(proxy.__aenter__())
+    try:
+        yield {
+            "HTTPS_PROXY": proxy.url,
+            "NO_PROXY": "127.0.0.1",
+            NO_EXTRAS: "",
+            "NODE_EXTRA_CA_CERTS": str(trusted),
+        }
+    finally:
+        loop.call(proxy.__aexit__(None, None, None))
+
+
+@contextmanager
 def user_bridge(
-    home: Path, loop: LoopThread, simulator: Simulator, **settings: Any
+    home: Path,
+    loop: LoopThread,
+    simulator: Simulator,
+    variables: Mapping[str, str] = NOTHING_MORE,
+    **settings: Any,
 ) -> Iterator[UserBridge]:
-    """Serve as the user with this home folder."""
+    """Serve as the user with this home folder and these more variables."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
         patch.setenv("DISABLE_TELEMETRY", "1")
-        patch.setenv("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")
+        for name, value in variables.items():
+            patch.setenv(name, value)
         bridge = UserBridge(settings_for_tests(home / "state", **settings), loop, simulator)
         bridge.start()
         try:

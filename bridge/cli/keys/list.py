@@ -48,7 +48,7 @@ def revoke(name: Annotated[str, typer.Argument(help="The key's name.")]) -> None
     if not left:
         typer.echo(
             f"No keys left in {in_place(store)}: until you add one, the server refuses every "
-            "request. To serve without keys, stop the server, delete that file and start it again.",
+            f"request. To serve without keys, {store.removal}.",
             err=True,
         )
 

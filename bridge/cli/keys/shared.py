@@ -44,7 +44,7 @@ def failing(what: str, name: str = "") -> Iterator[None]:
 
 def in_place(store: KeyStore) -> str:
     """Return where keys are, in the middle of a sentence."""
-    return store.place[0].lower() + store.place[1:]
+    return store.place.replace("The ", "the ", 1)
 
 
 def is_given(name: str) -> bool:

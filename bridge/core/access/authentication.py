@@ -25,23 +25,32 @@ from bridge.core.access.keys import (
     KeyLimits,
     KeyOwner,
     KeyScope,
-    KeyStore,
+    KeySource,
     KeyStoreError,
     KeyUse,
     LastUsed,
     digest_of,
     shown_time,
 )
-from bridge.core.contract import AuthenticationError, PermissionDeniedError
+from bridge.core.contract import (
+    AuthenticationError,
+    BridgeError,
+    PermissionDeniedError,
+    UnavailableError,
+)
 
 __all__ = ["ANYONE", "Access", "Grant", "bearer"]
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 0.5
 """How often the stored keys are checked for changes while no request arrives."""
 
 _MISSING: Final = "This server requires an API key: send `authorization: Bearer KEY`."
+_UNKNOWN: Final = (
+    "This server has not been able to read its API keys since its start: Redis is unavailable. "
+    "Try again later."
+)
 _WRONG: Final = "Invalid API key."
 _REVOKED: Final = "This API key has been revoked."
 _NO_ADMIN: Final = "This requires a key with the scope admin: bridge keys add NAME --mine --admin."
@@ -84,12 +93,13 @@ class Access:
     As long as there has never been a key, none is required and every caller may do everything. Once
     there is a key, keys stay required until the server stops: if the stored keys become unreadable,
     the previous ones stay in force; if they disappear, they are revoked. None left is no valid key.
+    While they are not known yet, only the given ones are accepted.
     """
 
     def __init__(
         self,
         given: Iterable[Key] = (),
-        store: KeyStore | None = None,
+        store: KeySource | None = None,
         *,
         on_revoked: Callable[[str], None] = lambda name: None,
         now: Callable[[], float] = time.time,
@@ -109,14 +119,23 @@ class Access:
         self._required = bool(self._keys)
         self._live: frozenset[tuple[str, str]] = frozenset()
         self._next_end = math.inf
-        if store is not None:
+        if store is not None and store.known:
             self._signature = store.signature()
             self._take(store.read())
 
     @property
     def required(self) -> bool:
         """Whether a key is required."""
-        return self._required
+        return self._required or not self.known
+
+    @property
+    def known(self) -> bool:
+        """Whether the stored keys are known; until then, only the given ones are accepted."""
+        return self._store is None or self._store.known
+
+    def require(self) -> None:
+        """Require a key from now on, also if there is none."""
+        self._required = True
 
     @property
     def keys(self) -> Mapping[str, Key]:
@@ -132,8 +151,8 @@ class Access:
         key = self._keys.get(caller)
         if key is not None:
             return key.limits
-        if self._required:
-            raise AuthenticationError(_REVOKED if caller else _MISSING)
+        if self.required:
+            raise self._refusal(_REVOKED if caller else _MISSING)
         return KeyLimits()
 
     def use_of(self, caller: str) -> KeyUse:
@@ -154,14 +173,14 @@ class Access:
     def authenticate(self, secret: str | None, needed: KeyScope = KeyScope.COMPLETE) -> Grant:
         """Find the key with this secret.
 
-        Raises AuthenticationError if the secret is missing or wrong, and PermissionDeniedError if
-        the key's scope does not include `needed`.
+        Raises AuthenticationError if the secret is missing or wrong, PermissionDeniedError if the
+        key's scope does not include `needed`, and UnavailableError if the keys are not known.
         """
         self.refresh()
-        if not self._required:
+        if not self.required:
             return ANYONE
         if secret is None:
-            raise AuthenticationError(_MISSING)
+            raise self._refusal(_MISSING)
         digest = digest_of(secret)
         found: Key | None = None
         # Compare with every secret, so that the time taken does not reveal which one matched.
@@ -170,7 +189,7 @@ class Access:
                 if hmac.compare_digest(each, digest):
                     found = key
         if found is None:
-            raise AuthenticationError(_WRONG)
+            raise self._refusal(_WRONG)
         self._check_valid(found, digest)
         if not found.scope.includes(needed):
             raise PermissionDeniedError(_NO_ADMIN)
@@ -181,15 +200,15 @@ class Access:
     def check(self, grant: Grant, needed: KeyScope = KeyScope.COMPLETE) -> None:
         """Raise AuthenticationError if the grant is no longer valid.
 
-        Raises PermissionDeniedError as `authenticate` does.
+        Raises PermissionDeniedError and UnavailableError as `authenticate` does.
         """
         self.refresh()
-        if not self._required:
+        if not self.required:
             return
         key = self._keys.get(grant.name)
         # Another key may have the name of a revoked one.
         if key is None or key.id != grant.id or grant.digest not in key.digests:
-            raise AuthenticationError(_REVOKED if grant.name else _MISSING)
+            raise self._refusal(_REVOKED if grant.name else _MISSING)
         self._check_valid(key, grant.digest)
         if not key.scope.includes(needed):
             raise PermissionDeniedError(_NO_ADMIN)
@@ -197,14 +216,14 @@ class Access:
     def is_admin(self, grant: Grant) -> bool:
         """Whether a caller has the scope admin, as everyone has while no key is required."""
         if grant == ANYONE:
-            return not self._required
+            return not self.required
         key = self._keys.get(grant.name)
         return key is not None and key.id == grant.id and key.scope is KeyScope.ADMIN
 
     @contextmanager
     def temporary_key(self, name: str) -> Iterator[str | None]:
         """Yield a secret that is valid within the block, or None if no key is required."""
-        if not self._required:
+        if not self.required:
             yield None
             return
         secret = SECRET_PREFIX + random_secrets.token_urlsafe(32)
@@ -230,8 +249,12 @@ class Access:
             while True:
                 await asyncio.sleep(seconds)
                 try:
+                    if self._store is not None:
+                        await self._store.look()
                     self.refresh()
                     await self._store_use()
+                except KeyStoreError as error:
+                    logger.error("%s The previous keys stay in force.", error)
                 except Exception:
                     logger.exception("the stored keys could not be checked for changes")
 
@@ -246,14 +269,14 @@ class Access:
 
     def refresh(self) -> None:
         """Read the stored keys again if they have changed, and note which have expired."""
-        if self._store is not None:
+        if self._store is not None and self._store.known:
             signature = self._store.signature()
             if signature != self._signature:
                 self._reread(self._store, signature)
         if self._now() >= self._next_end:
             self._note_ended()
 
-    def _reread(self, store: KeyStore, signature: Hashable | None) -> None:
+    def _reread(self, store: KeySource, signature: Hashable | None) -> None:
         # Taken before reading, so that a change during the read is noticed the next time.
         self._signature = signature
         if signature is None:
@@ -289,6 +312,12 @@ class Access:
         self._next_end = min(ends, default=math.inf)
         for caller in dict.fromkeys(caller for caller, _ in sorted(before - self._live)):
             self.on_revoked(caller)
+
+    def _refusal(self, message: str) -> BridgeError:
+        """Return the error of a request without a valid key."""
+        if not self.known:
+            return UnavailableError(_UNKNOWN, reason="KEYS_UNAVAILABLE", retry_after=1.0)
+        return AuthenticationError(message)
 
     def _check_valid(self, key: Key, digest: str) -> None:
         """Raise AuthenticationError if the key has expired, or this secret of it has ended."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from bridge.core.answers.database import dumps, loads
 from bridge.core.answers.file import SqliteFile
 from bridge.core.answers.store import JsonDict, StoredConversation
+from bridge.core.answers.texts import dumps, loads
 from bridge.core.contract import TooLargeError
 from bridge.core.system import transaction
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from bridge.core.contract import BOUNDS
 from bridge.core.system import open_database
-from bridge.core.validation import NotJsonError, TooNestedError, parse_strict
 
 _SCHEMAS: Final = (
     """
@@ -55,23 +52,18 @@ def connect(path: Path) -> sqlite3.Connection:
     return open_database(path, _SCHEMAS)
 
 
+def connect_memory() -> sqlite3.Connection:
+    """Create a database without a file; its content is gone when it is closed."""
+    database = sqlite3.connect(":memory:", isolation_level=None)
+    database.execute("PRAGMA foreign_keys = ON")
+    for schema in _SCHEMAS:
+        database.executescript(schema)
+    return database
+
+
 def used_bytes(database: sqlite3.Connection) -> int:
     pages, free, size = (
         database.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("page_count", "freelist_count", "page_size")
     )
     return int((pages - free) * size)
-
-
-def dumps(value: object) -> str:
-    """Serialize a value for storage."""
-    return json.dumps(value, separators=(",", ":"))
-
-
-def loads(text: str) -> Any:
-    """Parse a stored value; raises sqlite3.DatabaseError if it is invalid."""
-    try:
-        # A few more levels than a request may have: a response contains parts of one.
-        return parse_strict(text, levels=2 * BOUNDS.json_levels)
-    except (NotJsonError, TooNestedError) as error:
-        raise sqlite3.DatabaseError("a stored response is not JSON") from error

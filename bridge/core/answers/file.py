@@ -1,4 +1,5 @@
-"""The SQLite file of a server, opened on first use and accessed from a separate thread."""
+"""The SQLite file of a server, opened on first use and accessed from a separate thread; or a
+database in its memory."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
-from bridge.core.answers.database import connect, used_bytes
+from bridge.core.answers.database import connect, connect_memory, used_bytes
+from bridge.core.answers.texts import DamagedError
 from bridge.core.contract import StoreUnavailableError
 from bridge.core.system import identity_of, transaction
 
@@ -30,13 +32,16 @@ class SqliteFile:
 
     def __init__(
         self,
-        path: Path,
+        path: Path | None,
         *,
         days: float = 30.0,
         max_bytes: int = 256 * 1024 * 1024,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Keep a conversation for `days` after its last use, in at most `max_bytes`."""
+        """Keep a conversation for `days` after its last use, in at most `max_bytes`.
+
+        Without a path, in memory.
+        """
         self._path = path
         self._seconds = days * _DAY
         self._max_bytes = max_bytes
@@ -94,13 +99,18 @@ class SqliteFile:
     def _guarded(self, work: Callable[[], T]) -> T:
         try:
             return work()
-        except (sqlite3.Error, OSError) as error:
-            # The state of the connection is unknown: the next call opens a new one.
-            self._close()
-            logger.warning("the stored responses in %s cannot be used: %s", self._path, error)
+        except (sqlite3.Error, OSError, DamagedError) as error:
+            place = self._path or "memory"
+            if self._path is not None:
+                # The state of the connection is unknown: the next call opens a new one.
+                self._close()
+            logger.warning("the stored responses in %s cannot be used: %s", place, error)
             raise StoreUnavailableError from error
 
     def _database(self) -> sqlite3.Connection:
+        if self._path is None:
+            self._open_database = self._open_database or connect_memory()
+            return self._open_database
         if self._open_database is not None and identity_of(self._path) != self._open_file:
             # The file was removed or replaced. SQLite would continue with the one that no longer
             # has a name: whatever is stored there is lost when this process ends.
@@ -116,7 +126,7 @@ class SqliteFile:
             database.close()
 
     def _expire(self) -> None:
-        if not self._path.exists():
+        if self._path is not None and not self._path.exists():
             return
         database = self._database()
         with transaction(database):

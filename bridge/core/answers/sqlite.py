@@ -1,4 +1,4 @@
-"""Stored responses in a SQLite file, accessed from a separate thread.
+"""Stored responses in a SQLite file or in memory, accessed from a separate thread.
 
 Responses that build on one another form a conversation, including its branches. A conversation
 expires as a whole: its time starts over with each response, and if the file would become too large,
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from bridge.core.answers.conversations import SqliteConversationStore
-from bridge.core.answers.database import dumps, loads
 from bridge.core.answers.file import SqliteFile
 from bridge.core.answers.store import JsonDict, StoredResponse
+from bridge.core.answers.texts import dumps, loads
 from bridge.core.contract import StoreUnavailableError, TooLargeError
 from bridge.core.system import transaction
 
@@ -47,13 +47,16 @@ class SqliteResponseStore:
 
     def __init__(
         self,
-        path: Path,
+        path: Path | None,
         *,
         days: float = 30.0,
         max_bytes: int = 256 * 1024 * 1024,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Store in `path`, for `days` after their last use, in a file of at most `max_bytes`."""
+        """Store in `path`, for `days` after their last use, in a file of at most `max_bytes`.
+
+        Without a path, store in memory.
+        """
         self._file = SqliteFile(path, days=days, max_bytes=max_bytes, clock=clock)
         self.conversations = SqliteConversationStore(self._file)
 
@@ -113,7 +116,7 @@ class SqliteResponseStore:
                     return False
                 (conversation,) = row
             self._file.used(database, conversation, owner)
-            database.execute(
+            written = database.execute(
                 "INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE "
                 "SET size = excluded.size, input = excluded.input, output = excluded.output, "
                 "reply = excluded.reply WHERE caller = excluded.caller",
@@ -122,7 +125,8 @@ class SqliteResponseStore:
                     *(len(input) + len(output), input, output, dumps(reply)),
                 ),
             )
-            if not self._file.made_room(database, conversation):
+            # None if it is another owner's.
+            if not (written.rowcount and self._file.made_room(database, conversation)):
                 abandon()
                 return False
         return True

@@ -10,6 +10,7 @@ Measured on the CLI of the pinned SDK; tests/integration/claude/test_control_rea
 behaviour relied on.
 """
 
+# long: the whole protocol, a method for each subtype.
 from __future__ import annotations
 
 import asyncio
@@ -18,12 +19,19 @@ import json
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from claude_agent_sdk import Transport
 from pydantic_core import from_json
 
-from bridge.core.claude.processes import Command, Leftovers, LineProcess, ProcessGoneError
+from bridge.core.claude.processes import (
+    NO_EXTRAS,
+    Command,
+    Leftovers,
+    LineProcess,
+    ProcessGoneError,
+)
 from bridge.core.claude.wire import Wire, encoded, is_long, long_encoded
 from bridge.core.system import off_loop
 from bridge.core.telemetry import trace_of
@@ -38,6 +46,9 @@ CONTROL_TIMEOUT = 30.0
 
 _USAGE_SECONDS = 5.0
 """Seconds that `get_usage` may take; it usually takes one millisecond."""
+
+_PLAN_SECONDS = 20.0
+"""Seconds that it may take with the limits of a plan; the CLI itself gives up after some."""
 
 _ENDED_BY_ITSELF = (0, 128 + signal.SIGTERM)
 _OWN_PREFIX = "bridge-"
@@ -81,6 +92,8 @@ class ControlTransport(Transport):
         self._closing = False
         self._leftovers: Leftovers | None = None
         self._wedged = False
+        self._extras = False
+        """Whether the CLI calls more than the Messages API."""
 
     async def spawn(self, command: Command) -> None:
         """Start the process; raises OSError if it cannot be executed."""
@@ -91,6 +104,7 @@ class ControlTransport(Transport):
         except BaseException:
             self._process = None
             raise
+        self._extras = not command.env.get(NO_EXTRAS)
         self._leftovers = Leftovers.of(self._process.pid, command.env)
 
     @property
@@ -174,9 +188,29 @@ class ControlTransport(Transport):
         except (KeyError, TypeError, ValueError) as error:
             raise ControlError("get_context_usage has another form") from error
 
-    async def usage(self) -> Wire:
-        """Return the tokens and the cost of the process so far, also in the middle of a turn."""
-        return await self.request("get_usage", timeout=_USAGE_SECONDS, skip_behaviors=True)
+    async def usage(self, variables: Mapping[str, str] | None = None) -> Wire:
+        """Return the tokens and the cost of the process so far, also in the middle of a turn.
+
+        `variables` are those in force, if its account has a plan: unless it may not, the CLI would
+        ask the API for the plan's limits first, each time.
+        """
+        ask = partial(self.request, "get_usage", timeout=_USAGE_SECONDS, skip_behaviors=True)
+        if variables is None or not self._extras:
+            return await ask()
+        await self.apply_settings({"env": {**variables, NO_EXTRAS: "1"}})
+        try:
+            return await ask()
+        finally:
+            await self.apply_settings({"env": {**variables, NO_EXTRAS: ""}})
+
+    async def usage_and_plan(self) -> Wire:
+        """Return the same with the limits of the account's plan, if it has one.
+
+        For these the CLI asks the API, without calling a model; that can take seconds.
+        """
+        return await self.request(
+            "get_usage", timeout=_PLAN_SECONDS, skip_behaviors=True, detached=True
+        )
 
     async def interrupt(self) -> list[str]:
         """Stop the current turn; its `result` line follows.

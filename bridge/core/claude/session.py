@@ -32,8 +32,9 @@ from bridge.core.claude.reading import (
 from bridge.core.claude.sdk_client import SdkClient
 from bridge.core.claude.turn_settings import AppliedSettings, Profile, TurnSettings
 from bridge.core.claude.turns import Turn
+from bridge.core.claude.usage_limits import usage_limits_in_report
 from bridge.core.claude.wire import Wire
-from bridge.core.contract import Cost, Tool
+from bridge.core.contract import Cost, Tool, UsageLimits
 from bridge.core.telemetry import kind_of
 
 logger = logging.getLogger(__name__)
@@ -291,6 +292,16 @@ class Session:
             await self._arrived.wait()
         return line
 
+    async def usage_limits(self, now: float) -> UsageLimits | None:
+        """Return the limits of its account's plan, without asking a model; None if unknown.
+
+        `now` is in Unix seconds. Raises ControlError or ProcessGoneError.
+        """
+        report = await self._transport.usage_and_plan()
+        if "rate_limits" not in report:
+            raise ControlError("get_usage has another form")
+        return usage_limits_in_report(report, now)
+
     async def unbooked(self) -> Cost:
         """Return what was spent since the last booking; only part of it while an answer streams."""
         return self._conversation.spending.unbooked(await self._spent())
@@ -305,7 +316,10 @@ class Session:
             result = self._conversation.last_result
             return spent_in(result) if result else Spent()
         try:
-            return spent_in_report(await self._transport.usage())
+            # Where it has a plan, as far as is known.
+            plan = self.facts is not None and self.facts.account.get("subscriptionType")
+            variables = self._settings.variables if plan else None
+            return spent_in_report(await self._transport.usage(variables))
         except (ControlError, ProcessGoneError):
             return None
 

@@ -260,6 +260,11 @@ class AppliedSettings:
         self.default_model: str | None = None
         """The model of turns that name none."""
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment variables in force."""
+        return environment_of(self._held or TurnSettings())
+
     @contextmanager
     def changing(self, settings: TurnSettings, trace_parent: str) -> Iterator[Wire]:
         """Yield the changes for the next turn; they count as applied unless an error is raised."""

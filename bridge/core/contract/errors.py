@@ -263,15 +263,19 @@ class ProcessFailedError(UnavailableError):
 
 
 class StoreUnavailableError(UnavailableError):
-    """The response store cannot be reached until an operator repairs it."""
+    """The response store cannot be reached.
+
+    It is retryable if the store may come back by itself; others wait for an operator.
+    """
 
     reason = "STORE_UNAVAILABLE"
     retryable = False
 
-    def __init__(self) -> None:
+    def __init__(self, *, retryable: bool = False) -> None:
         super().__init__(
             "This server cannot access its stored responses; its log has the reason. Requests that "
-            "do not build on one can still be answered."
+            "do not build on one can still be answered.",
+            retryable=retryable,
         )
 
 

@@ -102,6 +102,8 @@ class Health:
     """Requests in the queue."""
     detail: str = ""
     """The problem and its remedy, in a sentence; empty if there is none."""
+    resets_at: float | None = None
+    """When serving is expected to resume, in Unix seconds, if that is known."""
     lacking: tuple[str, ...] = ()
     """Features that this Claude Code lacks and the bridge works without, in the probe's words."""
 
@@ -121,11 +123,13 @@ class UsageWindow:
     """The used share, 0 to 1."""
     resets_at: float | None = None
     """When it resets, in Unix seconds."""
+    of_model: bool = False
+    """Whether it is for one model or some of them only."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsageLimits:
-    """The account's usage limits, as last reported by the API."""
+    """The account's usage limits, as last reported by the API: at the start, or with an answer."""
 
     status: str
     """`allowed`, `allowed_warning` or `rejected`, in the API's own words."""

@@ -3,6 +3,7 @@
 # long: the face of the core, one method for each thing that a front end or the payers ask.
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import time
@@ -15,8 +16,10 @@ from bridge.core.claude import (
     ALL,
     AccountFile,
     Capabilities,
+    ControlError,
     Facts,
     Launcher,
+    ProcessGoneError,
     Profile,
     Session,
 )
@@ -38,7 +41,7 @@ from bridge.core.engine.timeouts import TimeLimits
 from bridge.core.engine.usage_limits import OveragePolicy, UsageLimitsState
 from bridge.core.intake import RequestBill, Requests, ServesRequests
 from bridge.core.pool import Budget, Pool, PoolLimits, Recycling, Watchdog, WatchdogLimits
-from bridge.core.telemetry import Observer, RequestRecord
+from bridge.core.telemetry import Observer, RequestRecord, kind_of
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +89,9 @@ class Engine(ServesRequests):
         self._options = options
         self._capabilities = capabilities
         self._on_change = on_change
+        self._now = now
         self._draining = False
+        self._asking_plan: asyncio.Task[None] | None = None
         self.pool = Pool(
             self._spawn,
             options.limits,
@@ -145,7 +150,8 @@ class Engine(ServesRequests):
 
     async def start(self) -> None:
         """Start the first process, then the others. Raises what `Session.spawn` raises."""
-        await self._start_first()
+        session = await self._start_first()
+        self._asking_plan = asyncio.create_task(self._ask_plan(session))
         self.pool.start()
         self._watchdog.start()
 
@@ -153,6 +159,9 @@ class Engine(ServesRequests):
         """End every process, whatever it is doing."""
         self.usage_limits.close()
         self._draining = True
+        if self._asking_plan is not None:
+            self._asking_plan.cancel()
+            await asyncio.wait((self._asking_plan,))
         await self.account.aclose()
         await self._watchdog.aclose()
         await self.resources.schemas.aclose()
@@ -270,10 +279,14 @@ class Engine(ServesRequests):
             else:
                 await self.pool.changed()
 
+    def announce_stop(self) -> None:
+        """Report that the server stops. Requests are still served until `drain`."""
+        self._draining = True
+        self.pool.announce()
+
     async def drain(self) -> None:
         """Refuse new requests and wait for the running ones."""
-        self._draining = True
-        self._on_change()
+        self.announce_stop()
         await self.pool.drain()
         await self._requests.finished()
 
@@ -284,7 +297,7 @@ class Engine(ServesRequests):
         session.on_usage_limits = self.usage_limits.note
         return session
 
-    async def _start_first(self) -> None:
+    async def _start_first(self) -> Session:
         """Find out from a first process which models and which account the CLI has.
 
         Raises what `Session.spawn` raises.
@@ -296,11 +309,27 @@ class Engine(ServesRequests):
             self._launcher = dataclasses.replace(self._launcher, use_api_key=True)
             session = await self._first_session()
         self.pool.adopt(session)
+        return session
 
     async def _ask_again(self) -> None:
         """Find out the same from a separate process, which serves no requests."""
         session = await self._first_session()
-        await session.close()
+        try:
+            await self._ask_plan(session)
+        finally:
+            await session.close()
+
+    async def _ask_plan(self, session: Session) -> None:
+        """Find out the account's usage limits, if Claude Code knows them without an answer."""
+        try:
+            self.usage_limits.begin_with(await session.usage_limits(self._now()))
+        except (ControlError, ProcessGoneError) as error:
+            logger.info("the usage limits are known after the first answer: %s", kind_of(error))
+
+    async def plan_asked(self) -> None:
+        """Wait until the usage limits are known, if they can be without an answer."""
+        if self._asking_plan is not None:
+            await asyncio.wait((self._asking_plan,))
 
     async def _first_session(self) -> Session:
         session = await self._spawn()

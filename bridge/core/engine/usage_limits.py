@@ -48,7 +48,7 @@ def overage_ahead(limits: UsageLimits, now: float) -> float | None:
     elif limits.overage_status == "rejected":
         return None
     else:
-        full = [w for w in limits.windows if w.utilization >= NEARLY_FULL]
+        full = [w for w in limits.windows if w.utilization >= NEARLY_FULL and not w.of_model]
         until = max((_lifted(limits, window.resets_at) for window in full), default=now)
     return until if until > now else None
 
@@ -171,13 +171,20 @@ class UsageLimitsState:
         """Record a `rate_limit_event`. If several processes report, the turn sent last counts."""
         if asked_at < self._asked_at:
             return
-        now = self._now()
-        limits = usage_limits_of(line, now)
+        limits = usage_limits_of(line, self._now())
         if limits is None:
             return
         self._asked_at = asked_at
+        self._take(limits)
+
+    def begin_with(self, limits: UsageLimits | None) -> None:
+        """Record what is known without an answer, unless an answer has reported it."""
+        if limits is not None and self.latest is None:
+            self._take(limits)
+
+    def _take(self, limits: UsageLimits) -> None:
         self.latest = limits
-        self._policy.note(limits, now)
+        self._policy.note(limits, self._now())
         self._limits_of = self._account()
         self._watch_stop()
         self._on_change()

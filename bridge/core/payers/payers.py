@@ -157,6 +157,11 @@ class Payers(ServesRequests):
         await asyncio.gather(*(engine.aclose() for engine in self.engines))
         await self._requests.aclose()
 
+    def announce_stop(self) -> None:
+        """Report that the server stops. Requests are still served until `drain`."""
+        for engine in self.engines:
+            engine.announce_stop()
+
     async def drain(self) -> None:
         """Refuse new requests and wait for the running ones."""
         await asyncio.gather(*(engine.drain() for engine in self.engines))

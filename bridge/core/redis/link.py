@@ -40,14 +40,20 @@ class RedisLink:
     """
 
     def __init__(
-        self, address: RedisAddress, *, clock: Callable[[], float] = time.monotonic
+        self,
+        address: RedisAddress,
+        *,
+        quiet: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`quiet` logs at the level debug: for commands, which report their errors themselves."""
         # Slow to import, and only for those who use it.
         from bridge.core.redis.client import RedisClient
 
         self.name = str(address)
         """Where Redis is, without user name and password."""
         self._client = RedisClient(address)
+        self._level = logging.DEBUG if quiet else logging.WARNING
         self._clock = clock
         self._up = False
         self._why = "not tested yet"
@@ -157,9 +163,10 @@ class RedisLink:
         if self._since is not None:
             return
         self._up, self._since = False, self._clock()
-        logger.warning(
-            "Redis at %s is unavailable (%s): stored responses cannot be used, and this server "
-            "counts by itself, until it is back",
+        logger.log(
+            self._level,
+            "Redis at %s is unavailable (%s): stored responses cannot be used, keys cannot be "
+            "changed, and this server counts by itself, until it is back",
             self.name,
             why,
         )
@@ -173,7 +180,7 @@ class RedisLink:
         self._times_up += 1
         if away is not None:
             seconds = self._clock() - away
-            logger.warning("Redis at %s is back after %.0f s", self.name, seconds)
+            logger.log(self._level, "Redis at %s is back after %.0f s", self.name, seconds)
         self._tell()
 
     def _tell(self) -> None:
@@ -184,4 +191,4 @@ class RedisLink:
         now = self._clock()
         if self._refused_at is None or self._refused_at + _REPEAT_SECONDS <= now:
             self._refused_at = now
-            logger.warning("Redis at %s refuses a command: %s", self.name, why)
+            logger.log(self._level, "Redis at %s refuses a command: %s", self.name, why)

@@ -40,7 +40,14 @@ def of_payers(payers: Sequence[PayerState]) -> Iterator[Metric]:
         "Models that a payer does not serve at present, because of a limit or its login.",
         labels=("payer",),
     )
+    utilization = GaugeMetricFamily(
+        "bridge_payer_utilization_ratio",
+        "The used share of a usage limit of a payer.",
+        labels=("payer", "limit"),
+    )
     for payer in payers:
+        for window in () if payer.plan is None else payer.plan.windows:
+            utilization.add_metric((payer.name, window.limit), window.utilization)
         serving.add_metric((payer.name,), int(payer.health.serving))
         limited.add_metric((payer.name,), len(payer.limited))
-    yield from (serving, limited)
+    yield from (serving, limited, utilization)

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bridge.core.access import Access, Grant, KeyScope
-from bridge.core.contract import AuthenticationError, PermissionDeniedError
+from bridge.core.contract import AuthenticationError, PermissionDeniedError, UnavailableError
 from bridge.http_server.dialect import dialect_of
 from bridge.http_server.middleware.browsers import BrowserRules, is_preflight
 
@@ -20,6 +20,8 @@ NEEDS: Final[Mapping[str, KeyScope | None]] = {
     "/page.css": None,
     "/page.js": None,
     "/health": None,
+    "/livez": None,
+    "/readyz": None,
     "/bridge/": KeyScope.ADMIN,
     "/metrics": KeyScope.ADMIN,
 }
@@ -99,7 +101,7 @@ class AccessMiddleware:
     def _is_admin(self, secret: str | None) -> bool:
         try:
             self._access.authenticate(secret, KeyScope.ADMIN)
-        except (AuthenticationError, PermissionDeniedError):
+        except (AuthenticationError, PermissionDeniedError, UnavailableError):
             return False
         return True
 

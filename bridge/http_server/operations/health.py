@@ -1,4 +1,4 @@
-"""`GET /health`."""
+"""`GET /health`, `/livez` and `/readyz`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.core.contract import PayerState, UsageLimits
+from bridge.core.contract import Health, PayerState, UsageLimits
 from bridge.http_server.context import ServerContext, is_admin
 from bridge.http_server.dialect import JsonDict
 from bridge.http_server.errors import json_response
@@ -42,6 +42,35 @@ def payer_object(payer: PayerState) -> JsonDict:
     }
 
 
+def _details(server: ServerContext, now: Health) -> JsonDict:
+    """Return all that `/health` has for those who may read it."""
+    state = server.service.pool_state()
+    plan = state.plan
+    content: JsonDict = {
+        "status": now.status,
+        "detail": now.detail,
+        "resets_at": now.resets_at,
+        "replica": server.settings.replica,
+        "version": server.version,
+        "cli_version": now.cli_version,
+        "logged_in": now.logged_in,
+        "account": now.account,
+        "simulated": now.simulated,
+        "lacking": list(now.lacking),
+        "pool": {
+            "size": now.pool_size,
+            "processes": now.processes,
+            "waiting": now.waiting,
+        },
+        "plan": None if plan is None else plan_object(plan),
+    }
+    if state.payers:
+        content["payers"] = [payer_object(payer) for payer in state.payers]
+    if server.redis_up is not None:
+        content["redis"] = {"up": server.redis_up()}
+    return content
+
+
 def health_routes(server: ServerContext) -> APIRouter:
     router = APIRouter()
 
@@ -52,29 +81,21 @@ def health_routes(server: ServerContext) -> APIRouter:
         status = 200 if now.serving else 503
         if server.settings.public and not is_admin(request.scope):
             return json_response({"status": now.status}, status)
-        state = server.service.pool_state()
-        plan = state.plan
-        content: JsonDict = {
-            "status": now.status,
-            "detail": now.detail,
-            "replica": server.settings.replica,
-            "version": server.version,
-            "cli_version": now.cli_version,
-            "logged_in": now.logged_in,
-            "account": now.account,
-            "simulated": now.simulated,
-            "lacking": list(now.lacking),
-            "pool": {
-                "size": now.pool_size,
-                "processes": now.processes,
-                "waiting": now.waiting,
-            },
-            "plan": None if plan is None else plan_object(plan),
-        }
-        if state.payers:
-            content["payers"] = [payer_object(payer) for payer in state.payers]
-        if server.redis_up is not None:
-            content["redis"] = {"up": server.redis_up()}
-        return json_response(content, status)
+        return json_response(_details(server, now), status)
+
+    @router.get("/livez", **describe())
+    async def livez() -> Response:
+        """200 while the process lives, whether it serves requests or not."""
+        return json_response({"status": "ok"})
+
+    @router.get("/readyz", **describe())
+    async def readyz() -> Response:
+        """200 if the server can take requests, otherwise 503 with the reason in `status`.
+
+        `resets_at` is when it will, in Unix seconds, if that is known.
+        """
+        now = server.service.health()
+        content = {"status": now.status, "resets_at": now.resets_at}
+        return json_response(content, 200 if now.serving else 503)
 
     return router

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from bridge.probe.stage import Stage
 
+NO_REWIND = "each process is closed after its conversation instead of being reset"
+"""The fallback of a CLI that does not wipe its conversations."""
+
 Check = Callable[[Stage], Awaitable[None]]
 
 
@@ -17,5 +20,10 @@ class Behaviour:
     id: str
     sentence: str
     check: Check
-    required: bool = True
-    """Whether the bridge requires it."""
+    fallback: str = ""
+    """What the bridge does without it; empty if it requires it."""
+
+    @property
+    def required(self) -> bool:
+        """Whether the bridge requires it."""
+        return not self.fallback

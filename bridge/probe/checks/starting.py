@@ -77,6 +77,12 @@ async def no_title(stage: Stage) -> None:
     require(calls == 1, f"a question is sent in {calls} upstream calls")
 
 
+async def plan(stage: Stage) -> None:
+    """A token has no plan, as far as the CLI knows."""
+    limits = await (await stage.warm()).usage_limits(0.0)
+    require(limits is None, f"a token has limits: {limits}")
+
+
 async def own_tools(stage: Stage) -> None:
     async with stage.with_own_tools("Bash") as session:
         await session.offer([Tool("Bash")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,20 +13,37 @@ import grpc
 import httpx
 import pytest
 
-from bridge.core.access.keys import Key, KeyFile, KeyLimits, KeyScope
+from bridge.core.access.keys import Key, KeyLimits, KeyRing, KeyScope, KeyStore, RedisKeys
+from bridge.core.redis import RedisAddress, parse_redis_url
+from bridge.server import key_store
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 from tests.support.harness import PATIENCE, LoopThread, RunningBridge, settings_for_tests, sim
+from tests.support.redis_server import RedisServer
+
+
+class _Seen(RedisKeys):
+    """Waits until the server has seen a change, which it would within a second."""
+
+    def __init__(self, address: RedisAddress) -> None:
+        super().__init__(address)
+        self.running: RunningBridge | None = None
+
+    def change(self, change: Callable[[KeyRing], KeyRing]) -> KeyRing:
+        ring = super().change(change)
+        if self.running is not None:
+            source = self.running.bridge.access._store
+            assert source is not None
+            self.running.call(source.look)
+        return ring
 
 
 class Guarded:
-    """A bridge with keys in its file."""
+    """A bridge with keys in its file, or in Redis."""
 
-    def __init__(self, running: RunningBridge) -> None:
+    def __init__(self, running: RunningBridge, store: KeyStore) -> None:
         self.running = running
-        self.file = KeyFile(
-            running.settings.keys_file, running.settings.bridge_state_dir / "keys-used.json"
-        )
+        self.file = store
         self.http = httpx.Client(base_url=running.url, timeout=PATIENCE, trust_env=False)
         self.channel = grpc.insecure_channel(running.target)
 
@@ -34,16 +52,32 @@ class Guarded:
         self.channel.close()
 
 
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory, loop_thread: LoopThread) -> Iterator[Guarded]:
-    settings = settings_for_tests(tmp_path_factory.mktemp("guarded"), pool_size=3)
-    KeyFile(settings.keys_file).add("first")
-    running = RunningBridge(settings, loop_thread)
-    running.start()
-    guarded = Guarded(running)
-    yield guarded
-    guarded.close()
-    running.stop()
+@pytest.fixture(scope="module", params=["file", "redis"])
+def guarded(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    loop_thread: LoopThread,
+) -> Iterator[Guarded]:
+    folder = tmp_path_factory.mktemp("guarded")
+    with ExitStack() as stack:
+        address, store = None, None
+        if request.param == "redis":
+            server = RedisServer(folder / "redis")
+            server.start()
+            stack.callback(server.close)
+            address = parse_redis_url(server.url)
+            store = _Seen(address)
+        settings = settings_for_tests(folder, pool_size=3, bridge_redis_url=address)
+        kept = store or key_store(settings)
+        kept.add("first")
+        running = RunningBridge(settings, loop_thread)
+        running.start()
+        stack.callback(running.stop)
+        if store is not None:
+            store.running = running
+        guarded = Guarded(running, kept)
+        stack.callback(guarded.close)
+        yield guarded
 
 
 @dataclass(frozen=True)

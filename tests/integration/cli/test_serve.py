@@ -13,10 +13,15 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import grpc
 import httpx
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from bridge.v1 import completion_pb2 as pb
+from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 from tests.support.claude.lacking import cli_without
 from tests.support.harness import LONG, PATIENCE, sim
 
@@ -199,6 +204,56 @@ def test_a_second_signal_ends_a_running_answer_at_once(tmp_path: Path) -> None:
             assert not any(line == "data: [DONE]" for line in lines)
         assert running.end() == 0
         assert not [pid for pid in children if alive(pid)]
+
+
+def test_before_a_drain_requests_are_served_while_the_health_checks_fail(tmp_path: Path) -> None:
+    # Far longer than the test takes: it is ended by a second signal.
+    with served(tmp_path, "--demo", BRIDGE_DRAIN_DELAY="3000") as running:
+        url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
+        target = running.wait_for(r"gRPC +(127\.0\.0\.1:\d+)")[1]
+        running.wait_for("warm")
+        with grpc.insecure_channel(target) as channel:
+            assert healthy(url, channel) == (200, 200, "SERVING", "SERVING")
+            running.process.send_signal(signal.SIGTERM)
+            running.wait_for("stopping: refusing requests in 3000 seconds")
+            assert healthy(url, channel) == (200, 503, "SERVING", "NOT_SERVING")
+            for _ in range(2):
+                assert _ask(url, sim(text="still")).status_code == 200
+                spec = pb.CompletionSpec(
+                    messages=[pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=sim(text="here"))])]
+                )
+                request = pb.CreateCompletionRequest(completion=spec)
+                stub = CompletionServiceStub(channel)
+                assert stub.CreateCompletion(request, timeout=PATIENCE).text == "here"
+            with streaming(url, sim(tokens=40, delay_ms=25)) as lines:
+                running.process.send_signal(signal.SIGTERM)
+                running.wait_for("waiting for running answers")
+                late = _ask(url, "too late")
+                assert (late.status_code, late.headers["x-bridge-error"]) == (503, "DRAINING")
+                assert "data: [DONE]" in list(lines)
+        assert running.end() == 0
+
+
+def test_the_delay_before_a_drain_ends_by_itself(tmp_path: Path) -> None:
+    with served(tmp_path, "--demo", "--http", BRIDGE_DRAIN_DELAY="0.5") as running:
+        running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")
+        running.process.send_signal(signal.SIGTERM)
+        running.wait_for("waiting for running answers")
+        assert running.end() == 0
+
+
+def healthy(url: str, channel: grpc.Channel) -> tuple[int, int, str, str]:
+    """What the health checks report: of the process and of the service, over both APIs."""
+    status = health_pb2.HealthCheckResponse.ServingStatus.Name
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    live, ready = (
+        status(stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=PATIENCE).status)
+        for name in ("liveness", "bridge.v1.CompletionService")
+    )
+    codes = [
+        httpx.get(f"{url}/{path}", timeout=PATIENCE).status_code for path in ("livez", "readyz")
+    ]
+    return codes[0], codes[1], live, ready
 
 
 @contextmanager

@@ -130,6 +130,7 @@ async def test_a_server_that_starts_without_a_login_reports_that(
     service.status = HealthStatus.NOT_LOGGED_IN
     _, channel = await serve()
     assert await check(channel) == NOT_SERVING
+    assert await check(channel, "liveness") == SERVING
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])

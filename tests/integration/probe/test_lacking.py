@@ -10,7 +10,7 @@ import pytest
 from bridge.core.claude.capabilities import ALL, Capabilities
 from bridge.probe import Report, capabilities_of, fallbacks, missing, probe
 from bridge.probe.behaviours import BEHAVIOURS
-from bridge.probe.checks.check import Behaviour
+from bridge.probe.checks.check import NO_REWIND, Behaviour
 from bridge.probe.run import CHECK_TIMEOUT, ProbeError
 from bridge.probe.stage import Lacking, Stage
 from tests.support.claude.lacking import cli_without
@@ -18,7 +18,8 @@ from tests.support.claude.lacking_cli import LACKS
 from tests.support.harness import LONG
 
 REQUIRED = [behaviour for behaviour in BEHAVIOURS if behaviour.required]
-REWIND = [behaviour for behaviour in BEHAVIOURS if not behaviour.required]
+REWIND = [behaviour for behaviour in BEHAVIOURS if behaviour.fallback == NO_REWIND]
+REPLACED = [behaviour for behaviour in BEHAVIOURS if not behaviour.required]
 BY_ID = {behaviour.id: behaviour for behaviour in BEHAVIOURS}
 
 SHORT = 2.0
@@ -33,6 +34,7 @@ SOME = [b for b in BEHAVIOURS[::4] if b.id not in WAITS - {"interrupt"}]
 def test_the_list_is_complete_and_each_of_it_can_be_lacking() -> None:
     assert len(BY_ID) == len(BEHAVIOURS)
     assert all(behaviour.id.startswith("rewind-") for behaviour in REWIND)
+    assert [behaviour.id for behaviour in REPLACED if behaviour not in REWIND] == ["plan"]
     assert BY_ID.keys() <= LACKS.keys()
 
 
@@ -170,3 +172,10 @@ def test_without_any_kind_of_rewind_there_is_none(behaviour: Behaviour) -> None:
     assert missing(report) == ()
     assert capabilities_of(report) == Capabilities(rewind=False, lacking=(behaviour.id,))
     assert "closed" in fallbacks(report)[0]
+
+
+def test_without_the_plan_at_the_start_all_else_is_as_it_was() -> None:
+    report = report_without("plan")
+    assert missing(report) == ()
+    assert capabilities_of(report) == Capabilities(lacking=("plan",))
+    assert "after the first answer" in fallbacks(report)[0]

@@ -200,6 +200,11 @@ def _usage(line: Line) -> None:
         line["event"].pop("usage", None)
 
 
+def _plan(line: Line) -> None:
+    if line["type"] == "control_response":
+        (line["response"].get("response") or {}).pop("rate_limits", None)
+
+
 def _error_status(line: Line) -> None:
     line.pop("api_error_status", None)
 
@@ -268,6 +273,7 @@ LACKS: dict[str, Callable[[], Lack]] = {
     "usage": lambda: Edits(to_bridge=_usage),
     "token-count": lambda: Refuses("get_context_usage"),
     "costs": lambda: Refuses("get_usage"),
+    "plan": lambda: Edits(to_bridge=_plan),
     "error-status": lambda: Edits(to_bridge=_error_status),
     "failure-kinds": lambda: Edits(to_bridge=_failure_kinds),
     "no-second-call": lambda: Started(CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK=None),

@@ -155,7 +155,7 @@ def test_compose_gives_open_webui_the_key_and_the_name_that_the_bridge_expects()
 
 
 def test_both_give_the_drain_its_time() -> None:
-    drain = DEFAULTS.bridge_drain_seconds
+    drain = DEFAULTS.bridge_drain_delay + DEFAULTS.bridge_drain_seconds
     assert seconds(COMPOSE["services"]["bridge"]["stop_grace_period"]) > drain
     assert seconds(unit()["Service"]["TimeoutStopSec"]) > drain
 

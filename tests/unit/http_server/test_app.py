@@ -12,6 +12,8 @@ import pytest
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
+from bridge.core.access.authentication import Access
+from bridge.core.access.keys import parse_given
 from bridge.core.contract.errors import DeadlineError, QueueFullError, UnavailableError
 from bridge.core.contract.events import Started, TextDelta
 from bridge.core.contract.service import Health, HealthStatus
@@ -401,6 +403,7 @@ async def test_health(service: FakeService) -> None:
         "account": "subscription",
         "simulated": False,
         "detail": "",
+        "resets_at": None,
         "lacking": ["setting the effort of a process that runs"],
         "pool": {"size": 3, "processes": {"running": 1, "parked": 2}, "waiting": 1},
         "plan": None,
@@ -409,11 +412,22 @@ async def test_health(service: FakeService) -> None:
 
 @pytest.mark.parametrize("status", [s for s in HealthStatus if s is not HealthStatus.OK])
 async def test_health_when_nothing_can_be_served(status: HealthStatus) -> None:
-    service = FakeService(health=Health(status, False, "none", "2.1.0"))
+    service = FakeService(health=Health(status, False, "none", "2.1.0", resets_at=5.0))
+    app = build(service, access=Access(parse_given("mine=a-secret-long-enough")))
 
-    reply = await ask(build(service), "GET", "/health")
+    reply = await ask(app, "GET", "/health")
+    assert (reply.status, reply.json["status"], reply.json["resets_at"]) == (503, status, 5.0)
+    # Neither needs a key.
+    ready = await ask(app, "GET", "/readyz")
+    assert (ready.status, ready.json) == (503, {"status": status, "resets_at": 5.0})
+    live = await ask(app, "GET", "/livez")
+    assert (live.status, live.json) == (200, {"status": "ok"})
 
-    assert (reply.status, reply.json["status"]) == (503, status)
+
+async def test_a_server_that_serves_is_ready(app: FastAPI) -> None:
+    reply = await ask(app, "GET", "/readyz")
+
+    assert (reply.status, reply.json) == (200, {"status": "ok", "resets_at": None})
 
 
 @pytest.mark.parametrize(

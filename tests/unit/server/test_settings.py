@@ -31,6 +31,7 @@ VALUES: list[tuple[str, str, object]] = [
     ("BRIDGE_MAX_PROCESSES", "9", 9),
     ("BRIDGE_QUEUE_SIZE", "0", 0),
     ("BRIDGE_DRAIN_SECONDS", "0", 0.0),
+    ("BRIDGE_DRAIN_DELAY", "5", 5.0),
     ("BRIDGE_SYSTEM_PROMPT", "none", "none"),
     ("BRIDGE_SETTING_SOURCES", " user , project,local,", ("user", "project", "local")),
     ("BRIDGE_CLAUDE_TOOLS", "", ()),
@@ -54,6 +55,7 @@ VALUES: list[tuple[str, str, object]] = [
     ("BRIDGE_ALLOWED_ORIGINS", "https://Chat.example.com", ("https://chat.example.com",)),
     ("BRIDGE_RESPONSES_DAYS", "0.5", 0.5),
     ("BRIDGE_RESPONSES_MEGABYTES", "7", 7),
+    ("BRIDGE_RESPONSES_STORE", "memory", "memory"),
     ("BRIDGE_REDIS_URL", "redis://:pw@cache/1", RedisAddress("cache", database=1, password="pw")),
 ]
 
@@ -82,6 +84,7 @@ DEFAULTS: dict[str, object] = {
     "bridge_use_api_key": False,
     "bridge_responses_days": 30.0,
     "bridge_responses_megabytes": 256,
+    "bridge_responses_store": None,
     "bridge_redis_url": None,
     "bridge_session_log": "metadata",
     "bridge_api_keys": (),
@@ -148,6 +151,8 @@ def test_variables_of_other_programs_are_passed_over(monkeypatch: pytest.MonkeyP
         ("BRIDGE_MAX_PROCESSES", "0"),
         ("BRIDGE_QUEUE_SIZE", "-1"),
         ("BRIDGE_DRAIN_SECONDS", "-1"),
+        ("BRIDGE_DRAIN_DELAY", "-1"),
+        ("BRIDGE_REPLICA", "a b"),
         ("BRIDGE_SYSTEM_PROMPT", "/nonexistent/prompt.txt"),
         ("BRIDGE_SYSTEM_PROMPT", "/"),
         ("BRIDGE_SETTING_SOURCES", "user,system"),
@@ -273,6 +278,10 @@ def test_without_tools_none_are_on_and_the_folder_does_not_matter(tmp_path: Path
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        (
+            {"bridge_responses_store": "redis"},
+            "BRIDGE_RESPONSES_STORE=redis requires BRIDGE_REDIS_URL",
+        ),
         ({"bridge_claude_tools": "Read"}, "BRIDGE_CLAUDE_TOOLS requires BRIDGE_CLAUDE_FOLDER"),
         ({"bridge_claude_tools": "Agent"}, "'Agent' is not one of"),
         (

@@ -1,6 +1,7 @@
 """API keys, and where they are stored."""
 
 from bridge.core.access.keys.file import KEYS_FILE, USED_FILE, KeyFile
+from bridge.core.access.keys.followed import FollowedKeys
 from bridge.core.access.keys.key import (
     OWNERS_USE,
     SECRET_PREFIX,
@@ -16,8 +17,9 @@ from bridge.core.access.keys.key import (
     parse_given,
 )
 from bridge.core.access.keys.last_used import LastUsed
+from bridge.core.access.keys.redis_keys import RedisKeys
 from bridge.core.access.keys.ring import KeyRing
-from bridge.core.access.keys.store import OVERLAP_SECONDS, KeyStore
+from bridge.core.access.keys.store import OVERLAP_SECONDS, KeySource, KeyStore
 from bridge.core.access.keys.times import expiry_of, seconds_of, shown_time
 
 __all__ = [
@@ -26,17 +28,20 @@ __all__ = [
     "OWNERS_USE",
     "SECRET_PREFIX",
     "USED_FILE",
+    "FollowedKeys",
     "Key",
     "KeyFile",
     "KeyLimits",
     "KeyOwner",
     "KeyRing",
     "KeyScope",
+    "KeySource",
     "KeyStore",
     "KeyStoreError",
     "KeyUse",
     "LastUsed",
     "OldSecret",
+    "RedisKeys",
     "digest_of",
     "expiry_of",
     "has_name",

@@ -13,7 +13,7 @@ from typing import Final
 from bridge.core.access.keys.key import KeyStoreError
 from bridge.core.access.keys.ring import KeyRing
 from bridge.core.access.keys.store import KeyStore, later
-from bridge.core.access.keys.text import NewerTextError, ring_of, text_of
+from bridge.core.access.keys.text import BROKEN, NewerTextError, ring_of, text_of
 from bridge.core.system import locked, private_folder, replace_file
 
 KEYS_FILE: Final = "keys.json"
@@ -23,9 +23,6 @@ USED_FILE: Final = "keys-used.json"
 MAX_FILE_BYTES: Final = 1024 * 1024
 
 _OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
-_BROKEN: Final = (
-    ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError
-)  # fmt: skip
 
 
 class KeyFile(KeyStore):
@@ -40,6 +37,11 @@ class KeyFile(KeyStore):
     def place(self) -> str:
         """Where the keys are, as the subject of a sentence."""
         return f"The key file {self.path}"
+
+    @property
+    def removal(self) -> str:
+        """What an operator does to serve without keys again."""
+        return "stop the server, delete that file and start it again"
 
     def signature(self) -> tuple[int, ...] | None:
         """Return a value that differs once the file has changed; None if there is no file."""
@@ -70,7 +72,7 @@ class KeyFile(KeyStore):
                 f"{self.place} was written by a newer version of the bridge: {error}. Upgrade this "
                 "one, or restore a file of its time."
             ) from None
-        except _BROKEN:
+        except BROKEN:
             # The error's own text could repeat the file's content.
             raise KeyStoreError(
                 f"{self.place} is broken. Restore it, or move it away and create new "
@@ -93,7 +95,7 @@ class KeyFile(KeyStore):
         try:
             content = json.loads(self.used_path.read_text(encoding="utf-8"))
             return {str(id): int(at) for id, at in content["used"].items()}
-        except (OSError, *_BROKEN):
+        except (OSError, *BROKEN):
             # It is written anew.
             return {}
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bridge.core.access.keys.key import Key, KeyStoreError
-from bridge.core.access.keys.store import KeyStore, later
+from bridge.core.access.keys.store import KeySource, later
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ class LastUsed:
 
     def __init__(
         self,
-        store: KeyStore,
+        store: KeySource,
         *,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,

@@ -48,6 +48,20 @@ class KeyRing:
         new = change(old)
         return replace(self, keys=tuple(new if key is old else key for key in self.keys))
 
+    def joined(self, other: KeyRing) -> KeyRing:
+        """Return it with the keys of another one that it does not have, by their ids.
+
+        Raises ValueError if a different key has one of their names.
+        """
+        ids = {key.id for key in self.keys}
+        new = tuple(key for key in other.keys if key.id not in ids)
+        taken = {key.name for key in self.keys}
+        if clash := sorted(key.name for key in new if key.name in taken):
+            raise ValueError(f"other keys are named {', '.join(clash)} already: revoke those first")
+        names = {*self.numbers, *other.numbers}
+        numbers = {n: max(self.numbers.get(n, 0), other.numbers.get(n, 0)) for n in names}
+        return replace(self, keys=(*self.keys, *new), numbers=numbers)
+
     def get(self, name: str) -> Key:
         """Return a key; raises KeyError if there is none with this name."""
         for key in self.keys:

@@ -15,8 +15,13 @@ OVERLAP_SECONDS: Final = 86_400
 """How long an old secret stays valid by default."""
 
 
-class KeyStore(ABC):
-    """The stored keys. Each change is atomic, also among several processes."""
+class KeySource(ABC):
+    """Where a server gets its keys from."""
+
+    @property
+    def known(self) -> bool:
+        """Whether the keys are known; until they are, no request with one of them is served."""
+        return True
 
     @property
     @abstractmethod
@@ -35,6 +40,32 @@ class KeyStore(ABC):
         """Return the keys; none if there is nothing. Raises KeyStoreError."""
 
     @abstractmethod
+    async def note_used(self, times: Mapping[str, int]) -> None:
+        """Store when keys were last used, off the event loop; later times prevail.
+
+        Raises KeyStoreError.
+        """
+
+    async def look(self) -> None:  # noqa: B027 - most see changes by themselves
+        """Fetch what has changed, if `signature` and `ring` do not see it.
+
+        Raises KeyStoreError, once, if it cannot be used.
+        """
+
+    def read(self) -> tuple[Key, ...]:
+        """Return the keys; none if there is nothing. Raises KeyStoreError."""
+        return self.ring().keys
+
+
+class KeyStore(KeySource):
+    """Where `bridge keys` changes keys. Each change is atomic, also among several processes."""
+
+    @property
+    @abstractmethod
+    def removal(self) -> str:
+        """What an operator does to serve without keys again."""
+
+    @abstractmethod
     def change(self, change: Callable[[KeyRing], KeyRing]) -> KeyRing:
         """Change the keys and return them as they are then.
 
@@ -47,17 +78,6 @@ class KeyStore(ABC):
 
         Raises KeyStoreError.
         """
-
-    @abstractmethod
-    async def note_used(self, times: Mapping[str, int]) -> None:
-        """Store when keys were last used, off the event loop; later times prevail.
-
-        Raises KeyStoreError.
-        """
-
-    def read(self) -> tuple[Key, ...]:
-        """Return the keys; none if there is nothing. Raises KeyStoreError."""
-        return self.ring().keys
 
     def add(
         self,

@@ -35,6 +35,12 @@ _ENTRY: Final = frozenset(
 _LIMITS: Final = frozenset(field.name for field in fields(KeyLimits))
 
 
+BROKEN: Final = (
+    ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError
+)  # fmt: skip
+"""What `ring_of` raises for a broken text. The errors' own texts could repeat parts of it."""
+
+
 class NewerTextError(Exception):
     """A newer version of the bridge wrote the text; the error's text says what is unknown."""
 
@@ -42,8 +48,7 @@ class NewerTextError(Exception):
 def ring_of(text: str | bytes) -> KeyRing:
     """Parse the stored keys.
 
-    Raises NewerTextError; and ValueError, TypeError, KeyError, AttributeError, OverflowError or
-    RecursionError if the text is broken.
+    Raises NewerTextError, and one of BROKEN if the text is broken.
     """
     content = json.loads(text)
     version = content["version"]

@@ -3,7 +3,7 @@
 from bridge.core.claude.processes.account import AccountFile
 from bridge.core.claude.processes.credentials import Credential
 from bridge.core.claude.processes.environment import OVERRULING, check_passed, passed_on
-from bridge.core.claude.processes.launch import Launcher, cut_off, hermetic_environment
+from bridge.core.claude.processes.launch import NO_EXTRAS, Launcher, cut_off, hermetic_environment
 from bridge.core.claude.processes.leftovers import Leftovers
 from bridge.core.claude.processes.login import LoginStatus, login_command, status_command
 from bridge.core.claude.processes.process import Command, LineProcess, ProcessGoneError
@@ -12,6 +12,7 @@ from bridge.core.claude.processes.user_settings import NOTHING, read_user_settin
 
 __all__ = [
     "NOTHING",
+    "NO_EXTRAS",
     "OVERRULING",
     "AccountFile",
     "Command",

@@ -11,7 +11,7 @@ import pytest
 
 from bridge.core.answers import SqliteResponseStore, StoredConversation, StoredResponse
 from bridge.core.answers.store import ConversationStore, JsonDict
-from bridge.core.contract.errors import StoreUnavailableError, TooLargeError
+from bridge.core.contract.errors import StoreUnavailableError
 
 MEGABYTE = 1024 * 1024
 DAY = 86_400.0
@@ -59,37 +59,6 @@ async def items_of(store: ConversationStore, owner: str = "a") -> list[JsonDict]
     return await store.items(owner, "conv_1", MEGABYTE)
 
 
-async def test_a_conversation_has_its_items_in_order(store: ConversationStore) -> None:
-    assert await store.create("a", conversation(), [item(1)])
-    assert await store.add("a", "conv_1", [item(2), item(3)])
-    assert await store.add("a", "conv_1", [])
-
-    assert await store.get("a", "conv_1") == conversation()
-    assert await items_of(store) == [item(1), item(2), item(3)]
-    assert await store.item("a", "conv_1", "msg_2") == item(2)
-    assert await store.item("a", "conv_1", "msg_9") is None
-
-
-async def test_metadata_is_replaced(store: ConversationStore) -> None:
-    await store.create("a", conversation(), [])
-
-    updated = await store.update("a", "conv_1", {"topic": "lakes"})
-
-    assert updated == await store.get("a", "conv_1")
-    assert updated == StoredConversation("conv_1", 1_700_000_000, {"topic": "lakes"})
-    assert await store.update("a", "conv_9", {}) is None
-
-
-async def test_an_item_is_deleted_and_leaves_the_order(store: ConversationStore) -> None:
-    await store.create("a", conversation(), [item(1), item(2), item(3)])
-
-    assert await store.delete_item("a", "conv_1", "msg_3")
-    assert not await store.delete_item("a", "conv_1", "msg_3")
-    await store.add("a", "conv_1", [item(4)])
-
-    assert await items_of(store) == [item(1), item(2), item(4)]
-
-
 async def test_a_deleted_conversation_is_gone_from_the_disk(
     store: ConversationStore, path: Path
 ) -> None:
@@ -104,55 +73,6 @@ async def test_a_deleted_conversation_is_gone_from_the_disk(
     on_disk = b"".join(each.read_bytes() for each in path.parent.iterdir())
     assert b"a secret of its own" not in on_disk
     assert b"another one" in on_disk
-
-
-async def test_an_owner_has_no_conversations_of_another(store: ConversationStore) -> None:
-    await store.create("a", conversation(), [item(1)])
-
-    assert await store.get("b", "conv_1") is None
-    assert await items_of(store, "b") is None
-    assert await store.item("b", "conv_1", "msg_1") is None
-    assert await store.update("b", "conv_1", {}) is None
-    assert not await store.add("b", "conv_1", [item(2)])
-    assert not await store.delete_item("b", "conv_1", "msg_1")
-    assert not await store.delete("b", "conv_1")
-    assert await items_of(store) == [item(1)]
-
-
-async def test_a_conversation_lives_on_from_its_last_use(
-    store: ConversationStore, clock: Clock
-) -> None:
-    await store.create("a", conversation(), [])
-    await store.create("a", conversation("conv_2"), [])
-    clock.now += 1.5 * DAY
-    await store.add("a", "conv_1", [item(1)])
-    clock.now += DAY
-
-    assert await items_of(store) == [item(1)]
-    assert await store.get("a", "conv_2") is None
-    clock.now += DAY
-    assert not await store.add("a", "conv_1", [item(2)])
-
-
-async def test_it_makes_room_for_others_and_is_refused_where_it_is_too_large(path: Path) -> None:
-    async with aclosing(SqliteResponseStore(path, max_bytes=MEGABYTE)) as responses:
-        store = responses.conversations
-        assert await responses.put("a", StoredResponse("r", None, [], {"id": "r", "output": []}))
-        assert await store.create("a", conversation(), [item(1, "x" * 600_000)])
-        assert await store.create("a", conversation("conv_2"), [item(1, "x" * 600_000)])
-
-        assert await responses.get("a", "r") is None
-        assert await store.get("a", "conv_1") is None
-        assert not await store.add("a", "conv_2", [item(2, "x" * 600_000)])
-        assert not await store.create("a", conversation("conv_3"), [item(1, "x" * MEGABYTE)])
-        assert await store.items("a", "conv_2", MEGABYTE) == [item(1, "x" * 600_000)]
-
-
-async def test_a_conversation_beyond_the_limit_is_an_error(store: ConversationStore) -> None:
-    await store.create("a", conversation(), [item(1, "x" * 1_000)])
-
-    with pytest.raises(TooLargeError):
-        await store.items("a", "conv_1", 1_000)
 
 
 async def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:

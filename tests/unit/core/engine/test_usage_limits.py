@@ -12,6 +12,7 @@ from bridge.core.engine.usage_limits import (
     UNKNOWN_RESET_SECONDS,
     Admission,
     OveragePolicy,
+    UsageLimitsState,
     overage_ahead,
 )
 
@@ -47,6 +48,8 @@ WEEK = NOW + 500_000
         (said(overage_status="allowed", windows=(window(1.0),)), RESET),
         # Extra usage is off: the API stops by itself.
         (said(overage_status="rejected", windows=(window(1.0),)), None),
+        # That of one model stops no other.
+        (said(windows=(UsageWindow("seven_day_opus", 1.0, RESET, of_model=True),)), None),
         # All reached limits must be lifted.
         (said(windows=(window(1.0), window(0.99, WEEK, "seven_day"))), WEEK),
         (said(windows=(window(0.1), window(0.99, WEEK, "seven_day"))), WEEK),
@@ -151,3 +154,29 @@ def test_a_probe_that_was_paid_for_is_the_last() -> None:
         guard.admit(again, RESET + 1)
     # The second stop ends as the first.
     assert guard.admit(again, WEEK) is Admission.PROBE
+
+
+async def test_what_is_known_at_the_start_counts_until_an_answer_reports_more() -> None:
+    time = NOW
+
+    def state() -> UsageLimitsState:
+        return UsageLimitsState(
+            OveragePolicy(enabled=True),
+            lambda: time,
+            lambda: None,
+            account=lambda: "me",
+            on_other_account=lambda: None,
+        )
+
+    begun = state()
+    begun.begin_with(None)
+    assert begun.latest is None
+    begun.begin_with(said(overage_status="allowed", windows=(window(1.0),)))
+    with pytest.raises(PlanLimitError):
+        begun.admit()
+    begun.close()
+    answered = state()
+    answered.note(event(status="allowed", rateLimitType="five_hour"), 1.0)
+    answered.begin_with(said("rejected", using_overage=True))
+    assert answered.latest is not None
+    assert answered.latest.status == "allowed"
