@@ -45,6 +45,7 @@ CODES: Final[dict[type[contract.BridgeError], StatusCode]] = {
     contract.AccountRefusedError: StatusCode.FAILED_PRECONDITION,
     contract.UnavailableError: StatusCode.UNAVAILABLE,
     contract.ProcessFailedError: StatusCode.UNAVAILABLE,
+    contract.KeysUnavailableError: StatusCode.UNAVAILABLE,
     contract.StoreUnavailableError: StatusCode.UNAVAILABLE,
     contract.DrainingError: StatusCode.UNAVAILABLE,
     contract.RequestTimeoutError: StatusCode.DEADLINE_EXCEEDED,

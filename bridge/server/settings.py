@@ -203,7 +203,7 @@ class Settings(ListeningSettings):
     bridge_keys_file: Path | None = Field(
         None,
         description="File of the keys created by `bridge keys`. "
-        "Default: keys.json in BRIDGE_STATE_DIR.",
+        "Default: keys.json in BRIDGE_STATE_DIR, or in Redis with BRIDGE_REDIS_URL.",
     )
     bridge_responses_store: Literal["file", "memory", "redis"] | None = Field(
         None,

@@ -167,6 +167,7 @@ async def serving(
         health_log = HealthLog()
         stack.callback(changes.follow(lambda: health_log.look(service.pool_state())))
         access.on_revoked = service.forget_caller
+        access.on_known = changes.announce
         await stack.enter_async_context(access.following())
         bridge = Bridge(service, front_ends, simulator, access, telemetry.log, telemetry.metrics)
         bridge.live_tls = tls
@@ -239,6 +240,7 @@ def _service(
     shared = Sharing(
         quotas,
         access.use_of,
+        lambda: access.known,
         settings.bridge_share_login,
         options.recordings,
         options.log_bodies,

@@ -35,8 +35,8 @@ from bridge.core.access.keys import (
 from bridge.core.contract import (
     AuthenticationError,
     BridgeError,
+    KeysUnavailableError,
     PermissionDeniedError,
-    UnavailableError,
 )
 
 __all__ = ["ANYONE", "Access", "Grant", "bearer"]
@@ -110,6 +110,8 @@ class Access:
         "" when keys become required. `now` returns Unix seconds.
         """
         self.on_revoked = on_revoked
+        self.on_known: Callable[[], None] = lambda: None
+        """Called when the stored keys have become known."""
         self._now = now
         self._given = {key.caller: key for key in given}
         self._store = store
@@ -174,7 +176,7 @@ class Access:
         """Find the key with this secret.
 
         Raises AuthenticationError if the secret is missing or wrong, PermissionDeniedError if the
-        key's scope does not include `needed`, and UnavailableError if the keys are not known.
+        key's scope does not include `needed`, and KeysUnavailableError if the keys are not known.
         """
         self.refresh()
         if not self.required:
@@ -200,7 +202,7 @@ class Access:
     def check(self, grant: Grant, needed: KeyScope = KeyScope.COMPLETE) -> None:
         """Raise AuthenticationError if the grant is no longer valid.
 
-        Raises PermissionDeniedError and UnavailableError as `authenticate` does.
+        Raises PermissionDeniedError and KeysUnavailableError as `authenticate` does.
         """
         self.refresh()
         if not self.required:
@@ -249,8 +251,7 @@ class Access:
             while True:
                 await asyncio.sleep(seconds)
                 try:
-                    if self._store is not None:
-                        await self._store.look()
+                    await self._look()
                     self.refresh()
                     await self._store_use()
                 except KeyStoreError as error:
@@ -266,6 +267,13 @@ class Access:
             with suppress(asyncio.CancelledError):
                 await task
             await self._store_use(at_once=True)
+
+    async def _look(self) -> None:
+        if self._store is not None:
+            known = self._store.known
+            await self._store.look()
+            if self._store.known and not known:
+                self.on_known()
 
     def refresh(self) -> None:
         """Read the stored keys again if they have changed, and note which have expired."""
@@ -316,7 +324,7 @@ class Access:
     def _refusal(self, message: str) -> BridgeError:
         """Return the error of a request without a valid key."""
         if not self.known:
-            return UnavailableError(_UNKNOWN, reason="KEYS_UNAVAILABLE", retry_after=1.0)
+            return KeysUnavailableError(_UNKNOWN)
         return AuthenticationError(message)
 
     def _check_valid(self, key: Key, digest: str) -> None:

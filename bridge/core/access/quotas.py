@@ -82,8 +82,12 @@ class Quotas:
             self._warn(caller, limits)
 
     async def allowances(self, caller: str) -> Allowances:
-        """Return what a key may use now."""
-        limits = self.limits_of(caller)
+        """Return what a key may use now; nothing is known of one that is no longer valid."""
+        try:
+            limits = self.limits_of(caller)
+        except AuthenticationError:
+            # Revoked while it was being answered.
+            return Allowances()
         if not are_counted(limits):
             return Allowances()
         return allowances(limits, await self.counts.use(caller, limits), self._now())

@@ -279,6 +279,13 @@ class StoreUnavailableError(UnavailableError):
         )
 
 
+class KeysUnavailableError(UnavailableError):
+    """The server does not know its API keys yet: where they are stored cannot be reached."""
+
+    reason = "KEYS_UNAVAILABLE"
+    retry_seconds = 1.0
+
+
 class DrainingError(UnavailableError):
     """The server is shutting down."""
 

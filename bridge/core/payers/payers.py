@@ -35,7 +35,7 @@ from bridge.core.intake import Answering, RequestBill, Requests, ServesRequests
 from bridge.core.payers.choice import Option, payers_for
 from bridge.core.payers.marks import Conversations, Marks
 from bridge.core.payers.routing import Routed
-from bridge.core.payers.states import health_of, totals_of
+from bridge.core.payers.states import health_of, totals_of, without_keys
 from bridge.core.telemetry import Observer, RequestRecord, kind_of
 
 logger = logging.getLogger(__name__)
@@ -72,6 +72,8 @@ class Sharing:
     quotas: Quotas = field(default_factory=Quotas)
     use_of: Callable[[str], KeyUse] = lambda caller: OWNERS_USE
     """Whose requests those of a key are."""
+    knows_keys: Callable[[], bool] = lambda: True
+    """Whether the keys are known: until they are, no request with one is served."""
     share_login: bool = False
     """Whether a subscription login serves requests that are not its owner's, as the operator says
     (BRIDGE_SHARE_LOGIN)."""
@@ -210,9 +212,10 @@ class Payers(ServesRequests):
 
     def health(self) -> Health:
         """Return whether completions work: they do while any payer can serve."""
-        if not self.named:
-            return self.usual.health()
-        return health_of({name: each.engine.health() for name, each in self._payers.items()})
+        now = self.usual.health()
+        if self.named:
+            now = health_of({name: each.engine.health() for name, each in self._payers.items()})
+        return now if self._shared.knows_keys() else without_keys(now)
 
     def pool_state(self) -> PoolState:
         """Return the current state of the pools together, and of each payer."""

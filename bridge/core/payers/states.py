@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from bridge.core.contract import Health, PoolState, Totals
+from bridge.core.contract import Health, HealthStatus, PoolState, Totals
 
 
 def health_of(states: Mapping[str, Health]) -> Health:
@@ -26,6 +26,14 @@ def health_of(states: Mapping[str, Health]) -> Health:
         waiting=sum(each.waiting for each in states.values()),
         detail=" ".join(details),
     )
+
+
+def without_keys(health: Health) -> Health:
+    """Return the health of a server that does not know its keys yet."""
+    if not health.serving:
+        return health
+    detail = "Its API keys are in Redis, which is unavailable, and are not known yet."
+    return replace(health, status=HealthStatus.STARTING, detail=detail)
 
 
 def totals_of(requests: Totals, states: Sequence[PoolState]) -> Totals:

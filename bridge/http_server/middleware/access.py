@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bridge.core.access import Access, Grant, KeyScope
-from bridge.core.contract import AuthenticationError, PermissionDeniedError, UnavailableError
+from bridge.core.contract import AuthenticationError, KeysUnavailableError, PermissionDeniedError
 from bridge.http_server.dialect import dialect_of
 from bridge.http_server.middleware.browsers import BrowserRules, is_preflight
 
@@ -101,7 +101,7 @@ class AccessMiddleware:
     def _is_admin(self, secret: str | None) -> bool:
         try:
             self._access.authenticate(secret, KeyScope.ADMIN)
-        except (AuthenticationError, PermissionDeniedError, UnavailableError):
+        except (AuthenticationError, PermissionDeniedError, KeysUnavailableError):
             return False
         return True
 

@@ -6,19 +6,17 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import grpc
 import httpx
 import pytest
 
 from bridge.core.access.keys import Key, KeyLimits, KeyRing, KeyScope, KeyStore, RedisKeys
 from bridge.core.redis import RedisAddress, parse_redis_url
 from bridge.server import key_store
-from bridge.v1 import completion_pb2 as pb
-from bridge.v1.completion_pb2_grpc import CompletionServiceStub
-from tests.support.harness import PATIENCE, LoopThread, RunningBridge, settings_for_tests, sim
+from tests.support.every_api import APIS, OK, Client
+from tests.support.harness import LoopThread, RunningBridge, settings_for_tests, sim
 from tests.support.redis_server import RedisServer
 
 
@@ -38,18 +36,13 @@ class _Seen(RedisKeys):
         return ring
 
 
-class Guarded:
+class Guarded(Client):
     """A bridge with keys in its file, or in Redis."""
 
     def __init__(self, running: RunningBridge, store: KeyStore) -> None:
+        super().__init__(running)
         self.running = running
         self.file = store
-        self.http = httpx.Client(base_url=running.url, timeout=PATIENCE, trust_env=False)
-        self.channel = grpc.insecure_channel(running.target)
-
-    def close(self) -> None:
-        self.http.close()
-        self.channel.close()
 
 
 @pytest.fixture(scope="module", params=["file", "redis"])
@@ -80,53 +73,6 @@ def guarded(
         yield guarded
 
 
-@dataclass(frozen=True)
-class Reply:
-    status: str
-    message: str = ""
-
-
-OK = Reply("ok")
-
-
-def _over_http(path: str, **body: Any) -> Callable[[Guarded, str, str], Reply]:
-    def ask(guarded: Guarded, secret: str, text: str) -> Reply:
-        asked = {name: text if value is None else value for name, value in body.items()}
-        if "messages" in body:
-            asked["messages"] = [{"role": "user", "content": text}]
-        reply = guarded.http.post(
-            path, json={"model": "default", **asked}, headers={"authorization": f"Bearer {secret}"}
-        )
-        if reply.status_code == 200:
-            return OK
-        status = {401: "UNAUTHENTICATED", 429: "RESOURCE_EXHAUSTED"}[reply.status_code]
-        return Reply(status, reply.json()["error"]["message"])
-
-    return ask
-
-
-def _over_grpc(guarded: Guarded, secret: str, text: str) -> Reply:
-    message = pb.Message(role=pb.ROLE_USER, parts=[pb.Part(text=text)])
-    spec = pb.CompletionSpec(model="default", messages=[message])
-    call = CompletionServiceStub(guarded.channel).Complete(
-        pb.CompleteRequest(completion=spec),
-        timeout=PATIENCE,
-        metadata=(("authorization", f"Bearer {secret}"),),
-    )
-    try:
-        list(call)
-    except grpc.RpcError as error:
-        return Reply(call.code().name, str(call.details()) or str(error))
-    return OK
-
-
-Ask = Callable[[Guarded, str, str], Reply]
-APIS: dict[str, Ask] = {
-    "chat": _over_http("/v1/chat/completions", messages=None),
-    "responses": _over_http("/v1/responses", input=None),
-    "messages": _over_http("/v1/messages", messages=None, max_tokens=99),
-    "grpc": _over_grpc,
-}
 every_api = pytest.mark.parametrize("api", list(APIS))
 
 

@@ -155,6 +155,14 @@ EXPECTED: Mapping[str, Row] = {
         StatusCode.CANCELLED,
         "REQUEST_CANCELLED",
     ),
+    "KeysUnavailableError": Row(
+        503,
+        "server_error",
+        "keys_unavailable",
+        StatusCode.UNAVAILABLE,
+        "KEYS_UNAVAILABLE",
+        retryable=True,
+    ),
     "StoreUnavailableError": Row(
         503, "server_error", "store_unavailable", StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"
     ),

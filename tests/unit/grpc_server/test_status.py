@@ -63,6 +63,7 @@ def test_every_error_of_the_core_has_its_row_and_nothing_else_has() -> None:
         (errors.NotLoggedInError("x"), StatusCode.FAILED_PRECONDITION),
         (errors.UnavailableError("x"), StatusCode.UNAVAILABLE),
         (errors.ProcessFailedError("x"), StatusCode.UNAVAILABLE),
+        (errors.KeysUnavailableError("why"), StatusCode.UNAVAILABLE),
         (errors.StoreUnavailableError(), StatusCode.UNAVAILABLE),
         (errors.DrainingError("x"), StatusCode.UNAVAILABLE),
         (errors.DeadlineError("x"), StatusCode.DEADLINE_EXCEEDED),

@@ -48,6 +48,7 @@ ERRORS: Mapping[type[contract.BridgeError], Row] = {
     contract.AccountRefusedError: Row(503, "server_error", "claude_account_refused"),
     contract.UnavailableError: Row(503, "server_error", "upstream_error"),
     contract.ProcessFailedError: Row(503, "server_error", "claude_process_error"),
+    contract.KeysUnavailableError: Row(503, "server_error", "keys_unavailable"),
     contract.StoreUnavailableError: Row(503, "server_error", "store_unavailable"),
     contract.DrainingError: Row(503, "server_error", "draining"),
     contract.RequestTimeoutError: Row(408, "invalid_request_error", "request_timeout"),

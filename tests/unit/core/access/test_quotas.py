@@ -12,7 +12,7 @@ from bridge.core.access.budgets import DAY
 from bridge.core.access.keys import KeyLimits
 from bridge.core.access.local_counts import LocalCounts
 from bridge.core.access.quotas import Quotas
-from bridge.core.contract.errors import RateLimitedError
+from bridge.core.contract.errors import AuthenticationError, RateLimitedError
 from bridge.core.contract.service import Allowance, Allowances
 from tests.support.harness import SCALE
 
@@ -54,6 +54,13 @@ async def refused(quotas: Quotas, caller: str = "k") -> RateLimitedError:
     with pytest.raises(RateLimitedError) as raised:
         await spend(quotas, caller=caller)
     return raised.value
+
+
+async def test_nothing_is_left_to_show_for_a_key_that_is_revoked_while_it_is_answered() -> None:
+    def limits_of(caller: str) -> KeyLimits:
+        raise AuthenticationError("This API key has been revoked.")
+
+    assert await Quotas(limits_of).allowances("k") == Allowances()
 
 
 async def test_what_is_left_of_a_keys_limits(clocks: Clocks) -> None:

@@ -67,6 +67,7 @@ def error(cls: type[errors.BridgeError]) -> errors.BridgeError:
         (errors.NotLoggedInError, 503, "server_error", "claude_not_logged_in"),
         (errors.UnavailableError, 503, "server_error", "upstream_error"),
         (errors.ProcessFailedError, 503, "server_error", "claude_process_error"),
+        (errors.KeysUnavailableError, 503, "server_error", "keys_unavailable"),
         (errors.StoreUnavailableError, 503, "server_error", "store_unavailable"),
         (Unheard, 503, "server_error", "claude_process_error"),
         (errors.DrainingError, 503, "server_error", "draining"),
