@@ -1,8 +1,8 @@
 """Answers that run or are recorded, and those that are stored: one interface, several stores."""
 
 from bridge.core.answers.recordings import RecordingLimits
-from bridge.core.answers.redis_responses import RedisResponseStore
-from bridge.core.answers.redis_storage import RedisStorage
+from bridge.core.answers.in_redis.responses import RedisResponseStore
+from bridge.core.answers.in_redis.storage import RedisStorage
 from bridge.core.answers.running import Answers
 from bridge.core.answers.sqlite import SqliteResponseStore
 from bridge.core.answers.store import (

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from bridge.core.answers.redis_responses import RedisResponseStore
+from bridge.core.answers.in_redis.responses import RedisResponseStore
 from bridge.core.answers.sqlite import SqliteResponseStore
 from bridge.core.answers.store import JsonDict, StoredResponse
 from bridge.core.contract.errors import StoreUnavailableError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bridge.core.answers import redis_scripts as scripts
-from bridge.core.answers.redis_storage import RedisStorage, written
+from bridge.core.answers.in_redis import scripts
+from bridge.core.answers.in_redis.storage import RedisStorage, written
 from bridge.core.answers.store import JsonDict, StoredConversation
 from bridge.core.answers.texts import dumps, loads
 

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 
-from bridge.core.answers import redis_scripts as scripts
-from bridge.core.answers.redis_conversations import RedisConversationStore
-from bridge.core.answers.redis_storage import RedisStorage, written
+from bridge.core.answers.in_redis import scripts
+from bridge.core.answers.in_redis.conversations import RedisConversationStore
+from bridge.core.answers.in_redis.storage import RedisStorage, written
 from bridge.core.answers.store import JsonDict, StoredResponse
 from bridge.core.answers.texts import loads
 from bridge.core.contract import StoreUnavailableError

@@ -1,0 +1,1 @@
+"""What the servers of a fleet share of answers. Its modules are imported directly."""
