@@ -19,7 +19,8 @@ from tests.system.fleet.programs import eventually, left_behind
 from tests.system.fleet.replica import NAMES, Replica, replica, token_of
 from tests.system.proxies.recipes import KEY, NAME
 
-DRAIN_DELAY_SECONDS: Final = 3
+DRAIN_DELAY_SECONDS: Final = 5
+"""As in the manifests of deploy."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def running_fleet(folder: Path, loop: LoopThread, **settings: str) -> Iterator[F
             "BRIDGE_API_KEYS": f"someone:admin:mine={KEY}",
             "BRIDGE_ALLOWED_HOSTS": NAME,
             "BRIDGE_REDIS_URL": redis.url,
+            "BRIDGE_DRAIN_DELAY": str(DRAIN_DELAY_SECONDS),
             **settings,
         }
         replicas = tuple(replica(name, folder, shared) for name in NAMES)

@@ -43,7 +43,7 @@ async def test_a_fleet_serves_without_redis_and_shares_again_when_it_is_back(
         assert await apis.ask(kind, sim(text="Served.")) == "Served."
     failed = await asyncio.to_thread(respond, ben, previous_response_id=known)
     assert failed.status_code == 503, failed.text
-    assert "Redis" in failed.json()["error"]["message"]
+    assert failed.json()["error"]["code"] == "store_unavailable"
     assert failed.headers["retry-after"]
     come_back(fleet.redis)
 

@@ -38,7 +38,7 @@ def test_a_response_is_continued_at_another_replica(fleet: Fleet) -> None:
     assert text_of(second) == "Red."
     last = fleet.upstream(mark)[-1]
     assert last.credential == fleet["ben"].token
-    assert last.roles == ("user", "assistant", "user")
+    assert [role for role in last.roles if role != "system"] == ["user", "assistant", "user"]
     assert last.contains("Blue.")
     assert fleet["cleo"].ask(f"{RESPONSES}/{first['id']}").json()["id"] == first["id"]
 
