@@ -11,6 +11,7 @@ import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Final, Protocol
 
 from bridge.core.contract import (
@@ -51,6 +52,10 @@ class Routes(Protocol):
 
     def has_answered(self, name: str) -> None:
         """Count a complete answer."""
+        ...
+
+    def check(self, name: str, caller: str) -> None:
+        """Raise a BridgeError unless a payer may still answer a caller."""
         ...
 
 
@@ -118,7 +123,11 @@ class Routed:
     async def _asked(self, name: str, since: float) -> AsyncGenerator[Event, None]:
         """Yield the answer of one payer, which the events name."""
         completion = self._routes.engine(name).answering(
-            self._request, self._bill, self._admitted, since=since
+            self._request,
+            self._bill,
+            self._admitted,
+            since=since,
+            check=partial(self._routes.check, name, self._request.caller),
         )
         try:
             async with aclosing(completion.events()) as events:

@@ -1,6 +1,6 @@
 """Starting and ending CLI processes, and their environment."""
 
-from bridge.core.claude.processes.account import AccountFile
+from bridge.core.claude.processes.account import AccountFile, LoginFiles
 from bridge.core.claude.processes.credentials import Credential
 from bridge.core.claude.processes.environment import OVERRULING, check_passed, passed_on
 from bridge.core.claude.processes.fingerprint import AccountFingerprint
@@ -22,6 +22,7 @@ __all__ = [
     "Launcher",
     "Leftovers",
     "LineProcess",
+    "LoginFiles",
     "LoginStatus",
     "ProcessGoneError",
     "check_passed",
