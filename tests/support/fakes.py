@@ -23,13 +23,11 @@ from bridge.core.contract.events import (
     ToolCallStart,
 )
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import (
+from bridge.core.contract.service import DetachedAnswer, Model, OnEnd
+from bridge.core.contract.states import (
     Allowances,
-    DetachedAnswer,
     Health,
     HealthStatus,
-    Model,
-    OnEnd,
     PoolState,
     Totals,
     UsageLimits,

@@ -195,13 +195,17 @@ class Engine(ServesRequests):
         admitted: Callable[[], None],
         *,
         since: float | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> Completion:
         """Begin to answer; see `Completion`."""
-        return Completion(request, bill.record, self.resources, bill, admitted, since=since)
+        resources = self.resources
+        return Completion(request, bill.record, resources, bill, admitted, since=since, check=check)
 
-    async def counted(self, request: CompletionRequest) -> int:
-        """Estimate the input tokens of a request; raises a BridgeError."""
-        return await count_tokens(request, self.resources)
+    async def counted(
+        self, request: CompletionRequest, check: Callable[[], None] = lambda: None
+    ) -> int:
+        """Estimate the input tokens of a request; see `count_tokens`."""
+        return await count_tokens(request, self.resources, check)
 
     def offered_model(self, record: RequestRecord) -> str:
         """Return the model that answered, or else the requested one, if it is on offer, or ""."""

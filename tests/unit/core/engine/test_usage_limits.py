@@ -6,7 +6,7 @@ import pytest
 
 from bridge.core.claude.usage_limits import usage_limits_of
 from bridge.core.contract.errors import PlanLimitError
-from bridge.core.contract.service import UsageLimits, UsageWindow
+from bridge.core.contract.states import UsageLimits, UsageWindow
 from bridge.core.engine.usage_limits import (
     NEARLY_FULL,
     UNKNOWN_RESET_SECONDS,
