@@ -1,5 +1,6 @@
 """The interface between the front ends and the core."""
 
+# long: one interface, and the data that it returns.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
