@@ -69,7 +69,7 @@ class PayerChoice:
         for what in (FIRST, CPU):
             for name in subjects:
                 ratio = samples.to(what, name, ALONE)
-                target = Target(f"≤ {LIMIT} x alone", LIMIT, ratio)
+                target: Target | None = Target(f"≤ {LIMIT} x alone", LIMIT, ratio)
                 if name == ALONE or what == FIRST:
                     # The first token varies by far more than this, with what else runs.
                     target = None
