@@ -256,7 +256,9 @@ def _announce(bridge: Bridge, say: Callable[[str], None]) -> None:
     if bridge.grpc_address is not None:
         demands = ", client certificates required" if tls is not None and tls.client_ca else ""
         say(f"  gRPC     {bridge.grpc_address}{f' (TLS{demands})' if tls else ''}")
-    if bridge.access.required:
+    if not bridge.access.known:
+        say("  keys     not known yet: Redis is unavailable (docs/redis.md)")
+    elif bridge.access.required:
         say(f"  keys     required; {len(bridge.access.keys)} configured (bridge keys list)")
     else:
         say("  keys     none: every client that can connect may use it")

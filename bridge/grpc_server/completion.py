@@ -79,7 +79,7 @@ class CompletionServicer(pb_grpc.CompletionServiceServicer):
         context: grpc.aio.ServicerContext[pb.AttachCompletionRequest, pb.AttachCompletionResponse],
     ) -> AsyncGenerator[pb.AttachCompletionResponse, None]:
         """Stream a detached answer, from any event on."""
-        answer = self._service.attach(current_grant.get().owner, _id_in(request))
+        answer = await self._service.attach(current_grant.get().owner, _id_in(request))
         current_request_id.set(answer.request_id)
         events = answer.events(request.after_sequence_number)
         encoder = ResponseEncoder(pb.AttachCompletionResponse, self._replica)

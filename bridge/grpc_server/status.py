@@ -18,6 +18,8 @@ DOMAIN: Final = "claude-code-bridge"
 
 DETAILS_KEY: Final = "grpc-status-details-bin"
 PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
+FOUND_ON_KEY: Final = "x-bridge-found-on"
+"""The server of the fleet that has an answer which this one has not."""
 
 
 class OutOfOrderError(contract.InvalidRequestError):
@@ -36,6 +38,7 @@ CODES: Final[dict[type[contract.BridgeError], StatusCode]] = {
     contract.TooLargeError: StatusCode.RESOURCE_EXHAUSTED,
     contract.AnswerTooLargeError: StatusCode.RESOURCE_EXHAUSTED,
     contract.RequestIdInUseError: StatusCode.ALREADY_EXISTS,
+    contract.AnswerElsewhereError: StatusCode.FAILED_PRECONDITION,
     contract.RequestCancelledError: StatusCode.CANCELLED,
     contract.PlanLimitError: StatusCode.RESOURCE_EXHAUSTED,
     contract.RateLimitedError: StatusCode.RESOURCE_EXHAUSTED,
@@ -82,6 +85,8 @@ def status_of(error: contract.BridgeError, request_id: str) -> CallStatus:
         (REQUEST_ID_KEY, request_id),
         (ERROR_KEY, error.reason),
     ]
+    if isinstance(error, contract.AnswerElsewhereError):
+        metadata.append((FOUND_ON_KEY, error.replica))
     if not error.retryable:
         # A client's retry policy for the code must not retry this error.
         metadata.append((PUSHBACK_KEY, "-1"))
@@ -102,7 +107,7 @@ def rich_status(error: contract.BridgeError, request_id: str) -> status_pb2.Stat
         details.append(_quota_failure(error, subject, message))
     if isinstance(error, contract.ModelNotFoundError) and error.model:
         details.append(_resource_info(_MODEL, error.model, message))
-    if isinstance(error, contract.NotFoundError) and error.id:
+    if isinstance(error, contract.NotFoundError | contract.AnswerElsewhereError) and error.id:
         details.append(_resource_info(_COMPLETION, error.id, message))
     if error.retry_hint is not None:
         details.append(_retry_info(error.retry_hint))
@@ -121,6 +126,8 @@ def _error_info(error: contract.BridgeError) -> any_pb2.Any:
     metadata = {"retryable": "true" if error.retryable else "false"}
     if field := _field_of(error):
         metadata["field"] = field
+    if isinstance(error, contract.AnswerElsewhereError):
+        metadata["replica"] = error.replica
     if isinstance(error, contract.PlanLimitError) and error.resets_at is not None:
         metadata["resets_at"] = str(round(error.resets_at))
     return _packed(

@@ -10,10 +10,19 @@ from typing import Final
 
 from starlette.responses import Response
 
-from bridge.core.contract import BridgeError, DrainingError, InternalError, InvalidRequestError
+from bridge.core.contract import (
+    AnswerElsewhereError,
+    BridgeError,
+    DrainingError,
+    InternalError,
+    InvalidRequestError,
+)
 from bridge.core.telemetry import kind_of, trace_of
 
 logger = logging.getLogger(__name__)
+
+FOUND_ON_HEADER: Final = "x-bridge-found-on"
+"""The server of the fleet that has an answer which this one has not."""
 
 _RETRIED_STATUSES: Final = frozenset({408, 409, 429})
 """Statuses that the vendors' clients retry by default, besides every 5xx."""
@@ -104,6 +113,8 @@ def error_headers(error: BridgeError, status: int) -> dict[str, str]:
         # The rest of the request is not awaited; and while the server drains, the next request has
         # to reach another server.
         headers["connection"] = "close"
+    if isinstance(error, AnswerElsewhereError):
+        headers[FOUND_ON_HEADER] = error.replica
     if not error.retryable and (status >= 500 or status in _RETRIED_STATUSES):
         headers["x-should-retry"] = "false"
     return headers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -18,12 +18,14 @@ def describe(
     stream: bool = False,
     text: bool = False,
     error: str | None = None,
+    reply: Mapping[str, Any] | None = None,
+    parameters: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Return the arguments of a route that describe its body and its replies.
+    """Return the arguments of a route that describe its body, its parameters and its replies.
 
-    `body` and `error` are names in a dialect's `schemas`.
+    `body` and `error` are names in a dialect's `schemas`, `reply` is the schema of the answer.
     """
-    content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    content: dict[str, Any] = {"application/json": {"schema": reply or {"type": "object"}}}
     if text:
         content = {"text/plain": {"schema": {"type": "string"}}}
     if stream:
@@ -40,12 +42,14 @@ def describe(
             },
         },
     }
+    extra: dict[str, Any] = {}
     if body is not None:
         schema = {"$ref": REF.format(model=body)}
-        described["openapi_extra"] = {
-            "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}
-        }
-    return described
+        asked = {"required": True, "content": {"application/json": {"schema": schema}}}
+        extra["requestBody"] = asked
+    if parameters:
+        extra["parameters"] = [{"in": "query", **parameter} for parameter in parameters]
+    return {**described, "openapi_extra": extra} if extra else described
 
 
 def add_schemas(app: FastAPI, dialects: Iterable[Dialect]) -> None:

@@ -15,12 +15,22 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bridge.core.access import USAGE_FILE, Access, LocalCounts, Quotas, Uploads
-from bridge.core.claude import Capabilities, Launcher
+from bridge.core.access import USAGE_FILE, Access, LocalCounts, Quotas, RedisCounts, Uploads
+from bridge.core.answers import CLAIM_SECONDS, Fleet, RedisFleet
+from bridge.core.claude import AccountFingerprint, Capabilities, Launcher
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.ledger import LEDGER_FILE, Ledger
-from bridge.core.payers import Payer, Payers, PayingEngine, Sharing, account_warnings
+from bridge.core.payers import (
+    Marks,
+    Payer,
+    Payers,
+    PayingEngine,
+    SharedMarks,
+    Sharing,
+    account_warnings,
+)
 from bridge.core.pool import Budget
+from bridge.core.redis import RedisLink
 from bridge.core.system import OrphanGuard, is_loopback
 from bridge.core.telemetry import (
     HealthLog,
@@ -145,6 +155,7 @@ async def serving(
         guard = await stack.enter_async_context(OrphanGuard())
         redis = await redis_link(settings, stack)
         access = await access_of(settings, redis)
+        quotas = await _quotas(settings, access, redis, stack)
         plan, tls, listener = open_listeners(
             settings, access, http=front_ends.http, grpc=front_ends.grpc
         )
@@ -156,7 +167,8 @@ async def serving(
         telemetry = _telemetry(settings, stack, say, demo=front_ends.demo)
         changes = Changes()
         options = engine_options(settings, demo=front_ends.demo)
-        parts = _Parts(settings, options, capabilities, access, telemetry)
+        fleet = _fleet(settings, redis, stack)
+        parts = _Parts(settings, options, capabilities, access, quotas, telemetry, redis, fleet)
         payers = () if front_ends.demo else named_payers(settings)
         launchers = {
             payer: make_launcher(cli, settings, simulator, guard, stack, payer)
@@ -205,7 +217,10 @@ class _Parts:
     options: EngineOptions
     capabilities: Capabilities
     access: Access
+    quotas: Quotas
     telemetry: _Telemetry
+    redis: RedisLink | None
+    fleet: Fleet | None
 
 
 def _service(
@@ -213,7 +228,7 @@ def _service(
 ) -> Payers:
     """An engine for each payer, behind one service."""
     settings, access, options = parts.settings, parts.access, parts.options
-    quotas = Quotas(access.limits_of, LocalCounts(settings.bridge_state_dir / USAGE_FILE))
+    quotas = parts.quotas
     parts.telemetry.metrics.watch_budgets(lambda: quotas.all_budget_shares(access.keys))
     budget = Budget(options.limits) if len(launchers) > 1 else None
     engines: list[PayingEngine] = []
@@ -244,8 +259,22 @@ def _service(
         settings.bridge_share_login,
         options.recordings,
         options.log_bodies,
+        _marks(launchers, parts.redis),
+        fleet=parts.fleet,
     )
     return Payers(engines, parts.telemetry.observers, shared)
+
+
+def _marks(launchers: Mapping[Payer | None, Launcher], redis: RedisLink | None) -> Marks:
+    """What is known of the limits of the payers' accounts: in Redis, if there is one."""
+    if redis is None:
+        return Marks()
+    accounts = {
+        payer.name: AccountFingerprint(launcher).value
+        for payer, launcher in launchers.items()
+        if payer is not None
+    }
+    return SharedMarks(redis, accounts)
 
 
 def _warn(settings: Settings, access: Access, service: Payers) -> None:
@@ -286,6 +315,26 @@ def _telemetry(
         observers.append(tracing)
         stack.callback(tracing.close)
     return _Telemetry(metrics, log, recent, ledger, Observers(observers), tracing is not None)
+
+
+def _fleet(settings: Settings, redis: RedisLink | None, stack: AsyncExitStack) -> RedisFleet | None:
+    """The other servers, if there are any."""
+    if redis is None:
+        return None
+    fleet = RedisFleet(redis, settings.replica, claim_seconds=CLAIM_SECONDS)
+    stack.push_async_callback(fleet.aclose)
+    fleet.start()
+    return fleet
+
+
+async def _quotas(
+    settings: Settings, access: Access, redis: RedisLink | None, stack: AsyncExitStack
+) -> Quotas:
+    """What counts the requests of each key: in Redis, if there is one."""
+    own = LocalCounts(settings.bridge_state_dir / USAGE_FILE)
+    counts = own if redis is None else RedisCounts(redis, own)
+    await stack.enter_async_context(counts.counting())
+    return Quotas(access.limits_of, counts)
 
 
 async def _simulator(stack: AsyncExitStack) -> Simulator:

@@ -23,13 +23,11 @@ from bridge.core.contract.events import (
     ToolCallStart,
 )
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import (
+from bridge.core.contract.service import DetachedAnswer, Model, OnEnd
+from bridge.core.contract.states import (
     Allowances,
-    DetachedAnswer,
     Health,
     HealthStatus,
-    Model,
-    OnEnd,
     PoolState,
     Totals,
     UsageLimits,
@@ -155,8 +153,8 @@ class FakeService:
     ) -> DetachedAnswer:
         return await self.answers.detach(request, on_end)
 
-    def attach(self, owner: str, id: str) -> DetachedAnswer:
-        return self.answers.attach(owner, id)
+    async def attach(self, owner: str, id: str) -> DetachedAnswer:
+        return await self.answers.attach(owner, id)
 
     async def cancel(self, owner: str, id: str) -> None:
         await self.answers.cancel(owner, id)
@@ -165,7 +163,10 @@ class FakeService:
         return await self.answers.forget(owner, id)
 
     async def _answered(
-        self, request: CompletionRequest, admitted: Callable[[], None]
+        self,
+        request: CompletionRequest,
+        admitted: Callable[[], None],
+        cancelled: Callable[[], bool],
     ) -> AsyncGenerator[Event, None]:
         validate(request)
         admitted()

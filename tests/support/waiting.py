@@ -26,6 +26,16 @@ def eventually(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Wait until something that sends no event is as it should be."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            found = condition()
+            if found if isinstance(found, bool) else await found:
+                return
+            await asyncio.sleep(0.005)
+
+
 def at_once(*works: Callable[[], T]) -> list[T]:
     """Do several things at the same time, each in a thread; what they return."""
     with ThreadPoolExecutor(len(works)) as threads:

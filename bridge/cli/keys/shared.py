@@ -95,8 +95,10 @@ def expiry(text: str | None) -> int | None:
 
 
 def details(key: Key, now: float) -> str:
-    """Return a key's owner, payers, limits and ends in one line."""
-    return ", ".join(filter(None, (_use(key.use), _limits(key.limits), *_ends(key, now))))
+    """Return a key's owner, payers, limits and ends in one line; `now` is in Unix seconds."""
+    counted = f"counted as {key.caller}" if key.caller != key.name else ""
+    parts = (_use(key.use), _limits(key.limits), *_ends(key, now), counted)
+    return ", ".join(filter(None, parts))
 
 
 def _use(use: KeyUse) -> str:

@@ -26,6 +26,7 @@ from bridge.core.access.keys import (
 )
 from bridge.core.access.local_counts import LocalCounts
 from bridge.core.access.quotas import Quotas
+from bridge.core.access.redis_counts import RedisCounts
 from bridge.core.access.spending import USAGE_FILE
 from bridge.core.access.uploads import Upload, Uploads
 
@@ -51,6 +52,7 @@ __all__ = [
     "KeyUse",
     "LocalCounts",
     "Quotas",
+    "RedisCounts",
     "RedisKeys",
     "Upload",
     "Uploads",

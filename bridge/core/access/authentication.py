@@ -30,7 +30,6 @@ from bridge.core.access.keys import (
     KeyUse,
     LastUsed,
     digest_of,
-    shown_time,
 )
 from bridge.core.contract import (
     AuthenticationError,
@@ -118,6 +117,7 @@ class Access:
         self._last_used = LastUsed(store, now=now) if store is not None else None
         self._signature: Hashable | None = None
         self._keys: dict[str, Key] = dict(self._given)
+        self._secrets = self._all_secrets()
         self._required = bool(self._keys)
         self._live: frozenset[tuple[str, str]] = frozenset()
         self._next_end = math.inf
@@ -186,10 +186,9 @@ class Access:
         digest = digest_of(secret)
         found: Key | None = None
         # Compare with every secret, so that the time taken does not reveal which one matched.
-        for key in self._keys.values():
-            for each in key.digests:
-                if hmac.compare_digest(each, digest):
-                    found = key
+        for each, key in self._secrets:
+            if hmac.compare_digest(each, digest):
+                found = key
         if found is None:
             raise self._refusal(_WRONG)
         self._check_valid(found, digest)
@@ -209,7 +208,7 @@ class Access:
             return
         key = self._keys.get(grant.name)
         # Another key may have the name of a revoked one.
-        if key is None or key.id != grant.id or grant.digest not in key.digests:
+        if key is None or grant.digest not in key.digests:
             raise self._refusal(_REVOKED if grant.name else _MISSING)
         self._check_valid(key, grant.digest)
         if not key.scope.includes(needed):
@@ -232,11 +231,13 @@ class Access:
         # No user's key has brackets in its name.
         key = Key(f"({name})", digest_of(secret), use=OWNERS_USE)
         self._given[key.name] = self._keys[key.name] = key
+        self._secrets = self._all_secrets()
         try:
             yield secret
         finally:
             self._given.pop(key.name, None)
             self._keys.pop(key.name, None)
+            self._secrets = self._all_secrets()
             self.on_revoked(key.name)
 
     @asynccontextmanager
@@ -305,10 +306,15 @@ class Access:
         was_required = self._required
         kept = {key.caller: key for key in stored if key.name not in overridden}
         self._keys = kept | self._given
+        self._secrets = self._all_secrets()
         self._required = was_required or self._signature is not None or bool(self._keys)
         self._note_ended()
         if self._required and not was_required:
             self.on_revoked("")
+
+    def _all_secrets(self) -> tuple[tuple[str, Key], ...]:
+        """Return the digest of each secret, also of those that have ended, with its key."""
+        return tuple((digest, key) for key in self._keys.values() for digest in key.digests)
 
     def _note_ended(self) -> None:
         """Report the callers of which a secret is no longer valid."""
@@ -329,17 +335,8 @@ class Access:
 
     def _check_valid(self, key: Key, digest: str) -> None:
         """Raise AuthenticationError if the key has expired, or this secret of it has ended."""
-        now = self._now()
-        if key.expired(now):
-            raise AuthenticationError(
-                f"This API key expired on {shown_time(key.expires_at or 0)}. The operator of this "
-                f"server can renew it: bridge keys edit {key.name} --expires 90d."
-            )
-        if digest not in key.valid_digests(now):
-            raise AuthenticationError(
-                "This secret of the API key has been replaced. Use the new one that bridge keys "
-                f"rotate {key.name} printed."
-            )
+        if why := key.ended(digest, self._now()):
+            raise AuthenticationError(why)
 
     async def _store_use(self, *, at_once: bool = False) -> None:
         if self._last_used is not None:

@@ -26,6 +26,33 @@ class Spent:
     usd_per_day: float = 0.0
     usd_per_month: float = 0.0
 
+    def plus(self, other: Spent) -> Spent:
+        """Return the sum."""
+        return Spent(
+            self.tokens_per_day + other.tokens_per_day,
+            self.tokens_per_month + other.tokens_per_month,
+            self.usd_per_day + other.usd_per_day,
+            self.usd_per_month + other.usd_per_month,
+        )
+
+    def minus(self, other: Spent) -> Spent:
+        """Return what is more than `other`."""
+        return Spent(
+            max(self.tokens_per_day - other.tokens_per_day, 0),
+            max(self.tokens_per_month - other.tokens_per_month, 0),
+            max(self.usd_per_day - other.usd_per_day, 0.0),
+            max(self.usd_per_month - other.usd_per_month, 0.0),
+        )
+
+    def of(self, *, day: bool, month: bool) -> Spent:
+        """Return only what was used in the day, or in the month."""
+        return Spent(
+            self.tokens_per_day if day else 0,
+            self.tokens_per_month if month else 0,
+            self.usd_per_day if day else 0.0,
+            self.usd_per_month if month else 0.0,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -78,6 +105,11 @@ BUDGETS: Final = (
     Budget("usd_per_day"),
     Budget("usd_per_month"),
 )
+
+
+def periods(now: float) -> tuple[str, str]:
+    """Return the day and the month, in UTC; `now` is in Unix seconds."""
+    return BUDGETS[0].period(now), BUDGETS[1].period(now)
 
 
 def exhausted(limits: KeyLimits, spent: Spent, now: float) -> Iterator[RateLimitedError]:

@@ -52,21 +52,14 @@ class Use:
     """What it has used of its budgets."""
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """Whether a request is admitted."""
-
-    before: Use
-    """The use of the key without this request."""
-    id: str = ""
-    """Ends it; empty if it is not admitted."""
-
-
 class Counts(Protocol):
     """Counts the use of each key. Callers are the names of keys."""
 
-    async def admit(self, caller: str, limits: KeyLimits) -> Admission:
-        """Count one more request as running, unless it is over a limit: see `quotas.refusal`."""
+    async def admit(self, caller: str, limits: KeyLimits) -> str:
+        """Count one more request as running and return an id for its end.
+
+        Raises RateLimitedError if it is over a limit: see `decision.refusal`.
+        """
         ...
 
     async def finish(self, caller: str, id: str, tokens: int = 0) -> None:
@@ -78,7 +71,7 @@ class Counts(Protocol):
         ...
 
     async def use(self, caller: str, limits: KeyLimits) -> Use:
-        """Return the current use of a key, at most a second old."""
+        """Return the current use of a key; what others count of it may be some seconds old."""
         ...
 
     def spent(self, caller: str) -> Spent:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bridge.core.access.budgets import Spent
-from bridge.core.access.counts import MINUTE, Admission, Minute, Use, minute_of
+from bridge.core.access.counts import MINUTE, Minute, Use, minute_of
 from bridge.core.access.decision import refusal
 from bridge.core.access.keys import KeyLimits
 from bridge.core.access.spending import SpendingFile
@@ -40,18 +40,22 @@ class LocalCounts:
         self._counts: dict[str, _Count] = {}
         self._spending = SpendingFile(file, now)
 
-    async def admit(self, caller: str, limits: KeyLimits) -> Admission:
-        """Count one more request as running, unless it is over a limit."""
-        use = await self.use(caller, limits)
-        if refusal(limits, use, self._now()) is not None:
-            return Admission(use)
-        id, now = str(next(self._ids)), self._clock()
-        count = self._counts.setdefault(caller, _Count())
+    async def admit(self, caller: str, limits: KeyLimits) -> str:
+        """Count one more request as running; raises RateLimitedError."""
+        error = refusal(limits, self.use_now(caller, limits), self._now())
+        if error is not None:
+            raise error
+        id = str(next(self._ids))
+        self.note(caller, id, limits)
+        return id
+
+    def note(self, caller: str, id: str, limits: KeyLimits) -> None:
+        """Count a request as running that is admitted."""
+        count, now = self._counts.setdefault(caller, _Count()), self._clock()
         count.running.add(id)
         del count.begun[: bisect_right(count.begun, now - MINUTE)]
         if limits.per_minute is not None:
             count.begun.append(now)
-        return Admission(use, id)
 
     async def finish(self, caller: str, id: str, tokens: int = 0) -> None:
         """Count a request as ended."""
@@ -65,11 +69,35 @@ class LocalCounts:
 
     async def use(self, caller: str, limits: KeyLimits) -> Use:
         """Return the current use of a key."""
+        return self.use_now(caller, limits)
+
+    def use_now(self, caller: str, limits: KeyLimits) -> Use:
+        """Return the current use of a key."""
         count = self._counts.get(caller, _Count())
         minute = Minute()
         if limits.per_minute is not None:
             minute = minute_of(count.begun, self._clock(), limits.per_minute)
         return Use(len(count.running), minute, self.spent(caller))
+
+    def running(self, caller: str) -> tuple[str, ...]:
+        """Return the ids of the running requests of a key."""
+        count = self._counts.get(caller)
+        return () if count is None else tuple(count.running)
+
+    @property
+    def runners(self) -> tuple[str, ...]:
+        """The keys that have running requests."""
+        return tuple(caller for caller, count in self._counts.items() if count.running)
+
+    @property
+    def spenders(self) -> tuple[str, ...]:
+        """The keys that have used something of their budgets."""
+        return self._spending.keys
+
+    @property
+    def source(self) -> str:
+        """An id of what is counted of budgets; see `SpendingFile`."""
+        return self._spending.source
 
     def spent(self, caller: str) -> Spent:
         """Return what a key has used of its budgets."""

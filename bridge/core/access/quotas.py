@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from bridge.core.access.budgets import BUDGETS, shares
 from bridge.core.access.counts import Counts, are_counted
-from bridge.core.access.decision import allowances, refusal
+from bridge.core.access.decision import allowances
 from bridge.core.access.keys import KeyLimits
 from bridge.core.access.local_counts import LocalCounts
 from bridge.core.contract import Allowances, AuthenticationError
@@ -57,16 +57,12 @@ class Quotas:
         if not are_counted(limits):
             yield meter
             return
-        admission = await self.counts.admit(caller, limits)
-        if not admission.id:
-            error = refusal(limits, admission.before, self._now())
-            assert error is not None, "the counts and the decision disagree"
-            raise error
+        id = await self.counts.admit(caller, limits)
         try:
             yield meter
         finally:
             tokens = meter.tokens if limits.has_budget("tokens") else 0
-            await self.counts.finish(caller, admission.id, tokens)
+            await self.counts.finish(caller, id, tokens)
             if tokens:
                 self._warn(caller, limits)
 

@@ -62,6 +62,8 @@ class Claim:
     answered: bool = False
     """Whether the answer has begun, so that it has to be paid for."""
     ended_at: float | None = None
+    released: bool = False
+    """Whether its request has ended without an answer, so that the id is free."""
 
 
 class Claims:
@@ -92,15 +94,9 @@ class Claims:
         if held is None:
             claims[id] = Claim(request.owner, id, digest, request.request_id, detached)
             return claims[id], True
-        if held.digest != digest:
-            raise RequestIdInUseError(
-                f"The request id {shown(id)} was used for another request. Use a new id for each "
-                "request; only a repeated one has the same id.",
-                field=request.field_names(_PLACE),
-                reason="REQUEST_ID_REUSED",
-            )
-        if not held.detached:
-            raise in_use(request, held)
+        error = refusal(request, held, digest)
+        if error is not None:
+            raise error
         return held, False
 
     def end(self, claim: Claim, now: float) -> None:
@@ -111,6 +107,8 @@ class Claims:
             claim.ended_at = now
             claims[claim.id] = claim
             self._expire(claims, now)
+        else:
+            claim.released = True
         if not claims:
             del self._owners[claim.owner]
 
@@ -130,6 +128,19 @@ class Claims:
             due.append(claim.id)
         for id in due:
             del claims[id]
+
+
+def refusal(request: CompletionRequest, held: Claim, digest: bytes) -> RequestIdInUseError | None:
+    """Return why a request may not have an id that is held; None if it is that detached request
+    again."""
+    if held.digest != digest:
+        return RequestIdInUseError(
+            f"The request id {shown(held.id)} was used for another request. Use a new id for each "
+            "request; only a repeated one has the same id.",
+            field=request.field_names(_PLACE),
+            reason="REQUEST_ID_REUSED",
+        )
+    return None if held.detached else in_use(request, held)
 
 
 def in_use(request: CompletionRequest, held: Claim) -> RequestIdInUseError:

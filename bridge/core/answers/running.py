@@ -11,22 +11,22 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from bridge.core.answers.claims import Claim, Claims, digest_of, in_use
+from bridge.core.answers.fleet import Alone, Fleet
 from bridge.core.answers.recording import Recording
 from bridge.core.answers.recordings import RecordingLimits, Recordings
+from bridge.core.answers.streamed import StreamedRequest, cancelled
 from bridge.core.contract import (
+    AnswerElsewhereError,
     BridgeError,
     CompletionRequest,
     DrainingError,
     Event,
-    Finished,
     InternalError,
     NotFoundError,
     OnEnd,
-    RequestCancelledError,
     shown,
 )
 from bridge.core.system import off_loop
@@ -42,55 +42,13 @@ MOST_CLAIMS: Final = 10_000
 _END_SECONDS: Final = 5.0
 """How long the end of the server waits for what follows an answer, in seconds."""
 
-Complete: TypeAlias = Callable[[CompletionRequest, Callable[[], None]], AsyncGenerator[Event, None]]
-"""Streams an answer; the second argument is called once the request waits for a process."""
+Complete: TypeAlias = Callable[
+    [CompletionRequest, Callable[[], None], Callable[[], bool]], AsyncGenerator[Event, None]
+]
+"""Streams an answer. The second argument is called once the request waits for a process, the third
+returns whether the request was cancelled by its id."""
 Refused: TypeAlias = Callable[[CompletionRequest, Exception], None]
 """Records a request that is not answered."""
-
-
-@dataclass(slots=True)
-class _Running:
-    """A request whose answer is streamed to its client."""
-
-    task: asyncio.Task[Any] | None = None
-    """What waits for the next event, if anything does."""
-    cancelled: bool = False
-    interrupted: bool = False
-    """Whether the task was cancelled for that."""
-    complete: bool = False
-    """Whether the answer has had its last event."""
-
-    async def next(self, events: AsyncGenerator[Event, None]) -> Event | None:
-        """Return the next event, or None after the last; raises RequestCancelledError."""
-        if self.cancelled:
-            raise _cancelled()
-        task = self.task = asyncio.current_task()
-        assert task is not None
-        try:
-            event = await anext(events, None)
-        except asyncio.CancelledError:
-            if self.interrupted and task.cancelling() == 1:
-                raise _cancelled() from None
-            raise
-        finally:
-            self.task = None
-            if self.interrupted:
-                # However it ended: the task goes on, and is not cancelled for its owner.
-                task.uncancel()
-        self.complete = isinstance(event, Finished)
-        return event
-
-    def cancel(self) -> None:
-        """End it with a RequestCancelledError at the next event, or now if it is awaited.
-
-        No effect once the answer is complete.
-        """
-        if self.cancelled or self.complete:
-            return
-        self.cancelled = True
-        if self.task is not None and not self.task.cancelling():
-            self.interrupted = True
-            self.task.cancel()
 
 
 class Answers:
@@ -102,36 +60,38 @@ class Answers:
         refused: Refused,
         limits: RecordingLimits = RecordingLimits(),  # noqa: B008 - frozen
         *,
+        fleet: Fleet | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
         """`complete` answers a request and records it; `clock` is monotonic."""
+        self._fleet = fleet or Alone()
+        self._limits = limits
         self._answered = complete
         self._refused = refused
         self._clock = clock
         self._now = now
         self._claims = Claims(CLAIM_SECONDS, MOST_CLAIMS)
-        self._running: dict[tuple[str, str], _Running] = {}
+        self._running: dict[tuple[str, str], StreamedRequest] = {}
         self._recordings = Recordings(limits, clock)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
         """See `Service.complete`."""
         claim = await self._claimed(request)
-        running = _Running()
+        running = StreamedRequest()
         key = (request.owner, request.request_id)
         self._running[key] = running
         try:
-            async with aclosing(self._answered(request, _nothing)) as events:
+            answer = self._answered(request, _nothing, lambda: running.cancelled)
+            async with aclosing(answer) as events:
                 while (event := await running.next(events)) is not None:
-                    if claim is not None:
-                        claim.answered = True
+                    self._answering(claim)
                     yield event
         finally:
             if self._running.get(key) is running:
                 del self._running[key]
-            if claim is not None:
-                self._claims.end(claim, self._clock())
+            self._end_claim(claim)
 
     async def detach(self, request: CompletionRequest, on_end: OnEnd | None = None) -> Recording:
         """See `Service.detach`."""
@@ -153,18 +113,19 @@ class Answers:
             raise recording.error.again()
         return recording
 
-    def attach(self, owner: str, id: str) -> Recording:
+    async def attach(self, owner: str, id: str) -> Recording:
         """See `Service.attach`."""
         recording = self._recordings.find(owner, self._request_id(owner, id))
-        if recording is None:
-            raise NotFoundError(
-                f"There is no detached answer with the id {shown(id)}: it was never started, or is "
-                "no longer kept.",
-                field="request_id",
-                reason="ANSWER_NOT_FOUND",
-                id=id,
-            )
-        return recording
+        if recording is not None:
+            return recording
+        await self._look_elsewhere(owner, id)
+        raise NotFoundError(
+            f"There is no detached answer with the id {shown(id)}: it was never started, or is "
+            "no longer kept.",
+            field="request_id",
+            reason="ANSWER_NOT_FOUND",
+            id=id,
+        )
 
     async def cancel(self, owner: str, id: str) -> None:
         """See `Service.cancel`."""
@@ -173,7 +134,7 @@ class Answers:
             running.cancel()
             return
         try:
-            recording = self.attach(owner, id)
+            recording = await self.attach(owner, id)
         except NotFoundError:
             raise NotFoundError(
                 f"No request with the id {shown(id)} is running.",
@@ -187,6 +148,7 @@ class Answers:
         """See `Service.forget`."""
         recording = self._recordings.find(owner, self._request_id(owner, id))
         if recording is None:
+            await self._look_elsewhere(owner, id, running=True)
             return False
         await _ended(recording)
         self._recordings.drop(recording)
@@ -211,16 +173,41 @@ class Answers:
             return id
         return self._claims.request_id(owner, id) or id
 
+    async def _look_elsewhere(self, owner: str, id: str, *, running: bool = False) -> None:
+        """Raise AnswerElsewhereError if another server has it; with `running`, if it runs there."""
+        found = await self._fleet.find(owner, id)
+        if found is not None and (found.running or not running):
+            raise AnswerElsewhereError(id, found.replica, field="request_id")
+
+    # Claims
+
     async def _claimed(self, request: CompletionRequest) -> Claim | None:
         if not request.client_request_id:
             return None
         digest = await _digest(request, detached=False)
+        claim: Claim | None = None
         try:
             claim, _ = self._claims.claim(request, digest, self._clock(), detached=False)
+            await self._fleet.claim(request, claim)
         except BridgeError as error:
+            self._end_claim(claim)
             self._refused(request, error)
             raise
+        except asyncio.CancelledError:
+            self._end_claim(claim)
+            raise
         return claim
+
+    def _answering(self, claim: Claim | None) -> None:
+        """Record that the answer has begun."""
+        if claim is not None and not claim.answered:
+            claim.answered = True
+            self._fleet.changed(claim)
+
+    def _end_claim(self, claim: Claim | None) -> None:
+        if claim is not None:
+            self._claims.end(claim, self._clock())
+            self._fleet.changed(claim)
 
     # Detached answers
 
@@ -238,8 +225,7 @@ class Answers:
         try:
             self._recordings.add(recording)
         except BridgeError:
-            if claim is not None:
-                self._claims.end(claim, self._clock())
+            self._end_claim(claim)
             raise
         task = asyncio.create_task(self._record(recording, request, claim))
         recording.task = task
@@ -260,21 +246,41 @@ class Answers:
         self, recording: Recording, request: CompletionRequest, claim: Claim | None
     ) -> None:
         self._end(recording, claim, await self._recorded(recording, request, claim))
-        if recording.on_end is not None and not recording.refused:
-            try:
+        try:
+            if recording.on_end is not None and not recording.refused:
                 await recording.on_end(recording)
-            except Exception as failure:  # noqa: BLE001 - the answer itself is complete
-                logger.error("request %s: %s", request.request_id, trace_of(failure))
+        except Exception as failure:  # noqa: BLE001 - the answer itself is complete
+            logger.error("request %s: %s", request.request_id, trace_of(failure))
+        finally:
+            # Not before it is stored: until then, others take it for running.
+            seconds = 0.0 if recording.refused else self._limits.seconds
+            self._fleet.ended(recording.owner, recording.request_id, seconds)
+
+    async def _claimed_by_all(
+        self, recording: Recording, request: CompletionRequest, claim: Claim
+    ) -> None:
+        """Claim the id of a detached request in the fleet; record a refusal."""
+        try:
+            await self._fleet.claim(request, claim)
+        except BridgeError as error:
+            self._refused(request, error)
+            raise
+        except asyncio.CancelledError:
+            self._refused(request, _why_cancelled(recording))
+            raise
 
     async def _recorded(
         self, recording: Recording, request: CompletionRequest, claim: Claim | None
     ) -> BridgeError | None:
         """Record the answer to its end; return its error."""
         try:
-            async with aclosing(self._answered(request, recording.admitted.set)) as events:
+            if claim is not None:
+                await self._claimed_by_all(recording, request, claim)
+            self._fleet.started(recording.owner, recording.request_id)
+            answer = self._answered(request, recording.admitted.set, lambda: recording.cancelled)
+            async with aclosing(answer) as events:
                 async for event in events:
-                    if claim is not None:
-                        claim.answered = True
+                    self._answering(claim)
                     try:
                         self._recordings.record(recording, event)
                     except BridgeError as error:
@@ -290,8 +296,7 @@ class Answers:
         return None
 
     def _end(self, recording: Recording, claim: Claim | None, error: BridgeError | None) -> None:
-        if claim is not None:
-            self._claims.end(claim, self._clock())
+        self._end_claim(claim)
         recording.refused = error is not None and not recording.admitted.is_set()
         self._recordings.end(recording, error)
 
@@ -305,12 +310,8 @@ async def _ended(recording: Recording) -> None:
 
 def _why_cancelled(recording: Recording) -> BridgeError:
     if recording.cancelled:
-        return _cancelled()
+        return cancelled()
     return DrainingError("The server is shutting down.")
-
-
-def _cancelled() -> RequestCancelledError:
-    return RequestCancelledError("The request was cancelled by its id.")
 
 
 async def _digest(request: CompletionRequest, *, detached: bool) -> bytes:

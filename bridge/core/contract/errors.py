@@ -191,6 +191,24 @@ class RequestIdInUseError(BridgeError):
         self.field = field
 
 
+class AnswerElsewhereError(BridgeError):
+    """The answer belongs to another server of the fleet: `replica` is its name.
+
+    A proxy may send the request there, or try the others.
+    """
+
+    reason = "ANSWER_ELSEWHERE"
+
+    def __init__(self, id: str, replica: str, *, field: str | None = None) -> None:
+        super().__init__(
+            f"The answer with the id {shown(id)} belongs to the server {shown(replica)} of this "
+            "fleet. Send the request there."
+        )
+        self.id = id
+        self.replica = replica
+        self.field = field
+
+
 class RequestCancelledError(BridgeError):
     """The caller cancelled the request by its id."""
 

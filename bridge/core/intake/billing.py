@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
+from typing import Final
 
 from bridge.core.contract import UNKNOWN_COST, Cost
 from bridge.core.telemetry import RequestRecord
+
+_BOOKED_SECONDS: Final = 5.0
+"""How long a reply waits for the cost of its request's earlier attempts."""
 
 
 class RequestBill:
@@ -17,11 +22,19 @@ class RequestBill:
         self.record = record
         self._on_complete = on_complete
         self._expected = 0
+        self._added = asyncio.Event()
         self._ended = False
 
-    @property
-    def so_far(self) -> Cost:
-        """The cost of the attempts that are over; not known while one of them is not."""
+    async def so_far(self) -> Cost:
+        """Return the cost of the attempts that are over.
+
+        Waits for it, which takes milliseconds; unknown if it takes seconds.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_BOOKED_SECONDS):
+                while self._expected:
+                    self._added.clear()
+                    await self._added.wait()
         return self.record.cost + UNKNOWN_COST if self._expected else self.record.cost
 
     def expect(self) -> Callable[[Cost], None]:
@@ -45,6 +58,7 @@ class RequestBill:
         if self._expected:
             self._expected -= 1
             self.record.cost += cost
+            self._added.set()
             self._check()
 
     def _check(self) -> None:

@@ -23,9 +23,9 @@ class ServesRequests:
         """Start an answer that goes on without its client; returns once it is admitted."""
         return await self._requests.answers.detach(request, on_end)
 
-    def attach(self, owner: str, id: str) -> DetachedAnswer:
+    async def attach(self, owner: str, id: str) -> DetachedAnswer:
         """Return a detached answer; raises NotFoundError."""
-        return self._requests.answers.attach(owner, id)
+        return await self._requests.answers.attach(owner, id)
 
     async def cancel(self, owner: str, id: str) -> None:
         """Cancel a running request, detached or not; raises NotFoundError."""

@@ -6,6 +6,7 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DAYS: Final = re.compile(r"([1-9][0-9]{0,3})d")
 
 
@@ -18,6 +19,6 @@ def first_day(text: str, now: float) -> str:
     today = datetime.fromtimestamp(now, UTC).date()
     if match := _DAYS.fullmatch(text):
         return (today - timedelta(int(match[1]) - 1)).isoformat()
-    if len(text) == len("2026-11-01"):
+    if _DATE.fullmatch(text):
         return date.fromisoformat(text).isoformat()
     raise ValueError(text)

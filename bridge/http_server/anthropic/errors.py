@@ -36,6 +36,7 @@ ERRORS: Final[Mapping[type[contract.BridgeError], Row]] = {
     contract.NotFoundError: Row(404, "not_found_error"),
     contract.TooLargeError: Row(413, "request_too_large"),
     contract.RequestIdInUseError: Row(409, "invalid_request_error"),
+    contract.AnswerElsewhereError: Row(409, "invalid_request_error"),
     contract.RequestCancelledError: Row(499, "invalid_request_error"),
     contract.PlanLimitError: Row(429, "rate_limit_error"),
     contract.RateLimitedError: Row(429, "rate_limit_error"),

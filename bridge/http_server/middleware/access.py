@@ -19,6 +19,7 @@ NEEDS: Final[Mapping[str, KeyScope | None]] = {
     "/": None,
     "/page.css": None,
     "/page.js": None,
+    "/usage.js": None,
     "/health": None,
     "/livez": None,
     "/readyz": None,

@@ -11,15 +11,17 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.core.contract import PoolState
+from bridge.core.contract import PoolState, UsageLimits
 from bridge.http_server.context import ServerContext
 from bridge.http_server.dialect import JsonDict
 from bridge.http_server.errors import json_response
 from bridge.http_server.openapi import describe
+from bridge.http_server.operations.health import payer_object
 
 FILES: Final = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/usage.js": ("usage.js", "text/javascript; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
 }
 
@@ -73,5 +75,17 @@ def pool_object(state: PoolState) -> JsonDict:
         **health,
         "max_processes": state.max_processes,
         "totals": asdict(state.totals),
-        "plan": None if state.plan is None else asdict(state.plan),
+        "plan": _plan(state.plan),
+        "payers": [
+            {
+                **payer_object(payer),
+                "subscription": payer.kind.subscription,
+                "plan": _plan(payer.plan),
+            }
+            for payer in state.payers
+        ],
     }
+
+
+def _plan(plan: UsageLimits | None) -> JsonDict | None:
+    return None if plan is None else asdict(plan)

@@ -24,6 +24,7 @@ from bridge.http_server.context import ServerContext, caller_of, is_admin
 from bridge.http_server.dialect import JsonDict
 from bridge.http_server.errors import json_response
 from bridge.http_server.openapi import describe
+from bridge.http_server.operations.usage_schemas import PARAMETERS, REPLY
 
 _OF_SUMS: Final = ("by", "since", "until", "key")
 _OF_REQUESTS: Final = ("request_id",)
@@ -36,7 +37,7 @@ def usage_routes(server: ServerContext) -> APIRouter:
     if ledger is None:
         return router
 
-    @router.get("/v1/usage", **describe())
+    @router.get("/v1/usage", **describe(reply=REPLY, parameters=PARAMETERS, error="Error"))
     async def usage(request: Request) -> Response:
         """Requests, tokens and cost, by day, key, model or payer; or of one request.
 
@@ -44,8 +45,9 @@ def usage_routes(server: ServerContext) -> APIRouter:
         """
         given = request.query_params
         asker = Asker(caller_of(request.scope), is_admin(request.scope))
-        if id := given.get("request_id", ""):
+        if "request_id" in given:
             _check_names(given, _OF_REQUESTS)
+            id = given["request_id"]
             content = request_object(found(await ledger.request(id, asker.keys()), id))
         else:
             _check_names(given, _OF_SUMS)
@@ -56,11 +58,13 @@ def usage_routes(server: ServerContext) -> APIRouter:
 
 
 def _check_names(given: Mapping[str, str], known: tuple[str, ...]) -> None:
-    for name in given:
+    for name, value in given.items():
         if name not in known:
             raise InvalidRequestError(
                 f"Unknown parameter: '{name}'. Known here: {', '.join(known)}.", field=name
             )
+        if not value:
+            raise InvalidRequestError(f"'{name}' is empty: omit it instead.", field=name)
 
 
 async def _sums(ledger: Ledger, given: Mapping[str, str], asker: Asker, now: float) -> JsonDict:

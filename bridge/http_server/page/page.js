@@ -56,6 +56,7 @@ async function refresh() {
   }
   if (reply.status === 401 || reply.status === 403) {
     askForKey(key ? body.error?.message ?? "" : "");
+    if (reply.status === 403 && key) await showOwn();
     return false;
   }
   if (!reply.ok) {
@@ -66,9 +67,19 @@ async function refresh() {
   answeredAt = new Date();
   $("key-form").hidden = true;
   $("main").hidden = false;
-  $("main").classList.remove("stale");
+  $("main").className = "";
   show();
+  const { answered, failed, left } = body.pool.totals;
+  await refreshUsage(`${answered} ${failed} ${left}`);
   return true;
+}
+
+// A key without the scope admin sees what it has used, and nothing of the server.
+async function showOwn() {
+  forgetUsage();
+  if (!(await refreshUsage(""))) return;
+  $("main").hidden = false;
+  $("main").className = "own";
 }
 
 function lost(why) {
@@ -81,6 +92,7 @@ function lost(why) {
 function askForKey(error) {
   state = null;
   shown.clear();
+  forgetUsage();
   $("main").hidden = true;
   $("key-form").hidden = false;
   say("detail", "");
@@ -103,7 +115,10 @@ function show() {
   if (changed("figures", [pool.totals, pool.processes.running, pool.waiting])) showFigures(pool);
   if (changed("processes", pool.processes)) showProcesses(pool.processes);
   if (changed("facts", [pool, state.keys])) showFacts(pool);
-  if (changed("plan", pool.plan)) showPlan(pool.plan);
+  if (changed("payers", pool.payers)) showPayers(pool.payers);
+  if (changed("plan", [pool.plan, pool.payers.length])) {
+    $("plan").replaceChildren(...(pool.payers.length ? [] : planParts(pool.plan, true)));
+  }
   if (changed("recent", state.recent)) showRecent(state.recent);
   if (changed("clients", [state.keys, state.grpc])) showClients();
   say("pays", pool.simulated ? " Simulated model." : pool.logged_in ? ` ${pool.account} pays for the answer.` : "");
@@ -162,10 +177,10 @@ const PLAN_WORDS = {
   rejected: ["Usage limit reached.", "error"],
 };
 
-function showPlan(plan) {
+function planParts(plan, subscription) {
   if (!plan) {
-    $("plan").replaceChildren(element("p", "Usage is known after the first answer.", "quiet"));
-    return;
+    const text = subscription ? "The plan's usage is known after the first answer." : "Billed per token: no plan limits it.";
+    return [element("p", text, "quiet")];
   }
   const [sentence, className] = PLAN_WORDS[plan.status] ?? [`${words(plan.status)}.`, ""];
   const summary = element("p", sentence, className);
@@ -177,7 +192,7 @@ function showPlan(plan) {
     parts.push(element("p", `${plan.limit ? `${words(plan.limit)}: ` : ""}resets ${when(plan.resets_at)}`));
   }
   if (plan.using_overage) parts.push(element("p", "Paid extra usage has begun.", "error"));
-  $("plan").replaceChildren(...parts);
+  return parts;
 }
 
 function usage(window) {
@@ -233,8 +248,9 @@ function showRecent(recent) {
       const cell = element("td", text(line), className);
       cell.setAttribute("role", "cell");
       cell.dataset.label = name.toLowerCase();
-      // A client that left is not a failure.
-      if (name === "End" && line.error) cell.classList.add(line.error === "CLIENT_CLOSED" ? "quiet" : "error");
+      // A client that left, or cancelled its request, is not a failure.
+      const wanted = ["CLIENT_CLOSED", "REQUEST_CANCELLED"].includes(line.error);
+      if (name === "End" && line.error) cell.classList.add(wanted ? "quiet" : "error");
       if (name === "Id") cell.title = line.request_id;
       if (name === "Model" && line.labels) cell.append(labelsOf(line.labels));
       row.append(cell);
@@ -529,4 +545,5 @@ $("key-form").addEventListener("submit", (event) => {
   $("key").value = "";
   watch();
 });
+$("by").addEventListener("change", () => refreshUsage(usageOf));
 watch();

@@ -14,7 +14,7 @@ from bridge.cli import app
 from bridge.core.access.authentication import Access
 from bridge.core.access.keys import KeyFile, KeyLimits, KeyOwner, KeyScope, KeyUse, parse_given
 from bridge.core.contract.errors import AuthenticationError
-from bridge.core.contract.service import PayerKind
+from bridge.core.contract.states import PayerKind
 from bridge.core.payers.payer import Payer, PayerFile
 from bridge.http_server.context import HttpSettings
 from tests.support.fakes import FakeService
@@ -176,6 +176,7 @@ def test_a_name_that_is_used_again_is_told_apart(state: Path) -> None:
     run(state, "revoke", "phone")
     again = run(state, "add", "phone", "--mine")
     assert "in logs, metrics and usage, this one is phone#2" in again.stderr
+    assert run(state, "list").stdout.strip().endswith("yours, counted as phone#2")
     (entry,) = json.loads(run(state, "list", "--json").stdout)
     assert (entry["name"], entry["caller"]) == ("phone", "phone#2")
     assert run(state, "revoke", "phone").exit_code == 0

@@ -20,10 +20,13 @@ import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from bridge.core.access.keys import KeyFile
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 from tests.support.claude.lacking import cli_without
 from tests.support.harness import LONG, PATIENCE, sim
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import eventually
 
 
 class Served:
@@ -305,6 +308,31 @@ def test_at_level_warning_successful_requests_are_not_logged(tmp_path: Path) -> 
         assert _ask(url, sim(error={"status": 401})).status_code == 503
         running.wait_for(r"WARNING bridge\.requests: .* error=")
     assert "INFO" not in running.output
+
+
+def test_a_clean_stop_stores_when_keys_were_last_used(tmp_path: Path) -> None:
+    file = KeyFile(tmp_path / "log" / "keys.json")
+    secrets = [file.add(name) for name in ("phone", "laptop")]
+    headers = [{"authorization": f"Bearer {secret}"} for secret in secrets]
+    with served(tmp_path, "--demo", "--http") as running:
+        url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
+        running.wait_for(r"keys +required; 2 configured")
+        # The second one within the minute in which nothing more is written by itself.
+        for each in headers:
+            assert httpx.get(f"{url}/v1/models", headers=each).status_code == 200
+            eventually(lambda: bool(file.used()))
+        running.process.send_signal(signal.SIGTERM)
+        assert running.end() == 0
+    assert set(file.used()) == {key.id for key in file.read()}
+
+
+def test_a_server_that_does_not_know_its_keys_says_so(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    redis_server.kill()
+    with served(tmp_path, "--demo", "--http", BRIDGE_REDIS_URL=redis_server.url) as running:
+        running.wait_for("refuses every request that needs one")
+        running.wait_for(r"keys +not known yet: Redis is unavailable")
 
 
 def test_a_missing_login_is_reported_and_never_answered_from_the_simulator(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ async def test_an_answer_that_is_streamed_is_cancelled_by_its_id(engine: Running
         with pytest.raises(RequestCancelledError):
             await soon(waiting)
     await soon(engine.settled())
-    assert engine.records()[-1]["error"] == "CLIENT_CLOSED"
+    assert engine.records()[-1]["error"] == "REQUEST_CANCELLED"
 
 
 async def all_left(events: Any) -> list[Event]:
@@ -63,7 +63,7 @@ async def test_a_detached_answer_runs_without_a_reader_and_is_read_by_several(
     answer = await soon(engine.engine.detach(request))
 
     async def read(after: int = 0) -> list[tuple[int, Event]]:
-        found = engine.engine.attach(engine.caller, request.request_id)
+        found = await engine.engine.attach(engine.caller, request.request_id)
         return [each async for each in found.events(after)]
 
     one, two = await soon(asyncio.gather(read(), read()))

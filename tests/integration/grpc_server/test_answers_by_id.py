@@ -400,7 +400,7 @@ async def test_a_drain_ends_the_calls_and_leaves_the_answer(
     assert server.running == 0
     gate.opened.set()
     await soon(service.answers.finished())
-    assert service.answers.attach("", id).recorded[-1] == STOP
+    assert (await service.answers.attach("", id)).recorded[-1] == STOP
 
 
 async def test_a_drain_waits_for_an_attached_call(serve: Serve, service: FakeService) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.openapi import from_dict
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+from bridge.core.ledger import Ledger
 from bridge.http_server.app import create_app
 from bridge.http_server.dialects import all_dialects
 from tests.support.fakes import FakeService
@@ -86,7 +88,9 @@ REFUSED = (
 
 def description() -> dict[str, Any]:
     """The server's own description."""
-    return create_app(FakeService(), all_dialects(), version="0").openapi()
+    # Not opened: a file is, with the first question.
+    ledger = Ledger(Path("nowhere.sqlite3"))
+    return create_app(FakeService(), all_dialects(), version="0", ledger=ledger).openapi()
 
 
 def narrowed() -> dict[str, Any]:
@@ -181,8 +185,9 @@ def ends_as_its_dialect_does(ctx: CheckContext, response: Response, case: Case[A
 
 
 @pytest.fixture(scope="module")
-def fake() -> Iterator[str]:
-    with serving(FakeService()) as url:
+def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    ledger = Ledger(tmp_path_factory.mktemp("fake") / "ledger.sqlite3")
+    with serving(FakeService(), ledger=ledger) as url:
         yield url.removesuffix("/v1")
 
 

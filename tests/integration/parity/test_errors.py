@@ -148,6 +148,13 @@ EXPECTED: Mapping[str, Row] = {
         StatusCode.ALREADY_EXISTS,
         "REQUEST_ID_IN_USE",
     ),
+    "AnswerElsewhereError": Row(
+        409,
+        "invalid_request_error",
+        "answer_elsewhere",
+        StatusCode.FAILED_PRECONDITION,
+        "ANSWER_ELSEWHERE",
+    ),
     "RequestCancelledError": Row(
         499,
         "invalid_request_error",
@@ -192,6 +199,7 @@ NAMED = (
     "ModelNotFoundError",
     "NotFoundError",
     "TooLargeError",
+    "AnswerElsewhereError",
 )
 """Those that can name a field."""
 
@@ -201,6 +209,8 @@ def made(name: str) -> errors.BridgeError:
     cls = CLASSES[name]
     if cls in (errors.InternalError, errors.StoreUnavailableError):
         return cls()
+    if cls is errors.AnswerElsewhereError:
+        return cls("order-1", "bridge-2", field="model")
     return cls("Words.", field="model") if name in NAMED else cls("Words.")  # type: ignore[call-arg]
 
 

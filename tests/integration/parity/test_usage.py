@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import httpx
+import jsonschema
 import pytest
 from google.protobuf.json_format import MessageToDict
 from google.rpc import error_details_pb2
@@ -216,6 +217,35 @@ def test_the_sums_of_an_admin_are_those_of_claude_code(
     by_model = used.get("boss", by="model", since="1d").raise_for_status().json()
     assert {row["model"] for row in by_model["data"]} == {"claude-haiku-5-5", "claude-opus-5-5"}
     assert by_model["total"] == told["total"]
+
+
+def test_its_description_is_that_of_the_replies(used: Used) -> None:
+    described = used.http.get("/openapi.json", headers=used.head("anna")).raise_for_status().json()
+    described_call = described["paths"]["/v1/usage"]["get"]
+
+    def check(status: str, reply: httpx.Response) -> None:
+        schema = described_call["responses"][status]["content"]["application/json"]["schema"]
+        jsonschema.Draft202012Validator({**described, **schema}).validate(reply.json())
+
+    for by in ("day", "key", "model", "payer"):
+        check("200", used.get("boss", by=by))
+    check("200", used.get("boss", request_id=used.ids[0]))
+    check("default", used.get("anna", by="moon"))
+    check("default", used.get("anna", key="bob"))
+    check("default", used.get("anna", request_id="req_none"))
+    parameters = {each["name"]: each["schema"] for each in described_call["parameters"]}
+    assert list(parameters) == ["by", "since", "until", "key", "request_id"]
+    checker = jsonschema.FormatChecker()
+    given = [
+        *[("by", text) for text in ("day", "payer", "Day", "")],
+        *[("since", text) for text in ("2026-11-01", "7d", "0d", "2026-13-01", "2026-W45-1", "")],
+        *[("until", text) for text in ("2026-11-30", "20261130", "soon")],
+        *[("key", text) for text in ("bob", "")],
+    ]
+    for name, text in given:
+        valid = jsonschema.Draft202012Validator(parameters[name], format_checker=checker)
+        served = used.get("boss", **{name: text}).status_code
+        assert served == (200 if valid.is_valid(text) else 400), (name, text)
 
 
 def test_a_key_sees_its_own_only(used: Used) -> None:

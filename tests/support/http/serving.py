@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from bridge.core.access import Access, Uploads
+from bridge.core.ledger import Ledger
 from bridge.http_server import HttpSettings, all_dialects, connections, create_app
 from bridge.http_server.dialect import Dialect
 from tests.support.fakes import FakeService
@@ -36,6 +37,7 @@ def serving(
     access: Access | None = None,
     dialects: Sequence[Dialect] | None = None,
     uploads: Uploads | None = None,
+    ledger: Ledger | None = None,
 ) -> Generator[str, None, None]:
     """Serve, and give the base URL of the API."""
     # With the protocol named, asyncio turns Nagle's algorithm off: else each write waits 40 ms.
@@ -43,7 +45,13 @@ def serving(
         listener.bind(("127.0.0.1", 0))
         dialects = dialects or all_dialects()
         app = create_app(
-            service, dialects, version="1.2.3", settings=settings, access=access, uploads=uploads
+            service,
+            dialects,
+            version="1.2.3",
+            settings=settings,
+            access=access,
+            uploads=uploads,
+            ledger=ledger,
         )
         server = _Server(
             uvicorn.Config(

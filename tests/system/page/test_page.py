@@ -17,7 +17,7 @@ import pytest
 from google.protobuf import json_format
 from playwright.sync_api import Browser, Page, Playwright, Route, expect, sync_playwright
 
-from bridge.core.contract.service import UsageLimits, UsageWindow
+from bridge.core.contract.states import UsageLimits, UsageWindow
 from bridge.v1 import completion_pb2 as pb
 from tests.support.harness import PATIENCE, LoopThread, RunningBridge, settings_for_tests, sim
 
@@ -289,7 +289,10 @@ def test_it_asks_for_a_key_and_keeps_it_to_itself(
     page.fill("#key", "not-an-admin-secret")
     page.click("#key-form button")
     expect(page.locator("#key-error")).to_contain_text("admin")
-    expect(page.locator("#main")).to_be_hidden()
+    # It sees what it has used itself, and nothing of the server.
+    expect(page.locator("#usage")).to_be_visible()
+    visible = [section for section in page.locator("section").all() if section.is_visible()]
+    assert len(visible) == 1
 
     page.fill("#key", SECRET)
     page.click("#key-form button")
@@ -306,6 +309,111 @@ def test_it_asks_for_a_key_and_keeps_it_to_itself(
     )
     page.reload()
     expect(page.locator("#key-form")).to_be_visible()
+
+
+def test_it_shows_what_was_used_by_whom_and_what_it_cost(
+    guarded: RunningBridge, open_page: OpenPage
+) -> None:
+    for key, model in (("not-an-admin-secret", "haiku"), (SECRET, "opus"), (SECRET, "opus")):
+        ask(guarded.url, sim(text="Some words."), key=key, model=model)
+    guarded.call(guarded.bridge.service.booked)
+    headers = {"authorization": f"Bearer {SECRET}"}
+    url = f"{guarded.url}/v1/usage"
+    told = httpx.get(url, headers=headers, timeout=PATIENCE, trust_env=False).json()["total"]
+
+    page, problems = open_page(guarded.url)
+    page.fill("#key", SECRET)
+    page.click("#key-form button")
+    expect(page.locator("#used")).to_contain_text(f"Today{told['requests']} requests · ")
+    expect(page.locator("#used")).to_contain_text("not billed")
+    rows = page.locator("#usage-rows tr")
+    expect(rows.first).to_contain_text("claude-opus")
+    # Of all keys, the dearest first; then what one more request adds.
+    page.select_option("#by", "key")
+    expect(rows).to_have_count(2)
+    expect(rows.first).to_contain_text("op")
+    ask(guarded.url, sim(text="More words."), key="not-an-admin-secret")
+    expect(page.locator("#used")).to_contain_text(f"Today{told['requests'] + 1} requests · ")
+    page.select_option("#by", "payer")
+    expect(rows).to_have_count(1)
+    expect(rows.first).to_contain_text("default")
+    # The first question was one without a key.
+    assert all("401" in problem for problem in problems)
+
+    own, _ = open_page(guarded.url)
+    own.fill("#key", "not-an-admin-secret")
+    own.click("#key-form button")
+    own.select_option("#by", "key")
+    expect(own.locator("#usage-rows tr")).to_have_count(1)
+    expect(own.locator("#usage-rows tr").first).to_contain_text("app")
+
+
+def test_many_keys_take_ten_rows_and_one_for_the_rest(
+    bridge: RunningBridge, open_page: OpenPage
+) -> None:
+    def many(route: Route) -> None:
+        sums = {
+            "requests": 1,
+            "input_tokens": 2,
+            "cache_read_tokens": 0,
+            "cache_write_tokens": 0,
+            "output_tokens": 3,
+            "billed_usd": 0.5,
+            "unknown_costs": 0,
+        }
+        rows = [{"key": f"key-{n}", **sums, "cost_usd": n / 2} for n in range(1, 31)]
+        total = {**sums, "cost_usd": 232.5}
+        by = "day" if "by=day" in route.request.url else "key"
+        data = [] if by == "day" else rows
+        route.fulfill(json={"object": "usage", "by": by, "data": data, "total": total})
+
+    page, problems = open_page(bridge.url)
+    page.route("**/v1/usage?**", many)
+    page.select_option("#by", "key")
+    rows = page.locator("#usage-rows tr")
+    expect(rows).to_have_count(11)
+    expect(rows.first).to_contain_text("key-30")
+    expect(rows.first).to_contain_text("$15.00, $0.50 billed")
+    expect(rows.last).to_contain_text("20 more")
+    expect(rows.last).to_contain_text("$105, $10.00 billed")
+    assert problems == []
+
+
+def test_several_payers_are_shown_each_with_its_state(
+    bridge: RunningBridge, open_page: OpenPage
+) -> None:
+    page, problems = open_page(bridge.url)
+    windows = (UsageWindow("five_hour", 0.37, time.time() + 60),)
+    plan = asdict(UsageLimits("allowed", windows=windows))
+    limited = [{"model": "claude-opus", "reason": "PLAN_LIMIT", "until": time.time() + 600}]
+
+    def payer(name: str, kind: str, **more: Any) -> dict[str, Any]:
+        known = {"status": "ok", "detail": "", "account": "x", "answered": 3, "limited": []}
+        usual = {"subscription": kind in ("login", "token"), "plan": None}
+        return {"name": name, "kind": kind, **known, **usual, **more}
+
+    def several(state: Any) -> None:
+        state["pool"]["payers"] = [
+            payer("mine", "login", plan=plan, limited=limited),
+            payer("ci", "token", status="not_logged_in", detail="Run: bridge login ci"),
+            payer("team", "api-key"),
+        ]
+
+    assert page.locator(".payer").count() == 0
+    changed(page, several)
+    payers = page.locator(".payer")
+    expect(payers).to_have_count(3)
+    mine, ci, team = payers.all()
+    expect(mine).to_contain_text("login · 3 answered")
+    expect(mine).to_contain_text("five hour: 37 % used, resets ")
+    expect(mine).to_contain_text("Not used for claude-opus until ")
+    expect(ci).to_contain_text("not logged in")
+    expect(ci).to_contain_text("bridge login ci")
+    expect(ci).to_contain_text("known after the first answer")
+    expect(team).to_contain_text("Billed per token")
+    # Logging in is a matter of the terminal.
+    assert page.locator("#payers button, #payers input, #payers a").count() == 0
+    assert problems == []
 
 
 @pytest.mark.parametrize(
@@ -334,7 +442,7 @@ def test_it_fits_the_screen_and_the_light(
     assert (red < 64) == (scheme == "dark")
     # Nothing is cut off or laid over another: every section is within the page, one below another.
     boxes = [box for section in page.locator("section").all() if (box := section.bounding_box())]
-    assert len(boxes) == 5
+    assert len(boxes) == 6
     assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
     overlaps = [
         (a, b)

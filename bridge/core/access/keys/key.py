@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from bridge.core.access.keys.times import shown_time
+
 SECRET_PREFIX: Final = "sk-bridge-"
 MIN_SECRET_LENGTH: Final = 16
 """Of a secret chosen by a user."""
@@ -166,6 +168,22 @@ class Key:
         if not self.expired(now):
             yield self.digest
             yield from (old.digest for old in self.old_secrets if old.until > now)
+
+    def ended(self, digest: str, now: float) -> str:
+        """Return why the secret with this digest is no longer valid, and the remedy; empty if it
+        is. `now` is in Unix seconds.
+        """
+        if self.expires_at is not None and self.expires_at <= now:
+            return (
+                f"This API key expired on {shown_time(self.expires_at)}. The operator of this "
+                f"server can renew it: bridge keys edit {self.name} --expires 90d."
+            )
+        if digest == self.digest or digest in self.valid_digests(now):
+            return ""
+        return (
+            "This secret of the API key has been replaced. Use the new one that bridge keys "
+            f"rotate {self.name} printed."
+        )
 
     def ends(self) -> Iterator[int]:
         """Yield when the key or one of its secrets ends, in Unix seconds."""

@@ -39,6 +39,7 @@ ERRORS: Mapping[type[contract.BridgeError], Row] = {
     contract.TooLargeError: Row(413, "invalid_request_error", "request_too_large"),
     contract.AnswerTooLargeError: Row(413, "server_error", "answer_too_large"),
     contract.RequestIdInUseError: Row(409, "invalid_request_error", None),
+    contract.AnswerElsewhereError: Row(409, "invalid_request_error", None),
     contract.RequestCancelledError: Row(499, "invalid_request_error", "request_cancelled"),
     contract.PlanLimitError: Row(429, "rate_limit_error", "rate_limit_exceeded"),
     contract.RateLimitedError: Row(429, "rate_limit_error", "rate_limit_exceeded"),

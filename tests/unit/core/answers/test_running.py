@@ -99,7 +99,7 @@ async def test_a_cancelled_answer_that_fails_otherwise_leaves_its_task_uncancell
     waiting = asyncio.Event()
 
     async def fails(
-        request: CompletionRequest, queued: Callable[[], None]
+        request: CompletionRequest, queued: Callable[[], None], cancelled: Callable[[], bool]
     ) -> AsyncGenerator[Event, None]:
         try:
             waiting.set()
@@ -194,7 +194,7 @@ async def test_an_answer_goes_on_without_its_client() -> None:
     async with aclosing(answer.events()) as events:
         assert await soon(anext(events)) == (1, STARTED)
     gate.opened.set()
-    found = service.attach("laptop", "req_1")
+    found = await service.attach("laptop", "req_1")
     assert await soon(numbered(found, 1)) == list(enumerate(HELLO, start=1))[1:]
     assert (found.ended, found.error, found.request_id) == (True, None, "req_1")
 
@@ -203,7 +203,7 @@ async def test_an_answer_is_its_owners_alone() -> None:
     service = FakeService(*HELLO)
     await soon(service.detach(ASKED))
     with pytest.raises(NotFoundError) as error:
-        service.attach("phone", "req_1")
+        await service.attach("phone", "req_1")
     assert (error.value.reason, error.value.field) == ("ANSWER_NOT_FOUND", "request_id")
 
 
@@ -211,7 +211,7 @@ async def test_an_equal_request_with_the_same_id_attaches() -> None:
     service = FakeService(STARTED, gate := Gate(), *HELLO[1:])
     first = await soon(service.detach(OWN_ID))
     second = await soon(service.detach(AGAIN))
-    assert second is first is service.attach("laptop", "order-1")
+    assert second is first is await service.attach("laptop", "order-1")
     gate.opened.set()
     assert [event for _, event in await soon(numbered(second))] == list(HELLO)
     assert await soon(service.detach(AGAIN)) is first
@@ -232,7 +232,7 @@ async def test_a_request_that_is_refused_is_an_error_at_once() -> None:
     service = FakeService(QueueFullError("32 requests are already waiting."))
 
     def refuses(
-        request: CompletionRequest, queued: Callable[[], None]
+        request: CompletionRequest, queued: Callable[[], None], cancelled: Callable[[], bool]
     ) -> AsyncGenerator[Event, None]:
         return service.script(request)
 
@@ -240,7 +240,7 @@ async def test_a_request_that_is_refused_is_an_error_at_once() -> None:
     with pytest.raises(QueueFullError):
         await soon(answers.detach(ASKED))
     with pytest.raises(NotFoundError):
-        answers.attach("laptop", "req_1")
+        await answers.attach("laptop", "req_1")
 
 
 async def test_a_request_returns_once_it_waits_for_a_process() -> None:
@@ -257,7 +257,7 @@ async def test_a_client_that_leaves_before_it_knows_the_id_ends_the_answer() -> 
     ended = asyncio.Event()
 
     async def never_admitted(
-        request: CompletionRequest, queued: Callable[[], None]
+        request: CompletionRequest, queued: Callable[[], None], cancelled: Callable[[], bool]
     ) -> AsyncGenerator[Event, None]:
         entered.set()
         try:
@@ -330,7 +330,7 @@ async def test_a_forgotten_answer_is_ended_and_no_longer_kept(over: bool) -> Non
     assert await soon(service.forget("laptop", "req_1"))
     assert answer.ended
     with pytest.raises(NotFoundError):
-        service.attach("laptop", "req_1")
+        await service.attach("laptop", "req_1")
     assert not await soon(service.forget("laptop", "req_1"))
 
 
@@ -340,7 +340,7 @@ async def test_errors_are_recorded() -> None:
     with pytest.raises(UnavailableError, match="Overloaded"):
         await soon(numbered(answer))
     with pytest.raises(UnavailableError, match="Overloaded"):
-        await soon(numbered(service.attach("laptop", "req_1")))
+        await soon(numbered(await service.attach("laptop", "req_1")))
 
 
 async def test_faults_of_the_bridge_are_logged_and_not_shown(
@@ -367,7 +367,7 @@ async def test_what_answers_learns_why_its_answer_cannot_be_kept() -> None:
     ends: list[BaseException] = []
 
     async def endless(
-        request: CompletionRequest, queued: Callable[[], None]
+        request: CompletionRequest, queued: Callable[[], None], cancelled: Callable[[], bool]
     ) -> AsyncGenerator[Event, None]:
         queued()
         try:
@@ -449,4 +449,4 @@ async def test_the_end_of_the_server_ends_answers(monkeypatch: pytest.MonkeyPatc
     assert isinstance(answer.error, DrainingError)
     assert ended == [answer]
     with pytest.raises(NotFoundError):
-        service.attach("laptop", "req_1")
+        await service.attach("laptop", "req_1")

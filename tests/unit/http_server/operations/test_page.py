@@ -59,6 +59,7 @@ async def test_its_state_is_the_pools_and_names_no_words() -> None:
     [
         ("/", None),
         ("/page.js", None),
+        ("/usage.js", None),
         ("/page.css", None),
         ("/bridge/state", KeyScope.ADMIN),
         ("/bridge/", KeyScope.ADMIN),

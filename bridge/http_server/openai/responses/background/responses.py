@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 from starlette.responses import Response
 
 from bridge.core.contract import (
+    AnswerElsewhereError,
     BridgeError,
     CompletionRequest,
     DetachedAnswer,
@@ -27,6 +28,7 @@ from bridge.http_server.openai.responses.background.encode import (
     BackgroundCompactionEncoder,
     BackgroundStreamEncoder,
 )
+from bridge.http_server.openai.responses.background.ids import elsewhere, hex_of, response_id
 from bridge.http_server.openai.responses.background.rules import Storage
 from bridge.http_server.openai.responses.compaction.answers import CompactionCollector
 from bridge.http_server.openai.responses.decode import ResponseCall
@@ -34,7 +36,7 @@ from bridge.http_server.openai.responses.echo import echo_of
 from bridge.http_server.openai.responses.encode import ResponseCollector
 from bridge.http_server.openai.responses.stored.keeping import Keeper
 from bridge.http_server.openai.responses.wire import ResponsesRequest
-from bridge.http_server.sse import EventStreamResponse, ignored_header
+from bridge.http_server.sse import EventStreamResponse, ignored_header, payer_header
 
 C = TypeVar("C", bound=ResponseCollector)
 
@@ -84,11 +86,18 @@ class BackgroundResponse:
     @property
     def ignored(self) -> tuple[str, ...]:
         """The parameters without effect, as far as they are known."""
+        started = self._started
+        return (*self.call.request.ignored, *(() if started is None else started.ignored))
+
+    @property
+    def payer(self) -> str:
+        """Who pays for the answer, if it has started and the server has a list of payers."""
+        return "" if self._started is None else self._started.payer
+
+    @property
+    def _started(self) -> Started | None:
         recorded = () if self.answer is None else self.answer.recorded[:1]
-        of_core = [
-            name for event in recorded if isinstance(event, Started) for name in event.ignored
-        ]
-        return (*self.call.request.ignored, *of_core)
+        return next((event for event in recorded if isinstance(event, Started)), None)
 
     def kept_by(self, keeper: Keeper) -> None:
         """Have the response stored once it has ended."""
@@ -148,7 +157,8 @@ class BackgroundResponse:
 
     async def response(self) -> Response:
         """Reply with it."""
-        return json_response(await self.whole(), headers=ignored_header(self.ignored))
+        reply = await self.whole()
+        return json_response(reply, headers=ignored_header(self.ignored) | payer_header(self.payer))
 
     def encoder(self, after: int) -> BackgroundStreamEncoder:
         """Return an encoder of its events after a number."""
@@ -239,15 +249,20 @@ class BackgroundResponses:
             found = self._of(owner, answer)
         return self.streamed(found, None) if call.stream else await found.response()
 
-    def find(self, owner: str, id: str) -> BackgroundResponse | None:
-        """Return one that is running or ended a short time ago, started over any API."""
+    async def find(self, owner: str, id: str) -> BackgroundResponse | None:
+        """Return one that is running or ended a short time ago, started over any API.
+
+        Raises AnswerElsewhereError if another server of the fleet has it.
+        """
         known = self._known.get((owner, id))
         if known is not None and not known.concluded:
             return known
         try:
-            answer = self._server.service.attach(owner, f"req_{_hex(id)}")
+            answer = await self._server.service.attach(owner, f"req_{hex_of(id)}")
         except NotFoundError:
             return None
+        except AnswerElsewhereError as error:
+            raise elsewhere(id, error) from None
         return known or self._of(owner, answer)
 
     def streamed(self, found: BackgroundResponse, after: int | None) -> Response:
@@ -262,13 +277,23 @@ class BackgroundResponses:
             encoder,
             settings=self._server.settings,
             ignored=found.ignored,
+            payer=found.payer,
             conclude=last_frame,
             opening=found.opening(encoder),
         )
 
     async def cancelled(self, owner: str, id: str) -> JsonDict | None:
-        """Cancel one and return how it ended; None if there is none."""
-        found = self.find(owner, id)
+        """Cancel one and return how it ended; None if there is none.
+
+        Raises AnswerElsewhereError if it runs on another server of the fleet.
+        """
+        try:
+            found = await self.find(owner, id)
+        except AnswerElsewhereError:
+            reply = (await self._keeper.find(owner, response_id(hex_of(id)))).reply
+            if reply["status"] in PENDING:
+                raise
+            return reply
         if found is None:
             return None
         await self._server.service.cancel(owner, found.request_id)
@@ -276,13 +301,21 @@ class BackgroundResponses:
 
     async def forget(self, owner: str, id: str) -> bool:
         """Cancel one, started over any API, and find it no more; False if there is none."""
-        return await self._server.service.forget(owner, f"req_{_hex(id)}")
+        try:
+            return await self._server.service.forget(owner, f"req_{hex_of(id)}")
+        except AnswerElsewhereError as error:
+            raise elsewhere(id, error) from None
 
-    def as_stored(self, reply: JsonDict) -> JsonDict:
-        """Return a response as it was stored; the server has stopped in the middle of a pending
-        one.
+    async def as_stored(self, owner: str, reply: JsonDict) -> JsonDict:
+        """Return a response as it was stored.
+
+        The server has stopped in the middle of a pending one, unless another one answers it.
         """
         if reply["status"] not in PENDING:
+            return reply
+        try:
+            await self.find(owner, reply["id"])
+        except AnswerElsewhereError:
             return reply
         message = "The server stopped before the response was complete."
         error = {"code": "server_error", "message": message}
@@ -290,7 +323,7 @@ class BackgroundResponses:
 
     def _of(self, owner: str, answer: DetachedAnswer) -> BackgroundResponse:
         """Return the response of an answer, which another API may have started."""
-        hex = _hex(answer.request_id)
+        hex = hex_of(answer.request_id)
         found = self._known.get((owner, response_id(hex)))
         if found is None:
             echo = {**echo_of(ResponsesRequest(input=""), {}), "background": True}
@@ -315,12 +348,3 @@ def _without_input(call: ResponseCall, *, stored: bool) -> ResponseCall:
     asked = CompletionRequest((), model=call.request.model, ignored=call.request.ignored)
     storage = call.storage if stored else Storage.NONE
     return replace(call, request=asked, items=(), messages=(), storage=storage)
-
-
-def response_id(id: str) -> str:
-    """Return the id of a response that a request or the response itself has."""
-    return f"resp_{_hex(id)}"
-
-
-def _hex(id: str) -> str:
-    return id.removeprefix("resp_").removeprefix("req_")

@@ -11,12 +11,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.core.contract import InvalidRequestError, UnsupportedError
+from bridge.core.contract import (
+    AnswerElsewhereError,
+    InvalidRequestError,
+    StoreUnavailableError,
+    UnsupportedError,
+)
 from bridge.http_server.context import ServerContext, owner_of
 from bridge.http_server.dialect import JsonDict
 from bridge.http_server.errors import json_response
+from bridge.http_server.openai.responses.background.ids import response_id as response_id_of
 from bridge.http_server.openai.responses.background.responses import BackgroundResponses
-from bridge.http_server.openai.responses.background.responses import response_id as response_id_of
 from bridge.http_server.openai.responses.encode import ResponseCollector
 from bridge.http_server.openai.responses.replies import page_of
 from bridge.http_server.openai.responses.stored.keeping import Keeper, not_found
@@ -59,7 +64,7 @@ def add_stored_routes(
         if (owner, response_id) not in running:
             kept = await keeper.find(owner, response_id)
             if kept.reply.get("background"):
-                return json_response(background.as_stored(kept.reply))
+                return json_response(await background.as_stored(owner, kept.reply))
         raise InvalidRequestError(
             "Only background responses can be cancelled. To cancel another one that is running, "
             "close the connection.",
@@ -90,7 +95,13 @@ def _add_retrieving_route(
                 "'starting_after' needs 'stream=true': it is the number of an event.",
                 field="starting_after",
             )
-        found = background.find(owner, response_id)
+        try:
+            found = await background.find(owner, response_id)
+        except (AnswerElsewhereError, StoreUnavailableError):
+            # How far it is may be stored; its events are with the server that answers it.
+            if stream:
+                raise
+            found = None
         if found is not None:
             if stream:
                 return background.streamed(found, starting_after)
@@ -102,7 +113,7 @@ def _add_retrieving_route(
                 "their end. Retrieve it without 'stream'.",
                 field="stream",
             )
-        return json_response(background.as_stored(kept.reply))
+        return json_response(await background.as_stored(owner, kept.reply))
 
 
 def _add_list_of_items(router: APIRouter, server: ServerContext, keeper: Keeper) -> None:

@@ -318,7 +318,7 @@ async def test_a_deleted_response_is_gone_at_every_api(
     ):
         assert (await ask(app, method, f"{URL}/{path}")).status == 404
     with pytest.raises(NotFoundError):
-        service.attach("", "req_0001")
+        await service.attach("", "req_0001")
 
 
 async def test_an_answer_that_another_api_started_can_be_deleted(
@@ -474,7 +474,7 @@ async def test_an_answer_that_ends_at_once_is_stored_last(tmp_path: Path) -> Non
         app = build(service, store=store)
         starting = Exchange(app, "POST", URL, ASKED)
         await soon(store.gate.reached.wait())
-        answer = service.attach("", "req_0001")
+        answer = await service.attach("", "req_0001")
         assert [event async for _, event in answer.events()] == list(HELLO)
         store.gate.opened.set()
         await starting.finished()
@@ -492,7 +492,7 @@ async def test_who_has_read_the_end_is_not_told_that_it_is_in_progress(tmp_path:
         starting = Exchange(app, "POST", URL, ASKED)
         await soon(store.gate.reached.wait())
         with pytest.raises(UnavailableError):
-            _ = [event async for event in service.attach("", "req_0001").events()]
+            _ = [event async for event in (await service.attach("", "req_0001")).events()]
         asking = Exchange(app, "GET", f"{URL}/resp_0001")
         for _ in range(20):
             # Without waiting for the store, it would be answered by now.

@@ -1,0 +1,312 @@
+"""Request ids and detached answers of two servers that share a Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from bridge.core.answers import CLAIM_SECONDS, Answers, RecordingLimits, RedisFleet
+from bridge.core.answers.in_redis.fleet import LEASE_SECONDS
+from bridge.core.contract import (
+    AnswerElsewhereError,
+    CompletionRequest,
+    Event,
+    NotFoundError,
+    RequestIdInUseError,
+    StoreUnavailableError,
+    UnavailableError,
+)
+from bridge.core.redis import RedisLink, parse_redis_url
+from tests.support.fakes import HELLO, STARTED, FakeService, Gate, script_of
+from tests.support.harness import user
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import soon, until
+
+ASKED = CompletionRequest((user("Hello?"),), request_id="req_1", owner="laptop")
+OWN_ID = replace(ASKED, client_request_id="order-1")
+AGAIN = replace(OWN_ID, request_id="req_2")
+
+
+class Server:
+    """The answers of one server of the fleet."""
+
+    def __init__(self, link: RedisLink, name: str, *, kept_seconds: float = 600.0) -> None:
+        self.link = link
+        self.service = FakeService()
+        self.fleet = RedisFleet(link, name, claim_seconds=CLAIM_SECONDS)
+        self.refused: list[CompletionRequest] = []
+        self.answers = Answers(
+            self.service._answered,
+            lambda request, error: self.refused.append(request),
+            RecordingLimits(kept_seconds),
+            fleet=self.fleet,
+        )
+        self.fleet.start()
+
+    async def all_of(self, request: CompletionRequest) -> list[Event]:
+        return [event async for event in self.answers.complete(request)]
+
+    async def published(self, condition: Callable[[dict[str, str]], bool]) -> None:
+        """Wait until one of the keys in Redis is as it should be."""
+
+        async def there() -> bool:
+            return any(map(condition, await self.keys()))
+
+        await until(there)
+
+    async def gone(self, kind: str) -> None:
+        """Wait until there is no key of a kind."""
+
+        async def gone() -> bool:
+            return not any(key["kind"] == kind for key in await self.keys())
+
+        await until(gone)
+
+    async def keys(self) -> list[dict[str, str]]:
+        """What is in Redis, with the seconds for which it stands."""
+        keys = await self.link.execute("KEYS", "*")
+        return [
+            {
+                **await self.link.execute("HGETALL", key),
+                "ttl": await self.link.execute("TTL", key),
+                "kind": key.split(":")[2],
+            }
+            for key in keys
+        ]
+
+    async def die(self) -> None:
+        """Stop publishing, as a process does that is killed."""
+        assert self.fleet._publishing is not None
+        self.fleet._publishing.cancel()
+        for key in await self.link.execute("KEYS", "*"):
+            # Its time passes.
+            await self.link.execute("DEL", key)
+
+
+@asynccontextmanager
+async def linked(server: RedisServer) -> AsyncIterator[RedisLink]:
+    link = RedisLink(parse_redis_url(server.documented_user()))
+    await link.start()
+    yield link
+    await link.aclose()
+
+
+@pytest.fixture
+async def links(redis_server: RedisServer) -> AsyncGenerator[tuple[RedisLink, RedisLink], None]:
+    async with linked(redis_server) as one, linked(redis_server) as two:
+        yield one, two
+
+
+@pytest.fixture
+async def servers(
+    links: tuple[RedisLink, RedisLink], redis_server: RedisServer
+) -> AsyncGenerator[tuple[Server, Server], None]:
+    # Its own, as an operator has it: the documented user may not list keys.
+    redis_server.command("ACL", "SETUSER", "bridge", "+keys", "+ttl")
+    one, two = Server(links[0], "one"), Server(links[1], "two")
+    yield one, two
+    for server in (one, two):
+        await server.answers.aclose()
+        await server.fleet.aclose()
+
+
+def is_in(state: str, kind: str = "claims") -> Callable[[dict[str, str]], bool]:
+    return lambda key: (key["state"], key["kind"]) == (state, kind)
+
+
+async def test_an_id_is_answered_once_in_the_fleet(servers: tuple[Server, Server]) -> None:
+    one, two = servers
+    assert await one.all_of(OWN_ID) == list(HELLO)
+    await one.published(is_in("ended"))
+    with pytest.raises(RequestIdInUseError, match="answered already") as raised:
+        await two.all_of(AGAIN)
+    assert not raised.value.retryable
+    assert two.service.requests == []
+    assert two.refused == [AGAIN]
+    assert await two.all_of(replace(AGAIN, owner="phone")) == list(HELLO)
+    (claim,) = [key for key in await one.keys() if key["request"] == "req_1"]
+    assert CLAIM_SECONDS - 60 < int(claim["ttl"]) <= CLAIM_SECONDS
+
+
+async def test_of_many_at_once_one_is_answered(servers: tuple[Server, Server]) -> None:
+    requests = [replace(OWN_ID, request_id=f"req_{n}") for n in range(20)]
+    ends = await asyncio.gather(
+        *(servers[n % 2].all_of(request) for n, request in enumerate(requests)),
+        return_exceptions=True,
+    )
+    assert [end for end in ends if not isinstance(end, RequestIdInUseError)] == [list(HELLO)]
+
+
+async def test_a_running_request_keeps_its_id(servers: tuple[Server, Server]) -> None:
+    one, two = servers
+    before, within = Gate(), Gate()
+    one.service.script = script_of(before, STARTED, within, *HELLO[1:])
+    answering = asyncio.ensure_future(one.all_of(OWN_ID))
+    await soon(before.reached.wait())
+    with pytest.raises(RequestIdInUseError, match="waiting for its answer") as raised:
+        await two.all_of(AGAIN)
+    assert raised.value.retryable
+    before.opened.set()
+    await one.published(is_in("answered"))
+    with pytest.raises(RequestIdInUseError, match="being answered") as raised:
+        await two.all_of(AGAIN)
+    assert not raised.value.retryable
+    with pytest.raises(RequestIdInUseError) as raised:
+        await two.all_of(replace(AGAIN, messages=(user("Something else"),)))
+    assert raised.value.reason == "REQUEST_ID_REUSED"
+    with pytest.raises(AnswerElsewhereError) as elsewhere:
+        await two.answers.cancel("laptop", "order-1")
+    assert elsewhere.value.replica == "one"
+    within.opened.set()
+    await answering
+
+
+async def test_an_id_without_an_answer_is_free_everywhere(servers: tuple[Server, Server]) -> None:
+    one, two = servers
+    one.service.script = script_of(UnavailableError("Not now."))
+    for n in range(3):
+        # Free at once for the same server, too.
+        with pytest.raises(UnavailableError):
+            await one.all_of(replace(OWN_ID, request_id=f"req_{n}"))
+    await one.gone("claims")
+    assert await two.all_of(AGAIN) == list(HELLO)
+
+
+async def test_a_killed_server_frees_what_it_had(servers: tuple[Server, Server]) -> None:
+    one, two = servers
+    gate = Gate()
+    one.service.script = script_of(STARTED, gate)
+    await one.answers.detach(OWN_ID)
+    await one.published(is_in("answered"))
+    await one.published(is_in("running", "answers"))
+    for key in await one.keys():
+        assert LEASE_SECONDS - 20 < int(key["ttl"]) <= LEASE_SECONDS
+    with pytest.raises(AnswerElsewhereError):
+        await two.answers.attach("laptop", "req_1")
+    await one.die()
+    with pytest.raises(NotFoundError):
+        await two.answers.attach("laptop", "req_1")
+    assert (await two.answers.detach(AGAIN)).request_id == "req_2"
+
+
+async def test_a_detached_answer_is_named_by_the_other_server(
+    servers: tuple[Server, Server],
+) -> None:
+    one, two = servers
+    gate = Gate()
+    one.service.script = script_of(STARTED, gate, *HELLO[1:])
+    await one.answers.detach(OWN_ID)
+    await one.published(is_in("running", "answers"))
+    await one.published(is_in("answered"))
+    for state in ("running", "ended"):
+        for id in ("req_1", "order-1"):
+            with pytest.raises(AnswerElsewhereError, match="'one'") as raised:
+                await two.answers.attach("laptop", id)
+            assert (raised.value.replica, raised.value.id) == ("one", id)
+            with pytest.raises(AnswerElsewhereError):
+                await two.answers.cancel("laptop", id)
+        with pytest.raises(AnswerElsewhereError) as repeated:
+            await two.answers.detach(AGAIN)
+        assert (repeated.value.replica, repeated.value.id) == ("one", "order-1")
+        if state == "running":
+            with pytest.raises(AnswerElsewhereError):
+                await two.answers.forget("laptop", "req_1")
+            gate.opened.set()
+            await one.published(is_in("ended", "answers"))
+    # What has ended and is stored can be deleted there.
+    assert not await two.answers.forget("laptop", "req_1")
+    # It is its owner's alone, and the server that has it still has it.
+    with pytest.raises(NotFoundError):
+        await two.answers.attach("phone", "req_1")
+    assert (await one.answers.attach("laptop", "order-1")).request_id == "req_1"
+
+
+async def test_an_answer_that_is_no_longer_kept_cannot_be_had_again(
+    links: tuple[RedisLink, RedisLink], servers: tuple[Server, Server]
+) -> None:
+    two = servers[1]
+    one = Server(links[0], "brief", kept_seconds=0.0)
+    await one.answers.detach(OWN_ID)
+    await one.published(is_in("ended"))
+    await one.answers.finished()
+    await one.gone("answers")
+    with pytest.raises(RequestIdInUseError, match="answered already"):
+        await two.answers.detach(AGAIN)
+    with pytest.raises(NotFoundError):
+        await two.answers.attach("laptop", "req_1")
+    await one.fleet.aclose()
+
+
+async def test_a_server_that_stops_leaves_its_ids_and_no_answers(
+    links: tuple[RedisLink, RedisLink], servers: tuple[Server, Server]
+) -> None:
+    two = servers[1]
+    leaving = Server(links[0], "leaving")
+    answer = await leaving.answers.detach(OWN_ID)
+    assert [event async for _, event in answer.events()] == list(HELLO)
+    await leaving.answers.finished()
+    await leaving.answers.aclose()
+    await leaving.fleet.aclose()
+    assert {key["kind"] for key in await two.keys()} == {"claims"}
+    with pytest.raises(RequestIdInUseError, match="answered already"):
+        await two.answers.detach(AGAIN)
+
+
+async def test_while_redis_is_away_ids_are_each_servers_own_and_then_everyones(
+    servers: tuple[Server, Server], redis_server: RedisServer
+) -> None:
+    one, two = servers
+    redis_server.kill()
+    gate = Gate()
+    one.service.script = script_of(STARTED, gate, *HELLO[1:])
+    answering = asyncio.ensure_future(one.all_of(OWN_ID))
+    await soon(gate.reached.wait())
+    with pytest.raises(RequestIdInUseError):
+        await one.all_of(AGAIN)
+    with pytest.raises(StoreUnavailableError):
+        await two.answers.attach("laptop", "req_9")
+    redis_server.start()
+    redis_server.documented_user()
+    redis_server.command("ACL", "SETUSER", "bridge", "+keys", "+ttl")
+
+    async def back() -> bool:
+        return one.link.up and two.link.up
+
+    await until(back)
+    await one.published(is_in("answered"))
+    with pytest.raises(RequestIdInUseError, match="being answered"):
+        await two.all_of(AGAIN)
+    gate.opened.set()
+    await answering
+    await one.published(is_in("ended"))
+
+
+async def test_a_claim_is_renewed_while_its_request_runs(
+    links: tuple[RedisLink, RedisLink], servers: tuple[Server, Server]
+) -> None:
+    now = 0.0
+    one = Server(links[0], "slow")
+    one.fleet._clock = lambda: now
+    gate = Gate()
+    one.service.script = script_of(STARTED, gate, *HELLO[1:])
+    await one.answers.detach(OWN_ID)
+    await one.published(is_in("answered"))
+    await one.published(is_in("running", "answers"))
+    for key in await links[1].execute("KEYS", "*"):
+        await links[1].execute("EXPIRE", key, 5)
+    now += LEASE_SECONDS / 2
+    # Whatever changes has it look at what is due.
+    one.fleet.started("laptop", "another")
+    await one.published(lambda key: is_in("answered")(key) and int(key["ttl"]) > 5)
+    await one.published(
+        lambda key: (
+            is_in("running", "answers")(key) and key["request"] == "req_1" and int(key["ttl"]) > 5
+        )
+    )
+    gate.opened.set()
+    await one.answers.finished()
+    await one.fleet.aclose()
