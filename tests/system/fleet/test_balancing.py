@@ -17,7 +17,7 @@ from tests.support.harness import assistant, sim, user
 from tests.support.http.client import CHAT, HttpCall
 from tests.system.fleet.fleet import Fleet
 from tests.system.fleet.programs import eventually
-from tests.system.fleet.replica import POOL_SIZE, QUEUE_SIZE, Replica
+from tests.system.fleet.replica import QUEUE_SIZE, Replica
 from tests.system.proxies.recipes import KEY
 
 HEADER = "x-conversation-id"
@@ -88,15 +88,25 @@ async def filled(replica: Replica) -> AsyncIterator[None]:
     async with connected(replica.url, target) as apis:
         apis.http.headers["authorization"] = f"Bearer {KEY}"
         endless = sim(endless=True, delay_ms=20)
-        calls = [apis.call("stream", endless) for _ in range(POOL_SIZE + QUEUE_SIZE)]
-        await asyncio.to_thread(
-            eventually,
-            lambda: replica.ask("/health").json()["pool"]["waiting"] == QUEUE_SIZE,
-            lambda: replica.ask("/health").text,
-        )
+        calls = [apis.call("stream", endless)]
+        await calls[0].until_text()
+        # One by one: what has not got a process yet counts as queued.
+        for _ in range(QUEUE_SIZE):
+            calls.append(apis.call("stream", endless))
+            await asyncio.to_thread(queued, replica, len(calls) - 1)
         yield
         for call in calls:
             await call.leave()
+
+
+def queued(replica: Replica, count: int) -> None:
+    """Wait until so many requests are in its queue."""
+
+    def pool() -> dict[str, int]:
+        found: dict[str, int] = replica.ask("/health").json()["pool"]
+        return found
+
+    eventually(lambda: pool()["waiting"] == count, lambda: str(pool()))
 
 
 async def test_what_a_key_may_not_is_not_tried_elsewhere(fleet: Fleet, apis: Apis) -> None:
