@@ -11,7 +11,7 @@ from bridge.core.contract.errors import BridgeError, NotLoggedInError, PlanLimit
 from bridge.core.contract.errors import RateLimitedError as Limited
 from bridge.core.contract.events import Started
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import PayerKind
+from bridge.core.contract.states import PayerKind
 from bridge.core.payers.payers import PayingEngine
 from bridge.core.payers.shared_marks import READ_SECONDS, SharedMarks
 from bridge.core.redis import RedisLink, parse_redis_url

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bridge.core.contract.service import Health, HealthStatus
+from bridge.core.contract.states import Health, HealthStatus
 from bridge.core.payers.states import health_of
 
 WELL = Health(HealthStatus.OK, True, "token", "2.1.0")
