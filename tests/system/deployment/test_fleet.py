@@ -107,6 +107,8 @@ def test_what_is_sent_again_is_what_another_replica_may_answer() -> None:
     )
     assert sorted(named) == sorted(re.findall("`([A-Z_]+)`", "".join(table)))
     assert {DrainingError.reason, QueueFullError.reason} < set(named)
+    # What one of them has is found.
+    assert policy["num_retries"] == len(REPLICAS) - 1
 
 
 def test_a_draining_replica_is_left_out_before_it_refuses_requests() -> None:

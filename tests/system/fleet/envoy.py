@@ -21,6 +21,7 @@ from tests.system.proxies.recipes import NAME, Proxy
 
 _FOLDER: Final = ROOT / "deploy" / "envoy"
 _LOCK: Final = ROOT / "tests" / "system" / "proxies" / "envoy.lock"
+_CHECK_SECONDS: Final = 10
 _HTTP, _GRPC = 8000, 50051
 """The ports in the file."""
 
@@ -111,6 +112,11 @@ def _put_in(cluster: dict[str, Any], replicas: list[Replica]) -> None:
     named = [one["endpoint"]["address"]["socket_address"] for one in group["lb_endpoints"]]
     (port,) = {one["port_value"] for one in named}
     assert port in (_HTTP, _GRPC)
+    # So that what the administration of Envoy reports is what it does; by default a second later.
+    cluster["common_lb_config"]["update_merge_window"] = "0s"
+    # A machine may be too busy to answer in the time that the file has.
+    (check,) = cluster["health_checks"]
+    check["timeout"] = f"{_CHECK_SECONDS}s"
     group["lb_endpoints"] = [
         {"endpoint": {"hostname": one.name, "address": _address(own)}}
         for one in replicas

@@ -22,6 +22,7 @@ from tests.system.proxies.recipes import KEY
 
 NAMES: Final = ("anna", "ben", "cleo")
 POOL_SIZE: Final = 1
+QUEUE_SIZE: Final = 2
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,14 @@ class Replica:
         headers = {"authorization": bearer, **more}
         with httpx.Client(base_url=self.url, timeout=PATIENCE, trust_env=False) as client:
             return client.request(method, path, json=body, headers=headers)
+
+    def takes(self, key: str, *, wanted: int = 200) -> None:
+        """Wait until it takes a key, or refuses it."""
+
+        def agreed() -> bool:
+            return self.ask("/v1/models", key=key).status_code == wanted
+
+        eventually(agreed, lambda: f"{self.name} answers {wanted}")
 
     @contextmanager
     def streaming(self, text: str, *, key: str = KEY) -> Iterator[None]:
@@ -123,6 +132,7 @@ def replica(name: str, folder: Path, settings: Mapping[str, str]) -> Replica:
         BRIDGE_SPARES="0",
         BRIDGE_MAX_PROCESSES=str(POOL_SIZE),
         BRIDGE_STATE_DIR=str(home / "state"),
+        BRIDGE_QUEUE_SIZE=str(QUEUE_SIZE),
         BRIDGE_REPLICA=name,
         # Not for the answers without end of some tests.
         BRIDGE_DRAIN_SECONDS="10",

@@ -27,17 +27,8 @@ def add_key(fleet: Fleet, *limits: str) -> tuple[str, str]:
     name = f"key-{uuid.uuid4().hex[:8]}"
     secret = fleet["anna"].run("keys", "add", name, "--mine", *limits)
     for replica in fleet.replicas:
-        known(replica, secret)
+        replica.takes(secret)
     return name, secret
-
-
-def known(replica: Replica, secret: str, *, wanted: int = 200) -> None:
-    """Wait until a replica takes a key, or refuses it."""
-
-    def agreed() -> bool:
-        return replica.ask("/v1/models", key=secret).status_code == wanted
-
-    eventually(agreed, lambda: f"{replica.name} answers {wanted}")
 
 
 def test_a_key_opens_every_replica_until_it_is_revoked(fleet: Fleet) -> None:
@@ -45,7 +36,7 @@ def test_a_key_opens_every_replica_until_it_is_revoked(fleet: Fleet) -> None:
     assert [status(replica, secret) for replica in fleet.replicas] == [200] * 3
     fleet["ben"].run("keys", "revoke", name)
     for replica in fleet.replicas:
-        known(replica, secret, wanted=401)
+        replica.takes(secret, wanted=401)
 
 
 def test_requests_per_minute_are_counted_over_the_fleet(fleet: Fleet) -> None:

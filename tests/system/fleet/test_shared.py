@@ -79,15 +79,16 @@ def test_another_replica_names_the_one_that_has_a_background_response(fleet: Fle
         lambda: fleet["anna"].ask(path).json()["status"] == "in_progress",
         lambda: fleet["anna"].ask(path).text,
     )
-    for elsewhere in (
-        fleet["ben"].ask(path),
+    assert fleet["ben"].ask(path).json()["status"] in ("queued", "in_progress")
+    for refused in (
+        fleet["ben"].ask(f"{path}?stream=true"),
         fleet["ben"].ask(f"{path}/cancel", {}),
     ):
-        assert elsewhere.status_code == 409, elsewhere.text
-        assert "anna" in elsewhere.json()["error"]["message"]
+        assert refused.status_code == 409, refused.text
+        assert refused.headers["x-bridge-found-on"] == "anna"
+        assert "anna" in refused.json()["error"]["message"]
     cancelled = fleet["anna"].ask(f"{path}/cancel", {}).json()
     assert cancelled["status"] == "cancelled"
-    # It has ended: now every replica has it.
     eventually(
         lambda: fleet["ben"].ask(path).json().get("status") == "cancelled",
         lambda: fleet["ben"].ask(path).text,
