@@ -10,7 +10,7 @@ from typing import Any
 from bridge.core.contract.errors import BridgeError
 from bridge.core.contract.events import Event, Finished, FinishReason, Started, TextDelta
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import Health, HealthStatus, PayerKind, PoolState, Totals
+from bridge.core.contract.states import Health, HealthStatus, PayerKind, PoolState, Totals
 from bridge.core.contract.usage import Usage
 from bridge.core.engine.planning.models import Catalog
 from bridge.core.intake.billing import RequestBill

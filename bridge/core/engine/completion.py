@@ -120,7 +120,7 @@ class Completion:
                                 if self._started:
                                     continue
                                 self._started = True
-                                self._resources.account.login_works()
+                                self._resources.works()
                             elif not isinstance(event, Finished):
                                 self._answered = True
                             elif request.include_cost:

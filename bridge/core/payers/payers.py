@@ -80,6 +80,7 @@ class Sharing:
     (BRIDGE_SHARE_LOGIN)."""
     recordings: RecordingLimits = field(default_factory=RecordingLimits)
     log_bodies: bool = False
+    marks: Marks = field(default_factory=Marks)
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
     fleet: Fleet | None = None
@@ -106,7 +107,7 @@ class Payers(ServesRequests):
         self._starting: list[asyncio.Task[None]] = []
         self.named = bool(payers[0].name)
         """Whether the server has a list of payers."""
-        self.marks = Marks()
+        self.marks = shared.marks
         self.conversations = Conversations()
         self._answered: Counter[str] = Counter()
 
@@ -312,7 +313,10 @@ class Payers(ServesRequests):
 
     async def counted(self, request: CompletionRequest) -> int:
         """Estimate the input tokens of a request with the first payer that can serve it."""
-        names, now = self.allowed(request.caller), self._shared.now()
+        names = self.allowed(request.caller)
+        if len(names) > 1:
+            await self.marks.refresh()
+        now = self._shared.now()
         known = self.candidates(names, request)
         usable = self.marks.usable(known, self.offered(names, request.model), now)
         check = partial(self.check, usable[0], request.caller)

@@ -25,7 +25,7 @@ from bridge.core.contract import (
 )
 from bridge.core.engine import Engine
 from bridge.core.intake import Answering, RequestBill
-from bridge.core.payers.marks import Conversations, Marks, mark_of, overflows
+from bridge.core.payers.marks import Conversations, Marks, is_of_the_account, mark_of, overflows
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Routed:
         """Yield the events of the answer; raises a BridgeError."""
         since = asyncio.get_running_loop().time()
         refusals: list[BridgeError] = []
-        for name in self._order():
+        for name in await self._order():
             self._bill.record.payer = name
             completion = self._asked = self._answering(name, since)
             begun = False
@@ -101,7 +101,7 @@ class Routed:
                         if isinstance(event, Started):
                             event = replace(event, payer=name)
                         elif isinstance(event, Finished):
-                            self._answered(name)
+                            await self._answered(name)
                         yield event
                 return
             except ModelNotFoundError:
@@ -110,15 +110,19 @@ class Routed:
             except BridgeError as error:
                 if not overflows(error):
                     raise
-                self._note(name, error)
+                await self._note(name, error)
                 if begun:
                     raise
                 refusals.append(error)
         raise min(refusals, key=_soonest)
 
-    def _order(self) -> list[str]:
+    async def _order(self) -> list[str]:
         """Return the payers to ask, in order."""
-        routes, now = self._routes, self._now()
+        routes = self._routes
+        if len(self._names) > 1:
+            # Otherwise there is no choice.
+            await routes.marks.refresh()
+        now = self._now()
         known = routes.candidates(self._names, self._request)
         usable = routes.marks.usable(known, self._model, now)
         if len(self._names) == 1:
@@ -132,19 +136,21 @@ class Routed:
             self._request, self._bill, self._admitted, since=since, check=check
         )
 
-    def _answered(self, name: str) -> None:
+    async def _answered(self, name: str) -> None:
         routes = self._routes
         routes.marks.works(name, self._model)
+        await routes.marks.tell()
         routes.has_answered(name)
         if name != self._names[0]:
             ttl = routes.engine(name).launcher.cache_ttl or "5m"
             routes.conversations.answered(self._request, name, self._now() + _CACHE_SECONDS[ttl])
 
-    def _note(self, name: str, error: BridgeError) -> None:
+    async def _note(self, name: str, error: BridgeError) -> None:
         mark = mark_of(error, self._model, self._now())
         if mark is None:
             return
-        self._routes.marks.note(name, mark)
+        self._routes.marks.note(name, mark, of_the_account=is_of_the_account(error))
+        await self._routes.marks.tell()
         seconds = max(mark.until - self._now(), 0.0)
         model = mark.model or "every model"
         logger.warning(

@@ -25,7 +25,7 @@ from bridge.core.contract.errors import (
 )
 from bridge.core.contract.events import Started
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import HealthStatus, PayerKind
+from bridge.core.contract.states import HealthStatus, PayerKind
 from bridge.core.engine.planning.models import Catalog
 from bridge.core.payers.payers import Payers, PayingEngine, Sharing
 from bridge.core.telemetry import RequestRecord
