@@ -13,12 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bridge.cli.common import fail, printable, settings_from, table_width
+from bridge.cli.server import Key, base_of
 
 if TYPE_CHECKING:
-    from bridge.core.ledger import Totals, UsageRow
+    from pathlib import Path
+
+    from bridge.core.ledger import Dimension, Totals, UsageRow
 
 _BY = typer.Option("--by", help="Sum by day, key, model or payer.")
 _SINCE = typer.Option("--since", help="The first day (UTC): 2026-11-01, or 7d for seven days.")
+
+_URL = typer.Option(
+    "--url", help="Ask this server instead; repeat it to sum over the replicas of a fleet."
+)
 
 
 def usage(
@@ -26,11 +33,14 @@ def usage(
     since: Annotated[str | None, _SINCE] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    url: Annotated[list[str] | None, _URL] = None,
+    api_key: Key = None,
 ) -> None:
-    """Show the requests, tokens and cost of each day, key, model or payer."""
-    import sqlite3
+    """Show the requests, tokens and cost of each day, key, model or payer.
 
-    from bridge.core.ledger import LEDGER_FILE, Dimension, first_day, read_rows
+    Reads the ledger in BRIDGE_STATE_DIR, or asks running servers and sums over them.
+    """
+    from bridge.core.ledger import Dimension, first_day
 
     try:
         dimension = Dimension(by)
@@ -40,19 +50,64 @@ def usage(
         first = "" if since is None else first_day(since, time.time())
     except ValueError:
         fail(f"--since {since}: write a date as 2026-11-01, or a number of days as 7d.")
-    path = settings_from({}).bridge_state_dir / LEDGER_FILE
-    try:
-        rows = read_rows(path, dimension, first)
-    except (sqlite3.Error, OSError) as error:
-        fail(f"The ledger {path} cannot be read: {error}.")
+    rows = _asked(url, api_key, dimension, first) if url else _read(dimension, first)
     if as_json:
         typer.echo(json.dumps([_flat(dimension, row) for row in rows], indent=2))
     elif as_csv:
         _print_csv(dimension, rows)
     elif not rows:
-        typer.echo(f"No usage in {path}.", err=True)
+        typer.echo(f"No usage in {', '.join(url) if url else _ledger()}.", err=True)
     else:
         _print_table(dimension, rows)
+
+
+def _ledger() -> Path:
+    from bridge.core.ledger import LEDGER_FILE
+
+    return settings_from({}).bridge_state_dir / LEDGER_FILE
+
+
+def _read(by: Dimension, since: str) -> list[UsageRow]:
+    import sqlite3
+
+    from bridge.core.ledger import read_rows
+
+    path = _ledger()
+    try:
+        return read_rows(path, by, since)
+    except (sqlite3.Error, OSError) as error:
+        fail(f"The ledger {path} cannot be read: {error}.")
+
+
+def _asked(urls: Sequence[str], api_key: str | None, by: Dimension, since: str) -> list[UsageRow]:
+    """The sums over several servers; without one of them they would be wrong."""
+    from bridge.client import ChatError, HttpClient, ServerAddress
+
+    url_of: dict[str, str] = {}
+    rows: list[UsageRow] = []
+    for url in urls:
+        try:
+            found = HttpClient(ServerAddress(base_of(url)), api_key).usage(by, since)
+        except ChatError as error:
+            fail(str(error))
+        if found.replica in url_of:
+            fail(
+                f"{url_of[found.replica]} and {url} are the same server, {found.replica}, or have "
+                "the same BRIDGE_REPLICA: give the own address of each server, not a balancer's."
+            )
+        url_of[found.replica] = url
+        rows += found.rows
+    return _summed(rows)
+
+
+def _summed(rows: Sequence[UsageRow]) -> list[UsageRow]:
+    """One row for each name, in the order of the names."""
+    from bridge.core.ledger import Totals, UsageRow
+
+    totals: dict[str, Totals] = {}
+    for row in rows:
+        totals[row.name] = totals.get(row.name, Totals()) + row.totals
+    return [UsageRow(name, totals[name]) for name in sorted(totals)]
 
 
 def _flat(by: str, row: UsageRow) -> dict[str, Any]:

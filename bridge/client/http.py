@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import httpx
 
 from bridge.client.asking import Asked, ChatError, Done, Image, Question, Text, Turn
 from bridge.client.connection import GIVE_KEY, IS_IT_RUNNING, ServerAddress
+from bridge.core.ledger import Totals, UsageRow
 
 _UNEXPECTED: Final = (ValueError, KeyError, TypeError, AttributeError)
 _LIST_SECONDS: Final = 30.0
+_TOTALS: Final = tuple(each.name for each in fields(Totals))
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaUsage:
+    """The ledger of one server, summed."""
+
+    replica: str
+    """The server's name; empty if it says none."""
+    rows: list[UsageRow]
 
 
 class HttpClient:
@@ -53,17 +65,35 @@ class HttpClient:
 
     def models(self) -> list[dict[str, Any]]:
         """The available models, as OpenAI's API lists them."""
-        try:
-            with self._server.client(self._api_key) as client:
-                response = client.get(f"{self._server.url}/v1/models", timeout=_LIST_SECONDS)
-        except httpx.HTTPError as error:
-            raise self._unreachable(error) from error
-        if response.status_code != 200:
-            raise ChatError(_problem(response))
+        response = self._get("/v1/models")
         try:
             return [{**entry, "id": str(entry["id"])} for entry in response.json()["data"]]
         except _UNEXPECTED as error:
             raise self._not_a_bridge() from error
+
+    def usage(self, by: str, since: str) -> ReplicaUsage:
+        """What this server has answered, summed; `since` is empty for all of it."""
+        response = self._get("/v1/usage", {"by": by} | ({"since": since} if since else {}))
+        try:
+            rows = [
+                UsageRow(str(entry[by]), Totals(**{name: entry[name] for name in _TOTALS}))
+                for entry in response.json()["data"]
+            ]
+        except _UNEXPECTED as error:
+            raise ChatError(f"{self._server} has no usage to show. {IS_IT_RUNNING}") from error
+        return ReplicaUsage(response.headers.get("x-bridge-replica", ""), rows)
+
+    def _get(self, path: str, parameters: Mapping[str, str] | None = None) -> httpx.Response:
+        try:
+            with self._server.client(self._api_key) as client:
+                response = client.get(
+                    f"{self._server.url}{path}", params=parameters, timeout=_LIST_SECONDS
+                )
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        if response.status_code != 200:
+            raise ChatError(_problem(response))
+        return response
 
     def _read(self, data: str, done: Done) -> tuple[list[str], Done]:
         try:

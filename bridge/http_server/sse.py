@@ -61,18 +61,21 @@ class EventStreamResponse(Response):
         *,
         settings: HttpSettings,
         ignored: tuple[str, ...] = (),
+        payer: str = "",
         conclude: Callable[[], Awaitable[bytes]] | None = None,
         opening: bytes = b"",
     ) -> None:
-        """`conclude` returns what ends the stream, once the answer is complete; `opening` is sent
-        at once.
+        """`ignored` and `payer` are known before the first event.
+
+        `conclude` returns what ends the stream, once the answer is complete; `opening` is sent at
+        once.
         """
         self.background = None
         self._events = events
         self._encoder = encoder
         self._settings = settings
         self._ignored = ignored
-        self._payer = ""
+        self._payer = payer
         self._conclude = conclude
         self._opening = opening
 

@@ -26,7 +26,7 @@ from bridge.core.claude import (
     read_user_settings,
 )
 from bridge.core.contract import PayerKind
-from bridge.core.engine import EngineOptions, ModelNames, TimeLimits
+from bridge.core.engine import AtLimit, EngineOptions, ModelNames, TimeLimits
 from bridge.core.payers import Payer, PayerError, PayerFile
 from bridge.core.pool import PoolLimits
 from bridge.core.system import OrphanGuard, is_loopback, private_folder
@@ -250,6 +250,7 @@ def engine_options(settings: Settings, *, demo: bool) -> EngineOptions:
         log_bodies=settings.bridge_session_log == "full",
         simulated=demo,
         stop_before_overage=settings.bridge_stop_before_overage,
+        at_limit=AtLimit.UNHEALTHY if settings.bridge_health_usage_limits else AtLimit.HEALTHY,
         recordings=RecordingLimits(
             settings.bridge_detached_seconds,
             total_bytes=settings.bridge_detached_megabytes * 1024 * 1024,

@@ -169,6 +169,11 @@ class Settings(ListeningSettings):
     bridge_stop_before_overage: bool = Field(
         False, description="Stop serving before paid extra usage begins."
     )
+    bridge_health_usage_limits: bool = Field(
+        True,
+        description="Fail the health checks while the account's usage limit is reached, so that a "
+        "balancer sends requests elsewhere.",
+    )
     bridge_log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         BeforeValidator(lambda level: str(level).lower()),

@@ -17,10 +17,18 @@ from typing import TYPE_CHECKING
 
 from bridge.core.access import USAGE_FILE, Access, LocalCounts, Quotas, RedisCounts, Uploads
 from bridge.core.answers import CLAIM_SECONDS, Fleet, RedisFleet
-from bridge.core.claude import Capabilities, Launcher
+from bridge.core.claude import AccountFingerprint, Capabilities, Launcher
 from bridge.core.engine import Engine, EngineOptions
 from bridge.core.ledger import LEDGER_FILE, Ledger
-from bridge.core.payers import Payer, Payers, PayingEngine, Sharing, account_warnings
+from bridge.core.payers import (
+    Marks,
+    Payer,
+    Payers,
+    PayingEngine,
+    SharedMarks,
+    Sharing,
+    account_warnings,
+)
 from bridge.core.pool import Budget
 from bridge.core.redis import RedisLink
 from bridge.core.system import OrphanGuard, is_loopback
@@ -160,7 +168,7 @@ async def serving(
         changes = Changes()
         options = engine_options(settings, demo=front_ends.demo)
         fleet = _fleet(settings, redis, stack)
-        parts = _Parts(settings, options, capabilities, access, quotas, telemetry, fleet)
+        parts = _Parts(settings, options, capabilities, access, quotas, telemetry, redis, fleet)
         payers = () if front_ends.demo else named_payers(settings)
         launchers = {
             payer: make_launcher(cli, settings, simulator, guard, stack, payer)
@@ -211,6 +219,7 @@ class _Parts:
     access: Access
     quotas: Quotas
     telemetry: _Telemetry
+    redis: RedisLink | None
     fleet: Fleet | None
 
 
@@ -250,9 +259,22 @@ def _service(
         settings.bridge_share_login,
         options.recordings,
         options.log_bodies,
+        _marks(launchers, parts.redis),
         fleet=parts.fleet,
     )
     return Payers(engines, parts.telemetry.observers, shared)
+
+
+def _marks(launchers: Mapping[Payer | None, Launcher], redis: RedisLink | None) -> Marks:
+    """What is known of the limits of the payers' accounts: in Redis, if there is one."""
+    if redis is None:
+        return Marks()
+    accounts = {
+        payer.name: AccountFingerprint(launcher).value
+        for payer, launcher in launchers.items()
+        if payer is not None
+    }
+    return SharedMarks(redis, accounts)
 
 
 def _warn(settings: Settings, access: Access, service: Payers) -> None:

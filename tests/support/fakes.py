@@ -23,13 +23,11 @@ from bridge.core.contract.events import (
     ToolCallStart,
 )
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import (
+from bridge.core.contract.service import DetachedAnswer, Model, OnEnd
+from bridge.core.contract.states import (
     Allowances,
-    DetachedAnswer,
     Health,
     HealthStatus,
-    Model,
-    OnEnd,
     PoolState,
     Totals,
     UsageLimits,
@@ -165,7 +163,10 @@ class FakeService:
         return await self.answers.forget(owner, id)
 
     async def _answered(
-        self, request: CompletionRequest, admitted: Callable[[], None]
+        self,
+        request: CompletionRequest,
+        admitted: Callable[[], None],
+        cancelled: Callable[[], bool],
     ) -> AsyncGenerator[Event, None]:
         validate(request)
         admitted()

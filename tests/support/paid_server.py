@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from bridge.core.access.keys import KeyFile, KeyUse
-from bridge.core.contract.service import PayerKind
+from bridge.core.contract.states import PayerKind
 from bridge.core.payers.payer import Payer, PayerFile
 from bridge.simulator import Exchange, Simulator
 from tests.support.harness import PATIENCE, LoopThread

@@ -10,7 +10,7 @@ from typing import Any
 from bridge.core.contract.errors import BridgeError
 from bridge.core.contract.events import Event, Finished, FinishReason, Started, TextDelta
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import Health, HealthStatus, PayerKind, PoolState, Totals
+from bridge.core.contract.states import Health, HealthStatus, PayerKind, PoolState, Totals
 from bridge.core.contract.usage import Usage
 from bridge.core.engine.planning.models import Catalog
 from bridge.core.intake.billing import RequestBill
@@ -27,12 +27,13 @@ class Asked:
     engine: FakeEngine
     request: CompletionRequest
     admitted: Callable[[], None]
+    check: Callable[[], None]
     usage: Usage = field(default_factory=Usage)
 
     async def events(self) -> AsyncGenerator[Event, None]:
         self.engine.catalog.choose(self.request.model)
-        self.engine.asked.append(self.request)
         self.admitted()
+        self.engine.ask(self.request, self.check)
         outcome = next(self.engine.outcomes, None)
         if isinstance(outcome, BridgeError):
             raise outcome
@@ -63,6 +64,10 @@ class FakeEngine:
         models: tuple[str, ...] = ("default", "opus"),
     ) -> None:
         self.asked: list[CompletionRequest] = []
+        self.waited: Callable[[], None] = lambda: None
+        """Called when a request has waited: what happens meanwhile."""
+        self.seen: Callable[[FakeEngine, CompletionRequest], None] = lambda engine, request: None
+        """Called with each request that is sent."""
         self.outcomes: Iterator[BridgeError | Midway | None] = iter(outcomes)
         self.subscription = bool(kind and kind.subscription)
         if subscription is not None:
@@ -92,12 +97,22 @@ class FakeEngine:
         admitted: Callable[[], None],
         *,
         since: float | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> Asked:
-        return Asked(self, request, admitted)
+        return Asked(self, request, admitted, check)
 
-    async def counted(self, request: CompletionRequest) -> int:
-        self.asked.append(request)
+    async def counted(
+        self, request: CompletionRequest, check: Callable[[], None] = lambda: None
+    ) -> int:
+        self.ask(request, check)
         return 7
+
+    def ask(self, request: CompletionRequest, check: Callable[[], None]) -> None:
+        """Send a request upstream, once its turn has come."""
+        self.waited()
+        check()
+        self.seen(self, request)
+        self.asked.append(request)
 
     def billed(self, record: RequestRecord) -> bool:
         return not self.subscription

@@ -85,6 +85,13 @@ class RedisServer:
         """Let a stalled one continue."""
         self._running.send_signal(signal.SIGCONT)
 
+    def restore(self) -> None:
+        """Let it run, whatever has been done to it."""
+        if self._process is None:
+            self.start()
+        else:
+            self.resume()
+
     def command(self, *words: str) -> str:
         """Send a command without a login, and return the reply as the protocol has it."""
         sent = b"".join([b"*%d\r\n" % len(words), *map(_bulk, words)])

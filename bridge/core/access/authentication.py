@@ -208,7 +208,7 @@ class Access:
             return
         key = self._keys.get(grant.name)
         # Another key may have the name of a revoked one.
-        if key is None or key.id != grant.id or grant.digest not in key.digests:
+        if key is None or grant.digest not in key.digests:
             raise self._refusal(_REVOKED if grant.name else _MISSING)
         self._check_valid(key, grant.digest)
         if not key.scope.includes(needed):

@@ -42,8 +42,11 @@ MOST_CLAIMS: Final = 10_000
 _END_SECONDS: Final = 5.0
 """How long the end of the server waits for what follows an answer, in seconds."""
 
-Complete: TypeAlias = Callable[[CompletionRequest, Callable[[], None]], AsyncGenerator[Event, None]]
-"""Streams an answer; the second argument is called once the request waits for a process."""
+Complete: TypeAlias = Callable[
+    [CompletionRequest, Callable[[], None], Callable[[], bool]], AsyncGenerator[Event, None]
+]
+"""Streams an answer. The second argument is called once the request waits for a process, the third
+returns whether the request was cancelled by its id."""
 Refused: TypeAlias = Callable[[CompletionRequest, Exception], None]
 """Records a request that is not answered."""
 
@@ -80,7 +83,8 @@ class Answers:
         key = (request.owner, request.request_id)
         self._running[key] = running
         try:
-            async with aclosing(self._answered(request, _nothing)) as events:
+            answer = self._answered(request, _nothing, lambda: running.cancelled)
+            async with aclosing(answer) as events:
                 while (event := await running.next(events)) is not None:
                     self._answering(claim)
                     yield event
@@ -273,7 +277,8 @@ class Answers:
             if claim is not None:
                 await self._claimed_by_all(recording, request, claim)
             self._fleet.started(recording.owner, recording.request_id)
-            async with aclosing(self._answered(request, recording.admitted.set)) as events:
+            answer = self._answered(request, recording.admitted.set, lambda: recording.cancelled)
+            async with aclosing(answer) as events:
                 async for event in events:
                     self._answering(claim)
                     try:

@@ -53,6 +53,7 @@ _PLAN_SECONDS = 20.0
 _ENDED_BY_ITSELF = (0, 128 + signal.SIGTERM)
 _OWN_PREFIX = "bridge-"
 _MCP_TOOLS = "mcp_tools"
+_MESSAGES = "messages"
 _TO_SDK = frozenset({"control_request", "control_cancel_request"})
 
 
@@ -184,6 +185,21 @@ class ControlTransport(Transport):
                 int(category["tokens"])
                 for category in answer["categories"]
                 if category["kind"] == "used" and category["id"] != _MCP_TOOLS
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ControlError("get_context_usage has another form") from error
+
+    async def login_accepted(self) -> bool:
+        """Return whether the API accepts the login; the conversation must be empty.
+
+        The API counts the tokens of a message that the CLI makes up. If it refuses, the CLI has
+        none to report.
+        """
+        answer = await self.request("get_context_usage")
+        try:
+            return any(
+                category["id"] == _MESSAGES and int(category["tokens"]) > 0
+                for category in answer["categories"]
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ControlError("get_context_usage has another form") from error

@@ -245,6 +245,10 @@ class Session:
         await self.replay(turns, model)
         return await self._transport.context_tokens()
 
+    async def login_accepted(self) -> bool:
+        """Ask the API whether it accepts the login, at no charge; needs an empty conversation."""
+        return await self._transport.login_accepted()
+
     async def ask(self, turn: Turn) -> None:
         """Send the turn that the model is to answer; its lines come from `receive`."""
         self.answers += 1

@@ -71,20 +71,17 @@ from bridge.core.contract.request import (
     ToolResultPart,
     UrlSource,
 )
-from bridge.core.contract.service import (
+from bridge.core.contract.service import DetachedAnswer, Model, OnEnd, Service
+from bridge.core.contract.states import (
     Allowance,
     Allowances,
-    DetachedAnswer,
     Health,
     HealthStatus,
     LimitedModel,
-    Model,
-    OnEnd,
     PayerKind,
     PayerState,
     PoolState,
     ReplacementReason,
-    Service,
     SessionSource,
     Totals,
     UsageLimits,

@@ -62,16 +62,19 @@ class Completion:
         admitted: Callable[[], None] = lambda: None,
         *,
         since: float | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         """Start its time limits, at `since` of the loop's time; None is now.
 
-        `admitted` is called once it waits for a process.
+        `admitted` is called once it waits for a process. `check` is called again right before it
+        is asked, and raises a BridgeError if it may not be.
         """
         self._request = request
         self._record = record
         self._resources = resources
         self._bill = bill
         self._admitted = admitted
+        self._check = check
         self._large = is_large(request)
         self._deadlines = Deadlines(
             resources.time_limits.within(limits_of(request)),
@@ -117,7 +120,7 @@ class Completion:
                                 if self._started:
                                     continue
                                 self._started = True
-                                self._resources.account.login_works()
+                                self._resources.works()
                             elif not isinstance(event, Finished):
                                 self._answered = True
                             elif request.include_cost:
@@ -144,7 +147,8 @@ class Completion:
     # Admission
 
     def _admit(self) -> None:
-        """Raise PlanLimitError if only paid extra usage would answer."""
+        """Raise a BridgeError if it may not be asked, or only paid extra usage would answer."""
+        self._check()
         if self._admission is not Admission.PROBE:
             self._admission = self._resources.usage_limits.admit()
 
@@ -176,7 +180,7 @@ class Completion:
             self._deadlines.leased()
             at, limit = self._deadlines.next()
             try:
-                # The request may have waited, and the usage limits have changed meanwhile.
+                # The request may have waited, and what admitted it have changed meanwhile.
                 self._admit()
                 async with asyncio.timeout_at(at):
                     await attempt.ask(lease, self._record.trace_parent)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from bridge.core.claude import (
@@ -37,8 +37,13 @@ _MESSAGES: Final = {
 }
 
 
-async def count_tokens(request: CompletionRequest, resources: Resources) -> int:
-    """Estimate the input tokens of a request, which is validated before; raises a BridgeError."""
+async def count_tokens(
+    request: CompletionRequest, resources: Resources, check: Callable[[], None] = lambda: None
+) -> int:
+    """Estimate the input tokens of a request, which is validated before; raises a BridgeError.
+
+    `check` is called right before Claude Code is asked, and raises one if it may not be.
+    """
     large = is_large(request)
     limits = resources.time_limits.within(limits_of(request))
     deadlines = Deadlines(limits, messages=_MESSAGES)
@@ -60,6 +65,7 @@ async def count_tokens(request: CompletionRequest, resources: Resources) -> int:
         deadlines.leased()
         at, limit = deadlines.next()
         try:
+            check()
             async with asyncio.timeout_at(at):
                 return await _count(lease, plan, turns, resources)
         except TimeoutError as error:

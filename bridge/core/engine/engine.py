@@ -19,6 +19,7 @@ from bridge.core.claude import (
     ControlError,
     Facts,
     Launcher,
+    LoginFiles,
     ProcessGoneError,
     Profile,
     Session,
@@ -27,18 +28,20 @@ from bridge.core.contract import (
     Allowances,
     CompletionRequest,
     Health,
+    HealthStatus,
     Model,
     PoolState,
 )
 from bridge.core.engine.completion import Completion
 from bridge.core.engine.counting import count_tokens
 from bridge.core.engine.health import AccountState, may_be_subscription, status_of
+from bridge.core.engine.login_watch import LoginWatch, Verdict, ask_api
 from bridge.core.engine.parking_policy import ParkingPolicy
 from bridge.core.engine.planning import Catalog, ModelNames, Planner
 from bridge.core.engine.resources import Resources
 from bridge.core.engine.schema_checker import SchemaChecker
 from bridge.core.engine.timeouts import TimeLimits
-from bridge.core.engine.usage_limits import OveragePolicy, UsageLimitsState
+from bridge.core.engine.usage_limits import AtLimit, OveragePolicy, UsageLimitsState
 from bridge.core.intake import RequestBill, Requests, ServesRequests
 from bridge.core.pool import Budget, Pool, PoolLimits, Recycling, Watchdog, WatchdogLimits
 from bridge.core.telemetry import Observer, RequestRecord, kind_of
@@ -62,6 +65,7 @@ class EngineOptions:
     log_bodies: bool = False
     simulated: bool = False
     stop_before_overage: bool = False
+    at_limit: AtLimit = AtLimit.UNHEALTHY
     known_refusals: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Fields that the API has refused, by the model's full name."""
     recordings: RecordingLimits = field(default_factory=RecordingLimits)
@@ -88,7 +92,6 @@ class Engine(ServesRequests):
         self._launcher = launcher
         self._options = options
         self._capabilities = capabilities
-        self._on_change = on_change
         self._now = now
         self._draining = False
         self._asking_plan: asyncio.Task[None] | None = None
@@ -102,7 +105,10 @@ class Engine(ServesRequests):
             budget=budget,
         )
         self._watchdog = Watchdog(self.pool.sessions, options.watchdog, options.recycling)
-        self.account = AccountState(on_change, self._on_facts, self._ask_again)
+        self.account = AccountState(self._account_changed, self._on_facts, self._ask_again)
+        self._login_watch = LoginWatch(
+            self.account, self._ask_api, LoginFiles(launcher.environment).state
+        )
         self.usage_limits = UsageLimitsState(
             OveragePolicy(options.stop_before_overage),
             now,
@@ -159,6 +165,7 @@ class Engine(ServesRequests):
         """End every process, whatever it is doing."""
         self.usage_limits.close()
         self._draining = True
+        await self._login_watch.aclose()
         if self._asking_plan is not None:
             self._asking_plan.cancel()
             await asyncio.wait((self._asking_plan,))
@@ -188,13 +195,17 @@ class Engine(ServesRequests):
         admitted: Callable[[], None],
         *,
         since: float | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> Completion:
         """Begin to answer; see `Completion`."""
-        return Completion(request, bill.record, self.resources, bill, admitted, since=since)
+        resources = self.resources
+        return Completion(request, bill.record, resources, bill, admitted, since=since, check=check)
 
-    async def counted(self, request: CompletionRequest) -> int:
-        """Estimate the input tokens of a request; raises a BridgeError."""
-        return await count_tokens(request, self.resources)
+    async def counted(
+        self, request: CompletionRequest, check: Callable[[], None] = lambda: None
+    ) -> int:
+        """Estimate the input tokens of a request; see `count_tokens`."""
+        return await count_tokens(request, self.resources, check)
 
     def offered_model(self, record: RequestRecord) -> str:
         """Return the model that answered, or else the requested one, if it is on offer, or ""."""
@@ -228,7 +239,8 @@ class Engine(ServesRequests):
 
     def health(self) -> Health:
         """Return whether completions work now."""
-        account = self.account
+        account, limits = self.account, self.usage_limits
+        counts = self._options.at_limit is AtLimit.UNHEALTHY
         status, detail = status_of(
             account.facts,
             draining=self._draining,
@@ -236,8 +248,10 @@ class Engine(ServesRequests):
             trouble=self.pool.trouble,
             login_accepted=account.login_accepted,
             login_trouble=account.login_trouble,
-            overage_ahead=self.usage_limits.overage_ahead,
+            overage_ahead=limits.overage_ahead,
+            used_up=counts and limits.used_up_until is not None,
         )
+        stopped = status in (HealthStatus.OVERAGE_AHEAD, HealthStatus.USAGE_LIMIT)
         return Health(
             status=status,
             logged_in=account.logged_in,
@@ -249,6 +263,7 @@ class Engine(ServesRequests):
             processes=self.pool.counts(),
             waiting=self.pool.waiting,
             detail=detail,
+            resets_at=limits.stopped_until if stopped else None,
             lacking=self._capabilities.lacking,
         )
 
@@ -340,6 +355,14 @@ class Engine(ServesRequests):
             raise
         self.account.learn(session.facts)
         return session
+
+    def _account_changed(self) -> None:
+        self._login_watch.look()
+        self.pool.announce()
+
+    async def _ask_api(self) -> Verdict:
+        """Find out whether the login works, without a request."""
+        return await ask_api(self.resources, Profile(self._options.system_prompt))
 
     def _on_facts(self, facts: Facts) -> None:
         names = self._options.models

@@ -24,6 +24,7 @@ OVERAGE = (
     "The usage limit is reached. The server pauses until it resets instead of using paid "
     "extra usage (BRIDGE_STOP_BEFORE_OVERAGE)."
 )
+USED_UP = "The account's usage limit is reached. Requests are answered again when it resets."
 
 
 def account_of(facts: Facts | None) -> str:
@@ -67,13 +68,14 @@ def status_of(
     login_accepted: bool | None,
     login_trouble: str = "",
     overage_ahead: bool = False,
+    used_up: bool = False,
 ) -> tuple[HealthStatus, str]:
     """Return the status and its detail; see `Health`.
 
     `usable`: whether a process is expected to work. `trouble`: a problem with the processes.
     `login_accepted`: the result of the last request, None before the first; `login_trouble`: its
     error, if the login caused it. `overage_ahead`: whether only paid extra usage would answer now,
-    and it is disabled.
+    and it is disabled. `used_up`: whether the API refuses every request until a usage limit resets.
     """
     if draining:
         return HealthStatus.DRAINING, "The server is shutting down."
@@ -88,6 +90,8 @@ def status_of(
         return HealthStatus.NOT_LOGGED_IN, LOG_IN
     if overage_ahead:
         return HealthStatus.OVERAGE_AHEAD, OVERAGE
+    if used_up:
+        return HealthStatus.USAGE_LIMIT, USED_UP
     return HealthStatus.OK, trouble
 
 
@@ -150,7 +154,11 @@ class AccountState:
         """Record that the login made the last request fail; `trouble` is the remedy."""
         self._note_login(accepted=False, trouble=trouble)
 
-    def _note_login(self, *, accepted: bool, trouble: str = "") -> None:
+    def login_unknown(self) -> None:
+        """Record that the next request may show whether the login works."""
+        self._note_login(accepted=None)
+
+    def _note_login(self, *, accepted: bool | None, trouble: str = "") -> None:
         if (accepted, trouble) != (self.login_accepted, self.login_trouble):
             self.login_accepted, self.login_trouble = accepted, trouble
             self._on_change()
@@ -170,6 +178,12 @@ class AccountState:
     def account(self) -> str:
         """The source of the login; see `account_of`."""
         return account_of(self.facts)
+
+    @property
+    def first_party(self) -> bool:
+        """Whether it is one of Anthropic's own API, as opposed to a cloud provider's."""
+        provider = self.facts.account.get("apiProvider") if self.facts else None
+        return provider in (None, "", "firstParty")
 
     @property
     def billed(self) -> bool:

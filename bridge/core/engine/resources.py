@@ -28,3 +28,8 @@ class Resources:
     quotas: Quotas
     time_limits: TimeLimits
     clock: Callable[[], float]
+
+    def works(self) -> None:
+        """Record that the API answers: the login works, and no limit is reached."""
+        self.account.login_works()
+        self.usage_limits.works()

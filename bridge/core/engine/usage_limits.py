@@ -28,6 +28,9 @@ UNKNOWN_RESET_SECONDS: Final = 900.0
 ACCOUNT_LOOK_SECONDS: Final = 5.0
 """How often to check whether another account is logged in while serving is stopped, in seconds."""
 
+_OF_THE_ACCOUNT: Final = frozenset({"", "five_hour", "seven_day", "overage"})
+"""Limits of the account as a whole; others are those of one model."""
+
 _PROBE_SECONDS: Final = 1.0
 
 
@@ -53,10 +56,26 @@ def overage_ahead(limits: UsageLimits, now: float) -> float | None:
     return until if until > now else None
 
 
+def used_up(limits: UsageLimits, now: float) -> float | None:
+    """Return until when the API refuses every request, in Unix seconds; None if it does not."""
+    extra = limits.using_overage or limits.overage_status.startswith("allowed")
+    if limits.status != "rejected" or extra or limits.limit not in _OF_THE_ACCOUNT:
+        return None
+    until = _lifted(limits, limits.resets_at)
+    return until if until > now else None
+
+
 def _lifted(limits: UsageLimits, resets_at: float | None) -> float:
     if resets_at is None or resets_at <= limits.said_at:
         return limits.said_at + UNKNOWN_RESET_SECONDS
     return resets_at
+
+
+class AtLimit(Enum):
+    """Whether a server is healthy while its account's usage limit is reached."""
+
+    UNHEALTHY = "unhealthy"
+    HEALTHY = "healthy"
 
 
 class Admission(Enum):
@@ -164,6 +183,8 @@ class UsageLimitsState:
         """The account that `latest` was reported for."""
         self._asked_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._answered = False
+        """Whether the API has answered since it reported the limits."""
         self.latest: UsageLimits | None = None
         """None until the API has reported something."""
 
@@ -184,6 +205,7 @@ class UsageLimitsState:
 
     def _take(self, limits: UsageLimits) -> None:
         self.latest = limits
+        self._answered = False
         self._policy.note(limits, self._now())
         self._limits_of = self._account()
         self._watch_stop()
@@ -203,6 +225,25 @@ class UsageLimitsState:
         """Whether serving is stopped, since only paid extra usage would answer."""
         return self._policy.until(self.latest, self._now()) is not None
 
+    @property
+    def used_up_until(self) -> float | None:
+        """Until when the API refuses every request, in Unix seconds; None if it does not."""
+        if self.latest is None or self._answered:
+            return None
+        return used_up(self.latest, self._now())
+
+    @property
+    def stopped_until(self) -> float | None:
+        """When serving is expected to resume, in Unix seconds; None if it is not stopped."""
+        overage = self._policy.until(self.latest, self._now())
+        return self.used_up_until if overage is None else overage
+
+    def works(self) -> None:
+        """Record that the API answers, whatever it reported before."""
+        if self.used_up_until is not None:
+            self._answered = True
+            self._on_change()
+
     def tell_reset(self, error: PlanLimitError, resets_at: float) -> None:
         """Add to an error when the limit resets, in Unix seconds."""
         error.tell_reset(resets_at, self._now())
@@ -217,7 +258,7 @@ class UsageLimitsState:
         """While serving is stopped, wake watchers when it continues."""
         self.close()
         now = self._now()
-        until = self._policy.until(self.latest, now)
+        until = self.stopped_until
         if until is not None:
             self._timer = asyncio.get_running_loop().call_later(
                 min(until - now, ACCOUNT_LOOK_SECONDS), self._look_at_stop
@@ -230,7 +271,7 @@ class UsageLimitsState:
 
     def _forget_those_of_another_account(self) -> None:
         """If serving has stopped for an account that is no longer logged in, continue."""
-        if self.overage_ahead and self._account() != self._limits_of:
+        if self.stopped_until is not None and self._account() != self._limits_of:
             logger.info("another account is logged in: the previous usage limits no longer apply")
             self.latest = None
             self._policy.forget()

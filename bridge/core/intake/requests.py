@@ -9,14 +9,16 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from enum import Enum, auto
-from typing import Protocol
+from typing import Final, Protocol
 
 from bridge.core.access import Quotas
 from bridge.core.answers import Answers, Fleet, RecordingLimits
 from bridge.core.contract import (
     BridgeError,
+    ClientClosedError,
     CompletionRequest,
     Event,
+    RequestCancelledError,
     SessionSource,
     Totals,
     Usage,
@@ -66,13 +68,17 @@ class Answerer(Protocol):
         ...
 
 
+_LEFT: Final = frozenset({ClientClosedError.reason, RequestCancelledError.reason})
+"""The reasons of an end that the caller wanted."""
+
+
 class _Outcome(Enum):
     """How a request ended."""
 
     ANSWERED = auto()
     FAILED = auto()
     LEFT = auto()
-    """Its caller disconnected."""
+    """Its caller disconnected, or cancelled it."""
 
 
 class Requests:
@@ -105,9 +111,16 @@ class Requests:
         )
 
     async def _answered(
-        self, request: CompletionRequest, admitted: Callable[[], None]
+        self,
+        request: CompletionRequest,
+        admitted: Callable[[], None],
+        cancelled: Callable[[], bool],
     ) -> AsyncGenerator[Event, None]:
-        """Answer a request and record it; calls `admitted` once it waits for a process."""
+        """Answer a request and record it.
+
+        Calls `admitted` once it waits for a process; `cancelled` returns whether it was cancelled
+        by its id.
+        """
         clock = self._clock
         record = RequestRecord(request, clock(), bodies=self._log_bodies, started_on=self._now())
         self._observer.began(record)
@@ -129,7 +142,9 @@ class Requests:
             record.error, record.cause = error.reason, error.for_log
             raise
         except (asyncio.CancelledError, GeneratorExit):
-            record.error = record.error or ("" if record.finished else "CLIENT_CLOSED")
+            if not (record.error or record.finished):
+                why = RequestCancelledError if cancelled() else ClientClosedError
+                record.error = why.reason
             raise
         except Exception:
             record.error = "INTERNAL"
@@ -165,7 +180,7 @@ class Requests:
         if not record.error:
             self._outcomes[_Outcome.ANSWERED] += 1
         else:
-            left = record.error == "CLIENT_CLOSED"
+            left = record.error in _LEFT
             self._outcomes[_Outcome.LEFT if left else _Outcome.FAILED] += 1
         if record.session_source:
             self._session_sources[record.session_source] += 1

@@ -56,14 +56,31 @@ def mark_of(error: BridgeError, model: str, now: float) -> LimitedModel | None:
     return None
 
 
+def is_of_the_account(error: BridgeError) -> bool:
+    """Whether an error is that of every server with the same account.
+
+    A refused login is not: each server has its own, on its own disk.
+    """
+    return not isinstance(error, NotLoggedInError)
+
+
 class Marks:
     """The payers that cannot serve a model now, each until its limit resets."""
 
     def __init__(self) -> None:
         self._marks: dict[tuple[str, str], LimitedModel] = {}
 
-    def note(self, payer: str, mark: LimitedModel) -> None:
-        """Leave a payer out until the mark ends, or an earlier one if that ends later."""
+    async def refresh(self) -> None:
+        """Learn the marks that other servers have noted, and tell them those noted here."""
+
+    async def tell(self) -> None:
+        """Tell other servers what has been noted here, if anything."""
+
+    def note(self, payer: str, mark: LimitedModel, *, of_the_account: bool = False) -> None:
+        """Leave a payer out until the mark ends, or an earlier one if that ends later.
+
+        `of_the_account`: see `is_of_the_account`.
+        """
         known = self._marks.get((payer, mark.model), mark)
         self._marks[payer, mark.model] = max(known, mark, key=lambda each: each.until)
 

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from bridge.core.access import OWNERS_USE, KeyUse, Quotas
@@ -79,6 +80,7 @@ class Sharing:
     (BRIDGE_SHARE_LOGIN)."""
     recordings: RecordingLimits = field(default_factory=RecordingLimits)
     log_bodies: bool = False
+    marks: Marks = field(default_factory=Marks)
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
     fleet: Fleet | None = None
@@ -105,7 +107,7 @@ class Payers(ServesRequests):
         self._starting: list[asyncio.Task[None]] = []
         self.named = bool(payers[0].name)
         """Whether the server has a list of payers."""
-        self.marks = Marks()
+        self.marks = shared.marks
         self.conversations = Conversations()
         self._answered: Counter[str] = Counter()
 
@@ -183,6 +185,18 @@ class Payers(ServesRequests):
         if not (self.named or use.mine or shared.share_login) and not self.usual.account.facts:
             raise UnavailableError("The server is starting: its account is not known yet.")
         return payers_for(use, self.options, share_login=shared.share_login)
+
+    def check(self, name: str, caller: str) -> None:
+        """Raise a BridgeError unless a payer may still answer a caller.
+
+        While a request waits, its key may be changed, and a payer may turn out to have another
+        account than the one that it was added as.
+        """
+        if name not in self.allowed(caller):
+            raise UnavailableError(
+                "Who pays for this API key has changed while the request waited. Send it again.",
+                reason="PAYERS_CHANGED",
+            )
 
     # Service
 
@@ -293,15 +307,20 @@ class Payers(ServesRequests):
         """Begin to answer; raises PermissionDeniedError if no payer may."""
         names = self.allowed(request.caller)
         if not self.named:
-            return self.usual.answering(request, bill, admitted)
+            check = partial(self.check, names[0], request.caller)
+            return self.usual.answering(request, bill, admitted, check=check)
         return Routed(self, names, request, bill, admitted, self._shared.now)
 
     async def counted(self, request: CompletionRequest) -> int:
         """Estimate the input tokens of a request with the first payer that can serve it."""
-        names, now = self.allowed(request.caller), self._shared.now()
+        names = self.allowed(request.caller)
+        if len(names) > 1:
+            await self.marks.refresh()
+        now = self._shared.now()
         known = self.candidates(names, request)
         usable = self.marks.usable(known, self.offered(names, request.model), now)
-        return await self.engine(usable[0]).counted(request)
+        check = partial(self.check, usable[0], request.caller)
+        return await self.engine(usable[0]).counted(request, check)
 
     def offered(self, names: Sequence[str], model: str | None) -> str:
         """Return the full name of a model that any of the payers offers, or the name itself."""

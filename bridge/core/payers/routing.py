@@ -11,6 +11,7 @@ import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Final, Protocol
 
 from bridge.core.contract import (
@@ -24,7 +25,7 @@ from bridge.core.contract import (
 )
 from bridge.core.engine import Engine
 from bridge.core.intake import RequestBill
-from bridge.core.payers.marks import Conversations, Marks, mark_of, overflows
+from bridge.core.payers.marks import Conversations, Marks, is_of_the_account, mark_of, overflows
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,10 @@ class Routes(Protocol):
 
     def has_answered(self, name: str) -> None:
         """Count a complete answer."""
+        ...
+
+    def check(self, name: str, caller: str) -> None:
+        """Raise a BridgeError unless a payer may still answer a caller."""
         ...
 
 
@@ -81,7 +86,7 @@ class Routed:
         """Yield the events of the answer; raises a BridgeError."""
         since = asyncio.get_running_loop().time()
         refusals: list[BridgeError] = []
-        for name in self._order():
+        for name in await self._order():
             self._bill.record.payer = name
             begun = False
             try:
@@ -96,15 +101,19 @@ class Routed:
             except BridgeError as error:
                 if not overflows(error):
                     raise
-                self._note(name, error)
+                await self._note(name, error)
                 if begun:
                     raise
                 refusals.append(error)
         raise min(refusals, key=_soonest)
 
-    def _order(self) -> list[str]:
+    async def _order(self) -> list[str]:
         """Return the payers to ask, in order."""
-        routes, now = self._routes, self._now()
+        routes = self._routes
+        if len(self._names) > 1:
+            # Otherwise there is no choice.
+            await routes.marks.refresh()
+        now = self._now()
         known = routes.candidates(self._names, self._request)
         usable = routes.marks.usable(known, self._model, now)
         if len(self._names) == 1:
@@ -114,7 +123,11 @@ class Routed:
     async def _asked(self, name: str, since: float) -> AsyncGenerator[Event, None]:
         """Yield the answer of one payer, which the events name."""
         completion = self._routes.engine(name).answering(
-            self._request, self._bill, self._admitted, since=since
+            self._request,
+            self._bill,
+            self._admitted,
+            since=since,
+            check=partial(self._routes.check, name, self._request.caller),
         )
         try:
             async with aclosing(completion.events()) as events:
@@ -122,24 +135,26 @@ class Routed:
                     if isinstance(event, Started):
                         event = replace(event, payer=name)
                     elif isinstance(event, Finished):
-                        self._answered(name)
+                        await self._answered(name)
                     yield event
         finally:
             self.usage = completion.usage
 
-    def _answered(self, name: str) -> None:
+    async def _answered(self, name: str) -> None:
         routes = self._routes
         routes.marks.works(name, self._model)
+        await routes.marks.tell()
         routes.has_answered(name)
         if name != self._names[0]:
             ttl = routes.engine(name).launcher.cache_ttl or "5m"
             routes.conversations.answered(self._request, name, self._now() + _CACHE_SECONDS[ttl])
 
-    def _note(self, name: str, error: BridgeError) -> None:
+    async def _note(self, name: str, error: BridgeError) -> None:
         mark = mark_of(error, self._model, self._now())
         if mark is None:
             return
-        self._routes.marks.note(name, mark)
+        self._routes.marks.note(name, mark, of_the_account=is_of_the_account(error))
+        await self._routes.marks.tell()
         seconds = max(mark.until - self._now(), 0.0)
         model = mark.model or "every model"
         logger.warning(

@@ -19,12 +19,14 @@ def health_of(states: Mapping[str, Health]) -> Health:
     processes: Counter[str] = Counter()
     for each in states.values():
         processes.update(each.processes)
+    resumes = [each.resets_at for each in states.values() if each.resets_at is not None]
     details = [f"Payer {name}: {each.detail}" for name, each in states.items() if each.detail]
     return replace(
         shown,
         processes={state: processes[state] for state in shown.processes},
         waiting=sum(each.waiting for each in states.values()),
         detail=" ".join(details),
+        resets_at=None if shown.serving else min(resumes, default=None),
     )
 
 

@@ -22,6 +22,7 @@ _STATUSES: Final[Mapping[str, pool_pb2.Pool.Status.ValueType]] = {
     "not_logged_in": pool_pb2.Pool.STATUS_NOT_LOGGED_IN,
     "unavailable": pool_pb2.Pool.STATUS_UNAVAILABLE,
     "overage_ahead": pool_pb2.Pool.STATUS_OVERAGE_AHEAD,
+    "usage_limit": pool_pb2.Pool.STATUS_USAGE_LIMIT,
 }
 _KINDS: Final[Mapping[contract.PayerKind, pool_pb2.Payer.Kind.ValueType]] = {
     contract.PayerKind.LOGIN: pool_pb2.Payer.KIND_LOGIN,
@@ -57,6 +58,7 @@ def encode_pool(state: contract.PoolState, replica: str = "") -> pool_pb2.Pool:
         subscription=health.subscription,
         payers=map(_payer, state.payers),
         replica=replica,
+        reset_time=None if health.resets_at is None else timestamp(health.resets_at),
     )
 
 

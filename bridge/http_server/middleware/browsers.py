@@ -33,6 +33,7 @@ _OWN_HEADERS: Final = BrowserHeaders(
             "tracestate",
             "user-agent",  # Firefox and Safari ask for it, Chromium does not
             "x-api-key",
+            "x-conversation-id",  # for balancers: docs/proxies.md
             "x-requested-with",
             "x-title",
         }

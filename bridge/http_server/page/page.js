@@ -248,8 +248,9 @@ function showRecent(recent) {
       const cell = element("td", text(line), className);
       cell.setAttribute("role", "cell");
       cell.dataset.label = name.toLowerCase();
-      // A client that left is not a failure.
-      if (name === "End" && line.error) cell.classList.add(line.error === "CLIENT_CLOSED" ? "quiet" : "error");
+      // A client that left, or cancelled its request, is not a failure.
+      const wanted = ["CLIENT_CLOSED", "REQUEST_CANCELLED"].includes(line.error);
+      if (name === "End" && line.error) cell.classList.add(wanted ? "quiet" : "error");
       if (name === "Id") cell.title = line.request_id;
       if (name === "Model" && line.labels) cell.append(labelsOf(line.labels));
       row.append(cell);

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -14,12 +15,14 @@ from typer.testing import CliRunner, Result
 
 from bridge.cli import app
 from bridge.core.access.keys import KeyFile, KeyLimits, RedisKeys
+from bridge.core.contract.errors import AuthenticationError
 from bridge.core.redis import RedisAddress, parse_redis_url
-from bridge.server import StartError
+from bridge.server import StartError, access_of, redis_link
+from bridge.server.front_ends import open_listeners
 from tests.support.every_api import APIS, OK, Client
-from tests.support.harness import RunningBridge
+from tests.support.harness import RunningBridge, settings_for_tests
 from tests.support.redis_server import RedisServer
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, soon
 
 Start = Callable[..., RunningBridge]
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
@@ -132,6 +135,32 @@ def test_a_server_that_never_saw_the_keys_refuses_until_it_does(
     assert statuses(client, "none") == {"UNAUTHENTICATED"}
     assert client.http.get("/readyz").status_code == 200
     eventually(lambda: health(client) == SERVING)
+
+
+async def test_a_server_for_other_machines_never_opens(
+    address: RedisAddress, redis_server: RedisServer, tmp_path: Any
+) -> None:
+    redis_server.kill()
+    settings = settings_for_tests(tmp_path, host="192.0.2.1", bridge_redis_url=address)
+    async with AsyncExitStack() as stack:
+        link = await redis_link(settings, stack)
+        access = await access_of(settings, link)
+        # It may start, since there may be keys.
+        open_listeners(settings, access, http=False, grpc=True)
+        redis_server.start()
+        assert link is not None
+        up = asyncio.Event()
+        link.follow(lambda now: up.set())
+        await soon(up.wait())
+        known = asyncio.Event()
+        access.on_known = known.set
+        async with access.following(0.01):
+            await soon(known.wait())
+        with pytest.raises(AuthenticationError):
+            access.authenticate(None)
+        # Now that there is none, it may not.
+        with pytest.raises(StartError):
+            open_listeners(settings, await access_of(settings, link), http=False, grpc=True)
 
 
 def test_without_any_key_a_server_on_loopback_opens_once_that_is_known(

@@ -295,6 +295,21 @@ def told(exchange: Exchange) -> dict[str, Any]:
     }
 
 
+async def test_the_api_is_asked_at_no_charge_whether_it_accepts_the_login(
+    session: Session, simulator: Simulator
+) -> None:
+    before = len(simulator.ledger.exchanges())
+    assert await session.login_accepted()
+    simulator.login_accepted = False
+    try:
+        assert not await session.login_accepted()
+    finally:
+        simulator.login_accepted = True
+    assert await session.login_accepted()
+    assert len(simulator.ledger.exchanges()) == before
+    await assert_nothing_is_left(session, simulator)
+
+
 async def test_settings_merge_and_null_and_empty_take_them_back(
     session: Session, simulator: Simulator
 ) -> None:

@@ -14,7 +14,7 @@ from bridge.cli import app
 from bridge.core.access.authentication import Access
 from bridge.core.access.keys import KeyFile, KeyLimits, KeyOwner, KeyScope, KeyUse, parse_given
 from bridge.core.contract.errors import AuthenticationError
-from bridge.core.contract.service import PayerKind
+from bridge.core.contract.states import PayerKind
 from bridge.core.payers.payer import Payer, PayerFile
 from bridge.http_server.context import HttpSettings
 from tests.support.fakes import FakeService

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bridge.core.claude.processes.login import LoginStatus, status_command
-from bridge.core.contract.service import PayerKind
+from bridge.core.contract.states import PayerKind
 from bridge.core.payers.payer import Payer, PayerFile
 from bridge.server.launching import bundled_cli
 from tests.support.paid_server import KEY, TOKEN, log_in, secret

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from bridge.cli import app
 from bridge.core.access.keys import KeyFile, KeyOwner, KeyUse
-from bridge.core.contract.service import PayerKind
+from bridge.core.contract.states import PayerKind
 from bridge.core.payers.payer import Payer, PayerFile
 from tests.support.paid_server import KEY, TOKEN, log_in, secret
 

@@ -6,8 +6,10 @@ import asyncio
 import csv
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -15,6 +17,7 @@ from bridge.cli import app
 from bridge.core.contract import UNKNOWN_COST, CompletionRequest, Cost, SessionSource, Usage
 from bridge.core.ledger import LEDGER_FILE, Ledger
 from bridge.core.telemetry import RequestRecord
+from tests.support.harness import PATIENCE, RunningBridge
 
 
 def record(id: str, caller: str, cost: Cost, *, billed: bool = False) -> RequestRecord:
@@ -102,3 +105,36 @@ def test_a_broken_ledger_is_an_error(tmp_path: Path) -> None:
     result = run(tmp_path)
     assert result.exit_code == 1
     assert "cannot be read" in result.stderr
+
+
+def test_the_replicas_of_a_fleet_are_summed(
+    tmp_path: Path, start_bridge: Callable[..., RunningBridge]
+) -> None:
+    one, other = (start_bridge(bridge_replica=name) for name in ("one", "other"))
+    for bridge, times in ((one, 2), (other, 1)):
+        body = {"model": "default", "messages": [{"role": "user", "content": "Hi."}]}
+        for _ in range(times):
+            url = f"{bridge.url}/v1/chat/completions"
+            assert httpx.post(url, json=body, timeout=PATIENCE, trust_env=False).is_success
+        bridge.call(bridge.bridge.service.booked)
+
+    def summed(*urls: str) -> Result:
+        return run(tmp_path, "--json", *(word for url in urls for word in ("--url", url)))
+
+    alone = [json.loads(summed(bridge.url).stdout) for bridge in (one, other)]
+    (row,) = json.loads(summed(one.url, f"{other.url}/v1").stdout)
+    assert [len(rows) for rows in alone] == [1, 1]
+    assert row == {
+        name: value if name == "day" else pytest.approx(value + alone[1][0][name])
+        for name, value in alone[0][0].items()
+    }
+    assert row["requests"] == 3
+
+    # A balancer's address, which would count one server twice.
+    result = summed(one.url, f"{one.url}/")
+    assert result.exit_code == 1
+    assert "are the same server, one" in result.stderr
+    other.stop()
+    result = summed(one.url, other.url)
+    assert result.exit_code == 1
+    assert f"No answer from {other.url}" in result.stderr

@@ -18,7 +18,7 @@ import pytest
 from claude_agent_sdk._cli_version import __cli_version__ as bundled_version
 
 from bridge.core.claude import ControlError, ProcessGoneError
-from bridge.core.contract.service import Health, HealthStatus
+from bridge.core.contract.states import Health, HealthStatus
 from bridge.doctor.findings import (
     PROCESS_BYTES,
     TESTED,

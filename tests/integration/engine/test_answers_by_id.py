@@ -49,7 +49,7 @@ async def test_an_answer_that_is_streamed_is_cancelled_by_its_id(engine: Running
         with pytest.raises(RequestCancelledError):
             await soon(waiting)
     await soon(engine.settled())
-    assert engine.records()[-1]["error"] == "CLIENT_CLOSED"
+    assert engine.records()[-1]["error"] == "REQUEST_CANCELLED"
 
 
 async def all_left(events: Any) -> list[Event]:

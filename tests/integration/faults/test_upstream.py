@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from bridge.server.launching import bundled_cli
 from bridge.simulator import Simulator
 from tests.support.front_ends import Apis, both_apis
 from tests.support.harness import LONG, PATIENCE, RunningEngine, running_engine, sim, user
+from tests.support.logins import log_in
 from tests.support.replies import Failure
 
 
@@ -144,7 +144,7 @@ async def test_a_login_while_the_bridge_runs_needs_no_restart(tmp_path: Path) ->
             assert engine.health().status == "not_logged_in"
             with pytest.raises(NotLoggedInError):
                 await running.ask(user("Hello?"))
-            await asyncio.to_thread(_log_in, tmp_path)
+            await asyncio.to_thread(log_in, tmp_path)
             assert (await running.ask(user(sim(text="hello")))).text == "hello"
             assert engine.health().status == "ok"
             async with asyncio.timeout(PATIENCE):
@@ -154,7 +154,7 @@ async def test_a_login_while_the_bridge_runs_needs_no_restart(tmp_path: Path) ->
 
 
 async def test_a_login_by_the_cli_itself_is_one(tmp_path: Path) -> None:
-    await asyncio.to_thread(_log_in, tmp_path)
+    await asyncio.to_thread(log_in, tmp_path)
     environment = hermetic_environment(os.environ, tmp_path, "http://127.0.0.1:9")
     del environment["CLAUDE_CODE_OAUTH_TOKEN"]
     # It is there to be billed instead, if the login were not seen.
@@ -170,7 +170,7 @@ async def test_another_account_is_not_stopped_for_the_last_ones_extra_usage(
 ) -> None:
     monkeypatch.setattr(usage_limits, "ACCOUNT_LOOK_SECONDS", 0.2)
     async with Simulator(pace_ms=0) as simulator:
-        await asyncio.to_thread(_log_in, tmp_path, "first")
+        await asyncio.to_thread(log_in, tmp_path, "first")
         environment = hermetic_environment(os.environ, tmp_path, simulator.base_url)
         del environment["CLAUDE_CODE_OAUTH_TOKEN"]
         launcher = Launcher(bundled_cli(), environment, tmp_path)
@@ -197,45 +197,10 @@ async def test_another_account_is_not_stopped_for_the_last_ones_extra_usage(
             await reaches("overage_ahead")
             with pytest.raises(PlanLimitError):
                 await running.ask(user("Hello?"))
-            await asyncio.to_thread(_log_in, tmp_path, "second")
+            await asyncio.to_thread(log_in, tmp_path, "second")
             assert (await running.ask(user(sim(text="hello")))).text == "hello"
             # Without a request too, since a balancer sends none to a server that is not ready.
             await running.ask(user(sim(text="paid", headers=spent)))
             await reaches("overage_ahead")
-            await asyncio.to_thread(_log_in, tmp_path, "third")
+            await asyncio.to_thread(log_in, tmp_path, "third")
             await reaches("ok")
-
-
-def _log_in(home: Path, account: str = "one") -> None:
-    """Leave what `/login` leaves, and take its lock: running processes write the same file."""
-    login = {
-        "accessToken": f"simulated-{account}",
-        "refreshToken": "simulated",
-        "expiresAt": int((time.time() + 3600) * 1000),
-        "scopes": ["user:inference", "user:profile"],
-        "subscriptionType": "max",
-    }
-    folder = home / ".claude"
-    folder.mkdir(exist_ok=True)
-    (folder / ".credentials.json").write_text(json.dumps({"claudeAiOauth": login}))
-    file = folder / ".claude.json"
-    with _locked(folder / ".claude.json.lock"):
-        content = json.loads(file.read_text()) if file.exists() else {}
-        content["oauthAccount"] = {"accountUuid": account, "organizationUuid": f"of {account}"}
-        file.write_text(json.dumps(content))
-
-
-@contextmanager
-def _locked(lock: Path) -> Iterator[None]:
-    until = time.monotonic() + PATIENCE
-    while True:
-        try:
-            lock.mkdir()
-            break
-        except FileExistsError:
-            assert time.monotonic() < until
-            time.sleep(0.01)
-    try:
-        yield
-    finally:
-        lock.rmdir()

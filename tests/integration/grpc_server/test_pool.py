@@ -12,7 +12,7 @@ import pytest
 from bridge import __version__
 from bridge.core.contract.events import Finished, FinishReason, Started
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import (
+from bridge.core.contract.states import (
     Health,
     HealthStatus,
     PoolState,

@@ -20,7 +20,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from bridge.core.contract.events import Event
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import HealthStatus
+from bridge.core.contract.states import HealthStatus
 from bridge.grpc_server.server import GrpcServer
 from bridge.v1 import completion_pb2_grpc, model_pb2, model_pb2_grpc
 from tests.integration.grpc_server.conftest import Serve

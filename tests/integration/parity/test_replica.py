@@ -98,6 +98,25 @@ async def test_a_turn_of_a_conversation_has_it_even_if_it_is_cancelled_early(
         assert dict(await talk.call.initial_metadata())[HEADER] == NAME
 
 
+def test_a_conversations_id_for_balancers_changes_nothing_and_goes_no_further(
+    named: RunningBridge, http: httpx.Client, channel: grpc.Channel
+) -> None:
+    own = "not-for-the-api, " * 20 + "%"
+    body = {"model": "default", "messages": [{"role": "user", "content": sim(text="hi")}]}
+    headers = {"x-conversation-id": own, "x-bridge-strict": "true"}
+    assert http.post("/v1/chat/completions", json=body, headers=headers).status_code == 200
+    request = pb.CreateCompletionRequest(completion=asked("hi"))
+    metadata = (("x-conversation-id", own),)
+    reply = CompletionServiceStub(channel).CreateCompletion(
+        request, timeout=PATIENCE, metadata=metadata
+    )
+    assert reply.text == "hi"
+    exchanges = named.simulator.ledger.exchanges()
+    assert len(exchanges) >= 2
+    for exchange in exchanges:
+        assert "not-for-the-api" not in str((exchange.headers, exchange.body))
+
+
 def test_its_operator_reads_it_everywhere(
     named: RunningBridge, http: httpx.Client, channel: grpc.Channel
 ) -> None:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from google.protobuf.descriptor import Descriptor
 
-from bridge.core.contract.service import (
+from bridge.core.contract.states import (
     Health,
     HealthStatus,
     PoolState,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import queue
+import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,66 @@ def responses(paid: PaidBridge, key: str, text: str) -> httpx.Response:
 def background(paid: PaidBridge, key: str, text: str) -> httpx.Response:
     body = {"model": "default", "input": text, "background": True, "stream": True}
     return paid.post(key, "/v1/responses", body)
+
+
+def later(paid: PaidBridge, key: str, text: str) -> httpx.Response:
+    """A background response that is streamed by another reader, once it has ended."""
+    body = {"model": "default", "input": text, "background": True}
+    begun = paid.post(key, "/v1/responses", body)
+    if begun.status_code != 200:
+        return begun
+    url = f"{paid.bridge.url}/v1/responses/{begun.json()['id']}"
+    headers = {"authorization": f"Bearer {paid.keys[key]}"}
+    end = time.monotonic() + PATIENCE
+    while httpx.get(url, headers=headers, timeout=PATIENCE).json()["status"] != "completed":
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    whole = httpx.get(url, headers=headers, timeout=PATIENCE)
+    read = httpx.get(url, headers=headers, params={"stream": "true"}, timeout=PATIENCE)
+    assert read.headers["x-bridge-payer"] == whole.headers["x-bridge-payer"]
+    return read
+
+
+def stored(paid: PaidBridge, key: str, text: str) -> httpx.Response:
+    """A response that goes on from a stored one."""
+    first = responses(paid, key, text)
+    if first.status_code != 200:
+        return first
+    previous = first.json()["id"]
+    body = {"model": "default", "input": text, "previous_response_id": previous}
+    return paid.post(key, "/v1/responses", body)
+
+
+def conversation(paid: PaidBridge, key: str, text: str) -> httpx.Response:
+    made = paid.post(key, "/v1/conversations", {})
+    body = {"model": "default", "input": text, "conversation": made.json()["id"]}
+    return paid.post(key, "/v1/responses", body)
+
+
+def compacting(paid: PaidBridge, key: str, text: str) -> httpx.Response:
+    return paid.post(key, "/v1/responses/compact", {"model": "default", "input": text})
+
+
+def counting_input(paid: PaidBridge, key: str, text: str) -> httpx.Response:
+    return paid.post(key, "/v1/responses/input_tokens", {"model": "default", "input": text})
+
+
+def by_x_api_key(paid: PaidBridge, key: str, text: str) -> httpx.Response:
+    turns = [{"role": "user", "content": text}]
+    body = {"model": "default", "max_tokens": 99, "messages": turns}
+    url, headers = f"{paid.bridge.url}/v1/messages", {"x-api-key": paid.keys[key]}
+    return httpx.post(url, json=body, headers=headers, timeout=PATIENCE)
+
+
+def repeated(paid: PaidBridge, key: str, text: str) -> httpx.Response:
+    """The same request once more, by its own id."""
+    body = {"model": "default", "input": text, "background": True}
+    headers = {"authorization": f"Bearer {paid.keys[key]}", "idempotency-key": uuid.uuid4().hex}
+    url = f"{paid.bridge.url}/v1/responses"
+    first = httpx.post(url, json=body, headers=headers, timeout=PATIENCE)
+    second = httpx.post(url, json=body, headers=headers, timeout=PATIENCE)
+    assert first.json().get("id") == second.json().get("id")
+    return second
 
 
 def anthropic(paid: PaidBridge, key: str, text: str) -> httpx.Response:
@@ -173,8 +235,12 @@ def detached(paid: PaidBridge, key: str, text: str) -> httpx.Response:
 
 WAYS = [
     *(chat, stream, completions, responses, background, anthropic, counting),
+    *(later, stored, conversation, compacting, counting_input, by_x_api_key, repeated),
     *(complete, create, converse, detached, count),
 ]
+COUNTS = (counting, counting_input, count)
+EARLY = (background, repeated)
+"""These send their headers before they are answered."""
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -185,10 +251,10 @@ def test_a_request_of_another_never_reaches_a_login(
         mark = f"of {key} by {way.__name__}"
         response = way(paid, key, f"{mark} {sim(text='hi')}")
         assert response.status_code == 200, response.text
-        if way not in (counting, count):
+        paid.bridge.call(paid.bridge.bridge.service.booked)
+        if way not in COUNTS:
             assert paid.credentials(mark) == {KEY}
-        if way not in (counting, count, background):
-            # Background responses send their headers before they are answered.
+        if way not in (*COUNTS, *EARLY):
             assert response.headers["x-bridge-payer"] == "team"
     before = len(paid.simulator.ledger.exchanges())
     refused = way(paid, "carl", sim(text="hi"))
@@ -223,6 +289,36 @@ def test_an_answer_goes_on_with_the_payer_of_its_key(paid: PaidBridge) -> None:
         paid.bridge.call(_forget(paid))
     assert paid.ask("ben", "", messages=turns).json()["choices"][0]["message"]["content"] == "three"
     assert paid.credentials("goes on") == {KEY}
+
+
+def test_a_key_that_becomes_someone_elses_leaves_the_login_at_once(paid: PaidBridge) -> None:
+    """Also in a conversation that is held open there, and with a response that is stored."""
+    file = KeyFile(paid.home / "state" / "keys.json")
+    turned = PaidBridge(
+        paid.bridge, paid.simulator, paid.home, {"turned": file.add("turned", use=MINE)}
+    )
+    turns: list[dict[str, str]] = [{"role": "user", "content": f"to turn {sim(text='one')}"}]
+    assert turned.ask("turned", "", messages=turns).headers["x-bridge-payer"] == "mine"
+    previous = responses(turned, "turned", f"to turn {sim(text='one')}").json()["id"]
+    assert paid.credentials("to turn") == {LOGIN}
+
+    def mark(use: KeyUse) -> None:
+        file.change(lambda ring: ring.changed("turned", lambda key: replace(key, use=use)))
+
+    mark(KeyUse(KeyOwner.OTHER))
+    before = len(paid.simulator.ledger.exchanges())
+    turns += [
+        {"role": "assistant", "content": "one"},
+        {"role": "user", "content": f"has turned {sim(text='two')}"},
+    ]
+    continued = {"input": f"has turned {sim(text='two')}", "previous_response_id": previous}
+    assert turned.ask("turned", "", messages=turns).status_code == 403
+    assert turned.post("turned", "/v1/responses", continued).status_code == 403
+    assert len(paid.simulator.ledger.exchanges()) == before
+    mark(KeyUse(KeyOwner.OTHER, ("team",)))
+    assert turned.ask("turned", "", messages=turns).headers["x-bridge-payer"] == "team"
+    assert turned.post("turned", "/v1/responses", continued).status_code == 200
+    assert paid.credentials("has turned") == {KEY}
 
 
 def _forget(paid: PaidBridge) -> Callable[[], Any]:

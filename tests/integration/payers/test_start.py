@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridge.core.access.keys import KeyFile
-from bridge.core.contract.service import PayerKind
+from bridge.core.contract.states import PayerKind
 from bridge.core.payers.payer import Payer, PayerFile
 from bridge.server.launching import named_payers
 from bridge.server.start_error import StartError

@@ -288,6 +288,17 @@ async def test_a_redis_that_has_lost_everything_unnoticed_learns_it_again(
         assert await refused(other) == "KEY_REQUESTS_AT_ONCE"
 
 
+async def test_servers_of_one_folder_are_counted_once(place: Place, tmp_path: Path) -> None:
+    place.limits = BUDGET
+    file = tmp_path / "shared" / USAGE_FILE
+    one, other, third = await place.replica(file), await place.replica(file), await place.replica()
+    await use(one.quotas, 30)
+    await use(other.quotas, 20)
+    await use(one.quotas, 10)
+    for replica in (one, other, third):
+        assert (await known(replica))["tokens_per_day"] == 0.6
+
+
 async def test_what_ends_last_is_told_before_a_server_ends(place: Place) -> None:
     place.limits = BUDGET
     one, other = await place.replica(), await place.replica()

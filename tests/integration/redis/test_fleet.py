@@ -177,17 +177,53 @@ def test_over_grpc_the_status_names_the_server(
     one.responses.cancel(begun.id)
 
 
+@pytest.mark.parametrize("fault", ["killed", "stalled"])
 def test_while_redis_is_away_answers_are_given_and_stored_ones_are_a_503(
-    clients: tuple[OpenAI, OpenAI], redis_server: RedisServer
+    clients: tuple[OpenAI, OpenAI], redis_server: RedisServer, fault: str
 ) -> None:
-    one, _ = clients
+    one, two = clients
     first = one.responses.create(model="opus", input="before")
-    redis_server.kill()
-    during = one.responses.create(model="opus", input="during")
+    if fault == "killed":
+        redis_server.kill()
+    else:
+        redis_server.stall()
+    headers = {"Idempotency-Key": "order-1"}
+    during = one.responses.create(model="opus", input="during", extra_headers=headers)
     assert during.status == "completed"
     assert during.to_dict()["store"] is False
     with pytest.raises(APIStatusError) as raised:
         one.responses.create(model="opus", input="more", previous_response_id=first.id)
-    assert raised.value.status_code == 503
-    assert raised.value.code == "store_unavailable"
+    assert (raised.value.status_code, raised.value.code) == (503, "store_unavailable")
     assert int(raised.value.response.headers["retry-after"]) > 0
+    if fault == "killed":
+        redis_server.start()
+        redis_server.documented_user()
+    else:
+        redis_server.resume()
+    # The first one that is stored again, whatever it takes until then.
+    eventually(lambda: one.responses.create(model="opus", input="x").to_dict()["store"] is True)
+    after = one.responses.create(model="opus", input="after")
+    assert two.responses.retrieve(after.id).output_text == after.output_text
+    # What was claimed meanwhile is claimed for all, a moment later.
+    eventually(lambda: ":claims:" in redis_server.command("KEYS", "*"))
+    with pytest.raises(APIStatusError) as raised:
+        two.responses.create(model="opus", input="during", extra_headers=headers)
+    assert raised.value.code == "request_id_in_use"
+
+
+def test_what_is_in_a_file_does_not_need_redis(
+    redis_server: RedisServer, start_bridge: Callable[..., RunningBridge]
+) -> None:
+    bridge = start_bridge(
+        bridge_redis_url=parse_redis_url(redis_server.url), bridge_responses_store="file"
+    )
+    client = OpenAI(base_url=f"{bridge.url}/v1", api_key="unused", max_retries=0)
+    first = client.responses.create(model="opus", input="before")
+    redis_server.kill()
+    then = client.responses.create(model="opus", input="then", previous_response_id=first.id)
+    assert then.to_dict()["store"] is True
+    assert client.responses.retrieve(then.id).status == "completed"
+    # Whether another server has it cannot be told.
+    with pytest.raises(APIStatusError) as raised:
+        client.responses.cancel("resp_unknown")
+    assert (raised.value.status_code, raised.value.code) == (503, "store_unavailable")

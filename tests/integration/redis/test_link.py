@@ -188,6 +188,20 @@ async def test_a_command_that_redis_refuses_leaves_the_link_up(
         assert len(link_lines(caplog)) == 1
 
 
+async def test_what_has_become_a_replica_is_left_for_the_new_primary(
+    redis_server: RedisServer,
+) -> None:
+    async with linked(redis_server.url) as link:
+        connection = await link.execute("CLIENT", "ID")
+        redis_server.command("REPLICAOF", "127.0.0.1", "1")
+        with pytest.raises(RedisUnavailableError, match="read only replica"):
+            await link.execute("SET", "n", 1)
+        redis_server.command("REPLICAOF", "NO", "ONE")
+        assert await link.execute("SET", "n", 1) is True
+        # A new one, which leads to whatever the name stands for now.
+        assert await link.execute("CLIENT", "ID") != connection
+
+
 async def test_a_user_without_the_rights_is_refused_by_name(redis_server: RedisServer) -> None:
     redis_server.command("ACL", "SETUSER", "bridge", "on", ">pw", "~a*", "+ping", "+eval|evalsha")
     redis_server.command("ACL", "SETUSER", "bridge", "+eval", "+evalsha", "+get")

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from bridge.core.contract.events import Finished, FinishReason, Started, TextDelta
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import (
+from bridge.core.contract.states import (
     Health,
     HealthStatus,
     PoolState,

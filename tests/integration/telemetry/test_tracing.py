@@ -17,7 +17,7 @@ import pytest
 
 from bridge.core.contract.events import Finished, FinishReason, Started, TextDelta
 from bridge.core.contract.request import CompletionRequest, OutputFormat, OutputKind, Sampling
-from bridge.core.contract.service import SessionSource
+from bridge.core.contract.states import SessionSource
 from bridge.core.contract.usage import Cost, Usage
 from bridge.core.telemetry.request_record import RequestRecord, TraceContext, incoming_trace
 from bridge.core.telemetry.tracing import cli_environment, is_wanted, start_tracing

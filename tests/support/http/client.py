@@ -51,6 +51,11 @@ class HttpCall(Reading):
 
     async def _begin(self, response: httpx.Response) -> None:
         headers = response.headers
+        if response.status_code == 503 and "x-request-id" not in headers:
+            # In the words of a proxy that has found no bridge.
+            text = (await response.aread()).decode()
+            self.reply.failure = Failure(response.status_code, message=text)
+            return
         self.reply.request_id = headers["x-request-id"]
         names = headers.get("x-bridge-ignored-params", "")
         self.reply.ignored = tuple(filter(None, names.split(",")))

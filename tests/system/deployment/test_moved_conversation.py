@@ -61,9 +61,9 @@ def test_the_first_turn_elsewhere_reads_a_part_from_the_cache_and_the_next_nearl
 ) -> None:
     one, other = replicas
     conversation = Conversation()
-    read = [conversation.ask(one, f"{number} {QUESTION}") for number in range(QUESTIONS)]
+    shares = [conversation.ask(one, f"{number} {QUESTION}") for number in range(QUESTIONS)]
     # All but the last question.
-    assert read[-1] > 0.7
+    assert shares[-1] > 0.7
     moved = conversation.ask(other, "And here?")
     # The system prompt and the first question: what follows stands elsewhere in a replay.
     assert 0.3 < moved < 0.45

@@ -40,7 +40,7 @@ ELSEWHERE: Mapping[str, str] = {
     "core/engine/": "It needs the CLI: tests/integration/engine and tests/integration/faults.",
     "core/intake/": "Around an engine: tests/integration/engine/test_costs.py and its neighbours.",
     "core/payers/routing": "With tests/unit/core/payers/test_payers.py.",
-    "core/payers/states": "With tests/unit/core/payers/test_payers.py.",
+    "core/payers/shared_marks": "With a real Redis: tests/integration/redis/test_marks.py.",
     "core/ledger/questions": "Over every API: tests/integration/parity/test_usage.py.",
     "core/ledger/tables": "With tests/unit/core/ledger/test_ledger.py.",
     "core/pool/": "The parts of one pool: tests/unit/core/pool/test_pool.py.",

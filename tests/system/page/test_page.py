@@ -17,7 +17,7 @@ import pytest
 from google.protobuf import json_format
 from playwright.sync_api import Browser, Page, Playwright, Route, expect, sync_playwright
 
-from bridge.core.contract.service import UsageLimits, UsageWindow
+from bridge.core.contract.states import UsageLimits, UsageWindow
 from bridge.v1 import completion_pb2 as pb
 from tests.support.harness import PATIENCE, LoopThread, RunningBridge, settings_for_tests, sim
 

@@ -81,6 +81,8 @@ class Proxy:
     cert: bytes
     cut_as: str
     """The status of a call after `LIMIT_SECONDS` of silence; empty if it is not cut."""
+    reports_errors: bool = False
+    """Whether its own errors are those of the HTTP API in form."""
 
     @property
     def url(self) -> str:
@@ -213,7 +215,7 @@ def proxied(
         )
         try:
             _wait_for(port, running, folder / "output")
-            yield Proxy(port, made.cert, _CUT_AS[kind])
+            yield Proxy(port, made.cert, _CUT_AS[kind], kind == "nginx")
         finally:
             running.terminate()
             running.wait(PATIENCE)

@@ -75,6 +75,9 @@ async def test_silent_streams_outlive_the_limits_of_a_proxy(proxy: Proxy, apis: 
     assert rpc.comments >= 1
     if proxy.cut_as:
         assert whole.status_code in (408, 504), whole.text
+        if whole.status_code == 504 and proxy.reports_errors:
+            assert whole.json()["error"]["code"] == "timeout"
+            assert whole.headers["x-should-retry"] == "false"
         assert unary.failure is not None
         assert unary.failure.status == proxy.cut_as
     else:

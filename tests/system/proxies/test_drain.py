@@ -44,6 +44,9 @@ async def test_answers_finish_and_new_requests_are_refused(
             await draining
             await asyncio.to_thread(running.stop)
             stopped = await _refused(apis)
+            if proxy.reports_errors:
+                reply = await apis.http.get("/v1/models")
+                assert (reply.status_code, reply.json()["error"]["code"]) == (502, "bad_gateway")
     assert stopping.reason == "DRAINING"
     assert stopping.retry_after is not None
     # In the words of the proxy.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bridge.cli.pool import as_dict, rows_of
-from bridge.core.contract.service import (
+from bridge.core.contract.states import (
     Health,
     HealthStatus,
     LimitedModel,

@@ -16,7 +16,7 @@ from bridge.core.access.authentication import Access
 from bridge.core.access.keys import parse_given
 from bridge.core.contract.errors import DeadlineError, QueueFullError, UnavailableError
 from bridge.core.contract.events import Started, TextDelta
-from bridge.core.contract.service import Health, HealthStatus
+from bridge.core.contract.states import Health, HealthStatus
 from bridge.http_server import HttpSettings
 from bridge.http_server.body.reading import parse_json
 from tests.support.fakes import HELLO, STARTED, STOP, FakeService, Gate

@@ -1,8 +1,9 @@
 """Starting and ending CLI processes, and their environment."""
 
-from bridge.core.claude.processes.account import AccountFile
+from bridge.core.claude.processes.account import AccountFile, LoginFiles
 from bridge.core.claude.processes.credentials import Credential
 from bridge.core.claude.processes.environment import OVERRULING, check_passed, passed_on
+from bridge.core.claude.processes.fingerprint import AccountFingerprint
 from bridge.core.claude.processes.launch import NO_EXTRAS, Launcher, cut_off, hermetic_environment
 from bridge.core.claude.processes.leftovers import Leftovers
 from bridge.core.claude.processes.login import LoginStatus, login_command, status_command
@@ -15,11 +16,13 @@ __all__ = [
     "NO_EXTRAS",
     "OVERRULING",
     "AccountFile",
+    "AccountFingerprint",
     "Command",
     "Credential",
     "Launcher",
     "Leftovers",
     "LineProcess",
+    "LoginFiles",
     "LoginStatus",
     "ProcessGoneError",
     "check_passed",

@@ -43,6 +43,25 @@ class AccountFile:
         return self._id
 
 
+class LoginFiles:
+    """Notices a login that was stored, also of the same account."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        home = Path(environment.get("HOME") or "~").expanduser()
+        folder = Path(environment.get("CLAUDE_CONFIG_DIR") or home / ".claude")
+        self._path = folder / ".credentials.json"
+        # Where the credentials are in the system's keychain, there is only the account.
+        self._account = AccountFile(environment)
+
+    def state(self) -> tuple[object, ...]:
+        """Return something that differs once a login was stored."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            return (self._account.id(),)
+        return found.st_mtime_ns, found.st_size, found.st_ino, self._account.id()
+
+
 def _id_in(content: object) -> str:
     account = content.get("oauthAccount") if isinstance(content, dict) else None
     if not isinstance(account, dict):

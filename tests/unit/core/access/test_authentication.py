@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,20 @@ from typing import Any
 import pytest
 
 from bridge.core.access.authentication import ANYONE, Access, Grant, bearer
-from bridge.core.access.keys import KeyFile, KeyLimits, KeyScope, KeyStoreError, parse_given
-from bridge.core.contract.errors import AuthenticationError, PermissionDeniedError
+from bridge.core.access.keys import (
+    KeyFile,
+    KeyLimits,
+    KeyRing,
+    KeyScope,
+    KeySource,
+    KeyStoreError,
+    parse_given,
+)
+from bridge.core.contract.errors import (
+    AuthenticationError,
+    KeysUnavailableError,
+    PermissionDeniedError,
+)
 
 GIVEN = parse_given("laptop=laptop-secret-long,op:admin=admin-secret-long")
 
@@ -126,6 +138,17 @@ def test_a_new_key_of_an_old_name_is_another(file: KeyFile) -> None:
     assert access.limits_of("phone#2") == KeyLimits()
 
 
+def test_a_key_of_a_new_file_is_another_than_the_one_of_its_name(file: KeyFile) -> None:
+    file.add("phone")
+    access = Access(store=file)
+    old = access.keys["phone"]
+    file.path.unlink()
+    secret = file.add("phone")
+    with pytest.raises(AuthenticationError, match="has been revoked"):
+        access.check(Grant("phone", old.digest, old.id))
+    assert access.authenticate(secret).owner != Grant("phone", old.digest, old.id).owner
+
+
 def test_an_expired_key_is_refused_and_only_its_holder_is_told(file: KeyFile) -> None:
     revoked: list[str] = []
     now = 1000.0
@@ -213,6 +236,54 @@ async def test_the_last_use_is_stored_while_following(tmp_path: Path) -> None:
         access.authenticate(file.add("phone"))
         await asyncio.wait_for(file.noted.wait(), 60)
         assert file.used()
+
+
+class _Late(KeySource):
+    """Keys that are not known until they have been looked for."""
+
+    known = False
+    place = "Nowhere"
+    changes = 0
+
+    def signature(self) -> Hashable | None:
+        return self.changes or None
+
+    def ring(self) -> KeyRing:
+        return KeyRing((GIVEN[1],) * self.changes)
+
+    async def note_used(self, times: Mapping[str, int]) -> None:
+        pass
+
+    async def look(self) -> None:
+        self.known = True
+
+
+@pytest.mark.parametrize("changes", [0, 1])
+async def test_until_the_keys_are_known_only_given_ones_are_accepted(changes: int) -> None:
+    source = _Late()
+    source.changes = changes
+    access = Access(GIVEN[:1], source) if changes else Access((), source)
+    assert access.required
+    with pytest.raises(KeysUnavailableError):
+        access.authenticate("admin-secret-long")
+    for refused in (
+        lambda: access.authenticate(None),
+        lambda: access.check(ANYONE),
+        lambda: access.limits_of(""),
+        lambda: access.use_of("op"),
+    ):
+        with pytest.raises(KeysUnavailableError):
+            refused()
+    assert not access.is_admin(ANYONE)
+    if changes:
+        access.check(access.authenticate("laptop-secret-long"))
+    known = asyncio.Event()
+    access.on_known = known.set
+    async with access.following(seconds=0.01):
+        await asyncio.wait_for(known.wait(), 60)
+    access.refresh()
+    assert access.required is bool(changes)
+    assert access.authenticate("admin-secret-long").name == ("op" if changes else "")
 
 
 def test_the_first_key_closes_the_api_to_those_without(file: KeyFile) -> None:

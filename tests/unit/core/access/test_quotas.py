@@ -12,7 +12,7 @@ from bridge.core.access.keys import KeyLimits
 from bridge.core.access.local_counts import LocalCounts
 from bridge.core.access.quotas import Quotas
 from bridge.core.contract.errors import AuthenticationError, RateLimitedError
-from bridge.core.contract.service import Allowances
+from bridge.core.contract.states import Allowances
 from tests.support.harness import SCALE
 
 MIDNIGHT = 1_700_006_400.0

@@ -99,7 +99,7 @@ async def test_a_cancelled_answer_that_fails_otherwise_leaves_its_task_uncancell
     waiting = asyncio.Event()
 
     async def fails(
-        request: CompletionRequest, queued: Callable[[], None]
+        request: CompletionRequest, queued: Callable[[], None], cancelled: Callable[[], bool]
     ) -> AsyncGenerator[Event, None]:
         try:
             waiting.set()
@@ -232,7 +232,7 @@ async def test_a_request_that_is_refused_is_an_error_at_once() -> None:
     service = FakeService(QueueFullError("32 requests are already waiting."))
 
     def refuses(
-        request: CompletionRequest, queued: Callable[[], None]
+        request: CompletionRequest, queued: Callable[[], None], cancelled: Callable[[], bool]
     ) -> AsyncGenerator[Event, None]:
         return service.script(request)
 
@@ -257,7 +257,7 @@ async def test_a_client_that_leaves_before_it_knows_the_id_ends_the_answer() -> 
     ended = asyncio.Event()
 
     async def never_admitted(
-        request: CompletionRequest, queued: Callable[[], None]
+        request: CompletionRequest, queued: Callable[[], None], cancelled: Callable[[], bool]
     ) -> AsyncGenerator[Event, None]:
         entered.set()
         try:
@@ -367,7 +367,7 @@ async def test_what_answers_learns_why_its_answer_cannot_be_kept() -> None:
     ends: list[BaseException] = []
 
     async def endless(
-        request: CompletionRequest, queued: Callable[[], None]
+        request: CompletionRequest, queued: Callable[[], None], cancelled: Callable[[], bool]
     ) -> AsyncGenerator[Event, None]:
         queued()
         try:

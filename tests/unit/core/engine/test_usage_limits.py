@@ -6,7 +6,7 @@ import pytest
 
 from bridge.core.claude.usage_limits import usage_limits_of
 from bridge.core.contract.errors import PlanLimitError
-from bridge.core.contract.service import UsageLimits, UsageWindow
+from bridge.core.contract.states import UsageLimits, UsageWindow
 from bridge.core.engine.usage_limits import (
     NEARLY_FULL,
     UNKNOWN_RESET_SECONDS,
@@ -14,6 +14,7 @@ from bridge.core.engine.usage_limits import (
     OveragePolicy,
     UsageLimitsState,
     overage_ahead,
+    used_up,
 )
 
 NOW = 1_000_000.0
@@ -154,6 +155,28 @@ def test_a_probe_that_was_paid_for_is_the_last() -> None:
         guard.admit(again, RESET + 1)
     # The second stop ends as the first.
     assert guard.admit(again, WEEK) is Admission.PROBE
+
+
+@pytest.mark.parametrize(
+    ("plan", "until"),
+    [
+        (said(), None),
+        (said("allowed_warning"), None),
+        (said("rejected"), RESET),
+        (said("rejected", None), NOW + UNKNOWN_RESET_SECONDS),
+        # Paid extra usage answers.
+        (said("rejected", using_overage=True), None),
+        (said("rejected", overage_status="allowed"), None),
+        (said("rejected", overage_status="rejected"), RESET),
+        (UsageLimits("rejected", RESET, "seven_day", said_at=NOW), RESET),
+        (UsageLimits("rejected", RESET, "", said_at=NOW), RESET),
+        # Other models are served.
+        (UsageLimits("rejected", RESET, "seven_day_opus", said_at=NOW), None),
+    ],
+)
+def test_until_when_an_account_answers_nothing(plan: UsageLimits, until: float | None) -> None:
+    assert used_up(plan, NOW) == until
+    assert used_up(plan, (until or NOW) + 1) is None
 
 
 async def test_what_is_known_at_the_start_counts_until_an_answer_reports_more() -> None:

@@ -15,7 +15,7 @@ from bridge.core.contract.errors import (
     UnavailableError,
 )
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import LimitedModel
+from bridge.core.contract.states import LimitedModel
 from bridge.core.payers.marks import Conversations, Marks, mark_of, overflows
 from tests.support.harness import assistant, user
 

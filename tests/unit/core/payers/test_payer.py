@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.core.contract.service import PayerKind
+from bridge.core.contract.states import PayerKind
 from bridge.core.payers.payer import MAX_PAYERS, Payer, PayerError, PayerFile, find
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any
@@ -24,7 +25,7 @@ from bridge.core.contract.errors import (
 )
 from bridge.core.contract.events import Started
 from bridge.core.contract.request import CompletionRequest
-from bridge.core.contract.service import HealthStatus, PayerKind
+from bridge.core.contract.states import HealthStatus, PayerKind
 from bridge.core.engine.planning.models import Catalog
 from bridge.core.payers.payers import Payers, PayingEngine, Sharing
 from bridge.core.telemetry import RequestRecord
@@ -187,6 +188,51 @@ async def test_a_payer_that_reports_a_subscription_is_one_whatever_it_was_added_
     assert engine.asked == []
 
 
+@pytest.mark.parametrize("count", [False, True])
+async def test_a_key_that_is_changed_while_its_request_waits_is_asked_about_again(
+    *, count: bool
+) -> None:
+    login, key = FakeEngine(PayerKind.LOGIN), FakeEngine(PayerKind.API_KEY)
+    uses = {"x": KeyUse(KeyOwner.MINE)}
+    payers = payers_of(
+        payer("mine", PayerKind.LOGIN, login),
+        payer("team", PayerKind.API_KEY, key),
+        use_of=lambda caller: uses["x"],
+    )
+
+    async def ask() -> None:
+        if count:
+            await payers.count_tokens(CompletionRequest((user("Hello"),), caller="x"))
+        else:
+            await answered_by(payers, caller="x")
+
+    login.waited = lambda: uses.update(x=KeyUse(KeyOwner.OTHER))
+    with pytest.raises(PermissionDeniedError):
+        await ask()
+    uses["x"] = KeyUse(KeyOwner.MINE)
+    login.waited = lambda: uses.update(x=KeyUse(KeyOwner.OTHER, ("team",)))
+    with pytest.raises(UnavailableError, match="Send it again"):
+        await ask()
+    assert login.asked == []
+    await ask()
+    assert len(key.asked) == 1
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_an_account_that_turns_out_to_be_a_subscription_serves_its_owner_only(
+    *, named: bool
+) -> None:
+    """Also where the request came before anything was known of it."""
+    engine = FakeEngine(PayerKind.API_KEY if named else None, subscription=True)
+    engine.account.facts = None
+    engine.waited = lambda: setattr(engine.account, "facts", object())
+    shared = Sharing(use_of=lambda caller: KeyUse(KeyOwner.OTHER, ("default",)))
+    only = payer("default", PayerKind.API_KEY, engine) if named else PayingEngine(engine)  # type: ignore[arg-type]
+    with pytest.raises(PermissionDeniedError if named else UnavailableError):
+        await answered_by(Payers([only], Log(), shared), caller="anna")
+    assert engine.asked == []
+
+
 async def test_without_a_list_the_account_decides_and_events_name_no_payer() -> None:
     engine = FakeEngine(None, subscription=True)
     uses = {"me": KeyUse(KeyOwner.MINE), "anna": KeyUse(KeyOwner.OTHER, ("default",))}
@@ -272,8 +318,9 @@ def test_no_request_of_another_reaches_a_subscription(
     outcomes = st.lists(failures, max_size=12)
     engines = {f"p{n}": FakeEngine(kind, data.draw(outcomes)) for n, kind in enumerate(listed)}
     names = st.lists(st.sampled_from([*engines, "gone"]), max_size=4).map(tuple)
+    drawn = st.builds(KeyUse, st.just(KeyOwner.OTHER), names, st.booleans())
     uses = {
-        "anna": KeyUse(KeyOwner.OTHER, data.draw(names), data.draw(st.booleans())),
+        "anna": data.draw(drawn),
         "owner": KeyUse(KeyOwner.MINE, data.draw(names), data.draw(st.booleans())),
         "marked": KeyUse(KeyOwner.UNMARKED, data.draw(names), data.draw(st.booleans())),
     }
@@ -287,6 +334,25 @@ def test_no_request_of_another_reaches_a_subscription(
         now=lambda: time,
     )
 
+    wrongly: list[str] = []
+
+    def reach(engine: FakeEngine) -> Callable[[], None]:
+        """What happens while a request waits: now and then the operator takes a key from itself."""
+
+        def waited() -> None:
+            if data.draw(st.booleans()):
+                uses[data.draw(st.sampled_from(["marked", "owner"]))] = data.draw(drawn)
+
+        return waited
+
+    for engine in engines.values():
+        engine.waited = reach(engine)
+        engine.seen = lambda engine, request: wrongly.extend(
+            [request.caller]
+            if engine.subscription and uses[request.caller].owner is KeyOwner.OTHER
+            else []
+        )
+
     async def act() -> None:
         nonlocal time
         for action, caller, seconds in actions:
@@ -298,6 +364,7 @@ def test_no_request_of_another_reaches_a_subscription(
     asyncio.run(act())
     logins = [engine for engine in engines.values() if engine.subscription]
     assert not [r for engine in logins for r in engine.asked if r.caller == "anna"]
+    assert wrongly == []
     # The owner's own use goes to one login at most, whatever its list names.
     for caller in ("owner", "marked"):
         reached = [e for e in logins if any(r.caller == caller for r in e.asked)]

@@ -11,7 +11,7 @@ import pytest
 
 from bridge.core.claude.turn_settings import Profile
 from bridge.core.contract.errors import DrainingError, QueueFullError
-from bridge.core.contract.service import SessionSource
+from bridge.core.contract.states import SessionSource
 from bridge.core.pool import Lease, Need, Parking, Pool, Recycling
 from bridge.core.pool.policy import PoolLimits
 from tests.support.waiting import soon

@@ -15,7 +15,7 @@ from bridge.core.contract.events import (
 )
 from bridge.core.contract.limits import BOUNDS
 from bridge.core.contract.request import CompletionRequest, Message, Role, TextPart
-from bridge.core.contract.service import SessionSource
+from bridge.core.contract.states import SessionSource
 from bridge.core.contract.usage import Usage
 from bridge.core.engine.planning.models import Catalog
 from bridge.core.telemetry.request_record import GAP_BOUNDS, Observers, RequestRecord

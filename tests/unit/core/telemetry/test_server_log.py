@@ -9,7 +9,7 @@ import pytest
 
 from bridge.core.contract.events import Finished, FinishReason, Started, TextDelta
 from bridge.core.contract.request import CompletionRequest, Message, Role, TextPart
-from bridge.core.contract.service import (
+from bridge.core.contract.states import (
     Health,
     HealthStatus,
     PoolState,

@@ -23,7 +23,11 @@ def every_error() -> list[BridgeError]:
         for _, value in inspect.getmembers(errors, inspect.isclass)
         if issubclass(value, BridgeError)
     ]
-    arguments = {contract.InternalError: (), contract.StoreUnavailableError: ()}
+    arguments = {
+        contract.InternalError: (),
+        contract.StoreUnavailableError: (),
+        contract.AnswerElsewhereError: ("resp_1", "replica-2"),
+    }
     return [cls(*arguments.get(cls, ("said",))) for cls in classes]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from bridge.core.access.authentication import Access
 from bridge.core.access.keys import parse_given
-from bridge.core.contract.service import Allowance, Allowances
+from bridge.core.contract.states import Allowance, Allowances
 from bridge.http_server import HttpSettings
 from tests.support.fakes import FakeService
 from tests.support.http.asgi import CLOCK, Exchange, ask, build

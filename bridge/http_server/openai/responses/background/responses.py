@@ -36,7 +36,7 @@ from bridge.http_server.openai.responses.echo import echo_of
 from bridge.http_server.openai.responses.encode import ResponseCollector
 from bridge.http_server.openai.responses.stored.keeping import Keeper
 from bridge.http_server.openai.responses.wire import ResponsesRequest
-from bridge.http_server.sse import EventStreamResponse, ignored_header
+from bridge.http_server.sse import EventStreamResponse, ignored_header, payer_header
 
 C = TypeVar("C", bound=ResponseCollector)
 
@@ -86,11 +86,18 @@ class BackgroundResponse:
     @property
     def ignored(self) -> tuple[str, ...]:
         """The parameters without effect, as far as they are known."""
+        started = self._started
+        return (*self.call.request.ignored, *(() if started is None else started.ignored))
+
+    @property
+    def payer(self) -> str:
+        """Who pays for the answer, if it has started and the server has a list of payers."""
+        return "" if self._started is None else self._started.payer
+
+    @property
+    def _started(self) -> Started | None:
         recorded = () if self.answer is None else self.answer.recorded[:1]
-        of_core = [
-            name for event in recorded if isinstance(event, Started) for name in event.ignored
-        ]
-        return (*self.call.request.ignored, *of_core)
+        return next((event for event in recorded if isinstance(event, Started)), None)
 
     def kept_by(self, keeper: Keeper) -> None:
         """Have the response stored once it has ended."""
@@ -150,7 +157,8 @@ class BackgroundResponse:
 
     async def response(self) -> Response:
         """Reply with it."""
-        return json_response(await self.whole(), headers=ignored_header(self.ignored))
+        reply = await self.whole()
+        return json_response(reply, headers=ignored_header(self.ignored) | payer_header(self.payer))
 
     def encoder(self, after: int) -> BackgroundStreamEncoder:
         """Return an encoder of its events after a number."""
@@ -269,6 +277,7 @@ class BackgroundResponses:
             encoder,
             settings=self._server.settings,
             ignored=found.ignored,
+            payer=found.payer,
             conclude=last_frame,
             opening=found.opening(encoder),
         )

@@ -176,6 +176,26 @@ async def test_an_id_without_an_answer_is_free_everywhere(servers: tuple[Server,
     assert await two.all_of(AGAIN) == list(HELLO)
 
 
+async def test_an_id_is_free_at_once_for_the_server_that_had_it(
+    links: tuple[RedisLink, RedisLink], servers: tuple[Server, Server]
+) -> None:
+    one, two = Server(links[0], "slow"), servers[1]
+    assert one.fleet._publishing is not None
+    # It has not published yet that the first one has ended.
+    one.fleet._publishing.cancel()
+    one.service.script = script_of(UnavailableError("Not now."))
+    with pytest.raises(UnavailableError):
+        await one.all_of(OWN_ID)
+    with pytest.raises(RequestIdInUseError) as raised:
+        await two.all_of(AGAIN)
+    assert raised.value.retryable
+    one.service.script = script_of(*HELLO)
+    assert await one.all_of(AGAIN) == list(HELLO)
+    await one.fleet.aclose()
+    with pytest.raises(RequestIdInUseError, match="answered already"):
+        await two.all_of(replace(AGAIN, request_id="req_3"))
+
+
 async def test_a_killed_server_frees_what_it_had(servers: tuple[Server, Server]) -> None:
     one, two = servers
     gate = Gate()

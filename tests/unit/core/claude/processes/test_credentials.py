@@ -9,7 +9,7 @@ import pytest
 from bridge.core.claude.processes.credentials import Credential
 from bridge.core.claude.processes.environment import PROVIDER_SWITCHES
 from bridge.core.claude.processes.user_settings import UserSettings
-from bridge.core.contract.service import PayerKind
+from bridge.core.contract.states import PayerKind
 
 FOREIGN = {
     **dict.fromkeys(PROVIDER_SWITCHES, "1"),
