@@ -10,6 +10,7 @@ from benchmarks.scenarios.continued import Continued
 from benchmarks.scenarios.cpu import Cpu
 from benchmarks.scenarios.endurance import Endurance
 from benchmarks.scenarios.node import Node
+from benchmarks.scenarios.payers import PayerChoice
 from benchmarks.scenarios.start import Start
 from benchmarks.scenarios.throughput import Throughput
 from benchmarks.scenarios.tools import Tools
@@ -33,6 +34,7 @@ _ALL: tuple[Scenario, ...] = (
     Throughput(),
     Ceiling(),
     Node(),
+    PayerChoice(),
     Start(),
 )
 SCENARIOS = {scenario.name: scenario for scenario in _ALL}

@@ -1,6 +1,5 @@
 """The interface between the front ends and the core."""
 
-# long: the one seam of the core, with all that it reports of its state.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence

@@ -24,7 +24,7 @@ from bridge.core.contract import (
     Usage,
 )
 from bridge.core.engine import Engine
-from bridge.core.intake import RequestBill
+from bridge.core.intake import Answering, RequestBill
 from bridge.core.payers.marks import Conversations, Marks, is_of_the_account, mark_of, overflows
 
 logger = logging.getLogger(__name__)
@@ -79,8 +79,12 @@ class Routed:
         self._admitted = admitted
         self._now = now
         self._model = routes.offered(names, request.model)
-        self.usage = Usage()
+        self._asked: Answering | None = None
+
+    @property
+    def usage(self) -> Usage:
         """Tokens of the payer that was asked last; those asked before have refused."""
+        return Usage() if self._asked is None else self._asked.usage
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Yield the events of the answer; raises a BridgeError."""
@@ -88,11 +92,16 @@ class Routed:
         refusals: list[BridgeError] = []
         for name in await self._order():
             self._bill.record.payer = name
+            completion = self._asked = self._answering(name, since)
             begun = False
             try:
-                async with aclosing(self._asked(name, since)) as events:
+                async with aclosing(completion.events()) as events:
                     async for event in events:
                         begun = True
+                        if isinstance(event, Started):
+                            event = replace(event, payer=name)
+                        elif isinstance(event, Finished):
+                            await self._answered(name)
                         yield event
                 return
             except ModelNotFoundError:
@@ -120,25 +129,12 @@ class Routed:
             return list(usable)
         return routes.conversations.first(self._request, usable, now)
 
-    async def _asked(self, name: str, since: float) -> AsyncGenerator[Event, None]:
-        """Yield the answer of one payer, which the events name."""
-        completion = self._routes.engine(name).answering(
-            self._request,
-            self._bill,
-            self._admitted,
-            since=since,
-            check=partial(self._routes.check, name, self._request.caller),
+    def _answering(self, name: str, since: float) -> Answering:
+        """Begin to answer with a payer."""
+        check = partial(self._routes.check, name, self._request.caller)
+        return self._routes.engine(name).answering(
+            self._request, self._bill, self._admitted, since=since, check=check
         )
-        try:
-            async with aclosing(completion.events()) as events:
-                async for event in events:
-                    if isinstance(event, Started):
-                        event = replace(event, payer=name)
-                    elif isinstance(event, Finished):
-                        await self._answered(name)
-                    yield event
-        finally:
-            self.usage = completion.usage
 
     async def _answered(self, name: str) -> None:
         routes = self._routes

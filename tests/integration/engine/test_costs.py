@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.core.claude.processes.launch import Launcher, hermetic_environment
 from bridge.core.claude.session import Session
 from bridge.core.contract import (
     CompletionRequest,
@@ -23,7 +24,11 @@ from bridge.core.contract import (
     ToolCallPart,
     ToolResultPart,
 )
+from bridge.core.engine import Engine, EngineOptions
 from bridge.core.pool import PoolLimits, Recycling
+from bridge.core.telemetry import Observers
+from bridge.server.launching import bundled_cli
+from bridge.simulator import Simulator
 from tests.support.harness import PATIENCE, RunningEngine, running_engine, sim, user
 
 TOOL = Tool("f", "A tool.", {"type": "object"})
@@ -119,3 +124,25 @@ async def test_requests_are_booked_before_the_server_ends(tmp_path: Path) -> Non
         await asyncio.wait_for(running.engine.drain(), PATIENCE)
         (line,) = running.records()
         assert line["cost_usd"] > 0
+
+
+@pytest.mark.parametrize(
+    ("variable", "billed", "subscription"),
+    [
+        ("CLAUDE_CODE_OAUTH_TOKEN", False, True),
+        ("ANTHROPIC_API_KEY", True, False),
+        # What is behind a gateway is unknown: the careful side of each question.
+        ("ANTHROPIC_AUTH_TOKEN", True, True),
+    ],
+)
+async def test_an_account_is_billed_or_a_subscription_by_what_claude_code_reports(
+    tmp_path: Path, variable: str, *, billed: bool, subscription: bool
+) -> None:
+    async with Simulator(pace_ms=0) as simulator:
+        environment = hermetic_environment(os.environ, tmp_path, simulator.base_url)
+        del environment["CLAUDE_CODE_OAUTH_TOKEN"]
+        environment[variable] = "anything"
+        launcher = Launcher(bundled_cli(), environment, tmp_path)
+        options = EngineOptions(PoolLimits(1, 1, 0))
+        async with Engine(launcher, options, Observers(())) as engine:
+            assert (engine.account.billed, engine.subscription) == (billed, subscription)

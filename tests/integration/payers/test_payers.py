@@ -15,12 +15,22 @@ import httpx
 import pytest
 
 from bridge.core.access.keys import KeyFile, KeyOwner, KeyScope, KeyUse
+from bridge.core.payers.payer import PayerFile
+from bridge.server.reloading import reload
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import pool_pb2
 from bridge.v1 import pool_pb2_grpc as pool_grpc
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 from tests.support.harness import PATIENCE, LoopThread, sim
-from tests.support.paid_server import CREDENTIALS, KEY, LOGIN, TOKEN, PaidBridge, paid_bridge
+from tests.support.paid_server import (
+    CREDENTIALS,
+    KEY,
+    LOGIN,
+    TOKEN,
+    PaidBridge,
+    log_in,
+    paid_bridge,
+)
 
 MINE = KeyUse(KeyOwner.MINE)
 USES = {
@@ -457,6 +467,50 @@ def test_a_login_whose_folder_is_deleted_while_it_is_used_is_left_to_the_next_on
         answered = paid.ask("me", f"{mark} {sim(text='hi')}")
         assert answered.headers["x-bridge-payer"] == "team", answered.text
         assert paid.credentials(mark) == {KEY}
+
+
+def test_without_another_payer_a_deleted_login_is_the_error_and_a_new_one_is_used(
+    tmp_path: Path, loop_thread: LoopThread
+) -> None:
+    with paid_bridge(tmp_path, loop_thread, ("mine", "team"), {"me": MINE}) as paid:
+        (tmp_path / "mine").rename(tmp_path / "gone")
+
+        async def end_processes() -> None:
+            for session in paid.bridge.bridge.service.engine("mine").pool.sessions():
+                session.kill()
+
+        paid.bridge.call(end_processes)
+        refused = paid.ask("me", sim(text="hi"))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (
+            503,
+            "claude_not_logged_in",
+        )
+        assert paid.upstream("") == [], "nothing is billed unasked"
+        assert paid.health()["status"] == "ok", "the other payer can serve"
+        log_in(tmp_path / "mine")
+        end = time.monotonic() + PATIENCE
+        while (again := paid.ask("me", sim(text="hi"))).status_code != 200:
+            assert time.monotonic() < end, again.text
+            time.sleep(0.5)
+        assert again.headers["x-bridge-payer"] == "mine"
+
+
+def test_a_payer_that_is_removed_from_the_list_serves_until_the_restart(
+    tmp_path: Path, loop_thread: LoopThread, caplog: pytest.LogCaptureFixture
+) -> None:
+    uses = {"anna": USES["anna"]}
+    state = tmp_path / "state"
+    with paid_bridge(tmp_path, loop_thread, ("mine", "team"), uses) as paid:
+        PayerFile(state).remove("team")
+        assert paid.ask("anna", sim(text="hi")).headers["x-bridge-payer"] == "team"
+        with caplog.at_level("WARNING"):
+            reload(paid.bridge.bridge, paid.bridge.settings)
+        assert "the list of payers has changed; restart" in caplog.text
+        paid.bridge.stop()
+        paid.bridge.start()
+        refused = paid.ask("anna", sim(text="hi"))
+        assert refused.status_code == 403
+        assert "names the payer team, which this server does not have" in refused.text
 
 
 def test_a_login_is_shared_only_if_the_operator_says_so(
