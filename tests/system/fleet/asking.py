@@ -95,9 +95,11 @@ async def filled(replica: Replica) -> AsyncIterator[None]:
         for _ in range(QUEUE_SIZE):
             calls.append(apis.call("stream", endless))
             await asyncio.to_thread(_queued, replica, len(calls) - 1)
-        yield
-        for call in calls:
-            await call.leave()
+        try:
+            yield
+        finally:
+            for call in calls:
+                await call.leave()
 
 
 def _queued(replica: Replica, count: int) -> None:

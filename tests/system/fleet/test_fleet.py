@@ -191,6 +191,9 @@ async def test_a_background_response_is_found_on_the_replica_that_has_it(
     cancelled = await apis.http.post(f"{path}/cancel", json={})
     assert cancelled.json()["status"] == "cancelled"
     assert cancelled.headers["x-bridge-replica"] == "anna"
+    for _ in range(6):
+        streamed = await apis.http.get(f"{path}?stream=true")
+        assert (streamed.status_code, streamed.headers["x-bridge-replica"]) == (200, "anna")
     eventually(
         lambda: fleet["ben"].ask(path).json().get("status") == "cancelled",
         lambda: fleet["ben"].ask(path).text,
