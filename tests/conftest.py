@@ -39,6 +39,7 @@ def pytest_configure() -> None:
 
 LONGEST = (
     "integration/cli/test_serve.py",
+    "system/fleet/test_fleet.py",
     "system/packaging/test_wheel.py",
     "system/soak/test_soak.py",
     "system/benchmarks/test_run.py",
