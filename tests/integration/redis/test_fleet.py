@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import grpc
 import pytest
 from openai import APIStatusError, OpenAI
-from openai.types.responses import FunctionToolParam, Response
+from openai.types.responses import FunctionToolParam
 
 from bridge.core.redis import parse_redis_url
 from bridge.v1 import completion_pb2 as pb
@@ -177,8 +178,8 @@ def test_over_grpc_the_status_names_the_server(
     one.responses.cancel(begun.id)
 
 
-def _is_stored(response: Response) -> bool:
-    return response.to_dict()["store"] is True
+def _stores(client: OpenAI) -> bool:
+    return client.responses.create(model="opus", input="x").to_dict()["store"] is True
 
 
 @pytest.mark.parametrize("fault", ["killed", "stalled"])
@@ -206,7 +207,7 @@ def test_while_redis_is_away_answers_are_given_and_stored_ones_are_a_503(
         redis_server.resume()
     # The first one of each that is stored again, whatever it takes until then.
     for client in clients:
-        eventually(lambda to=client: _is_stored(to.responses.create(model="opus", input="x")))
+        eventually(partial(_stores, client))
     after = one.responses.create(model="opus", input="after")
     assert two.responses.retrieve(after.id).output_text == after.output_text
     # What was claimed meanwhile is claimed for all, a moment later.
