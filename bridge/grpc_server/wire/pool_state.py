@@ -118,6 +118,7 @@ def _window(window: contract.UsageWindow) -> pool_pb2.PlanWindow:
     return pool_pb2.PlanWindow(
         limit=window.limit,
         utilization=window.utilization,
+        of_model=window.of_model,
         reset_time=None if window.resets_at is None else timestamp(window.resets_at),
     )
 

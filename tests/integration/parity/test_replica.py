@@ -67,6 +67,8 @@ def test_every_reply_over_http_has_it(http: httpx.Client) -> None:
     ]
     for reply, status in replies:
         assert (reply.status_code, reply.headers.get(HEADER)) == (status, NAME), reply.url
+        # Of errors before there is a request as well.
+        assert ("x-bridge-error" in reply.headers) is (status >= 400), reply.url
 
 
 def test_every_reply_over_grpc_has_it_whether_it_succeeds_or_not(channel: grpc.Channel) -> None:

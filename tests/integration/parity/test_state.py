@@ -127,7 +127,7 @@ def named(told: Mapping[str, Any], kind: Descriptor) -> set[str]:
         if field is None:
             unknown.add(name)
         elif field.message_type is not None:
-            parts = value if isinstance(value, list) else [value]
+            parts = value if isinstance(value, list | tuple) else [value]
             for part in parts:
                 if isinstance(part, dict):
                     unknown |= named(part, field.message_type)

@@ -70,6 +70,7 @@ def test_the_limits_of_a_login_are_known_before_its_first_answer(paid: PaidBridg
         )
     windows = {window.limit: window.utilization for window in pool.payers[0].plan.windows}
     assert windows == {"five_hour": 0.37, "seven_day": 0.12, "seven_day_opus": 1.0}
+    assert [window.of_model for window in pool.payers[0].plan.windows] == [False, False, True]
     text = paid.bridge.bridge.metrics.render()[0].decode()
     assert 'bridge_plan_utilization_ratio{limit="five_hour"} 0.37' in text
     assert 'bridge_payer_utilization_ratio{limit="seven_day",payer="mine"} 0.12' in text

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from bridge.core.claude import ALL
+from bridge.core.claude import ALL, cut_off, hermetic_environment
 from bridge.probe import Report, Shipped, capabilities_of, probe, report_for
 from bridge.probe.behaviours import BEHAVIOURS
 from bridge.probe.bundled import installed_versions, shipped_report
 from bridge.probe.checks.check import Behaviour
 from bridge.server.launching import bundled_cli
+from tests.support.harness import LONG
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,18 @@ def test_the_bundled_cli_has_it(report: Report, behaviour: Behaviour) -> None:
 def test_the_shipped_report_is_what_the_probe_finds(report: Report) -> None:
     assert shipped_report(bundled_cli()) == report
     assert capabilities_of(report) == ALL
+
+
+@LONG
+async def test_it_has_the_same_where_it_does_all_that_it_does_for_a_user(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "bridge.probe.stage.hermetic_environment",
+        lambda *given: cut_off(hermetic_environment(*given)),
+    )
+    report = await probe(bundled_cli())
+    assert not report.lacking, report.details
 
 
 async def test_the_bundled_cli_is_not_probed(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -12,8 +11,6 @@ from tests.system.fleet.fleet import Fleet, running_fleet
 
 @pytest.fixture(scope="module")
 def standing(tmp_path_factory: pytest.TempPathFactory, loop_thread: LoopThread) -> Iterator[Fleet]:
-    if "FLEET_PARTS" not in os.environ:
-        pytest.skip("some parts of a fleet are still to come")
     with running_fleet(tmp_path_factory.mktemp("fleet"), loop_thread) as running:
         yield running
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from bridge.simulator import Exchange, Simulator
 from tests.support.harness import LoopThread
 from tests.support.redis_server import RedisServer
 from tests.support.user_server import running_simulator
+from tests.support.waiting import at_once
 from tests.system.fleet.envoy import Envoy, envoy
 from tests.system.fleet.programs import eventually, left_behind
 from tests.system.fleet.replica import NAMES, Replica, replica, token_of
@@ -59,11 +59,16 @@ class Fleet:
         self.accounts()
         self.redis.restore()
         for one in self.replicas:
+            one.log_in()
             if one.program.running:
                 one.program.signal(signal.SIGCONT)
-            one.log_in()
-            if not one.program.running:
-                one.start()
+        unready = [one for one in self.replicas if one.program.running and not one.ready]
+        for one in unready:
+            one.program.kill()
+        if unready:
+            # It knows the limits of their accounts, too.
+            self.redis.restart()
+        start([one for one in self.replicas if not one.program.running])
         self.envoy.wait_for(self.replicas)
 
 
@@ -88,7 +93,7 @@ def running_fleet(folder: Path, loop: LoopThread, **settings: str) -> Iterator[F
         fleet.accounts()
         for program in (*(one.program for one in replicas), front.program):
             stack.callback(program.close)
-        asyncio.run(_start(replicas))
+        start(replicas)
         front.program.start()
         front.program.accepting(front.proxy.port)
         front.wait_for(replicas)
@@ -96,5 +101,7 @@ def running_fleet(folder: Path, loop: LoopThread, **settings: str) -> Iterator[F
     eventually(lambda: not left_behind(folder), lambda: f"{left_behind(folder)} have ended")
 
 
-async def _start(replicas: tuple[Replica, ...]) -> None:
-    await asyncio.gather(*(asyncio.to_thread(one.start) for one in replicas))
+def start(replicas: Sequence[Replica]) -> None:
+    """Start these at the same time."""
+    if replicas:
+        at_once(*(one.start for one in replicas))

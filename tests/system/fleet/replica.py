@@ -44,6 +44,11 @@ class Replica:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def ready(self) -> bool:
+        """Whether it wants requests."""
+        return self.ask("/readyz").status_code == 200
+
     def log_in(self) -> None:
         log_in(self.home / ".claude", self.token)
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-import uuid
 from typing import Any
 
 from tests.support.front_ends import KINDS, Apis
-from tests.support.harness import sim
-from tests.support.http.client import CHAT
+from tests.support.harness import LONG
 from tests.support.replies import Failure
+from tests.system.fleet.asking import served_by, status, without_redis
 from tests.system.fleet.fleet import Fleet
-from tests.system.fleet.replica import NAMES, Replica
+from tests.system.fleet.replica import NAMES
+
+pytestmark = LONG
 
 LIMIT = "anthropic-ratelimit-unified-"
 FAR = 4_102_444_800
@@ -26,40 +27,13 @@ def limited(until: int) -> dict[str, Any]:
     return {"failure": {"kind": "usage_limit", "headers": resets}}
 
 
-def ask(replica: Replica, text: str = "Hello?") -> int:
-    """Ask the replica itself; return the status."""
-    body = {"model": "default", "messages": [{"role": "user", "content": text}]}
-    return replica.ask(CHAT, body).status_code
-
-
-async def served_by(fleet: Fleet, apis: Apis, *names: str) -> None:
-    """See that requests are answered, and by these replicas only."""
-    for kind in KINDS * 3:
-        mark = uuid.uuid4().hex
-        assert await apis.ask(kind, sim(text="Served.", note=mark)) == "Served."
-        assert fleet.serving(mark).name in names
-
-
-async def test_a_replica_that_is_logged_out_is_avoided_until_its_login_is_back(
-    fleet: Fleet, apis: Apis
-) -> None:
-    fleet.accounts(ben={"failure": "expired"})
-    assert await asyncio.to_thread(ask, fleet["ben"]) == 503
-    await asyncio.to_thread(fleet.envoy.wait_for, fleet.without("ben"))
-    await served_by(fleet, apis, "anna", "cleo")
-    fleet.accounts()
-    fleet["ben"].log_in()
-    await asyncio.to_thread(fleet.envoy.wait_for, fleet.replicas)
-    assert await asyncio.to_thread(ask, fleet["ben"]) == 200
-
-
 async def test_replicas_at_their_limit_are_avoided_until_it_resets(
     fleet: Fleet, apis: Apis
 ) -> None:
-    soon = int(time.time()) + 10
+    soon = int(time.time()) + 20
     fleet.accounts(anna=limited(FAR), ben=limited(soon))
     for name in ("anna", "ben"):
-        assert await asyncio.to_thread(ask, fleet[name]) == 429
+        assert await asyncio.to_thread(status, fleet[name]) == 429
     await asyncio.to_thread(fleet.envoy.wait_for, fleet.without("anna", "ben"))
     await served_by(fleet, apis, "cleo")
     fleet.accounts(anna=limited(FAR))
@@ -71,8 +45,9 @@ async def test_replicas_at_their_limit_are_avoided_until_it_resets(
 async def test_when_all_are_at_their_limit_clients_read_so(fleet: Fleet, apis: Apis) -> None:
     fleet.accounts(**dict.fromkeys(NAMES, limited(FAR)))
     for replica in fleet.replicas:
-        assert await asyncio.to_thread(ask, replica) == 429
+        assert await asyncio.to_thread(status, replica) == 429
     await asyncio.to_thread(fleet.envoy.wait_for, ())
+    tried = fleet.envoy.counts("upstream_rq_retry")
     for kind in KINDS:
         failure = await apis.ask(kind, "Hello?")
         assert isinstance(failure, Failure)
@@ -80,6 +55,7 @@ async def test_when_all_are_at_their_limit_clients_read_so(fleet: Fleet, apis: A
         assert failure.reason in ("rate_limit_exceeded", "PLAN_LIMIT")
         assert failure.retry_after
         assert failure.retryable is False
+    assert fleet.envoy.counts("upstream_rq_retry") == tried
 
 
 async def test_a_replica_that_stalls_is_avoided_and_goes_on(fleet: Fleet, apis: Apis) -> None:
@@ -89,4 +65,8 @@ async def test_a_replica_that_stalls_is_avoided_and_goes_on(fleet: Fleet, apis: 
     await served_by(fleet, apis, "anna", "cleo")
     victim.program.signal(signal.SIGCONT)
     await asyncio.to_thread(fleet.envoy.wait_for, fleet.replicas)
-    assert await asyncio.to_thread(ask, victim) == 200
+    assert await asyncio.to_thread(status, victim) == 200
+
+
+async def test_a_fleet_serves_while_redis_stalls(fleet: Fleet, apis: Apis) -> None:
+    await without_redis(fleet, apis, fleet.redis.stall, fleet.redis.resume)

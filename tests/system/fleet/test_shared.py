@@ -1,60 +1,34 @@
-"""What the replicas of a fleet share: answers by their ids, and claims to a request's id."""
+"""More of what the replicas of a fleet share."""
 
 from __future__ import annotations
 
-import uuid
+import asyncio
 from typing import Any
 
-from tests.support.harness import sim
-from tests.support.http.response_events import check_response
+import httpx
+
+from bridge.core.contract.request import CompletionRequest
+from tests.support.encoding import chat_body
+from tests.support.front_ends import Apis
+from tests.support.harness import LONG, PATIENCE, sim, user
+from tests.support.http.client import CHAT
+from tests.system.fleet.asking import RESPONSES, add_key, new_mark, respond, status, text_of
 from tests.system.fleet.fleet import Fleet
 from tests.system.fleet.programs import eventually
-from tests.system.fleet.replica import Replica
 
-RESPONSES = "/v1/responses"
+pytestmark = LONG
+
 TOOL = {"type": "function", "name": "weather", "parameters": {"type": "object"}}
 
 
-def respond(replica: Replica, text: Any, **fields: Any) -> dict[str, Any]:
-    """Make a response at this replica."""
-    reply = replica.ask(RESPONSES, {"model": "default", "input": text, **fields})
-    assert reply.status_code == 200, reply.text
-    return check_response(reply.json())
-
-
-def text_of(response: dict[str, Any]) -> str:
-    return "".join(
-        part["text"]
-        for item in response["output"]
-        if item["type"] == "message"
-        for part in item["content"]
-    )
-
-
-def test_a_response_is_continued_at_another_replica(fleet: Fleet) -> None:
-    mark = uuid.uuid4().hex
-    first = respond(fleet["anna"], sim(text="Blue.", note=mark))
-    second = respond(fleet["ben"], sim(text="Red."), previous_response_id=first["id"])
-    assert text_of(second) == "Red."
-    last = fleet.upstream(mark)[-1]
-    assert last.credential == fleet["ben"].token
-    assert [role for role in last.roles if role != "system"] == ["user", "assistant", "user"]
-    assert last.contains("Blue.")
-    assert fleet["cleo"].ask(f"{RESPONSES}/{first['id']}").json()["id"] == first["id"]
-
-
 def test_the_results_of_calls_are_given_at_another_replica(fleet: Fleet) -> None:
-    mark = uuid.uuid4().hex
+    mark = new_mark()
     prompt = sim(tools=[{"name": "weather", "input": {"city": "Rome"}}], note=mark)
     first = respond(fleet["anna"], prompt, tools=[TOOL])
     (call,) = (item for item in first["output"] if item["type"] == "function_call")
     result = {"type": "function_call_output", "call_id": call["call_id"], "output": "Sunny."}
-    second = respond(
-        fleet["cleo"],
-        [result, {"role": "user", "content": sim(text="It is sunny.")}],
-        tools=[TOOL],
-        previous_response_id=first["id"],
-    )
+    given: list[dict[str, Any]] = [result, {"role": "user", "content": sim(text="It is sunny.")}]
+    second = respond(fleet["cleo"], given, tools=[TOOL], previous_response_id=first["id"])
     assert text_of(second) == "It is sunny."
     last = fleet.upstream(mark)[-1]
     assert last.credential == fleet["cleo"].token
@@ -62,7 +36,7 @@ def test_the_results_of_calls_are_given_at_another_replica(fleet: Fleet) -> None
 
 
 def test_a_conversation_goes_on_at_another_replica(fleet: Fleet) -> None:
-    mark = uuid.uuid4().hex
+    mark = new_mark()
     made = fleet["anna"].ask("/v1/conversations", {}).json()
     respond(fleet["anna"], sim(text="One.", note=mark), conversation=made["id"])
     respond(fleet["ben"], sim(text="Two."), conversation=made["id"])
@@ -71,37 +45,51 @@ def test_a_conversation_goes_on_at_another_replica(fleet: Fleet) -> None:
     assert fleet.upstream(mark)[-1].contains("One.")
 
 
-def test_another_replica_names_the_one_that_has_a_background_response(fleet: Fleet) -> None:
-    endless = sim(endless=True, delay_ms=20)
-    running = respond(fleet["anna"], endless, background=True)
+def test_a_background_response_of_a_replica_that_was_killed_has_failed(fleet: Fleet) -> None:
+    running = respond(fleet["anna"], sim(endless=True, delay_ms=20), background=True)
     path = f"{RESPONSES}/{running['id']}"
+    fleet["anna"].program.kill()
     eventually(
-        lambda: fleet["anna"].ask(path).json()["status"] == "in_progress",
-        lambda: fleet["anna"].ask(path).text,
-    )
-    assert fleet["ben"].ask(path).json()["status"] in ("queued", "in_progress")
-    for refused in (
-        fleet["ben"].ask(f"{path}?stream=true"),
-        fleet["ben"].ask(f"{path}/cancel", {}),
-    ):
-        assert refused.status_code == 409, refused.text
-        assert refused.headers["x-bridge-found-on"] == "anna"
-        assert "anna" in refused.json()["error"]["message"]
-    cancelled = fleet["anna"].ask(f"{path}/cancel", {}).json()
-    assert cancelled["status"] == "cancelled"
-    eventually(
-        lambda: fleet["ben"].ask(path).json().get("status") == "cancelled",
+        lambda: fleet["ben"].ask(path).json()["status"] == "failed",
         lambda: fleet["ben"].ask(path).text,
     )
 
 
-def test_an_id_of_a_request_is_claimed_once_over_the_fleet(fleet: Fleet) -> None:
-    mark = uuid.uuid4().hex
-    body = {"model": "default", "input": sim(text="Once.", note=mark), "background": True}
-    answers = [one.ask(RESPONSES, body, **{"idempotency-key": mark}) for one in fleet.replicas]
-    assert answers[0].status_code == 200
-    assert [answer.status_code for answer in answers[1:]] == [409, 409]
-    eventually(
-        lambda: [call.ended for call in fleet.upstream(mark)] == ["completed"],
-        lambda: str(fleet.upstream(mark)),
-    )
+def test_concurrent_requests_are_counted_over_the_fleet(fleet: Fleet) -> None:
+    _, secret = add_key(fleet, "--concurrent", "1")
+    mark = new_mark()
+    with fleet["anna"].streaming(sim(endless=True, delay_ms=20, note=mark), key=secret):
+        fleet.simulator.ledger.wait_for(
+            lambda all: any(one.contains(mark) for one in all), PATIENCE
+        )
+        assert status(fleet["ben"], secret) == 429
+    eventually(lambda: status(fleet["ben"], secret) == 200, lambda: "the place is free again")
+
+
+def test_tokens_are_counted_over_the_fleet(fleet: Fleet) -> None:
+    _, secret = add_key(fleet, "--tokens-per-day", "1")
+    assert status(fleet["anna"], secret) == 200
+    eventually(lambda: status(fleet["ben"], secret) == 429, lambda: "ben knows of the tokens")
+    assert status(fleet["cleo"], secret) == 429
+
+
+def test_a_limit_that_is_changed_holds_at_every_replica(fleet: Fleet) -> None:
+    name, secret = add_key(fleet, "--per-minute", "1000")
+    fleet["cleo"].run("keys", "edit", name, "--per-minute", "1")
+
+    def refused() -> bool:
+        # The one request of this minute may be any of these.
+        return [status(replica, secret) for replica in fleet.replicas] == [429] * 3
+
+    eventually(refused, lambda: "every replica has the new limit")
+
+
+async def test_what_a_key_may_not_is_not_tried_elsewhere(fleet: Fleet, apis: Apis) -> None:
+    _, secret = await asyncio.to_thread(add_key, fleet, "--model", "haiku")
+    before = fleet.envoy.counts("upstream_rq_retry")
+    headers = {"authorization": f"Bearer {secret}"}
+    body = {**chat_body(CompletionRequest((user("Hello?"),))), "model": "opus"}
+    refused: httpx.Response = await apis.http.post(CHAT, json=body, headers=headers)
+    assert refused.status_code == 403, refused.text
+    assert refused.headers["x-bridge-error"]
+    assert fleet.envoy.counts("upstream_rq_retry") == before

@@ -26,11 +26,21 @@ async def restart(fleet: Fleet, name: str, requests: Load, *, at_least: int) -> 
         await requests.more(missing)
 
 
-@LONG
+pytestmark = LONG
+
+
 async def test_six_stops_fail_none_of_two_thousand_requests(fleet: Fleet, apis: Apis) -> None:
     async with load(apis, callers=4, delay_ms=5) as requests:
         for stop in range(STOPS):
             name = fleet.replicas[stop % len(fleet.replicas)].name
             await restart(fleet, name, requests, at_least=-(-REQUESTS // STOPS))
     assert len(requests.asked) >= REQUESTS
+    assert requests.failed == []
+
+
+async def test_a_rolling_restart_fails_nothing(fleet: Fleet, apis: Apis) -> None:
+    """Long answers, which take a part of the time that a replica has to finish them."""
+    async with load(apis, callers=3, delay_ms=500) as requests:
+        for replica in fleet.replicas:
+            await restart(fleet, replica.name, requests, at_least=6)
     assert requests.failed == []

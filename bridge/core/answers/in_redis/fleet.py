@@ -52,7 +52,8 @@ if held[1] and not (held[1] == ARGV[3] and held[2] == ARGV[5]) then return end
 redis.call('HSET', KEYS[1], unpack(ARGV, 2))
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 """)
-"""The same arguments; after no milliseconds, the key is gone. What another server, or another request, has by now is left to it."""
+"""The same arguments; after no milliseconds, the key is gone. What another server, or another
+request, has by now is left to it."""
 
 _FIND: Final = Script("""
 local answer = redis.call('HMGET', KEYS[1], 'holder', 'replica', 'state')

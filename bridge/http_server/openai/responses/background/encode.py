@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from bridge.core.contract import BridgeError, Started
+from bridge.core.contract import BridgeError, Event, Started
 from bridge.http_server.dialect import JsonDict
 from bridge.http_server.openai.responses.compaction.answers import CompactionStreamEncoder
 from bridge.http_server.openai.responses.encode import ResponseStreamEncoder
@@ -33,6 +34,20 @@ class BackgroundStreamEncoder(ResponseStreamEncoder):
         self._event("response.queued", response=response)
         # The reply begins even if the client has all events so far.
         return self._take() or self.keep_alive
+
+    def count(self, events: Sequence[Event], error: BridgeError | None) -> int:
+        """Return how many events an answer has had, with those of the `opening`.
+
+        For an encoder that writes none of them; `error` is the one that ended the answer, if any.
+        """
+        for event in events:
+            self.feed(event)
+        if error is not None:
+            self.fail(error, "")
+        elif self.finished:
+            # The last one has the stored response.
+            self._number += 1
+        return self._number
 
     def emit(self, frame: bytes) -> None:
         """Write a frame, unless the client has it."""

@@ -43,7 +43,7 @@ C = TypeVar("C", bound=ResponseCollector)
 PENDING: Final = frozenset({"queued", "in_progress"})
 """The statuses of a response that has not ended."""
 
-_MANY_EVENTS: Final = 500
+MANY_EVENTS: Final = 500
 """More are collected off the event loop."""
 
 
@@ -119,7 +119,7 @@ class BackgroundResponse:
         self.answer = answer
         assert self._keeper is not None
         try:
-            reply = await off_loop(len(answer.recorded) > _MANY_EVENTS, self._ended, answer)
+            reply = await off_loop(len(answer.recorded) > MANY_EVENTS, self._ended, answer)
             await self._placed.wait()
             whole = reply["status"] in ("completed", "incomplete")
             store = self._keeper.keep if whole else self._keeper.put
@@ -152,7 +152,7 @@ class BackgroundResponse:
         answer = self.answer
         if answer is not None and answer.ended:
             await self._kept()
-        long = answer is not None and answer.ended and len(answer.recorded) > _MANY_EVENTS
+        long = answer is not None and answer.ended and len(answer.recorded) > MANY_EVENTS
         return await off_loop(long and self._final is None, self.reply)
 
     async def response(self) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias
 from weakref import WeakValueDictionary
@@ -17,11 +18,16 @@ from bridge.core.contract import (
     StoreUnavailableError,
     UnsupportedError,
 )
+from bridge.core.system import off_loop
 from bridge.http_server.context import ServerContext, owner_of
 from bridge.http_server.dialect import JsonDict
 from bridge.http_server.errors import json_response
 from bridge.http_server.openai.responses.background.ids import response_id as response_id_of
-from bridge.http_server.openai.responses.background.responses import BackgroundResponses
+from bridge.http_server.openai.responses.background.responses import (
+    MANY_EVENTS,
+    BackgroundResponse,
+    BackgroundResponses,
+)
 from bridge.http_server.openai.responses.encode import ResponseCollector
 from bridge.http_server.openai.responses.replies import page_of
 from bridge.http_server.openai.responses.stored.keeping import Keeper, not_found
@@ -104,6 +110,7 @@ def _add_retrieving_route(
             found = None
         if found is not None:
             if stream:
+                await _check_number(found, starting_after)
                 return background.streamed(found, starting_after)
             return await found.response()
         kept = await keeper.find(owner, response_id)
@@ -114,6 +121,23 @@ def _add_retrieving_route(
                 field="stream",
             )
         return json_response(await background.as_stored(owner, kept.reply))
+
+
+async def _check_number(found: BackgroundResponse, after: int | None) -> None:
+    """Raise InvalidRequestError if a response has had no event with this number."""
+    answer = found.answer
+    if after is None or answer is None:
+        return
+    encoder = found.encoder(sys.maxsize)
+    found.opening(encoder)
+    events = tuple(answer.recorded)
+    count = await off_loop(len(events) > MANY_EVENTS, encoder.count, events, answer.error)
+    if after >= count:
+        raise InvalidRequestError(
+            f"The last event of the response so far has the number {count - 1}, so there is "
+            f"nothing after number {after}.",
+            field="starting_after",
+        )
 
 
 def _add_list_of_items(router: APIRouter, server: ServerContext, keeper: Keeper) -> None:

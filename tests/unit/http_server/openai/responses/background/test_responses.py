@@ -165,10 +165,31 @@ async def test_a_stream_resumes_after_any_number(store: SqliteResponseStore, ove
     whole = parse_stream((await exchange.finished()).body)
     for number, each in enumerate(resumed):
         assert parse_stream((await each.finished()).body) == whole[number + 1 :]
-    for number in range(len(whole) + 1):
+    for number in range(len(whole)):
         again = await get(app, f"resp_0001?stream=true&starting_after={number}")
         assert parse_stream(again.body) == whole[number + 1 :]
+    for number in (len(whole), 10_000):
+        beyond = await get(app, f"resp_0001?stream=true&starting_after={number}")
+        assert (beyond.status, beyond.error["param"]) == (400, "starting_after")
+        assert f"has the number {len(whole) - 1}," in beyond.error["message"]
     assert parse_stream((await get(app, "resp_0001?stream=true")).body) == whole
+
+
+async def test_a_number_beyond_a_failed_or_a_running_answer_is_an_error(
+    store: SqliteResponseStore,
+) -> None:
+    gate = Gate()
+    service = FakeService(HELLO[0], gate, HELLO[1], UnavailableError("Gone."))
+    app = build(service, store=store)
+    exchange = Exchange(app, "POST", URL, {**ASKED, "stream": True})
+    await exchange.until(lambda seen: b"response.in_progress" in seen.body)
+    early = await get(app, "resp_0001?stream=true&starting_after=3")
+    assert (early.status, early.error["param"]) == (400, "starting_after")
+    gate.opened.set()
+    whole = parse_stream((await exchange.finished()).body)
+    last = len(whole) - 1
+    assert (await get(app, f"resp_0001?stream=true&starting_after={last}")).status == 200
+    assert (await get(app, f"resp_0001?stream=true&starting_after={last + 1}")).status == 400
 
 
 async def test_a_response_without_a_stream_can_be_streamed_too(store: SqliteResponseStore) -> None:
