@@ -99,7 +99,7 @@ class RedisLink:
     async def execute(self, *command: Value, seconds: float = COMMAND_SECONDS) -> Any:
         """Execute a command within so many seconds; the reply is as redis-py converts it, with str.
 
-        Raises RedisUnavailableError, and redis.ResponseError for a mistake in the command.
+        Raises RedisUnavailableError, also for what Redis refuses, such as a key of another type.
         """
         return await self._guarded(lambda: self._client.execute(*command), seconds)
 
@@ -143,7 +143,11 @@ class RedisLink:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            await self._look()
+            try:
+                await self._look()
+            except Exception:
+                # Without this task, nothing would notice that Redis is back.
+                logger.exception("Redis at %s could not be tested", self.name)
 
     async def _look(self) -> None:
         if not self._up:
