@@ -25,6 +25,7 @@ from bridge.core.contract import (
     StoreUnavailableError,
 )
 from bridge.core.redis import RedisLink, RedisUnavailableError, Script
+from bridge.core.system import replica_of_host
 from bridge.core.telemetry import trace_of
 
 logger = logging.getLogger(__name__)
@@ -140,16 +141,17 @@ class RedisFleet:
             published.due = self._clock() + _RENEW_SECONDS
             self._published[key] = published
             return
-        _, replica, request_id, digest, detached, state = (each or "" for each in held)
+        _, _, request_id, digest, detached, state = (each or "" for each in held)
         other = Claim(claim.owner, claim.id, _bytes_of(digest), request_id, detached == "1")
         other.answered = state != "waiting"
         other.ended_at = 0.0 if state == "ended" else None
         refused = refusal(request, other, claim.digest)
         if refused is not None:
             raise refused
-        if await self._find_answer(claim.owner, request_id) is None:
+        found = await self._find_answer(claim.owner, request_id)
+        if found is None:
             raise in_use(request, other)
-        raise AnswerElsewhereError(claim.id, replica, field=request.field_names(_PLACE))
+        raise AnswerElsewhereError(claim.id, found.replica, field=request.field_names(_PLACE))
 
     def changed(self, claim: Claim) -> None:
         """Publish that an answer has begun or ended; without an answer, its id is free."""
@@ -179,7 +181,7 @@ class RedisFleet:
         if found is None or found[0] == self._holder:
             return None
         ended = found[2] == "ended"
-        return None if ended and claimed else Elsewhere(found[1], not ended)
+        return None if ended and claimed else _elsewhere(found[1], not ended)
 
     async def _find_answer(self, owner: str, request_id: str) -> Elsewhere | None:
         key = self._answer_key(owner, request_id)
@@ -188,7 +190,7 @@ class RedisFleet:
         )
         if holder is None or holder == self._holder:
             return None
-        return Elsewhere(replica, state != "ended")
+        return _elsewhere(replica, state != "ended")
 
     # What is published
 
@@ -274,6 +276,11 @@ class RedisFleet:
 
     def _answer_key(self, owner: str, request_id: str) -> str:
         return self._link.key("answers", _hashed(owner, request_id))
+
+
+def _elsewhere(replica: str | None, running: bool) -> Elsewhere:
+    # It is sent in a header, and something else may have written it.
+    return Elsewhere(replica_of_host(replica or ""), running)
 
 
 def _bytes_of(digest: str) -> bytes:

@@ -389,6 +389,25 @@ async def test_what_others_have_written_is_that_of_another_request(
         await two.all_of(AGAIN)
 
 
+async def test_a_name_that_others_have_written_fits_into_a_header(
+    servers: tuple[Server, Server],
+) -> None:
+    one, two = servers
+    gate = Gate()
+    one.service.script = script_of(STARTED, gate, *HELLO[1:])
+    await one.answers.detach(ASKED)
+    await one.published(is_in("running", "answers"))
+    (key,) = await one.link.execute("KEYS", "*")
+    await one.link.execute("HSET", key, "replica", "o\r\nne é")
+    with pytest.raises(AnswerElsewhereError) as raised:
+        await two.answers.attach("laptop", "req_1")
+    assert raised.value.replica == "o--ne--"
+    await one.link.execute("HDEL", key, "replica")
+    with pytest.raises(AnswerElsewhereError):
+        await two.answers.attach("laptop", "req_1")
+    gate.opened.set()
+
+
 async def test_a_key_that_redis_refuses_does_not_keep_the_others_from_it(
     servers: tuple[Server, Server],
 ) -> None:
