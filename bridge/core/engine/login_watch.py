@@ -70,6 +70,16 @@ async def ask_api(resources: Resources, profile: Profile) -> Verdict:
     return Verdict.ACCEPTED if accepted else Verdict.REFUSED
 
 
+class _Due(Enum):
+    """Why it is time to ask."""
+
+    STORED = auto()
+    """A login was stored."""
+    TIME = auto()
+    NOT = auto()
+    """A request has shown that the login works."""
+
+
 class LoginWatch:
     """While the login does not work: looks whether its files change, and asks the API."""
 
@@ -108,7 +118,7 @@ class LoginWatch:
         now = asyncio.get_running_loop().time
         if now() - self._checked_at > SAME_TROUBLE_SECONDS:
             self._checks = 0
-        while await self._due(_pause(self._checks)):
+        while (due := await self._due(_pause(self._checks))) is not _Due.NOT:
             self._checks += 1
             try:
                 verdict = await self._ask()
@@ -120,18 +130,25 @@ class LoginWatch:
             match verdict:
                 case Verdict.ACCEPTED:
                     self._account.login_works()
-                case Verdict.UNKNOWN:
+                case Verdict.REFUSED if due is _Due.TIME:
+                    pass
+                case Verdict.UNKNOWN | Verdict.REFUSED:
+                    # A user has stored a login on purpose: the next request decides.
                     self._account.login_unknown()
+                    if due is _Due.STORED:
+                        self._account.relearn()
 
-    async def _due(self, seconds: float) -> bool:
-        """Wait until a login was stored, or for so long; False if the login works meanwhile."""
+    async def _due(self, seconds: float) -> _Due:
+        """Wait until a login was stored, or for so long, or until the login works."""
         now = asyncio.get_running_loop().time
-        files, due = self._files(), now() + seconds
+        files, end = self._files(), now() + seconds
         while not self._account.logged_in:
-            if now() >= due or self._files() != files:
-                return True
+            if self._files() != files:
+                return _Due.STORED
+            if now() >= end:
+                return _Due.TIME
             await asyncio.sleep(LOOK_SECONDS)
-        return False
+        return _Due.NOT
 
 
 def _pause(checks: int) -> float:

@@ -108,6 +108,19 @@ async def test_a_stored_login_is_asked_about_at_once(monkeypatch: pytest.MonkeyP
     await watched.account.aclose()
 
 
+async def test_a_stored_login_is_tried_even_if_the_api_does_not_count_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(login_watch, "CHECK_SECONDS", 3000.0)
+    watched = Watched(Verdict.REFUSED)
+    await asyncio.sleep(0.01)
+    watched.files += 1
+    await watched.until_over()
+    assert watched.account.login_accepted is None
+    assert watched.account.logged_in
+    await watched.account.aclose()
+
+
 async def test_after_many_refusals_it_asks_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(login_watch, "FREQUENT_CHECKS", 2)
     watched = Watched(Verdict.REFUSED, Verdict.REFUSED, Verdict.ACCEPTED)
