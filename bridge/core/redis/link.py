@@ -101,7 +101,7 @@ class RedisLink:
 
         It may take `seconds`, if those are more than COMMAND_SECONDS.
 
-        Raises RedisUnavailableError, and redis.ResponseError for a mistake in the command.
+        Raises RedisUnavailableError, also for what Redis refuses, such as a key of another type.
         """
         return await self._guarded(lambda: self._client.execute(*command), seconds)
 
@@ -146,7 +146,11 @@ class RedisLink:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            await self._look()
+            try:
+                await self._look()
+            except Exception:
+                # Without this task, nothing would notice that Redis is back.
+                logger.exception("Redis at %s could not be tested", self.name)
 
     async def _look(self) -> None:
         if not self._up:
