@@ -171,6 +171,7 @@ class RedisCounts:
                 await task
             self._due.update(self._keys)
             await self._tell_due()
+            self._own.store()
 
     async def _keep_telling(self) -> None:
         renewal = self._clock() + RENEW_SECONDS

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import socket
 import subprocess
@@ -12,8 +11,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import pytest
 
 from tests.support.harness import PATIENCE
 
@@ -116,14 +113,6 @@ class Program:
             return True
 
         eventually(connects, lambda: f"{self.command[0]} accepts connections")
-
-
-def found(program: str, *, otherwise: str) -> str:
-    """The path of a program of the system; skips the tests without it."""
-    path = shutil.which(program) or shutil.which(f"/usr/sbin/{program}")
-    if path is None:
-        pytest.skip(f"{otherwise} is not installed")
-    return path
 
 
 def left_behind(folder: Path) -> list[str]:
