@@ -15,7 +15,7 @@ import hypothesis
 import pytest
 
 from tests.support.harness import LoopThread, RunningBridge, settings_for_tests
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, patient
 
 
 def pytest_configure() -> None:
@@ -134,6 +134,12 @@ def start_bridge(tmp_path: Path, loop_thread: LoopThread) -> Iterator[Callable[.
     yield start
     for running in started:
         running.stop()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def patient_with_redis() -> Iterator[None]:
+    with patient:
+        yield
 
 
 @pytest.fixture

@@ -10,15 +10,22 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
+from bridge.core.redis import link
 from tests.support.paths import ROOT
 
 _SECONDS = 60.0
-"""For a start or an end; far more than it takes."""
+"""For a start, an end or a command; far more than it takes."""
+_IN_PRODUCTION = link.COMMAND_SECONDS
+
+
+patient = patch.object(link, "COMMAND_SECONDS", _SECONDS)
+"""Has a slow machine not be taken for a stalled Redis, in this process."""
 
 
 class RedisServer:
@@ -47,6 +54,7 @@ class RedisServer:
             *("--save", "", "--appendonly", "no", "--daemonize", "no", *options),
         )
         self._process: subprocess.Popen[bytes] | None = None
+        self._short = ExitStack()
 
     @property
     def url(self) -> str:
@@ -78,11 +86,16 @@ class RedisServer:
         self.start()
 
     def stall(self) -> None:
-        """Keep it from doing anything: it still accepts connections, but does not answer."""
+        """Keep it from doing anything: it still accepts connections, but does not answer.
+
+        Meanwhile, commands have as little time as in production.
+        """
+        self._short.enter_context(patch.object(link, "COMMAND_SECONDS", _IN_PRODUCTION))
         self._running.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let a stalled one continue."""
+        self._short.close()
         self._running.send_signal(signal.SIGCONT)
 
     def restore(self) -> None:
@@ -118,6 +131,7 @@ class RedisServer:
         return self._process
 
     def _end(self, how: signal.Signals) -> None:
+        self._short.close()
         process, self._process = self._running, None
         process.send_signal(signal.SIGCONT)
         process.send_signal(how)

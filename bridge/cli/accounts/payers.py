@@ -79,13 +79,18 @@ def add(
         )
     if folder is not None and not login:
         fail(f"{folder} is a folder for --login only.")
+    if folder == Path():
+        # What an empty variable of a shell leaves: its folder would become that of the login.
+        fail("Name the folder of the login, not the current one; or omit it for the usual one.")
     path = token_file or api_key_file or folder
     try:
         payer = Payer(name, chosen[0], None if path is None else _absolute(path), overflow)
         payer.secret()
         file = _file()
         file.add(payer)
-    except (PayerError, ValueError) as error:
+    except ValueError as error:
+        fail(f"No payer was added: {error}.")
+    except PayerError as error:
         fail(str(error))
     typer.echo(f"Added payer {name} ({_described(payer)}). {_RESTART}")
     if payer.kind is PayerKind.LOGIN:
@@ -122,6 +127,12 @@ def remove(name: Annotated[str, typer.Argument(help="The payer's name.")]) -> No
     except PayerError as error:
         fail(str(error))
     typer.echo(f"Removed payer {name}. {_RESTART} Until then the server uses it.")
+    if keys := _keys_of(name):
+        typer.echo(
+            f"These keys name it: {', '.join(keys)}. Those that name no other payer get 403 after "
+            "the restart: bridge keys edit NAME --payer PAYER.",
+            err=True,
+        )
     if not left:
         typer.echo("No payers left: the account of your Claude Code pays.", err=True)
 
@@ -166,6 +177,17 @@ async def _checked(settings: Settings, chosen: tuple[Payer, ...], *, quiet: bool
     except StartError as error:
         fail(str(error))
     return findings
+
+
+def _keys_of(name: str) -> list[str]:
+    """Return the names of the keys that have a payer, as far as the keys can be read."""
+    from bridge.core.access import KeyStoreError
+    from bridge.server import key_store
+
+    try:
+        return [key.name for key in key_store(settings_from({})).read() if name in key.use.payers]
+    except KeyStoreError:
+        return []
 
 
 def _file() -> PayerFile:

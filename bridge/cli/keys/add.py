@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -63,7 +64,8 @@ def add(
         bool, typer.Option("--shadow", help="Only count tokens and dollars: refuse nothing.")
     ] = False,
     model: Annotated[
-        list[str] | None, typer.Option(help="Model that the key may use. Repeatable.")
+        list[str] | None,
+        typer.Option(help="Models that the key may use, comma-separated. Repeatable."),
     ] = None,
     expires: Annotated[
         str | None,
@@ -71,9 +73,9 @@ def add(
     ] = None,
 ) -> None:
     """Create a key and print its secret, which is shown only once."""
-    from bridge.core.access import KeyLimits, KeyOwner, KeyScope, KeyUse
+    from bridge.core.access import KeyLimits, KeyOwner, KeyScope, KeyStoreError, KeyUse
 
-    payers = named(payer)
+    payers, models = named("--payer", payer), named("--model", model)
     if not (mine or payers):
         fail(NO_OWNER)
     use = KeyUse(KeyOwner.MINE if mine else KeyOwner.OTHER, payers, overflow)
@@ -87,7 +89,7 @@ def add(
             concurrent,
             per_minute,
             tokens_per_day,
-            tuple(model or ()),
+            models,
             tokens_per_month,
             usd_per_day,
             usd_per_month,
@@ -95,7 +97,6 @@ def add(
             shadow,
         )
         secret = store.add(name, scope, limits, use, expires_at)
-        key = store.ring().get(name)
     # Alone on stdout, for scripts.
     typer.echo(secret)
     typer.echo(
@@ -103,8 +104,12 @@ def add(
         "The server now requires a key.",
         err=True,
     )
-    if key.number > 1:
-        typer.echo(
-            f"Earlier keys had this name: in logs, metrics and usage, this one is {key.caller}.",
-            err=True,
-        )
+    # Another process may have revoked it by now.
+    with suppress(KeyStoreError, KeyError):
+        key = store.ring().get(name)
+        if key.number > 1:
+            typer.echo(
+                "Earlier keys had this name: in logs, metrics and usage, this one is "
+                f"{key.caller}.",
+                err=True,
+            )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bridge.core.access import Key, KeyUse
 
 _NONE = "none"
+_DIGITS = 16
 
 
 def _limit(help: str) -> Any:
@@ -87,9 +88,9 @@ def edit(
         "usd_per_month": _number("--usd-per-month", usd_per_month),
         "warn_at": warn_at,
         "shadow": shadow,
-        "models": _names(model),
+        "models": _names("--model", model),
     }
-    use = {"mine": mine, "payers": _names(payer), "overflow": overflow}
+    use = {"mine": mine, "payers": _names("--payer", payer), "overflow": overflow}
     wanted: dict[str, Any] = {
         "limits": {field: value for field, value in limits.items() if value is not None},
         "use": {field: value for field, value in use.items() if value is not None},
@@ -168,16 +169,18 @@ def _used(use: KeyUse, wanted: Mapping[str, Any]) -> KeyUse:
     return changed
 
 
-def _names(texts: list[str] | None) -> tuple[str, ...] | str | None:
-    names = named(texts)
+def _names(option: str, texts: list[str] | None) -> tuple[str, ...] | str | None:
+    names = named(option, texts)
     return _NONE if names == (_NONE,) else names or None
 
 
 def _whole(option: str, text: str | None) -> int | str | None:
     if text is None or text == _NONE:
         return text
-    if not text.isascii() or not text.isdecimal() or int(text) < 1:
-        fail(f"{option} {text}: write a whole number of at least 1, or none.")
+    # More digits are no limit, and too many of them no number to Python.
+    if not text.isascii() or not text.isdecimal() or len(text) > _DIGITS or int(text) < 1:
+        shown = text[: _DIGITS + 1]
+        fail(f"{option} {shown}: write a whole number of at least 1, or none.")
     return int(text)
 
 

@@ -61,9 +61,12 @@ def not_given(name: str) -> None:
         )
 
 
-def named(texts: list[str] | None) -> tuple[str, ...]:
-    """Return the names of a repeatable option that also takes commas."""
-    return tuple(name.strip() for text in texts or () for name in text.split(","))
+def named(option: str, texts: list[str] | None) -> tuple[str, ...]:
+    """Return the names of a repeatable option that also takes commas; fails if one is empty."""
+    names = tuple(name.strip() for text in texts or () for name in text.split(","))
+    if "" in names:
+        fail(f"{option}: a name is empty.")
+    return names
 
 
 def check_use(use: KeyUse) -> None:

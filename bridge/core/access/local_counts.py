@@ -105,5 +105,12 @@ class LocalCounts:
 
     @asynccontextmanager
     async def counting(self) -> AsyncIterator[None]:
-        """Nothing is due regularly."""
-        yield
+        """Nothing is due regularly; at the end, what could not be stored before is."""
+        try:
+            yield
+        finally:
+            self.store()
+
+    def store(self) -> None:
+        """Store what could not be stored before."""
+        self._spending.store()

@@ -171,6 +171,7 @@ class RedisCounts:
                 await task
             self._due.update(self._keys)
             await self._tell_due()
+            self._own.store()
 
     async def _keep_telling(self) -> None:
         renewal = self._clock() + RENEW_SECONDS
@@ -179,11 +180,11 @@ class RedisCounts:
                 async with asyncio.timeout(max(renewal - self._clock(), 0.0)):
                     await self._woken.wait()
             self._woken.clear()
-            if renewal <= self._clock():
-                renewal = self._clock() + RENEW_SECONDS
-                self._due.update(self._own.runners, self._behind)
-                await self._check_mark()
             try:
+                if renewal <= self._clock():
+                    renewal = self._clock() + RENEW_SECONDS
+                    self._due.update(self._own.runners, self._behind)
+                    await self._check_mark()
                 await self._tell_due()
             except Exception:
                 logger.exception("the use of keys could not be reported to Redis")

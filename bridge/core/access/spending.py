@@ -30,13 +30,19 @@ class SpendingFile:
         self._source = ""
         """Empty if it is not stored yet."""
         self._spent: dict[str, Spent] = {}
+        self._unstored: dict[str, Spent] = {}
+        """The part of it that is not in the file: it could not be written, or was locked."""
+        self._read_from: tuple[int, ...] | None = None
+        """Identifies the file as it was read or written last; None if there was none."""
         self._complained = False
 
     @property
     def source(self) -> str:
         """An id of the counts, which change with it if they start over: if the file is lost."""
+        self._refresh()
         if not self._source:
-            self._change(lambda kept: None)
+            # Waits, since servers that share the file have one together.
+            self._store(wait=True)
         return self._source
 
     @property
@@ -46,64 +52,94 @@ class SpendingFile:
         return tuple(self._spent)
 
     def of(self, caller: str) -> Spent:
-        """Return what a key has used."""
+        """Return what a key has used, also on other servers with the same file."""
         self._refresh()
         return self._spent.get(caller, Spent())
 
     def add(self, caller: str, *, tokens: int = 0, usd: float = 0.0) -> None:
         """Count what a key has used."""
-
-        def added(spent: dict[str, Spent]) -> None:
-            spent[caller] = spent.get(caller, Spent()).plus(Spent(tokens, tokens, usd, usd))
-
         self._refresh()
-        self._change(added)
+        used = {caller: Spent(tokens, tokens, usd, usd)}
+        self._spent = _sum(self._spent, used)
+        self._unstored = _sum(self._unstored, used)
+        self._store()
+
+    def store(self) -> None:
+        """Store what could not be stored before."""
+        self._refresh()
+        if self._unstored:
+            self._store(wait=True)
 
     def _refresh(self) -> None:
-        """Leave what was used in a day or month that is over."""
-        if self._periods != (current := periods(self._now())):
-            self._spent = self._kept()
-            self._periods = current
+        """Notice what other servers have written, and leave days and months that are over."""
+        before, self._periods = self._periods, periods(self._now())
+        found = self._signature()
+        if self._periods == before and found == self._read_from:
+            return
+        same_day, same_month = (old == new for old, new in zip(before, self._periods, strict=True))
 
-    def _change(self, change: Callable[[dict[str, Spent]], None]) -> None:
+        def current(counts: dict[str, Spent]) -> dict[str, Spent]:
+            return {key: spent.of(day=same_day, month=same_month) for key, spent in counts.items()}
+
+        self._unstored = current(self._unstored)
+        if self._path is None:
+            self._spent = current(self._spent)
+        else:
+            self._spent = _sum(self._kept(self._path), self._unstored)
+            # As it was before reading, so that a change during the read is noticed the next time.
+            self._read_from = found
+
+    def _store(self, *, wait: bool = False) -> None:
+        """Add what is not in the file yet, if it can be written now."""
         if self._path is None:
             self._source = self._source or uuid.uuid4().hex
-            change(self._spent)
+            self._unstored = {}
             return
         try:
             private_folder(self._path.parent)
-            with locked(self._path):
-                # Another server with the same folder may have updated the file.
-                kept = self._kept()
+            # This runs on the event loop after each request: wait neither for another server that
+            # has the lock, nor for the disk.
+            with locked(self._path, wait=wait):
+                kept = _sum(self._kept(self._path), self._unstored)
                 self._source = self._source or uuid.uuid4().hex
-                change(kept)
-                # This runs on the event loop after each request: do not wait for the disk.
                 replace_file(self._path, self._text_of(kept), durable=False)
-                self._spent = kept
+                self._read_from = self._signature()
+        except BlockingIOError:
+            # Another server is writing: it is stored with the next change.
+            pass
         except OSError as error:
             self._source = self._source or uuid.uuid4().hex
-            change(self._spent)
             if not self._complained:
                 self._complained = True
-                logger.warning("key usage cannot be stored in %s: %s", self._path, error)
+                logger.warning(
+                    "key usage cannot be stored in %s, and is kept in memory: %s", self._path, error
+                )
+        else:
+            self._spent, self._unstored = kept, {}
+            self._complained = False
 
-    def _kept(self) -> dict[str, Spent]:
-        """Return what is stored in the file of this day and month."""
+    def _signature(self) -> tuple[int, ...] | None:
         if self._path is None:
-            day, month = periods(self._now())
-            same_day, same_month = self._periods[0] == day, self._periods[1] == month
-            return {
-                key: spent.of(day=same_day, month=same_month) for key, spent in self._spent.items()
-            }
+            return None
         try:
-            return self._read(json.loads(self._path.read_text(encoding="utf-8")))
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+    def _kept(self, path: Path) -> dict[str, Spent]:
+        """Return what is stored in the file of this day and month."""
+        try:
+            return self._read(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             pass
         except (
             OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError
         ) as error:  # fmt: skip
-            logger.warning("key usage cannot be read from %s: %s", self._path, error)
-        self._source = ""
+            logger.warning("key usage cannot be read from %s: %s", path, error)
+        if self._read_from is not None:
+            # Counts that were stored are lost, and start over. Those never stored go on.
+            self._source = ""
         return {}
 
     def _read(self, content: Any) -> dict[str, Spent]:
@@ -126,6 +162,10 @@ class SpendingFile:
             used = {key: budget.used_in(spent) for key, spent in kept.items()}
             content[_name(budget)] = {key: amount for key, amount in used.items() if amount}
         return json.dumps(content) + "\n"
+
+
+def _sum(one: dict[str, Spent], other: dict[str, Spent]) -> dict[str, Spent]:
+    return {key: one.get(key, Spent()).plus(other.get(key, Spent())) for key in {**one, **other}}
 
 
 def _name(budget: Budget) -> str:

@@ -189,12 +189,10 @@ class Answers:
         try:
             claim, _ = self._claims.claim(request, digest, self._clock(), detached=False)
             await self._fleet.claim(request, claim)
-        except BridgeError as error:
+        except BaseException as error:
             self._end_claim(claim)
-            self._refused(request, error)
-            raise
-        except asyncio.CancelledError:
-            self._end_claim(claim)
+            if isinstance(error, BridgeError):
+                self._refused(request, error)
             raise
         return claim
 

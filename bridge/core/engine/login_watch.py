@@ -120,7 +120,12 @@ class LoginWatch:
             self._checks = 0
         while (due := await self._due(_pause(self._checks))) is not _Due.NOT:
             self._checks += 1
-            verdict = await self._ask()
+            try:
+                verdict = await self._ask()
+            except Exception:
+                # Without this task, a server that no balancer asks would never be ready again.
+                logger.exception("the login could not be checked")
+                verdict = Verdict.REFUSED
             self._checked_at = now()
             match verdict:
                 case Verdict.ACCEPTED:

@@ -53,6 +53,8 @@ class Ledger:
         self._now = now
         self._waiting: deque[Entry] = deque(maxlen=max_waiting)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
+        self._scheduled = False
+        """Whether a write is due that has not begun."""
         self._closed = False
         self._complained = False
         self._database: sqlite3.Connection | None = None
@@ -76,7 +78,10 @@ class Ledger:
         if record.times.leased_at is None or self._closed:
             return
         self._waiting.append(entry_of(record))
-        self._thread.submit(self._write)
+        if not self._scheduled:
+            # One write is for all that wait: a file that stays locked must not pile them up.
+            self._scheduled = True
+            self._thread.submit(self._write_scheduled)
 
     # Questions
 
@@ -120,6 +125,11 @@ class Ledger:
         except (sqlite3.Error, OSError) as error:
             self._failed(error)
             raise unavailable() from error
+
+    def _write_scheduled(self) -> None:
+        # Before what waits is read: what comes later is for the next one.
+        self._scheduled = False
+        self._write()
 
     def _write(self) -> None:
         entries = list(self._waiting)

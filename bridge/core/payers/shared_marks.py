@@ -23,11 +23,11 @@ _KEPT_SECONDS: Final = 40 * 86_400
 _EXCHANGE: Final = Script("""
 for _, new in ipairs(cjson.decode(ARGV[2])) do
   local key = KEYS[new.account]
-  local known = redis.call('HGET', key, new.model)
-  local longest = known and cjson.decode(known)['until']
+  local _, known = pcall(cjson.decode, redis.call('HGET', key, new.model))
+  local longest = type(known) == 'table' and tonumber(known['until'])
   if new.ended then
-    if known and longest <= new['until'] then redis.call('HDEL', key, new.model) end
-  elseif not known or longest < new['until'] then
+    if not longest or longest <= new['until'] then redis.call('HDEL', key, new.model) end
+  elseif not longest or longest < new['until'] then
     redis.call('HSET', key, new.model, new.mark)
     redis.call('EXPIRE', key, ARGV[1])
   end
@@ -100,7 +100,8 @@ class SharedMarks(Marks):
         """Return the marks of a payer that have not ended, as far as they are known here."""
         account = self._account(payer)
         shared = (mark for (other, _), mark in self._shared.items() if account == other)
-        return (*super().of(payer, now), *(mark for mark in shared if mark.until > now))
+        latest = now + _KEPT_SECONDS
+        return (*super().of(payer, now), *(mark for mark in shared if now < mark.until < latest))
 
     async def refresh(self) -> None:
         """Learn the marks of other servers, if that was not done a moment ago."""
@@ -160,6 +161,11 @@ def _marks(accounts: list[str], found: list[list[str]]) -> dict[tuple[str, str],
     marks: dict[tuple[str, str], LimitedModel] = {}
     for account, words in zip(accounts, found, strict=True):
         for model, text in zip(words[::2], words[1::2], strict=True):
-            mark = json.loads(text)
-            marks[account, model] = LimitedModel(model, mark["reason"], float(mark["until"]))
+            try:
+                mark = json.loads(text)
+                reason, until = str(mark["reason"]), float(mark["until"])
+            except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+                # Something else has written it. The next mark of this model replaces it.
+                continue
+            marks[account, model] = LimitedModel(model, reason, until)
     return marks

@@ -6,7 +6,6 @@ Slow to import: only the link does, once there is an address.
 from __future__ import annotations
 
 import os
-import re
 import socket
 import ssl
 from typing import Any, Final, TypeAlias
@@ -24,9 +23,7 @@ from redis.exceptions import (
     ClusterError,
     ConnectionError,
     InvalidResponse,
-    NoPermissionError,
     NoScriptError,
-    OutOfMemoryError,
     ReadOnlyError,
     ResponseError,
     TimeoutError,
@@ -41,12 +38,6 @@ _CONNECTIONS: Final = 32
 """At most so many at a time; further commands wait."""
 _SHOWN: Final = 200
 """Characters of a text of redis-py that are logged."""
-_REFUSAL: Final = re.compile(
-    r"(.*-)?(MISCONF|NOREPLICAS|BUSY|UNKILLABLE|OOM|READONLY|NOPERM)\b"
-    r"|(ERR )?The user executing the script"
-)
-"""Texts about the state of the server or the rights of the user, also from within a script, for
-which redis-py has no class."""
 
 
 class AwayError(Exception):
@@ -54,7 +45,10 @@ class AwayError(Exception):
 
 
 class RefusedError(Exception):
-    """Redis refuses the command because of its own state, or of the user's rights."""
+    """Redis refuses the command: because of its state, of the user's rights, or of what is stored.
+
+    Others may write to it, so a key can have another type, or text, than the bridge stores there.
+    """
 
 
 class RedisClient:
@@ -71,19 +65,20 @@ class RedisClient:
         self._redis = Redis(connection_pool=self._pool)
 
     async def execute(self, *command: Value) -> Any:
-        """Execute a command; raises AwayError or RefusedError, and ResponseError for a mistake."""
+        """Execute a command; raises AwayError or RefusedError."""
         try:
             return await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
         except ReadOnlyError as error:
             # What was the primary is a replica now: its name may lead to another one already.
             await self.drop_idle()
             raise RefusedError(_text(error)) from error
-        except (NoPermissionError, OutOfMemoryError, ClusterError) as error:
+        except NoScriptError:
+            # For `run`.
+            raise
+        except (ResponseError, ClusterError) as error:
             raise RefusedError(_text(error)) from error
-        except ResponseError as error:
-            if _REFUSAL.match(str(error)) is None:
-                raise
-            raise RefusedError(_text(error)) from error
+        except UnicodeDecodeError as error:
+            raise RefusedError("a stored value is not UTF-8") from error
         except (ConnectionError, TimeoutError, InvalidResponse, OSError) as error:
             raise AwayError(_text(error)) from error
 

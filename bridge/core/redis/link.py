@@ -25,7 +25,7 @@ PREFIX: Final = "claude-code-bridge:1:"
 """Begins every key. The number is the version of what is stored: replicas of two versions that
 store the same differently do not read each other's."""
 COMMAND_SECONDS: Final = 1.0
-"""How long a command may take by default, its connection included."""
+"""How long each command may take, its connection included."""
 _LOOK_SECONDS: Final = 1.0
 """How often the link is tested."""
 _REPEAT_SECONDS: Final = 60.0
@@ -96,10 +96,12 @@ class RedisLink:
         """Return the name of a key."""
         return PREFIX + ":".join(parts)
 
-    async def execute(self, *command: Value, seconds: float = COMMAND_SECONDS) -> Any:
-        """Execute a command within so many seconds; the reply is as redis-py converts it, with str.
+    async def execute(self, *command: Value, seconds: float = 0.0) -> Any:
+        """Execute a command; the reply is as redis-py converts it, with str.
 
-        Raises RedisUnavailableError, and redis.ResponseError for a mistake in the command.
+        It may take `seconds`, if those are more than COMMAND_SECONDS.
+
+        Raises RedisUnavailableError, also for what Redis refuses, such as a key of another type.
         """
         return await self._guarded(lambda: self._client.execute(*command), seconds)
 
@@ -109,7 +111,7 @@ class RedisLink:
         keys: Sequence[str] = (),
         args: Sequence[Value] = (),
         *,
-        seconds: float = COMMAND_SECONDS,
+        seconds: float = 0.0,
     ) -> Any:
         """Run a script; see `execute`. An error may mean that it has run, but never twice."""
         return await self._guarded(
@@ -121,10 +123,11 @@ class RedisLink:
             raise RedisUnavailableError(self._why)
         return await self._tried(work, seconds)
 
-    async def _tried(self, work: Callable[[], Awaitable[T]], seconds: float) -> T:
+    async def _tried(self, work: Callable[[], Awaitable[T]], seconds: float = 0.0) -> T:
         from bridge.core.redis.client import AwayError, RefusedError
 
         times_up = self._times_up
+        seconds = max(seconds, COMMAND_SECONDS)
         try:
             async with asyncio.timeout(seconds):
                 return await work()
@@ -143,14 +146,18 @@ class RedisLink:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            await self._look()
+            try:
+                await self._look()
+            except Exception:
+                # Without this task, nothing would notice that Redis is back.
+                logger.exception("Redis at %s could not be tested", self.name)
 
     async def _look(self) -> None:
         if not self._up:
             # Those to a host that is gone would each take their time to fail.
             await self._client.drop_idle()
         try:
-            await self._tried(lambda: self._client.execute("PING"), COMMAND_SECONDS)
+            await self._tried(lambda: self._client.execute("PING"))
         except RedisUnavailableError as error:
             if self._since is None:
                 # It is up otherwise, but refuses even this.

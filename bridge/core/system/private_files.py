@@ -74,15 +74,16 @@ def replace_file(path: Path, text: str, *, durable: bool = True) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Lock a file against other processes that use this function. Raises OSError.
 
+    Unless it may `wait`, raises BlockingIOError if another process has the lock.
     The lock is a file beside it, since each change replaces the file itself.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(path.with_name(f".{path.name}.lock"), flags, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
     finally:
         os.close(fd)

@@ -12,7 +12,16 @@ from typer.testing import CliRunner, Result
 
 from bridge.cli import app
 from bridge.core.access.authentication import Access
-from bridge.core.access.keys import KeyFile, KeyLimits, KeyOwner, KeyScope, KeyUse, parse_given
+from bridge.core.access.keys import (
+    KeyFile,
+    KeyLimits,
+    KeyOwner,
+    KeyRing,
+    KeyScope,
+    KeyStoreError,
+    KeyUse,
+    parse_given,
+)
 from bridge.core.contract.errors import AuthenticationError
 from bridge.core.contract.states import PayerKind
 from bridge.core.payers.payer import Payer, PayerFile
@@ -76,6 +85,31 @@ def test_budgets(state: Path) -> None:
     wrong = run(state, "add", "bob", "--mine", "--usd-per-day", "0")
     assert wrong.exit_code == 1
     assert "usd_per_day must be a number above 0" in wrong.stderr
+
+
+def test_models_are_named_one_by_one_or_with_commas(state: Path) -> None:
+    run(state, "add", "a", "--mine", "--model", "opus,haiku", "--model", "fable")
+    run(state, "add", "b", "--mine")
+    run(state, "edit", "b", "--model", "opus, haiku", "--model", "fable")
+    keys = KeyFile(state / "keys.json").read()
+    assert [key.limits.models for key in keys] == [("opus", "haiku", "fable")] * 2
+
+
+def test_the_secret_of_a_key_that_was_created_is_printed_whatever_follows(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = KeyFile.ring
+
+    def ring(file: KeyFile) -> KeyRing:
+        if file.signature() is not None:
+            # As if another process had revoked it already, or the disk had failed.
+            raise KeyStoreError("The key file cannot be read.")
+        return read(file)
+
+    monkeypatch.setattr(KeyFile, "ring", ring)
+    added = run(state, "add", "laptop", "--mine")
+    assert added.exit_code == 0
+    assert added.stdout.startswith("sk-bridge-")
 
 
 def test_an_edit_changes_what_it_names_and_nothing_else(state: Path) -> None:
@@ -214,6 +248,11 @@ def test_no_secret_is_ever_listed(state: Path) -> None:
         (("edit", "laptop", "--concurrent", "1.5"), {}, "--concurrent 1.5: write a whole number"),
         (("edit", "laptop", "--usd-per-day", "much"), {}, "--usd-per-day much: write a number"),
         (("edit", "laptop", "--usd-per-day", "-1"), {}, "usd_per_day must be a number above 0"),
+        (("edit", "laptop", "--per-minute", "9" * 5000), {}, "write a whole number of at least 1"),
+        (("add", "a", "--mine", "--per-minute", "9" * 30), {}, "at most 9007199254740991"),
+        (("add", "anna", "--payer", "default,"), {}, "--payer: a name is empty"),
+        (("add", "a", "--mine", "--model", ""), {}, "--model: a name is empty"),
+        (("edit", "laptop", "--model", "opus,,haiku"), {}, "--model: a name is empty"),
         (("edit", "laptop", "--payer", "nobody"), {}, "no payer is named nobody"),
         (("edit", "laptop", "--expires", "soon"), {}, "--expires: 'soon' is neither a period"),
         (("add", "phone", "--mine", "--expires", "1999-01-01"), {}, "not in the future"),

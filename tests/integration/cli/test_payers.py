@@ -57,6 +57,16 @@ def test_payers_are_added_listed_and_removed(state: Path, tmp_path: Path) -> Non
     assert len(PayerFile(state).read()) == 3
 
 
+def test_removing_a_payer_says_which_keys_name_it(state: Path, tmp_path: Path) -> None:
+    run(state, "payers", "add", "team", "--api-key-file", str(secret(tmp_path / "key", KEY)))
+    run(state, "payers", "add", "cloud", "--bedrock")
+    for name, payer in (("anna", "team"), ("ben", "team,cloud"), ("carl", "cloud")):
+        run(state, "keys", "add", name, "--payer", payer)
+    said = run(state, "payers", "remove", "team").stderr
+    assert "name it: anna, ben." in said
+    assert "bridge keys edit NAME --payer PAYER" in said
+
+
 def test_removing_the_last_payer_says_who_pays_then(state: Path) -> None:
     run(state, "payers", "add", "mine", "--login")
     assert "your Claude Code pays" in run(state, "payers", "remove", "mine").stderr
@@ -69,7 +79,8 @@ def test_removing_the_last_payer_says_who_pays_then(state: Path) -> None:
         (("add", "a"), "Name one kind"),
         (("add", "a", "--login", "--bedrock"), "Name one kind"),
         (("add", "a", "/folder", "--bedrock"), "--login only"),
-        (("add", "no good", "--login"), "letters"),
+        (("add", "no good", "--login"), "No payer was added: a payer's name has 1 to 64 letters"),
+        (("add", "a", "--login", ""), "Name the folder of the login"),
         (("add", "a", "--api-key-file", "/nowhere"), "cannot be read"),
         (("add", "a", "--login", "--overflow"), "billed payer"),
         (("add", "mine", "--login"), "already exists"),

@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from redis.exceptions import ResponseError
 
 from bridge.core.redis import RedisLink, RedisUnavailableError, Script, parse_redis_url
 from tests.support.certificates import certificate
 from tests.support.harness import PATIENCE
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -51,9 +51,6 @@ async def test_commands_and_scripts_have_text_back(redis_server: RedisServer) ->
         assert await link.execute("SET", key, "häh \ud800") is True
         assert await link.execute("GET", key) == "häh \ud800"
         assert await link.run(COUNT, [link.key("n")], [2]) == 2
-        with pytest.raises(ResponseError):
-            await link.execute("INCR", key)
-        assert link.up
 
 
 async def test_over_a_unix_socket(tmp_path: Path) -> None:
@@ -186,6 +183,46 @@ async def test_a_command_that_redis_refuses_leaves_the_link_up(
         assert link.up
         assert await link.execute("GET", "n") == "1"
         assert len(link_lines(caplog)) == 1
+
+
+async def test_what_others_have_written_is_refused_and_leaves_the_link_up(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with linked(redis_server.url) as link:
+        await link.execute("SET", "text", "secret")
+        await link.execute("SET", "bytes", b"\xff")
+        await link.execute("RPUSH", "list", "a", b"\xff", "b")
+        for command in (("INCR", "text"), ("HGET", "text", "x"), ("GET", "bytes")):
+            with pytest.raises(RedisUnavailableError):
+                await link.execute(*command)
+        with pytest.raises(RedisUnavailableError):
+            await link.run(COUNT, ["text"], [1])
+        with pytest.raises(RedisUnavailableError, match="not UTF-8"):
+            await link.execute("LRANGE", "list", 0, -1)
+        assert link.up
+        # No reply is another's.
+        assert await link.execute("GET", "text") == "secret"
+        (said,) = link_lines(caplog)
+        assert "refuses a command: " in said
+        assert "secret" not in said
+
+
+async def test_a_failing_test_of_the_link_is_not_the_last_one(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with linked(redis_server.url) as link:
+        failures = iter([RuntimeError("once")])
+
+        def fail(up: bool) -> None:
+            for failure in failures:
+                raise failure
+
+        link.follow(fail)
+        redis_server.kill()
+        await until(lambda: not link.up)
+        redis_server.start()
+        await until(lambda: link.up)
+        assert "could not be tested" in caplog.text
 
 
 async def test_what_has_become_a_replica_is_left_for_the_new_primary(

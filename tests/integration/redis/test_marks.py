@@ -173,6 +173,22 @@ async def test_what_is_noted_while_redis_is_away_is_told_later_and_what_is_known
     assert await other.ask() == "team"
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["no JSON", "[]", "{}", '{"reason": "R", "until": "x"}', '{"reason": "R", "until": 1e18}'],
+)
+async def test_what_others_have_written_neither_fails_a_request_nor_hides_the_next_mark(
+    fleet: Fleet, redis_server: RedisServer, text: str
+) -> None:
+    one, other = await fleet.server(LIMIT), await fleet.server()
+    key = other.link.key("marks", "me")
+    await other.link.execute("HSET", key, "claude-opus-5", text)
+    assert await other.ask() == "mine"
+    assert await one.ask() == "team"
+    fleet.time += READ_SECONDS
+    assert await other.ask() == "team"
+
+
 async def test_who_has_no_choice_asks_nothing_of_redis(
     fleet: Fleet, redis_server: RedisServer
 ) -> None:

@@ -75,7 +75,7 @@ class FollowedKeys(KeySource):
         own = self._stored
         if own is not None and version == own.version:
             return
-        if own is not None and changes_of(version) < own.changes:
+        if own is not None and _is_older(version, own):
             # Redis has lost data.
             if await swap(self._link, version, own):
                 logger.warning("%s had lost the latest keys; they are stored again", self.place)
@@ -88,3 +88,11 @@ class FollowedKeys(KeySource):
             self._unreadable = version
             raise
         self._unreadable = ""
+
+
+def _is_older(version: str, own: Stored) -> bool:
+    try:
+        return changes_of(version) < own.changes
+    except ValueError:
+        # Not a version of the bridge's: loading it says so, once.
+        return False

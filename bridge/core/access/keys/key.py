@@ -21,6 +21,9 @@ SECRET_PREFIX: Final = "sk-bridge-"
 MIN_SECRET_LENGTH: Final = 16
 """Of a secret chosen by a user."""
 
+MAX_COUNT: Final = 2**53 - 1
+"""The greatest limit of a count: JSON and Redis's scripts know no greater whole numbers."""
+
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _GIVEN: Final = re.compile(
     rf"(?P<name>{_NAME.pattern})(?P<admin>:admin)?(?P<mine>:mine)?=(?P<secret>.*)"
@@ -68,8 +71,12 @@ class KeyLimits:
     def __post_init__(self) -> None:
         for name in ("concurrent", "per_minute", "tokens_per_day", "tokens_per_month"):
             value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < 1):
-                raise ValueError(f"{name} must be a whole number of at least 1")
+            if value is None:
+                continue
+            if type(value) is not int or not 1 <= value <= MAX_COUNT:
+                raise ValueError(
+                    f"{name} must be a whole number of at least 1, at most {MAX_COUNT}"
+                )
         for name in ("usd_per_day", "usd_per_month"):
             usd = getattr(self, name)
             if usd is not None and not (type(usd) in (int, float) and 0 < usd < math.inf):

@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 KEYS: Final = RedisLink.key("keys")
 _USED: Final = RedisLink.key("keys-used")
+_DIGITS: Final = 10
+"""What a number has at most."""
 
 _SWAP: Final = Script("""
 local version = redis.call('HGET', KEYS[1], 'version') or ''
@@ -32,7 +34,7 @@ return 1
 """)
 _NOTE: Final = Script("""
 for i = 1, #ARGV, 2 do
-    local before = tonumber(redis.call('HGET', KEYS[1], ARGV[i]) or '0')
+    local before = tonumber(redis.call('HGET', KEYS[1], ARGV[i]) or '0') or 0
     if tonumber(ARGV[i + 1]) > before then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 end
 return 1
@@ -54,8 +56,11 @@ class Stored:
 
 
 def changes_of(version: str) -> int:
-    """Return how many changes led to a version."""
-    return int(version.partition(":")[0] or 0)
+    """Return how many changes led to a version; raises ValueError for what is none."""
+    number = version.partition(":")[0]
+    if number and not (number.isascii() and number.isdigit() and len(number) <= _DIGITS):
+        raise ValueError
+    return int(number or 0)
 
 
 async def version_of(link: RedisLink) -> str:
@@ -69,6 +74,7 @@ async def load(link: RedisLink) -> Stored:
     if version is None:
         return Stored()
     try:
+        changes_of(version)
         return Stored(version, ring_of(text))
     except NewerTextError as error:
         raise KeyStoreError(
@@ -141,7 +147,7 @@ class RedisKeys(KeyStore):
 
         async def found(link: RedisLink) -> dict[str, int]:
             times = await link.execute("HGETALL", _USED)
-            return {id: int(at) for id, at in times.items()}
+            return {id: int(at) for id, at in times.items() if at.isdigit() and len(at) <= _DIGITS}
 
         return self._linked(found)
 

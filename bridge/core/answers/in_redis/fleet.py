@@ -25,6 +25,7 @@ from bridge.core.contract import (
     StoreUnavailableError,
 )
 from bridge.core.redis import RedisLink, RedisUnavailableError, Script
+from bridge.core.system import replica_of_host
 from bridge.core.telemetry import trace_of
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,12 @@ class _Published:
     """Whether it is not to be renewed."""
     due: float = 0.0
     """When it is to be published, in seconds of the clock."""
+    until: float = math.inf
+    """From when on it means nothing any more, published or not, on the same clock."""
+
+    def arguments(self, now: float) -> tuple[str | int, ...]:
+        """Return the arguments of a script."""
+        return (round(min(self.seconds, self.until - now) * 1000), *self.fields)
 
 
 class RedisFleet:
@@ -100,6 +107,7 @@ class RedisFleet:
         """The answers that are published: until when, and their fields."""
         self._changed = asyncio.Event()
         self._publishing: asyncio.Task[None] | None = None
+        link.follow(self._link_changed)
 
     def start(self) -> None:
         """Publish what changes, and renew it, from now on."""
@@ -120,25 +128,30 @@ class RedisFleet:
         """Claim the caller's id of a request for this server."""
         key, published = self._claim_key(claim.owner, claim.id), self._of(claim)
         try:
-            held = await self._link.run(_CLAIM, [key], _arguments(published))
+            held = await self._link.run(_CLAIM, [key], published.arguments(self._clock()))
         except RedisUnavailableError:
             # It counts for this server, and for the others once Redis is back.
             self._publish(key, published)
             return
+        except asyncio.CancelledError:
+            # It may have been claimed. `changed` follows, and frees it.
+            self._published[key] = published
+            raise
         if held is None:
             published.due = self._clock() + _RENEW_SECONDS
             self._published[key] = published
             return
-        _, replica, request_id, digest, detached, state = held
-        other = Claim(claim.owner, claim.id, bytes.fromhex(digest), request_id, detached == "1")
+        _, _, request_id, digest, detached, state = (each or "" for each in held)
+        other = Claim(claim.owner, claim.id, _bytes_of(digest), request_id, detached == "1")
         other.answered = state != "waiting"
         other.ended_at = 0.0 if state == "ended" else None
         refused = refusal(request, other, claim.digest)
         if refused is not None:
             raise refused
-        if await self._find_answer(claim.owner, request_id) is None:
+        found = await self._find_answer(claim.owner, request_id)
+        if found is None:
             raise in_use(request, other)
-        raise AnswerElsewhereError(claim.id, replica, field=request.field_names(_PLACE))
+        raise AnswerElsewhereError(claim.id, found.replica, field=request.field_names(_PLACE))
 
     def changed(self, claim: Claim) -> None:
         """Publish that an answer has begun or ended; without an answer, its id is free."""
@@ -168,7 +181,7 @@ class RedisFleet:
         if found is None or found[0] == self._holder:
             return None
         ended = found[2] == "ended"
-        return None if ended and claimed else Elsewhere(found[1], not ended)
+        return None if ended and claimed else _elsewhere(found[1], not ended)
 
     async def _find_answer(self, owner: str, request_id: str) -> Elsewhere | None:
         key = self._answer_key(owner, request_id)
@@ -177,7 +190,7 @@ class RedisFleet:
         )
         if holder is None or holder == self._holder:
             return None
-        return Elsewhere(replica, state != "ended")
+        return _elsewhere(replica, state != "ended")
 
     # What is published
 
@@ -185,13 +198,15 @@ class RedisFleet:
         ended = claim.ended_at is not None
         state = "ended" if ended else "answered" if claim.answered else "waiting"
         seconds = self._claim_seconds if ended else LEASE_SECONDS
+        last = ended or claim.released
+        until = self._clock() + seconds if last else math.inf
         if claim.released:
             seconds = 0.0
         fields = (
             *("holder", self._holder, "request", claim.request_id, "replica", self._replica),
             *("digest", claim.digest.hex(), "detached", str(int(claim.detached)), "state", state),
         )
-        return _Published(fields, seconds, last=ended or claim.released)
+        return _Published(fields, seconds, last=last, until=until)
 
     def _publish_answer(
         self, owner: str, request_id: str, state: str, seconds: float, *, last: bool
@@ -201,12 +216,21 @@ class RedisFleet:
             *("holder", self._holder, "request", request_id, "replica", self._replica),
             *("state", state),
         )
-        self._answers[key] = (self._clock() + seconds if last else math.inf), fields
-        self._publish(key, _Published(fields, seconds, last=last))
+        now = self._clock()
+        self._answers[key] = (now + seconds if last else math.inf), fields
+        until = now + (seconds or LEASE_SECONDS) if last else math.inf
+        self._publish(key, _Published(fields, seconds, last=last, until=until))
 
     def _publish(self, key: str, published: _Published) -> None:
         self._published[key] = published
         self._changed.set()
+
+    def _link_changed(self, up: bool) -> None:
+        if up:
+            # It may have been started again, and be empty.
+            for published in self._published.values():
+                published.due = 0.0
+            self._changed.set()
 
     async def _publish_all(self) -> None:
         while True:
@@ -226,19 +250,26 @@ class RedisFleet:
 
     async def _publish_due(self) -> bool:
         """Publish what is due; returns whether Redis took it all."""
+        now, done = self._clock(), True
+        # While Redis is away, they would become ever more.
+        self._published = {k: each for k, each in self._published.items() if each.until > now}
         for key, published in list(self._published.items()):
-            if published.due > self._clock():
+            if published.due > now:
                 continue
             try:
-                await self._link.run(_PUBLISH, [key], _arguments(published))
+                await self._link.run(_PUBLISH, [key], published.arguments(now))
             except RedisUnavailableError:
-                return False
+                if not self._link.up:
+                    return False
+                # It refuses this one.
+                done = False
+                continue
             except Exception as failure:  # noqa: BLE001 - the others are to be published
                 logger.error("a request is not published to the fleet: %s", trace_of(failure))
             published.due = self._clock() + _RENEW_SECONDS
             if published.last and self._published.get(key) is published:
                 del self._published[key]
-        return True
+        return done
 
     def _claim_key(self, owner: str, id: str) -> str:
         return self._link.key("claims", _hashed(owner, id))
@@ -247,8 +278,17 @@ class RedisFleet:
         return self._link.key("answers", _hashed(owner, request_id))
 
 
-def _arguments(published: _Published) -> tuple[str | int, ...]:
-    return (round(published.seconds * 1000), *published.fields)
+def _elsewhere(replica: str | None, running: bool) -> Elsewhere:
+    # It is sent in a header, and something else may have written it.
+    return Elsewhere(replica_of_host(replica or ""), running)
+
+
+def _bytes_of(digest: str) -> bytes:
+    try:
+        return bytes.fromhex(digest)
+    except ValueError:
+        # Something else has written it: it is that of no request.
+        return b""
 
 
 def _hashed(owner: str, id: str) -> str:

@@ -13,6 +13,7 @@ from bridge.core.access.local_counts import LocalCounts
 from bridge.core.access.quotas import Quotas
 from bridge.core.contract.errors import AuthenticationError, RateLimitedError
 from bridge.core.contract.states import Allowances
+from bridge.core.system import locked
 from tests.support.harness import SCALE
 
 MIDNIGHT = 1_700_006_400.0
@@ -122,6 +123,53 @@ async def test_usage_that_cannot_be_stored_still_counts_and_is_reported_once(
     await refused(quotas)
     assert sum("cannot be stored" in r.getMessage() for r in caplog.records) == 1
     assert all(r.levelno <= logging.WARNING for r in caplog.records)
+
+
+async def test_what_could_not_be_stored_is_stored_with_the_next_change(
+    clocks: Clocks, tmp_path: Path
+) -> None:
+    (tmp_path / "state").write_text("")
+    file = tmp_path / "state" / "usage.json"
+    limits = KeyLimits(tokens_per_day=100)
+    quotas = clocks.quotas(limits, file)
+    await spend(quotas, 40)
+    (tmp_path / "state").unlink()
+    await spend(quotas, 30)
+    assert await tokens_today(quotas) == 70
+    assert await tokens_today(clocks.quotas(limits, file)) == 70
+
+
+async def test_a_server_that_holds_the_lock_stops_no_other(clocks: Clocks, tmp_path: Path) -> None:
+    file = tmp_path / "usage.json"
+    limits = KeyLimits(tokens_per_day=100)
+    quotas = clocks.quotas(limits, file)
+    async with quotas.counts.counting():
+        await spend(quotas, 10)
+        with locked(file):
+            # Blocked, this would never end.
+            await spend(quotas, 20)
+            assert await tokens_today(quotas) == 30
+            assert await tokens_today(clocks.quotas(limits, file)) == 10
+    assert await tokens_today(clocks.quotas(limits, file)) == 30
+
+
+async def test_what_another_server_has_used_counts_before_the_next_request(
+    clocks: Clocks, tmp_path: Path
+) -> None:
+    file = tmp_path / "usage.json"
+    limits = KeyLimits(tokens_per_day=100)
+    one, other = clocks.quotas(limits, file), clocks.quotas(limits, file)
+    await spend(one, 10)
+    await spend(other, 90)
+    assert (await refused(one)).reason == "KEY_TOKENS_PER_DAY"
+
+
+async def test_a_cost_counts_for_the_budget_in_dollars(clocks: Clocks) -> None:
+    quotas = clocks.quotas(KeyLimits(usd_per_day=1.0))
+    quotas.charge("k", 0.75)
+    await spend(quotas)
+    quotas.charge("k", 0.25)
+    assert (await refused(quotas)).reason == "KEY_USD_PER_DAY"
 
 
 async def test_without_limits_nothing_is_kept(clocks: Clocks, tmp_path: Path) -> None:

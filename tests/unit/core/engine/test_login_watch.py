@@ -20,7 +20,7 @@ LOGGED_IN = Facts("2.1.0", {"tokenSource": "token"}, ())
 class Watched:
     """An account whose login was refused, and what an API says to each question."""
 
-    def __init__(self, *verdicts: Verdict) -> None:
+    def __init__(self, *verdicts: Verdict | Exception) -> None:
         self._verdicts = list(verdicts)
         self.files = 0
         self.asked = 0
@@ -37,7 +37,10 @@ class Watched:
     async def _ask(self) -> Verdict:
         self.asked += 1
         self.changed.set()
-        return self._verdicts.pop(0)
+        verdict = self._verdicts.pop(0)
+        if isinstance(verdict, Exception):
+            raise verdict
+        return verdict
 
     def _nothing(self) -> Coroutine[Any, Any, None]:
         return asyncio.sleep(0)
@@ -63,6 +66,13 @@ async def test_it_asks_until_the_login_is_accepted() -> None:
     watched = Watched(Verdict.REFUSED, Verdict.REFUSED, Verdict.ACCEPTED)
     await watched.until_over()
     assert watched.asked == 3
+    assert watched.account.logged_in
+    await watched.account.aclose()
+
+
+async def test_a_question_that_fails_is_not_the_last_one() -> None:
+    watched = Watched(OSError("no process"), Verdict.ACCEPTED)
+    await watched.until_over()
     assert watched.account.logged_in
     await watched.account.aclose()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from bridge.core.contract import (
     UnavailableError,
     Usage,
 )
-from bridge.core.ledger import LEDGER_FILE, Dimension, Ledger, read_rows
+from bridge.core.ledger import LEDGER_FILE, Dimension, Ledger, read_rows, tables
 from bridge.core.ledger.tables import REQUEST_DAYS
 from bridge.core.telemetry import RequestRecord
 from tests.support.waiting import soon
@@ -162,6 +163,26 @@ async def test_a_locked_file_is_waited_for_off_the_loop(path: Path) -> None:
     (row,) = await soon(asked)
     assert row.totals.requests == 2
     await ledger.aclose()
+
+
+async def test_a_file_that_cannot_be_written_is_tried_once_for_all_that_wait(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Path] = []
+    may_fail = threading.Event()
+
+    def connect(path: Path) -> sqlite3.Connection:
+        tried.append(path)
+        may_fail.wait(60)
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(tables, "connect", connect)
+    ledger = Ledger(path, now=lambda: NOW)
+    put(ledger, *(record(str(number)) for number in range(50)))
+    may_fail.set()
+    # A stop waits for what is due.
+    await ledger.aclose()
+    assert len(tried) <= 3
 
 
 async def test_of_those_that_wait_the_oldest_are_lost_beyond_a_limit(

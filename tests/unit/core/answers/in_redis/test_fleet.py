@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from bridge.core.answers import CLAIM_SECONDS, Answers, RecordingLimits, RedisFleet
+from bridge.core.answers.claims import Claim
 from bridge.core.answers.in_redis.fleet import LEASE_SECONDS
 from bridge.core.contract import (
     AnswerElsewhereError,
@@ -303,6 +305,123 @@ async def test_while_redis_is_away_ids_are_each_servers_own_and_then_everyones(
     gate.opened.set()
     await answering
     await one.published(is_in("ended"))
+
+
+async def test_what_ended_long_ago_is_not_published_once_redis_is_back(
+    servers: tuple[Server, Server], redis_server: RedisServer
+) -> None:
+    one, _ = servers
+    now = [1000.0]
+    fleet = RedisFleet(one.link, "three", claim_seconds=CLAIM_SECONDS, clock=lambda: now[0])
+    redis_server.kill()
+    await until(lambda: not one.link.up)
+    for n in range(2):
+        claim = Claim("laptop", f"order-{n}", b"d", f"req_{n}", detached=False)
+        await fleet.claim(OWN_ID, claim)
+        claim.answered, claim.ended_at = True, now[0]
+        fleet.changed(claim)
+        now[0] += CLAIM_SECONDS - 10
+    fleet.ended("laptop", "req_3", 0.0)
+    fleet.start()
+    # The first has been free for long.
+    await until(lambda: len(fleet._published) == 2)
+    redis_server.start()
+    redis_server.documented_user()
+    redis_server.command("ACL", "SETUSER", "bridge", "+keys", "+ttl")
+    await until(lambda: one.link.up)
+    await one.published(lambda key: key["request"] == "req_1" and int(key["ttl"]) <= 10)
+    assert len(await one.keys()) == 1
+    await fleet.aclose()
+
+
+async def test_a_redis_that_comes_back_empty_is_told_at_once(
+    servers: tuple[Server, Server], redis_server: RedisServer
+) -> None:
+    one, _ = servers
+    # Nothing is due for renewal on this clock.
+    fleet = RedisFleet(one.link, "three", claim_seconds=CLAIM_SECONDS, clock=lambda: 1000.0)
+    fleet.start()
+    await fleet.claim(OWN_ID, Claim("laptop", "order-1", b"d", "req_1", detached=False))
+    await one.published(is_in("waiting"))
+    redis_server.command("FLUSHALL")
+    redis_server.kill()
+    await until(lambda: not one.link.up)
+    redis_server.start()
+    redis_server.documented_user()
+    redis_server.command("ACL", "SETUSER", "bridge", "+keys", "+ttl")
+    await until(lambda: one.link.up)
+    await one.published(is_in("waiting"))
+    await fleet.aclose()
+
+
+async def test_a_request_that_leaves_while_it_claims_its_id_frees_it(
+    servers: tuple[Server, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = servers
+    run, claimed = one.link.run, asyncio.Event()
+
+    async def without_reply(*args: Any) -> None:
+        await run(*args)
+        claimed.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one.link, "run", without_reply)
+        leaving = asyncio.ensure_future(one.all_of(OWN_ID))
+        await soon(claimed.wait())
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    await until(lambda: not one.fleet._published)
+    assert await two.all_of(AGAIN) == list(HELLO)
+
+
+async def test_what_others_have_written_is_that_of_another_request(
+    servers: tuple[Server, Server],
+) -> None:
+    one, two = servers
+    await one.all_of(OWN_ID)
+    await one.published(is_in("ended"))
+    (key,) = await one.link.execute("KEYS", "*")
+    await one.link.execute("HSET", key, "digest", "not hex")
+    await one.link.execute("HDEL", key, "request")
+    with pytest.raises(RequestIdInUseError, match="another request"):
+        await two.all_of(AGAIN)
+
+
+async def test_a_name_that_others_have_written_fits_into_a_header(
+    servers: tuple[Server, Server],
+) -> None:
+    one, two = servers
+    gate = Gate()
+    one.service.script = script_of(STARTED, gate, *HELLO[1:])
+    await one.answers.detach(ASKED)
+    await one.published(is_in("running", "answers"))
+    (key,) = await one.link.execute("KEYS", "*")
+    await one.link.execute("HSET", key, "replica", "o\r\nne é")
+    with pytest.raises(AnswerElsewhereError) as raised:
+        await two.answers.attach("laptop", "req_1")
+    assert raised.value.replica == "o--ne--"
+    await one.link.execute("HDEL", key, "replica")
+    with pytest.raises(AnswerElsewhereError):
+        await two.answers.attach("laptop", "req_1")
+    gate.opened.set()
+
+
+async def test_a_key_that_redis_refuses_does_not_keep_the_others_from_it(
+    servers: tuple[Server, Server],
+) -> None:
+    one, _ = servers
+    await one.link.execute("SET", one.fleet._claim_key("laptop", "order-1"), "no hash")
+    # It counts for this server.
+    assert await one.all_of(OWN_ID) == list(HELLO)
+    assert await one.all_of(replace(AGAIN, client_request_id="order-2")) == list(HELLO)
+    other = one.fleet._claim_key("laptop", "order-2")
+
+    async def is_published() -> bool:
+        return bool(await one.link.execute("HGET", other, "state") == "ended")
+
+    await until(is_published)
 
 
 async def test_a_claim_is_renewed_while_its_request_runs(
