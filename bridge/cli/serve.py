@@ -179,7 +179,7 @@ async def _drain(
     """Stop serving in order; each further signal ends what is being waited for."""
     if delay := settings.bridge_drain_delay:
         bridge.announce_stop()
-        say(f"stopping: refusing requests in {delay:g} seconds; press Ctrl-C again for now")
+        say(f"stopping: refusing requests in {delay:g} seconds; press Ctrl-C again to do so now")
         await _until(stop, lambda: asyncio.sleep(delay))
         stop.clear()
     say("stopping: waiting for running answers; press Ctrl-C again to stop at once")

@@ -56,7 +56,10 @@ def usage(
     elif as_csv:
         _print_csv(dimension, rows)
     elif not rows:
-        typer.echo(f"No usage in {', '.join(url) if url else _ledger()}.", err=True)
+        where = (
+            ", ".join(url) if url else f"{_ledger()}. To ask a running server or demo: --url URL"
+        )
+        typer.echo(f"No usage in {where}.", err=True)
     else:
         _print_table(dimension, rows)
 

@@ -60,7 +60,7 @@ def login(
         )
         return
     if for_token and chosen is not None and chosen.path is not None:
-        _save_token(chosen.path)
+        _save_token(chosen, chosen.path)
     _report(cli, _environment(settings, chosen, renewing=False), chosen)
 
 
@@ -122,7 +122,7 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
         signal.signal(signal.SIGINT, before)
 
 
-def _save_token(path: Path) -> None:
+def _save_token(payer: Payer, path: Path) -> None:
     from bridge.core.system import replace_file
 
     if sys.stdin.isatty():
@@ -132,6 +132,8 @@ def _save_token(path: Path) -> None:
     token = token.strip()
     if not token:
         fail("No token was given; the payer is unchanged.")
+    if problem := payer.problem(token):
+        fail(f"The payer is unchanged. What was pasted cannot be its token: {path} {problem}")
     try:
         replace_file(path, f"{token}\n")
     except OSError as error:
@@ -141,6 +143,7 @@ def _save_token(path: Path) -> None:
 def _report(cli: Path, environment: Mapping[str, str], payer: Payer | None) -> None:
     """Print what the CLI reports of its login."""
     from bridge.core.claude import LoginStatus, status_command
+    from bridge.core.contract import PayerKind
 
     try:
         done = subprocess.run(
@@ -158,7 +161,10 @@ def _report(cli: Path, environment: Mapping[str, str], payer: Payer | None) -> N
         fail("Claude Code is not logged in.")
     whose = "" if payer is None else f"Payer {payer.name}: "
     typer.echo(f"{whose}{printable(_found(status))}")
-    typer.echo("A running server uses it for its next request; no restart is needed.")
+    if payer is not None and payer.kind is PayerKind.TOKEN:
+        typer.echo("Restart the server to apply it: it reads tokens when it starts.")
+    else:
+        typer.echo("A running server uses it for its next request; no restart is needed.")
 
 
 def _found(status: LoginStatus) -> str:

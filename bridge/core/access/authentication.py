@@ -160,10 +160,12 @@ class Access:
     def use_of(self, caller: str) -> KeyUse:
         """Return who may pay for the requests of a key.
 
-        Raises AuthenticationError as `limits_of` does.
+        Raises AuthenticationError as `limits_of` does, and if the key has expired.
         """
         self.limits_of(caller)
         key = self._keys.get(caller)
+        if key is not None:
+            self._check_valid(key, key.digest)
         # Where no key is required, every caller is the owner.
         return OWNERS_USE if key is None else key.use
 

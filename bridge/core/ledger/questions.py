@@ -48,7 +48,12 @@ def period_of(since: str, until: str, now: float) -> Period:
 
     Raises InvalidRequestError (field `since` or `until`).
     """
-    return Period(_day("since", since, now) or "", _day("until", until, now) or "9999-12-31")
+    found = Period(_day("since", since, now) or "", _day("until", until, now) or "9999-12-31")
+    if found.until < found.since:
+        raise InvalidRequestError(
+            f"'until' ({found.until}) is before 'since' ({found.since}).", field="until"
+        )
+    return found
 
 
 def _day(field: str, text: str, now: float) -> str | None:

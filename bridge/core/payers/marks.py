@@ -127,7 +127,8 @@ class Conversations:
 
     def first(self, request: CompletionRequest, payers: Sequence[str], now: float) -> list[str]:
         """Order payers: the one that this conversation is with comes first."""
-        key = _continued(request)
+        # A long conversation is not hashed for nothing.
+        key = _continued(request) if self._held else None
         held = self._held.get(key) if key is not None else None
         if held is None or held.until <= now or held.payer not in payers:
             return list(payers)

@@ -73,22 +73,24 @@ class Payer:
                 f"Payer {self.name}: other users can read or write {self.path}. Run: "
                 f"chmod 600 {self.path}"
             )
+        if problem := self.problem(secret):
+            raise PayerError(f"Payer {self.name}: {self.path} {problem}")
+        return secret
+
+    def problem(self, secret: str) -> str:
+        """Return why a file cannot have this as the payer's secret, and the remedy; empty if it
+        can.
+        """
         if not _VISIBLE.fullmatch(secret):
-            raise PayerError(
-                f"Payer {self.name}: {self.path} must contain one secret, in visible ASCII "
-                "characters, and nothing else."
-            )
+            return "must contain one secret, in visible ASCII characters, and nothing else."
         if self.kind is PayerKind.API_KEY and secret.startswith(_OAUTH_PREFIX):
-            raise PayerError(
-                f"Payer {self.name}: {self.path} contains the token of a login, not an API key. "
-                "Add it with --token-file: it serves its owner only."
+            return (
+                "contains the token of a login, not an API key. Add it with --token-file: it "
+                "serves its owner only."
             )
         if self.kind is PayerKind.TOKEN and secret.startswith(_API_KEY_PREFIX):
-            raise PayerError(
-                f"Payer {self.name}: {self.path} contains an API key, not a token. Add it with "
-                "--api-key-file."
-            )
-        return secret
+            return "contains an API key, not a token. Add it with --api-key-file."
+        return ""
 
     def config_folder(self, state: Path) -> Path | None:
         """Return its CLAUDE_CONFIG_DIR; None is the one that `claude` uses anyway."""

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Final
 
 from fastapi import APIRouter
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -57,7 +58,7 @@ def usage_routes(server: ServerContext) -> APIRouter:
     return router
 
 
-def _check_names(given: Mapping[str, str], known: tuple[str, ...]) -> None:
+def _check_names(given: QueryParams, known: tuple[str, ...]) -> None:
     for name, value in given.items():
         if name not in known:
             raise InvalidRequestError(
@@ -65,6 +66,8 @@ def _check_names(given: Mapping[str, str], known: tuple[str, ...]) -> None:
             )
         if not value:
             raise InvalidRequestError(f"'{name}' is empty: omit it instead.", field=name)
+        if len(given.getlist(name)) > 1:
+            raise InvalidRequestError(f"'{name}' is given more than once.", field=name)
 
 
 async def _sums(ledger: Ledger, given: Mapping[str, str], asker: Asker, now: float) -> JsonDict:

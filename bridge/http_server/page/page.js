@@ -80,6 +80,8 @@ async function showOwn() {
   if (!(await refreshUsage(""))) return;
   $("main").hidden = false;
   $("main").className = "own";
+  badge("own usage", true);
+  say("key-error", "This key does not have the scope admin: the page shows only what it has used.");
 }
 
 function lost(why) {

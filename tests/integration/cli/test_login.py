@@ -89,8 +89,31 @@ def test_a_token_is_pasted_and_kept_in_the_payers_file(
         terminal.wait_for("Paste the token: ")
         terminal.type("sk-ant-oat01-new")
         terminal.wait_for("Payer ci: Logged in")
+        # It reads tokens when it starts.
+        terminal.wait_for("Restart the server to apply it")
     assert file.read_text() == "sk-ant-oat01-new\n"
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("pasted", "said"),
+    [
+        (KEY, "contains an API key, not a token"),
+        ("sk-ant-oat01-new and more", "one secret, in visible ASCII"),
+    ],
+)
+def test_what_is_no_token_does_not_replace_the_present_one(
+    tmp_path: Path, environment: Mapping[str, str], pasted: str, said: str
+) -> None:
+    file = secret(tmp_path / "token", TOKEN)
+    PayerFile(tmp_path / "state").add(Payer("ci", PayerKind.TOKEN, file))
+    with at_terminal("login", "ci", **environment) as terminal:
+        terminal.wait_for("Paste the token: ")
+        terminal.type(pasted)
+        terminal.wait_for("The payer is unchanged")
+        terminal.wait_for(said)
+        assert terminal.process.wait(60) == 1
+    assert file.read_text().strip() == TOKEN
 
 
 def test_a_token_without_a_payer_is_left_to_the_user(environment: Mapping[str, str]) -> None:

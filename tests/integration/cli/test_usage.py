@@ -98,6 +98,7 @@ def test_without_a_ledger_it_says_so(tmp_path: Path) -> None:
     result = run(tmp_path)
     assert (result.exit_code, result.stdout) == (0, "")
     assert "No usage in" in result.stderr
+    assert "--url URL" in result.stderr
 
 
 def test_a_broken_ledger_is_an_error(tmp_path: Path) -> None:

@@ -264,6 +264,10 @@ def test_a_key_sees_its_own_only(used: Used) -> None:
         ({"by": "moon"}, 400, grpc.StatusCode.INVALID_ARGUMENT, "by"),
         ({"since": "noon"}, 400, grpc.StatusCode.INVALID_ARGUMENT, "since"),
         ({"until": "2026-02-30"}, 400, grpc.StatusCode.INVALID_ARGUMENT, "until"),
+        (
+            {"since": "2026-11-02", "until": "2026-11-01"},
+            *(400, grpc.StatusCode.INVALID_ARGUMENT, "until"),
+        ),
         ({"key": "bob"}, 403, grpc.StatusCode.PERMISSION_DENIED, "key"),
         ({"request_id": "req_none"}, 404, grpc.StatusCode.NOT_FOUND, "request_id"),
     ],
@@ -290,6 +294,8 @@ def test_what_only_one_api_can_get_wrong(used: Used) -> None:
     assert (unknown.status_code, unknown.json()["error"]["param"]) == (400, "sinse")
     both = used.get("anna", request_id=used.ids[0], by="day")
     assert (both.status_code, both.json()["error"]["param"]) == (400, "by")
+    twice = used.http.get("/v1/usage?by=day&by=key", headers=used.head("anna"))
+    assert (twice.status_code, twice.json()["error"]["param"]) == (400, "by")
     empty = used.call("anna", request_id="")
     assert empty.code() is grpc.StatusCode.INVALID_ARGUMENT
     status = rpc_status.from_call(empty)

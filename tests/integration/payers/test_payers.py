@@ -511,6 +511,7 @@ def test_a_payer_that_is_removed_from_the_list_serves_until_the_restart(
         refused = paid.ask("anna", sim(text="hi"))
         assert refused.status_code == 403
         assert "names the payer team, which this server does not have" in refused.text
+        assert "restart the server" in refused.text
 
 
 def test_a_login_is_shared_only_if_the_operator_says_so(

@@ -343,6 +343,8 @@ def test_it_shows_what_was_used_by_whom_and_what_it_cost(
     own, _ = open_page(guarded.url)
     own.fill("#key", "not-an-admin-secret")
     own.click("#key-form button")
+    expect(own.locator("#status")).to_have_text("own usage")
+    expect(own.locator("#key-error")).to_contain_text("shows only what it has used")
     own.select_option("#by", "key")
     expect(own.locator("#usage-rows tr")).to_have_count(1)
     expect(own.locator("#usage-rows tr").first).to_contain_text("app")

@@ -164,6 +164,14 @@ async def test_what_another_server_has_used_counts_before_the_next_request(
     assert (await refused(one)).reason == "KEY_TOKENS_PER_DAY"
 
 
+async def test_a_cost_counts_for_the_budget_in_dollars(clocks: Clocks) -> None:
+    quotas = clocks.quotas(KeyLimits(usd_per_day=1.0))
+    quotas.charge("k", 0.75)
+    await spend(quotas)
+    quotas.charge("k", 0.25)
+    assert (await refused(quotas)).reason == "KEY_USD_PER_DAY"
+
+
 async def test_without_limits_nothing_is_kept(clocks: Clocks, tmp_path: Path) -> None:
     file = tmp_path / "usage.json"
     quotas = clocks.quotas(KeyLimits(models=("opus",)), file)

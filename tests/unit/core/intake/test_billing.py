@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from bridge.core.contract import CompletionRequest, Cost
-from bridge.core.intake.billing import RequestBill
+from bridge.core.intake.billing import Bills, RequestBill
 from bridge.core.telemetry import RequestRecord
 from tests.support.harness import PATIENCE, user
 
@@ -37,3 +37,16 @@ async def test_what_is_not_booked_in_time_is_unknown(monkeypatch: pytest.MonkeyP
     bill.expect()
     cost = await asyncio.wait_for(bill.so_far(), PATIENCE)
     assert (cost.usd, cost.known) == (0.5, False)
+
+
+async def test_what_is_not_booked_when_the_server_stops_is_unknown() -> None:
+    booked: list[RequestRecord] = []
+    bills = Bills(booked.append)
+    bill = bills.open(RequestRecord(CompletionRequest((user("Hello"),)), 0.0))
+    first, second = bill.expect(), bill.expect()
+    first(Cost(0.5))
+    bills.close()
+    # Too late.
+    second(Cost(0.25))
+    (record,) = booked
+    assert (record.cost.usd, record.cost.known) == (0.5, False)
