@@ -51,8 +51,8 @@ def payers_for(
     if not listed:
         raise PermissionDeniedError(
             f"This API key names the payer {', '.join(names)}, which this server does not have. "
-            "The operator can restart the server if this payer was added since its start, or give the "
-            "key another one: bridge keys edit NAME --payer PAYER.",
+            "The operator can restart the server if this payer was added since its start, or give "
+            "the key another one: bridge keys edit NAME --payer PAYER.",
             reason="PAYER_NOT_FOUND",
         )
     if not (use.mine or share_login):
