@@ -20,7 +20,7 @@ async def redis_findings(settings: Settings) -> AsyncGenerator[Finding, None]:
 
 async def redis_finding(address: RedisAddress) -> Finding:
     """Whether Redis can be reached and written, and keeps what it is given."""
-    link = RedisLink(address)
+    link = RedisLink(address, quiet=True)
     try:
         await link.start()
         facts: dict[str, Any] = {"address": link.name, "up": link.up}

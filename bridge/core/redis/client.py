@@ -5,9 +5,12 @@ Slow to import: only the link does, once there is an address.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import ssl
+import threading
+from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 from redis.asyncio import (
@@ -63,6 +66,8 @@ class RedisClient:
             **_connection_options(address),
         )
         self._redis = Redis(connection_pool=self._pool)
+        self._address = address
+        self._resolving: asyncio.Future[Exception | None] | None = None
 
     async def execute(self, *command: Value) -> Any:
         """Execute a command; raises AwayError or RefusedError."""
@@ -89,6 +94,23 @@ class RedisClient:
         except NoScriptError:
             return await self.execute("EVAL", script.source, len(keys), *keys, *args)
 
+    async def resolve(self) -> None:
+        """Resolve the name of the host, to find out whether that is possible; raises AwayError.
+
+        One at a time, in a thread of its own: a name server that does not answer holds a thread for
+        long, and asyncio's are those in which large requests are read.
+        """
+        if not self._address.host:
+            return
+        if self._resolving is None or self._resolving.done():
+            self._resolving = asyncio.get_running_loop().create_future()
+            threading.Thread(
+                target=_resolve, args=(self._address, self._resolving), daemon=True
+            ).start()
+        error = await asyncio.shield(self._resolving)
+        if error is not None:
+            raise AwayError(_text(error)) from error
+
     async def drop_idle(self) -> None:
         """Close the connections that are not in use."""
         try:
@@ -99,6 +121,16 @@ class RedisClient:
     async def aclose(self) -> None:
         """Close all connections."""
         await self._pool.aclose()
+
+
+def _resolve(address: RedisAddress, resolved: asyncio.Future[Exception | None]) -> None:
+    failure: Exception | None = None
+    try:
+        socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        failure = error
+    with suppress(RuntimeError):  # The loop has ended.
+        resolved.get_loop().call_soon_threadsafe(resolved.set_result, failure)
 
 
 def _connection_class(address: RedisAddress) -> type[Any]:

@@ -157,13 +157,18 @@ class RedisLink:
             # Those to a host that is gone would each take their time to fail.
             await self._client.drop_idle()
         try:
-            await self._tried(lambda: self._client.execute("PING"))
+            await self._tried(self._test)
         except RedisUnavailableError as error:
             if self._since is None:
                 # It is up otherwise, but refuses even this.
                 self._lost(str(error))
         else:
             self._found()
+
+    async def _test(self) -> None:
+        if not self._up:
+            await self._client.resolve()
+        await self._client.execute("PING")
 
     def _lost(self, why: str) -> None:
         self._why = why

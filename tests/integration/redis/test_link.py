@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bridge.core.redis import RedisLink, RedisUnavailableError, Script, parse_redis_url
+from bridge.core.redis import link as link_module
 from tests.support.certificates import certificate
 from tests.support.harness import PATIENCE
 from tests.support.redis_server import RedisServer
@@ -223,6 +227,41 @@ async def test_a_failing_test_of_the_link_is_not_the_last_one(
         redis_server.start()
         await until(lambda: link.up)
         assert "could not be tested" in caplog.text
+
+
+async def test_a_name_server_that_does_not_answer_holds_one_thread(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    answers = threading.Event()
+    resolve = socket.getaddrinfo
+
+    def slow(host: str, *args: Any, **options: Any) -> Any:
+        if host != "redis.test":
+            return resolve(host, *args, **options)
+        asked.append(host)
+        answers.wait()
+        return resolve("127.0.0.1", *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    monkeypatch.setattr(link_module, "COMMAND_SECONDS", 0.05)
+    try:
+        async with linked(redis_server.url.replace("127.0.0.1", "redis.test")) as link:
+            for _ in range(5):
+                await link._look()
+            assert not link.up
+            assert asked == ["redis.test"]
+            monkeypatch.setattr(link_module, "COMMAND_SECONDS", PATIENCE)
+            answers.set()
+            await until(lambda: link.up)
+    finally:
+        answers.set()
+
+
+async def test_a_name_that_is_none_is_a_reason() -> None:
+    async with linked(f"redis://{'a' * 64}.test") as link:
+        assert not link.up
+        assert link.why
 
 
 async def test_what_has_become_a_replica_is_left_for_the_new_primary(

@@ -108,6 +108,16 @@ def test_every_manifest_fits_the_schemas(
     assert done.stdout.count("INFO") == len(manifests) == 5, done.stdout
 
 
+def test_a_setting_is_passed_on_as_it_is_written() -> None:
+    written = {"A": 1_000_000, "B": 1.5, "C": True, "D": "1e6", "E": 0}
+    deployment = rendered({**REQUIRED, "settings": written})["Deployment"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    values = {each["name"]: each.get("value") for each in container["env"]}
+    assert {name: values[name] for name in written} == {
+        "A": "1000000", "B": "1.5", "C": "true", "D": "1e6", "E": "0"
+    }  # fmt: skip
+
+
 def test_a_field_that_does_not_exist_is_found(tmp_path: Path) -> None:
     deployment = rendered(REQUIRED)["Deployment"]
     deployment["spec"]["template"]["spec"]["containers"][0]["readOnly"] = True
