@@ -31,6 +31,9 @@ LOGIN_SECONDS: Final = 30.0
 """How long a payer is left out whose login was refused. A new login is used after it at the
 latest."""
 BUSY_SECONDS: Final = 10.0
+LONGEST_SECONDS: Final = 35 * 86_400.0
+"""How long a payer is left out at most, whatever the API has reported: no limit is longer than a
+month."""
 
 _OF_THE_REQUEST: Final = "USAGE_CREDITS_REQUIRED"
 """The reason of a limit that only a request of this kind reaches."""
@@ -48,10 +51,13 @@ def mark_of(error: BridgeError, model: str, now: float) -> LimitedModel | None:
         case NotLoggedInError():
             return LimitedModel("", error.reason, now + LOGIN_SECONDS)
         case RateLimitedError():
-            return LimitedModel(model, error.reason, now + (error.retry_after or BUSY_SECONDS))
+            seconds = error.retry_after or BUSY_SECONDS
+            return LimitedModel(model, error.reason, now + min(seconds, LONGEST_SECONDS))
         case PlanLimitError(reason=reason) if reason != _OF_THE_REQUEST:
             seconds = error.retry_after
-            until = now + (UNKNOWN_RESET_SECONDS if seconds is None else seconds)
+            until = now + (
+                UNKNOWN_RESET_SECONDS if seconds is None else min(seconds, LONGEST_SECONDS)
+            )
             return LimitedModel("" if reason == _OF_THE_ACCOUNT else model, reason, until)
     return None
 

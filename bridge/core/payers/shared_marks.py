@@ -17,6 +17,8 @@ from bridge.core.redis import RedisLink, RedisUnavailableError, Script
 READ_SECONDS: Final = 1.0
 """How old what is known of the other servers may be."""
 _KEPT_SECONDS: Final = 40 * 86_400
+"""How long Redis keeps the marks of an account, and how far ahead a mark that counts may end: more
+than any that a server makes, whose clock may differ."""
 
 # A key an account: its marks by model. The arguments: how long they are kept, and what is new, also
 # marks that have ended before their time. The reply: all marks of each account.

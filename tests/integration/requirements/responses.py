@@ -17,7 +17,8 @@ _COUNTING = "tests/unit/http_server/openai/responses/test_counting.py"
 _DECODE = "tests/unit/http_server/openai/responses/test_decode.py"
 _ENCODE = "tests/unit/http_server/openai/responses/test_encode.py"
 _SCHEMATHESIS = "tests/integration/http_server/test_schemathesis.py"
-_STORE = "tests/unit/core/answers/test_sqlite.py"
+_SQLITE = "tests/unit/core/answers/test_sqlite.py"
+_STORE = "tests/unit/core/answers/test_store.py"
 _SYSTEM = "tests/integration/prompts/test_system_messages.py"
 
 _HONOURED = f"{_DECODE}::test_what_is_honoured_reaches_the_core"
@@ -339,8 +340,7 @@ CONVERSATIONS = {
     "responses.conversations.keys": _shown(
         "A key has its own conversations only.",
         f"{_CONVERSATIONS}::test_a_key_has_its_own_conversations_only",
-        "tests/unit/core/answers/test_conversations.py::"
-        "test_an_owner_has_no_conversations_of_another",
+        f"{_STORE}::test_an_owner_has_no_conversations_of_another",
     ),
     "responses.conversations.built_on": _shown(
         "A response builds on its conversation and is added to it.",
@@ -415,7 +415,7 @@ STATE = {
     "responses.state.deleted": _shown(
         "A deleted response is gone, from the disk too.",
         f"{_APP}::test_a_response_is_deleted",
-        f"{_STORE}::test_what_is_deleted_is_gone_from_the_disk",
+        f"{_SQLITE}::test_what_is_deleted_is_gone_from_the_disk",
     ),
     "responses.state.cancel": _shown(
         "A background response is cancelled; to cancel another one is a 400.",
@@ -432,11 +432,11 @@ STATE = {
     "responses.state.restart": _shown(
         "What is kept survives the server; what was running in the background has failed.",
         f"{_BACKGROUND}::test_after_a_restart_a_response_that_was_running_has_failed",
-        f"{_STORE}::test_a_response_is_there_again_after_a_restart",
+        f"{_SQLITE}::test_a_response_is_there_again_after_a_restart",
         f"{_CLIENT}::test_a_conversation_continues_at_another_server",
     ),
     "responses.state.shared": _shown(
-        "Two servers can share what is kept.", f"{_STORE}::test_two_servers_share_a_file"
+        "Two servers can share what is kept.", f"{_SQLITE}::test_two_servers_share_a_file"
     ),
     "responses.state.any_use": _shown(
         "Whatever is kept, read, deleted and left to age, in any order, stays consistent.",
@@ -447,8 +447,8 @@ STATE = {
     ),
     "responses.state.expiry": _shown(
         "A conversation is kept for some days after its last response, then it is deleted.",
-        f"{_STORE}::test_a_conversation_lives_on_from_its_last_response",
-        f"{_STORE}::test_what_is_too_old_leaves_the_disk_at_the_start",
+        f"{_STORE}::test_a_conversation_of_responses_lives_on_from_its_last",
+        f"{_SQLITE}::test_what_is_too_old_leaves_the_disk_at_the_start",
     ),
     "responses.state.size": _shown(
         "The file is bounded: conversations used longest ago make room.",
@@ -458,25 +458,25 @@ STATE = {
     ),
     "responses.state.private": _shown(
         "Only the owner of the server can read the files, which are made when they are needed.",
-        f"{_STORE}::test_only_the_owner_can_read_the_files",
-        f"{_STORE}::test_nothing_is_written_before_there_is_something",
+        f"{_SQLITE}::test_only_the_owner_can_read_the_files",
+        f"{_SQLITE}::test_nothing_is_written_before_there_is_something",
     ),
     "responses.state.cannot_be_kept": _shown(
         "A full disk or a broken file costs the keeping, which the reply says, not the answer.",
         f"{_APP}::test_a_full_disk_costs_the_keeping_and_not_the_answer",
-        f"{_STORE}::test_a_full_disk_costs_the_keeping_only",
-        f"{_STORE}::test_a_folder_that_cannot_be_made_costs_the_keeping_only",
+        f"{_SQLITE}::test_a_full_disk_costs_the_keeping_only",
+        f"{_SQLITE}::test_a_folder_that_cannot_be_made_costs_the_keeping_only",
     ),
     "responses.state.cannot_be_read": _shown(
         "What cannot be read is a 503 that is not retried, and the file is left alone.",
         f"{_APP}::test_a_file_that_cannot_be_read_is_a_clear_error",
-        f"{_STORE}::test_a_file_that_is_no_database_is_left_alone",
-        f"{_STORE}::test_a_file_of_a_later_version_is_left_alone",
+        f"{_SQLITE}::test_a_file_that_is_no_database_is_left_alone",
+        f"{_SQLITE}::test_a_file_of_a_later_version_is_left_alone",
     ),
     "responses.state.off": _shown(
         "A server that keeps nothing says so.",
         f"{_APP}::test_a_server_that_stores_nothing_reports_that",
-        f"{_STORE}::test_the_settings_determine_place_and_size",
+        f"{_SQLITE}::test_the_settings_determine_place_and_size",
     ),
 }
 

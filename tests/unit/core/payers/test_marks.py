@@ -16,7 +16,13 @@ from bridge.core.contract.errors import (
 )
 from bridge.core.contract.request import CompletionRequest
 from bridge.core.contract.states import LimitedModel
-from bridge.core.payers.marks import Conversations, Marks, mark_of, overflows
+from bridge.core.payers.marks import (
+    LONGEST_SECONDS,
+    Conversations,
+    Marks,
+    mark_of,
+    overflows,
+)
 from tests.support.harness import assistant, user
 
 
@@ -40,6 +46,13 @@ def test_a_limit_that_only_this_request_reaches_marks_nothing() -> None:
     error = PlanLimitError("x", reason="USAGE_CREDITS_REQUIRED")
     assert overflows(error)
     assert mark_of(error, "opus", 100) is None
+
+
+def test_no_payer_is_left_out_for_longer_than_any_limit_lasts() -> None:
+    for error in (PlanLimitError("a", retry_after=1e10), RateLimitedError("a", retry_after=1e10)):
+        mark = mark_of(error, "opus", 100)
+        assert mark is not None
+        assert mark.until == 100 + LONGEST_SECONDS
 
 
 @pytest.mark.parametrize("error", [InvalidRequestError, QueueFullError, UnavailableError])
