@@ -51,8 +51,8 @@ def mark_of(error: BridgeError, model: str, now: float) -> LimitedModel | None:
         case NotLoggedInError():
             return LimitedModel("", error.reason, now + LOGIN_SECONDS)
         case RateLimitedError():
-            seconds = error.retry_after or BUSY_SECONDS
-            return LimitedModel(model, error.reason, now + min(seconds, LONGEST_SECONDS))
+            left = error.retry_after or BUSY_SECONDS
+            return LimitedModel(model, error.reason, now + min(left, LONGEST_SECONDS))
         case PlanLimitError(reason=reason) if reason != _OF_THE_REQUEST:
             seconds = error.retry_after
             until = now + (
