@@ -94,6 +94,8 @@ class RunningBridge:
 
     async def _start(self) -> None:
         ready = asyncio.Event()
+        # It may have been stopped before.
+        self._stop.clear()
         self._task = asyncio.create_task(self._serve(ready))
         waiting = asyncio.create_task(ready.wait())
         # Whichever comes first: a server, or the reason why there is none.
