@@ -82,6 +82,8 @@ def add(
     if folder == Path():
         # What an empty variable of a shell leaves: its folder would become that of the login.
         fail("Name the folder of the login, not the current one; or omit it for the usual one.")
+    if folder is not None and folder.exists() and not folder.is_dir():
+        fail(f"{folder} is not a folder. A file with a token goes with --token-file.")
     path = token_file or api_key_file or folder
     try:
         payer = Payer(name, chosen[0], None if path is None else _absolute(path), overflow)

@@ -81,6 +81,7 @@ def test_removing_the_last_payer_says_who_pays_then(state: Path) -> None:
         (("add", "a", "/folder", "--bedrock"), "--login only"),
         (("add", "no good", "--login"), "No payer was added: a payer's name has 1 to 64 letters"),
         (("add", "a", "--login", ""), "Name the folder of the login"),
+        (("add", "a", "--login", __file__), "is not a folder. A file with a token goes with"),
         (("add", "a", "--api-key-file", "/nowhere"), "cannot be read"),
         (("add", "a", "--login", "--overflow"), "billed payer"),
         (("add", "mine", "--login"), "already exists"),
