@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final, Self
 
 import grpc
@@ -85,7 +86,9 @@ class Talk:
         ).Converse(timeout=timeout, metadata=metadata)
 
     async def open(self, **settings: Any) -> Self:
-        await self.send(open=pb.OpenConversation(completion=pb.CompletionSpec(**settings)))
+        # A call that is refused may end before this is written: reading it says why.
+        with suppress(grpc.aio.AioRpcError):
+            await self.send(open=pb.OpenConversation(completion=pb.CompletionSpec(**settings)))
         return self
 
     async def send(self, **kind: Any) -> None:
