@@ -16,7 +16,7 @@ from bridge.core.access.keys import Key, KeyLimits, KeyRing, KeyScope, KeyStore,
 from bridge.core.redis import RedisAddress, parse_redis_url
 from bridge.server import key_store
 from tests.support.every_api import APIS, OK, Client
-from tests.support.harness import LoopThread, RunningBridge, settings_for_tests, sim
+from tests.support.harness import LONG, LoopThread, RunningBridge, settings_for_tests, sim
 from tests.support.redis_server import RedisServer
 
 
@@ -45,7 +45,7 @@ class Guarded(Client):
         self.file = store
 
 
-@pytest.fixture(scope="module", params=["file", "redis"])
+@pytest.fixture(scope="module", params=["file", pytest.param("redis", marks=LONG)])
 def guarded(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,

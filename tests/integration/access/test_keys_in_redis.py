@@ -20,7 +20,7 @@ from bridge.core.redis import RedisAddress, parse_redis_url
 from bridge.server import StartError, access_of, redis_link
 from bridge.server.front_ends import open_listeners
 from tests.support.every_api import APIS, OK, Client
-from tests.support.harness import RunningBridge, settings_for_tests
+from tests.support.harness import LONG, RunningBridge, settings_for_tests
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually, soon
 
@@ -85,6 +85,7 @@ def test_every_server_follows_each_change(
         eventually(lambda client=client: statuses(client, new) == {"UNAUTHENTICATED"})  # type: ignore[misc]
 
 
+@LONG
 def test_while_redis_is_away_known_keys_go_on_and_no_other(
     start_bridge: Start, address: RedisAddress, redis_server: RedisServer, stack: ExitStack
 ) -> None:
@@ -163,6 +164,7 @@ async def test_a_server_for_other_machines_never_opens(
             open_listeners(settings, await access_of(settings, link), http=False, grpc=True)
 
 
+@LONG
 def test_without_any_key_a_server_on_loopback_opens_once_that_is_known(
     start_bridge: Start, address: RedisAddress, redis_server: RedisServer, stack: ExitStack
 ) -> None:
@@ -220,6 +222,7 @@ def test_commands_use_redis_too(tmp_path: Any, redis_server: RedisServer) -> Non
     assert "does not exist" in missing.stderr
 
 
+@LONG
 def test_a_file_that_is_named_is_used_beside_redis(
     start_bridge: Start, tmp_path: Any, address: RedisAddress, stack: ExitStack
 ) -> None:

@@ -16,7 +16,7 @@ import httpx
 
 from tests.integration.cli.test_serve import Served, served
 from tests.support.certificates import Certificate, certificate
-from tests.support.harness import PATIENCE, sim
+from tests.support.harness import LONG, PATIENCE, sim
 
 _BECOME = """
 import fcntl, os, signal, sys, termios
@@ -142,6 +142,7 @@ def test_keys_are_read_and_what_takes_a_restart_is_named(tmp_path: Path) -> None
         running.wait_for(r"WARNING bridge.*not reloaded: the BRIDGE_SYSTEM_PROMPT file")
 
 
+@LONG
 def test_a_terminal_that_is_there_reloads_and_one_that_hangs_up_drains(tmp_path: Path) -> None:
     with (
         terminal() as made,

@@ -138,6 +138,7 @@ def test_a_demo_tries_both_apis_and_keeps_serving(tmp_path: Path) -> None:
         assert httpx.get(f"{url}/health", timeout=PATIENCE).status_code == 200
 
 
+@LONG
 def test_the_first_start_with_another_cli_probes_it_and_the_next_one_does_not(
     tmp_path: Path,
 ) -> None:
@@ -237,6 +238,7 @@ def test_before_a_drain_requests_are_served_while_the_health_checks_fail(tmp_pat
         assert running.end() == 0
 
 
+@LONG
 def test_the_delay_before_a_drain_ends_by_itself(tmp_path: Path) -> None:
     with served(tmp_path, "--demo", "--http", BRIDGE_DRAIN_DELAY="0.5") as running:
         running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")

@@ -17,7 +17,7 @@ from bridge.cli import app
 from bridge.core.contract import UNKNOWN_COST, CompletionRequest, Cost, SessionSource, Usage
 from bridge.core.ledger import LEDGER_FILE, Ledger
 from bridge.core.telemetry import RequestRecord
-from tests.support.harness import PATIENCE, RunningBridge
+from tests.support.harness import LONG, PATIENCE, RunningBridge
 
 
 def record(id: str, caller: str, cost: Cost, *, billed: bool = False) -> RequestRecord:
@@ -108,6 +108,7 @@ def test_a_broken_ledger_is_an_error(tmp_path: Path) -> None:
     assert "cannot be read" in result.stderr
 
 
+@LONG
 def test_the_replicas_of_a_fleet_are_summed(
     tmp_path: Path, start_bridge: Callable[..., RunningBridge]
 ) -> None:

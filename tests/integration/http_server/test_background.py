@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from tests.integration.cli.test_serve import served
-from tests.support.harness import PATIENCE, RunningBridge, sim
+from tests.support.harness import LONG, PATIENCE, RunningBridge, sim
 from tests.support.http.response_events import check_response, check_stream
 
 Start = Callable[..., RunningBridge]
@@ -64,6 +64,7 @@ def test_what_does_not_finish_in_time_has_failed(tmp_path: Path, start_bridge: S
     assert (failed["status"], failed["error"]["code"]) == ("failed", "server_error")
 
 
+@LONG
 def test_after_a_crash_a_response_that_was_running_has_failed(tmp_path: Path) -> None:
     with served(tmp_path, "--demo") as running:
         url = running.wait_for(r"HTTP +(http://[\d.:]+)/v1")[1]

@@ -16,7 +16,15 @@ from bridge.server.start_error import StartError
 from bridge.server.supervisor import FrontEnds, serving
 from bridge.simulator import Exchange
 from tests.support.claude.lacking import cli_without
-from tests.support.harness import PATIENCE, assistant, running_engine, settings_for_tests, sim, user
+from tests.support.harness import (
+    LONG,
+    PATIENCE,
+    assistant,
+    running_engine,
+    settings_for_tests,
+    sim,
+    user,
+)
 from tests.support.waiting import soon
 
 SENTENCES = {behaviour.id: behaviour.sentence for behaviour in BEHAVIOURS}
@@ -76,6 +84,7 @@ async def test_without_rewind_a_conversation_is_still_continued_where_it_stands(
 # The start
 
 
+@LONG
 async def test_a_start_without_what_is_required_names_it_and_nothing_is_kept(
     tmp_path: Path,
 ) -> None:

@@ -15,7 +15,7 @@ from bridge.core.redis import parse_redis_url
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1.completion_pb2_grpc import CompletionServiceStub
 from tests.support.grpc.details import details_in
-from tests.support.harness import RunningBridge, sim
+from tests.support.harness import LONG, RunningBridge, sim
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
@@ -81,6 +81,7 @@ def test_the_result_of_a_tool_is_given_to_another(
     assert wanted.call_id in str(seen.body["messages"])
 
 
+@LONG
 def test_a_conversation_is_one_on_both(clients: tuple[OpenAI, OpenAI]) -> None:
     one, two = clients
     made = one.conversations.create(metadata={"topic": "birds"})
@@ -95,6 +96,7 @@ def test_a_conversation_is_one_on_both(clients: tuple[OpenAI, OpenAI]) -> None:
     assert len(items) == 4
 
 
+@LONG
 def test_a_request_id_is_answered_once(clients: tuple[OpenAI, OpenAI]) -> None:
     one, two = clients
     headers = {"Idempotency-Key": "order-1"}
@@ -128,6 +130,7 @@ def test_a_background_response_is_seen_by_all_and_ended_by_its_own_server(
     assert two.responses.cancel(begun.id).status == "cancelled"
 
 
+@LONG
 def test_a_background_response_ends_for_all(clients: tuple[OpenAI, OpenAI]) -> None:
     one, two = clients
     begun = one.responses.create(model="opus", input=sim(text="Done."), background=True)
@@ -137,6 +140,7 @@ def test_a_background_response_ends_for_all(clients: tuple[OpenAI, OpenAI]) -> N
     two.responses.delete(begun.id)
 
 
+@LONG
 def test_a_background_response_of_a_server_that_is_gone_has_failed(
     clients: tuple[OpenAI, OpenAI], redis_server: RedisServer
 ) -> None:
@@ -182,7 +186,7 @@ def _stores(client: OpenAI) -> bool:
     return client.responses.create(model="opus", input="x").to_dict()["store"] is True
 
 
-@pytest.mark.parametrize("fault", ["killed", "stalled"])
+@pytest.mark.parametrize("fault", ["killed", pytest.param("stalled", marks=LONG)])
 def test_while_redis_is_away_answers_are_given_and_stored_ones_are_a_503(
     clients: tuple[OpenAI, OpenAI], redis_server: RedisServer, fault: str
 ) -> None:
@@ -217,6 +221,7 @@ def test_while_redis_is_away_answers_are_given_and_stored_ones_are_a_503(
     assert raised.value.code == "request_id_in_use"
 
 
+@LONG
 def test_what_is_in_a_file_does_not_need_redis(
     redis_server: RedisServer, start_bridge: Callable[..., RunningBridge]
 ) -> None:

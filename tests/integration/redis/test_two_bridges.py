@@ -12,7 +12,7 @@ import pytest
 
 from bridge.core.access.keys import KeyFile, KeyLimits
 from bridge.core.redis import parse_redis_url
-from tests.support.harness import PATIENCE, RunningBridge, sim
+from tests.support.harness import LONG, PATIENCE, RunningBridge, sim
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import at_once, eventually
 
@@ -80,6 +80,7 @@ def code(reply: httpx.Response) -> str:
     return str(reply.json()["error"]["message"])
 
 
+@LONG
 def test_a_key_has_its_limits_once_over_both(fleet: Fleet, redis_server: RedisServer) -> None:
     key = fleet.key(concurrent=3, per_minute=10, tokens_per_day=1_000_000)
     with ExitStack() as held:

@@ -91,8 +91,9 @@ def running_fleet(folder: Path, loop: LoopThread, **settings: str) -> Iterator[F
         front = envoy(folder / "envoy", replicas)
         fleet = Fleet(replicas, front, redis, simulator)
         fleet.accounts()
-        for program in (*(one.program for one in replicas), front.program):
-            stack.callback(program.close)
+        # Each takes the delay before its drain.
+        stack.callback(at_once, *(one.program.close for one in replicas))
+        stack.callback(front.program.close)
         start(replicas)
         front.program.start()
         front.program.accepting(front.proxy.port)
