@@ -57,6 +57,7 @@ def health(client: Client) -> int:
     return int(stub.Check(HealthCheckRequest()).status)
 
 
+@LONG
 def test_every_server_follows_each_change(
     start_bridge: Start, address: RedisAddress, stack: ExitStack
 ) -> None:

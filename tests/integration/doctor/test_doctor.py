@@ -42,7 +42,7 @@ from bridge.doctor.machine import available_memory
 from bridge.probe import ProbeError, Report
 from bridge.probe.behaviours import BEHAVIOURS
 from tests.support.certificates import certificate
-from tests.support.harness import PATIENCE, RunningBridge, settings_for_tests
+from tests.support.harness import LONG, PATIENCE, RunningBridge, settings_for_tests
 
 
 def test_the_version_that_counts_as_tested_is_the_one_that_the_tests_run() -> None:
@@ -310,6 +310,7 @@ def test_what_is_not_well_is_marked_with_what_to_do_and_fails(tmp_path: Path) ->
     assert result.stderr == ""
 
 
+@LONG
 def test_settings_that_cannot_be_used_are_a_finding_for_programs_too(tmp_path: Path) -> None:
     result = doctor(tmp_path, "--json", PORT="http", BRIDGE_API_KEYS="short")
     assert result.returncode == 1

@@ -10,7 +10,7 @@ import grpc
 from bridge.v1 import completion_pb2 as pb
 from bridge.v1 import completion_pb2_grpc as pb_grpc
 from tests.support.grpc.client import Talk
-from tests.support.harness import PATIENCE, RunningBridge, sim
+from tests.support.harness import LONG, PATIENCE, RunningBridge, sim
 
 Start = Callable[..., RunningBridge]
 
@@ -36,6 +36,7 @@ async def ask(channel: grpc.aio.Channel, text: str) -> str:
     return answer
 
 
+@LONG
 async def test_many_streams_on_a_small_pool_all_end_right(start_bridge: Start) -> None:
     bridge = start_bridge(
         pool_size=4, bridge_spares=0, bridge_queue_size=STREAMS, claude_timeout=10 * PATIENCE

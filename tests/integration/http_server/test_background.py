@@ -82,6 +82,7 @@ def test_after_a_crash_a_response_that_was_running_has_failed(tmp_path: Path) ->
         assert get(url, whole, stream=True).status_code == 400
 
 
+@LONG
 def test_an_answer_beyond_the_memory_for_it_fails(start_bridge: Start) -> None:
     running = start_bridge(bridge_detached_megabytes=4)
     id = start(running.url, sim(text="x" * 2_000_000))["id"]

@@ -267,6 +267,7 @@ def test_a_request_with_two_lengths_is_its_connections_last() -> None:
     assert received.count(b"HTTP/1.1 ") == 1
 
 
+@LONG
 def test_an_idle_connection_is_kept_as_long_as_configured() -> None:
     settings = HttpSettings(idle_connection_seconds=7)  # more than uvicorn's own 5
     with serving(FakeService(), settings) as url, connected(url) as connection:
