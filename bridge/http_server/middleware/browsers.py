@@ -44,6 +44,7 @@ _OWN_HEADERS: Final = BrowserHeaders(
             "retry-after",
             "retry-after-ms",
             "x-bridge-error",
+            "x-bridge-found-on",
             "x-bridge-ignored-params",
             "x-bridge-payer",
             "x-bridge-replica",

@@ -24,6 +24,7 @@ from tests.support.fakes import FakeService
 from tests.support.http.asgi import Exchange, ask, chat
 
 USER, ADMIN = "user-secret-long-enough", "admin-secret-long-enough"
+OF_A_FLEET = ("x-bridge-error", "x-bridge-found-on", "x-bridge-replica")
 PAGE = "https://chat.example.com"
 
 
@@ -436,7 +437,7 @@ async def test_a_listed_page_can_read_replies_and_errors() -> None:
         assert reply.headers["access-control-allow-origin"] == PAGE
         assert reply.headers["vary"] == "Origin"
         exposed = reply.headers["access-control-expose-headers"]
-        for name in ("x-request-id", "x-bridge-ignored-params", "retry-after"):
+        for name in ("x-request-id", "x-bridge-ignored-params", "retry-after", *OF_A_FLEET):
             assert name in exposed
         assert "access-control-allow-credentials" not in reply.headers
 
